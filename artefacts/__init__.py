@@ -1,0 +1,30 @@
+"""How everything coinfer keeps on disk is written, read back and refused.
+
+Owns the one error tree, atomic writes, digests and the reading of versioned JSON and TOML.
+Every other room may import it; it imports none of them and knows no domain word.
+"""
+
+from artefacts.errors import ArtefactError, CoinferError, DependencyError, UsageError
+from artefacts.files import (
+    atomic_write,
+    data_directory,
+    digest_bytes,
+    digest_file,
+    read_json,
+    read_toml,
+    write_json,
+)
+
+__all__ = [
+    "ArtefactError",
+    "CoinferError",
+    "DependencyError",
+    "UsageError",
+    "atomic_write",
+    "data_directory",
+    "digest_bytes",
+    "digest_file",
+    "read_json",
+    "read_toml",
+    "write_json",
+]

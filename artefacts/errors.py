@@ -1,0 +1,47 @@
+"""The one error tree: what a user did that cannot work, told in one line.
+
+A subclass belongs to the room whose trouble it names (a protocol error lives in
+`controller.wire`), but it descends from `CoinferError`, which the command line turns into one
+clear line and exit code 2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CoinferError(Exception):
+    """Something the user can mend; the message is the whole story."""
+
+
+class UsageError(CoinferError):
+    """A command or a call was given something that cannot be meant."""
+
+
+class DependencyError(CoinferError):
+    """An optional dependency that this command needs is not installed."""
+
+
+class ArtefactError(CoinferError):
+    """A file that does not fit: names the file, the field, what was found and expected."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        found: str,
+        expected: str,
+        field: str | None = None,
+        line: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.field = field
+        self.line = line
+        self.found = found
+        self.expected = expected
+        where = str(path)
+        if line is not None:
+            where += f", line {line}"
+        if field is not None:
+            where += f", field '{field}'"
+        super().__init__(f"{where}: found {found}, expected {expected}")

@@ -1,0 +1,134 @@
+"""Files that are whole or absent: atomic writes, digests, versioned JSON and TOML.
+
+A reader gives a typed `msgspec.Struct` or an `ArtefactError` that names the file and the field.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar, overload
+
+import msgspec
+
+from artefacts.errors import ArtefactError
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\.)?(?P<field>[^`]*)`)?$", re.DOTALL)
+
+
+def data_directory() -> Path | None:
+    """The folder of real data: `COINFER_DATA`, or `../shared/data` beside the checkout; or None."""
+    named = os.environ.get("COINFER_DATA")
+    if named:
+        return Path(named) if Path(named).is_dir() else None
+    beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    return beside if beside.is_dir() else None
+
+
+def digest_bytes(data: bytes) -> str:
+    """SHA-256 of `data` as lower-case hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: str | Path) -> str:
+    """SHA-256 of a file's bytes as lower-case hex."""
+    with _readable(path), open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@overload
+def atomic_write(
+    path: str | Path, mode: Literal["w"] = "w"
+) -> contextlib.AbstractContextManager[IO[str]]: ...
+@overload
+def atomic_write(
+    path: str | Path, mode: Literal["wb"]
+) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+@contextlib.contextmanager
+def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary neighbour of `path`; rename it into place only if the block ends well.
+
+    A reader therefore sees the old file or the new one, also across a power cut (the data are
+    flushed to disk before the rename).
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    encoding = None if "b" in mode else "utf-8"
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    try:
+        with open(handle, mode, encoding=encoding) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write `value` (a Struct or plain data) as indented JSON, atomically."""
+    encoded = msgspec.json.format(msgspec.json.encode(value), indent=1)
+    with atomic_write(path, "wb") as stream:
+        stream.write(encoded + b"\n")
+
+
+def read_json(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
+    """Read a JSON artefact as `kind`; with `version`, refuse another `format_version`."""
+    with _readable(path):
+        raw = Path(path).read_bytes()
+    try:
+        plain = msgspec.json.decode(raw)
+    except msgspec.DecodeError as error:
+        raise ArtefactError(path, found=f"invalid JSON ({error})", expected="JSON") from None
+    return _typed(path, plain, kind, version)
+
+
+def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
+    """Read a TOML artefact as `kind`; with `version`, refuse another `format_version`."""
+    with _readable(path):
+        raw = Path(path).read_bytes()
+    try:
+        plain = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ArtefactError(path, found=f"invalid TOML ({error})", expected="TOML") from None
+    return _typed(path, plain, kind, version)
+
+
+def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | None) -> StructT:
+    if not isinstance(plain, dict):
+        raise ArtefactError(path, found=type(plain).__name__, expected="a table of fields")
+    if version is not None:
+        found = plain.get("format_version", "nothing")
+        if found != version:
+            raise ArtefactError(path, field="format_version", found=str(found), expected=str(version))
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        match = _FIELD.match(str(error))
+        what, field = (match["what"], match["field"]) if match else (str(error), None)
+        raise ArtefactError(
+            path, field=field or None, found=what, expected=f"a valid {kind.__name__}"
+        ) from None
+
+
+@contextlib.contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="a readable file") from None
+    except IsADirectoryError:
+        raise ArtefactError(path, found="a folder", expected="a file") from None
+    except PermissionError:
+        raise ArtefactError(path, found="no permission to read", expected="a readable file") from None

@@ -1,0 +1,11 @@
+"""The front door of coinfer: the command line and the few public names.
+
+`coinfer --help` is the documented entrance; everything else is imported from its room
+(`traces`, `models`, `controller`, `envs`, `experiments`).
+"""
+
+from artefacts import ArtefactError, CoinferError, DependencyError, UsageError
+
+__version__ = "0.1.0"
+
+__all__ = ["ArtefactError", "CoinferError", "DependencyError", "UsageError", "__version__"]

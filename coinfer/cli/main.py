@@ -1,0 +1,45 @@
+"""`coinfer`: the command line. A user's mistake is one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from artefacts import CoinferError
+from coinfer.cli import models as models_commands
+
+app = typer.Typer(
+    name="coinfer",
+    help="Device-edge co-inference with branchy networks over links whose bandwidth moves.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _front_door() -> None:
+    """Device-edge co-inference with branchy networks over links whose bandwidth moves."""
+
+
+app.command("train-model")(models_commands.train_model)
+
+
+def run() -> None:
+    """Console entry point."""
+    try:
+        app()
+    except CoinferError as error:
+        sys.stderr.write(f"coinfer: {error}\n")
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"coinfer: the package '{error.name}' is not installed; expected one of the extras: "
+            "pip install 'coinfer[all]'\n"
+        )
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,172 @@
+"""How long bytes take on a link: constant bandwidth, or many traces at once, with TCP's ramp.
+
+All times are seconds on the trace's own clock, all functions broadcast over lanes. A transfer that
+never ends (zero rate, or past the end of a log that is run without wrapping) ends at infinity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Link(Protocol):
+    """A first-come link: when does a transfer end, how much passes in an interval."""
+
+    def transfer_end(self, start_s: Floats, n_bytes: Floats) -> Floats:
+        """Time at which `n_bytes` that start at `start_s` have passed; inf if never."""
+
+    def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
+        """Bytes that pass in [start_s, end_s); both finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantLink:
+    """A link of constant bandwidth (scalar or one value a lane); planners' estimate."""
+
+    rate_bps: Floats
+
+    def transfer_end(self, start_s: Floats, n_bytes: Floats) -> Floats:
+        """Start plus bytes over rate."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spent = np.where(n_bytes > 0, 8.0 * n_bytes / self.rate_bps, 0.0)
+        return np.asarray(start_s + spent, dtype=np.float64)
+
+    def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
+        """Rate times time."""
+        return np.asarray(self.rate_bps * np.maximum(end_s - start_s, 0.0) / 8.0)
+
+
+class TraceBank:
+    """Many traces laid end to end on one axis, so that one binary search serves every lane.
+
+    Trace k occupies [offset_k, offset_k + duration_k); times passed in and out are the trace's own.
+    """
+
+    def __init__(self, traces: Sequence[BandwidthTrace]) -> None:
+        durations = np.array([t.duration_s for t in traces], dtype=np.float64)
+        bits = np.array([t.cumulative_bits[-1] for t in traces], dtype=np.float64)
+        self.durations_s: Floats = durations
+        self.names = tuple(t.name for t in traces)
+        self._offset_s = np.concatenate([[0.0], np.cumsum(durations)[:-1]])
+        self._offset_bits = np.concatenate([[0.0], np.cumsum(bits)[:-1]])
+        self._total_bits = bits
+        edges = [
+            np.append(t.times_s, t.duration_s)[:-1] + o
+            for t, o in zip(traces, self._offset_s, strict=True)
+        ]
+        levels = [
+            t.cumulative_bits[:-1] + o for t, o in zip(traces, self._offset_bits, strict=True)
+        ]
+        self._times_s = np.append(np.concatenate(edges), durations.sum())
+        self._bits = np.append(np.concatenate(levels), bits.sum())
+        self._rates_bps = np.append(np.concatenate([t.rates_bps for t in traces]), 0.0)
+
+    def lanes(self, index: Ints) -> BankLink:
+        """The link of lanes whose traces are `index` (any shape that broadcasts with the times)."""
+        return BankLink(
+            self,
+            self._offset_s[index],
+            self._offset_bits[index],
+            self._total_bits[index],
+            self.durations_s[index],
+        )
+
+    def cumulative(self, at_s: Floats) -> Floats:
+        """Bits delivered before the bank's own time `at_s`."""
+        piece = np.searchsorted(self._times_s, at_s, side="right") - 1
+        piece = np.clip(piece, 0, len(self._rates_bps) - 1)
+        return np.asarray(self._bits[piece] + self._rates_bps[piece] * (at_s - self._times_s[piece]))
+
+    def first_time(self, bits: Floats) -> Floats:
+        """Earliest own time at which `bits` have been delivered (bits within the bank's total)."""
+        boundary = np.searchsorted(self._bits, bits, side="left")
+        piece = np.clip(boundary - 1, 0, len(self._rates_bps) - 1)
+        rate = self._rates_bps[piece]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inside = np.where(rate > 0, (bits - self._bits[piece]) / rate, 0.0)
+        return np.asarray(self._times_s[piece] + inside)
+
+
+@dataclass(frozen=True, slots=True)
+class BankLink:
+    """Lanes of a `TraceBank`; past a trace's end nothing passes (logs are never wrapped)."""
+
+    bank: TraceBank
+    offset_s: Floats
+    offset_bits: Floats
+    total_bits: Floats
+    duration_s: Floats
+
+    def _delivered(self, at_s: Floats) -> Floats:
+        inside = np.clip(at_s, 0.0, self.duration_s)
+        bits = self.bank.cumulative(inside + self.offset_s) - self.offset_bits
+        return np.minimum(bits, self.total_bits)
+
+    def transfer_end(self, start_s: Floats, n_bytes: Floats) -> Floats:
+        """Exact end of a transfer by integrating the trace; inf where the trace ends first."""
+        finite = np.where(np.isfinite(start_s), start_s, 0.0)
+        target = self._delivered(finite) + 8.0 * n_bytes
+        end = self.bank.first_time(np.minimum(target, self.total_bits) + self.offset_bits)
+        end = np.maximum(end - self.offset_s, finite)
+        never = (target > self.total_bits * (1 + 1e-12)) | ~np.isfinite(start_s)
+        return np.where(n_bytes > 0, np.where(never, np.inf, end), start_s)
+
+    def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
+        """Bytes that pass in [start_s, end_s)."""
+        return np.maximum(self._delivered(end_s) - self._delivered(start_s), 0.0) / 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkModel:
+    """What lies around the rate: propagation, headers, TCP's window and the send buffer.
+
+    `message_bytes` is added to every message and `packet_bytes` to every `segment_bytes` of it
+    (Ethernet, IP and TCP headers: 66 bytes on 1,448). TCP starts from `initial_window_bytes`
+    (RFC 6928: ten segments), doubles it every round trip, and starts anew after `idle_reset_s`
+    without sending (RFC 5681 section 4.1). A cancelled upload still owes up to
+    `send_buffer_bytes` that were already handed to the kernel.
+    """
+
+    rtt_s: float = 0.0
+    message_bytes: float = 0.0
+    packet_bytes: float = 0.0
+    segment_bytes: float = 1448.0
+    initial_window_bytes: float = 14480.0
+    idle_reset_s: float = 0.3
+    send_buffer_bytes: float = 16384.0
+
+    def on_wire(self, payload_bytes: Floats) -> Floats:
+        """Bytes that cross the link for a message of `payload_bytes`; 0 for no message."""
+        message = payload_bytes + self.message_bytes
+        packets = np.ceil(message / self.segment_bytes)
+        return np.where(payload_bytes > 0, message + packets * self.packet_bytes, 0.0)
+
+    def transfer_end(
+        self, link: Link, start_s: Floats, wire_bytes: Floats, window_bytes: Floats | float
+    ) -> Floats:
+        """End of an upload that may send `window_bytes` in its first round trip, then double."""
+        if self.rtt_s <= 0.0 or not np.any(wire_bytes > window_bytes):
+            return link.transfer_end(start_s, wire_bytes)
+        at, left, window = start_s, wire_bytes, np.asarray(window_bytes, dtype=np.float64)
+        while np.any(left > window):
+            sent = np.minimum(left, window)
+            end = link.transfer_end(at, sent)
+            left = left - sent
+            at = np.where(left > 0, np.maximum(end, at + self.rtt_s), end)
+            window = 2.0 * window
+        return np.where(left > 0, link.transfer_end(at, left), at)
+
+    def window_after(self, window_bytes: Floats, wire_bytes: Floats) -> Floats:
+        """Window after an upload that began with `window_bytes`: doubled for every full round."""
+        rounds = np.ceil(np.log2(np.maximum(wire_bytes / window_bytes, 1.0) + 1.0)) - 1.0
+        return np.asarray(window_bytes * 2.0**rounds)

@@ -1,0 +1,298 @@
+"""The plan table: every plan's costs as arrays, built once from the profiles.
+
+A `PlanTable` knows what a plan costs on each resource and which answers it can give on the way; it
+knows nothing of time, queues or links (`frames`) and nothing of rewards (`envs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError
+from controller.plans import Plan, check_plan
+from models.branchy import BranchySpec
+from models.codecs import encoded_bytes
+from models.outcomes import Outcomes
+from models.profiles import Profile
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+ANSWER_BYTES = 64.0
+"""What an answer weighs on the downlink: class, confidence and the edge's own times."""
+
+P95_QUANTILE = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class PlanTable:
+    """Costs of P plans, each an array of length P (or P x K for the answers on the way).
+
+    A local plan has all its seconds in `head_s`. `wait_s[p, k]` are the local jobs run after the
+    cut tensor is handed to the link (k-th in order, 0 where none) and `wait_exit[p, k]` the exit
+    each completes (-1 where none): the head passed on the way, and with hedging the deeper exits.
+    `rescue_s` completes exit 1 from the cut, and is inf where no rescue is kept time for.
+    """
+
+    spec: BranchySpec
+    plans: tuple[Plan, ...]
+    head_s: Floats
+    up_bytes: Floats
+    edge_s: Floats
+    down_bytes: Floats
+    tail_s: Floats
+    exit: Ints
+    local: Bools
+    wait_s: Floats
+    wait_exit: Ints
+    rescue_s: Floats
+    accuracy: Floats
+    exit_accuracy: Floats
+    device_sigma: float
+    edge_sigma: float
+
+    def __len__(self) -> int:
+        return len(self.plans)
+
+    @property
+    def rescue_p95_s(self) -> Floats:
+        """What a rescue is kept time for: its 95th percentile."""
+        return self.rescue_s * float(np.exp(P95_QUANTILE * self.device_sigma))
+
+    def take(self, index: Sequence[int] | Ints) -> PlanTable:
+        """The table of the plans at `index`, in that order."""
+        chosen = np.asarray(index, dtype=np.int64)
+        return PlanTable(
+            spec=self.spec,
+            plans=tuple(self.plans[i] for i in chosen),
+            head_s=self.head_s[chosen],
+            up_bytes=self.up_bytes[chosen],
+            edge_s=self.edge_s[chosen],
+            down_bytes=self.down_bytes[chosen],
+            tail_s=self.tail_s[chosen],
+            exit=self.exit[chosen],
+            local=self.local[chosen],
+            wait_s=self.wait_s[chosen],
+            wait_exit=self.wait_exit[chosen],
+            rescue_s=self.rescue_s[chosen],
+            accuracy=self.accuracy[chosen],
+            exit_accuracy=self.exit_accuracy,
+            device_sigma=self.device_sigma,
+            edge_sigma=self.edge_sigma,
+        )
+
+    def index(self, plan: Plan) -> int:
+        """Where a plan stands; a `UsageError` where it is not in the table."""
+        try:
+            return self.plans.index(plan)
+        except ValueError:
+            raise UsageError(
+                f"plan: found '{plan}', expected one of the {len(self)} of this scenario"
+            ) from None
+
+    def latency_s(self, bandwidth_bps: Floats | float, rtt_s: float = 0.0) -> Floats:
+        """Expected seconds of every plan on idle resources at a constant payload bandwidth.
+
+        Shape (..., P) for a bandwidth of shape (...); inf for an offload at zero bandwidth.
+        """
+        rate = np.asarray(bandwidth_bps, dtype=np.float64)[..., None]
+        moved = 8.0 * (self.up_bytes + self.down_bytes)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            transfer = np.where(moved > 0, moved / rate, 0.0)
+        fixed = self.head_s + self.edge_s + self.tail_s + np.where(self.local, 0.0, rtt_s)
+        return np.asarray(fixed + transfer)
+
+    def undominated(self, rtt_s: float = 0.0, *, queues: bool = True) -> PlanTable:
+        """The table without plans that another matches or beats at every bandwidth.
+
+        Exact: with `queues` (frame stream) q prunes p only if q needs no more of any resource, is
+        no less accurate, and whatever local answer p has at some moment q has one as good by then;
+        so it holds at every backlog and deadline too. Without (closed loop, where a frame meets
+        idle resources) seconds count by their sum and bytes by theirs. Of equals the first stays.
+        """
+        keep: list[int] = []
+        for p in range(len(self)):
+            rivals = self._no_worse_queued(p, rtt_s) if queues else self._no_worse_idle(p, rtt_s)
+            rivals[p] = False
+            for q in np.flatnonzero(rivals):
+                # two plans that are no worse than each other: only the later one goes
+                back = self._no_worse_queued(q, rtt_s) if queues else self._no_worse_idle(q, rtt_s)
+                if not back[p] or q < p:
+                    break
+            else:
+                keep.append(p)
+        return self.take(keep)
+
+    def _no_worse_idle(self, p: int, rtt_s: float) -> Bools:
+        seconds = self.head_s + self.edge_s + self.tail_s + np.where(self.local, 0.0, rtt_s)
+        moved = self.up_bytes + self.down_bytes
+        slack = seconds[p] + 1e-12
+        return np.asarray(
+            (seconds <= slack) & (moved <= moved[p]) & (self.accuracy >= self.accuracy[p])
+        )
+
+    def _no_worse_queued(self, p: int, rtt_s: float) -> Bools:
+        """Which plans need no more of anything than p and answer as well at every moment."""
+        better = self.accuracy >= self.accuracy[p]
+        cost = np.stack([self.head_s, self.up_bytes, self.edge_s, self.down_bytes, self.tail_s])
+        frugal = (cost <= cost[:, [p]] + 1e-12).all(axis=0)
+        same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & (
+            self.wait_s <= self.wait_s[p] + 1e-12
+        ).all(axis=1)
+        same_rescue = (self.rescue_s <= self.rescue_s[p] + 1e-12) | ~np.isfinite(self.rescue_s[p])
+        remote = ~self.local & frugal & same_wait & same_rescue
+        if self.local[p]:
+            return np.asarray(better & self.local & frugal)
+        # a local rival must be done when p's first local answer is, and before any edge answer
+        first = self.wait_s[p, 0] if self.wait_exit[p, 0] >= 0 else self.rescue_s[p]
+        soonest = self.head_s[p] + min(first, rtt_s + self.edge_s[p] + self.tail_s[p])
+        local = self.local & (self.head_s <= soonest + 1e-12)
+        return np.asarray(better & (remote | local))
+
+
+def build_table(
+    spec: BranchySpec,
+    device: Profile,
+    edge: Profile,
+    outcomes: Outcomes,
+    plans: Sequence[Plan],
+    *,
+    half: str = "policy",
+    anytime: bool = True,
+) -> PlanTable:
+    """The table of `plans` for these profiles; accuracies from one half of the outcomes."""
+    rows = [_row(spec, device, edge, check_plan(plan, spec), anytime) for plan in plans]
+    wait = max((len(row.wait) for row in rows), default=0) or 1
+    wait_s = np.zeros((len(rows), wait))
+    wait_exit = np.full((len(rows), wait), -1, dtype=np.int64)
+    for i, row in enumerate(rows):
+        for k, (exit_, seconds) in enumerate(row.wait):
+            wait_exit[i, k], wait_s[i, k] = exit_, seconds
+    accuracy = [plan_accuracy(outcomes, plan, half) for plan in plans]
+    return PlanTable(
+        spec=spec,
+        plans=tuple(plans),
+        head_s=np.array([r.head_s for r in rows]),
+        up_bytes=np.array([r.up_bytes for r in rows], dtype=np.float64),
+        edge_s=np.array([r.edge_s for r in rows]),
+        down_bytes=np.array([r.down_bytes for r in rows], dtype=np.float64),
+        tail_s=np.array([r.tail_s for r in rows]),
+        exit=np.array([p.exit for p in plans], dtype=np.int64),
+        local=np.array([p.is_local for p in plans], dtype=np.bool_),
+        wait_s=wait_s,
+        wait_exit=wait_exit,
+        rescue_s=np.array([r.rescue_s for r in rows]),
+        accuracy=np.array(accuracy),
+        exit_accuracy=np.array([outcomes.accuracy(i, half=half) for i in range(len(spec.exits))]),
+        device_sigma=_sigma(device),
+        edge_sigma=_sigma(edge),
+    )
+
+
+def plan_accuracy(outcomes: Outcomes, plan: Plan, half: str) -> float:
+    """Accuracy of a plan's own answer (its exit, its codec at its cut) on one half."""
+    codec, cut = outcome_key(plan)
+    return outcomes.accuracy(plan.exit, codec, cut, half)
+
+
+def outcome_key(plan: Plan) -> tuple[str, int]:
+    """The codec and cut under which a plan's outcomes are recorded."""
+    return ("float32", 0) if plan.is_local else (plan.codec, plan.start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    head_s: float
+    up_bytes: float
+    edge_s: float
+    down_bytes: float
+    tail_s: float
+    wait: tuple[tuple[int, float], ...]
+    rescue_s: float
+
+
+def _row(spec: BranchySpec, device: Profile, edge: Profile, plan: Plan, anytime: bool) -> _Row:
+    length = len(spec.branches[plan.exit])
+    if plan.is_local:
+        return _Row(device.interval_s(plan.exit, 0, length), 0.0, 0.0, 0.0, 0.0, (), np.inf)
+    shapes = spec.shapes[plan.exit]
+    down = ANSWER_BYTES
+    if plan.stop < length:
+        down += encoded_bytes("float32", shapes[plan.stop])
+    wait = tuple(local_jobs(spec, device, plan)) if anytime else ()
+    rescue = np.inf
+    if anytime and not wait:
+        rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
+    return _Row(
+        head_s=device.interval_s(plan.exit, 0, plan.start),
+        up_bytes=float(encoded_bytes(plan.codec, shapes[plan.start])),
+        edge_s=edge.interval_s(plan.exit, plan.start, plan.stop),
+        down_bytes=float(down),
+        tail_s=device.interval_s(plan.exit, plan.stop, length),
+        wait=wait,
+        rescue_s=rescue,
+    )
+
+
+def local_jobs(spec: BranchySpec, device: Profile, plan: Plan) -> list[tuple[int, float]]:
+    """(exit, seconds) of the local answers computed after the cut tensor is handed over.
+
+    Without hedging: the deepest exit that the device part has passed, which costs only what its
+    branch still lacks. With hedging: that, then every deeper exit up to the plan's own.
+    """
+    reached = min(plan.start, spec.exits[plan.exit].after)
+    passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
+    jobs: list[tuple[int, float]] = []
+    if passed:
+        j = passed[-1]
+        done = plan.start if j == plan.exit else spec.exits[j].after
+        jobs.append((j, device.interval_s(j, done, len(spec.branches[j]))))
+    if plan.hedge:
+        at = reached
+        for j in range(passed[-1] + 1 if passed else 0, plan.exit + 1):
+            jobs.append((j, device.interval_s(j, at, len(spec.branches[j]))))
+            at = spec.exits[j].after
+    return jobs
+
+
+def _sigma(profile: Profile) -> float:
+    """Log-normal spread whose p95 / median is the profile's (0 where none is published)."""
+    return float(np.log(max(profile.spread, 1.0)) / P95_QUANTILE)
+
+
+def candidate_plans(
+    spec: BranchySpec,
+    codecs: Sequence[str] = ("float32",),
+    *,
+    edge_first: bool = True,
+    device_first: bool = True,
+    hedge: bool = False,
+) -> tuple[Plan, ...]:
+    """Every plan of a network: device-only, edge-only, device-first and edge-first.
+
+    Edge-first plans send the picture up as float32 or uint8; the other codecs serve device-first
+    cuts, whose accuracy is recorded (see `models.outcomes`).
+    """
+    plans: list[Plan] = []
+    for i, branch in enumerate(spec.branches):
+        length = len(branch)
+        plans.append(Plan(i, length, length))
+        for codec in codecs:
+            # the raw picture needs no other one-byte codec at the input
+            first = 1 if codec == "int8" and "uint8" in codecs else 0
+            starts = range(first, 1 if codec == "uint8" or not device_first else length)
+            plans.extend(Plan(i, start, length, codec) for start in starts)
+            if edge_first and codec in ("float32", "uint8"):
+                plans.extend(Plan(i, 0, stop, codec) for stop in range(1, length))
+        if hedge:
+            plans.extend(
+                Plan(p.exit, p.start, p.stop, p.codec, True)
+                for p in list(plans)
+                if p.exit == i and not p.is_local and not p.hedge
+            )
+    return tuple(plans)

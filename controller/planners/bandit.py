@@ -1,0 +1,99 @@
+"""A discounted linear UCB bandit over plans, which knows no model of link or device.
+
+Features of a decision: 1, the log of the last measured rate, and how old it is; each plan has its
+own ridge regression of the reward, forgotten at `discount` per decision (after Zhang et al.,
+"Autodidactic Neurosurgeon", WWW 2021, and Russac et al., NeurIPS 2019, for the discount).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.interface import FrameResult, Measurement, Situation
+from controller.policies.observation import BLIND_RATE_BPS, log_rate
+from controller.rewards import edgent_reward
+from controller.scenario import Setting
+
+Floats = npt.NDArray[np.float64]
+
+FEATURES = 3
+
+
+class BanditController:
+    """LinUCB with discount; learns from answers in time, weighed by the exit's known accuracy.
+
+    The device never learns whether an answer was right, so the reward it learns from is the
+    answering exit's recorded accuracy (frame stream) or the paper's reward (closed loop), less the
+    plan's expected prices.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        discount: float = 0.99,
+        width: float = 0.3,
+        ridge: float = 0.1,
+        name: str = "bandit",
+    ) -> None:
+        self.name = name
+        self.initial_probe_bytes = 0
+        self._setting = setting
+        self._discount, self._width, self._ridge = discount, width, ridge
+        self._scale = self._reward_scale()
+        self.reset()
+
+    def reset(self) -> None:
+        """Everything unlearned."""
+        plans = len(self._setting.table)
+        self._gram = np.zeros((plans, FEATURES, FEATURES))
+        self._target = np.zeros((plans, FEATURES))
+        self._rate_bps, self._seen_s = BLIND_RATE_BPS, 0.0
+        self._asked: dict[int, Floats] = {}
+
+    def observe(self, measurement: Measurement) -> None:
+        """The newest measurement becomes the context."""
+        self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
+
+    def record(self, result: FrameResult) -> None:
+        """Learn from a frame that ended."""
+        context = self._asked.pop(result.frame, None)
+        if context is None:
+            return
+        reward = self._reward(result) / self._scale
+        self._gram[result.plan] += np.outer(context, context)
+        self._target[result.plan] += reward * context
+
+    def decide(self, situation: Situation) -> int:
+        """The plan of greatest upper confidence bound; ties go to the first."""
+        age = min(max(situation.now_s - self._seen_s, 0.0), 60.0)
+        context = np.array([1.0, float(log_rate(np.array(self._rate_bps))), age / 60.0])
+        self._gram *= self._discount
+        self._target *= self._discount
+        inverse = np.linalg.inv(self._gram + self._ridge * np.eye(FEATURES))
+        mean = np.einsum("pij,pj,i->p", inverse, self._target, context)
+        wide = np.sqrt(np.einsum("i,pij,j->p", context, inverse, context))
+        plan = int(np.argmax(mean + self._width * wide))
+        self._asked[situation.frame] = context
+        if len(self._asked) > 64:
+            self._asked.pop(next(iter(self._asked)))
+        return plan
+
+    def _reward(self, result: FrameResult) -> float:
+        table, scenario = self._setting.table, self._setting.scenario
+        if result.latency_s is None or result.exit is None:
+            return 0.0
+        by_plan = table.accuracy[result.plan]
+        accuracy = by_plan if result.by_plan else table.exit_accuracy[result.exit]
+        if self._setting.closed_loop:
+            latency = np.array(result.latency_s)
+            return float(edgent_reward(np.array(accuracy), latency, scenario.frames.deadline_s))
+        plan = result.plan
+        price = scenario.reward.device_second * (table.head_s[plan] + table.tail_s[plan])
+        return float(accuracy - price - scenario.reward.megabyte * table.up_bytes[plan] / 1e6)
+
+    def _reward_scale(self) -> float:
+        if not self._setting.closed_loop:
+            return 1.0
+        return float(1.0 / self._setting.table.latency_s(np.array(1e7)).min())

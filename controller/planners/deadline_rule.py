@@ -1,0 +1,108 @@
+"""Algorithm 1 as a controller: decided once (Edgent's static mode), or at every frame.
+
+The rule is the paper's (`algorithm1`): from the deepest exit, the cheapest plan of each; the first
+that meets the requirement; where none does (NULL), the fastest plan of all. Here it runs over the
+scenario's plan table, so that the wire codecs and orders the scenario offers are open to the
+baseline too; on a float32 table it chooses exactly what `algorithm1` chooses (tested).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from controller.interface import FrameResult, Measurement, Situation
+from controller.physics import PlanTable
+
+STATIC_PROBE_BYTES = 100_000
+"""Edgent's static mode measures the link once; one charged 100 KB transfer, in every comparison."""
+
+
+def choose_plan(
+    table: PlanTable, bandwidth_bps: float, deadline_s: float, rtt_s: float
+) -> tuple[int, bool]:
+    """Algorithm 1's plan over the table, and whether it meets the deadline (False: NULL).
+
+    Ties go to the plan that stands first in the table.
+    """
+    latency = table.latency_s(bandwidth_bps, rtt_s)
+    for exit_ in np.unique(table.exit)[::-1]:
+        mine = np.flatnonzero(table.exit == exit_)
+        best = mine[np.argmin(latency[mine])]
+        if latency[best] <= deadline_s:
+            return int(best), True
+    return int(np.argmin(latency)), False
+
+
+class StaticAlgorithm1:
+    """Decides once, from one charged transfer at the start; until it ends, the device answers."""
+
+    def __init__(self, table: PlanTable, deadline_s: float, name: str = "algorithm1") -> None:
+        self.name = name
+        self.initial_probe_bytes = STATIC_PROBE_BYTES
+        self._table, self._deadline_s = table, deadline_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Undecided again."""
+        self._rate_bps: float | None = None
+        self._plan: int | None = None
+
+    def observe(self, measurement: Measurement) -> None:
+        """The first measurement is the one the decision rests on."""
+        if self._rate_bps is None:
+            self._rate_bps = measurement.rate_bps
+
+    def record(self, result: FrameResult) -> None:
+        """Results change nothing."""
+
+    def decide(self, situation: Situation) -> int:
+        """The plan decided once; device-only while the first transfer is under way."""
+        if self._rate_bps is None:
+            return choose_plan(self._table, 0.0, situation.deadline_s, situation.rtt_s)[0]
+        if self._plan is None:
+            self._plan, _ = choose_plan(
+                self._table, self._rate_bps, situation.deadline_s, situation.rtt_s
+            )
+        return self._plan
+
+
+class OnlineAlgorithm1:
+    """Algorithm 1 at every frame, on the bandwidth measured last.
+
+    After `PATIENCE` seconds on the device alone it forgets what it measured and takes the first
+    transfer as a probe: without that, one slow transfer would keep it local for ever.
+    """
+
+    PATIENCE_S = 5.0
+    initial_probe_bytes = STATIC_PROBE_BYTES
+
+    def __init__(
+        self, table: PlanTable, deadline_s: float, name: str = "algorithm1-online"
+    ) -> None:
+        self.name = name
+        self._table, self._deadline_s = table, deadline_s
+        self._remote = np.flatnonzero(~table.local)
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing measured."""
+        self._rate_bps: float | None = None
+        self._seen_s = 0.0
+
+    def observe(self, measurement: Measurement) -> None:
+        """The newest measurement counts."""
+        self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
+
+    def record(self, result: FrameResult) -> None:
+        """Results change nothing."""
+
+    def decide(self, situation: Situation) -> int:
+        """Algorithm 1 with what is left of the deadline once the device is free."""
+        rate = self._rate_bps or 0.0
+        left = max(situation.deadline_s - situation.device_backlog_s, 0.0)
+        plan, _ = choose_plan(self._table, rate, left, situation.rtt_s)
+        blind = situation.now_s - self._seen_s > self.PATIENCE_S
+        if self._table.local[plan] and self._rate_bps is not None and blind:
+            self._seen_s = situation.now_s
+            return int(self._remote[np.argmin(self._table.up_bytes[self._remote])])
+        return plan

@@ -1,0 +1,121 @@
+"""A model-based planner: the plan of greatest expected reward under a belief about the bandwidth.
+
+The belief comes from the training traces: how the level of the rate, measured some seconds ago, has
+moved since. The longer nothing was measured, the closer it is to the long-run distribution, so a
+planner that went local returns to the link by itself when that pays in expectation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.interface import FrameResult, Measurement, Situation
+from controller.physics import PlanTable
+from controller.rewards import expected_rewards
+from controller.scenario import Setting
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+
+LEVELS = 24
+LAGS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+GRID_S = 0.5
+
+
+class BandwidthBelief:
+    """P(level now | level measured `age` ago), by counting over training traces.
+
+    Levels are quantiles of the rates; `rates_bps` (LEVELS,) their medians.
+    """
+
+    def __init__(self, traces: Sequence[BandwidthTrace]) -> None:
+        grids = [self._grid(t) for t in traces]
+        pooled = np.concatenate(grids)
+        self._edges = np.quantile(pooled, np.linspace(0, 1, LEVELS + 1)[1:-1])
+        levels = [np.searchsorted(self._edges, g, side="right") for g in grids]
+        flat = np.concatenate(levels)
+        overall = np.median(pooled)
+        self.rates_bps: Floats = np.array(
+            [np.median(pooled[flat == k]) if (flat == k).any() else overall for k in range(LEVELS)]
+        )
+        # a fifth of a count everywhere: no bandwidth is ever held impossible
+        self.kernels: Floats = np.stack([self._kernel(levels, lag) for lag in LAGS_S])
+
+    @staticmethod
+    def _grid(trace: BandwidthTrace) -> Floats:
+        count = max(int(trace.duration_s / GRID_S), 1)
+        return np.asarray(trace.resample(GRID_S).rates_bps[:count])
+
+    @staticmethod
+    def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float) -> Floats:
+        # a measurement averages over the past moments: lag 0 looks one grid step ahead
+        steps = max(int(round(lag_s / GRID_S)), 1)
+        counts = np.full((LEVELS, LEVELS), 0.2 / LEVELS)
+        for level in levels:
+            if len(level) > steps:
+                np.add.at(counts, (level[:-steps], level[steps:]), 1.0)
+        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+    def of(self, rate_bps: float, age_s: float) -> Floats:
+        """Probabilities of the levels now, given a rate measured `age_s` ago."""
+        level = int(np.searchsorted(self._edges, rate_bps, side="right"))
+        position = float(np.interp(age_s, LAGS_S, np.arange(len(LAGS_S))))
+        low = int(position)
+        high = min(low + 1, len(LAGS_S) - 1)
+        share = position - low
+        return np.asarray(
+            (1 - share) * self.kernels[low, level] + share * self.kernels[high, level]
+        )
+
+    @property
+    def blind(self) -> Floats:
+        """Probabilities of the levels with nothing measured."""
+        return np.full(LEVELS, 1.0 / LEVELS)
+
+
+class RobustPlanner:
+    """Maximises the expected reward under the belief, with the device's backlog accounted for."""
+
+    BACKLOGS = 8
+
+    def __init__(self, setting: Setting, belief: BandwidthBelief, name: str = "robust") -> None:
+        self.name = name
+        self.initial_probe_bytes = 0
+        self._belief = belief
+        self._table: PlanTable = setting.table
+        self._deadline_s = setting.scenario.frames.deadline_s
+        backlogs = np.linspace(0.0, self._deadline_s, self.BACKLOGS)
+        self._values = np.stack(
+            [expected_rewards(setting, belief.rates_bps, float(b)) for b in backlogs]
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing measured."""
+        self._rate_bps: float | None = None
+        self._seen_s = 0.0
+
+    def observe(self, measurement: Measurement) -> None:
+        """The newest measurement carries the belief."""
+        self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
+
+    def record(self, result: FrameResult) -> None:
+        """Results change nothing."""
+
+    def expected(self, situation: Situation) -> Floats:
+        """Expected reward of every plan (P,) in this situation."""
+        if self._rate_bps is None:
+            probability = self._belief.blind
+        else:
+            probability = self._belief.of(self._rate_bps, situation.now_s - self._seen_s)
+        share = min(situation.device_backlog_s / self._deadline_s, 1.0)
+        # rounded up: a plan that only just fits an optimistic backlog would be late
+        slot = int(np.ceil(share * (self.BACKLOGS - 1) - 1e-9))
+        return np.asarray(probability @ self._values[slot])
+
+    def decide(self, situation: Situation) -> int:
+        """The plan of greatest expected reward."""
+        return int(np.argmax(self.expected(situation)))

@@ -1,0 +1,64 @@
+"""The co-inference plan: which exit, which layers run on the edge, how tensors cross the wire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from artefacts import UsageError
+from models.branchy import BranchySpec
+
+CODECS = ("float32", "float16", "int8", "uint8")
+"""Wire codecs by name; `uint8` is the raw picture and crosses only at the input."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Plan:
+    """Exit `exit` (0-based); the edge runs layers [start, stop) of its branch, the device the rest.
+
+    Device-only is start == stop (normalised to the branch's length by `device_only`), edge-only is
+    (0, N), device-first (a, N) as in Neurosurgeon (Kang et al. 2017), edge-first (0, b) as in
+    Edgent's Algorithm 1. `codec` names how the tensor at `start` goes up; a tensor that comes back
+    at `stop` < N is float32. `hedge`: while the upload is under way the device goes on with its
+    own deeper exits.
+    """
+
+    exit: int
+    start: int
+    stop: int
+    codec: str = "float32"
+    hedge: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing crosses the wire."""
+        return self.start == self.stop
+
+    def __str__(self) -> str:
+        if self.is_local:
+            return f"exit {self.exit + 1} on the device"
+        hedged = ", hedged" if self.hedge else ""
+        return f"exit {self.exit + 1}, edge [{self.start}, {self.stop}), {self.codec}{hedged}"
+
+
+def device_only(spec: BranchySpec, exit_: int) -> Plan:
+    """The whole branch of an exit on the device."""
+    length = len(spec.branches[exit_])
+    return Plan(exit_, length, length)
+
+
+def edge_only(spec: BranchySpec, exit_: int, codec: str = "float32") -> Plan:
+    """The whole branch of an exit on the edge."""
+    return Plan(exit_, 0, len(spec.branches[exit_]), codec)
+
+
+def check_plan(plan: Plan, spec: BranchySpec) -> Plan:
+    """The plan itself, or a `UsageError` where it does not fit the network."""
+    spec.interval(plan.exit, plan.start, plan.stop)
+    if plan.codec not in CODECS:
+        raise UsageError(f"plan codec: found '{plan.codec}', expected one of {', '.join(CODECS)}")
+    if plan.codec == "uint8" and plan.start != 0:
+        raise UsageError(
+            f"plan codec 'uint8' carries the raw picture: found a cut before layer {plan.start}, "
+            "expected 0"
+        )
+    return plan

@@ -1,0 +1,126 @@
+"""What a controller sees of the world, as numbers: the learned policy's observation.
+
+One implementation serves the batched environment (L lanes) and the device (one lane), so that a
+policy decides on exactly what it was trained on. Only what a real device knows enters: measured
+transfers with their ages, its own backlog, its own recent results. No trace, no future.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Float32s = npt.NDArray[np.float32]
+
+HISTORY = 4
+BLIND_RATE_BPS = 1e6
+MAX_AGE_S = 60.0
+FEATURES = 3 * HISTORY + 8
+NAMES: tuple[str, ...] = (
+    *(f"log_rate_{k}" for k in range(HISTORY)),
+    *(f"log_age_{k}" for k in range(HISTORY)),
+    *(f"complete_{k}" for k in range(HISTORY)),
+    "fast_log_rate",
+    "slow_log_rate",
+    "log_rate_spread",
+    "device_backlog",
+    "uplink_backlog",
+    "recent_in_time",
+    "recent_by_plan",
+    "seen_anything",
+)
+"""Names of the features, in order (k = 0 is the newest measurement)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What features are divided by: the deadline, and bytes of backlog that count as 1."""
+
+    deadline_s: float
+    backlog_bytes: float = 16384.0
+
+
+class Observer:
+    """Keeps what L lanes have seen and turns it into (L, FEATURES) float32 within [-3, 3].
+
+    Log rates are (log10 bit/s - 6) / 1.5; ages are log1p(age / 1 s) / log1p(60). The fast and slow
+    means weigh a measurement by 1 - exp(-age gap / 1 s and 10 s), so that irregular sampling does
+    not bend them.
+    """
+
+    def __init__(self, lanes: int, scales: Scales) -> None:
+        self.lanes, self.scales = lanes, scales
+        self._rates = np.zeros((lanes, HISTORY))
+        self._at = np.full((lanes, HISTORY), -np.inf)
+        self._complete = np.zeros((lanes, HISTORY))
+        self._fast = np.zeros(lanes)
+        self._slow = np.zeros(lanes)
+        self._spread = np.zeros(lanes)
+        self._in_time = np.ones(lanes)
+        self._by_plan = np.ones(lanes)
+        self.reset(np.ones(lanes, dtype=np.bool_))
+
+    def reset(self, lanes: Bools) -> None:
+        """Forget everything the masked lanes have seen."""
+        blind = log_rate(np.array(BLIND_RATE_BPS))
+        self._rates[lanes] = blind
+        self._at[lanes] = -np.inf
+        self._complete[lanes] = 0.0
+        for mean in (self._fast, self._slow):
+            mean[lanes] = blind
+        self._spread[lanes] = 0.0
+        self._in_time[lanes] = 1.0
+        self._by_plan[lanes] = 1.0
+
+    def measured(self, lanes: Bools, known_s: Floats, rate_bps: Floats, complete: Bools) -> None:
+        """A measurement became known in the masked lanes (arrays of length L)."""
+        if not lanes.any():
+            return
+        value = log_rate(rate_bps[lanes])
+        gap = np.clip(known_s[lanes] - self._at[lanes, 0], 0.0, MAX_AGE_S)
+        first = ~np.isfinite(self._at[lanes, 0])
+        for mean, horizon_s in ((self._fast, 1.0), (self._slow, 10.0)):
+            weight = np.where(first, 1.0, 1.0 - np.exp(-np.maximum(gap, 0.05) / horizon_s))
+            mean[lanes] += weight * (value - mean[lanes])
+        weight = 1.0 - np.exp(-np.maximum(gap, 0.05) / 10.0)
+        off = np.abs(value - self._slow[lanes])
+        self._spread[lanes] += weight * (off - self._spread[lanes])
+        for history in (self._rates, self._at, self._complete):
+            history[lanes, 1:] = history[lanes, :-1]
+        self._rates[lanes, 0] = value
+        self._at[lanes, 0] = known_s[lanes]
+        self._complete[lanes, 0] = complete[lanes]
+
+    def ended(self, lanes: Bools, in_time: Bools, by_plan: Bools) -> None:
+        """A frame ended in the masked lanes."""
+        self._in_time[lanes] += 0.2 * (in_time[lanes] - self._in_time[lanes])
+        self._by_plan[lanes] += 0.2 * (by_plan[lanes] - self._by_plan[lanes])
+
+    def observe(
+        self, now_s: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats
+    ) -> Float32s:
+        """The observation of every lane at its decision time."""
+        out = np.empty((self.lanes, FEATURES), dtype=np.float32)
+        age = np.clip(now_s[:, None] - self._at, 0.0, MAX_AGE_S)
+        out[:, :HISTORY] = self._rates
+        out[:, HISTORY : 2 * HISTORY] = np.log1p(age) / np.log1p(MAX_AGE_S)
+        out[:, 2 * HISTORY : 3 * HISTORY] = self._complete
+        rest = 3 * HISTORY
+        out[:, rest] = self._fast
+        out[:, rest + 1] = self._slow
+        out[:, rest + 2] = self._spread
+        out[:, rest + 3] = np.minimum(device_backlog_s / self.scales.deadline_s, 3.0)
+        out[:, rest + 4] = np.minimum(uplink_backlog_bytes / self.scales.backlog_bytes, 3.0)
+        out[:, rest + 5] = self._in_time
+        out[:, rest + 6] = self._by_plan
+        out[:, rest + 7] = np.isfinite(self._at[:, 0])
+        return out
+
+
+def log_rate(rate_bps: Floats) -> Floats:
+    """(log10 rate - 6) / 1.5, for rates clipped to 1 kbit/s ... 1 Gbit/s: within [-2, 2]."""
+    return np.asarray((np.log10(np.clip(rate_bps, 1e3, 1e9)) - 6.0) / 1.5)

@@ -1,0 +1,257 @@
+"""A scenario: one setting of network, profiles, link, traces, deadline and reward, from TOML.
+
+`Scenario` is the file, validated; `Setting` is what it names, loaded: model, profiles, outcomes,
+plan table. Shipped scenarios are named without a path (`edgent`, `3g-alexnet`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError, UsageError, digest_bytes, read_toml
+from controller.physics import LinkModel, PlanTable, Timing
+from controller.physics.table import build_table, candidate_plans, outcome_key
+from models.branchy import BranchySpec
+from models.cards import Model, load_model
+from models.outcomes import Outcomes, read_outcomes
+from models.profiles import Profile, check_profile, read_profile
+from models.reference import REFERENCE_NAMES, reference_profile
+from traces.library import TraceSet, load_split
+from traces.trace import BandwidthTrace
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parent / "scenarios"
+
+
+class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[link]`: what surrounds the trace's rate (see `controller.physics.LinkModel`)."""
+
+    rtt_s: float = 0.0
+    message_bytes: float = 0.0
+    packet_bytes: float = 0.0
+
+
+class TraceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[traces]`: the family whose split is used, and the factor on its rates."""
+
+    family: Literal["belgium", "norway"]
+    scale: float = 1.0
+
+
+class FrameSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[frames]`: deadline (latency requirement) and, in a frame stream, the frame rate."""
+
+    deadline_s: float
+    rate_fps: float = 0.0
+
+
+class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[plans]`: which plans exist."""
+
+    codecs: tuple[Literal["float32", "float16", "int8", "uint8"], ...] = ("float32",)
+    edge_first: bool = True
+    device_first: bool = True
+    hedge: bool = False
+
+
+class RewardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[reward]`: prices in correct answers (frame stream); the closed loop has the paper's."""
+
+    device_second: float = 0.0
+    megabyte: float = 0.0
+
+
+class SeedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[seeds]`: of training and of evaluation (phases, samples, compute times)."""
+
+    train: int = 0
+    evaluate: int = 1
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A scenario file; every key is checked, an unknown one is refused."""
+
+    format_version: int
+    name: str
+    kind: Literal["frame-stream", "closed-loop"]
+    description: str
+    network: str
+    device_profile: str
+    edge_profile: str
+    traces: TraceSection
+    frames: FrameSection
+    link: LinkSection = LinkSection()
+    plans: PlanSection = PlanSection()
+    reward: RewardSection = RewardSection()
+    seeds: SeedSection = SeedSection()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the scenario's content; policies record what they were trained for."""
+        return digest_bytes(msgspec.json.encode(self))
+
+
+def shipped_scenarios() -> tuple[str, ...]:
+    """Names of the scenarios that come with coinfer."""
+    return tuple(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+
+
+def read_scenario(name_or_path: str | Path) -> Scenario:
+    """A shipped scenario by name, or a TOML file by path."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = SHIPPED / f"{name_or_path}.toml"
+        if not path.exists():
+            raise UsageError(
+                f"scenario: found '{name_or_path}', expected one of "
+                f"{', '.join(shipped_scenarios())} or the path of a .toml file"
+            )
+    scenario = read_toml(path, Scenario, version=FORMAT_VERSION)
+    _check(path, scenario)
+    return scenario
+
+
+def _check(path: Path, scenario: Scenario) -> None:
+    positive = {
+        "frames.deadline_s": scenario.frames.deadline_s,
+        "traces.scale": scenario.traces.scale,
+    }
+    if scenario.kind == "frame-stream":
+        positive["frames.rate_fps"] = scenario.frames.rate_fps
+    for field, value in positive.items():
+        if not value > 0:
+            raise ArtefactError(path, field=field, found=str(value), expected="a number above 0")
+    for field, value in (
+        ("link.rtt_s", scenario.link.rtt_s),
+        ("link.message_bytes", scenario.link.message_bytes),
+        ("link.packet_bytes", scenario.link.packet_bytes),
+        ("reward.device_second", scenario.reward.device_second),
+        ("reward.megabyte", scenario.reward.megabyte),
+    ):
+        if not value >= 0:
+            raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
+
+
+@dataclass(frozen=True)
+class OutcomeRows:
+    """Whether each sample is answered correctly: a row per exit, then a row per plan.
+
+    `correct` is uint8 (E + P, S) over the samples of one half; row `exit` serves local answers,
+    row E + `plan` the plan's own.
+    """
+
+    correct: npt.NDArray[np.uint8]
+    exits: int
+
+    @property
+    def samples(self) -> int:
+        """Samples in this half."""
+        return int(self.correct.shape[1])
+
+    def row(
+        self,
+        plan: npt.NDArray[np.int64],
+        exit_: npt.NDArray[np.int64],
+        by_plan: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.int64]:
+        """Row of an answer given by exit `exit_`, by the plan itself or on the way."""
+        return np.where(by_plan, self.exits + plan, exit_)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a scenario names, loaded and checked against one another."""
+
+    scenario: Scenario
+    model: Model
+    device: Profile
+    edge: Profile
+    outcomes: Outcomes
+    table: PlanTable
+
+    @property
+    def spec(self) -> BranchySpec:
+        """The branchy network's architecture."""
+        return self.model.spec
+
+    @property
+    def closed_loop(self) -> bool:
+        """Whether the next inference starts when the last ends (the paper's loop)."""
+        return self.scenario.kind == "closed-loop"
+
+    @cached_property
+    def link_model(self) -> LinkModel:
+        """What surrounds the trace's rate."""
+        link = self.scenario.link
+        return LinkModel(link.rtt_s, link.message_bytes, link.packet_bytes)
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The physics' clock: no cancelling in the closed loop."""
+        return Timing(None if self.closed_loop else self.scenario.frames.deadline_s)
+
+    def traces(self, part: str) -> TraceSet:
+        """The scenario's traces of 'train', 'validation' or 'test', scaled."""
+        return self.scaled(load_split(self.scenario.traces.family, part))
+
+    def scaled(self, traces: TraceSet) -> TraceSet:
+        """Other traces, scaled as this scenario's are."""
+        factor = self.scenario.traces.scale
+        if factor == 1.0:
+            return traces
+        return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
+
+    def rows(self, half: str) -> OutcomeRows:
+        """Outcomes of one half of the samples, by exit and by plan."""
+        index = self.outcomes.half(half)
+        rows = [self.outcomes.correct(i)[index] for i in range(len(self.spec.exits))]
+        for plan in self.table.plans:
+            codec, cut = outcome_key(plan)
+            rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
+        return OutcomeRows(np.stack(rows).astype(np.uint8), len(self.spec.exits))
+
+
+def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
+    """The trace at `factor` times its rates."""
+    return trace.scale(factor)
+
+
+def load_setting(scenario: Scenario) -> Setting:
+    """Load what a scenario names; every artefact is checked against the network."""
+    model = load_model(scenario.network)
+    device = _profile(scenario.device_profile, model.spec)
+    edge = _profile(scenario.edge_profile, model.spec)
+    outcomes = read_outcomes(model.folder / "outcomes.npz")
+    if outcomes.model_digest != model.digest:
+        raise ArtefactError(
+            model.folder / "outcomes.npz",
+            field="model_digest",
+            found=outcomes.model_digest,
+            expected=model.digest,
+        )
+    plans = candidate_plans(
+        model.spec,
+        scenario.plans.codecs,
+        edge_first=scenario.plans.edge_first,
+        device_first=scenario.plans.device_first,
+        hedge=scenario.plans.hedge,
+    )
+    anytime = scenario.kind == "frame-stream"
+    table = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
+    table = table.undominated(scenario.link.rtt_s, queues=anytime)
+    return Setting(scenario, model, device, edge, outcomes, table)
+
+
+def _profile(name: str, spec: BranchySpec) -> Profile:
+    if name in REFERENCE_NAMES:
+        return reference_profile(name, spec)
+    profile = read_profile(name)
+    check_profile(profile, spec)
+    return profile

@@ -1,0 +1,213 @@
+"""The batched environment: L lanes of one scenario, stepped together. Everything else wraps it.
+
+Owns the streams' clocks, the delivery of measurements (censored: only transfers that happened, only
+once known), sampled pictures and rewards. The arithmetic of a frame is `controller.physics`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
+from controller.rewards import edgent_reward, priced
+from controller.scenario import OutcomeRows, Setting
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+PENDING = 6
+"""Measurements a lane may have under way; older ones are overwritten (deadline x fps stays below)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One frame a lane: the physics' outcome, whether it was right and in time, the reward's parts."""
+
+    outcome: FrameOutcome
+    arrival_s: Floats
+    correct: Bools
+    in_time: Bools
+    reward: Floats
+    device_cost: Floats
+    byte_cost: Floats
+    ended: Bools
+    """The lane's trace is over: no further frame fits into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Measurements that became known in `lanes` (mask); the other arrays are of length L."""
+
+    lanes: Bools
+    known_s: Floats
+    payload_bytes: Floats
+    duration_s: Floats
+    complete: Bools
+
+    @property
+    def rate_bps(self) -> Floats:
+        """Measured bandwidth in bit/s."""
+        return 8.0 * self.payload_bytes / np.maximum(self.duration_s, 1e-6)
+
+
+class Simulator:
+    """L lanes of a scenario. Decide with `now_s`, `deliver`, `backlogs`; then `step`.
+
+    `half` names the outcomes' half that samples are drawn from. `rng` is the only randomness; with
+    the same seed and the same number of lanes, frames, samples and compute times are the same
+    whatever is decided (common random numbers).
+    """
+
+    def __init__(
+        self, setting: Setting, bank: TraceBank, lanes: int, half: str, rng: np.random.Generator
+    ) -> None:
+        self.setting, self.bank, self.lanes, self.rng = setting, bank, lanes, rng
+        self.rows: OutcomeRows = setting.rows(half)
+        self.model = setting.link_model
+        self._flat = np.ascontiguousarray(self.rows.correct).ravel()
+        self._accuracy = self.rows.correct.mean(axis=1)
+        frames = setting.scenario.frames
+        self.deadline_s = frames.deadline_s
+        self.interval_s = 1.0 / frames.rate_fps if frames.rate_fps > 0 else 0.0
+        self.trace = np.zeros(lanes, dtype=np.int64)
+        self.now_s = np.zeros(lanes)
+        self.resources = Resources.idle(lanes, self.model.initial_window_bytes)
+        self._known = np.full((PENDING, lanes), np.inf)
+        self._bytes = np.zeros((PENDING, lanes))
+        self._duration = np.zeros((PENDING, lanes))
+        self._complete = np.zeros((PENDING, lanes), dtype=np.bool_)
+        self._slot = 0
+        self._link = bank.lanes(self.trace)
+
+    def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
+        """Put the masked lanes at `start_s` of `trace`, with idle resources and nothing known."""
+        self.trace = np.where(lanes, trace, self.trace)
+        self.now_s = np.where(lanes, start_s, self.now_s)
+        self._link = self.bank.lanes(self.trace)
+        state = self.resources
+        for value in (state.device_s, state.uplink_s, state.edge_s, state.downlink_s):
+            value[lanes] = start_s[lanes]
+        state.window_bytes[lanes] = self.model.initial_window_bytes
+        self._known[:, lanes] = np.inf
+
+    def place_randomly(self, lanes: Bools, frames: int) -> None:
+        """Put the masked lanes at random starts (traces by duration) with room for `frames`."""
+        share = self.bank.durations_s / self.bank.durations_s.sum()
+        trace = self.rng.choice(len(share), self.lanes, p=share)
+        room = np.maximum(self.bank.durations_s[trace] - frames * self.interval_s - 1.0, 0.0)
+        self.place(lanes, trace, self.rng.random(self.lanes) * room)
+
+    def charge_probe(self, lanes: Bools, n_bytes: float) -> Floats:
+        """One charged transfer at the masked lanes' present time; its measurement comes when done.
+
+        Gives the bytes charged per lane. Until it ends the uplink is busy with it.
+        """
+        wire = np.where(lanes, self.model.on_wire(np.full(self.lanes, n_bytes)), 0.0)
+        start = np.maximum(self.now_s, self.resources.uplink_s)
+        end = self.model.transfer_end(self._link, start, wire, self.resources.window_bytes)
+        window = self.model.window_after(self.resources.window_bytes, wire)
+        self.resources.uplink_s = np.where(lanes, end, self.resources.uplink_s)
+        self.resources.window_bytes = np.where(lanes, window, self.resources.window_bytes)
+        known = np.where(lanes, end + self.model.rtt_s, np.inf)
+        self._remember(known, np.full(self.lanes, n_bytes), end - start, lanes)
+        return wire
+
+    def backlogs(self) -> tuple[Floats, Floats]:
+        """Device backlog in seconds and uplink backlog in bytes, as the device knows them."""
+        device = np.maximum(self.resources.device_s - self.now_s, 0.0)
+        busy = self.resources.uplink_s > self.now_s
+        if not busy.any():
+            return device, np.zeros(self.lanes)
+        until = np.minimum(self.resources.uplink_s, self.bank.durations_s[self.trace])
+        owed = self._link.bytes_between(self.now_s, np.maximum(until, self.now_s))
+        never = busy & ~np.isfinite(self.resources.uplink_s)
+        owed = np.where(never, self.model.send_buffer_bytes, owed)
+        return device, np.where(busy, owed, 0.0)
+
+    def deliver(self) -> list[Delivered]:
+        """Measurements known by the lanes' present times, oldest first; each is given once."""
+        found: list[Delivered] = []
+        for shift in range(PENDING):
+            slot = (self._slot + shift) % PENDING
+            ready = self._known[slot] <= self.now_s
+            if ready.any():
+                found.append(
+                    Delivered(
+                        ready,
+                        self._known[slot].copy(),
+                        self._bytes[slot].copy(),
+                        self._duration[slot].copy(),
+                        self._complete[slot].copy(),
+                    )
+                )
+                self._known[slot, ready] = np.inf
+        return found
+
+    def step(self, plan: Ints) -> StepResult:
+        """Run one frame in every lane and move every lane to its next decision time."""
+        table = self.setting.table
+        sample = self.rng.integers(0, self.rows.samples, self.lanes)
+        noise = self.rng.standard_normal((2, self.lanes))
+        arrival = self.now_s
+        outcome, self.resources = run_frames(
+            table,
+            plan,
+            arrival,
+            self.resources,
+            self._link,
+            self.model,
+            self.setting.timing,
+            np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
+            np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
+        )
+        self._remember(
+            outcome.measured_known_s,
+            outcome.measured_bytes,
+            outcome.measured_duration_s,
+            outcome.measured_complete,
+        )
+        return self._closed(outcome, plan, arrival, sample) if self.setting.closed_loop else (
+            self._streamed(outcome, plan, arrival, sample)
+        )
+
+    def _streamed(
+        self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
+    ) -> StepResult:
+        in_time = outcome.answer_exit >= 0
+        row = self.rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
+        reward, device_cost, byte_cost = priced(
+            self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
+        )
+        self.now_s = arrival + self.interval_s
+        ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
+        return StepResult(
+            outcome, arrival, correct, in_time, reward, device_cost, byte_cost, ended
+        )
+
+    def _closed(
+        self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
+    ) -> StepResult:
+        latency = outcome.latency_s
+        in_time = latency <= self.deadline_s
+        row = self.rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
+        reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
+        # an inference that the rest of the trace cannot finish ends the lane, unrewarded
+        self.now_s = np.where(np.isfinite(outcome.answered_s), outcome.answered_s, np.inf)
+        ended = ~(self.now_s < self.bank.durations_s[self.trace])
+        reward = np.where(self.now_s <= self.bank.durations_s[self.trace], reward, 0.0)
+        zero = np.zeros(self.lanes)
+        return StepResult(outcome, arrival, correct, in_time, reward, zero, zero, ended)
+
+    def _remember(self, known: Floats, n_bytes: Floats, duration: Floats, complete: Bools) -> None:
+        self._known[self._slot] = known
+        self._bytes[self._slot] = n_bytes
+        self._duration[self._slot] = duration
+        self._complete[self._slot] = complete
+        self._slot = (self._slot + 1) % PENDING
+

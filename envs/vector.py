@@ -1,0 +1,146 @@
+"""The batched simulator as a policy sees it: observations in, episodes, automatic resets.
+
+`LaneCore` adds episodes and observations to `Simulator`; `VectorEnv` is Gymnasium's vector API over
+it and `experiments.training` has stable-baselines3's. The single environments are one lane of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector import VectorEnv as GymVectorEnv
+
+from controller.physics import TraceBank
+from controller.policies.observation import FEATURES, Observer, Scales
+from controller.scenario import Setting, load_setting, read_scenario
+from envs.simulator import Simulator, StepResult
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+EPISODE_FRAMES = 256
+
+
+def observation_space() -> gym.spaces.Box:
+    """FEATURES numbers within [-3, 3]; see `controller.policies.observation.NAMES`."""
+    return gym.spaces.Box(-3.0, 3.0, (FEATURES,), np.float32)
+
+
+class LaneCore:
+    """Lanes with observations and episodes; `reset` and `step` speak in plain arrays.
+
+    An episode begins at a random place of a random trace and is truncated after
+    `episode_frames`; it ends (terminated is never set: the stream itself has no end) early where
+    its trace does.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        lanes: int,
+        *,
+        part: str = "train",
+        half: str = "policy",
+        episode_frames: int = EPISODE_FRAMES,
+        seed: int | None = None,
+    ) -> None:
+        self.setting, self.lanes, self.half = setting, lanes, half
+        self.episode_frames = episode_frames
+        self.bank = TraceBank(setting.traces(part).traces)
+        self.reward_scale = closed_loop_scale(setting) if setting.closed_loop else 1.0
+        self.observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        self.seed(seed)
+
+    def seed(self, seed: int | None) -> None:
+        """Begin anew with the randomness of `seed`."""
+        self.simulator = Simulator(
+            self.setting, self.bank, self.lanes, self.half, np.random.default_rng(seed)
+        )
+        self._frames = np.zeros(self.lanes, dtype=np.int64)
+
+    def reset(self, lanes: Bools | None = None) -> npt.NDArray[np.float32]:
+        """Place the masked lanes anew; gives every lane's observation."""
+        mask = np.ones(self.lanes, dtype=np.bool_) if lanes is None else lanes
+        self.simulator.place_randomly(mask, self.episode_frames)
+        self.observer.reset(mask)
+        self._frames[mask] = 0
+        return self.observe()
+
+    def observe(self) -> npt.NDArray[np.float32]:
+        """Observations at the lanes' present decision times, new measurements taken in."""
+        for found in self.simulator.deliver():
+            self.observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
+        return self.observer.observe(self.simulator.now_s, *self.simulator.backlogs())
+
+    def step(self, plan: npt.NDArray[np.int64]) -> tuple[StepResult, Bools]:
+        """One frame in every lane; gives the result and which episodes are over."""
+        result = self.simulator.step(plan)
+        everyone = np.ones(self.lanes, dtype=np.bool_)
+        self.observer.ended(everyone, result.in_time, result.outcome.by_plan)
+        self._frames += 1
+        return result, result.ended | (self._frames >= self.episode_frames)
+
+
+def closed_loop_scale(setting: Setting) -> float:
+    """Rewards of the closed loop are about 1/latency: scaled to about 1 for learning only."""
+    fastest = float(setting.table.latency_s(np.array(1e7)).min())
+    return fastest
+
+
+class VectorEnv(GymVectorEnv[Any, Any, Any]):
+    """Gymnasium's vector API over the batched simulator (autoreset in the same step)."""
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self, scenario: str, num_envs: int = 1, part: str = "train", half: str = "policy"
+    ) -> None:
+        setting = load_setting(read_scenario(scenario))
+        self.num_envs = num_envs
+        self.core = LaneCore(setting, num_envs, part=part, half=half, seed=setting.scenario.seeds.train)
+        self.single_observation_space = observation_space()
+        self.single_action_space = gym.spaces.Discrete(len(setting.table))
+        self.observation_space = gym.vector.utils.batch_space(
+            self.single_observation_space, num_envs
+        )
+        self.action_space = gym.vector.utils.batch_space(self.single_action_space, num_envs)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+        """Start every lane anew; one seed (or the first of a list) seeds them all."""
+        first = seed[0] if isinstance(seed, list) else seed
+        if first is not None:
+            self.core.seed(first)
+        return self.core.reset(), {}
+
+    def step(
+        self, actions: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], Floats, Bools, Bools, dict[str, Any]]:
+        """One frame in every lane; finished episodes begin anew in the same step."""
+        result, over = self.core.step(np.asarray(actions, dtype=np.int64))
+        observation = self.core.observe()
+        infos = frame_info(result)
+        if over.any():
+            infos["final_obs"] = observation.copy()
+            infos["_final_obs"] = over.copy()
+            observation = self.core.reset(over)
+        return observation, result.reward, np.zeros_like(over), over, infos
+
+
+def frame_info(result: StepResult) -> dict[str, Any]:
+    """The parts of a step that are reported beside the reward (arrays of length L)."""
+    return {
+        "correct": result.correct,
+        "in_time": result.in_time,
+        "latency_s": result.outcome.latency_s,
+        "exit": result.outcome.answer_exit,
+        "bytes_sent": result.outcome.bytes_sent,
+        "device_s": result.outcome.device_s,
+        "device_cost": result.device_cost,
+        "byte_cost": result.byte_cost,
+    }

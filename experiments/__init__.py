@@ -1,0 +1,1 @@
+"""Training a policy, comparing controllers, tc replay on a testbed, figures and reports."""

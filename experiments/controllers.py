@@ -1,0 +1,222 @@
+"""Controllers by name, made for a setting; the one place that knows every name.
+
+Names: device-only, edge-only, best-single (hindsight), fixed, algorithm1, algorithm1-online, map,
+robust, bandit, learned, oracle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artefacts import UsageError
+from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.planners.bandit import BanditController
+from controller.planners.configuration_map import ConfigurationMap, MapController, build_map
+from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
+from controller.planners.fixed import FixedController
+from controller.planners.robust import BandwidthBelief, RobustPlanner
+from controller.policies.learned import LearnedController
+from controller.policies.network import Policy, load_policy
+from controller.scenario import Setting
+from controller.sensing import make_detector
+from controller.sensing.state_tracker import StateTracker
+from experiments.evaluation import clairvoyant_values, evaluate
+from traces.library import TraceSet
+from traces.states import BandwidthState, oboe_states, states_by_quantiles
+from traces.trace import BandwidthTrace
+
+NAMES = (
+    "device-only",
+    "edge-only",
+    "best-single",
+    "fixed",
+    "algorithm1",
+    "algorithm1-online",
+    "map",
+    "robust",
+    "bandit",
+    "learned",
+    "oracle",
+)
+DEPLOYABLE = tuple(n for n in NAMES if n not in ("best-single", "oracle"))
+SHIPPED_POLICIES = Path(__file__).parent / "policies"
+MAP_STATES = 32
+FIXED_CANDIDATES = 6
+
+Maker = Callable[[int], Controller]
+
+
+@dataclass
+class ControllerFactory:
+    """Makes controllers for one setting; what is learnt from training traces is learnt once."""
+
+    setting: Setting
+    policy: Policy | None = None
+    policy_folder: Path | None = None
+    detector: str = "bayes"
+    progress: Callable[[str], None] = field(default=lambda what: None)
+
+    @cached_property
+    def training(self) -> TraceSet:
+        """The training split, scaled."""
+        return self.setting.traces("train")
+
+    @cached_property
+    def belief(self) -> BandwidthBelief:
+        """How the bandwidth moves, counted on the training traces."""
+        return BandwidthBelief(self.training.traces)
+
+    @cached_property
+    def configuration_map(self) -> ConfigurationMap:
+        """Algorithm 2 over Oboe's states (closed loop, as the paper) or the training traces'."""
+        states, source = map_states(self.setting, self.training.traces)
+        return build_map(self.setting, states, source)
+
+    @cached_property
+    def fixed_plan(self) -> int:
+        """The single plan that did best on the training traces."""
+        self.progress("best plan on the training traces")
+        return best_single(self.setting, self.training.traces, "policy", max_frames=1500)
+
+    def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
+        """A function that makes the controller `name` for trace k of `traces`."""
+        setting, table = self.setting, self.setting.table
+        deadline = setting.scenario.frames.deadline_s
+        simple: dict[str, Callable[[], Any]] = {
+            "algorithm1": lambda: StaticAlgorithm1(table, deadline),
+            "algorithm1-online": lambda: OnlineAlgorithm1(table, deadline),
+            "robust": lambda: RobustPlanner(setting, self.belief),
+            "bandit": lambda: BanditController(setting),
+            "learned": lambda: LearnedController(self.learned, deadline),
+            "map": self._map_controller,
+        }
+        if name in simple:
+            return lambda k: simple[name]()
+        plans: dict[str, Callable[[], int]] = {
+            "device-only": lambda: device_only_plan(setting),
+            "edge-only": lambda: edge_only_plan(setting),
+            "fixed": lambda: self.fixed_plan,
+            "best-single": lambda: best_single(setting, traces, "report"),
+        }
+        if name in plans:
+            plan = plans[name]()
+            return lambda k: FixedController(name, plan)
+        if name == "oracle":
+            return lambda k: OracleController(setting, traces[k])
+        raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")
+
+    @cached_property
+    def learned(self) -> Policy:
+        """The policy given, or the shipped one of this scenario."""
+        if self.policy is not None:
+            return self.policy
+        folder = self.policy_folder or SHIPPED_POLICIES / self.setting.scenario.name
+        if not (folder / "policy.json").exists():
+            raise UsageError(
+                f"learned policy: found none in '{folder}', expected policy.json and policy.npz "
+                f"(make one: coinfer train --scenario {self.setting.scenario.name})"
+            )
+        return load_policy(folder, self.setting)
+
+    def _map_controller(self) -> MapController:
+        made = self.configuration_map
+        tracker = StateTracker(made.states, make_detector(self.detector))
+        return MapController(self.setting, made, tracker)
+
+
+def map_states(
+    setting: Setting, training: Sequence[BandwidthTrace]
+) -> tuple[tuple[BandwidthState, ...], str]:
+    """Bandwidth states for a scenario's map, and where they come from."""
+    if setting.closed_loop:
+        return tuple(oboe_states()), "the 428 sessions of Oboe"
+    states = states_by_quantiles(training, MAP_STATES, 5.0)
+    return tuple(states), f"{MAP_STATES} quantile states of the training traces"
+
+
+def device_only_plan(setting: Setting) -> int:
+    """The local plan of greatest expected reward (steadily fed: the queue it makes counts)."""
+    table = setting.table
+    local = np.flatnonzero(table.local)
+    frames = setting.scenario.frames
+    seconds = table.head_s[local]
+    if setting.closed_loop:
+        fits = seconds <= frames.deadline_s
+        value = np.where(fits, np.exp(table.accuracy[local]) + 1.0 / seconds, 0.0)
+    else:
+        fits = (seconds <= frames.deadline_s) & (seconds <= 1.0 / frames.rate_fps)
+        value = np.where(fits, table.accuracy[local], 0.0) - seconds * 1e-9
+    return int(local[np.argmax(value)])
+
+
+def edge_only_plan(setting: Setting) -> int:
+    """The most accurate plan that does everything on the edge; of equals, the fewest bytes."""
+    table = setting.table
+    remote = [
+        k
+        for k, p in enumerate(table.plans)
+        if p.start == 0 and p.stop == len(setting.spec.branches[p.exit]) and not p.hedge
+    ]
+    if not remote:
+        raise UsageError("controller 'edge-only': the scenario's plans have none without the device")
+    return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))
+
+
+def best_single(
+    setting: Setting,
+    traces: Sequence[BandwidthTrace],
+    half: str,
+    *,
+    max_frames: int | None = None,
+) -> int:
+    """The plan that earns most when used for every frame of `traces` (each plan is run)."""
+    totals = [_mean_reward(setting, traces, k, half, max_frames) for k in range(len(setting.table))]
+    return int(np.argmax(totals))
+
+
+def _mean_reward(
+    setting: Setting,
+    traces: Sequence[BandwidthTrace],
+    plan: int,
+    half: str,
+    max_frames: int | None,
+) -> float:
+    runs = evaluate(
+        setting,
+        traces,
+        lambda k: FixedController("single", plan),
+        half=half,
+        max_frames=max_frames,
+    )
+    rewards = np.concatenate([r.reward for r in runs])
+    return float(rewards.mean()) if len(rewards) else 0.0
+
+
+class OracleController:
+    """Knows the trace and nothing of the samples: the best plan at each start, resources idle."""
+
+    def __init__(self, setting: Setting, trace: BandwidthTrace, name: str = "oracle") -> None:
+        self.name = name
+        self.initial_probe_bytes = 0
+        self._setting, self._trace = setting, trace
+
+    def reset(self) -> None:
+        """It needs no memory."""
+
+    def observe(self, measurement: Measurement) -> None:
+        """It knows already."""
+
+    def record(self, result: FrameResult) -> None:
+        """Results change nothing."""
+
+    def decide(self, situation: Situation) -> int:
+        """The plan of greatest value at the moment the device is free."""
+        start = np.array([situation.now_s])
+        values, _ = clairvoyant_values(self._setting, self._trace, start, "policy")
+        return int(np.argmax(values[0]))

@@ -1,0 +1,246 @@
+"""One evaluator for every controller: whole traces, once, without wrapping, and what came of it.
+
+Frames, samples and compute times are drawn by the scenario's evaluation seed and are the same for
+every controller of a frame stream. Correctness comes from the report half of the outcomes, which
+nothing was trained or chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.physics import Resources, TraceBank, run_frames
+from controller.rewards import edgent_reward, priced
+from controller.scenario import Setting
+from envs.simulator import Simulator, StepResult
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+BOUND_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class TraceRun:
+    """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge."""
+
+    trace: str
+    plan: npt.NDArray[np.int64]
+    arrival_s: Floats
+    latency_s: Floats
+    correct: npt.NDArray[np.bool_]
+    in_time: npt.NDArray[np.bool_]
+    reward: Floats
+    bytes_sent: Floats
+    device_s: Floats
+    probe_bytes: float
+    loading_s: float
+    duration_s: float
+
+
+class _Recorder:
+    """Collects one lane's frames while it is alive."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def add(self, plan: int, result: StepResult, lane: int, closed: bool, limit_s: float) -> None:
+        """One frame; in the closed loop one that the trace does not finish is left out."""
+        answered = float(result.outcome.answered_s[lane])
+        if closed and not answered <= limit_s:
+            return
+        self.rows.append(
+            (
+                plan,
+                result.arrival_s[lane],
+                result.outcome.latency_s[lane],
+                result.correct[lane],
+                result.in_time[lane],
+                result.reward[lane],
+                result.outcome.bytes_sent[lane],
+                result.outcome.device_s[lane],
+            )
+        )
+
+    def run(self, trace: str, probe: float, loading: float, duration: float) -> TraceRun:
+        """The frames as arrays."""
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 8)
+        return TraceRun(
+            trace, table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0,
+            table[:, 4] > 0, table[:, 5], table[:, 6], table[:, 7], probe, loading, duration,
+        )  # fmt: skip
+
+
+def evaluate(
+    setting: Setting,
+    traces: Sequence[BandwidthTrace],
+    make: Callable[[int], Controller],
+    *,
+    seed: int | None = None,
+    half: str = "report",
+    progress: Callable[[float], None] = lambda share: None,
+    max_frames: int | None = None,
+) -> list[TraceRun]:
+    """Run `make(k)`'s controller over trace k, for all traces side by side.
+
+    `progress` is told the share of the longest trace that is done; `max_frames` ends early.
+    """
+    bank = TraceBank(traces)
+    lanes = len(traces)
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate if seed is None else seed)
+    simulator = Simulator(setting, bank, lanes, half, rng)
+    controllers = [make(k) for k in range(lanes)]
+    for controller in controllers:
+        controller.reset()
+    loading = setting.device.model_loading_s if setting.closed_loop else 0.0
+    phase = rng.random(lanes) * simulator.interval_s + loading
+    everyone = np.ones(lanes, dtype=np.bool_)
+    simulator.place(everyone, np.arange(lanes), phase)
+    probes = np.zeros(lanes)
+    for size in {c.initial_probe_bytes for c in controllers} - {0}:
+        mask = np.array([c.initial_probe_bytes == size for c in controllers])
+        probes += simulator.charge_probe(mask, float(size))
+        if setting.closed_loop:
+            # the paper's loop is one thing after the other: the first inference waits
+            simulator.now_s = np.where(mask, simulator.resources.uplink_s, simulator.now_s)
+    recorders = [_Recorder() for _ in range(lanes)]
+    alive, frame = everyone & np.isfinite(simulator.now_s), 0
+    waiting: list[tuple[float, int, FrameResult]] = []
+    while alive.any() and (max_frames is None or frame < max_frames):
+        plan = _decide(setting, simulator, controllers, alive, frame, waiting)
+        result = simulator.step(plan)
+        for lane in np.flatnonzero(alive):
+            limit = float(bank.durations_s[lane])
+            recorders[lane].add(int(plan[lane]), result, lane, setting.closed_loop, limit)
+            waiting.append(_result(setting, simulator, result, plan, lane, frame))
+        alive = alive & ~result.ended
+        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
+        frame += 1
+        if frame % 200 == 0:
+            progress(float(np.max(simulator.now_s / bank.durations_s)))
+    progress(1.0)
+    return [
+        recorder.run(name, float(probe), loading, float(duration))
+        for recorder, name, probe, duration in zip(
+            recorders, bank.names, probes, bank.durations_s, strict=True
+        )
+    ]
+
+
+def _decide(
+    setting: Setting,
+    simulator: Simulator,
+    controllers: Sequence[Controller],
+    alive: npt.NDArray[np.bool_],
+    frame: int,
+    waiting: list[tuple[float, int, FrameResult]],
+) -> npt.NDArray[np.int64]:
+    """Tell every controller what has become known, then ask it."""
+    now = simulator.now_s
+    for found in simulator.deliver():
+        for lane in np.flatnonzero(found.lanes & alive):
+            controllers[lane].observe(
+                Measurement(
+                    float(found.known_s[lane]),
+                    int(found.payload_bytes[lane]),
+                    float(found.duration_s[lane]),
+                    bool(found.complete[lane]),
+                )
+            )
+    due = [item for item in waiting if item[0] <= now[item[1]] or not alive[item[1]]]
+    waiting[:] = [item for item in waiting if not (item[0] <= now[item[1]] or not alive[item[1]])]
+    for _, lane, ended in due:
+        if alive[lane]:
+            controllers[lane].record(ended)
+    device, uplink = simulator.backlogs()
+    plan = np.zeros(simulator.lanes, dtype=np.int64)
+    for lane in np.flatnonzero(alive):
+        plan[lane] = controllers[lane].decide(
+            Situation(
+                float(now[lane]),
+                frame,
+                simulator.deadline_s,
+                float(device[lane]),
+                int(uplink[lane]),
+                setting.scenario.link.rtt_s,
+            )
+        )
+    return plan
+
+
+def _result(
+    setting: Setting,
+    simulator: Simulator,
+    result: StepResult,
+    plan: npt.NDArray[np.int64],
+    lane: int,
+    frame: int,
+) -> tuple[float, int, FrameResult]:
+    arrival = float(result.arrival_s[lane])
+    in_time = bool(result.in_time[lane])
+    latency = float(result.outcome.latency_s[lane])
+    known = arrival + latency if in_time else arrival + simulator.deadline_s
+    if setting.closed_loop:
+        known = arrival + latency
+    answer = int(result.outcome.answer_exit[lane])
+    ended = FrameResult(
+        frame,
+        int(plan[lane]),
+        known,
+        latency if in_time else None,
+        answer if in_time else None,
+        bool(result.outcome.by_plan[lane]),
+    )
+    # the environment tells an observer of a frame before the next decision; so does this
+    return min(known, float(simulator.now_s[lane])), lane, ended
+
+
+def bound_per_frame(
+    setting: Setting, trace: BandwidthTrace, arrival_s: Floats, half: str = "report"
+) -> Floats:
+    """The clairvoyant bound of frames that start at `arrival_s` on `trace` (F,).
+
+    Per frame, with every resource idle and the link's window open: the best of dropping it and of
+    every plan, by outcomes averaged over `half`, at the fastest compute times the profiles have.
+    """
+    values, _ = clairvoyant_values(setting, trace, arrival_s, half)
+    return np.asarray(np.maximum(values.max(axis=1), 0.0))
+
+
+def clairvoyant_values(
+    setting: Setting, trace: BandwidthTrace, arrival_s: Floats, half: str = "report"
+) -> tuple[Floats, Floats]:
+    """Value (F, P) and latency (F, P) of every plan at every start on the true trace, idle."""
+    rows = setting.rows(half)
+    accuracy = rows.correct.mean(axis=1)
+    bank = TraceBank([trace])
+    values, latencies = [], []
+    for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
+        start = arrival_s[begin : begin + BOUND_CHUNK]
+        shape = (len(start), len(setting.table))
+        plan = np.broadcast_to(np.arange(len(setting.table)), shape)
+        outcome, _ = run_frames(
+            setting.table,
+            plan,
+            np.broadcast_to(start[:, None], shape),
+            Resources.idle(shape),
+            bank.lanes(np.zeros(shape, dtype=np.int64)),
+            setting.link_model,
+            setting.timing,
+        )
+        row = rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        own = accuracy[row]
+        if setting.closed_loop:
+            value = edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
+            # an inference that the trace does not finish is not counted, for anybody
+            value = np.where(outcome.answered_s <= trace.duration_s, value, 0.0)
+        else:
+            answered = np.where(outcome.answer_exit >= 0, own, 0.0)
+            value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
+        values.append(value)
+        latencies.append(outcome.latency_s)
+    return np.concatenate(values), np.concatenate(latencies)

@@ -1,0 +1,145 @@
+"""Weights on disk: safetensors plus a JSON card that says what they are and how they were made.
+
+Torch-free: the device reads them too. A model's digest covers architecture and parameters; both
+ends of a split must hold the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
+from models.branchy import BranchySpec
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parent / "shipped"
+State = dict[str, npt.NDArray[np.float32]]
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`card.json`: what the weights are.
+
+    `test_accuracies` were measured once, on all test pictures, after every choice was made on the
+    held-back tenth of the training pictures (`held_back_accuracies`).
+    """
+
+    format_version: int
+    name: str
+    network: BranchySpec
+    digest: str
+    classes: tuple[str, ...]
+    dataset: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    training: dict[str, Any]
+    held_back_accuracies: tuple[float, ...]
+    test_accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A branchy network with its parameters (`layer.weight`, `layer.bias`) and card."""
+
+    spec: BranchySpec
+    state: State
+    card: Card
+    digest: str
+    folder: Path
+
+    def normalise(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
+        mean = np.array(self.card.mean, dtype=np.float32)
+        std = np.array(self.card.std, dtype=np.float32)
+        scaled = (x.astype(np.float32) / np.float32(255.0) - mean) / std
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+
+def model_digest(spec: BranchySpec, state: State) -> str:
+    """SHA-256 over the architecture and every parameter, in order of name."""
+    digest = hashlib.sha256(spec.digest.encode())
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(state[name], dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of every parameter of an architecture."""
+    return {
+        f"{layer.name}.{key}": size
+        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
+        for layer, shape in zip(branch, shapes, strict=False)
+        for key, size in layer.parameter_shapes(shape).items()
+    }
+
+
+def save_model(folder: str | Path, state: State, card: Card) -> None:
+    """Write weights and card, the weights first."""
+    folder = Path(folder)
+    with atomic_write(folder / "weights.safetensors", "wb") as stream:
+        stream.write(safetensors.numpy.save(dict(sorted(state.items()))))
+    write_json(folder / "card.json", card)
+
+
+def load_model(folder_or_name: str | Path) -> Model:
+    """A shipped model by name, or a folder's; refuses weights that do not match their card."""
+    folder = Path(folder_or_name)
+    if not folder.is_dir() and (SHIPPED / str(folder_or_name)).is_dir():
+        folder = SHIPPED / str(folder_or_name)
+    if not folder.is_dir():
+        names = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.is_dir() else []
+        raise UsageError(
+            f"model: found '{folder_or_name}', expected a folder with card.json or one of "
+            f"{', '.join(names) or 'none shipped'}"
+        )
+    card = read_json(folder / "card.json", Card, version=FORMAT_VERSION)
+    path = folder / "weights.safetensors"
+    state = _read_weights(path, card.network)
+    digest = model_digest(card.network, state)
+    if digest != card.digest:
+        raise ArtefactError(path, field="digest", found=digest, expected=card.digest)
+    return Model(card.network, state, card, digest, folder)
+
+
+def _read_weights(path: Path, spec: BranchySpec) -> State:
+    try:
+        with open(path, "rb") as stream:
+            state: State = safetensors.numpy.load(stream.read())
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="safetensors weights") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ArtefactError(path, found=str(error), expected="safetensors weights") from None
+    wanted = expected_shapes(spec)
+    for name in sorted(set(wanted) | set(state)):
+        if name not in state:
+            raise ArtefactError(
+                path, field=name, found="nothing", expected=f"float32 {wanted[name]}"
+            )
+        if name not in wanted:
+            raise ArtefactError(
+                path, field=name, found="a tensor", expected=f"none of that name in '{spec.name}'"
+            )
+        tensor = state[name]
+        if tensor.shape != wanted[name] or tensor.dtype != np.float32:
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{tensor.dtype} {tensor.shape}",
+                expected=f"float32 {wanted[name]}",
+            )
+    return state
+
+
+def parameter_count(spec: BranchySpec) -> int:
+    """Parameters of the whole network, all heads included."""
+    return sum(math.prod(s) for s in expected_shapes(spec).values())

@@ -1,0 +1,161 @@
+"""Outcomes: for every sample, exit and codec, whether the answer was right and how sure it was.
+
+Accuracy anywhere in coinfer comes from here, never from a typed constant. The samples are split
+once: policies are trained and chosen on the 'policy' half, every reported figure is from 'report'.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError, UsageError, atomic_write
+
+FORMAT_VERSION = 1
+SPLIT_SEED = 20201
+HALVES = ("policy", "report")
+
+Key = tuple[int, str, int]
+"""(exit, codec, cut): float32 and uint8 are the same answer at every cut and stand at cut 0."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
+
+    `keys[v]` says which exit, codec and cut row v is of.
+    """
+
+    model_digest: str
+    dataset: str
+    keys: tuple[Key, ...]
+    right: npt.NDArray[np.bool_]
+    sure: npt.NDArray[np.uint8]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.right.shape[1])
+
+    @property
+    def exits(self) -> int:
+        """Number of exits."""
+        return 1 + max(key[0] for key in self.keys)
+
+    @cached_property
+    def _rows(self) -> dict[Key, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def row(self, exit_: int, codec: str = "float32", cut: int = 0) -> int:
+        """Row of an exit under a codec at a cut; refuses one that was not recorded."""
+        if codec in ("float32", "uint8"):
+            codec, cut = "float32", 0
+        try:
+            return self._rows[(exit_, codec, cut)]
+        except KeyError:
+            raise UsageError(
+                f"outcomes: found no record of exit {exit_ + 1}, codec '{codec}', cut {cut}, "
+                "expected one made by 'coinfer train-model'"
+            ) from None
+
+    def correct(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.bool_]:
+        """Whether each sample is answered correctly (S,)."""
+        return np.asarray(self.right[self.row(exit_, codec, cut)])
+
+    def confidence(
+        self, exit_: int, codec: str = "float32", cut: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Greatest softmax probability of each sample (S,), kept to 1/255."""
+        return np.asarray(self.sure[self.row(exit_, codec, cut)] / np.float32(255.0))
+
+    def half(self, name: str) -> npt.NDArray[np.int64]:
+        """Sample indices of 'policy' or 'report'."""
+        if name not in HALVES:
+            raise UsageError(f"outcomes half: found '{name}', expected policy or report")
+        order = np.random.default_rng(SPLIT_SEED).permutation(self.samples)
+        middle = self.samples // 2
+        return np.sort(order[:middle] if name == "policy" else order[middle:])
+
+    def accuracy(
+        self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None
+    ) -> float:
+        """Share of samples answered correctly, over one half or all."""
+        right = self.correct(exit_, codec, cut)
+        return float(right.mean() if half is None else right[self.half(half)].mean())
+
+
+def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
+    """Write an npz without objects: bits packed, confidences as bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        format_version=np.array(FORMAT_VERSION),
+        model_digest=np.array(outcomes.model_digest),
+        dataset=np.array(outcomes.dataset),
+        exits=np.array([k[0] for k in outcomes.keys], dtype=np.int16),
+        codecs=np.array([k[1] for k in outcomes.keys]),
+        cuts=np.array([k[2] for k in outcomes.keys], dtype=np.int16),
+        samples=np.array(outcomes.samples),
+        right=np.packbits(outcomes.right, axis=1),
+        sure=outcomes.sure,
+    )
+    with atomic_write(path, "wb") as stream:
+        stream.write(buffer.getvalue())
+
+
+def read_outcomes(path: str | Path) -> Outcomes:
+    """Read outcomes; names the file and the field that does not fit."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="outcomes (npz)") from None
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ArtefactError(path, found=str(error), expected="outcomes (npz)") from None
+    version = _scalar(path, arrays, "format_version")
+    if int(version) != FORMAT_VERSION:
+        raise ArtefactError(
+            path, field="format_version", found=str(version), expected=str(FORMAT_VERSION)
+        )
+    samples = int(_scalar(path, arrays, "samples"))
+    exits, codecs, cuts = (_field(path, arrays, n) for n in ("exits", "codecs", "cuts"))
+    right, sure = _field(path, arrays, "right"), _field(path, arrays, "sure")
+    for name, array, width in (("right", right, -(-samples // 8)), ("sure", sure, samples)):
+        if array.shape != (len(exits), width) or array.dtype != np.uint8:
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{array.dtype} {array.shape}",
+                expected=f"uint8 ({len(exits)}, {width})",
+            )
+    keys = tuple(
+        (int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True)
+    )
+    return Outcomes(
+        str(_scalar(path, arrays, "model_digest")),
+        str(_scalar(path, arrays, "dataset")),
+        keys,
+        np.unpackbits(right, axis=1, count=samples).astype(np.bool_),
+        sure,
+    )
+
+
+def _field(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    if name not in arrays:
+        raise ArtefactError(path, field=name, found="nothing", expected="an array")
+    return arrays[name]
+
+
+def _scalar(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Any:
+    array = _field(path, arrays, name)
+    if array.shape != ():
+        raise ArtefactError(path, field=name, found=f"shape {array.shape}", expected="one value")
+    return array.item()

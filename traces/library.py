@@ -1,0 +1,144 @@
+"""Named families of traces, their fixed splits by file, and the stand-ins where files are absent.
+
+A split is fixed once, by file, and shipped; a policy is trained on 'train', choices are made on
+'validation', and 'test' is for reported figures.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from artefacts import UsageError, data_directory, read_json, write_json
+from traces.formats import read_trace
+from traces.generator import generate, read_fit
+from traces.trace import BandwidthTrace
+
+FORMAT_VERSION = 1
+PARTS = ("train", "validation", "test")
+FOLDERS = {
+    "belgium": "belgium_4g",
+    "norway": "norway_hsdpa",
+    "oboe": "oboe",
+    "mahimahi": "mahimahi",
+}
+SPLITS = Path(__file__).parent / "splits"
+SPLIT_SEED = 20200
+
+Part = Literal["train", "validation", "test"]
+
+
+class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a split: its name, mode of transport and duration."""
+
+    file: str
+    mode: str
+    duration_s: float
+
+
+class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A family's split by file."""
+
+    format_version: int
+    family: str
+    seed: int
+    train: tuple[SplitFile, ...]
+    validation: tuple[SplitFile, ...]
+    test: tuple[SplitFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSet:
+    """Traces of one part, and whether they are the real logs or generated stand-ins."""
+
+    traces: tuple[BandwidthTrace, ...]
+    generated: bool
+    source: str
+
+
+def mode_of(family: str, file: str) -> str:
+    """Mode of transport, from a published file name."""
+    if family == "belgium":
+        return file.split("_")[1]
+    return file.split(".")[0]
+
+
+def read_split(family: str) -> Split:
+    """The shipped split of 'belgium' or 'norway'."""
+    path = SPLITS / f"{family}.json"
+    if not path.exists():
+        raise UsageError(f"trace split: found family '{family}', expected belgium or norway")
+    return read_json(path, Split, version=FORMAT_VERSION)
+
+
+def load_split(family: str, part: str) -> TraceSet:
+    """The traces of one part: the real logs, or generated stand-ins of the same modes and lengths.
+
+    A stand-in's randomness comes from the file's name alone: every machine makes the same ones.
+    """
+    if part not in PARTS:
+        raise UsageError(f"trace split: found part '{part}', expected one of {', '.join(PARTS)}")
+    files: tuple[SplitFile, ...] = getattr(read_split(family), part)
+    root = data_directory()
+    folder = None if root is None else root / "traces" / FOLDERS[family]
+    if folder is not None and all((folder / f.file).exists() for f in files):
+        traces = tuple(read_trace(folder / f.file) for f in files)
+        return TraceSet(traces, False, f"real {family} logs ({part} split)")
+    fit = read_fit(family)
+    made = tuple(
+        generate(
+            fit,
+            f.mode,
+            f.duration_s,
+            np.random.default_rng(zlib.crc32(f"{family}/{f.file}".encode())),
+            name=f"{Path(f.file).stem}.generated",
+        )
+        for f in files
+    )
+    return TraceSet(made, True, f"generated stand-ins for the {family} logs ({part} split)")
+
+
+def make_split(
+    family: str, files: Sequence[SplitFile], shares: tuple[float, float], seed: int
+) -> Split:
+    """Split by file: `shares` of validation and test, every mode of three files or more in each.
+
+    Modes with fewer files go to training whole. Within a mode the order is drawn by `seed`; what
+    rounding leaves over goes to the modes of which a part has least.
+    """
+    rng = np.random.default_rng(seed)
+    modes = sorted({f.mode for f in files})
+    sizes = {mode: sum(f.mode == mode for f in files) for mode in modes}
+    parts: dict[str, list[SplitFile]] = {part: [] for part in PARTS}
+    wanted = {"validation": round(shares[0] * len(files)), "test": round(shares[1] * len(files))}
+    pools: dict[str, list[SplitFile]] = {}
+    for mode in modes:
+        mine = sorted((f for f in files if f.mode == mode), key=lambda f: f.file)
+        order = [mine[i] for i in rng.permutation(len(mine))]
+        if len(order) >= 3:
+            # test first, so that every such mode is reported on
+            parts["test"].append(order.pop())
+        pools[mode] = order
+    for part in ("validation", "test"):
+        while len(parts[part]) < wanted[part]:
+            spare = [m for m in modes if sizes[m] >= 3 and len(pools[m]) >= 2]
+            if not spare:
+                break
+            held = [f.mode for f in parts[part]]
+            poorest = min(spare, key=lambda m: (held.count(m) / len(pools[m]), -len(pools[m])))
+            parts[part].append(pools[poorest].pop())
+    for mode in modes:
+        parts["train"].extend(pools[mode])
+    ordered = {p: tuple(sorted(fs, key=lambda f: f.file)) for p, fs in parts.items()}
+    return Split(FORMAT_VERSION, family, seed, **ordered)
+
+
+def write_split(split: Split) -> None:
+    """Ship a split (run once, by whoever has the real files)."""
+    write_json(SPLITS / f"{split.family}.json", split)
