@@ -19,7 +19,8 @@ class Plan:
     (0, N), device-first (a, N) as in Neurosurgeon (Kang et al. 2017), edge-first (0, b) as in
     Edgent's Algorithm 1. `codec` names how the tensor at `start` goes up; a tensor that comes back
     at `stop` < N is float32. `hedge`: while the upload is under way the device goes on with its
-    own deeper exits.
+    own deeper exits. `rescue`: a plan that offloads before any exit keeps time to answer by exit 1
+    locally; without it the device is left free for the next frame, and a late edge is a miss.
     """
 
     exit: int
@@ -27,6 +28,7 @@ class Plan:
     stop: int
     codec: str = "float32"
     hedge: bool = False
+    rescue: bool = True
 
     @property
     def is_local(self) -> bool:
@@ -37,7 +39,8 @@ class Plan:
         if self.is_local:
             return f"exit {self.exit + 1} on the device"
         hedged = ", hedged" if self.hedge else ""
-        return f"exit {self.exit + 1}, edge [{self.start}, {self.stop}), {self.codec}{hedged}"
+        bare = "" if self.rescue else ", no rescue"
+        return f"exit {self.exit + 1}, edge [{self.start}, {self.stop}), {self.codec}{hedged}{bare}"
 
 
 def device_only(spec: BranchySpec, exit_: int) -> Plan:

@@ -6,6 +6,7 @@ functions on what happened. No time or link arithmetic here: that is `controller
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,10 +40,19 @@ def priced(
     return correct - device_cost - byte_cost, device_cost, byte_cost
 
 
-def expected_rewards(
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Expected reward of S bandwidths x P plans, and the seconds each keeps device and uplink."""
+
+    reward: Floats
+    device_s: Floats
+    uplink_s: Floats
+
+
+def expectation(
     setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0
-) -> Floats:
-    """Expected reward of every plan at constant bandwidths (S,): an array (S, P).
+) -> Expectation:
+    """What every plan gives at constant bandwidths (S,), one frame on its own.
 
     Medians of the compute times, accuracies of the outcomes' policy half, resources idle but for
     the device's backlog.
@@ -56,10 +66,63 @@ def expected_rewards(
     outcome, _ = run_frames(
         table, plan, np.zeros(shape), resources, link, setting.link_model, setting.timing
     )
-    own = np.where(
-        outcome.by_plan, table.accuracy[plan], table.exit_accuracy[np.maximum(outcome.answer_exit, 0)]
-    )
+    answer = np.maximum(outcome.answer_exit, 0)
+    own = np.where(outcome.by_plan, table.accuracy[plan], table.exit_accuracy[answer])
     if setting.closed_loop:
-        return edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
-    answered = np.where(outcome.answer_exit >= 0, own, 0.0)
-    return priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
+        requirement = setting.scenario.frames.deadline_s
+        reward = edgent_reward(own, outcome.latency_s, requirement)
+    else:
+        answered = np.where(outcome.answer_exit >= 0, own, 0.0)
+        reward = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
+    return Expectation(reward, outcome.device_s, outcome.measured_duration_s)
+
+
+def expected_rewards(
+    setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0
+) -> Floats:
+    """Expected reward per frame of every plan used for a whole stream: an array (S, P).
+
+    A plan that keeps the device or the uplink busy for longer than a frame lasts can serve only
+    that share of the frames, and is worth only that share.
+    """
+    found = expectation(setting, bandwidth_bps, device_backlog_s)
+    if setting.closed_loop:
+        return found.reward
+    busy_s = np.maximum(np.maximum(found.device_s, found.uplink_s), 1e-9)
+    return np.asarray(found.reward * np.minimum(setting.interval_s / busy_s, 1.0))
+
+
+SHORTLIST_BANDWIDTHS = 96
+SHORTLIST_BACKLOGS = 8
+BUSY_PRICES = (0.0, 1.0, 3.0, 10.0)
+"""Prices of a second of device or uplink time, in correct answers, for the shortlist."""
+
+
+def shortlist(setting: Setting) -> list[int]:
+    """Plans that are the best choice in some situation, or that Algorithm 1 could choose.
+
+    Algorithm 1 takes an exit's fastest plan, so the fastest of every exit at every bandwidth stays,
+    and so does every exit on the device. Situations: bandwidths from 10 kbit/s to 100 Mbit/s, device backlogs up to the deadline, and
+    prices on device and uplink time (what a busy resource takes from the next frame). The others
+    are never the best answer to anything, and would only slow learning down.
+    """
+    bandwidths = np.geomspace(1e4, 1e8, SHORTLIST_BANDWIDTHS)
+    deadline_s = setting.scenario.frames.deadline_s
+    backlogs = [0.0] if setting.closed_loop else np.linspace(0.0, deadline_s, SHORTLIST_BACKLOGS)
+    prices = [0.0] if setting.closed_loop else BUSY_PRICES
+    chosen = set(np.flatnonzero(setting.table.local).tolist())
+    latency = setting.table.latency_s(bandwidths, setting.scenario.link.rtt_s)
+    for exit_ in np.unique(setting.table.exit):
+        mine = np.flatnonzero(setting.table.exit == exit_)
+        chosen.update(mine[latency[:, mine].argmin(axis=1)].tolist())
+    for backlog in backlogs:
+        found = expectation(setting, bandwidths, float(backlog))
+        for device_price in prices:
+            for uplink_price in prices:
+                value = (
+                    found.reward - device_price * found.device_s - uplink_price * found.uplink_s
+                )
+                best = value.argmax(axis=1)
+                # where nothing is worth its price, no plan is the answer
+                chosen.update(int(k) for k in best[value.max(axis=1) > 0])
+    return sorted(chosen)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from artefacts import ArtefactError, UsageError, digest_bytes, read_toml
 from controller.physics import LinkModel, PlanTable, Timing
 from controller.physics.table import build_table, candidate_plans, outcome_key
+from controller.rewards import shortlist
 from models.branchy import BranchySpec
 from models.cards import Model, load_model
 from models.outcomes import Outcomes, read_outcomes
@@ -59,6 +60,7 @@ class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edge_first: bool = True
     device_first: bool = True
     hedge: bool = False
+    no_rescue: bool = False
 
 
 class RewardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,6 +188,12 @@ class Setting:
         """Whether the next inference starts when the last ends (the paper's loop)."""
         return self.scenario.kind == "closed-loop"
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two frames of a stream; infinite in the closed loop."""
+        rate = self.scenario.frames.rate_fps
+        return float("inf") if self.closed_loop or rate <= 0 else 1.0 / rate
+
     @cached_property
     def link_model(self) -> LinkModel:
         """What surrounds the trace's rate."""
@@ -242,11 +250,13 @@ def load_setting(scenario: Scenario) -> Setting:
         edge_first=scenario.plans.edge_first,
         device_first=scenario.plans.device_first,
         hedge=scenario.plans.hedge,
+        no_rescue=scenario.plans.no_rescue,
     )
     anytime = scenario.kind == "frame-stream"
     table = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
     table = table.undominated(scenario.link.rtt_s, queues=anytime)
-    return Setting(scenario, model, device, edge, outcomes, table)
+    setting = Setting(scenario, model, device, edge, outcomes, table)
+    return replace(setting, table=table.take(shortlist(setting)))
 
 
 def _profile(name: str, spec: BranchySpec) -> Profile:

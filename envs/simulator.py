@@ -76,10 +76,11 @@ class Simulator:
         self.trace = np.zeros(lanes, dtype=np.int64)
         self.now_s = np.zeros(lanes)
         self.resources = Resources.idle(lanes, self.model.initial_window_bytes)
-        self._known = np.full((PENDING, lanes), np.inf)
-        self._bytes = np.zeros((PENDING, lanes))
-        self._duration = np.zeros((PENDING, lanes))
-        self._complete = np.zeros((PENDING, lanes), dtype=np.bool_)
+        # one slot more for a probe, which may outlast many frames
+        self._known = np.full((PENDING + 1, lanes), np.inf)
+        self._bytes = np.zeros((PENDING + 1, lanes))
+        self._duration = np.zeros((PENDING + 1, lanes))
+        self._complete = np.zeros((PENDING + 1, lanes), dtype=np.bool_)
         self._slot = 0
         self._link = bank.lanes(self.trace)
 
@@ -113,7 +114,11 @@ class Simulator:
         self.resources.uplink_s = np.where(lanes, end, self.resources.uplink_s)
         self.resources.window_bytes = np.where(lanes, window, self.resources.window_bytes)
         known = np.where(lanes, end + self.model.rtt_s, np.inf)
-        self._remember(known, np.full(self.lanes, n_bytes), end - start, lanes)
+        self._known[PENDING] = np.where(lanes, known, self._known[PENDING])
+        self._bytes[PENDING] = np.where(lanes, n_bytes, self._bytes[PENDING])
+        took = np.where(np.isfinite(end), end, start) - start
+        self._duration[PENDING] = np.where(lanes, took, self._duration[PENDING])
+        self._complete[PENDING] |= lanes
         return wire
 
     def backlogs(self) -> tuple[Floats, Floats]:
@@ -131,8 +136,8 @@ class Simulator:
     def deliver(self) -> list[Delivered]:
         """Measurements known by the lanes' present times, oldest first; each is given once."""
         found: list[Delivered] = []
-        for shift in range(PENDING):
-            slot = (self._slot + shift) % PENDING
+        for shift in range(PENDING + 1):
+            slot = PENDING if shift == 0 else (self._slot + shift - 1) % PENDING
             ready = self._known[slot] <= self.now_s
             if ready.any():
                 found.append(
@@ -198,9 +203,10 @@ class Simulator:
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
-        self.now_s = np.where(np.isfinite(outcome.answered_s), outcome.answered_s, np.inf)
-        ended = ~(self.now_s < self.bank.durations_s[self.trace])
-        reward = np.where(self.now_s <= self.bank.durations_s[self.trace], reward, 0.0)
+        duration = self.bank.durations_s[self.trace]
+        reward = np.where(outcome.answered_s <= duration, reward, 0.0)
+        self.now_s = np.minimum(outcome.answered_s, duration)
+        ended = ~(self.now_s < duration)
         zero = np.zeros(self.lanes)
         return StepResult(outcome, arrival, correct, in_time, reward, zero, zero, ended)
 

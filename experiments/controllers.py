@@ -24,9 +24,11 @@ from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
-from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
-from experiments.evaluation import clairvoyant_values, evaluate
+from controller.physics import TraceBank
+from envs.simulator import Simulator
+from experiments.detectors import make_detector
+from experiments.evaluation import clairvoyant_values
 from traces.library import TraceSet
 from traces.states import BandwidthState, oboe_states, states_by_quantiles
 from traces.trace import BandwidthTrace
@@ -87,10 +89,11 @@ class ControllerFactory:
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         """A function that makes the controller `name` for trace k of `traces`."""
         setting, table = self.setting, self.setting.table
-        deadline = setting.scenario.frames.deadline_s
+        frames = setting.scenario.frames
+        deadline, interval = frames.deadline_s, setting.interval_s
         simple: dict[str, Callable[[], Any]] = {
-            "algorithm1": lambda: StaticAlgorithm1(table, deadline),
-            "algorithm1-online": lambda: OnlineAlgorithm1(table, deadline),
+            "algorithm1": lambda: StaticAlgorithm1(table, interval),
+            "algorithm1-online": lambda: OnlineAlgorithm1(table, interval),
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
             "learned": lambda: LearnedController(self.learned, deadline),
@@ -128,6 +131,15 @@ class ControllerFactory:
         made = self.configuration_map
         tracker = StateTracker(made.states, make_detector(self.detector))
         return MapController(self.setting, made, tracker)
+
+
+def chosen_names(listed: str) -> list[str]:
+    """Controllers named in 'a,b'; all where nothing is named; refuses one that does not exist."""
+    names = [n.strip() for n in listed.split(",") if n.strip()] or list(NAMES)
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")
+    return list(dict.fromkeys(names))
 
 
 def map_states(
@@ -176,26 +188,39 @@ def best_single(
     max_frames: int | None = None,
 ) -> int:
     """The plan that earns most when used for every frame of `traces` (each plan is run)."""
-    totals = [_mean_reward(setting, traces, k, half, max_frames) for k in range(len(setting.table))]
-    return int(np.argmax(totals))
+    return int(np.argmax(single_plan_rewards(setting, traces, half, max_frames=max_frames)))
 
 
-def _mean_reward(
+def single_plan_rewards(
     setting: Setting,
     traces: Sequence[BandwidthTrace],
-    plan: int,
     half: str,
-    max_frames: int | None,
-) -> float:
-    runs = evaluate(
-        setting,
-        traces,
-        lambda k: FixedController("single", plan),
-        half=half,
-        max_frames=max_frames,
-    )
-    rewards = np.concatenate([r.reward for r in runs])
-    return float(rewards.mean()) if len(rewards) else 0.0
+    *,
+    max_frames: int | None = None,
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Mean reward per frame of every plan of the table, used alone on all `traces`.
+
+    Each plan on each trace is a lane of one batched run: no controller is asked.
+    """
+    bank = TraceBank(traces)
+    plans, lanes = len(setting.table), len(setting.table) * len(traces)
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    simulator = Simulator(setting, bank, lanes, half, rng)
+    everyone = np.ones(lanes, dtype=np.bool_)
+    plan = np.repeat(np.arange(plans), len(traces))
+    loading = setting.device.model_loading_s if setting.closed_loop else 0.0
+    simulator.place(everyone, np.tile(np.arange(len(traces)), plans), np.full(lanes, loading))
+    alive, totals, counts = everyone, np.zeros(plans), np.zeros(plans)
+    frame = 0
+    while alive.any() and (max_frames is None or frame < max_frames):
+        result = simulator.step(plan)
+        counted = alive & ~result.ended if setting.closed_loop else alive
+        totals += np.bincount(plan, np.where(counted, result.reward, 0.0), plans)
+        counts += np.bincount(plan, counted, plans)
+        alive = alive & ~result.ended
+        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
+        frame += 1
+    return np.asarray(totals / np.maximum(counts, 1))
 
 
 class OracleController:
@@ -218,5 +243,9 @@ class OracleController:
     def decide(self, situation: Situation) -> int:
         """The plan of greatest value at the moment the device is free."""
         start = np.array([situation.now_s])
-        values, _ = clairvoyant_values(self._setting, self._trace, start, "policy")
-        return int(np.argmax(values[0]))
+        values, busy = clairvoyant_values(
+            self._setting, self._trace, start, "policy", situation.device_backlog_s
+        )
+        # what keeps a resource busy past the next frame takes that share of an answer from it
+        over = np.maximum(busy[0] / self._setting.interval_s - 1.0, 0.0)
+        return int(np.argmax(values[0] - over * max(float(values.max()), 0.0)))

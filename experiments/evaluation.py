@@ -212,22 +212,32 @@ def bound_per_frame(
 
 
 def clairvoyant_values(
-    setting: Setting, trace: BandwidthTrace, arrival_s: Floats, half: str = "report"
+    setting: Setting,
+    trace: BandwidthTrace,
+    arrival_s: Floats,
+    half: str = "report",
+    device_backlog_s: float = 0.0,
 ) -> tuple[Floats, Floats]:
-    """Value (F, P) and latency (F, P) of every plan at every start on the true trace, idle."""
+    """Value (F, P) of every plan at every start on the true trace, and the seconds it keeps busy.
+
+    Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
+    """
     rows = setting.rows(half)
     accuracy = rows.correct.mean(axis=1)
     bank = TraceBank([trace])
-    values, latencies = [], []
+    values, busy = [], []
     for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
         start = arrival_s[begin : begin + BOUND_CHUNK]
         shape = (len(start), len(setting.table))
         plan = np.broadcast_to(np.arange(len(setting.table)), shape)
+        arrival = np.broadcast_to(start[:, None], shape)
+        resources = Resources.idle(shape)
+        resources.device_s = arrival + device_backlog_s
         outcome, _ = run_frames(
             setting.table,
             plan,
-            np.broadcast_to(start[:, None], shape),
-            Resources.idle(shape),
+            arrival,
+            resources,
             bank.lanes(np.zeros(shape, dtype=np.int64)),
             setting.link_model,
             setting.timing,
@@ -242,5 +252,5 @@ def clairvoyant_values(
             answered = np.where(outcome.answer_exit >= 0, own, 0.0)
             value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
         values.append(value)
-        latencies.append(outcome.latency_s)
-    return np.concatenate(values), np.concatenate(latencies)
+        busy.append(np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s))
+    return np.concatenate(values), np.concatenate(busy)

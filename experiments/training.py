@@ -47,8 +47,9 @@ class TrainArgs:
     """Discount per frame: what a plan does to queues and knowledge fades within some frames."""
     gae_lambda: float = 0.9
     """Of generalised advantage estimation."""
-    entropy: float = 0.005
-    """Weight of the entropy bonus."""
+    entropy: float = 0.02
+    """Weight of the entropy bonus at the start, falling linearly to 0: what is kept decides by
+    the greatest score, so what is trained must end up deciding so too."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers (tanh)."""
     validations: int = 8
@@ -74,9 +75,16 @@ class LaneVecEnv(VecEnv):
     def __init__(self, core: LaneCore) -> None:
         self.core = core
         self._actions: npt.NDArray[np.int64] = np.zeros(core.lanes, dtype=np.int64)
+        self._rewards: list[float] = []
         super().__init__(
             core.lanes, observation_space(), gym.spaces.Discrete(len(core.setting.table))
         )
+
+    def take_mean_reward(self) -> float:
+        """Mean reward per frame since the last call (stable-baselines3's buffer adds values)."""
+        mean = float(np.mean(self._rewards)) if self._rewards else 0.0
+        self._rewards.clear()
+        return mean
 
     def reset(self) -> npt.NDArray[np.float32]:
         """Start every lane anew."""
@@ -101,6 +109,7 @@ class LaneVecEnv(VecEnv):
                 infos[lane]["terminal_observation"] = observation[lane].copy()
                 infos[lane]["TimeLimit.truncated"] = True
             observation = self.core.reset(over)
+        self._rewards.append(float(result.reward.mean()))
         reward = (result.reward * self.core.reward_scale).astype(np.float32)
         return observation, reward, over, infos
 
@@ -182,8 +191,7 @@ class _Keeper(BaseCallback):
 
     def _on_rollout_end(self) -> None:
         self._done += 1
-        buffer = self.model.rollout_buffer  # type: ignore[attr-defined]
-        reward = float(buffer.rewards.mean()) / self.training_env.core.reward_scale  # type: ignore[attr-defined]
+        reward = self.training_env.take_mean_reward()  # type: ignore[attr-defined]
         spent = max(time.monotonic() - self._began_s, 1e-9)
         self._report(
             TrainReport(
@@ -193,6 +201,8 @@ class _Keeper(BaseCallback):
         )
 
     def _on_rollout_start(self) -> None:
+        left = max(1.0 - self.num_timesteps / self._args.frames, 0.0)
+        self.model.ent_coef = self._args.entropy * max(1.25 * left - 0.25, 0.0)  # type: ignore[attr-defined]
         every = max(self._rollouts // self._args.validations, 1)
         if self._done and self._done % every == 0:
             self._judge(self.model)

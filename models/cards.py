@@ -46,7 +46,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     test_accuracies: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Model:
     """A branchy network with its parameters (`layer.weight`, `layer.bias`) and card."""
 
@@ -102,13 +102,35 @@ def load_model(folder_or_name: str | Path) -> Model:
             f"model: found '{folder_or_name}', expected a folder with card.json or one of "
             f"{', '.join(names) or 'none shipped'}"
         )
-    card = read_json(folder / "card.json", Card, version=FORMAT_VERSION)
+    card = _read_card(folder / "card.json")
     path = folder / "weights.safetensors"
     state = _read_weights(path, card.network)
     digest = model_digest(card.network, state)
     if digest != card.digest:
         raise ArtefactError(path, field="digest", found=digest, expected=card.digest)
     return Model(card.network, state, card, digest, folder)
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        card = read_json(path, Card, version=FORMAT_VERSION)
+        exits = len(card.network.shapes)
+    except UsageError as error:  # a network that cannot be: the spec's own message, and the file
+        raise ArtefactError(
+            path, field="network", found=str(error), expected="a possible network"
+        ) from None
+    for field, figures, counts in (
+        ("classes", card.classes, (card.network.classes,)),
+        ("held_back_accuracies", card.held_back_accuracies, (0, exits)),
+        ("test_accuracies", card.test_accuracies, (0, exits)),
+    ):
+        if len(figures) not in counts:
+            raise ArtefactError(
+                path, field=field, found=str(len(figures)), expected=str(counts[-1])
+            )
+    if not all(s > 0 for s in card.std):
+        raise ArtefactError(path, field="std", found=str(card.std), expected="three above zero")
+    return card
 
 
 def _read_weights(path: Path, spec: BranchySpec) -> State:

@@ -74,6 +74,11 @@ class LayerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return math.prod(weight) * math.prod(output[1:])
 
     def _windows(self, extent: int) -> int:
+        if self.kernel < 1 or self.stride < 1 or extent + 2 * self.padding < self.kernel:
+            raise UsageError(
+                f"layer '{self.name}' ({self.kind}): found a window of {self.kernel} at stride "
+                f"{self.stride} over {extent} + 2 x {self.padding}, expected one that fits"
+            )
         return (extent + 2 * self.padding - self.kernel) // self.stride + 1
 
 

@@ -7,7 +7,6 @@ once: policies are trained and chosen on the 'policy' half, every reported figur
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +29,8 @@ Key = tuple[int, str, int]
 class Outcomes:
     """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
 
-    `keys[v]` says which exit, codec and cut row v is of.
+    `keys[v]` says which exit, codec and cut row v is of; `chosen` uint8 (V, S), where recorded, the
+    class that was answered.
     """
 
     model_digest: str
@@ -38,6 +38,7 @@ class Outcomes:
     keys: tuple[Key, ...]
     right: npt.NDArray[np.bool_]
     sure: npt.NDArray[np.uint8]
+    chosen: npt.NDArray[np.uint8] | None = None
 
     @property
     def samples(self) -> int:
@@ -75,6 +76,12 @@ class Outcomes:
         """Greatest softmax probability of each sample (S,), kept to 1/255."""
         return np.asarray(self.sure[self.row(exit_, codec, cut)] / np.float32(255.0))
 
+    def predicted(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.uint8]:
+        """The class each sample was given (S,); refuses outcomes recorded without classes."""
+        if self.chosen is None:
+            raise UsageError("outcomes: found no predicted classes, expected a record with them")
+        return np.asarray(self.chosen[self.row(exit_, codec, cut)])
+
     def half(self, name: str) -> npt.NDArray[np.int64]:
         """Sample indices of 'policy' or 'report'."""
         if name not in HALVES:
@@ -94,6 +101,7 @@ class Outcomes:
 def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
     """Write an npz without objects: bits packed, confidences as bytes."""
     buffer = io.BytesIO()
+    optional: dict[str, Any] = {} if outcomes.chosen is None else {"chosen": outcomes.chosen}
     np.savez_compressed(
         buffer,
         format_version=np.array(FORMAT_VERSION),
@@ -105,6 +113,7 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
         samples=np.array(outcomes.samples),
         right=np.packbits(outcomes.right, axis=1),
         sure=outcomes.sure,
+        **optional,
     )
     with atomic_write(path, "wb") as stream:
         stream.write(buffer.getvalue())
@@ -113,39 +122,74 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
 def read_outcomes(path: str | Path) -> Outcomes:
     """Read outcomes; names the file and the field that does not fit."""
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="outcomes (npz)") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ArtefactError(path, found=str(error), expected="outcomes (npz)") from None
+    arrays = _arrays(path)
     version = _scalar(path, arrays, "format_version")
-    if int(version) != FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise ArtefactError(
             path, field="format_version", found=str(version), expected=str(FORMAT_VERSION)
         )
-    samples = int(_scalar(path, arrays, "samples"))
-    exits, codecs, cuts = (_field(path, arrays, n) for n in ("exits", "codecs", "cuts"))
+    samples = _scalar(path, arrays, "samples")
+    if not isinstance(samples, int) or samples < 1:
+        raise ArtefactError(path, field="samples", found=str(samples), expected="1 or more")
+    keys = _keys(path, arrays)
     right, sure = _field(path, arrays, "right"), _field(path, arrays, "sure")
-    for name, array, width in (("right", right, -(-samples // 8)), ("sure", sure, samples)):
-        if array.shape != (len(exits), width) or array.dtype != np.uint8:
+    widths = [("right", right, -(-samples // 8)), ("sure", sure, samples)]
+    chosen = arrays.get("chosen")
+    if chosen is not None:
+        widths.append(("chosen", chosen, samples))
+    for name, array, width in widths:
+        if array.shape != (len(keys), width) or array.dtype != np.uint8:
             raise ArtefactError(
                 path,
                 field=name,
                 found=f"{array.dtype} {array.shape}",
-                expected=f"uint8 ({len(exits)}, {width})",
+                expected=f"uint8 ({len(keys)}, {width})",
             )
-    keys = tuple(
-        (int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True)
-    )
     return Outcomes(
         str(_scalar(path, arrays, "model_digest")),
         str(_scalar(path, arrays, "dataset")),
         keys,
         np.unpackbits(right, axis=1, count=samples).astype(np.bool_),
         sure,
+        chosen,
     )
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    try:
+        with open(path, "rb") as stream:
+            archive = np.load(stream, allow_pickle=False)
+            if isinstance(archive, np.lib.npyio.NpzFile):
+                return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="outcomes (npz)") from None
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
+        found = f"an unreadable file ({type(error).__name__})"
+        raise ArtefactError(path, found=found, expected="outcomes (npz)") from None
+    raise ArtefactError(path, found="a single array", expected="outcomes (npz)")
+
+
+def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
+    exits, codecs, cuts = (_field(path, arrays, n) for n in ("exits", "codecs", "cuts"))
+    for name, array, kind in (("exits", exits, "i"), ("codecs", codecs, "U"), ("cuts", cuts, "i")):
+        if array.ndim != 1 or array.dtype.kind != kind or len(array) != len(exits):
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{array.dtype} {array.shape}",
+                expected=f"{'whole numbers' if kind == 'i' else 'names'}, one for each row",
+            )
+    keys = tuple((int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True))
+    deepest = 1 + max((key[0] for key in keys), default=-1)
+    for exit_ in range(max(1, deepest)):
+        if keys.count((exit_, "float32", 0)) != 1:
+            raise ArtefactError(
+                path,
+                field="exits",
+                found=f"{keys.count((exit_, 'float32', 0))} float32 rows of exit {exit_ + 1}",
+                expected="one",
+            )
+    return keys
 
 
 def _field(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:

@@ -1,4 +1,8 @@
-"""A profile: what every layer of every branch costs on one machine, measured or transcribed."""
+"""A profile: what every layer of every branch costs on one machine, measured or transcribed.
+
+Owns the artefact and its checks; knows neither how times are measured (`models.networks.profiling`)
+nor what they are used for.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,10 @@ class LayerProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class FittedPredictor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A regression of one layer kind's seconds, and its errors on layers held out of the fit.
 
-    `held_out` layers, mean absolute percentage error and R2 of the predictions for them.
+    `layers` were fitted, `held_out` were not; `mape` (mean absolute percentage error, a fraction)
+    and `r2` are of the held-out ones. `leave_one_out_mape`: every fitted layer predicted from the
+    others. `own_mape`: the profiled network's own layers, none of which were fitted. `reading`
+    names the explanatory variables (`models.regression.features`).
     """
 
     kind: str
@@ -42,6 +49,9 @@ class FittedPredictor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     held_out: int
     mape: float
     r2: float
+    leave_one_out_mape: float = 0.0
+    own_mape: float | None = None
+    reading: str = "maps"
 
 
 class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +67,9 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A network's profile on one machine; `emulation` and `transcribed` say what it really is.
 
     `spread` is p95 / median of a whole branch as measured (1.0 where none is published): p95s of
-    layers do not add up, so intervals take the median sum times this factor.
+    layers do not add up, so intervals take the median sum times this factor. `layer_scale[i]` is
+    what branch i's layers were multiplied by so that they add up to the whole branch run at once
+    (empty: nothing was). `process_peak_bytes` is the process's greatest resident memory.
     """
 
     format_version: int
@@ -73,6 +85,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spread: float
     branches: tuple[tuple[LayerProfile, ...], ...]
     predictors: tuple[FittedPredictor, ...] = ()
+    layer_scale: tuple[float, ...] = ()
+    process_peak_bytes: int | None = None
 
     def layer_s(self, branch: int) -> npt.NDArray[np.float64]:
         """Median seconds of every layer of a branch."""
@@ -93,20 +107,24 @@ def write_profile(path: str | Path, profile: Profile) -> None:
 
 
 def read_profile(path: str | Path) -> Profile:
-    """Read a profile; refuses unknown versions, missing fields and impossible times."""
+    """Read a profile; refuses unknown versions, missing fields and impossible figures."""
     profile = read_json(path, Profile, version=FORMAT_VERSION)
     for i, branch in enumerate(profile.branches):
         for k, layer in enumerate(branch):
-            if not (np.isfinite(layer.median_s) and layer.median_s >= 0):
-                raise ArtefactError(
-                    path,
-                    field=f"branches[{i}][{k}].median_s",
-                    found=str(layer.median_s),
-                    expected="seconds >= 0",
-                )
-    if not profile.spread >= 1.0:
-        raise ArtefactError(path, field="spread", found=str(profile.spread), expected="1 or more")
+            where = f"branches[{i}][{k}]"
+            _require(path, f"{where}.median_s", layer.median_s, 0.0)
+            _require(path, f"{where}.p95_s", layer.p95_s, layer.median_s)
+            _require(path, f"{where}.output_bytes", layer.output_bytes, 0.0)
+    _require(path, "model_loading_s", profile.model_loading_s, 0.0)
+    _require(path, "spread", profile.spread, 1.0)
     return profile
+
+
+def _require(path: str | Path, field: str, value: float, least: float) -> None:
+    if not least <= value < float("inf"):
+        raise ArtefactError(
+            path, field=field, found=str(value), expected=f"a finite number, {least:g} or more"
+        )
 
 
 def check_profile(profile: Profile, spec: BranchySpec, path: str | Path = "profile") -> None:
@@ -118,3 +136,13 @@ def check_profile(profile: Profile, spec: BranchySpec, path: str | Path = "profi
             found=f"{profile.network_digest[:12]}… ({profile.network})",
             expected=f"{spec.digest[:12]}… ({spec.name})",
         )
+    found = tuple(tuple(layer.name for layer in branch) for branch in profile.branches)
+    for i, branch in enumerate(spec.branches):
+        names = tuple(layer.name for layer in branch)
+        if len(found) != len(spec.branches) or found[i] != names:
+            raise ArtefactError(
+                path,
+                field=f"branches[{i}]",
+                found=f"layers {', '.join(found[i]) if i < len(found) else 'of no branch'}",
+                expected=f"{', '.join(names)}",
+            )

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from artefacts import CoinferError
+from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import models as models_commands
 
 app = typer.Typer(
@@ -24,6 +25,10 @@ def _front_door() -> None:
 
 
 app.command("train-model")(models_commands.train_model)
+app.command("plan")(experiment_commands.plan)
+app.command("map")(experiment_commands.make_map)
+app.command("train")(experiment_commands.train)
+app.command("compare")(experiment_commands.compare)
 
 
 def run() -> None:

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from models.branchy import BranchySpec
+    from models.cards import Model
+    from models.networks.timing import Executor
+    from models.outcomes import Outcomes
+    from models.profiles import LayerProfile, Profile
 
 
 def train_model(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights, card, outcomes.")],
     network: Annotated[str, typer.Option(help="Architecture: alexnet.")] = "alexnet",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of initialisation, order, augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order, augmentation.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
-    """Train a branchy network jointly on CIFAR-10; continues from OUT/checkpoint.pt."""
+    """Train a branchy network jointly on CIFAR-10; continues from OUT/checkpoint.pt.
+
+    At the end the test pictures are run once, and weights, card and outcomes are written to OUT.
+    """
     from artefacts import UsageError
+
+    if network != "alexnet":
+        raise UsageError(f"network: found '{network}', expected alexnet")
+    try:
+        outcomes = _train_and_publish(out, epochs, seed)
+    except KeyboardInterrupt:
+        console.print(f"interrupted: the same command goes on from {out / 'checkpoint.pt'}")
+        raise typer.Exit(130) from None
+    accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
+    if json:
+        emit_json({"test_accuracies": accuracies, "samples": outcomes.samples, "folder": str(out)})
+        return
+    print_table(
+        f"{network}: accuracy on the {outcomes.samples:,} test pictures",
+        ["exit", "accuracy"],
+        [(f"exit {i + 1}", f"{100 * a:.2f} %") for i, a in enumerate(accuracies)],
+    )
+
+
+def _train_and_publish(out: Path, epochs: int, seed: int) -> Outcomes:
     from models.alexnet import alexnet
     from models.datasets import cifar10, hold_back
     from models.networks.publishing import publish
     from models.networks.training import EpochReport, TrainingArgs, train
 
-    if network != "alexnet":
-        raise UsageError(f"network: found '{network}', expected alexnet")
     pictures, held = hold_back(cifar10("train"), seed)
+    test = cifar10("test")
     args = TrainingArgs(epochs=epochs, seed=seed)
-    checkpoint = out / "checkpoint.pt"
     with progress_bar() as bar:
         task = bar.add_task("epoch", total=None, note="")
 
@@ -37,24 +66,217 @@ def train_model(
 
         def report(epoch: EpochReport) -> None:
             shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
+            bar.update(task, note=f"{epoch.epoch}/{epoch.epochs} done")
             console.print(
                 f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
                 f"held-back accuracy by exit {shares} %"
             )
 
-        try:
-            trained = train(alexnet(), args, pictures, held, checkpoint, report, step)
-        except KeyboardInterrupt:
-            console.print(f"interrupted: the same command goes on from {checkpoint}")
-            raise typer.Exit(130) from None
-        bar.update(task, description="outcomes")
-        outcomes = publish(out, trained, args, pictures, held, cifar10("test"), step)
-    accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
+        trained = train(alexnet(), args, pictures, held, out / "checkpoint.pt", report, step)
+        bar.update(task, description="outcomes", note="")
+        return publish(out, trained, args, pictures, held, test, step)
+
+
+def profile(
+    out: Annotated[Path, typer.Option(help="File to write the profile to (JSON).")],
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a folder.")] = "alexnet",
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Write a published reference instead: edgent-pi3 or edgent-pc."),
+    ] = None,
+    reading: Annotated[
+        str, typer.Option(help="Reference only: conv's x1 as 'maps' or 'elements'.")
+    ] = "maps",
+    executor: Annotated[str, typer.Option(help="torch or onnxruntime.")] = "torch",
+    threads: Annotated[int, typer.Option(help="Threads of one computation.")] = 1,
+    repeats: Annotated[int, typer.Option(help="Timed runs of every layer.")] = 100,
+    slowdown: Annotated[
+        float, typer.Option(help="Emulate a device this many times slower; the profile says so.")
+    ] = 1.0,
+    grid: Annotated[
+        int, typer.Option(help="Generated layers of each kind to fit the regression on; 0: none.")
+    ] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Of inputs and generated layers.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="The profile as JSON.")] = False,
+) -> None:
+    """Profile a model layer by layer on this machine, and fit Edgent's regression predictors."""
+    from models.cards import load_model
+    from models.profiles import write_profile
+
+    loaded = load_model(model)
+    if reference is None:
+        taken = _measure(loaded, out, executor, threads, repeats, slowdown, grid, seed)
+    else:
+        taken = _reference(reference, loaded.spec, reading)
+    write_profile(out, taken)
     if json:
-        emit_json({"test_accuracies": accuracies, "folder": str(out)})
+        emit_json(taken)
         return
+    _print_profile(taken)
+    if reference is None:
+        _print_predictors(taken)
+    else:
+        _print_readings(loaded.spec)
+    console.print(f"written to {out}")
+
+
+def _measure(
+    model: Model,
+    out: Path,
+    executor: str,
+    threads: int,
+    repeats: int,
+    slowdown: float,
+    grid: int,
+    seed: int,
+) -> Profile:
+    from models.networks.profiling import profile_model
+    from models.networks.timing import ProfilingArgs
+
+    args = ProfilingArgs(
+        executor=cast("Executor", executor),  # refused there if it is none
+        threads=threads,
+        repeats=repeats,
+        slowdown=slowdown,
+        grid=grid,
+        seed=seed,
+    )
+    with progress_bar() as bar:
+        task = bar.add_task("model", total=None, note="")
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        try:
+            return profile_model(model, out.stem, args, progress)
+        except KeyboardInterrupt:
+            console.print("interrupted: nothing was written")
+            raise typer.Exit(130) from None
+
+
+def _reference(name: str, spec: BranchySpec, reading: str) -> Profile:
+    from artefacts import UsageError
+    from models.reference import reference_profile
+
+    if reading not in ("maps", "elements"):
+        raise UsageError(f"reading: found '{reading}', expected maps or elements")
+    return reference_profile(name, spec, "maps" if reading == "maps" else "elements")
+
+
+def _layers(profile: Profile) -> Iterable[LayerProfile]:
+    named: dict[str, LayerProfile] = {}
+    for branch in reversed(profile.branches):  # the trunk first, then the heads
+        for layer in branch:
+            named.setdefault(layer.name, layer)
+    return named.values()
+
+
+def _print_profile(profile: Profile) -> None:
     print_table(
-        f"{network}: accuracy on the 10,000 test pictures",
-        ["exit", "accuracy"],
-        [(f"exit {i + 1}", f"{100 * a:.2f} %") for i, a in enumerate(accuracies)],
+        f"{profile.name}: {profile.network} on {profile.executor}, {profile.threads} thread(s)",
+        [
+            "layer",
+            "kind",
+            "median ms",
+            "p95 ms",
+            "runs",
+            "output",
+            "output B",
+            "param. B",
+            "peak B",
+        ],
+        [
+            (
+                layer.name,
+                layer.kind,
+                f"{1e3 * layer.median_s:.4f}",
+                f"{1e3 * layer.p95_s:.4f}",
+                layer.samples,
+                "x".join(map(str, layer.output_shape)),
+                layer.output_bytes,
+                layer.parameter_bytes,
+                layer.peak_memory_bytes,
+            )
+            for layer in _layers(profile)
+        ],
+    )
+    print_table(
+        "whole branches",
+        ["branch", "layers", "median ms", "p95 ms"],
+        [
+            (
+                f"exit {i + 1}",
+                len(branch),
+                f"{1e3 * profile.interval_s(i, 0, len(branch)):.3f}",
+                f"{1e3 * profile.interval_p95_s(i, 0, len(branch)):.3f}",
+            )
+            for i, branch in enumerate(profile.branches)
+        ],
+    )
+    peak = profile.process_peak_bytes
+    remarks = [
+        f"model loading {1e3 * profile.model_loading_s:.1f} ms",
+        f"greatest process memory {peak / 2**20:.0f} MiB" if peak is not None else None,
+        profile.emulation,
+        f"transcribed, not measured: {profile.transcribed}" if profile.transcribed else None,
+    ]
+    for remark in remarks:
+        if remark:
+            print(remark)
+
+
+def _print_predictors(profile: Profile) -> None:
+    if not profile.predictors:
+        return
+
+    def share(value: float | None) -> str:
+        return "-" if value is None else f"{100 * value:.0f} %"
+
+    print_table(
+        "regression: mean absolute percentage error on layers not fitted",
+        ["kind", "variables", "fitted", "held out", "error", "R2", "leave one out", "own layers"],
+        [
+            (
+                p.kind,
+                " + ".join(p.variables),
+                p.layers,
+                p.held_out,
+                share(p.mape),
+                f"{p.r2:.2f}",
+                share(p.leave_one_out_mape),
+                share(p.own_mape),
+            )
+            for p in profile.predictors
+        ],
+    )
+
+
+def _print_readings(spec: BranchySpec) -> None:
+    from models.reference import PAPER_ANCHOR, anchor_gap, whole_branch_s
+
+    maps, elements = whole_branch_s(spec, "maps"), whole_branch_s(spec, "elements")
+    print_table(
+        "what each reading of conv's x1 gives without transfer, ms",
+        ["machine", "reading", *(f"exit {i + 1}" for i in range(len(spec.exits)))],
+        [
+            (name, reading, *(f"{1e3 * s:.1f}" for s in table[name]))
+            for name in maps
+            for reading, table in (("maps", maps), ("elements", elements))
+        ],
+    )
+    gap = anchor_gap(spec)
+    print_table(
+        "the paper's edge-only against Input / B + edge layers",
+        ["bandwidth", "paper s", "ours s"],
+        [
+            (f"{rate_bps / 1e6:g} Mbit/s", f"{paper:.3f}", f"{ours:.3f}")
+            for (rate_bps, _), paper, ours in zip(
+                PAPER_ANCHOR, gap.paper_s, gap.ours_s, strict=True
+            )
+        ],
+    )
+    print(
+        f"the paper's two times imply {gap.implied_bytes:,.0f} bytes on the link and "
+        f"{1e3 * gap.implied_constant_s:.1f} ms beside it: {100 * gap.excess:.1f} % more than "
+        f"{gap.input_bytes:,} bytes; headers are {100 * gap.header_bytes / gap.input_bytes:.1f} %"
     )

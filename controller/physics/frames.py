@@ -82,8 +82,11 @@ def run_frames(
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local[plan]
-    start = np.maximum(arrival_s, resources.device_s)
-    runs = start < limit
+    # a plan without a device part goes straight to the link, whatever the device is doing
+    computes = table.head_s[plan] > 0
+    start = np.where(computes, np.maximum(arrival_s, resources.device_s), arrival_s)
+    # a frame that waited so long that its first job's median misses the deadline is dropped
+    runs = start + table.head_s[plan] <= limit
     head = table.head_s[plan] * device_noise
     handed = np.where(runs, start + head, np.inf)
 
@@ -98,7 +101,8 @@ def run_frames(
     down_end = link.transfer_end(down_start, down_bytes)
     back = down_end + model.rtt_s / 2
 
-    jobs = _LocalJobs(table, plan, handed, offloads, back, limit, device_noise)
+    device_at = np.where(computes & runs, handed, resources.device_s)
+    jobs = _LocalJobs(table, plan, device_at, offloads, back, limit, device_noise)
     jobs.run(arrival_s, timing, table)
     tail = table.tail_s[plan] * device_noise
     has_tail = tail > 0
@@ -112,7 +116,7 @@ def run_frames(
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
 
-    device_free = np.where(runs, start + head, resources.device_s)
+    device_free = np.where(computes & runs, start + head, resources.device_s)
     device_free = np.maximum(device_free, np.where(offloads, jobs.free_s, 0.0))
     device_free = np.where(tail_runs, tail_start + tail, device_free)
     device_used = np.where(runs, head, 0.0) + jobs.spent_s + np.where(tail_runs, tail, 0.0)
@@ -142,12 +146,18 @@ def run_frames(
         parts_s={
             "queue": start - arrival_s,
             "device": head + np.where(by_plan, tail, 0.0),
-            "uplink": up.end_s - handed,
-            "edge": edge_end - reached,
-            "downlink": down_end - edge_end,
+            "uplink": _between(handed, up.end_s),
+            "edge": _between(reached, edge_end),
+            "downlink": _between(edge_end, down_end),
         },
     )
     return outcome, fresh
+
+
+def _between(begin: Floats, end: Floats) -> Floats:
+    """end - begin where both happened, else inf."""
+    happened = np.isfinite(begin) & np.isfinite(end)
+    return np.where(happened, np.where(happened, end, 0.0) - np.where(happened, begin, 0.0), np.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +181,7 @@ def _upload(
 ) -> _Upload:
     wire = np.where(offloads, model.on_wire(payload), 0.0)
     ready = np.where(offloads, np.maximum(handed, resources.uplink_s), np.inf)
-    idle = ready - resources.uplink_s > model.idle_reset_s
+    idle = ready > resources.uplink_s + model.idle_reset_s
     cold = np.minimum(resources.window_bytes, model.initial_window_bytes)
     window = np.where(idle, cold, resources.window_bytes)
     end = model.transfer_end(link, ready, wire, window)
@@ -190,7 +200,7 @@ def _upload(
     else:
         received = np.zeros_like(wire)
     waited = np.where(offloads & ~begun, resources.uplink_s, free)
-    duration = np.where(cancelled, limit - np.where(begun, ready, 0.0), end - ready)
+    duration = np.where(cancelled, limit - np.where(begun, ready, 0.0), _between(ready, end))
     return _Upload(
         end_s=end,
         free_s=waited,
@@ -208,15 +218,15 @@ class _LocalJobs:
         self,
         table: PlanTable,
         plan: Ints,
-        handed: Floats,
+        free_s: Floats,
         offloads: Bools,
         back: Floats,
         limit: Floats | float,
         noise: Floats | float,
     ) -> None:
-        self.free_s: Floats = np.where(offloads, handed, 0.0)
-        self.exit: Ints = np.full(handed.shape, -1, dtype=np.int64)
-        self.spent_s: Floats = np.zeros(handed.shape)
+        self.free_s: Floats = np.where(offloads, free_s, 0.0)
+        self.exit: Ints = np.full(free_s.shape, -1, dtype=np.int64)
+        self.spent_s: Floats = np.zeros(free_s.shape)
         self._plan, self._offloads, self._noise = plan, offloads, noise
         # a job may begin only while the edge's answer is not there and the frame is alive
         self._closed = np.minimum(back, limit)

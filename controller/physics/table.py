@@ -7,7 +7,7 @@ knows nothing of time, queues or links (`frames`) and nothing of rewards (`envs`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -144,13 +144,18 @@ class PlanTable:
         same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & (
             self.wait_s <= self.wait_s[p] + 1e-12
         ).all(axis=1)
-        same_rescue = (self.rescue_s <= self.rescue_s[p] + 1e-12) | ~np.isfinite(self.rescue_s[p])
+        # a rescue answers late frames but takes device time: neither having nor lacking one is free
+        same_rescue = np.where(
+            np.isfinite(self.rescue_s[p]),
+            self.rescue_s <= self.rescue_s[p] + 1e-12,
+            ~np.isfinite(self.rescue_s),
+        )
         remote = ~self.local & frugal & same_wait & same_rescue
         if self.local[p]:
             return np.asarray(better & self.local & frugal)
         # a local rival must be done when p's first local answer is, and before any edge answer
         first = self.wait_s[p, 0] if self.wait_exit[p, 0] >= 0 else self.rescue_s[p]
-        soonest = self.head_s[p] + min(first, rtt_s + self.edge_s[p] + self.tail_s[p])
+        soonest = self.head_s[p] + min(0.0 if np.isinf(first) else first, rtt_s + self.edge_s[p] + self.tail_s[p])
         local = self.local & (self.head_s <= soonest + 1e-12)
         return np.asarray(better & (remote | local))
 
@@ -226,7 +231,7 @@ def _row(spec: BranchySpec, device: Profile, edge: Profile, plan: Plan, anytime:
         down += encoded_bytes("float32", shapes[plan.stop])
     wait = tuple(local_jobs(spec, device, plan)) if anytime else ()
     rescue = np.inf
-    if anytime and not wait:
+    if anytime and not wait and plan.rescue:
         rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
     return _Row(
         head_s=device.interval_s(plan.exit, 0, plan.start),
@@ -272,11 +277,13 @@ def candidate_plans(
     edge_first: bool = True,
     device_first: bool = True,
     hedge: bool = False,
+    no_rescue: bool = False,
 ) -> tuple[Plan, ...]:
     """Every plan of a network: device-only, edge-only, device-first and edge-first.
 
     Edge-first plans send the picture up as float32 or uint8; the other codecs serve device-first
-    cuts, whose accuracy is recorded (see `models.outcomes`).
+    cuts, whose accuracy is recorded (see `models.outcomes`). `no_rescue` adds, for every plan that
+    offloads before the first exit, one that keeps no time for a rescue.
     """
     plans: list[Plan] = []
     for i, branch in enumerate(spec.branches):
@@ -295,4 +302,8 @@ def candidate_plans(
                 for p in list(plans)
                 if p.exit == i and not p.is_local and not p.hedge
             )
+    if no_rescue:
+        first = spec.exits[0].after
+        early = [p for p in plans if not p.is_local and p.start < first and not p.hedge]
+        plans += [replace(p, rescue=False) for p in early]
     return tuple(plans)

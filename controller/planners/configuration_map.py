@@ -36,12 +36,13 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop: int
     codec: str
     hedge: bool
+    rescue: bool
     expected_reward: float
 
     @property
     def plan(self) -> Plan:
         """The entry's plan."""
-        return Plan(self.exit - 1, self.start, self.stop, self.codec, self.hedge)
+        return Plan(self.exit - 1, self.start, self.stop, self.codec, self.hedge, self.rescue)
 
 
 class ConfigurationMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +93,7 @@ def map_of(
             plan.stop,
             plan.codec,
             plan.hedge,
+            plan.rescue,
             float(reward[index]),
         )
         for state, index, reward in zip(states, plans, rewards, strict=True)

@@ -15,6 +15,9 @@ from artefacts import UsageError
 FLOOR_BPS = 1000.0
 """A transfer that brought nothing counts as 1 kbit/s: below it no plan differs, and logs exist."""
 
+CEILING_BPS = 1e15
+"""Faster than any link: a clock that stood still during a transfer must not overflow a square."""
+
 
 @dataclass(frozen=True, slots=True)
 class DetectorStep:
@@ -46,7 +49,8 @@ class ChangeDetector(Protocol):
         """Take one measured bandwidth, at a time that does not go back.
 
         A time before the last one counts as the last one (reports of pipelined requests may
-        swap). Values below `FLOOR_BPS` count as it. The first measurement is not a change. Raises
+        swap). Values outside `FLOOR_BPS` to `CEILING_BPS` count as
+        the nearer of the two. The first measurement is not a change. Raises
         `UsageError` for a value that is negative or not finite and leaves the detector as it was.
         """
 
@@ -59,4 +63,4 @@ def checked_bps(value_bps: float, at_s: float) -> float:
         )
     if not math.isfinite(at_s):
         raise UsageError(f"bandwidth measurement: found time {at_s} s, expected a finite time")
-    return max(float(value_bps), FLOOR_BPS)
+    return min(max(float(value_bps), FLOOR_BPS), CEILING_BPS)

@@ -33,29 +33,29 @@ def judge(
     network = BranchyNetwork(model.spec)
     network.load_folded(model.state)
     network.eval()
-    parts: list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]] = []
+    parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
     keys: tuple[Key, ...] = ()
     with torch.inference_mode():
         for start in range(0, len(pictures), batch):
             x = torch.from_numpy(model.normalise(pictures.x[start : start + batch]))
             found = _answers(network, x)
             keys = tuple(sorted(found))
-            parts.append(_rows(found, keys, pictures.y[start : start + batch]))
+            parts.append(_rows(found, keys))
             progress(min(start + batch, len(pictures)), len(pictures))
-    right = np.concatenate([p[0] for p in parts], axis=1)
+    chosen = np.concatenate([p[0] for p in parts], axis=1)
     sure = np.concatenate([p[1] for p in parts], axis=1)
-    return Outcomes(model.digest, dataset, keys, right, sure)
+    return Outcomes(model.digest, dataset, keys, chosen == pictures.y, sure, chosen)
 
 
 def _rows(
-    found: dict[Key, Tensor], keys: tuple[Key, ...], labels: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
-    right, sure = [], []
+    found: dict[Key, Tensor], keys: tuple[Key, ...]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    chosen, sure = [], []
     for key in keys:
         best, choice = torch.softmax(found[key], dim=1).max(dim=1)
-        right.append(choice.numpy() == labels)
+        chosen.append(choice.numpy().astype(np.uint8))
         sure.append(np.rint(best.numpy() * 255.0).astype(np.uint8))
-    return np.stack(right), np.stack(sure)
+    return np.stack(chosen), np.stack(sure)
 
 
 def _answers(network: BranchyNetwork, x: Tensor) -> dict[Key, Tensor]:
@@ -73,9 +73,7 @@ def _answers(network: BranchyNetwork, x: Tensor) -> dict[Key, Tensor]:
             for k in range(1, len(exit_spec.head)):
                 cut = exit_spec.after + k
                 x_cut = _through(codec, heads[k])
-                found[(i, codec, cut)] = network.run_interval(
-                    x_cut, i, cut, len(spec.branches[i])
-                )
+                found[(i, codec, cut)] = network.run_interval(x_cut, i, cut, len(spec.branches[i]))
     for codec in LOSSY_CODECS:
         for cut in range(len(spec.trunk)):
             _continue(network, _through(codec, trunk[cut]), codec, cut, found)

@@ -1,4 +1,4 @@
-"""`BranchyNetwork`: a `BranchySpec` made of torch modules, runnable by branch and layer interval."""
+"""`BranchyNetwork`: a `BranchySpec` as torch modules, runnable by branch and layer interval."""
 
 from __future__ import annotations
 
@@ -139,8 +139,10 @@ class BranchyNetwork(nn.Module):
 def _parameters_of(module: nn.Module) -> dict[str, Tensor]:
     if isinstance(module, nn.Sequential):
         conv, norm = module
-        assert isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight = conv.weight * scale[:, None, None, None]
         return {"weight": weight, "bias": norm.bias - norm.running_mean * scale}

@@ -102,7 +102,8 @@ def train(
             f"(one per exit of '{spec.name}')"
         )
     torch.manual_seed(args.seed)
-    network = BranchyNetwork(spec, batch_norm=True).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = BranchyNetwork(spec, batch_norm=True)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     normalisation = Normalisation.of(pictures)
     optimiser = torch.optim.SGD(
         network.parameters(),
@@ -183,7 +184,9 @@ def augment(
     columns = rng.integers(0, 9, count)[:, None] + np.arange(side)
     mirrored = rng.random(count) < 0.5
     columns[mirrored] = columns[mirrored, ::-1]
-    shifted = padded[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    shifted: npt.NDArray[np.uint8] = padded[
+        np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
     if cutout:
         centre = rng.integers(0, side, (2, count))
         inside = [np.abs(np.arange(side) - c[:, None]) * 2 < cutout for c in centre]

@@ -1,0 +1,193 @@
+"""`coinfer train`, `compare`, `plan` and `map`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from controller.scenario import Setting
+    from traces.library import TraceSet
+
+ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
+
+
+def _setting(scenario: str) -> Setting:
+    from controller.scenario import load_setting, read_scenario
+
+    return load_setting(read_scenario(scenario))
+
+
+def _say_source(traces: TraceSet) -> None:
+    console.print(f"traces: {traces.source}")
+
+
+def train(
+    scenario: ScenarioOption,
+    out: Annotated[Path | None, typer.Option(help="Policy folder [runs/policies/NAME].")] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 5_000_000,
+    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
+    json: JsonOption = False,
+) -> None:
+    """Train a policy with PPO; Ctrl-C keeps the best policy so far."""
+    import signal
+
+    import torch
+
+    from controller.planners.configuration_map import write_map
+    from controller.policies.network import save_policy
+    from experiments.distillation import distil
+    from experiments.training import TrainArgs, TrainReport, train_policy
+
+    setting = _setting(scenario)
+    out = out or Path("runs") / "policies" / setting.scenario.name
+    torch.set_num_threads(threads)
+    args = TrainArgs(frames=frames, seed=setting.scenario.seeds.train if seed is None else seed)
+    _say_source(setting.traces("train"))
+    interrupted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
+    with progress_bar() as bar:
+        task = bar.add_task(f"train {setting.scenario.name}", total=frames, note="")
+
+        def report(now: TrainReport) -> None:
+            best = "" if now.validation is None else f", best on validation {now.validation:.4f}"
+            note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
+            bar.update(task, completed=min(now.frames, frames), note=note)
+
+        policy = train_policy(setting, args, report, lambda: bool(interrupted))
+    signal.signal(signal.SIGINT, before)
+    save_policy(out, policy)
+    made, loss = distil(setting, policy)
+    write_map(out / "map.json", made)
+    figures = {
+        "policy": str(out),
+        "interrupted": bool(interrupted),
+        "validation_reward": policy.card.training["validation_reward"],
+        "distilled_map_validation_reward": loss.map_reward,
+        "distilled_map_loss": loss.policy_reward - loss.map_reward,
+    }
+    if json:
+        emit_json(figures)
+        return
+    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
+
+
+def compare(
+    scenario: ScenarioOption,
+    traces: Annotated[
+        list[Path] | None, typer.Option(help="Trace files or folders [the test split].")
+    ] = None,
+    controllers: Annotated[str, typer.Option(help="Names separated by commas [all].")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of phases, samples, compute times.")] = None,
+    frames: Annotated[int | None, typer.Option(help="At most so many frames a trace.")] = None,
+    detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
+    json: JsonOption = False,
+) -> None:
+    """Compare controllers in simulation on whole traces."""
+    from experiments.comparison import compare as run_comparison
+    from experiments.comparison import comparison_rows
+    from experiments.controllers import ControllerFactory, chosen_names
+
+    setting = _setting(scenario)
+    names = chosen_names(controllers)
+    chosen = _traces(setting, traces)
+    _say_source(chosen)
+    factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
+    with progress_bar() as bar:
+        task = bar.add_task("compare", total=len(names), note="")
+
+        def told(name: str, share: float) -> None:
+            bar.update(task, completed=names.index(name) + share, note=name)
+
+        result = run_comparison(
+            setting, chosen, names, factory, seed=seed, progress=told, max_frames=frames
+        )
+        bar.update(task, completed=len(names), note="")
+    if json:
+        emit_json(result)
+        return
+    columns, rows = comparison_rows(result)
+    print_table(
+        f"{result.scenario}: {len(result.traces)} traces, {result.source}; clairvoyant bound "
+        f"{result.bound:.4f} per frame",
+        columns,
+        rows,
+    )
+    if result.differences:
+        print_table(
+            "reward per frame, learned over each other controller, paired over traces",
+            ["over", "difference", "95 % interval"],
+            [
+                (d.over, f"{d.mean:+.4f}", f"{d.interval95[0]:+.4f} to {d.interval95[1]:+.4f}")
+                for d in result.differences
+            ],
+        )
+
+
+def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
+    from traces.formats import read_traces
+    from traces.library import TraceSet
+
+    if not paths:
+        return setting.traces("test")
+    read = tuple(trace for path in paths for trace in read_traces(path))
+    return setting.scaled(TraceSet(read, False, ", ".join(str(p) for p in paths)))
+
+
+def plan(
+    scenario: ScenarioOption,
+    bandwidth: Annotated[float, typer.Option(min=0.0, help="Bandwidth in Mbit/s.")],
+    deadline_ms: Annotated[float | None, typer.Option(help="Instead of the scenario's.")] = None,
+    order: Annotated[str, typer.Option(help="any, edge-first or device-first.")] = "any",
+    json: JsonOption = False,
+) -> None:
+    """One decision of Algorithm 1, explained."""
+    from experiments.explanation import explain_plan
+
+    setting = _setting(scenario)
+    found = explain_plan(setting, bandwidth * 1e6, deadline_ms, order)
+    if json:
+        emit_json(found)
+        return
+    print_table(f"{setting.scenario.name} at {bandwidth:g} Mbit/s: {found.plan}", ["part", "ms"], [
+        (name, f"{1000 * seconds:.1f}") for name, seconds in found.parts_s.items()
+    ] + [("total", f"{1000 * found.latency_s:.1f}")])  # fmt: skip
+    console.print(found.reason)
+
+
+def make_map(
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    states: Annotated[Path | None, typer.Option(help="States file [Oboe's or learnt].")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Build the configuration map (Algorithm 2) and write it."""
+    from controller.planners.configuration_map import build_map, write_map
+    from experiments.controllers import map_states
+    from traces.states import read_states
+
+    setting = _setting(scenario)
+    if states is None:
+        known, source = map_states(setting, setting.traces("train").traces)
+    else:
+        known, source = read_states(states), str(states)
+    made = build_map(setting, known, source)
+    write_map(out, made)
+    counts: dict[str, Any] = {}
+    for entry in made.entries:
+        counts[str(entry.plan)] = counts.get(str(entry.plan), 0) + 1
+    if json:
+        emit_json({"map": str(out), "states": len(made.entries), "source": source, "plans": counts})
+        return
+    print_table(
+        f"configuration map of {len(made.entries)} states ({source})",
+        ["plan", "states"],
+        sorted(counts.items(), key=lambda item: -item[1]),
+    )

@@ -1,0 +1,83 @@
+"""The device's CPU as one first-come resource: a thread that runs jobs in the order they came."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CpuJob:
+    """One piece of local work. It is skipped where it begins too late or is no longer wanted.
+
+    `expected_s` is what the profile says it takes; `latest_start_s` the last useful beginning.
+    """
+
+    work: Callable[[], Any]
+    done: Callable[[CpuDone], None]
+    expected_s: float
+    latest_start_s: float
+    wanted: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class CpuDone:
+    """A job that ended: its result (None where skipped or failed), when, and seconds spent."""
+
+    result: Any
+    ended_s: float
+    spent_s: float
+    skipped: bool
+    error: str | None = None
+
+
+class DeviceCpu:
+    """Runs jobs one by one; knows how long it will still be busy."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._jobs: queue.Queue[CpuJob | None] = queue.Queue()
+        self._lock = threading.Lock()
+        self._expected_s = 0.0
+        self._running_until_s = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def submit(self, job: CpuJob) -> None:
+        """Queue a job."""
+        with self._lock:
+            self._expected_s += job.expected_s
+        self._jobs.put(job)
+
+    def backlog_s(self) -> float:
+        """Seconds until everything queued should be done."""
+        with self._lock:
+            running = max(self._running_until_s - self._clock(), 0.0)
+            return running + self._expected_s
+
+    def close(self) -> None:
+        """Finish what is queued and end."""
+        self._jobs.put(None)
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            now = self._clock()
+            with self._lock:
+                self._expected_s = max(self._expected_s - job.expected_s, 0.0)
+                skip = now > job.latest_start_s or not job.wanted()
+                self._running_until_s = now if skip else now + job.expected_s
+            if skip:
+                job.done(CpuDone(None, now, 0.0, True))
+                continue
+            result, error = None, None
+            try:
+                result = job.work()
+            except Exception as problem:  # told to the frame, which then has no such answer
+                error = f"{type(problem).__name__}: {problem}"
+            ended = self._clock()
+            job.done(CpuDone(result, ended, ended - now, False, error))

@@ -1,0 +1,500 @@
+"""The device's frame loop: every frame gets a plan, is run for real, and gets one answer at most.
+
+Anytime answers and rescues as in `controller.physics`, here with real clocks, threads and sockets.
+Imports nothing that a Pi does not need (no torch, gymnasium, pandas, matplotlib).
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from controller.interface import Controller, FrameResult, Situation
+from controller.physics import PlanTable
+from controller.plans import Plan
+from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
+from controller.runtime.executors import Executor, softmax_answer
+from controller.runtime.link import EdgeLink, Reply
+from models.cards import Model
+from models.codecs import encode
+from models.profiles import Profile
+
+Pictures = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class FrameRecord(msgspec.Struct, frozen=True):
+    """How one frame went; times in seconds from the stream's start. `label` is the answered class.
+
+    `exit` is 0-based, None (with `latency_s` None) where no answer came in time.
+    """
+
+    frame: int
+    plan: int
+    arrival_s: float
+    latency_s: float | None
+    exit: int | None
+    by_plan: bool
+    label: int | None
+    confidence: float | None
+    bytes_sent: int
+    device_s: float
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """How frames come and how long they may take.
+
+    `stream`: a frame every `interval_s`, cancelled at the deadline. `closed`: the next frame comes
+    when the last is answered, nothing is cancelled before `give_up_s`.
+    """
+
+    mode: Literal["stream", "closed"]
+    deadline_s: float
+    interval_s: float = 0.0
+    frames: int | None = None
+    duration_s: float | None = None
+    rescue_margin_s: float = 0.005
+    rtt_s: float = 0.0
+    give_up_s: float = 60.0
+    start_at_s: float | None = None
+
+
+@dataclass
+class _Frame:
+    """A frame that is under way."""
+
+    number: int
+    plan_index: int
+    plan: Plan
+    arrival_s: float
+    picture: Pictures
+    x: Floats
+    request: int | None = None
+    local_exit: int = -1
+    local_answer: tuple[int, float] | None = None
+    answer: tuple[int, float] | None = None
+    answered_s: float | None = None
+    over: bool = False
+    rescue_at_s: float | None = None
+    bytes_sent: int = 0
+    device_s: float = 0.0
+    remote_failed: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    kind: Literal["head", "local", "tail", "reply"]
+    frame: _Frame | None
+    value: Any
+    exit: int = -1
+
+
+@dataclass
+class DeviceLoop:
+    """Runs a stream of pictures through a controller's plans. One use, one stream."""
+
+    model: Model
+    executor: Executor
+    profile: Profile
+    table: PlanTable
+    controller: Controller
+    link: EdgeLink
+    config: DeviceConfig
+    clock: Callable[[], float] = time.monotonic
+    records: list[FrameRecord] = field(default_factory=list)
+    on_record: Callable[[FrameRecord], None] = lambda record: None
+    probe_bytes_sent: int = 0
+
+    def __post_init__(self) -> None:
+        """Threads report here."""
+        self._events: queue.Queue[_Event] = queue.Queue()
+        self._cpu = DeviceCpu(self.clock)
+        self._live: dict[int, _Frame] = {}
+        self._by_request: dict[int, _Frame] = {}
+        self._begin_s = 0.0
+
+    def on_reply(self, reply: Reply) -> None:
+        """The link's callback (its own thread)."""
+        self._events.put(_Event("reply", None, reply))
+
+    def run(self, pictures: Pictures) -> list[FrameRecord]:
+        """Send every picture (cycling) through; gives a record per frame, in order."""
+        self.controller.reset()
+        self._begin_s = self.clock() if self.config.start_at_s is None else self.config.start_at_s
+        self._wait(self._begin_s)
+        self._probe()
+        if self.config.mode == "closed":
+            self._closed_loop(pictures)
+        else:
+            self._stream(pictures)
+        self._cpu.close()
+        self.records.sort(key=lambda r: r.frame)
+        return self.records
+
+    # -- the two loops ---------------------------------------------------------------------------
+
+    def _stream(self, pictures: Pictures) -> None:
+        number = 0
+        while True:
+            due = self._begin_s + number * self.config.interval_s
+            if self._finished(number, due):
+                break
+            self._wait(due)
+            self._start(number, due, pictures[number % len(pictures)])
+            number += 1
+        while self._live:
+            self._wait(self._next_moment(self.clock() + 1.0))
+
+    def _closed_loop(self, pictures: Pictures) -> None:
+        number = 0
+        while not self._finished(number, self.clock()):
+            now = self.clock()
+            frame = self._start(number, now, pictures[number % len(pictures)])
+            while not frame.over:
+                self._wait(self._next_moment(now + self.config.give_up_s))
+            number += 1
+
+    def _finished(self, number: int, at_s: float) -> bool:
+        c = self.config
+        enough = c.frames is not None and number >= c.frames
+        last = c.deadline_s if c.mode == "stream" else 0.0
+        too_late = c.duration_s is not None and at_s + last > self._begin_s + c.duration_s
+        return enough or too_late
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def _limit(self, frame: _Frame) -> float:
+        closed = self.config.mode == "closed"
+        return frame.arrival_s + (self.config.give_up_s if closed else self.config.deadline_s)
+
+    def _next_moment(self, latest: float) -> float:
+        moments = [latest]
+        for frame in self._live.values():
+            moments.append(self._limit(frame))
+            if frame.rescue_at_s is not None:
+                moments.append(frame.rescue_at_s)
+        return min(moments)
+
+    def _wait(self, until_s: float) -> None:
+        """Handle events, rescues and deadlines until `until_s` (always at least once)."""
+        while True:
+            self._due()
+            now = self.clock()
+            pause = min(self._next_moment(until_s), until_s) - now
+            if now >= until_s and self._events.empty():
+                return
+            try:
+                event = self._events.get(timeout=max(pause, 0.0)) if pause > 0 else (
+                    self._events.get_nowait()
+                )
+            except queue.Empty:
+                continue
+            self._handle(event)
+
+    def _due(self) -> None:
+        now = self.clock()
+        for frame in list(self._live.values()):
+            if frame.rescue_at_s is not None and now >= frame.rescue_at_s:
+                frame.rescue_at_s = None
+                self._local_job(frame, 0, frame.plan.start, frame.x)
+            if now >= self._limit(frame):
+                self._end(frame, None)
+
+    # -- one frame -------------------------------------------------------------------------------
+
+    def _start(self, number: int, arrival_s: float, picture: Pictures) -> _Frame:
+        situation = Situation(
+            arrival_s - self._begin_s,
+            number,
+            self.config.deadline_s,
+            max(self._cpu.backlog_s() - max(arrival_s - self.clock(), 0.0), 0.0),
+            self.link.backlog_bytes,
+            self.config.rtt_s,
+        )
+        index = self.controller.decide(situation)
+        plan = self.table.plans[index]
+        x = self.model.normalise(picture[None])
+        frame = _Frame(number, index, plan, arrival_s, picture, x)
+        self._live[number] = frame
+        if plan.start == 0 and not plan.is_local:
+            self._hand_over(frame, x, x)
+        else:
+            self._run_head(frame)
+        return frame
+
+    def _job(
+        self,
+        frame: _Frame,
+        kind: Literal["head", "local", "tail"],
+        work: Callable[[], Any],
+        expected_s: float,
+        exit_: int,
+    ) -> None:
+        def done(result: CpuDone) -> None:
+            self._events.put(_Event(kind, frame, result, exit_))
+
+        latest = self._limit(frame) - expected_s
+        self._cpu.submit(CpuJob(work, done, expected_s, latest, lambda: not frame.over))
+
+    def _run_head(self, frame: _Frame) -> None:
+        """Layers [0, start), keeping the tensor at the last exit's point on the way."""
+        plan, x = frame.plan, frame.x
+        passed = self._passed(plan)
+        point = plan.start if passed is None else self.model.spec.exits[passed].after
+        stop = len(self.model.spec.branches[plan.exit]) if plan.is_local else plan.start
+
+        def work() -> tuple[Floats, Floats]:
+            if plan.is_local or point >= stop:
+                whole = self.executor.run(plan.exit, 0, stop, x)
+                return whole, whole
+            kept = self.executor.run(plan.exit, 0, point, x)
+            return kept, self.executor.run(plan.exit, point, stop, kept)
+
+        seconds = self.profile.interval_s(plan.exit, 0, stop)
+        self._job(frame, "head", work, seconds, plan.exit)
+
+    def _passed(self, plan: Plan) -> int | None:
+        """The deepest exit whose point the device part has reached, up to the plan's own."""
+        reached = min(plan.start, self.model.spec.exits[plan.exit].after)
+        passed = [
+            j
+            for j, e in enumerate(self.model.spec.exits)
+            if e.after <= reached and j <= plan.exit
+        ]
+        return passed[-1] if passed else None
+
+    def _hand_over(self, frame: _Frame, kept: Floats, tensor: Floats) -> None:
+        """Give the cut tensor to the link, then see to the local answers."""
+        plan, now = frame.plan, self.clock()
+        source: npt.NDArray[Any] = frame.picture if plan.codec == "uint8" else tensor[0]
+        encoded = encode(plan.codec, source)
+        meta = {
+            "model": self.model.digest,
+            "exit": plan.exit,
+            "start": plan.start,
+            "stop": plan.stop,
+            "codec": plan.codec,
+            "shape": list(source.shape),
+            "remaining_s": self._limit(frame) - now,
+        } | encoded.meta
+        frame.x = tensor
+        frame.request = self.link.upload(meta, encoded.data)
+        if frame.request is None:
+            frame.remote_failed = True
+            frame.error = self.link.last_error or "no connection to the edge"
+        else:
+            self._by_request[frame.request] = frame
+            frame.bytes_sent = len(encoded.data)
+        passed = self._passed(plan)
+        if self.config.mode == "closed":
+            if frame.remote_failed:
+                self._local_job(frame, plan.exit, plan.start, tensor)
+        elif passed is not None:
+            start = plan.start if passed == plan.exit else self.model.spec.exits[passed].after
+            self._local_job(frame, passed, start, tensor if passed == plan.exit else kept)
+        elif plan.hedge or frame.remote_failed:
+            # nothing comes from the edge: the promise is a local answer, rescue or not
+            self._local_job(frame, 0, plan.start, tensor)
+        elif plan.rescue:
+            first = len(self.model.spec.branches[0])
+            seconds = self.profile.interval_p95_s(0, plan.start, first)
+            latest = self._limit(frame) - seconds - self.config.rescue_margin_s
+            frame.rescue_at_s = max(latest, now)
+
+    def _local_job(self, frame: _Frame, exit_: int, start: int, x: Floats) -> None:
+        """Complete an exit on the device from the tensor before layer `start`."""
+        spec = self.model.spec
+        point = max(spec.exits[exit_].after, start)
+        length = len(spec.branches[exit_])
+
+        def work() -> tuple[int, Floats, Floats]:
+            trunk = self.executor.run(exit_, start, point, x) if start < point else x
+            return point, trunk, self.executor.run(exit_, point, length, trunk)
+
+        self._job(frame, "local", work, self.profile.interval_s(exit_, start, length), exit_)
+
+    # -- events ----------------------------------------------------------------------------------
+
+    def _handle(self, event: _Event) -> None:
+        if event.kind == "reply":
+            self._replied(event.value)
+            return
+        frame, result = event.frame, event.value
+        assert frame is not None
+        frame.device_s += result.spent_s
+        if result.error is not None:
+            frame.error = result.error
+        if frame.over or result.result is None:
+            return
+        if event.kind == "head":
+            self._head_done(frame, result)
+        elif event.kind == "tail":
+            self._answer(frame, softmax_answer(result.result), result.ended_s)
+        else:
+            self._local_done(frame, event.exit, result)
+
+    def _head_done(self, frame: _Frame, result: CpuDone) -> None:
+        kept, tensor = result.result
+        if frame.plan.is_local:
+            self._answer(frame, softmax_answer(tensor), result.ended_s)
+        else:
+            self._hand_over(frame, kept, tensor)
+
+    def _local_done(self, frame: _Frame, exit_: int, result: CpuDone) -> None:
+        point, trunk, logits = result.result
+        frame.local_exit, frame.local_answer = exit_, softmax_answer(logits)
+        if self.config.mode == "closed":
+            self._answer(frame, frame.local_answer, result.ended_s)
+        elif frame.remote_failed:
+            self._end(frame, result.ended_s)
+        elif frame.plan.hedge and exit_ < frame.plan.exit:
+            self._local_job(frame, exit_ + 1, point, trunk)
+
+    def _replied(self, reply: Reply) -> None:
+        now = reply.at_s - self._begin_s
+        if reply.measurement is not None:
+            self.controller.observe(replace(reply.measurement, known_s=now))
+        frame = self._by_request.pop(reply.request_id, None)
+        if frame is None or frame.over or reply.cancelled:
+            return
+        if reply.error is not None:
+            frame.error, frame.remote_failed = reply.error, True
+            if frame.local_answer is not None:
+                self._end(frame, reply.at_s)
+            elif self.config.mode == "closed" or (
+                frame.rescue_at_s is not None or self._passed(frame.plan) is None
+            ):
+                frame.rescue_at_s = None
+                exit_ = frame.plan.exit if self.config.mode == "closed" else 0
+                self._local_job(frame, exit_, frame.plan.start, frame.x)
+            return
+        plan = frame.plan
+        length = len(self.model.spec.branches[plan.exit])
+        if plan.stop == length:
+            answer = (int(reply.meta["class"]), float(reply.meta["confidence"]))
+            self._answer(frame, answer, reply.at_s)
+            return
+        shape = (1, *self.model.spec.shapes[plan.exit][plan.stop])
+        tensor = np.frombuffer(reply.data, dtype="<f4").reshape(shape).astype(np.float32)
+
+        def work() -> Floats:
+            return self.executor.run(plan.exit, plan.stop, length, tensor)
+
+        seconds = self.profile.interval_s(plan.exit, plan.stop, length)
+        self._job(frame, "tail", work, seconds, plan.exit)
+
+    def _answer(self, frame: _Frame, answer: tuple[int, float], at_s: float) -> None:
+        """The plan's own answer."""
+        if at_s <= self._limit(frame):
+            frame.answer, frame.answered_s = answer, at_s
+        self._end(frame, at_s)
+
+    def _end(self, frame: _Frame, at_s: float | None) -> None:
+        """Close a frame: by its plan's answer, else by the deepest local one, else late."""
+        if frame.over:
+            return
+        frame.over = True
+        del self._live[frame.number]
+        limit = self._limit(frame)
+        if frame.request is not None and frame.answer is None:
+            handed = self.link.cancel(frame.request)
+            frame.bytes_sent = min(frame.bytes_sent, handed) if handed else frame.bytes_sent
+        by_plan = frame.answer is not None
+        answer = frame.answer or frame.local_answer
+        ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)
+        assert ended is not None
+        latency = None if answer is None else ended - frame.arrival_s
+        exit_ = None
+        if answer is not None:
+            exit_ = frame.plan.exit if by_plan else frame.local_exit
+        record = FrameRecord(
+            frame.number,
+            frame.plan_index,
+            frame.arrival_s - self._begin_s,
+            latency,
+            exit_,
+            by_plan,
+            None if answer is None else answer[0],
+            None if answer is None else answer[1],
+            frame.bytes_sent,
+            frame.device_s,
+            frame.error,
+        )
+        self.records.append(record)
+        self.on_record(record)
+        self.controller.record(
+            FrameResult(
+                frame.number, frame.plan_index, self.clock() - self._begin_s, latency, exit_, by_plan
+            )
+        )
+
+    # -- the one charged measurement -------------------------------------------------------------
+
+    def _probe(self) -> None:
+        """The transfer that a controller asks for at the start; in the closed loop it is awaited."""
+        size = self.controller.initial_probe_bytes
+        if size <= 0 or not self.link.connected:
+            return
+        meta = {"model": self.model.digest, "probe": True, "remaining_s": 0.0}
+        if self.link.upload(meta, bytes(size)) is None:
+            return
+        self.probe_bytes_sent = size
+        if self.config.mode != "closed":
+            return
+        until = self.clock() + self.config.give_up_s
+        while self.clock() < until:
+            try:
+                event = self._events.get(timeout=until - self.clock())
+            except queue.Empty:
+                return
+            self._handle(event)
+            if event.kind == "reply":
+                return
+
+
+def connect_loop(
+    model: Model,
+    executor: Executor,
+    profile: Profile,
+    table: PlanTable,
+    controller: Controller,
+    edge: tuple[str, int],
+    config: DeviceConfig,
+    *,
+    connect_timeout_s: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+    on_record: Callable[[FrameRecord], None] = lambda record: None,
+) -> DeviceLoop:
+    """A device loop with its link. An edge that does not answer is no error: frames stay local."""
+    loop: list[DeviceLoop] = []
+
+    def on_reply(reply: Reply) -> None:
+        if loop:
+            loop[0].on_reply(reply)
+
+    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, clock=clock)
+    loop.append(
+        DeviceLoop(
+            model, executor, profile, table, controller, link, config, clock, on_record=on_record
+        )
+    )
+    link.wait_connected(connect_timeout_s)
+    return loop[0]
+
+
+def labels_agree(records: Sequence[FrameRecord], labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Whether each record's answer is its frame's label (labels cycle as the pictures do)."""
+    return np.array(
+        [r.label is not None and r.label == int(labels[r.frame % len(labels)]) for r in records],
+        dtype=np.bool_,
+    )

@@ -1,0 +1,305 @@
+"""The edge server: receives cut tensors, computes their interval, sends answers. Keeps no state
+between requests, so that any number of edges may serve the same devices.
+
+One reading thread per connection timestamps what arrives; one worker computes, first come first
+served. It listens beyond loopback only on the test namespaces' addresses: there is no encryption.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from artefacts import CoinferError, UsageError
+from controller.plans import CODECS
+from controller.runtime.executors import Executor, softmax_answer
+from controller.wire import (
+    CHUNK_BYTES,
+    Arrived,
+    Connection,
+    Inbox,
+    Message,
+    MessageType,
+    RemoteProtocolError,
+    Role,
+)
+from controller.wire.messages import meta_int, meta_number, meta_shape, meta_text
+from models.cards import Model
+from models.codecs import decode
+
+TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
+MAX_CONNECTIONS = 64
+MAX_QUEUE = 64
+READ_BYTES = 65536
+
+Clock = Callable[[], float]
+
+
+def check_address(host: str) -> None:
+    """Refuse addresses that plain TCP may not use: all but loopback and the test namespaces."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        raise UsageError(f"address: found '{host}', expected an IP address") from None
+    inside = address.version == 4 and address in TEST_NETWORK
+    if not (address.is_loopback or inside):
+        raise UsageError(
+            f"address: found {host}, expected loopback or {TEST_NETWORK} (a test namespace): "
+            "there is no encryption yet, so nothing else may be served"
+        )
+
+
+@dataclass(slots=True)
+class _Timing:
+    """When a request's bytes came, on the edge's clock."""
+
+    first_s: float
+    last_s: float
+    first_read_bytes: int
+    received_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    peer: _Peer
+    arrived: Arrived
+    timing: _Timing
+
+
+class EdgeServer:
+    """Serves one model. `start` listens, `close` ends every connection and thread."""
+
+    def __init__(
+        self,
+        model: Model,
+        executor: Executor,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        check_address(host)
+        self.model, self.executor, self.clock = model, executor, clock
+        self._listener = socket.create_server((host, port))
+        self.host, self.port = self._listener.getsockname()[:2]
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
+        self._peers: set[_Peer] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self.served = 0
+        self.errors: list[str] = []
+
+    def start(self) -> None:
+        """Accept and compute in the background."""
+        for target in (self._accept, self._work):
+            threading.Thread(target=target, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop listening, drop every connection, end the worker."""
+        self._closed.set()
+        self._listener.close()
+        with self._lock:
+            peers = list(self._peers)
+        for peer in peers:
+            peer.abort()
+        self._jobs.put(None)
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                full = len(self._peers) >= MAX_CONNECTIONS
+            if full:
+                sock.close()
+                self.errors.append(f"{address[0]}: refused, {MAX_CONNECTIONS} connections are open")
+                continue
+            peer = _Peer(self, sock, f"{address[0]}:{address[1]}")
+            with self._lock:
+                self._peers.add(peer)
+            threading.Thread(target=peer.read, daemon=True).start()
+
+    def forget(self, peer: _Peer, error: str | None) -> None:
+        """A connection is over; `error` says why where it was dropped."""
+        with self._lock:
+            self._peers.discard(peer)
+        if error is not None:
+            self.errors.append(f"{peer.name}: {error}")
+
+    def submit(self, job: _Job) -> bool:
+        """Queue a request; False where the queue is full."""
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            return False
+        return True
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            try:
+                self._answer(job)
+                self.served += 1
+            except CoinferError as error:
+                job.peer.send(_refusal(job.arrived.request_id, str(error)))
+            except Exception as error:  # the one worker must outlive any single request
+                reason = f"{type(error).__name__}: {error}"
+                self.errors.append(f"{job.peer.name}: request failed ({reason})")
+                job.peer.send(_refusal(job.arrived.request_id, f"the edge failed ({reason})"))
+
+    def _answer(self, job: _Job) -> None:
+        began = self.clock()
+        meta, timing = job.arrived.meta, job.timing
+        head: dict[str, Any] = {"bytes": 0}
+        payload = b""
+        if not meta.get("probe"):
+            head, payload = self._compute(meta, job.arrived.data)
+        done = self.clock()
+        head |= {
+            "first_read_bytes": timing.first_read_bytes,
+            "received_bytes": timing.received_bytes,
+            "receive_s": timing.last_s - timing.first_s,
+            "queue_s": began - timing.last_s,
+            "compute_s": done - began,
+        }
+        request = job.arrived.request_id
+        job.peer.send(Message(MessageType.REPLY, request, meta=head))
+        for at in range(0, len(payload), CHUNK_BYTES):
+            part = payload[at : at + CHUNK_BYTES]
+            job.peer.send(Message(MessageType.CHUNK, request, at, payload=part))
+
+    def _compute(self, meta: Mapping[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        spec = self.model.spec
+        digest = meta_text(meta, "model")
+        if digest != self.model.digest:
+            raise UsageError(
+                f"model digest: found {digest[:12]}…, expected {self.model.digest[:12]}… "
+                f"('{spec.name}')"
+            )
+        branch = meta_int(meta, "exit", 0, len(spec.branches) - 1)
+        length = len(spec.branches[branch])
+        start = meta_int(meta, "start", 0, length)
+        stop = meta_int(meta, "stop", start, length)
+        codec, shape = meta_text(meta, "codec"), meta_shape(meta, "shape")
+        if codec not in CODECS:
+            raise UsageError(f"codec: found '{codec}', expected one of {', '.join(CODECS)}")
+        expected = spec.shapes[branch][start]
+        if codec == "uint8":
+            expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
+        if shape != expected:
+            raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec}")
+        tensor = decode(codec, meta, data, shape)
+        x = self.model.normalise(tensor[None]) if codec == "uint8" else tensor[None]
+        y = self.executor.run(branch, start, stop, np.ascontiguousarray(x, dtype=np.float32))
+        if stop == length:
+            label, confidence = softmax_answer(y)
+            return {"bytes": 0, "class": label, "confidence": confidence}, b""
+        out = np.ascontiguousarray(y[0], dtype="<f4").tobytes()
+        return {"bytes": len(out), "shape": list(y.shape[1:])}, out
+
+
+class _Peer:
+    """One device's connection."""
+
+    def __init__(self, server: EdgeServer, sock: socket.socket, name: str) -> None:
+        self.name = name
+        self._server, self._socket = server, sock
+        self._connection = Connection(Role.EDGE)
+        self._inbox = Inbox()
+        self._timings: dict[int, _Timing] = {}
+        self._send_lock = threading.Lock()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._socket.close()
+
+    def send(self, message: Message) -> None:
+        """Send one message whole; a connection that fails to take it is dropped."""
+        with self._send_lock:
+            try:
+                self._socket.sendall(self._connection.send(message))
+            except OSError as error:
+                self._server.forget(self, f"send failed ({error})")
+                self._socket.close()
+
+    def read(self) -> None:
+        """Read until the peer ends or errs."""
+        error: str | None = None
+        try:
+            while data := self._socket.recv(READ_BYTES):
+                now = self._server.clock()
+                for message in self._connection.receive(data):
+                    self._handle(message, now, len(data))
+                for timing in self._timings.values():
+                    timing.last_s = now
+            self._connection.end_of_stream()
+        except RemoteProtocolError as problem:
+            error = str(problem)
+        except OSError as problem:
+            error = f"connection lost ({problem})"
+        finally:
+            self._server.forget(self, error)
+            self.abort()
+
+    def _handle(self, message: Message, now: float, read_bytes: int) -> None:
+        kind, request = message.type, message.request_id
+        if kind is MessageType.HELLO:
+            self._greet(message.meta)
+        elif kind is MessageType.PING:
+            self.send(Message(MessageType.PONG, request))
+        elif kind is MessageType.REQUEST:
+            meta_number(message.meta, "remaining_s", 0.0)
+            self._timings[request] = _Timing(now, now, 0, 0)
+            self._whole(self._inbox.begin(message), now)
+        elif kind is MessageType.CHUNK:
+            timing = self._timings.get(request)
+            if timing is not None:
+                timing.received_bytes += len(message.payload)
+                if now == timing.first_s:
+                    timing.first_read_bytes = timing.received_bytes
+            self._whole(self._inbox.add(message), now)
+        elif kind is MessageType.CANCEL:
+            self._cancelled(request, now)
+
+    def _whole(self, arrived: Arrived | None, now: float) -> None:
+        if arrived is None:
+            return
+        timing = self._timings.pop(arrived.request_id, _Timing(now, now, 0, 0))
+        timing.last_s = now
+        if not self._server.submit(_Job(self, arrived, timing)):
+            self.send(_refusal(arrived.request_id, f"{MAX_QUEUE} requests are waiting"))
+
+    def _cancelled(self, request: int, now: float) -> None:
+        timing = self._timings.pop(request, None)
+        received = self._inbox.cancel(request)
+        meta = {"received_bytes": received, "receive_s": 0.0, "first_read_bytes": 0}
+        if timing is not None:
+            meta["receive_s"] = timing.last_s - timing.first_s
+            meta["first_read_bytes"] = timing.first_read_bytes
+        self.send(Message(MessageType.CANCELLED, request, meta=meta))
+
+    def _greet(self, meta: Mapping[str, Any]) -> None:
+        wanted, served = meta_text(meta, "model"), self._server.model.digest
+        if wanted == served:
+            self.send(Message(MessageType.WELCOME, meta={"models": [served]}))
+            return
+        reason = f"model digest: found {wanted[:12]}…, expected {served[:12]}…"
+        self.send(Message(MessageType.REFUSE, meta={"reason": reason}))
+        raise RemoteProtocolError(reason)
+
+
+def _refusal(request: int, reason: str) -> Message:
+    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000]})

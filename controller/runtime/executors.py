@@ -1,0 +1,158 @@
+"""Who computes a layer interval: ONNX Runtime, torch, or either padded to a slower machine's pace."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import DependencyError, UsageError
+from models.cards import Model
+from models.onnx_graph import interval_model
+from models.profiles import Profile
+
+Floats = npt.NDArray[np.float32]
+
+
+class Executor(Protocol):
+    """Computes layers [start, stop) of a branch on a batch (N, *shape before layer start)."""
+
+    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+        """The tensor after layer `stop` - 1, float32."""
+
+
+class OnnxExecutor:
+    """ONNX Runtime on the CPU, one thread; a session per interval, made at first use or by warm."""
+
+    def __init__(self, model: Model, threads: int = 1) -> None:
+        import onnxruntime
+
+        self._model = model
+        self._runtime = onnxruntime
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._options.log_severity_level = 3
+        self._sessions: dict[tuple[int, int, int], Any] = {}
+        self._lock = threading.Lock()
+
+    def warm(self, branch: int, start: int, stop: int) -> None:
+        """Make an interval's session and run it once."""
+        shape = self._model.spec.shapes[branch][start]
+        self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
+
+    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+        """Compute the interval; an empty one gives `x` back."""
+        if start == stop:
+            return x
+        _check_shape(self._model, branch, start, x)
+        (result,) = self._session(branch, start, stop).run(None, {"x": np.ascontiguousarray(x)})
+        return np.asarray(result, dtype=np.float32)
+
+    def _session(self, branch: int, start: int, stop: int) -> Any:
+        key = (branch, start, stop)
+        with self._lock:
+            if key not in self._sessions:
+                graph = interval_model(self._model.spec, self._model.state, *key)
+                self._sessions[key] = self._runtime.InferenceSession(
+                    graph, self._options, providers=["CPUExecutionProvider"]
+                )
+            return self._sessions[key]
+
+
+class TorchExecutor:
+    """torch on the CPU; imported only when made."""
+
+    def __init__(self, model: Model) -> None:
+        try:
+            import torch
+
+            from models.networks.network import BranchyNetwork
+        except ModuleNotFoundError as error:
+            raise DependencyError(
+                f"executor 'torch': found no package '{error.name}', expected the extra "
+                "'coinfer[torch]'"
+            ) from None
+        self._torch = torch
+        self._model = model
+        self._network = BranchyNetwork(model.spec)
+        self._network.load_folded(model.state)
+        self._network.eval()
+
+    def warm(self, branch: int, start: int, stop: int) -> None:
+        """Run an interval once."""
+        shape = self._model.spec.shapes[branch][start]
+        self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
+
+    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+        """Compute the interval."""
+        _check_shape(self._model, branch, start, x)
+        with self._torch.inference_mode():
+            y = self._network.run_interval(self._torch.from_numpy(x), branch, start, stop)
+        return np.asarray(y.numpy(), dtype=np.float32)
+
+
+class PacedExecutor:
+    """Another executor, padded so that every interval takes what a profile says.
+
+    It lets this machine stand in for the profile's (a Raspberry Pi 3, say). An interval that takes
+    longer here than there is not shortened; `overruns` counts those.
+    """
+
+    SPIN_S = 0.0005
+
+    def __init__(
+        self,
+        inner: Executor,
+        profile: Profile,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._inner, self._profile = inner, profile
+        self._clock, self._sleep = clock, sleep
+        self.overruns = 0
+
+    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+        """Compute, then wait until the profile's median for this interval has passed."""
+        until = self._clock() + self._profile.interval_s(branch, start, stop)
+        result = self._inner.run(branch, start, stop, x)
+        if self._clock() > until:
+            self.overruns += start != stop
+            return result
+        # sleep overshoots by what the scheduler likes; the last half millisecond is spun
+        while (left := until - self._clock()) > 0:
+            if left > self.SPIN_S:
+                self._sleep(left - self.SPIN_S)
+        return result
+
+
+def make_executor(name: str, model: Model) -> OnnxExecutor | TorchExecutor:
+    """An executor by name: 'onnx' or 'torch'."""
+    if name == "onnx":
+        return OnnxExecutor(model, threads=max(1, (os.cpu_count() or 2) // 2))
+    if name == "torch":
+        return TorchExecutor(model)
+    raise UsageError(f"executor: found '{name}', expected onnx or torch")
+
+
+def softmax_answer(logits: Floats) -> tuple[int, float]:
+    """Class and greatest softmax probability of one sample's logits (1, classes)."""
+    row = logits[0] - logits[0].max()
+    weights = np.exp(row)
+    best = int(np.argmax(row))
+    return best, float(weights[best] / weights.sum())
+
+
+def _check_shape(model: Model, branch: int, start: int, x: Floats) -> None:
+    model.spec.interval(branch, start, start)
+    expected = model.spec.shapes[branch][start]
+    if x.ndim < 1 or tuple(x.shape[1:]) != expected:
+        raise UsageError(
+            f"exit {branch + 1}, layer {start}: found a batch of shape {tuple(x.shape)}, "
+            f"expected (N, {', '.join(map(str, expected))})"
+        )

@@ -1,0 +1,347 @@
+"""The device's link to its edge: connects in the background, uploads in chunks, hears replies.
+
+Two threads: one sends (a black-holed link blocks it alone), one receives and timestamps. After any
+broken transfer the connection is dropped, never resynchronised, and built anew with back-off.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from artefacts import CoinferError
+from controller.interface import Measurement
+from controller.runtime.edge import check_address
+from controller.wire import (
+    Arrived,
+    Connection,
+    Inbox,
+    Message,
+    MessageType,
+    RemoteProtocolError,
+    Role,
+)
+from controller.wire.messages import meta_number
+
+UPLOAD_CHUNK_BYTES = 2048
+"""Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
+NOT_SENT_BYTES = 4096
+SEND_BUFFER_BYTES = 16384
+CONNECT_TIMEOUT_S = 2.0
+BACK_OFF_S = (0.1, 5.0)
+KEEPALIVE_S = 1.0
+SILENCE_S = 5.0
+MIN_SPAN_S = 0.002
+"""Receive spans shorter than this say nothing of the link: what came in was one burst."""
+
+
+@dataclass
+class Upload:
+    """One request under way. `cancel` ends it between two chunks."""
+
+    request_id: int
+    meta: dict[str, Any]
+    data: bytes
+    submitted_s: float
+    begun_s: float | None = None
+    sent_bytes: int = 0
+    cancelled: bool = False
+    finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came of a request: an answer or a tensor, or `error`; with its measurement if any."""
+
+    request_id: int
+    at_s: float
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    data: bytes = b""
+    error: str | None = None
+    cancelled: bool = False
+    measurement: Measurement | None = None
+
+
+class EdgeLink:
+    """A connection to one edge that is kept up. `on_reply` is called from the receiving thread."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        model_digest: str,
+        on_reply: Callable[[Reply], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        seed: int = 0,
+    ) -> None:
+        check_address(host)
+        self._address = (host, port)
+        self._digest, self._on_reply, self._clock = model_digest, on_reply, clock
+        self._jitter = random.Random(seed)
+        self._lock = threading.Lock()
+        self._outgoing: queue.Queue[Upload | Message | None] = queue.Queue()
+        self._uploads: dict[int, Upload] = {}
+        self._next_id = 1
+        self._closed = threading.Event()
+        self._up = threading.Event()
+        self._socket: socket.socket | None = None
+        self._connection = Connection(Role.DEVICE)
+        self._pinged: dict[int, float] = {}
+        self.rtt_s: float | None = None
+        self.last_error: str | None = None
+        self.late_replies = 0
+        self.reconnects = 0
+        self._heard_s = self._clock()
+        threading.Thread(target=self._keep_up, daemon=True).start()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the edge has greeted us."""
+        return self._up.is_set()
+
+    def wait_connected(self, timeout_s: float) -> bool:
+        """Wait for the greeting."""
+        return self._up.wait(timeout_s)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes of uploads that are not yet answered, cancelled ones not counted."""
+        with self._lock:
+            return sum(len(u.data) for u in self._uploads.values() if not u.cancelled)
+
+    def upload(self, meta: dict[str, Any], data: bytes) -> int | None:
+        """Queue a request; None where there is no connection (answer locally)."""
+        if not self._up.is_set():
+            return None
+        with self._lock:
+            request = self._next_id
+            self._next_id += 1
+            job = Upload(request, meta | {"bytes": len(data)}, data, self._clock())
+            self._uploads[request] = job
+        self._outgoing.put(job)
+        return request
+
+    def cancel(self, request_id: int) -> int:
+        """Stop an upload between chunks; gives the bytes already handed to the kernel."""
+        with self._lock:
+            job = self._uploads.get(request_id)
+            if job is None:
+                return 0
+            job.cancelled = True
+            return job.sent_bytes
+
+    def sent_bytes(self, request_id: int) -> int:
+        """Payload bytes of a request handed to the kernel so far (0 where it is over)."""
+        with self._lock:
+            job = self._uploads.get(request_id)
+            return 0 if job is None else job.sent_bytes
+
+    def close(self) -> None:
+        """End both threads and the connection."""
+        self._closed.set()
+        self._outgoing.put(None)
+        self._drop("closed")
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def _keep_up(self) -> None:
+        delay = BACK_OFF_S[0]
+        while not self._closed.is_set():
+            try:
+                self._connect()
+            except (OSError, CoinferError) as error:
+                self.last_error = f"{self._address[0]}:{self._address[1]}: {error}"
+                self._closed.wait(delay * (0.5 + self._jitter.random()))
+                delay = min(2.0 * delay, BACK_OFF_S[1])
+                continue
+            delay = BACK_OFF_S[0]
+            sender = threading.Thread(target=self._send_all, args=(self._socket,), daemon=True)
+            sender.start()
+            self._receive_all()
+            self._up.clear()
+            self._outgoing.put(None)
+            sender.join(CONNECT_TIMEOUT_S)
+            self._fail_uploads(self.last_error or "connection lost")
+            self.reconnects += 1
+
+    def _connect(self) -> None:
+        sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+        connection = Connection(Role.DEVICE)
+        sock.sendall(connection.send(Message(MessageType.HELLO, meta={"model": self._digest})))
+        while True:
+            data = sock.recv(65536)
+            if not data:
+                raise ConnectionError("the edge closed the connection during the greeting")
+            messages = connection.receive(data)
+            if messages:
+                break
+        if messages[0].type is MessageType.REFUSE:
+            sock.close()
+            raise RemoteProtocolError(f"the edge refused us: {messages[0].meta.get('reason')}")
+        sock.settimeout(KEEPALIVE_S)
+        while not self._outgoing.empty():
+            self._outgoing.get_nowait()
+        self._socket, self._connection = sock, connection
+        self._pinged.clear()
+        self._heard_s = self._clock()
+        self._inbox = Inbox()
+        self._up.set()
+        self._ping()
+
+    def _drop(self, why: str) -> None:
+        self._up.clear()
+        self.last_error = why
+        sock = self._socket
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            sock.close()
+
+    def _fail_uploads(self, why: str) -> None:
+        with self._lock:
+            lost = list(self._uploads)
+            self._uploads.clear()
+        for request in lost:
+            self._on_reply(Reply(request, self._clock(), error=why))
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _send_all(self, sock: socket.socket) -> None:
+        try:
+            while (item := self._outgoing.get()) is not None:
+                if isinstance(item, Upload):
+                    self._send_upload(sock, item)
+                else:
+                    self._send(sock, item)
+        except (OSError, CoinferError) as error:
+            self._drop(f"sending failed ({error})")
+
+    def _send(self, sock: socket.socket, message: Message) -> None:
+        data = memoryview(self._connection.send(message))
+        while data:
+            try:
+                data = data[sock.send(data) :]
+            except TimeoutError:
+                # the link may stand still for longer than a keep-alive; the receiver decides
+                # when it is dead, and closing the socket ends this loop
+                if self._closed.is_set():
+                    raise
+
+    def _send_upload(self, sock: socket.socket, job: Upload) -> None:
+        job.begun_s = self._clock()
+        request = job.request_id
+        if not job.cancelled:
+            self._send(sock, Message(MessageType.REQUEST, request, meta=job.meta))
+        for at in range(0, len(job.data), UPLOAD_CHUNK_BYTES):
+            if job.cancelled:
+                break
+            part = job.data[at : at + UPLOAD_CHUNK_BYTES]
+            self._send(sock, Message(MessageType.CHUNK, request, at, payload=part))
+            job.sent_bytes = at + len(part)
+        if job.cancelled and job.sent_bytes < len(job.data):
+            self._send(sock, Message(MessageType.CANCEL, request))
+        job.finished = True
+
+    def _ping(self) -> None:
+        number = (1 << 63) + len(self._pinged)
+        self._pinged[number] = self._clock()
+        self._outgoing.put(Message(MessageType.PING, number))
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    def _receive_all(self) -> None:
+        sock = self._socket
+        assert sock is not None
+        try:
+            while not self._closed.is_set():
+                try:
+                    data = sock.recv(65536)
+                except TimeoutError:
+                    self._idle()
+                    continue
+                if not data:
+                    self._connection.end_of_stream()
+                    raise ConnectionError("the edge closed the connection")
+                self._heard_s = self._clock()
+                for message in self._connection.receive(data):
+                    self._handle(message)
+        except (OSError, CoinferError) as error:
+            self._drop(str(error))
+
+    def _idle(self) -> None:
+        """Nothing heard for a while: ask, and give up on an edge that stays silent."""
+        silent = self._clock() - self._heard_s
+        if silent > SILENCE_S:
+            raise ConnectionError(f"nothing heard for {silent:.1f} s, expected a keep-alive")
+        self._ping()
+
+    def _handle(self, message: Message) -> None:
+        kind, request = message.type, message.request_id
+        if kind is MessageType.PONG:
+            sent = self._pinged.pop(request, None)
+            if sent is not None:
+                rtt = self._clock() - sent
+                self.rtt_s = rtt if self.rtt_s is None else min(rtt, 0.9 * self.rtt_s + 0.1 * rtt)
+        elif kind is MessageType.REPLY:
+            self._whole(self._inbox.begin(message))
+        elif kind is MessageType.CHUNK:
+            self._whole(self._inbox.add(message))
+        elif kind is MessageType.CANCELLED:
+            self._ended(request, message.meta, b"", cancelled=True)
+        elif kind is MessageType.REFUSE:
+            reason = str(message.meta.get("reason", "no reason given"))
+            with self._lock:
+                self._uploads.pop(request, None)
+            self._on_reply(Reply(request, self._clock(), error=reason))
+
+    def _whole(self, arrived: Arrived | None) -> None:
+        if arrived is not None:
+            self._ended(arrived.request_id, arrived.meta, arrived.data, cancelled=False)
+
+    def _ended(
+        self, request: int, meta: Mapping[str, Any], data: bytes, *, cancelled: bool
+    ) -> None:
+        now = self._clock()
+        with self._lock:
+            job = self._uploads.pop(request, None)
+        if job is None:
+            self.late_replies += 1
+            return
+        self.late_replies += job.cancelled and not cancelled
+        measurement = measure(job, meta, now, self.rtt_s or 0.0, cancelled)
+        self._on_reply(
+            Reply(request, now, meta, data, cancelled=cancelled, measurement=measurement)
+        )
+
+
+def measure(
+    job: Upload, meta: Mapping[str, Any], now_s: float, rtt_s: float, cancelled: bool
+) -> Measurement:
+    """How fast an upload was, from the edge's receive times.
+
+    What came after the first read, over the time since it. Where everything came in one read (a
+    small tensor on a fast link), the time from the upload's beginning to the reply, less the round
+    trip and the edge's own time. The sender's buffer is never asked.
+    """
+    received = meta_number(meta, "received_bytes", len(job.data))
+    first = meta_number(meta, "first_read_bytes", 0)
+    span = meta_number(meta, "receive_s", 0.0)
+    if span >= MIN_SPAN_S and received > first:
+        return Measurement(now_s, int(received - first), span, not cancelled)
+    begun = job.submitted_s if job.begun_s is None else job.begun_s
+    spent = now_s - begun - rtt_s
+    spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
+    return Measurement(now_s, int(received), max(spent, MIN_SPAN_S / 4), not cancelled)

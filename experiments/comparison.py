@@ -1,0 +1,249 @@
+"""`coinfer compare`: every controller on the same traces, pooled and per trace, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from controller.scenario import Setting
+from experiments.controllers import ControllerFactory
+from experiments.evaluation import TraceRun, bound_per_frame, evaluate
+from traces.library import TraceSet
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 2000
+
+
+class TraceFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One controller on one trace (or pooled over all): what a user feels, and what it cost.
+
+    Latencies are of the frames answered in time (frame stream) or of all (closed loop).
+    """
+
+    frames: int
+    goodput_accuracy: float
+    late_share: float
+    mean_latency_s: float
+    p95_latency_s: float
+    bytes_per_frame: float
+    device_compute_s_per_frame: float
+    reward: float
+    share_of_bound: float
+    mean_reward: float | None = None
+    throughput_fps: float | None = None
+
+
+class ControllerFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One controller: pooled figures, the interval of its share over traces, and each trace."""
+
+    goodput_accuracy: float
+    late_share: float
+    mean_latency_s: float
+    p95_latency_s: float
+    bytes_per_frame: float
+    device_compute_s_per_frame: float
+    reward: float
+    share_of_bound: float
+    interval95: tuple[float, float]
+    per_trace: dict[str, TraceFigures]
+    mean_reward: float | None = None
+    throughput_fps: float | None = None
+
+
+class PairedDifference(msgspec.Struct, frozen=True):
+    """Difference of mean reward per frame between two controllers, paired over traces."""
+
+    of: str
+    over: str
+    mean: float
+    interval95: tuple[float, float]
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """What `compare --json` prints."""
+
+    scenario: str
+    traces: tuple[str, ...]
+    generated: bool
+    source: str
+    seed: int
+    bound: float
+    controllers: dict[str, ControllerFigures]
+    differences: tuple[PairedDifference, ...]
+
+
+def compare(
+    setting: Setting,
+    traces: TraceSet,
+    names: Sequence[str],
+    factory: ControllerFactory,
+    *,
+    seed: int | None = None,
+    progress: Callable[[str, float], None] = lambda name, share: None,
+    max_frames: int | None = None,
+) -> Comparison:
+    """Run every named controller over every trace and gather the figures (report half)."""
+    seed = setting.scenario.seeds.evaluate if seed is None else seed
+    runs: dict[str, list[TraceRun]] = {}
+    for name in names:
+        progress(name, 0.0)
+
+        def told(share: float, name: str = name) -> None:
+            progress(name, share)
+
+        make = factory.maker(name, traces.traces)
+        runs[name] = evaluate(
+            setting, traces.traces, make, seed=seed, progress=told, max_frames=max_frames
+        )
+    bounds = _bounds(setting, traces, runs)
+    figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
+    reference = next(iter(bounds.values()))
+    return Comparison(
+        scenario=setting.scenario.name,
+        traces=tuple(t.name for t in traces.traces),
+        generated=traces.generated,
+        source=traces.source,
+        seed=seed,
+        bound=float(np.concatenate(reference).mean()),
+        controllers=figures,
+        differences=tuple(_differences(runs, seed)),
+    )
+
+
+def _bounds(
+    setting: Setting, traces: TraceSet, runs: dict[str, list[TraceRun]]
+) -> dict[str, list[Floats]]:
+    """The bound at every frame's start; the same for all in a stream, whose starts are fixed."""
+    found: dict[str, list[Floats]] = {}
+    for name, of_controller in runs.items():
+        if not setting.closed_loop and found:
+            found[name] = next(iter(found.values()))
+            continue
+        found[name] = [
+            bound_per_frame(setting, trace, run.arrival_s)
+            for trace, run in zip(traces.traces, of_controller, strict=True)
+        ]
+    return found
+
+
+def controller_figures(
+    setting: Setting, runs: Sequence[TraceRun], bounds: Sequence[Floats], seed: int
+) -> ControllerFigures:
+    """Pooled figures, a bootstrap interval over traces for the share, and every trace's own."""
+    closed = setting.closed_loop
+    pooled = figures_of(runs, bounds, closed)
+    sums = np.array([[r.reward.sum(), b.sum()] for r, b in zip(runs, bounds, strict=True)])
+    return ControllerFigures(
+        goodput_accuracy=pooled.goodput_accuracy,
+        late_share=pooled.late_share,
+        mean_latency_s=pooled.mean_latency_s,
+        p95_latency_s=pooled.p95_latency_s,
+        bytes_per_frame=pooled.bytes_per_frame,
+        device_compute_s_per_frame=pooled.device_compute_s_per_frame,
+        reward=pooled.reward,
+        share_of_bound=pooled.share_of_bound,
+        interval95=_bootstrap_ratio(sums, seed),
+        per_trace={
+            r.trace: figures_of([r], [b], closed) for r, b in zip(runs, bounds, strict=True)
+        },
+        mean_reward=pooled.mean_reward,
+        throughput_fps=pooled.throughput_fps,
+    )
+
+
+def figures_of(
+    runs: Sequence[TraceRun], bounds: Sequence[Floats] | None, closed: bool
+) -> TraceFigures:
+    """Figures pooled over runs; without bounds the share is of nothing (0)."""
+    rewards = np.concatenate([r.reward for r in runs])
+    frames = max(len(rewards), 1)
+    in_time = np.concatenate([r.in_time for r in runs])
+    latency = np.concatenate([r.latency_s for r in runs])
+    seen = latency if closed else latency[in_time]
+    sent = sum(float(r.bytes_sent.sum()) + r.probe_bytes for r in runs)
+    bound = float(sum(b.sum() for b in bounds)) if bounds is not None else 0.0
+    spent = sum(_spent_s(r) for r in runs)
+    return TraceFigures(
+        frames=len(rewards),
+        goodput_accuracy=float(np.concatenate([r.correct for r in runs]).sum()) / frames,
+        late_share=1.0 - float(in_time.sum()) / frames,
+        mean_latency_s=float(seen.mean()) if len(seen) else 0.0,
+        p95_latency_s=float(np.quantile(seen, 0.95)) if len(seen) else 0.0,
+        bytes_per_frame=sent / frames,
+        device_compute_s_per_frame=float(np.concatenate([r.device_s for r in runs]).sum())
+        / frames,
+        reward=float(rewards.sum()) / frames,
+        share_of_bound=float(rewards.sum()) / bound if bound > 0 else 0.0,
+        mean_reward=float(rewards.sum()) / frames if closed else None,
+        throughput_fps=len(rewards) / spent if closed and spent > 0 else None,
+    )
+
+
+def _spent_s(run: TraceRun) -> float:
+    """Seconds from the stream's beginning (model loading included) to the last answer."""
+    if not len(run.arrival_s):
+        return 0.0
+    return float(run.arrival_s[-1] + run.latency_s[-1])
+
+
+def _bootstrap_ratio(sums: Floats, seed: int) -> tuple[float, float]:
+    """95 % interval of sum(column 0) / sum(column 1), traces drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, len(sums), (RESAMPLES, len(sums)))
+    totals = sums[drawn].sum(axis=1)
+    shares = totals[:, 0] / np.maximum(totals[:, 1], 1e-12)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return (float(low), float(high))
+
+
+def _differences(runs: dict[str, list[TraceRun]], seed: int) -> list[PairedDifference]:
+    """The learned policy over every other controller, paired by trace, each trace equally."""
+    if "learned" not in runs:
+        return []
+
+    def means(of_controller: list[TraceRun]) -> Floats:
+        return np.array([float(r.reward.mean()) if len(r.reward) else 0.0 for r in of_controller])
+
+    rng = np.random.default_rng(seed)
+    mine = means(runs["learned"])
+    drawn = rng.integers(0, len(mine), (RESAMPLES, len(mine)))
+    found = []
+    for name, others in runs.items():
+        if name == "learned":
+            continue
+        off = mine - means(others)
+        low, high = np.quantile(off[drawn].mean(axis=1), [0.025, 0.975])
+        found.append(
+            PairedDifference("learned", name, float(off.mean()), (float(low), float(high)))
+        )
+    return found
+
+
+def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows of the printed table, best reward first."""
+    closed = any(f.mean_reward is not None for f in result.controllers.values())
+    columns = ["controller", "goodput accuracy", "late", "mean ms", "p95 ms", "bytes/frame"]
+    columns += ["mean reward", "frames/s"] if closed else ["device ms/frame"]
+    columns += ["share of bound", "95 % interval"]
+    rows = []
+    for name, f in sorted(result.controllers.items(), key=lambda item: -item[1].reward):
+        row: list[Any] = [
+            name,
+            f"{100 * f.goodput_accuracy:.2f} %",
+            f"{100 * f.late_share:.2f} %",
+            f"{1000 * f.mean_latency_s:.1f}",
+            f"{1000 * f.p95_latency_s:.1f}",
+            f"{f.bytes_per_frame:.0f}",
+        ]
+        if closed:
+            row += [f"{f.mean_reward or 0:.2f}", f"{f.throughput_fps or 0:.2f}"]
+        else:
+            row += [f"{1000 * f.device_compute_s_per_frame:.1f}"]
+        low, high = f.interval95
+        row += [f"{f.share_of_bound:.4f}", f"{low:.4f} to {high:.4f}"]
+        rows.append(row)
+    return columns, rows

@@ -1,0 +1,178 @@
+"""The profile of a model on this machine: every layer of every branch, then the regression.
+
+Owns how a profile is taken; the artefact is `models.profiles`, clocks and executors are
+`models.networks.timing`, predictors `models.networks.predictors`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from models.branchy import BranchySpec
+from models.cards import Model, load_model
+from models.layers import Shape
+from models.networks.predictors import Progress, Timed, fit_predictors
+from models.networks.timing import (
+    SYSTEM_CLOCK,
+    Clock,
+    ProfilingArgs,
+    chain_times,
+    pinned_threads,
+    runner,
+)
+from models.profiles import FORMAT_VERSION, HostFacts, LayerProfile, Profile
+
+Floats = npt.NDArray[np.float64]
+
+_LOADINGS = 3
+
+
+def profile_model(
+    model: Model,
+    name: str,
+    args: ProfilingArgs,
+    progress: Progress = lambda what, done, total: None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Profile:
+    """The profile of `model` on this machine, called `name`.
+
+    Layers are timed along their branch. Each branch is also run at once, and its layers' times are
+    multiplied by whole / sum (`Profile.layer_scale`): sessions of one layer neither fuse nor share
+    their call's overhead, and what a planner adds up must be what a branch takes.
+    """
+    spec = model.spec
+    rng = np.random.default_rng(args.seed)
+    pictures = rng.integers(0, 256, (1, *spec.input_shape[1:], spec.input_shape[0]))
+    x = model.normalise(pictures.astype(np.uint8))
+    branches: list[tuple[LayerProfile, ...]] = []
+    scales: list[float] = []
+    spreads: list[float] = []
+    with pinned_threads(args.threads), torch.inference_mode():
+        ready = runner(model, args)
+        for i in range(len(spec.branches)):
+            progress("branches", i, len(spec.branches))
+            start = ready.input(x)
+            times = chain_times(ready.layers(i), start, args, clock)
+            whole = chain_times([ready.whole(i)], start, args, clock)[:, 0]
+            median = float(np.median(whole))
+            scales.append(median / float(np.median(times, axis=0).sum()))
+            spreads.append(float(np.quantile(whole, 0.95)) / median)
+            branches.append(_layer_profiles(spec, i, times * scales[-1]))
+        progress("branches", len(spec.branches), len(spec.branches))
+        loading_s = _loading_s(model, args, clock)
+        own = _own_layers(spec, branches, scales)
+        predictors = fit_predictors(own, args, rng, progress, clock) if args.grid else ()
+    return Profile(
+        format_version=FORMAT_VERSION,
+        name=name,
+        network=spec.name,
+        network_digest=spec.digest,
+        executor=args.executor,
+        threads=args.threads,
+        host=host_facts(),
+        emulation=emulation_note(args),
+        transcribed=None,
+        model_loading_s=loading_s,
+        spread=max(1.0, float(np.median(spreads))),
+        branches=tuple(branches),
+        predictors=predictors,
+        layer_scale=tuple(scales),
+        process_peak_bytes=_process_peak_bytes(),
+    )
+
+
+def emulation_note(args: ProfilingArgs) -> str | None:
+    """What a throttled profile says of itself; None for the machine as it is."""
+    if args.slowdown == 1.0:
+        return None
+    return (
+        f"this machine made {args.slowdown:g} times slower: every computation counts "
+        f"{args.slowdown:g} times its thread CPU time"
+    )
+
+
+def host_facts() -> HostFacts:
+    """The kind of machine this is (no name of it)."""
+    return HostFacts(
+        machine=platform.machine(),
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        system=f"{platform.system()}, Python {platform.python_version()}",
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as stream:
+            for line in stream:
+                key, _, value = line.partition(":")
+                if key.strip() in ("model name", "Model"):
+                    return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or "unknown"
+
+
+def _process_peak_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kilobytes, macOS in bytes
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _layer_profiles(spec: BranchySpec, branch: int, times: Floats) -> tuple[LayerProfile, ...]:
+    profiles = []
+    shapes = spec.shapes[branch]
+    for k, layer in enumerate(spec.branches[branch]):
+        before, after = _bytes(shapes[k]), _bytes(shapes[k + 1])
+        parameters = layer.parameter_bytes(shapes[k])
+        profiles.append(
+            LayerProfile(
+                name=layer.name,
+                kind=layer.kind,
+                median_s=float(np.median(times[:, k])),
+                p95_s=float(np.quantile(times[:, k], 0.95)),
+                samples=len(times),
+                output_shape=shapes[k + 1],
+                output_bytes=after,
+                parameter_bytes=parameters,
+                peak_memory_bytes=before + after + parameters,
+            )
+        )
+    return tuple(profiles)
+
+
+def _bytes(shape: Shape) -> int:
+    return 4 * int(np.prod(shape))
+
+
+def _loading_s(model: Model, args: ProfilingArgs, clock: Clock) -> float:
+    """Median seconds from files to the deepest branch's first answer."""
+
+    def load(x: Any) -> Any:
+        ready = runner(load_model(model.folder), args)
+        return ready.whole(len(model.spec.branches) - 1)(ready.input(x))
+
+    shape = (1, *model.spec.input_shape)
+    few = ProfilingArgs(args.executor, args.threads, _LOADINGS, 1, args.slowdown)
+    times = chain_times([load], np.zeros(shape, dtype=np.float32), few, clock)
+    return float(np.median(times))
+
+
+def _own_layers(
+    spec: BranchySpec, branches: list[tuple[LayerProfile, ...]], scales: list[float]
+) -> list[Timed]:
+    layers: dict[str, Timed] = {}
+    for i, branch in enumerate(spec.branches):
+        for k, layer in enumerate(branch):
+            # as timed alone, like the generated layers that it is held against
+            alone_s = branches[i][k].median_s / scales[i]
+            layers.setdefault(layer.name, (layer, spec.shapes[i][k], alone_s))
+    return list(layers.values())

@@ -1,0 +1,196 @@
+"""Timing the computations of a model: arguments, clocks, chains of runs, the two executors.
+
+Two executors are timed alike: torch, and ONNX Runtime with one session a layer. This module knows
+neither what a profile is nor what a regression is.
+
+A weaker device is emulated by arithmetic: a run counts for the greater of its wall time and
+`slowdown` times its thread CPU time, which is what a runtime gives that pads every computation with
+sleep. Nothing sleeps here, since a sleep overshoots by more than a small layer takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from artefacts import UsageError
+from models.cards import Model
+from models.networks.network import BranchyNetwork
+
+Executor = Literal["torch", "onnxruntime"]
+EXECUTORS: tuple[Executor, ...] = ("torch", "onnxruntime")
+Run = Callable[[Any], Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfilingArgs:
+    """How a profile is taken."""
+
+    executor: Executor = "torch"
+    """What computes: torch (eager) or onnxruntime."""
+    threads: int = 1
+    """Threads of one computation; fixed while measuring, restored afterwards."""
+    repeats: int = 100
+    """Timed runs of every layer and every branch."""
+    warmup: int = 10
+    """Runs before the first timed one."""
+    slowdown: float = 1.0
+    """A device this many times slower is emulated; 1 measures the machine as it is."""
+    grid: int = 24
+    """Generated layers of each kind that the regression is fitted on; 0 fits nothing."""
+    held_out: int = 8
+    """Generated layers of each kind kept out of the fit, which judge it."""
+    seed: int = 0
+    """Of inputs and generated layers."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts and factors that mean nothing."""
+        least = (
+            ("executor", self.executor, self.executor in EXECUTORS, "torch or onnxruntime"),
+            ("threads", self.threads, self.threads >= 1, "1 or more"),
+            ("repeats", self.repeats, self.repeats >= 1, "1 or more"),
+            ("warmup", self.warmup, self.warmup >= 0, "0 or more"),
+            ("slowdown", self.slowdown, 1.0 <= self.slowdown < float("inf"), "1 or more"),
+            ("grid", self.grid, self.grid == 0 or self.grid >= 4, "0, or 4 and more"),
+            ("held_out", self.held_out, self.held_out >= 1, "1 or more"),
+        )
+        for name, found, fits, expected in least:
+            if not fits:
+                raise UsageError(f"profile: found {name} = {found}, expected {expected}")
+        if self.slowdown > 1.0 and self.threads > 1:
+            raise UsageError(
+                f"profile: found slowdown = {self.slowdown:g} with {self.threads} threads, "
+                "expected 1 thread (the CPU time of one thread is what is multiplied)"
+            )
+
+
+class Clock(Protocol):
+    """Seconds on the wall and seconds of this thread's CPU; tests bring their own."""
+
+    def wall_s(self) -> float:
+        """Seconds that have passed."""
+
+    def cpu_s(self) -> float:
+        """CPU seconds this thread has used."""
+
+
+class _SystemClock:
+    def wall_s(self) -> float:
+        return time.perf_counter()
+
+    def cpu_s(self) -> float:
+        return time.thread_time()
+
+
+SYSTEM_CLOCK: Clock = _SystemClock()
+
+
+def chain_times(
+    runs: list[Run], x: Any, args: ProfilingArgs, clock: Clock = SYSTEM_CLOCK
+) -> Floats:
+    """Seconds of every run of a chain, each fed what the one before gave: (repeats, runs).
+
+    The chain goes round as a whole, so that every layer finds the caches as its forerunner left
+    them; a layer run a hundred times on end would find its own input in the nearest one.
+    """
+    times = np.empty((args.repeats, len(runs)))
+    for turn in range(-args.warmup, args.repeats):
+        value = x
+        for k, run in enumerate(runs):
+            cpu, wall = clock.cpu_s(), clock.wall_s()
+            value = run(value)
+            wall, cpu = clock.wall_s() - wall, clock.cpu_s() - cpu
+            if turn >= 0:
+                times[turn, k] = wall if args.slowdown == 1.0 else max(wall, args.slowdown * cpu)
+    return times
+
+
+@contextmanager
+def pinned_threads(count: int) -> Iterator[None]:
+    """Compute on `count` threads inside the block, and on as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Runner(Protocol):
+    """A model made ready to run by one executor."""
+
+    def input(self, x: npt.NDArray[np.float32]) -> Any:
+        """The executor's own form of an input batch."""
+
+    def layers(self, branch: int) -> list[Run]:
+        """One run for each layer of a branch."""
+
+    def whole(self, branch: int) -> Run:
+        """One run for the whole branch."""
+
+
+class _TorchRunner:
+    def __init__(self, model: Model) -> None:
+        self._network = BranchyNetwork(model.spec)
+        self._network.load_folded(model.state)
+        self._network.eval()
+
+    def input(self, x: npt.NDArray[np.float32]) -> Any:
+        return torch.from_numpy(x)
+
+    def layers(self, branch: int) -> list[Run]:
+        return [self._network.layer(s.name) for s in self._network.spec.branches[branch]]
+
+    def whole(self, branch: int) -> Run:
+        stop = len(self._network.spec.branches[branch])
+        return lambda x: self._network.run_interval(x, branch, 0, stop)
+
+
+class _OnnxRunner:
+    def __init__(self, model: Model, threads: int) -> None:
+        self._model, self._threads = model, threads
+
+    def input(self, x: npt.NDArray[np.float32]) -> Any:
+        return x
+
+    def layers(self, branch: int) -> list[Run]:
+        count = len(self._model.spec.branches[branch])
+        return [self._session(branch, k, k + 1) for k in range(count)]
+
+    def whole(self, branch: int) -> Run:
+        return self._session(branch, 0, len(self._model.spec.branches[branch]))
+
+    def _session(self, branch: int, start: int, stop: int) -> Run:
+        from models.onnx_graph import interval_model
+
+        graph = interval_model(self._model.spec, self._model.state, branch, start, stop)
+        return onnx_run(graph, self._threads)
+
+
+def onnx_run(graph: bytes, threads: int) -> Run:
+    """A run of a serialised ONNX model with one input and one output on `threads` threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(x: Any) -> Any:
+        return session.run(None, {name: x})[0]
+
+    return run
+
+
+def runner(model: Model, args: ProfilingArgs) -> Runner:
+    """`model` made ready by the executor that `args` names."""
+    return _TorchRunner(model) if args.executor == "torch" else _OnnxRunner(model, args.threads)
