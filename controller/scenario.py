@@ -234,8 +234,8 @@ def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
 def load_setting(scenario: Scenario) -> Setting:
     """Load what a scenario names; every artefact is checked against the network."""
     model = load_model(scenario.network)
-    device = _profile(scenario.device_profile, model.spec)
-    edge = _profile(scenario.edge_profile, model.spec)
+    device = load_profile(scenario.device_profile, model.spec)
+    edge = load_profile(scenario.edge_profile, model.spec)
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     if outcomes.model_digest != model.digest:
         raise ArtefactError(
@@ -259,9 +259,10 @@ def load_setting(scenario: Scenario) -> Setting:
     return replace(setting, table=table.take(shortlist(setting)))
 
 
-def _profile(name: str, spec: BranchySpec) -> Profile:
+def load_profile(name: str, spec: BranchySpec) -> Profile:
+    """A reference profile by name, or a profile file; refused where it is of another network."""
     if name in REFERENCE_NAMES:
         return reference_profile(name, spec)
     profile = read_profile(name)
-    check_profile(profile, spec)
+    check_profile(profile, spec, name)
     return profile

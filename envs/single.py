@@ -74,10 +74,10 @@ class FrameStreamEnv(_LaneEnv):
 
     | index | feature | range |
     |---|---|---|
-    | 0-3 | log rate of the last four measured transfers, newest first | -2 to 2 |
+    | 0-3 | log rate of the last four measured transfers, newest first | -3 to 3 |
     | 4-7 | log age of those measurements | 0 to 1 |
     | 8-11 | whether they were complete (1) or cancelled (0) | 0 or 1 |
-    | 12-13 | fast (1 s) and slow (10 s) mean of the log rate | -2 to 2 |
+    | 12-13 | fast (1 s) and slow (10 s) mean of the log rate | -3 to 3 |
     | 14 | mean deviation of the log rate from its slow mean | 0 to 3 |
     | 15 | device backlog / deadline | 0 to 3 |
     | 16 | bytes still owed to the uplink / 16 KiB | 0 to 3 |

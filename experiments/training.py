@@ -35,13 +35,13 @@ class TrainArgs:
     """Frames (environment steps) over all lanes."""
     lanes: int = 256
     """Streams stepped together."""
-    steps: int = 128
+    steps: int = 64
     """Frames a lane gives between two updates."""
-    epochs: int = 5
+    epochs: int = 6
     """Passes over a rollout."""
-    batch: int = 8192
+    batch: int = 2048
     """Frames per gradient step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     """Adam's, falling linearly to a tenth."""
     gamma: float = 0.9
     """Discount per frame: what a plan does to queues and knowledge fades within some frames."""

@@ -191,3 +191,44 @@ def make_map(
         ["plan", "states"],
         sorted(counts.items(), key=lambda item: -item[1]),
     )
+
+
+def replay(
+    scenario: ScenarioOption,
+    trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
+    controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
+    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
+    seconds: Annotated[float | None, typer.Option(min=1.0, help="Length [to the end].")] = None,
+    method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Of pictures and simulation.")] = 1,
+    json: JsonOption = False,
+) -> None:
+    """Replay a trace on a real link between two real processes, beside the prediction."""
+    from controller.scenario import scale_trace
+    from experiments.replay import ReplayArgs, replay_rows
+    from experiments.replay import replay as run_replay
+    from traces.formats import read_trace
+
+    setting = _setting(scenario)
+    whole = scale_trace(read_trace(trace), setting.scenario.traces.scale)
+    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
+    part = whole.slice(start_s, end)
+    with progress_bar() as bar:
+        task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
+        result = run_replay(
+            setting,
+            part,
+            ReplayArgs(scenario, controller, policy, method, seed),
+            console.print,
+            lambda share: bar.update(task, completed=round(share * part.duration_s)),
+        )
+    if json:
+        emit_json(result)
+        return
+    print_table(
+        f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}, link by "
+        f"{result.link.method}; {result.pictures}",
+        ["figure", "measured", "predicted"],
+        replay_rows(result),
+    )

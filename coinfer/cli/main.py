@@ -7,6 +7,7 @@ import sys
 import typer
 
 from artefacts import CoinferError
+from coinfer.cli import bench_detector, figures as figure_commands, runtime
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import models as models_commands
 
@@ -29,6 +30,15 @@ app.command("plan")(experiment_commands.plan)
 app.command("map")(experiment_commands.make_map)
 app.command("train")(experiment_commands.train)
 app.command("compare")(experiment_commands.compare)
+app.command("replay")(experiment_commands.replay)
+app.command("edge")(runtime.edge)
+app.command("device")(runtime.device)
+app.command("profile")(models_commands.profile)
+app.command("figures")(figure_commands.figures)
+bench = typer.Typer(help="Measure parts of coinfer against baselines.", no_args_is_help=True)
+bench.callback()(lambda: None)
+bench.command("detector")(bench_detector.detector)
+app.add_typer(bench, name="bench")
 
 
 def run() -> None:

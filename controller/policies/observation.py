@@ -47,7 +47,7 @@ class Scales:
 class Observer:
     """Keeps what L lanes have seen and turns it into (L, FEATURES) float32 within [-3, 3].
 
-    Log rates are (log10 bit/s - 6) / 1.5; ages are log1p(age / 1 s) / log1p(60). The fast and slow
+    Log rates are (log10 bit/s - 6) / 0.75; ages are log1p(age / 1 s) / log1p(60). The fast and slow
     means weigh a measurement by 1 - exp(-age gap / 1 s and 10 s), so that irregular sampling does
     not bend them.
     """
@@ -122,5 +122,5 @@ class Observer:
 
 
 def log_rate(rate_bps: Floats) -> Floats:
-    """(log10 rate - 6) / 1.5, for rates clipped to 1 kbit/s ... 1 Gbit/s: within [-2, 2]."""
-    return np.asarray((np.log10(np.clip(rate_bps, 1e3, 1e9)) - 6.0) / 1.5)
+    """(log10 rate - 6) / 0.75, clipped to [-3, 3]: 5.6 kbit/s to 178 Mbit/s, 0 at 1 Mbit/s."""
+    return np.asarray(np.clip((np.log10(np.maximum(rate_bps, 1.0)) - 6.0) / 0.75, -3.0, 3.0))

@@ -66,6 +66,7 @@ class DeviceConfig:
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     start_at_s: float | None = None
+    loading_s: float = 0.0
 
 
 @dataclass
@@ -131,7 +132,7 @@ class DeviceLoop:
         """Send every picture (cycling) through; gives a record per frame, in order."""
         self.controller.reset()
         self._begin_s = self.clock() if self.config.start_at_s is None else self.config.start_at_s
-        self._wait(self._begin_s)
+        self._wait(self._begin_s + self.config.loading_s)
         self._probe()
         if self.config.mode == "closed":
             self._closed_loop(pictures)
@@ -146,22 +147,21 @@ class DeviceLoop:
     def _stream(self, pictures: Pictures) -> None:
         number = 0
         while True:
-            due = self._begin_s + number * self.config.interval_s
+            due = self._begin_s + self.config.loading_s + number * self.config.interval_s
             if self._finished(number, due):
                 break
             self._wait(due)
             self._start(number, due, pictures[number % len(pictures)])
             number += 1
-        while self._live:
-            self._wait(self._next_moment(self.clock() + 1.0))
+        for frame in list(self._live.values()):
+            self._wait(self._limit(frame), frame)
 
     def _closed_loop(self, pictures: Pictures) -> None:
         number = 0
         while not self._finished(number, self.clock()):
             now = self.clock()
             frame = self._start(number, now, pictures[number % len(pictures)])
-            while not frame.over:
-                self._wait(self._next_moment(now + self.config.give_up_s))
+            self._wait(self._limit(frame), frame)
             number += 1
 
     def _finished(self, number: int, at_s: float) -> bool:
@@ -174,8 +174,11 @@ class DeviceLoop:
     # -- time ------------------------------------------------------------------------------------
 
     def _limit(self, frame: _Frame) -> float:
-        closed = self.config.mode == "closed"
-        return frame.arrival_s + (self.config.give_up_s if closed else self.config.deadline_s)
+        c = self.config
+        if c.mode == "stream":
+            return frame.arrival_s + c.deadline_s
+        end = float("inf") if c.duration_s is None else self._begin_s + c.duration_s
+        return min(frame.arrival_s + c.give_up_s, end)
 
     def _next_moment(self, latest: float) -> float:
         moments = [latest]
@@ -185,10 +188,12 @@ class DeviceLoop:
                 moments.append(frame.rescue_at_s)
         return min(moments)
 
-    def _wait(self, until_s: float) -> None:
-        """Handle events, rescues and deadlines until `until_s` (always at least once)."""
+    def _wait(self, until_s: float, frame: _Frame | None = None) -> None:
+        """Handle events, rescues and deadlines until `until_s`, or until `frame` is over."""
         while True:
             self._due()
+            if frame is not None and frame.over:
+                return
             now = self.clock()
             pause = min(self._next_moment(until_s), until_s) - now
             if now >= until_s and self._events.empty():

@@ -1,0 +1,102 @@
+"""`coinfer edge` and `coinfer device`: the two processes of a split."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table
+
+
+def edge(
+    model: Annotated[str, typer.Option(help="Shipped model or folder.")] = "alexnet",
+    host: Annotated[str, typer.Option(help="Address: loopback or a test namespace.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7700,
+    executor: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    pace: Annotated[
+        str | None, typer.Option(help="Profile whose times are kept (emulates that machine).")
+    ] = None,
+    port_file: Annotated[Path | None, typer.Option(help="File to write the port to.")] = None,
+) -> None:
+    """Serve a model's layer intervals over TCP until interrupted."""
+    from artefacts import UsageError, atomic_write
+    from controller.runtime.edge import EdgeServer
+    from controller.runtime.executors import Executor, PacedExecutor, make_executor
+    from controller.scenario import load_profile
+    from models.cards import load_model
+
+    loaded = load_model(model)
+    compute: Executor = make_executor(executor, loaded)
+    if pace is not None:
+        compute = PacedExecutor(compute, load_profile(pace, loaded.spec))
+    try:
+        server = EdgeServer(loaded, compute, host, port)
+    except OSError as error:
+        raise UsageError(f"edge: cannot listen on {host}:{port} ({error.strerror})") from None
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: stopped.set())
+    server.start()
+    paced = f", paced as '{pace}'" if pace else ""
+    console.print(
+        f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.host}:{server.port}{paced}"
+    )
+    if port_file is not None:
+        with atomic_write(port_file) as stream:
+            stream.write(str(server.port))
+    told = 0
+    while not stopped.wait(1.0):
+        for line in server.errors[told:]:
+            console.print(f"edge: {line}")
+        told = len(server.errors)
+    server.close()
+    console.print(f"edge: {server.served} requests served")
+
+
+def device(
+    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
+    edge_address: Annotated[str, typer.Option("--edge", help="HOST:PORT.")] = "127.0.0.1:7700",
+    controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
+    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    executor: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    pace: Annotated[
+        bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
+    ] = True,
+    frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
+    duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
+    start_at: Annotated[float | None, typer.Option(hidden=True)] = None,
+    seed: Annotated[int, typer.Option(help="Order of the pictures.")] = 1,
+    records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+) -> None:
+    """Run the frame loop: decide, compute, offload, answer."""
+    from artefacts import UsageError
+    from experiments.device_run import DeviceRun, run_device, run_figures
+
+    host, separator, port = edge_address.rpartition(":")
+    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--edge: found '{edge_address}', expected HOST:PORT")
+    if frames is None and duration_s is None:
+        frames = 100
+    outcome = run_device(
+        DeviceRun(
+            scenario, (host, int(port)), controller, policy, executor, pace, frames, duration_s,
+            start_at, seed,
+        ),
+        console.print,
+    )  # fmt: skip
+    if records is not None:
+        outcome.save(records)
+    figures = run_figures(outcome)
+    if json:
+        emit_json(figures)
+        return
+    print_table(
+        f"{controller} on {scenario}: {outcome.pictures}",
+        ["figure", "value"],
+        [(k, v if isinstance(v, str) else f"{v:.4g}") for k, v in figures.items()],
+    )

@@ -1,0 +1,198 @@
+"""A device process's run: scenario, controller and pictures joined to `controller.runtime`.
+
+Imports no torch and no gymnasium: it is what `coinfer device` runs on a Pi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError, data_directory, read_json, write_json
+from controller.runtime.device import DeviceConfig, FrameRecord, connect_loop, labels_agree
+from controller.runtime.executors import Executor, PacedExecutor, make_executor
+from controller.scenario import Setting, load_setting, read_scenario
+from experiments.controllers import ControllerFactory
+from models.datasets import cifar10
+from models.pictures import generated_pictures
+
+FORMAT_VERSION = 1
+GENERATED = 500
+SIMULATION_ONLY = ("oracle", "best-single")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRun:
+    """What `coinfer device` was asked for."""
+
+    scenario: str
+    edge: tuple[str, int]
+    controller: str
+    policy: Path | None
+    executor: str
+    pace: bool
+    frames: int | None
+    duration_s: float | None
+    start_at_s: float | None
+    seed: int
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run on disk: every frame and whether its answer was right."""
+
+    format_version: int
+    scenario: str
+    controller: str
+    pictures: str
+    frames: tuple[FrameRecord, ...]
+    correct: tuple[bool, ...]
+    probe_bytes: int
+    late_replies: int
+    reconnects: int
+    edge_error: str | None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run's record."""
+    return read_json(path, RunRecord, version=FORMAT_VERSION)
+
+
+def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
+    """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
+    if run.controller in SIMULATION_ONLY:
+        raise UsageError(
+            f"controller: found '{run.controller}', expected one that needs no hindsight "
+            "(oracle and best-single exist in simulation only)"
+        )
+    setting = load_setting(read_scenario(run.scenario))
+    factory = ControllerFactory(setting, policy_folder=run.policy)
+    make = factory.maker(run.controller, ())
+    executor: Executor = make_executor(run.executor, setting.model)
+    _warm(setting, executor)
+    pictures, labels, what = load_pictures(setting, executor, run.seed)
+    if run.pace:
+        executor = PacedExecutor(executor, setting.device)
+    loop = connect_loop(
+        setting.model,
+        executor,
+        setting.device,
+        setting.table,
+        make(0),
+        run.edge,
+        device_config(setting, run),
+    )
+    if not loop.link.connected:
+        say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
+    try:
+        loop.run(pictures)
+    except KeyboardInterrupt:
+        say(f"device: interrupted after {len(loop.records)} frames")
+    loop.link.close()
+    correct = labels_agree(loop.records, labels)
+    return RunRecord(
+        FORMAT_VERSION,
+        setting.scenario.name,
+        run.controller,
+        what,
+        tuple(loop.records),
+        tuple(bool(c) for c in correct),
+        loop.probe_bytes_sent,
+        loop.link.late_replies,
+        loop.link.reconnects,
+        loop.link.last_error if loop.link.reconnects or not loop.records else None,
+    )
+
+
+def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
+    """The scenario's clock for the real loop."""
+    frames = setting.scenario.frames
+    return DeviceConfig(
+        mode="closed" if setting.closed_loop else "stream",
+        deadline_s=frames.deadline_s,
+        interval_s=0.0 if setting.closed_loop else setting.interval_s,
+        frames=run.frames,
+        duration_s=run.duration_s,
+        rescue_margin_s=setting.timing.rescue_margin_s,
+        rtt_s=setting.scenario.link.rtt_s,
+        start_at_s=run.start_at_s,
+        loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
+    )
+
+
+def load_pictures(
+    setting: Setting, executor: Executor, seed: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], str]:
+    """Real test pictures of the report half with labels; or generated ones, labelled by agreement.
+
+    The second have no truth: an answer counts as right where it is the whole network's.
+    """
+    if data_directory() is not None:
+        pictures = cifar10("test")
+        order = np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
+        return pictures.x[order], pictures.y[order], "CIFAR-10 test pictures, real labels"
+    made = generated_pictures(GENERATED, np.random.default_rng(seed))
+    last = len(setting.spec.exits) - 1
+    logits = executor.run(
+        last, 0, len(setting.spec.branches[last]), setting.model.normalise(made)
+    )
+    labels = np.argmax(logits, axis=1)
+    return made, labels, "generated pictures, right = agrees with the whole network"
+
+
+def _warm(setting: Setting, executor: Executor) -> None:
+    """Compile every interval the device may run, so that no frame pays for it."""
+    for branch, layers in enumerate(setting.spec.branches):
+        shape = (1, *setting.spec.input_shape)
+        executor.run(branch, 0, len(layers), np.zeros(shape, dtype=np.float32))
+    for plan in setting.table.plans:
+        spec = setting.spec
+        passed = [e.after for e in spec.exits[: plan.exit + 1] if e.after <= plan.start]
+        points = sorted({0, plan.start, *passed[-1:]}) if not plan.is_local else [0]
+        for begin, end in zip(points, points[1:], strict=False):
+            zero = np.zeros((1, *spec.shapes[plan.exit][begin]), dtype=np.float32)
+            executor.run(plan.exit, begin, end, zero)
+        _warm_local(setting, executor, plan.exit, plan.start, passed)
+
+
+def _warm_local(
+    setting: Setting, executor: Executor, exit_: int, start: int, passed: list[int]
+) -> None:
+    spec = setting.spec
+    for j, e in enumerate(spec.exits[: exit_ + 1]):
+        begin = e.after if passed and e.after == passed[-1] else start
+        if begin >= len(spec.branches[j]) or (begin > e.after and j != exit_):
+            continue
+        point = max(e.after, begin)
+        for a, b in ((begin, point), (point, len(spec.branches[j]))):
+            if a < b:
+                zero = np.zeros((1, *spec.shapes[j][a]), dtype=np.float32)
+                executor.run(j, a, b, zero)
+
+
+def run_figures(record: RunRecord) -> dict[str, Any]:
+    """A run's figures by the names of `compare --json`."""
+    frames = max(len(record.frames), 1)
+    latencies = np.array([f.latency_s for f in record.frames if f.latency_s is not None])
+    return {
+        "frames": len(record.frames),
+        "goodput_accuracy": sum(record.correct) / frames,
+        "late_share": sum(f.latency_s is None for f in record.frames) / frames,
+        "mean_latency_s": float(latencies.mean()) if len(latencies) else 0.0,
+        "p95_latency_s": float(np.quantile(latencies, 0.95)) if len(latencies) else 0.0,
+        "payload_bytes_per_frame": sum(f.bytes_sent for f in record.frames) / frames,
+        "device_compute_s_per_frame": sum(f.device_s for f in record.frames) / frames,
+        "offloaded_share": sum(f.bytes_sent > 0 for f in record.frames) / frames,
+        "late_replies": record.late_replies,
+        "reconnects": record.reconnects,
+        "pictures": record.pictures,
+    }

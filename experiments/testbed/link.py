@@ -1,0 +1,230 @@
+"""One link for a device process and an edge process that follows a trace, by whichever means."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from artefacts import UsageError
+from experiments.testbed.namespaces import NamespacePair, TestbedError, missing_tools, remove_stale
+from experiments.testbed.relay import Relay
+from experiments.testbed.shaping import TcShaper
+from traces.trace import BandwidthTrace
+
+METHODS = ("auto", "tc", "user-space")
+CALIBRATION_BPS = 2e6
+CALIBRATION_BYTES = 100_000
+CALIBRATION_BOUNDS = (0.85, 1.25)
+
+_SINK = (
+    "import socket,sys\n"
+    "s=socket.create_server((sys.argv[1],0)); print(s.getsockname()[1],flush=True)\n"
+    "c,_=s.accept(); n=0\n"
+    "while n<int(sys.argv[2]): n+=len(c.recv(65536))\n"
+    "c.sendall(b'k')\n"
+)
+_SOURCE = (
+    "import socket,sys,time\n"
+    "c=socket.create_connection((sys.argv[1],int(sys.argv[2]))); t=time.monotonic()\n"
+    "c.sendall(bytes(int(sys.argv[3]))); c.recv(1); print(time.monotonic()-t)\n"
+)
+
+
+@dataclass
+class LinkReport:
+    """What shaped the link: method, remarks, how late rate changes came, measured over ideal."""
+
+    method: str
+    notes: list[str] = field(default_factory=list)
+    rate_changes: int = 0
+    worst_lateness_s: float = 0.0
+    calibration: float | None = None
+
+
+class ShapedLink(Protocol):
+    """Where processes run and connect; `start` begins the trace, `report` says what was done."""
+
+    edge_host: str
+    edge_prefix: Sequence[str]
+    device_prefix: Sequence[str]
+
+    def target(self, edge_port: int) -> tuple[str, int]:
+        """Where the device connects to reach an edge that listens on `edge_port`."""
+
+    def start(self, begin_s: float) -> None:
+        """Let the trace's time 0 be `begin_s` of the monotonic clock."""
+
+    def report(self) -> LinkReport:
+        """What was applied and seen."""
+
+
+class UserSpaceLink:
+    """A relay in this process; device and edge are ordinary processes on loopback."""
+
+    edge_host = "127.0.0.1"
+
+    def __init__(self, trace: BandwidthTrace, rtt_s: float, notes: Sequence[str]) -> None:
+        self.edge_prefix: Sequence[str] = ()
+        self.device_prefix: Sequence[str] = ()
+        self._trace, self._rtt_s = trace, rtt_s
+        self._report = LinkReport("user-space", list(notes))
+        self._relay: Relay | None = None
+
+    def target(self, edge_port: int) -> tuple[str, int]:
+        """The relay's own address."""
+        self._relay = Relay((self.edge_host, edge_port), self._trace, self._rtt_s)
+        return self._relay.host, self._relay.port
+
+    def start(self, begin_s: float) -> None:
+        """Begin the trace."""
+        assert self._relay is not None
+        self._relay.start_at(begin_s)
+
+    def report(self) -> LinkReport:
+        """What was done."""
+        return self._report
+
+    def close(self) -> None:
+        """Drop the relay."""
+        if self._relay is not None:
+            self._relay.close()
+
+
+class TcLink:
+    """Two namespaces, tc on both ends of the veth; a delay relay where the kernel lacks netem."""
+
+    def __init__(self, trace: BandwidthTrace, rtt_s: float, pair: NamespacePair) -> None:
+        self._trace, self._rtt_s, self._pair = trace, rtt_s, pair
+        self.edge_host = pair.edge_address
+        self.edge_prefix: Sequence[str] = ("ip", "netns", "exec", pair.edge)
+        self.device_prefix: Sequence[str] = ("ip", "netns", "exec", pair.device)
+        self._shapers = [
+            TcShaper(pair.device, pair.device_interface),
+            TcShaper(pair.edge, pair.edge_interface),
+        ]
+        applied = [s.set_up(CALIBRATION_BPS, rtt_s) for s in self._shapers]
+        self._delayed = all(a.delay for a in applied)
+        notes = [n for a in applied[:1] for n in a.notes]
+        self._report = LinkReport(f"tc ({applied[0].by})", notes)
+        self._stopped = threading.Event()
+        self._relay: subprocess.Popen[str] | None = None
+        self._calibrate()
+
+    def _calibrate(self) -> None:
+        """One measured transfer before the link is trusted; a link far off is refused."""
+        for shaper in self._shapers:
+            shaper.change(CALIBRATION_BPS)
+        sink = subprocess.Popen(
+            [*self.edge_prefix, sys.executable, "-c", _SINK, self.edge_host, str(CALIBRATION_BYTES)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert sink.stdout is not None
+            port = sink.stdout.readline().strip()
+            took = float(
+                subprocess.run(
+                    [*self.device_prefix, sys.executable, "-c", _SOURCE, self.edge_host, port,
+                     str(CALIBRATION_BYTES)],
+                    capture_output=True, text=True, check=True, timeout=30,
+                ).stdout
+            )  # fmt: skip
+        except (subprocess.SubprocessError, ValueError) as error:
+            raise TestbedError(f"calibration of the shaped link failed: {error}") from None
+        finally:
+            sink.kill()
+            sink.wait()
+        ideal = 8.0 * CALIBRATION_BYTES / CALIBRATION_BPS
+        self._report.calibration = (took - (self._rtt_s if self._delayed else 0.0)) / ideal
+        low, high = CALIBRATION_BOUNDS
+        if not low <= self._report.calibration <= high:
+            raise TestbedError(
+                f"calibration: found {self._report.calibration:.2f} x the ideal time of "
+                f"{CALIBRATION_BYTES} bytes at {CALIBRATION_BPS / 1e6:g} Mbit/s, expected "
+                f"{low} to {high}"
+            )
+
+    def target(self, edge_port: int) -> tuple[str, int]:
+        """The edge itself, or the delay relay in the edge's namespace."""
+        if self._delayed or self._rtt_s <= 0:
+            return self.edge_host, edge_port
+        argv = [*self.edge_prefix, sys.executable, "-m", "experiments.testbed.delay",
+                self.edge_host, str(edge_port), str(self._rtt_s)]  # fmt: skip
+        self._relay = subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+        )
+        assert self._relay.stdout is not None
+        ready = json.loads(self._relay.stdout.readline() or "{}")
+        if "port" not in ready:
+            raise TestbedError("delay relay: found no port, expected it to listen")
+        self._report.notes.append("the round trip is added by a relay at the edge")
+        return self.edge_host, int(ready["port"])
+
+    def start(self, begin_s: float) -> None:
+        """Follow the trace on both ends."""
+        for shaper in self._shapers:
+            threading.Thread(
+                target=shaper.follow, args=(self._trace, begin_s, self._stopped), daemon=True
+            ).start()
+
+    def report(self) -> LinkReport:
+        """What was applied."""
+        self._report.rate_changes = self._shapers[0].changes
+        self._report.worst_lateness_s = max(s.worst_lateness_s for s in self._shapers)
+        return self._report
+
+    def close(self) -> None:
+        """Stop following; end the relay."""
+        self._stopped.set()
+        for shaper in self._shapers:
+            complaint = shaper.close()
+            if complaint:
+                self._report.notes.append(f"tc: {complaint.splitlines()[0]}")
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+
+
+@contextlib.contextmanager
+def open_link(trace: BandwidthTrace, rtt_s: float, method: str = "auto") -> Iterator[ShapedLink]:
+    """A link that will follow `trace` with a round trip of `rtt_s`; removed at the end.
+
+    'auto' takes tc in namespaces for root, else (and where tc cannot be had) the user-space relay,
+    and says which in the report.
+    """
+    if method not in METHODS:
+        raise UsageError(f"shaping method: found '{method}', expected one of {', '.join(METHODS)}")
+    lacking = missing_tools()
+    if method == "tc" and lacking:
+        raise TestbedError(f"shaping by tc: found no {' and no '.join(lacking)}, expected both")
+    if method == "user-space" or lacking:
+        why = f"no {' and no '.join(lacking)}: " if lacking and method == "auto" else ""
+        link = UserSpaceLink(trace, rtt_s, [f"{why}the link is shaped by a user-space relay"])
+        with contextlib.closing(link):
+            yield link
+        return
+    remove_stale()
+    with NamespacePair() as pair, contextlib.closing(TcLink(trace, rtt_s, pair)) as shaped:
+        yield shaped
+
+
+def wait_for_file(path: Path, process: subprocess.Popen[str], timeout_s: float) -> str:
+    """The text of a file another process writes; an error where that process ends first."""
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        if path.exists() and (text := path.read_text().strip()):
+            return text
+        if process.poll() is not None:
+            raise TestbedError(f"'{process.args}' ended with {process.returncode} at start")
+        threading.Event().wait(0.02)
+    raise TestbedError(f"'{path}': found nothing after {timeout_s:g} s, expected a port")
+
+
