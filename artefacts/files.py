@@ -62,7 +62,9 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    handle, temporary = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+    )
     try:
         with open(handle, mode, encoding=encoding) as stream:
             yield stream
@@ -111,7 +113,9 @@ def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | Non
     if version is not None:
         found = plain.get("format_version", "nothing")
         if found != version:
-            raise ArtefactError(path, field="format_version", found=str(found), expected=str(version))
+            raise ArtefactError(
+                path, field="format_version", found=str(found), expected=str(version)
+            )
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
@@ -131,4 +135,6 @@ def _readable(path: str | Path) -> Iterator[None]:
     except IsADirectoryError:
         raise ArtefactError(path, found="a folder", expected="a file") from None
     except PermissionError:
-        raise ArtefactError(path, found="no permission to read", expected="a readable file") from None
+        raise ArtefactError(
+            path, found="no permission to read", expected="a readable file"
+        ) from None

@@ -102,9 +102,9 @@ def shortlist(setting: Setting) -> list[int]:
     """Plans that are the best choice in some situation, or that Algorithm 1 could choose.
 
     Algorithm 1 takes an exit's fastest plan, so the fastest of every exit at every bandwidth stays,
-    and so does every exit on the device. Situations: bandwidths from 10 kbit/s to 100 Mbit/s, device backlogs up to the deadline, and
-    prices on device and uplink time (what a busy resource takes from the next frame). The others
-    are never the best answer to anything, and would only slow learning down.
+    and so does every exit on the device. Situations: bandwidths from 10 kbit/s to 100 Mbit/s,
+    device backlogs up to the deadline, and prices on device and uplink time (what a busy resource
+    takes from the next frame). The others are never the best answer to anything, and would only slow learning down.
     """
     bandwidths = np.geomspace(1e4, 1e8, SHORTLIST_BANDWIDTHS)
     deadline_s = setting.scenario.frames.deadline_s
@@ -119,9 +119,7 @@ def shortlist(setting: Setting) -> list[int]:
         found = expectation(setting, bandwidths, float(backlog))
         for device_price in prices:
             for uplink_price in prices:
-                value = (
-                    found.reward - device_price * found.device_s - uplink_price * found.uplink_s
-                )
+                value = found.reward - device_price * found.device_s - uplink_price * found.uplink_s
                 best = value.argmax(axis=1)
                 # where nothing is worth its price, no plan is the answer
                 chosen.update(int(k) for k in best[value.max(axis=1) > 0])

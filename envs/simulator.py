@@ -20,12 +20,12 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 PENDING = 6
-"""Measurements a lane may have under way; older ones are overwritten (deadline x fps stays below)."""
+"""Measurements a lane may have under way (deadline x frame rate stays below)."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One frame a lane: the physics' outcome, whether it was right and in time, the reward's parts."""
+    """One frame a lane: the outcome, whether it was right and in time, the reward's parts."""
 
     outcome: FrameOutcome
     arrival_s: Floats
@@ -175,8 +175,10 @@ class Simulator:
             outcome.measured_duration_s,
             outcome.measured_complete,
         )
-        return self._closed(outcome, plan, arrival, sample) if self.setting.closed_loop else (
-            self._streamed(outcome, plan, arrival, sample)
+        return (
+            self._closed(outcome, plan, arrival, sample)
+            if self.setting.closed_loop
+            else (self._streamed(outcome, plan, arrival, sample))
         )
 
     def _streamed(
@@ -190,9 +192,7 @@ class Simulator:
         )
         self.now_s = arrival + self.interval_s
         ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
-        return StepResult(
-            outcome, arrival, correct, in_time, reward, device_cost, byte_cost, ended
-        )
+        return StepResult(outcome, arrival, correct, in_time, reward, device_cost, byte_cost, ended)
 
     def _closed(
         self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
@@ -216,4 +216,3 @@ class Simulator:
         self._duration[self._slot] = duration
         self._complete[self._slot] = complete
         self._slot = (self._slot + 1) % PENDING
-

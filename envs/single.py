@@ -39,7 +39,7 @@ class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
             episode_frames=episode_frames,
             seed=setting.scenario.seeds.train,
         )
-        self.observation_space = observation_space()
+        self.observation_space = observation_space()  # type: ignore[assignment]
         self.action_space = gym.spaces.Discrete(len(setting.table))
 
     def reset(

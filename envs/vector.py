@@ -101,7 +101,9 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
     ) -> None:
         setting = load_setting(read_scenario(scenario))
         self.num_envs = num_envs
-        self.core = LaneCore(setting, num_envs, part=part, half=half, seed=setting.scenario.seeds.train)
+        self.core = LaneCore(
+            setting, num_envs, part=part, half=half, seed=setting.scenario.seeds.train
+        )
         self.single_observation_space = observation_space()
         self.single_action_space = gym.spaces.Discrete(len(setting.table))
         self.observation_space = gym.vector.utils.batch_space(

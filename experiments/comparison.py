@@ -174,8 +174,7 @@ def figures_of(
         mean_latency_s=float(seen.mean()) if len(seen) else 0.0,
         p95_latency_s=float(np.quantile(seen, 0.95)) if len(seen) else 0.0,
         bytes_per_frame=sent / frames,
-        device_compute_s_per_frame=float(np.concatenate([r.device_s for r in runs]).sum())
-        / frames,
+        device_compute_s_per_frame=float(np.concatenate([r.device_s for r in runs]).sum()) / frames,
         reward=float(rewards.sum()) / frames,
         share_of_bound=float(rewards.sum()) / bound if bound > 0 else 0.0,
         mean_reward=float(rewards.sum()) / frames if closed else None,

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.physics import TraceBank
 from controller.planners.bandit import BanditController
 from controller.planners.configuration_map import ConfigurationMap, MapController, build_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
@@ -25,7 +27,6 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
 from controller.sensing.state_tracker import StateTracker
-from controller.physics import TraceBank
 from envs.simulator import Simulator
 from experiments.detectors import make_detector
 from experiments.evaluation import clairvoyant_values
@@ -52,6 +53,7 @@ MAP_STATES = 32
 FIXED_CANDIDATES = 6
 
 Maker = Callable[[int], Controller]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass
@@ -176,7 +178,9 @@ def edge_only_plan(setting: Setting) -> int:
         if p.start == 0 and p.stop == len(setting.spec.branches[p.exit]) and not p.hedge
     ]
     if not remote:
-        raise UsageError("controller 'edge-only': the scenario's plans have none without the device")
+        raise UsageError(
+            "controller 'edge-only': the scenario's plans have none without the device"
+        )
     return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))
 
 
@@ -197,7 +201,7 @@ def single_plan_rewards(
     half: str,
     *,
     max_frames: int | None = None,
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+) -> Floats:
     """Mean reward per frame of every plan of the table, used alone on all `traces`.
 
     Each plan on each trace is a lane of one batched run: no controller is asked.
@@ -224,15 +228,27 @@ def single_plan_rewards(
 
 
 class OracleController:
-    """Knows the trace and nothing of the samples: the best plan at each start, resources idle."""
+    """Knows the trace and nothing of the samples: the best plan at each start.
+
+    In a stream what keeps a resource busy past the next frame takes that share of an answer from
+    the plan's value, or it would overload the device; it is a strong rival, not the bound. Values
+    are worked out ahead, `AHEAD` frames at a time, at a few device backlogs (rounded up).
+    """
+
+    AHEAD = 512
+    BACKLOGS = 6
 
     def __init__(self, setting: Setting, trace: BandwidthTrace, name: str = "oracle") -> None:
         self.name = name
         self.initial_probe_bytes = 0
         self._setting, self._trace = setting, trace
+        self._levels_s = np.linspace(0.0, setting.scenario.frames.deadline_s, self.BACKLOGS)
+        self.reset()
 
     def reset(self) -> None:
-        """It needs no memory."""
+        """Nothing worked out."""
+        self._first = -1
+        self._plans = np.zeros((0, 0), dtype=np.int64)
 
     def observe(self, measurement: Measurement) -> None:
         """It knows already."""
@@ -241,11 +257,26 @@ class OracleController:
         """Results change nothing."""
 
     def decide(self, situation: Situation) -> int:
-        """The plan of greatest value at the moment the device is free."""
-        start = np.array([situation.now_s])
-        values, busy = clairvoyant_values(
-            self._setting, self._trace, start, "policy", situation.device_backlog_s
-        )
-        # what keeps a resource busy past the next frame takes that share of an answer from it
-        over = np.maximum(busy[0] / self._setting.interval_s - 1.0, 0.0)
-        return int(np.argmax(values[0] - over * max(float(values.max()), 0.0)))
+        """The plan of greatest value at this moment."""
+        if self._setting.closed_loop:
+            return int(self._best(np.array([situation.now_s]), 0.0)[0])
+        place = situation.frame - self._first
+        if self._first < 0 or not 0 <= place < len(self._plans):
+            starts = situation.now_s + np.arange(self.AHEAD) * self._setting.interval_s
+            self._plans = np.stack(
+                [
+                    self._best(np.asarray(starts, dtype=np.float64), float(b))
+                    for b in self._levels_s
+                ],
+                axis=1,
+            )
+            self._first, place = situation.frame, 0
+        level = int(np.searchsorted(self._levels_s, situation.device_backlog_s - 1e-9))
+        return int(self._plans[place, min(level, self.BACKLOGS - 1)])
+
+    def _best(self, starts_s: Floats, backlog_s: float) -> npt.NDArray[np.int64]:
+        values, busy = clairvoyant_values(self._setting, self._trace, starts_s, "policy", backlog_s)
+        if not self._setting.closed_loop:
+            over = np.maximum(busy / self._setting.interval_s - 1.0, 0.0)
+            values = values - over * np.maximum(values.max(axis=1, keepdims=True), 0.0)
+        return np.asarray(values.argmax(axis=1))

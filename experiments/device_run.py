@@ -5,6 +5,7 @@ Imports no torch and no gymnasium: it is what `coinfer device` runs on a Pi.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,9 +143,7 @@ def load_pictures(
         return pictures.x[order], pictures.y[order], "CIFAR-10 test pictures, real labels"
     made = generated_pictures(GENERATED, np.random.default_rng(seed))
     last = len(setting.spec.exits) - 1
-    logits = executor.run(
-        last, 0, len(setting.spec.branches[last]), setting.model.normalise(made)
-    )
+    logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
     labels = np.argmax(logits, axis=1)
     return made, labels, "generated pictures, right = agrees with the whole network"
 
@@ -158,7 +157,7 @@ def _warm(setting: Setting, executor: Executor) -> None:
         spec = setting.spec
         passed = [e.after for e in spec.exits[: plan.exit + 1] if e.after <= plan.start]
         points = sorted({0, plan.start, *passed[-1:]}) if not plan.is_local else [0]
-        for begin, end in zip(points, points[1:], strict=False):
+        for begin, end in itertools.pairwise(points):
             zero = np.zeros((1, *spec.shapes[plan.exit][begin]), dtype=np.float32)
             executor.run(plan.exit, begin, end, zero)
         _warm_local(setting, executor, plan.exit, plan.start, passed)

@@ -113,7 +113,7 @@ def evaluate(
     while alive.any() and (max_frames is None or frame < max_frames):
         plan = _decide(setting, simulator, controllers, alive, frame, waiting)
         result = simulator.step(plan)
-        for lane in np.flatnonzero(alive):
+        for lane in np.flatnonzero(alive).tolist():
             limit = float(bank.durations_s[lane])
             recorders[lane].add(int(plan[lane]), result, lane, setting.closed_loop, limit)
             waiting.append(_result(setting, simulator, result, plan, lane, frame))
@@ -142,7 +142,7 @@ def _decide(
     """Tell every controller what has become known, then ask it."""
     now = simulator.now_s
     for found in simulator.deliver():
-        for lane in np.flatnonzero(found.lanes & alive):
+        for lane in np.flatnonzero(found.lanes & alive).tolist():
             controllers[lane].observe(
                 Measurement(
                     float(found.known_s[lane]),
@@ -158,7 +158,7 @@ def _decide(
             controllers[lane].record(ended)
     device, uplink = simulator.backlogs()
     plan = np.zeros(simulator.lanes, dtype=np.int64)
-    for lane in np.flatnonzero(alive):
+    for lane in np.flatnonzero(alive).tolist():
         plan[lane] = controllers[lane].decide(
             Situation(
                 float(now[lane]),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 
 from artefacts import UsageError
 from controller.planners.deadline_rule import choose_plan
+from controller.plans import Plan
 from controller.scenario import Setting
 
 
@@ -36,7 +39,7 @@ def explain_plan(
     if not deadline_s > 0:
         raise UsageError(f"deadline: found {deadline_ms} ms, expected more than 0")
     table = setting.table
-    allowed = {
+    allowed: dict[str, Callable[[Plan], bool]] = {
         "any": lambda p: True,
         "edge-first": lambda p: p.is_local or p.start == 0,
         "device-first": lambda p: p.is_local or p.stop == len(setting.spec.branches[p.exit]),

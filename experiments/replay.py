@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from artefacts import write_json
+from controller.rewards import edgent_reward
 from controller.scenario import Setting
 from experiments.comparison import TraceFigures, figures_of
 from experiments.controllers import ControllerFactory
@@ -22,7 +23,6 @@ from experiments.device_run import RunRecord, read_run
 from experiments.evaluation import TraceRun, bound_per_frame, evaluate
 from experiments.testbed.link import LinkReport, ShapedLink, open_link, wait_for_file
 from experiments.testbed.namespaces import TestbedError
-from controller.rewards import edgent_reward
 from traces.trace import BandwidthTrace
 
 START_AFTER_S = 4.0
@@ -99,7 +99,7 @@ def _run(
 ) -> RunRecord:
     """Both processes, from start to their end; neither outlives this call."""
     coinfer = [sys.executable, "-m", "coinfer.cli.main"]
-    errors = open(folder / "errors.txt", "w+")
+    errors = (folder / "errors.txt").open("w+")
     port_file, records = folder / "port", folder / "records.json"
     edge = subprocess.Popen(
         [*link.edge_prefix, *coinfer, "edge", "--model", setting.scenario.network,
@@ -144,7 +144,10 @@ def _run(
 
 
 def _await(
-    device: subprocess.Popen[str], begin_s: float, duration_s: float, progress: Callable[[float], None]
+    device: subprocess.Popen[str],
+    begin_s: float,
+    duration_s: float,
+    progress: Callable[[float], None],
 ) -> None:
     limit = begin_s + duration_s + 60.0
     while device.poll() is None:
@@ -186,9 +189,7 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
         reward = edgent_reward(accuracy[row], latency, requirement)
     else:
         prices = setting.scenario.reward
-        reward = (
-            correct - prices.device_second * device_s - prices.megabyte * sent / 1e6
-        )
+        reward = correct - prices.device_second * device_s - prices.megabyte * sent / 1e6
     return TraceRun(
         trace.name,
         plan,
@@ -215,7 +216,11 @@ def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:
     m, p = result.measured, result.predicted
     rows = [
         ("frames", f"{m.frames}", f"{p.frames}"),
-        ("goodput accuracy", f"{100 * m.goodput_accuracy:.2f} %", f"{100 * p.goodput_accuracy:.2f} %"),
+        (
+            "goodput accuracy",
+            f"{100 * m.goodput_accuracy:.2f} %",
+            f"{100 * p.goodput_accuracy:.2f} %",
+        ),
         ("late", f"{100 * m.late_share:.2f} %", f"{100 * p.late_share:.2f} %"),
         ("mean latency", f"{1e3 * m.mean_latency_s:.1f} ms", f"{1e3 * p.mean_latency_s:.1f} ms"),
         ("p95 latency", f"{1e3 * m.p95_latency_s:.1f} ms", f"{1e3 * p.p95_latency_s:.1f} ms"),

@@ -20,11 +20,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from controller.physics import TraceBank
+from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies.network import Policy, make_policy
 from controller.policies.observation import Observer, Scales
 from controller.scenario import Setting
 from envs.simulator import Simulator
 from envs.vector import LaneCore, observation_space
+from experiments.imitation import LANES, imitate
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +43,22 @@ class TrainArgs:
     """Passes over a rollout."""
     batch: int = 2048
     """Frames per gradient step."""
-    learning_rate: float = 7e-4
+    learning_rate: float = 3e-4
     """Adam's, falling linearly to a tenth."""
-    gamma: float = 0.9
+    gamma: float = 0.95
     """Discount per frame: what a plan does to queues and knowledge fades within some frames."""
     gae_lambda: float = 0.9
     """Of generalised advantage estimation."""
-    entropy: float = 0.02
+    entropy: float = 0.004
     """Weight of the entropy bonus at the start, falling linearly to 0: what is kept decides by
     the greatest score, so what is trained must end up deciding so too."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers (tanh)."""
+    warm_start: bool = True
+    """First imitate the robust planner (see `experiments.imitation`), then improve by reward."""
+    critic_share: float = 0.08
+    """Share of the frames, at the start, in which only the value estimate learns: an untrained
+    one would first unteach what was imitated."""
     validations: int = 8
     """How often the policy is judged on the validation traces; the best is kept."""
     seed: int = 0
@@ -162,9 +169,21 @@ def train_policy(
         seed=args.seed,
         device="cpu",
     )
+    if args.warm_start:
+        belief = BandwidthBelief(setting.traces("train").traces)
+        rng = np.random.default_rng([args.seed, 1])
+        simulator = Simulator(setting, core.bank, LANES, "policy", rng)
+        imitate(
+            actor_of(model), setting, simulator, lambda: RobustPlanner(setting, belief), args.seed
+        )
     keeper = _Keeper(setting, args, report, stopped)
     model.learn(args.frames, callback=keeper)
     return keeper.result(model)
+
+
+def actor_of(model: Any) -> torch.nn.Sequential:
+    """The layers from observation to scores (shared with the model, not copied)."""
+    return torch.nn.Sequential(model.policy.mlp_extractor.policy_net, model.policy.action_net)
 
 
 class _Keeper(BaseCallback):
@@ -185,9 +204,10 @@ class _Keeper(BaseCallback):
         self.best: Policy | None = None
         self.best_reward: float | None = None
         self._validation = Validation(setting)
+        self._halt = False
 
     def _on_step(self) -> bool:
-        return True
+        return not self._halt
 
     def _on_rollout_end(self) -> None:
         self._done += 1
@@ -195,19 +215,24 @@ class _Keeper(BaseCallback):
         spent = max(time.monotonic() - self._began_s, 1e-9)
         self._report(
             TrainReport(
-                self.num_timesteps, self._args.frames, reward, self.best_reward,
+                self.num_timesteps,
+                self._args.frames,
+                reward,
+                self.best_reward,
                 self.num_timesteps / spent,
-            )  # fmt: skip
+            )
         )
 
     def _on_rollout_start(self) -> None:
         left = max(1.0 - self.num_timesteps / self._args.frames, 0.0)
         self.model.ent_coef = self._args.entropy * max(1.25 * left - 0.25, 0.0)  # type: ignore[attr-defined]
         every = max(self._rollouts // self._args.validations, 1)
-        if self._done and self._done % every == 0:
+        if self._done % every == 0:
             self._judge(self.model)
-        if self._stopped():
-            raise _Stopped
+        learns = not self._args.warm_start or 1.0 - left >= self._args.critic_share
+        for parameter in actor_of(self.model).parameters():
+            parameter.requires_grad_(learns)
+        self._halt = self._stopped()
 
     def _judge(self, model: Any) -> None:
         policy = extract_policy(self._setting, model, self._record())
@@ -224,10 +249,6 @@ class _Keeper(BaseCallback):
         assert self.best is not None
         self.best.card.training["validation_reward"] = self.best_reward
         return self.best
-
-
-class _Stopped(Exception):
-    pass
 
 
 class Validation:

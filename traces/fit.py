@@ -15,7 +15,6 @@ from artefacts import read_json, write_json
 from traces.generator import FITS, FORMAT_VERSION, FamilyFit, ModeFit, generate_grid, read_fit
 from traces.statistics import (
     LAGS_S,
-    OUTAGE_BPS,
     QUANTILES,
     TraceStatistics,
     grid_statistics,
@@ -131,7 +130,8 @@ def _quantile_function(
 
 
 def log_quantile_function(
-    grids: Sequence[np.ndarray], outage_bps: float  # type: ignore[type-arg]
+    grids: Sequence[np.ndarray],
+    outage_bps: float,
 ) -> tuple[list[float], list[float]]:
     """Quantile function of logs' rates outside outages, at 43 levels."""
     pooled = np.concatenate(grids)
@@ -140,7 +140,7 @@ def log_quantile_function(
     return levels.tolist(), np.round(np.quantile(pooled, levels)).tolist()
 
 
-def _two_scales(aim: np.ndarray) -> tuple[float, float, float]:  # type: ignore[type-arg]
+def _two_scales(aim: np.ndarray) -> tuple[float, float, float]:
     """Slow share and two correlation times whose acf is nearest to `aim` at 1, 5 and 10 s."""
     lags = np.array(LAGS_S, dtype=np.float64)
     best, found = np.inf, (0.5, 20.0, 1.0)
@@ -238,7 +238,7 @@ def refit(family: str, logs: dict[str, Sequence[BandwidthTrace]], seed: int) -> 
     return fit
 
 
-def _run_sigma(grids: Sequence[np.ndarray], outage_bps: float) -> float:  # type: ignore[type-arg]
+def _run_sigma(grids: Sequence[np.ndarray], outage_bps: float) -> float:
     """Log-normal sigma whose coefficient of variation is that of the logs' outage runs."""
     runs = np.concatenate([outage_runs(g, outage_bps) for g in grids])
     if len(runs) < 2:

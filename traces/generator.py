@@ -64,7 +64,7 @@ def read_fit(family: str) -> FamilyFit:
 def generate(
     fit: FamilyFit, mode: str, duration_s: float, rng: np.random.Generator, name: str | None = None
 ) -> BandwidthTrace:
-    """One generated trace on a 1 s grid (the last piece shorter where the duration is not whole)."""
+    """One generated trace on a 1 s grid (a last piece may be shorter)."""
     if mode not in fit.modes:
         raise UsageError(
             f"trace generator: found mode '{mode}', expected one of {', '.join(sorted(fit.modes))}"

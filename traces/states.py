@@ -56,13 +56,13 @@ def states_by_quantiles(
     )
 
 
-def _pooled(means: np.ndarray, deviations: np.ndarray) -> float:  # type: ignore[type-arg]
+def _pooled(means: np.ndarray, deviations: np.ndarray) -> float:
     return float(np.sqrt(np.mean(deviations**2) + means.var()))
 
 
-def _windows(trace: BandwidthTrace, window_s: float) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _windows(trace: BandwidthTrace, window_s: float) -> tuple[np.ndarray, np.ndarray]:
     grid = trace.resample(1.0).rates_bps
-    width = max(int(round(window_s)), 1)
+    width = max(round(window_s), 1)
     count = len(grid) // width
     if count == 0:
         return np.array([grid.mean()]), np.array([grid.std()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -180,7 +180,7 @@ def make_map(
         known, source = read_states(states), str(states)
     made = build_map(setting, known, source)
     write_map(out, made)
-    counts: dict[str, Any] = {}
+    counts: dict[str, int] = {}
     for entry in made.entries:
         counts[str(entry.plan)] = counts.get(str(entry.plan), 0) + 1
     if json:
@@ -189,7 +189,7 @@ def make_map(
     print_table(
         f"configuration map of {len(made.entries)} states ({source})",
         ["plan", "states"],
-        sorted(counts.items(), key=lambda item: -item[1]),
+        [(name, str(n)) for name, n in sorted(counts.items(), key=lambda kv: -kv[1])],
     )
 
 

@@ -7,9 +7,12 @@ import sys
 import typer
 
 from artefacts import CoinferError
-from coinfer.cli import bench_detector, figures as figure_commands, runtime
+from coinfer.cli import bench_detector, runtime
+from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
+from coinfer.cli import figures as figure_commands
 from coinfer.cli import models as models_commands
+from coinfer.cli import traces as trace_commands
 
 app = typer.Typer(
     name="coinfer",
@@ -30,6 +33,7 @@ app.command("plan")(experiment_commands.plan)
 app.command("map")(experiment_commands.make_map)
 app.command("train")(experiment_commands.train)
 app.command("compare")(experiment_commands.compare)
+app.command("demo")(demo_command.demo)
 app.command("replay")(experiment_commands.replay)
 app.command("edge")(runtime.edge)
 app.command("device")(runtime.device)
@@ -39,6 +43,7 @@ bench = typer.Typer(help="Measure parts of coinfer against baselines.", no_args_
 bench.callback()(lambda: None)
 bench.command("detector")(bench_detector.detector)
 app.add_typer(bench, name="bench")
+app.add_typer(trace_commands.app, name="traces")
 
 
 def run() -> None:

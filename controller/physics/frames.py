@@ -131,7 +131,9 @@ def run_frames(
         window_bytes=up.window_bytes,
     )
     complete = offloads & (up.end_s < limit)
-    known = np.where(complete & np.isfinite(back), back, np.where(np.isfinite(limit), limit, np.inf))
+    known = np.where(
+        complete & np.isfinite(back), back, np.where(np.isfinite(limit), limit, np.inf)
+    )
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=answer_exit,
@@ -155,7 +157,7 @@ def run_frames(
 
 
 def _between(begin: Floats, end: Floats) -> Floats:
-    """end - begin where both happened, else inf."""
+    """End - begin where both happened, else inf."""
     happened = np.isfinite(begin) & np.isfinite(end)
     return np.where(happened, np.where(happened, end, 0.0) - np.where(happened, begin, 0.0), np.inf)
 

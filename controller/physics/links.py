@@ -85,7 +85,9 @@ class TraceBank:
         """Bits delivered before the bank's own time `at_s`."""
         piece = np.searchsorted(self._times_s, at_s, side="right") - 1
         piece = np.clip(piece, 0, len(self._rates_bps) - 1)
-        return np.asarray(self._bits[piece] + self._rates_bps[piece] * (at_s - self._times_s[piece]))
+        return np.asarray(
+            self._bits[piece] + self._rates_bps[piece] * (at_s - self._times_s[piece])
+        )
 
     def first_time(self, bits: Floats) -> Floats:
         """Earliest own time at which `bits` have been delivered (bits within the bank's total)."""

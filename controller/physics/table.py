@@ -119,7 +119,7 @@ class PlanTable:
         for p in range(len(self)):
             rivals = self._no_worse_queued(p, rtt_s) if queues else self._no_worse_idle(p, rtt_s)
             rivals[p] = False
-            for q in np.flatnonzero(rivals):
+            for q in np.flatnonzero(rivals).tolist():
                 # two plans that are no worse than each other: only the later one goes
                 back = self._no_worse_queued(q, rtt_s) if queues else self._no_worse_idle(q, rtt_s)
                 if not back[p] or q < p:
@@ -155,7 +155,9 @@ class PlanTable:
             return np.asarray(better & self.local & frugal)
         # a local rival must be done when p's first local answer is, and before any edge answer
         first = self.wait_s[p, 0] if self.wait_exit[p, 0] >= 0 else self.rescue_s[p]
-        soonest = self.head_s[p] + min(0.0 if np.isinf(first) else first, rtt_s + self.edge_s[p] + self.tail_s[p])
+        soonest = self.head_s[p] + min(
+            0.0 if np.isinf(first) else first, rtt_s + self.edge_s[p] + self.tail_s[p]
+        )
         local = self.local & (self.head_s <= soonest + 1e-12)
         return np.asarray(better & (remote | local))
 

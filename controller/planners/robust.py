@@ -22,6 +22,11 @@ Floats = npt.NDArray[np.float64]
 
 LEVELS = 24
 LAGS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+FORGOTTEN_S = 128.0
+"""Age at which a measurement says nothing more: the belief is the long-run distribution."""
+PROBE_HORIZON_S = 2.0
+"""Seconds for which what a probe finds is worth knowing (half the levels' memory at 4 s)."""
+PROBE_SPACING_S = 0.5
 GRID_S = 0.5
 
 
@@ -52,7 +57,7 @@ class BandwidthBelief:
     @staticmethod
     def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float) -> Floats:
         # a measurement averages over the past moments: lag 0 looks one grid step ahead
-        steps = max(int(round(lag_s / GRID_S)), 1)
+        steps = max(round(lag_s / GRID_S), 1)
         counts = np.full((LEVELS, LEVELS), 0.2 / LEVELS)
         for level in levels:
             if len(level) > steps:
@@ -62,6 +67,9 @@ class BandwidthBelief:
     def of(self, rate_bps: float, age_s: float) -> Floats:
         """Probabilities of the levels now, given a rate measured `age_s` ago."""
         level = int(np.searchsorted(self._edges, rate_bps, side="right"))
+        if age_s > LAGS_S[-1]:
+            gone = min((age_s - LAGS_S[-1]) / (FORGOTTEN_S - LAGS_S[-1]), 1.0)
+            return np.asarray((1 - gone) * self.kernels[-1, level] + gone * self.blind)
         position = float(np.interp(age_s, LAGS_S, np.arange(len(LAGS_S))))
         low = int(position)
         high = min(low + 1, len(LAGS_S) - 1)
@@ -77,7 +85,11 @@ class BandwidthBelief:
 
 
 class RobustPlanner:
-    """Maximises the expected reward under the belief, with the device's backlog accounted for."""
+    """Maximises the expected reward under the belief, with the device's backlog accounted for.
+
+    Where a local plan is best it weighs a probe: an offload's expected loss on this frame against
+    what knowing the level would gain on the frames of the next two seconds.
+    """
 
     BACKLOGS = 8
 
@@ -87,6 +99,8 @@ class RobustPlanner:
         self._belief = belief
         self._table: PlanTable = setting.table
         self._deadline_s = setting.scenario.frames.deadline_s
+        self._interval_s = setting.interval_s
+        self._remote = np.flatnonzero(~setting.table.local)
         backlogs = np.linspace(0.0, self._deadline_s, self.BACKLOGS)
         self._values = np.stack(
             [expected_rewards(setting, belief.rates_bps, float(b)) for b in backlogs]
@@ -96,7 +110,7 @@ class RobustPlanner:
     def reset(self) -> None:
         """Nothing measured."""
         self._rate_bps: float | None = None
-        self._seen_s = 0.0
+        self._seen_s = self._probed_s = -np.inf
 
     def observe(self, measurement: Measurement) -> None:
         """The newest measurement carries the belief."""
@@ -105,8 +119,8 @@ class RobustPlanner:
     def record(self, result: FrameResult) -> None:
         """Results change nothing."""
 
-    def expected(self, situation: Situation) -> Floats:
-        """Expected reward of every plan (P,) in this situation."""
+    def _levels(self, situation: Situation) -> tuple[Floats, Floats]:
+        """The belief over the levels, and every plan's value at each (LEVELS, P)."""
         if self._rate_bps is None:
             probability = self._belief.blind
         else:
@@ -114,8 +128,35 @@ class RobustPlanner:
         share = min(situation.device_backlog_s / self._deadline_s, 1.0)
         # rounded up: a plan that only just fits an optimistic backlog would be late
         slot = int(np.ceil(share * (self.BACKLOGS - 1) - 1e-9))
-        return np.asarray(probability @ self._values[slot])
+        return probability, self._values[slot]
+
+    def expected(self, situation: Situation) -> Floats:
+        """Expected reward of every plan (P,) in this situation."""
+        probability, values = self._levels(situation)
+        return np.asarray(probability @ values)
 
     def decide(self, situation: Situation) -> int:
-        """The plan of greatest expected reward."""
-        return int(np.argmax(self.expected(situation)))
+        """The plan of greatest expected reward, or a probe where knowing is worth more."""
+        probability, values = self._levels(situation)
+        expected = probability @ values
+        best = int(np.argmax(expected))
+        blind_s = situation.now_s - max(self._seen_s, self._probed_s)
+        if not self._table.local[best] or blind_s < PROBE_SPACING_S or not len(self._remote):
+            return best
+        probe = int(self._remote[np.argmax(expected[self._remote])])
+        gain = float(
+            probability @ np.maximum(values[:, self._remote].max(axis=1) - values[:, best], 0.0)
+        )
+        frames = PROBE_HORIZON_S / self._frame_s(best)
+        if gain * frames <= expected[best] - expected[probe]:
+            return best
+        self._probed_s = situation.now_s
+        return probe
+
+    def _frame_s(self, plan: int) -> float:
+        """Seconds from one frame to the next under a local plan."""
+        return (
+            max(float(self._table.head_s[plan]), 1e-3)
+            if np.isinf(self._interval_s)
+            else (self._interval_s)
+        )

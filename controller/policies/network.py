@@ -7,6 +7,7 @@ weights. A policy made for another scenario, or for other plans, is refused.
 from __future__ import annotations
 
 import io
+import itertools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def _unpacked(
     biases: list[Float32s] = []
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for k, shape in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+            for k, shape in enumerate(itertools.pairwise(layers)):
                 weights.append(_shaped(path, archive, f"weight{k}", shape))
                 biases.append(_shaped(path, archive, f"bias{k}", shape[1:]))
     except (ValueError, OSError, zipfile.BadZipFile) as error:

@@ -199,8 +199,10 @@ class DeviceLoop:
             if now >= until_s and self._events.empty():
                 return
             try:
-                event = self._events.get(timeout=max(pause, 0.0)) if pause > 0 else (
-                    self._events.get_nowait()
+                event = (
+                    self._events.get(timeout=max(pause, 0.0))
+                    if pause > 0
+                    else (self._events.get_nowait())
                 )
             except queue.Empty:
                 continue
@@ -272,9 +274,7 @@ class DeviceLoop:
         """The deepest exit whose point the device part has reached, up to the plan's own."""
         reached = min(plan.start, self.model.spec.exits[plan.exit].after)
         passed = [
-            j
-            for j, e in enumerate(self.model.spec.exits)
-            if e.after <= reached and j <= plan.exit
+            j for j, e in enumerate(self.model.spec.exits) if e.after <= reached and j <= plan.exit
         ]
         return passed[-1] if passed else None
 
@@ -439,14 +439,19 @@ class DeviceLoop:
         self.on_record(record)
         self.controller.record(
             FrameResult(
-                frame.number, frame.plan_index, self.clock() - self._begin_s, latency, exit_, by_plan
+                frame.number,
+                frame.plan_index,
+                self.clock() - self._begin_s,
+                latency,
+                exit_,
+                by_plan,
             )
         )
 
     # -- the one charged measurement -------------------------------------------------------------
 
     def _probe(self) -> None:
-        """The transfer that a controller asks for at the start; in the closed loop it is awaited."""
+        """The transfer a controller asks for at the start; awaited in the closed loop."""
         size = self.controller.initial_probe_bytes
         if size <= 0 or not self.link.connected:
             return

@@ -7,6 +7,7 @@ served. It listens beyond loopback only on the test namespaces' addresses: there
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import queue
 import socket
@@ -220,10 +221,8 @@ class _Peer:
 
     def abort(self) -> None:
         """Drop the connection."""
-        try:
+        with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self._socket.close()
 
     def send(self, message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Who computes a layer interval: ONNX Runtime, torch, or either padded to a slower machine's pace."""
+"""Who computes a layer interval: ONNX Runtime, torch, or either padded to a profile's pace."""
 
 from __future__ import annotations
 

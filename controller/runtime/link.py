@@ -6,6 +6,7 @@ broken transfer the connection is dropped, never resynchronised, and built anew 
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import random
 import socket
@@ -204,10 +205,8 @@ class EdgeLink:
         self.last_error = why
         sock = self._socket
         if sock is not None:
-            try:
+            with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             sock.close()
 
     def _fail_uploads(self, why: str) -> None:

@@ -1,4 +1,4 @@
-"""The wire protocol, sans-IO: bytes in -> messages, messages -> bytes, legal transitions in a table.
+"""The wire protocol, sans-IO: bytes in -> messages, messages -> bytes, transitions in a table.
 
 No socket, thread or clock here; those are `controller.runtime`'s. Nothing is ever unpickled.
 """

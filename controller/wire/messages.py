@@ -25,7 +25,7 @@ CHUNK_BYTES = 16384
 
 
 class LocalProtocolError(CoinferError):
-    """This end tried to send what the protocol does not allow: our mistake."""
+    """Our own end tried to send what the protocol does not allow: our mistake."""
 
 
 class RemoteProtocolError(CoinferError):

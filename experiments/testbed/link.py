@@ -123,7 +123,14 @@ class TcLink:
         for shaper in self._shapers:
             shaper.change(CALIBRATION_BPS)
         sink = subprocess.Popen(
-            [*self.edge_prefix, sys.executable, "-c", _SINK, self.edge_host, str(CALIBRATION_BYTES)],
+            [
+                *self.edge_prefix,
+                sys.executable,
+                "-c",
+                _SINK,
+                self.edge_host,
+                str(CALIBRATION_BYTES),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -223,8 +230,6 @@ def wait_for_file(path: Path, process: subprocess.Popen[str], timeout_s: float) 
         if path.exists() and (text := path.read_text().strip()):
             return text
         if process.poll() is not None:
-            raise TestbedError(f"'{process.args}' ended with {process.returncode} at start")
+            raise TestbedError(f"{process.args!r} ended with {process.returncode} at start")
         threading.Event().wait(0.02)
     raise TestbedError(f"'{path}': found nothing after {timeout_s:g} s, expected a port")
-
-

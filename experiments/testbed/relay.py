@@ -111,9 +111,7 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket, pace: Pace) -> None:
         waiting: queue.Queue[tuple[float, bytes] | None] = queue.Queue(256)
         threading.Thread(target=self._read, args=(source, pace, waiting), daemon=True).start()
-        threading.Thread(
-            target=self._write, args=(source, sink, waiting), daemon=True
-        ).start()
+        threading.Thread(target=self._write, args=(source, sink, waiting), daemon=True).start()
 
     def _read(
         self,

@@ -45,7 +45,8 @@ class TcClass:
 
 
 _CLASS = re.compile(
-    r"class htb (?P<handle>\S+) (?:root|parent (?P<parent>\S+)).*? rate (?P<rate>[\d.]+)(?P<unit>\w+)"
+    r"class htb (?P<handle>\S+) (?:root|parent (?P<parent>\S+)).*?"
+    r" rate (?P<rate>[\d.]+)(?P<unit>\w+)"
 )
 _UNITS = {"bit": 1.0, "Kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
 
@@ -62,7 +63,7 @@ def parse_classes(text: str) -> list[TcClass]:
 
 
 def tcset_path() -> str | None:
-    """tcset beside this interpreter or on the path."""
+    """Tcset beside this interpreter or on the path."""
     beside = Path(sys.executable).with_name("tcset")
     return str(beside) if beside.exists() else shutil.which("tcset")
 
@@ -105,7 +106,9 @@ class TcShaper:
         if done.returncode == 0 and wanted and (has_delay or delay_s == 0):
             self._class, self._parent = wanted[-1].handle, wanted[-1].parent
             return True
-        left_out = [n for n, there in (("rate", wanted), ("delay", has_delay or not delay_s)) if not there]
+        left_out = [
+            n for n, there in (("rate", wanted), ("delay", has_delay or not delay_s)) if not there
+        ]
         notes.append(
             f"tcset exited {done.returncode} but tc shows no {' and no '.join(left_out) or 'error'}"
             f" (qdiscs: {', '.join(kinds) or 'none'}): tc is used directly"

@@ -1,0 +1,59 @@
+"""`coinfer demo`: the whole path, in a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+
+
+def demo(
+    short: Annotated[bool, typer.Option("--short", help="The same path, less of it.")] = False,
+    method: Annotated[str, typer.Option(help="Link: auto, tc or user-space.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for policy, plots, figures.")] = Path(
+        "runs/demo"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+) -> None:
+    """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1."""
+    from experiments.comparison import comparison_rows
+    from experiments.demo import DemoArgs, DemoProgress, run_demo
+    from experiments.replay import replay_rows
+    from experiments.training import TrainReport
+
+    args = DemoArgs.short(out, method) if short else DemoArgs(out=out, method=method)
+    with progress_bar() as bar:
+        training = bar.add_task("train policy", total=args.frames, note="warm start …")
+        steps: dict[str, int] = {}
+
+        def trained(now: TrainReport) -> None:
+            note = f"reward {now.reward:.4f}, {now.frames_per_s:,.0f} frames/s"
+            bar.update(training, completed=min(now.frames, args.frames), note=note)
+
+        def share(name: str, done: float) -> None:
+            if name not in steps:
+                steps[name] = bar.add_task(name, total=100, note="")
+            bar.update(steps[name], completed=round(100 * done))
+
+        result = run_demo(args, DemoProgress(console.print, trained, share))
+    if json:
+        emit_json(result)
+        return
+    columns, rows = comparison_rows(result.comparison)
+    print_table(
+        f"simulation: {result.comparison.scenario}, {result.comparison.source}, "
+        f"{args.compared_frames} frames a trace",
+        columns,
+        rows,
+    )
+    for one in result.replays:
+        print_table(
+            f"two processes: {one.controller}, {one.duration_s:.0f} s of {one.trace}, link by "
+            f"{one.link.method}; {one.pictures}",
+            ["figure", "measured", "predicted"],
+            replay_rows(one),
+        )
+    console.print(f"policy in {result.policy}, plots: {', '.join(result.plots)}")

@@ -1,0 +1,189 @@
+"""`coinfer traces`: list, info, convert, generate, fit, plot, fetch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table
+
+app = typer.Typer(help="Bandwidth traces: read, convert, generate, fetch.", no_args_is_help=True)
+JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
+
+
+@app.command("list")
+def list_traces(json: JsonOption = False) -> None:
+    """The families, their splits, and whether the real files are here."""
+    from artefacts import data_directory
+    from traces.library import FOLDERS, PARTS, read_split
+
+    root = data_directory()
+    rows = []
+    for family, folder in FOLDERS.items():
+        here = 0
+        if root is not None and (root / "traces" / folder).is_dir():
+            here = sum(1 for p in (root / "traces" / folder).iterdir() if p.is_file())
+        split = "not split"
+        if family in ("belgium", "norway"):
+            known = read_split(family)
+            split = " / ".join(str(len(getattr(known, part))) for part in PARTS)
+        rows.append({"family": family, "real_files_here": here, "train/validation/test": split})
+    if json:
+        emit_json(rows)
+        return
+    print_table("trace families", list(rows[0]), [list(r.values()) for r in rows])
+
+
+@app.command()
+def info(paths: Annotated[list[Path], typer.Argument()], json: JsonOption = False) -> None:
+    """Format, duration and statistics of trace files or folders."""
+    from traces.formats import format_of, read_traces
+    from traces.statistics import trace_statistics
+
+    rows = []
+    for path in paths:
+        for trace in read_traces(path):
+            s = trace_statistics([trace])
+            rows.append(
+                {
+                    "trace": trace.name,
+                    "format": "folder" if path.is_dir() else format_of(path),
+                    "duration_s": round(trace.duration_s, 3),
+                    "bytes": round(trace.total_bytes),
+                    "mean_mbps": round(s.mean, 4),
+                    "std_mbps": round(s.std, 4),
+                    "seconds_below_0.5_mbps": round(s.outage_runs * s.outage_mean_s),
+                }
+            )
+    if json:
+        emit_json(rows)
+        return
+    print_table("traces", list(rows[0]), [list(r.values()) for r in rows])
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument()],
+    target: Annotated[Path, typer.Argument(help="Ends in .csv, or in .up/.down for Mahimahi.")],
+    scale: Annotated[float, typer.Option(help="Factor on the rates.")] = 1.0,
+) -> None:
+    """Convert a trace to CSV or Mahimahi."""
+    from artefacts import UsageError
+    from traces.formats import read_trace, write_csv, write_mahimahi
+
+    trace = read_trace(source).scale(scale)
+    if target.suffix == ".csv":
+        write_csv(target, trace)
+    elif target.suffix in (".up", ".down", ".mahimahi"):
+        write_mahimahi(target, trace)
+    else:
+        raise UsageError(f"target: found '{target}', expected a name in .csv, .up or .down")
+    console.print(f"{target}: {trace.duration_s:.1f} s, {trace.total_bytes:.0f} bytes")
+
+
+@app.command()
+def generate(
+    mode: Annotated[str, typer.Option(help="bus, car, foot, train, tram, bicycle, …")] = "bus",
+    family: Annotated[str, typer.Option(help="belgium (4G) or norway (3G).")] = "belgium",
+    seconds: Annotated[float, typer.Option(min=1.0)] = 600.0,
+    seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
+    check: Annotated[bool, typer.Option(help="Hold generated hours against the targets.")] = False,
+    hours: Annotated[float, typer.Option(min=1.0, help="Generated hours a mode.")] = 100.0,
+    json: JsonOption = False,
+) -> None:
+    """Generate a trace by mode of transport, or show how well the generator fits."""
+    import numpy as np
+
+    from artefacts import UsageError
+    from traces.fit import check_family
+    from traces.formats import write_csv
+    from traces.generator import generate as make
+    from traces.generator import read_fit
+
+    if check:
+        rows = check_family(family, hours, seed)
+        if json:
+            emit_json(rows)
+            return
+        print_table(
+            f"{family}: {hours:g} generated hours a mode; "
+            f"{sum(r.within for r in rows)} of {len(rows)} within their bounds",
+            ["mode", "statistic", "target", "generated", "bound", "within"],
+            [
+                (r.mode, r.statistic, f"{r.target:.3f}", f"{r.generated:.3f}", r.bound,
+                 "yes" if r.within else "NO")
+                for r in rows
+            ],
+        )  # fmt: skip
+        return
+    if out is None:
+        raise UsageError("generate: found no --out, expected a CSV file to write (or --check)")
+    trace = make(read_fit(family), mode, seconds, np.random.default_rng(seed))
+    write_csv(out, trace)
+    console.print(
+        f"{out}: {trace.duration_s:g} s of {family} {mode}, {trace.mean_bps / 1e6:.2f} Mbit/s"
+    )
+
+
+@app.command()
+def fit(
+    family: Annotated[str, typer.Argument(help="belgium or norway.")],
+    logs: Annotated[Path | None, typer.Option(help="Folder of logs (norway).")] = None,
+    seed: Annotated[int, typer.Option()] = 7,
+) -> None:
+    """Fit the generator anew and write the shipped fit: to the published table, or to logs."""
+    from artefacts import UsageError, data_directory
+    from traces.fit import refit
+    from traces.formats import read_traces
+    from traces.library import FOLDERS, mode_of
+    from traces.trace import BandwidthTrace
+
+    by_mode: dict[str, list[BandwidthTrace]] = defaultdict(list)
+    if family == "norway":
+        root = data_directory()
+        folder = logs or (root / "traces" / FOLDERS[family] if root else None)
+        if folder is None:
+            raise UsageError("fit norway: found no logs, expected --logs FOLDER or COINFER_DATA")
+        for trace in read_traces(folder):
+            by_mode[mode_of(family, trace.name)].append(trace)
+    elif family != "belgium":
+        raise UsageError(f"fit: found family '{family}', expected belgium or norway")
+    made = refit(family, dict(by_mode), seed)
+    console.print(f"{family}: fitted {', '.join(made.modes)} to {made.fitted_to}")
+
+
+@app.command()
+def plot(
+    paths: Annotated[list[Path], typer.Argument()],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("runs/traces.png"),
+) -> None:
+    """Draw traces over time."""
+    from traces.formats import read_traces
+    from traces.plots import plot_traces
+
+    plot_traces([t for p in paths for t in read_traces(p)], out)
+    console.print(f"wrote {out}")
+
+
+@app.command()
+def fetch(
+    family: Annotated[str, typer.Argument(help="belgium, norway, oboe or mahimahi.")],
+    to: Annotated[Path, typer.Option(help="Data folder (holds traces/FAMILY).")] = Path("data"),
+    verify_only: Annotated[bool, typer.Option(help="Only check files that are there.")] = False,
+) -> None:
+    """Fetch a public set, or check the files of one against their known digests."""
+    from traces.fetch import fetch_family, verify_family
+
+    if not verify_only:
+        fetch_family(family, to, console.print)
+    found = verify_family(family, to)
+    console.print(
+        f"{family}: {found.good} files as published, {len(found.missing)} missing, "
+        f"{len(found.wrong)} with other bytes"
+    )
+    if found.wrong:
+        raise typer.Exit(2)

@@ -1,0 +1,37 @@
+"""Pictures of traces; matplotlib is imported only here, when a picture is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from artefacts import DependencyError
+from traces.trace import BandwidthTrace
+
+
+def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
+    """Rates over time, one line a trace, as a PNG."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot
+    except ModuleNotFoundError:
+        raise DependencyError(
+            "plot: found no package 'matplotlib', expected the extra 'coinfer[train]'"
+        ) from None
+    figure, axes = pyplot.subplots(figsize=(10, 4))
+    for trace in traces:
+        times = np.append(trace.times_s, trace.duration_s)
+        axes.stairs(trace.rates_bps / 1e6, times, label=trace.name)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("bandwidth (Mbit/s)")
+    if len(traces) <= 10:
+        axes.legend(fontsize="small")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.part.png")
+    figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    pyplot.close(figure)
+    temporary.replace(out)
