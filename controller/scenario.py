@@ -167,7 +167,7 @@ class OutcomeRows:
         return np.where(by_plan, self.exits + plan, exit_)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Setting:
     """Everything a scenario names, loaded and checked against one another."""
 
@@ -177,6 +177,9 @@ class Setting:
     edge: Profile
     outcomes: Outcomes
     table: PlanTable
+
+    def __repr__(self) -> str:
+        return f"Setting({self.scenario.name}, {len(self.table)} plans)"
 
     @property
     def spec(self) -> BranchySpec:

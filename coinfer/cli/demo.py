@@ -19,6 +19,8 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
     """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1."""
+    from rich.progress import TaskID
+
     from experiments.comparison import comparison_rows
     from experiments.demo import DemoArgs, DemoProgress, run_demo
     from experiments.replay import replay_rows
@@ -27,7 +29,7 @@ def demo(
     args = DemoArgs.short(out, method) if short else DemoArgs(out=out, method=method)
     with progress_bar() as bar:
         training = bar.add_task("train policy", total=args.frames, note="warm start …")
-        steps: dict[str, int] = {}
+        steps: dict[str, TaskID] = {}
 
         def trained(now: TrainReport) -> None:
             note = f"reward {now.reward:.4f}, {now.frames_per_s:,.0f} frames/s"

@@ -189,10 +189,10 @@ def _upload(
     end = model.transfer_end(link, ready, wire, window)
     end = np.where(offloads, end, np.inf)
     begun = offloads & (ready < limit)
-    cancelled = begun & ~(end < limit)
+    cancelled = begun & ~(end < limit) & np.isfinite(limit)
     free, sent = end, np.where(begun, wire, 0.0)
     if np.any(cancelled):
-        stop = np.where(cancelled & np.isfinite(limit), limit, 0.0)
+        stop = np.where(cancelled, limit, 0.0)
         begin = np.where(cancelled, ready, 0.0)
         passed = np.minimum(link.bytes_between(np.minimum(begin, stop), stop), wire)
         owed = np.minimum(wire - passed, model.send_buffer_bytes)

@@ -29,7 +29,7 @@ ANSWER_BYTES = 64.0
 P95_QUANTILE = 1.6448536269514722
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlanTable:
     """Costs of P plans, each an array of length P (or P x K for the answers on the way).
 
@@ -58,6 +58,9 @@ class PlanTable:
 
     def __len__(self) -> int:
         return len(self.plans)
+
+    def __repr__(self) -> str:
+        return f"PlanTable({self.spec.name}, {len(self)} plans)"
 
     @property
     def rescue_p95_s(self) -> Floats:

@@ -1,0 +1,124 @@
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from artefacts import UsageError, data_directory
+from traces import fetch
+from traces.library import (
+    PARTS,
+    SPLIT_SEED,
+    SplitFile,
+    load_split,
+    make_split,
+    read_split,
+)
+from traces.states import oboe_states, states_by_quantiles, states_from_sessions
+from traces.trace import BandwidthTrace
+
+
+@pytest.mark.parametrize(
+    ("family", "counts"), [("belgium", (15, 4, 8)), ("norway", (35, 9, 14))]
+)
+def test_splits_are_disjoint_and_reproducible(family, counts):
+    split = read_split(family)
+    parts = [getattr(split, p) for p in PARTS]
+    assert tuple(len(p) for p in parts) == counts
+    names = [f.file for p in parts for f in p]
+    assert len(set(names)) == len(names)
+    files = [f for p in parts for f in p]
+    shares = (4 / 27, 8 / 27) if family == "belgium" else (0.15, 0.25)
+    assert make_split(family, files, shares, SPLIT_SEED) == split
+
+
+def test_modes_with_three_files_are_reported_on():
+    split = read_split("belgium")
+    files = [f for p in PARTS for f in getattr(split, p)]
+    common = {m for m in {f.mode for f in files} if sum(f.mode == m for f in files) >= 3}
+    assert {f.mode for f in split.test} == common
+
+
+def test_stand_ins_are_the_same_everywhere_and_say_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "nowhere"))
+    one, two = load_split("belgium", "test"), load_split("belgium", "test")
+    assert one.generated
+    assert "generated" in one.source
+    assert [t.name for t in one.traces] == [
+        f.file.removesuffix(".log") + ".generated" for f in read_split("belgium").test
+    ]
+    for a, b, f in zip(one.traces, two.traces, read_split("belgium").test, strict=True):
+        assert a.rates_bps.tolist() == b.rates_bps.tolist()
+        assert a.duration_s == f.duration_s
+
+
+def test_real_logs_are_used_where_they_are():
+    if data_directory() is None:
+        pytest.skip("the data folder is not here: ../shared/data or COINFER_DATA")
+    found = load_split("norway", "validation")
+    assert not found.generated
+    for trace, f in zip(found.traces, read_split("norway").validation, strict=True):
+        assert trace.duration_s == pytest.approx(f.duration_s, abs=1e-3)
+
+
+def test_an_unknown_part_is_named():
+    with pytest.raises(UsageError, match="found part 'exam'"):
+        load_split("belgium", "exam")
+
+
+def test_oboe_has_428_states_within_its_published_range():
+    states = oboe_states()
+    assert len(states) == 428
+    assert min(s.mean_bps for s in states) >= 0.3e6
+    assert max(s.mean_bps for s in states) <= 6e6
+
+
+def test_states_of_a_session_are_time_weighted():
+    trace = BandwidthTrace("t", np.array([0.0, 3.0]), np.array([1e6, 5e6]), 4.0)
+    (state,) = states_from_sessions([trace])
+    assert state.mean_bps == 2e6
+    assert state.std_bps == pytest.approx(np.sqrt(3) * 1e6)
+
+
+def test_quantile_states_rise():
+    rng = np.random.default_rng(0)
+    trace = BandwidthTrace("t", np.arange(400.0), rng.random(400) * 1e6, 400.0)
+    means = [s.mean_bps for s in states_by_quantiles([trace], 8, 5.0)]
+    assert len(means) == 8
+    assert means == sorted(means)
+
+
+def test_fetch_refuses_other_bytes_and_keeps_the_published(tmp_path):
+    digests = {"a.log": fetch.digest_bytes(b"right")}
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("logs/a.log", "right")
+        archive.writestr("logs/unknown.log", "other")
+    assert fetch.unpack(buffer.getvalue(), digests, tmp_path) == 1
+    assert (tmp_path / "a.log").read_bytes() == b"right"
+    assert not (tmp_path / "unknown.log").exists()
+    bad = {"a.log": fetch.digest_bytes(b"something else")}
+    with pytest.raises(fetch.FetchError, match=r"a\.log: found digest"):
+        fetch.unpack(buffer.getvalue(), bad, tmp_path)
+    with pytest.raises(fetch.FetchError, match="no zip file"):
+        fetch.unpack(b"not a zip", digests, tmp_path)
+
+
+def test_verification_tells_good_missing_and_wrong(tmp_path):
+    name, *_ = fetch.known_digests("mahimahi")
+    folder = tmp_path / "traces" / "mahimahi"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("1\n")
+    found = fetch.verify_family("mahimahi", tmp_path)
+    assert (found.good, found.wrong, len(found.missing)) == (0, (name,), 1)
+
+
+def test_a_set_without_an_archive_says_how_to_get_it(tmp_path):
+    with pytest.raises(fetch.FetchError, match="get it by hand from https://github.com/USC-NSL"):
+        fetch.fetch_family("oboe", tmp_path, lambda line: None)
+
+
+def test_digests_cover_the_515_files():
+    table = json.loads((fetch.SPLITS / "digests.json").read_text())
+    assert len(table) == 515
