@@ -1,4 +1,4 @@
 """The Gymnasium environments: trace + profile + outcomes -> reward.
 
-`gymnasium.make("coinfer/FrameStream-v0")` finds them without importing this package.
+`gymnasium.make("envs.registration:coinfer/FrameStream-v0")` finds them without another import.
 """

@@ -1,4 +1,8 @@
-"""Names for `gymnasium.make`, called through Gymnasium's plugin entry point."""
+"""Names for `gymnasium.make`: importing this module registers them.
+
+`gymnasium.make("envs.registration:coinfer/FrameStream-v0")` needs no import of its own. Gymnasium
+1.0 dropped the plugin entry points through which a bare name could be found.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +22,6 @@ def register() -> None:
                 vector_entry_point="envs.vector:VectorEnv",
                 kwargs={"scenario": scenario},
             )
+
+
+register()

@@ -118,6 +118,9 @@ class EdgeServer:
                 sock, address = self._listener.accept()
             except OSError:
                 return
+            if self._closed.is_set():
+                sock.close()
+                return
             with self._lock:
                 full = len(self._peers) >= MAX_CONNECTIONS
             if full:

@@ -119,8 +119,9 @@ class PacedExecutor:
 
     def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
         """Compute, then wait until the profile's median for this interval has passed."""
-        until = self._clock() + self._profile.interval_s(branch, start, stop)
+        began = self._clock()
         result = self._inner.run(branch, start, stop, x)
+        until = began + self._profile.interval_s(branch, start, stop)
         if self._clock() > until:
             self.overruns += start != stop
             return result

@@ -174,6 +174,13 @@ class EdgeLink:
 
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        try:
+            self._greet(sock)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _greet(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
@@ -188,7 +195,6 @@ class EdgeLink:
             if messages:
                 break
         if messages[0].type is MessageType.REFUSE:
-            sock.close()
             raise RemoteProtocolError(f"the edge refused us: {messages[0].meta.get('reason')}")
         sock.settimeout(KEEPALIVE_S)
         while not self._outgoing.empty():

@@ -1,0 +1,164 @@
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from stable_baselines3.common.env_checker import check_env as check_env_sb3
+
+from artefacts import UsageError
+from controller.physics import TraceBank
+from controller.planners.fixed import FixedController
+from envs.simulator import Simulator
+from envs.vector import LaneCore
+from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
+from experiments.training import LaneVecEnv
+from traces.trace import BandwidthTrace
+
+PLACE = "envs.registration:"
+NAMES = (PLACE + "coinfer/FrameStream-v0", PLACE + "coinfer/ClosedLoop-v0")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_checkers_pass(name):
+    env = gym.make(name)
+    with warnings.catch_warnings():
+        # SB3 remarks that it has no opinion on spaces of this shape; anything else is an error
+        warnings.simplefilter("error")
+        check_env(env.unwrapped, skip_render_check=True)
+        check_env_sb3(env.unwrapped)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seed_decides_everything(name):
+    def rollout(seed):
+        env = gym.make(name)
+        out = [env.reset(seed=seed)[0]]
+        rng = np.random.default_rng(0)
+        for _ in range(300):
+            action = np.int64(rng.integers(env.action_space.n))
+            observation, reward, _, truncated, _ = env.step(action)
+            out.append(np.append(observation, reward))
+            if truncated:
+                out.append(env.reset()[0])
+        return np.concatenate(out)
+
+    one, two, other = rollout(3), rollout(3), rollout(4)
+    assert np.array_equal(one, two)
+    assert len(one) != len(other) or not np.array_equal(one, other)
+
+
+def test_the_vector_env_is_the_same_batched_physics():
+    env = gym.make_vec(NAMES[0], num_envs=7)
+    observation, _ = env.reset(seed=1)
+    assert observation.shape == (7, env.single_observation_space.shape[0])
+    for _ in range(300):
+        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        assert env.observation_space.contains(observation)
+        assert not terminated.any()
+        if truncated.any():
+            assert info["final_obs"].shape == observation.shape
+    env.close()
+
+
+def test_the_parts_add_up_to_the_reward(stream):
+    core = LaneCore(stream, 16, seed=0)
+    core.reset()
+    for k in range(50):
+        result, _ = core.step(np.full(16, k % len(stream.table)))
+        parts = result.correct - result.device_cost - result.byte_cost
+        assert result.reward == pytest.approx(parts)
+        assert not np.any(result.correct & ~result.in_time)
+
+
+def test_bandwidth_is_seen_only_through_transfers(stream):
+    core = LaneCore(stream, 4, seed=0)
+    first = core.reset()
+    local = int(np.flatnonzero(stream.table.local)[0])
+    for _ in range(40):
+        core.step(np.full(4, local))
+        seen = core.observe()
+    assert np.array_equal(seen[:, :4], first[:, :4])
+    assert not seen[:, -1].any()
+    remote = int(np.flatnonzero(~stream.table.local)[0])
+    for _ in range(40):
+        core.step(np.full(4, remote))
+        seen = core.observe()
+    assert seen[:, -1].all()
+
+
+def test_a_cancelled_upload_is_measured_as_slow(stream):
+    trace = BandwidthTrace("t", np.array([0.0]), np.array([1e5]), 20.0)
+    bank = TraceBank([trace])
+    simulator = Simulator(stream, bank, 1, "policy", np.random.default_rng(0))
+    everyone = np.ones(1, dtype=bool)
+    simulator.place(everyone, np.zeros(1, dtype=np.int64), np.zeros(1))
+    plan = next(k for k, p in enumerate(stream.table.plans) if "no rescue" in str(p))
+    rates = []
+    for _ in range(20):
+        simulator.step(np.array([plan]))
+        rates += [float(d.rate_bps[0]) for d in simulator.deliver()]
+    assert rates
+    assert all(r <= 1e5 * 1.01 for r in rates)
+
+
+def test_the_wrong_kind_of_scenario_is_refused():
+    with pytest.raises(UsageError, match="found kind 'closed-loop', expected 'frame-stream'"):
+        gym.make(NAMES[0], scenario="edgent")
+
+
+def test_the_sb3_adapter_resets_and_tells_truncation(stream):
+    core = LaneCore(stream, 3, seed=0, episode_frames=10)
+    env = LaneVecEnv(core)
+    env.reset()
+    for step in range(1, 21):
+        _, reward, done, infos = env.step(np.zeros(3, dtype=np.int64))
+        assert reward.dtype == np.float32
+        assert done.all() == (step % 10 == 0)
+        assert all(("terminal_observation" in i) == (step % 10 == 0) for i in infos)
+
+
+def test_the_bound_is_above_the_best_of_the_coupled_queue(stream):
+    """Brute force over all sequences of plans, true trace known, outcomes averaged."""
+    rng = np.random.default_rng(5)
+    trace = BandwidthTrace("t", np.arange(6) * 0.05, rng.uniform(2e5, 4e6, 6), 0.3)
+    table = stream.table
+    values, _ = clairvoyant_values(stream, trace, np.arange(4) * stream.interval_s)
+    bound = np.maximum(values.max(axis=1), 0).sum()
+    rows = stream.rows("report")
+    accuracy = rows.correct.mean(axis=1)
+    best = 0.0
+    chosen = [k for k, p in enumerate(table.plans) if p.exit in (0, 3)][:6]
+    sequences = np.array(np.meshgrid(*[chosen] * 4)).reshape(4, -1)
+    lanes = sequences.shape[1]
+    simulator = Simulator(stream, TraceBank([trace]), lanes, "report", np.random.default_rng(0))
+    simulator.place(np.ones(lanes, dtype=bool), np.zeros(lanes, dtype=np.int64), np.zeros(lanes))
+    total = np.zeros(lanes)
+    for plan in sequences:
+        outcome = simulator.step(plan).outcome
+        row = rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        total += np.where(outcome.answer_exit >= 0, accuracy[row], 0.0)
+    best = float(total.max())
+    assert bound >= best - 1e-9
+    assert best > 0
+
+
+def test_the_evaluator_counts_every_frame_once(stream):
+    traces = [
+        BandwidthTrace("a", np.array([0.0]), np.array([3e6]), 4.0),
+        BandwidthTrace("b", np.array([0.0]), np.array([3e6]), 2.0),
+    ]
+    runs = evaluate(stream, traces, lambda k: FixedController("x", 0))
+    for run, trace in zip(runs, traces, strict=True):
+        fits = (trace.duration_s - stream.scenario.frames.deadline_s) / stream.interval_s
+        assert abs(len(run.reward) - fits) <= 1.5
+        assert np.diff(run.arrival_s) == pytest.approx(stream.interval_s)
+        assert len(bound_per_frame(stream, trace, run.arrival_s)) == len(run.reward)
+
+
+def test_the_closed_loop_starts_when_the_last_ended(closed):
+    trace = BandwidthTrace("a", np.array([0.0]), np.array([3e6]), 5.0)
+    (run,) = evaluate(closed, [trace], lambda k: FixedController("x", 1))
+    assert run.arrival_s[0] == pytest.approx(closed.device.model_loading_s)
+    assert run.arrival_s[1:] == pytest.approx((run.arrival_s + run.latency_s)[:-1])
+    assert run.arrival_s[-1] + run.latency_s[-1] <= trace.duration_s
