@@ -148,7 +148,7 @@ class TcLink:
             raise TestbedError(f"calibration of the shaped link failed: {error}") from None
         finally:
             sink.kill()
-            sink.wait()
+            sink.communicate()
         ideal = 8.0 * CALIBRATION_BYTES / CALIBRATION_BPS
         self._report.calibration = (took - (self._rtt_s if self._delayed else 0.0)) / ideal
         low, high = CALIBRATION_BOUNDS
@@ -197,7 +197,7 @@ class TcLink:
                 self._report.notes.append(f"tc: {complaint.splitlines()[0]}")
         if self._relay is not None:
             self._relay.kill()
-            self._relay.wait()
+            self._relay.communicate()
 
 
 @contextlib.contextmanager

@@ -13,7 +13,8 @@ from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies.network import load_policy, make_policy, save_policy
 from controller.policies.observation import FEATURES, NAMES, Observer, Scales
 from controller.scenario import read_scenario
-from experiments.controllers import DEPLOYABLE, NAMES as CONTROLLERS, ControllerFactory
+from experiments.controllers import DEPLOYABLE, ControllerFactory
+from experiments.controllers import NAMES as CONTROLLERS
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
 
@@ -61,7 +62,9 @@ def test_every_controller_keeps_the_contract(factory, name):
                 controller.observe(Measurement(now, 0, 0.088, False))
             answered = frame % 4 > 0
             controller.record(
-                FrameResult(frame, plan, now, 0.05 if answered else None, 0 if answered else None, answered)
+                FrameResult(
+                    frame, plan, now, 0.05 if answered else None, 0 if answered else None, answered
+                )
             )
         streams.append(chosen)
     assert streams[0] == streams[1], "reset must forget everything"
@@ -115,7 +118,10 @@ def test_the_robust_planner_probes_when_blind(closed):
     traces = closed.traces("train").traces
     planner = RobustPlanner(closed, BandwidthBelief(traces))
     planner.observe(Measurement(0.0, 12_288, 1.0))
-    plans = [planner.decide(situation(t, k, setting=closed)) for k, t in enumerate(np.arange(0, 60, 0.05))]
+    plans = [
+        planner.decide(situation(t, k, setting=closed))
+        for k, t in enumerate(np.arange(0, 60, 0.05))
+    ]
     local = closed.table.local[plans]
     assert local.mean() > 0.5, "0.1 Mbit/s is worse than the device"
     assert not local.all(), "a planner that never looks stays local for ever"

@@ -54,7 +54,9 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
         passed = min(float(trace.bytes_between(ready, limit, "stop")), wire)
         uplink = transfer(limit, min(wire - passed, model.send_buffer_bytes))
     local_exit, free = -1, device
-    jobs = [(e, s, free) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True) if e >= 0]
+    jobs = [
+        (e, s, free) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True) if e >= 0
+    ]
     if deadline is not None and np.isfinite(table.rescue_s[p]):
         rescue = table.rescue_s[p]
         jobs.append((0, rescue, arrival + deadline - table.rescue_p95_s[p] - margin))

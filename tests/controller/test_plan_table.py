@@ -75,7 +75,12 @@ def test_plans_that_do_not_fit_are_named(stream):
 
 def test_local_answers_on_the_way(stream):
     spec = stream.spec
-    plans = [Plan(4, 4, 22), Plan(4, 2, 22), Plan(4, 2, 22, rescue=False), Plan(4, 2, 22, hedge=True)]
+    plans = [
+        Plan(4, 4, 22),
+        Plan(4, 2, 22),
+        Plan(4, 2, 22, rescue=False),
+        Plan(4, 2, 22, hedge=True),
+    ]
     table = build_table(spec, stream.device, stream.edge, stream.outcomes, plans)
     assert table.wait_exit[:, 0].tolist() == [0, -1, -1, 0]
     assert np.isfinite(table.rescue_s).tolist() == [False, True, False, False]
@@ -83,5 +88,7 @@ def test_local_answers_on_the_way(stream):
     head = stream.device.interval_s(0, 4, 12)
     assert table.wait_s[0, 0] == pytest.approx(head)
     whole = table.head_s[3] + table.wait_s[3].sum()
-    heads = sum(stream.device.interval_s(i, spec.exits[i].after, len(spec.branches[i])) for i in range(4))
+    heads = sum(
+        stream.device.interval_s(i, spec.exits[i].after, len(spec.branches[i])) for i in range(4)
+    )
     assert whole == pytest.approx(stream.device.interval_s(4, 0, 22) + heads)

@@ -27,7 +27,9 @@ def executor(stream):
 def pictures(stream, executor):
     made = generated_pictures(40, np.random.default_rng(0))
     x = stream.model.normalise(made)
-    labels = [executor.run(i, 0, len(b), x).argmax(axis=1) for i, b in enumerate(stream.spec.branches)]
+    labels = [
+        executor.run(i, 0, len(b), x).argmax(axis=1) for i, b in enumerate(stream.spec.branches)
+    ]
     return made, labels
 
 

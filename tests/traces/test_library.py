@@ -10,7 +10,6 @@ from traces import fetch
 from traces.library import (
     PARTS,
     SPLIT_SEED,
-    SplitFile,
     load_split,
     make_split,
     read_split,
@@ -19,9 +18,7 @@ from traces.states import oboe_states, states_by_quantiles, states_from_sessions
 from traces.trace import BandwidthTrace
 
 
-@pytest.mark.parametrize(
-    ("family", "counts"), [("belgium", (15, 4, 8)), ("norway", (35, 9, 14))]
-)
+@pytest.mark.parametrize(("family", "counts"), [("belgium", (15, 4, 8)), ("norway", (35, 9, 14))])
 def test_splits_are_disjoint_and_reproducible(family, counts):
     split = read_split(family)
     parts = [getattr(split, p) for p in PARTS]

@@ -45,7 +45,7 @@ def slow_transfer_end(trace, start_s, n_bytes, wrap):
 def test_transfer_end_equals_the_walk(parts, share, n_bytes, wrap):
     trace = make(parts)
     start = share * trace.duration_s
-    if wrap and 0 < trace.total_bytes and n_bytes / trace.total_bytes > 500:
+    if wrap and trace.total_bytes > 0 and n_bytes / trace.total_bytes > 500:
         n_bytes = 500 * trace.total_bytes
     found = float(trace.transfer_end(start, n_bytes, "wrap" if wrap else "stop"))
     expected = slow_transfer_end(trace, start, n_bytes, wrap)

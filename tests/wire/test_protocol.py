@@ -60,14 +60,18 @@ def test_trailing_bytes_wait_for_the_rest():
     device, edge = opened()
     raw = device.send(SPEECH[0]) + device.send(SPEECH[1])
     assert edge.receive(raw[:-2]) == SPEECH[:1]
-    with pytest.raises(RemoteProtocolError, match="stream ended after 29 bytes .* expected 31 bytes"):
+    with pytest.raises(
+        RemoteProtocolError, match="stream ended after 29 bytes .* expected 31 bytes"
+    ):
         edge.end_of_stream()
     assert edge.receive(raw[-2:]) == SPEECH[1:2]
 
 
 def test_only_what_the_table_allows_may_be_sent():
     device = Connection(Role.DEVICE)
-    with pytest.raises(LocalProtocolError, match="device in state 'new': found PING, expected HELLO"):
+    with pytest.raises(
+        LocalProtocolError, match="device in state 'new': found PING, expected HELLO"
+    ):
         device.send(Message(T.PING))
     device, edge = opened()
     with pytest.raises(LocalProtocolError, match="found REPLY"):
@@ -112,7 +116,9 @@ def test_any_bytes_give_messages_or_one_error_in_bounded_memory(parts, greeted):
         pass
 
 
-metas = st.dictionaries(st.text(max_size=8), st.one_of(st.integers(-99, 99), st.text(max_size=9)), max_size=4)
+metas = st.dictionaries(
+    st.text(max_size=8), st.one_of(st.integers(-99, 99), st.text(max_size=9)), max_size=4
+)
 
 
 @settings(max_examples=100, deadline=None)

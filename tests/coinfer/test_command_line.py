@@ -1,0 +1,123 @@
+"""The commands as a user types them: real processes, exit codes, one line for a mistake."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def coinfer(*argv, data=None, cwd=None):
+    env = dict(os.environ)
+    if data is not None:
+        env["COINFER_DATA"] = str(data)
+    return subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)],
+        capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=120,
+    )  # fmt: skip
+
+
+COMMANDS = (
+    "traces", "train-model", "profile", "plan", "map", "train", "edge", "device", "replay",
+    "compare", "bench", "figures", "demo",
+)  # fmt: skip
+
+
+def test_every_command_has_help():
+    listed = coinfer("--help").stdout
+    for name in COMMANDS:
+        assert name in listed
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        (("compare", "--scenario", "mars"), "expected one of 3g-alexnet, edgent"),
+        (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
+        (("compare", "--scenario", "edgent", "--traces", "nowhere.log"), "no such file"),
+        (("compare", "--scenario", "edgent", "--policy", "nowhere"), "coinfer train --scenario"),
+        (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
+        (("traces", "info", "nowhere.log"), "no such file"),
+        (("traces", "generate", "--mode", "x", "--out", "a.csv"), "found mode 'x'"),
+        (("edge", "--host", "8.8.8.8"), "found 8.8.8.8"),
+        (("edge", "--model", "vgg"), "found 'vgg'"),
+        (("device", "--scenario", "edgent", "--edge", "here"), "expected HOST:PORT"),
+        (("device", "--scenario", "edgent", "--controller", "oracle"), "simulation only"),
+        (("replay", "--scenario", "edgent", "--trace", "nowhere.log"), "no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(argv, match, tmp_path):
+    done = coinfer(*argv, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    lines = [x for x in done.stderr.splitlines() if x.startswith("coinfer: ")]
+    assert len(lines) == 1
+    assert match in lines[0]
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_compare_speaks_the_documented_json(tmp_path):
+    done = coinfer(
+        "compare", "--scenario", "3g-alexnet", "--controllers", "learned,algorithm1",
+        "--frames", "40", "--json", data=tmp_path / "none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["generated"] is True
+    assert "generated stand-ins" in done.stderr
+    assert set(found["controllers"]) == {"learned", "algorithm1"}
+    one = found["controllers"]["learned"]
+    keys = {"goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s", "bytes_per_frame",
+            "share_of_bound", "interval95", "per_trace"}  # fmt: skip
+    assert keys <= set(one)
+    assert set(one["per_trace"]) == set(found["traces"])
+    again = coinfer(
+        "compare", "--scenario", "3g-alexnet", "--controllers", "learned,algorithm1",
+        "--frames", "40", "--json", data=tmp_path / "none",
+    )  # fmt: skip
+    assert again.stdout == done.stdout
+
+
+def test_a_plan_is_explained():
+    done = coinfer("plan", "--scenario", "edgent", "--bandwidth", "1", "--json")
+    found = json.loads(done.stdout)
+    assert found["meets_deadline"] is True
+    assert sum(found["parts_s"].values()) == pytest.approx(found["latency_s"])
+    assert 0.8 < found["accuracy"] < 1
+
+
+def test_traces_convert_and_tell(tmp_path):
+    made = tmp_path / "t.csv"
+    assert coinfer("traces", "generate", "--seconds", "30", "--out", made).returncode == 0
+    assert coinfer("traces", "convert", made, tmp_path / "t.up").returncode == 0
+    found = json.loads(coinfer("traces", "info", made, tmp_path / "t.up", "--json").stdout)
+    assert [f["format"] for f in found] == ["csv", "mahimahi"]
+    assert abs(found[0]["bytes"] - found[1]["bytes"]) <= 1501
+
+
+def test_device_and_edge_as_processes(tmp_path):
+    port_file = tmp_path / "port"
+    edge = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.main", "edge", "--port", "0", "--port-file", port_file],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        line = edge.stderr.readline()
+        assert "127.0.0.1:" in line, line
+        port = line.split("127.0.0.1:")[1].split()[0].strip(",")
+        done = coinfer(
+            "device", "--scenario", "3g-alexnet", "--controller", "edge-only", "--edge",
+            f"127.0.0.1:{port}", "--frames", "20", "--json", "--records", tmp_path / "r.json",
+            data=tmp_path / "none",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert found["frames"] == 20
+        assert found["offloaded_share"] == 1.0
+        assert "generated pictures" in found["pictures"]
+        assert len(json.loads((tmp_path / "r.json").read_text())["frames"]) == 20
+    finally:
+        edge.terminate()
+        assert edge.wait(10) == 0
+        edge.stderr.close()

@@ -1,0 +1,80 @@
+"""tc in namespaces: what is applied is read back, and nothing is left behind."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from experiments.testbed.link import open_link
+from experiments.testbed.namespaces import PREFIX, NamespacePair, TestbedError, missing_tools, run
+from experiments.testbed.shaping import TcShaper, parse_classes
+from traces.trace import BandwidthTrace
+
+TRACE = BandwidthTrace("t", np.array([0.0, 0.2]), np.array([1e6, 0.0]), 1.0)
+needs_root = pytest.mark.skipif(
+    bool(missing_tools()), reason=f"needs {', '.join(missing_tools())} for network namespaces"
+)
+
+
+def test_classes_are_read_from_tc():
+    text = (
+        "class htb 1:10 root prio 0 rate 2Mbit ceil 2Mbit burst 1600b cburst 1600b\n"
+        "class htb 1a:7 parent 1a:1 leaf 3: prio 0 rate 500Kbit ceil 1Gbit burst 1b cburst 1b\n"
+    )
+    one, two = parse_classes(text)
+    assert (one.handle, one.parent, one.rate_bps) == ("1:10", "1:", 2e6)
+    assert (two.handle, two.parent, two.rate_bps) == ("1a:7", "1a:1", 5e5)
+    assert parse_classes("") == []
+
+
+def namespaces():
+    return [n for n in run(["ip", "netns", "list"]).split() if n.startswith(PREFIX)]
+
+
+@needs_root
+def test_namespaces_are_removed_also_after_an_error():
+    before = namespaces()
+    with pytest.raises(ZeroDivisionError), NamespacePair(77001):
+        assert len(namespaces()) == len(before) + 2
+        raise ZeroDivisionError
+    assert namespaces() == before
+
+
+@needs_root
+def test_what_is_said_to_be_applied_is_what_tc_shows():
+    with NamespacePair(77002) as pair:
+        shaper = TcShaper(pair.device, pair.device_interface)
+        applied = shaper.set_up(2e6, 0.04)
+        kinds = shaper.qdisc_kinds()
+        assert applied.rate
+        assert any(abs(c.rate_bps - 2e6) < 4e4 for c in shaper.classes())
+        assert applied.delay == ("netem" in kinds)
+        if not applied.delay:
+            assert any("no delay" in note or "not installed" in note for note in applied.notes)
+        shaper.change(5e5)
+        assert shaper.close() == ""
+        assert any(abs(c.rate_bps - 5e5) < 1e4 for c in shaper.classes())
+
+
+@needs_root
+def test_a_tc_link_is_calibrated_and_removed():
+    before = namespaces()
+    with open_link(TRACE, 0.0, "tc") as link:
+        report = link.report()
+        assert report.method.startswith("tc")
+        assert report.calibration is not None
+        assert 0.85 <= report.calibration <= 1.25
+        seen = subprocess.run(
+            [*link.device_prefix, "ip", "-o", "addr"], capture_output=True, text=True, check=True
+        )
+        assert "10.200." in seen.stdout
+    assert namespaces() == before
+
+
+def test_tc_without_the_means_is_an_error_that_names_them(monkeypatch):
+    monkeypatch.setattr("experiments.testbed.link.missing_tools", lambda: ("tc", "root"))
+    with pytest.raises(TestbedError, match="found no tc and no root"), open_link(TRACE, 0.0, "tc"):
+        pass
+    with open_link(TRACE, 0.0, "auto") as link:
+        assert link.report().method == "user-space"
+        assert "no tc and no root" in link.report().notes[0]
