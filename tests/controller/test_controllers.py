@@ -1,6 +1,7 @@
 """The contract every controller keeps, and what each is for."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def situation(now_s=0.0, frame=0, backlog_s=0.0, setting=None):
 def random_policy(setting, seed=0):
     rng = np.random.default_rng(seed)
     sizes = [FEATURES, 16, len(setting.table)]
-    weights = [rng.normal(size=s).astype(np.float32) for s in zip(sizes, sizes[1:], strict=False)]
+    weights = [rng.normal(size=s).astype(np.float32) for s in itertools.pairwise(sizes)]
     biases = [np.zeros(n, dtype=np.float32) for n in sizes[1:]]
     return make_policy(setting, weights, biases, {})
 

@@ -53,7 +53,7 @@ def test_the_vector_env_is_the_same_batched_physics():
     observation, _ = env.reset(seed=1)
     assert observation.shape == (7, env.single_observation_space.shape[0])
     for _ in range(300):
-        observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+        observation, _, terminated, truncated, info = env.step(env.action_space.sample())
         assert env.observation_space.contains(observation)
         assert not terminated.any()
         if truncated.any():

@@ -1,6 +1,7 @@
 """Real sockets on loopback: the device's loop and the edge server, and what goes wrong between."""
 
 import contextlib
+import itertools
 import socket
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_the_closed_loop_waits_for_every_answer(closed, executor, edge, pictures
     _, records = run(
         closed, executor, Alternating("a", count), edge.port, made, mode="closed", frames=count
     )
-    for one, two in zip(records, records[1:], strict=False):
+    for one, two in itertools.pairwise(records):
         assert two.arrival_s >= one.arrival_s + one.latency_s - 1e-6
     agree = labels_agree(records, labels[0])
     assert agree[[r.exit == 0 for r in records]].all()
