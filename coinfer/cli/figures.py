@@ -27,6 +27,9 @@ def figures(
     requirement_ms: Annotated[
         float, typer.Option(help="Requirement of the figure over bandwidth.")
     ] = 1000.0,
+    dynamic: Annotated[
+        bool, typer.Option(help="Also the distribution of throughput on the test traces.")
+    ] = True,
     json_: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
     """Exit, partition and latency by bandwidth and by requirement; accuracy by requirement."""
@@ -53,9 +56,23 @@ def figures(
     made = static_figures(inputs, cast(Order, order), requirement_ms / 1000.0)
     written = write_static_figures(made, out)
     local = device_only_s(loaded.spec)
+    throughput: dict[str, float] = {}
+    if dynamic:
+        from experiments.dynamic_figure import draw_throughput
+
+        throughput, source = draw_throughput(out / "throughput.png")
+        console.print(f"throughput on {source}")
+        written = (*written, out / "throughput.png", out / "throughput.csv")
     if json_:
         files = [str(path) for path in written]
-        emit_json({"device_only_s": local, "figures": made, "files": files})
+        emit_json(
+            {
+                "device_only_s": local,
+                "figures": made,
+                "throughput_fps_at_0.6": throughput,
+                "files": files,
+            }
+        )
     else:
         seconds = ", ".join(f"{s:.3f} s with x1 as {r}" for r, s in local.items())
         console.print(
@@ -63,6 +80,12 @@ def figures(
             f"{PAPER_DEVICE_ONLY_S:g} s"
         )
         _print(made, written, f"model {model}, conv's x1 as {reading}, {order}")
+        if throughput:
+            print_table(
+                "Throughput at the 0.6 quantile (the paper, as recalled: map 27, static 20)",
+                ("controller", "frames/s"),
+                [(name, f"{value:.1f}") for name, value in throughput.items()],
+            )
 
 
 def _print(made: StaticFigures, written: tuple[Path, ...], setting: str) -> None:

@@ -175,7 +175,7 @@ def app():
 
 
 def test_the_command_writes_prints_and_gives_json(model_folder, tmp_path):
-    arguments = ["edgent", "--model", model_folder, "--out", str(tmp_path / "out")]
+    arguments = ["edgent", "--no-dynamic", "--model", model_folder, "--out", str(tmp_path / "out")]
     plain = CliRunner().invoke(app(), arguments)
     assert plain.exit_code == 0, plain.output
     assert "500 kbit/s" in plain.stdout

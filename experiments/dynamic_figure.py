@@ -1,0 +1,29 @@
+"""Edgent's dynamic experiment: the distribution of throughput, configuration map against static."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from controller.scenario import load_setting, read_scenario
+from experiments.controllers import ControllerFactory
+from experiments.edgent_figures import throughput_cdf_plot
+from experiments.evaluation import evaluate
+
+CONTROLLERS = ("algorithm1", "map", "learned")
+
+
+def draw_throughput(path: Path) -> tuple[dict[str, float], str]:
+    """Run the closed loop on the test traces; the 0.6 quantiles of 1/latency, and the traces used.
+
+    Every inference is one sample of throughput (1 / its latency).
+    """
+    setting = load_setting(read_scenario("edgent"))
+    traces = setting.traces("test")
+    factory = ControllerFactory(setting)
+    samples = {}
+    for name in CONTROLLERS:
+        runs = evaluate(setting, traces.traces, factory.maker(name, traces.traces))
+        samples[name] = 1.0 / np.concatenate([run.latency_s for run in runs])
+    return throughput_cdf_plot(samples, path), traces.source
