@@ -47,7 +47,13 @@ def encode(codec: str, array: npt.NDArray[Any]) -> Encoded:
     if codec != "int8":
         return Encoded(np.ascontiguousarray(array, dtype=_TYPES[codec]).tobytes(), {})
     low, high = np.float32(array.min()), np.float32(array.max())
-    scale = np.float32((high - low) / np.float32(255.0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = np.float32((high - low) / np.float32(255.0))
+    if not np.isfinite(scale):
+        raise UsageError(
+            f"codec 'int8': found values from {low} to {high}, expected finite ones that are less "
+            "than the largest float32 apart"
+        )
     if not scale > 0:
         return Encoded(bytes(array.size), {"low": float(low), "scale": 0.0})
     levels = np.clip(np.rint((array - low) / scale), 0, 255).astype(np.uint8)

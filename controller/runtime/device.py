@@ -16,14 +16,16 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from controller.interface import Controller, FrameResult, Situation
+from artefacts import CoinferError
+from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.plans import Plan
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.link import EdgeLink, Reply
+from controller.wire.messages import meta_int, meta_number
 from models.cards import Model
-from models.codecs import encode
+from models.codecs import decode, encode
 from models.profiles import Profile
 
 Pictures = npt.NDArray[np.uint8]
@@ -89,6 +91,7 @@ class _Frame:
     bytes_sent: int = 0
     device_s: float = 0.0
     remote_failed: bool = False
+    local_begun: bool = False
     error: str | None = None
 
 
@@ -318,6 +321,7 @@ class DeviceLoop:
 
     def _local_job(self, frame: _Frame, exit_: int, start: int, x: Floats) -> None:
         """Complete an exit on the device from the tensor before layer `start`."""
+        frame.local_begun = True
         spec = self.model.spec
         point = max(spec.exits[exit_].after, start)
         length = len(spec.branches[exit_])
@@ -373,24 +377,32 @@ class DeviceLoop:
         if frame is None or frame.over or reply.cancelled:
             return
         if reply.error is not None:
-            frame.error, frame.remote_failed = reply.error, True
-            if frame.local_answer is not None:
-                self._end(frame, reply.at_s)
-            elif self.config.mode == "closed" or (
-                frame.rescue_at_s is not None or self._passed(frame.plan) is None
-            ):
-                frame.rescue_at_s = None
-                exit_ = frame.plan.exit if self.config.mode == "closed" else 0
-                self._local_job(frame, exit_, frame.plan.start, frame.x)
+            self._remote_lost(frame, reply.error, reply.at_s)
             return
-        plan = frame.plan
-        length = len(self.model.spec.branches[plan.exit])
+        try:
+            self._use(frame, reply)
+        except CoinferError as error:
+            self._remote_lost(frame, f"the edge's answer: {error}", reply.at_s)
+
+    def _remote_lost(self, frame: _Frame, why: str, at_s: float) -> None:
+        """No answer will come from the edge: the frame is the device's own from now on."""
+        frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
+        if frame.local_answer is not None:
+            self._end(frame, at_s)
+        elif not frame.local_begun:
+            exit_ = frame.plan.exit if self.config.mode == "closed" else 0
+            self._local_job(frame, exit_, frame.plan.start, frame.x)
+
+    def _use(self, frame: _Frame, reply: Reply) -> None:
+        """The edge's answer, or the tensor that the device goes on with; refuses anything else."""
+        plan, spec = frame.plan, self.model.spec
+        length = len(spec.branches[plan.exit])
         if plan.stop == length:
-            answer = (int(reply.meta["class"]), float(reply.meta["confidence"]))
-            self._answer(frame, answer, reply.at_s)
+            label = meta_int(reply.meta, "class", 0, spec.classes - 1)
+            self._answer(frame, (label, meta_number(reply.meta, "confidence")), reply.at_s)
             return
-        shape = (1, *self.model.spec.shapes[plan.exit][plan.stop])
-        tensor = np.frombuffer(reply.data, dtype="<f4").reshape(shape).astype(np.float32)
+        shape = spec.shapes[plan.exit][plan.stop]
+        tensor = np.asarray(decode("float32", {}, reply.data, shape)[None], dtype=np.float32)
 
         def work() -> Floats:
             return self.executor.run(plan.exit, plan.stop, length, tensor)
@@ -413,7 +425,13 @@ class DeviceLoop:
         limit = self._limit(frame)
         if frame.request is not None and frame.answer is None:
             handed = self.link.cancel(frame.request)
-            frame.bytes_sent = min(frame.bytes_sent, handed) if handed else frame.bytes_sent
+            frame.bytes_sent = frame.bytes_sent if handed is None else handed
+            if handed == 0:
+                # not a byte went out in its time: the link stands still, and the controller must
+                # hear of it now, not when the queue before it has drained (as in the simulation)
+                known = self.clock() - self._begin_s
+                spent = max(self.clock() - frame.arrival_s, 1e-3)
+                self.controller.observe(Measurement(known, 0, spent, False))
         by_plan = frame.answer is not None
         answer = frame.answer or frame.local_answer
         ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)

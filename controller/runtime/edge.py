@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import queue
+import select
 import socket
 import threading
 import time
@@ -27,10 +29,12 @@ from controller.wire import (
     Arrived,
     Connection,
     Inbox,
+    LocalProtocolError,
     Message,
     MessageType,
     RemoteProtocolError,
     Role,
+    serialise,
 )
 from controller.wire.messages import meta_int, meta_number, meta_shape, meta_text
 from models.cards import Model
@@ -40,6 +44,8 @@ TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 MAX_CONNECTIONS = 64
 MAX_QUEUE = 64
 READ_BYTES = 65536
+SEND_TIMEOUT_S = 5.0
+"""A device that takes no answer for so long is dropped: the one worker waits for nobody longer."""
 
 Clock = Callable[[], float]
 
@@ -60,12 +66,29 @@ def check_address(host: str) -> None:
 
 @dataclass(slots=True)
 class _Timing:
-    """When a request's bytes came, on the edge's clock."""
+    """When a request's bytes came, on the edge's clock; nobody waits for it after `until_s`."""
 
     first_s: float
     last_s: float
-    first_read_bytes: int
-    received_bytes: int
+    until_s: float = math.inf
+    first_read_bytes: int = 0
+    whole_chunks_bytes: int = 0
+    received_bytes: int = 0
+
+    def note(self, now_s: float, partial_bytes: int) -> None:
+        """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
+        self.last_s = now_s
+        self.received_bytes = self.whole_chunks_bytes + partial_bytes
+        if now_s == self.first_s:
+            self.first_read_bytes = self.received_bytes
+
+    def meta(self) -> dict[str, Any]:
+        """What the device's bandwidth estimate is made of."""
+        return {
+            "first_read_bytes": self.first_read_bytes,
+            "received_bytes": self.received_bytes,
+            "receive_s": self.last_s - self.first_s,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,9 @@ class EdgeServer:
     def close(self) -> None:
         """Stop listening, drop every connection, end the worker."""
         self._closed.set()
+        with contextlib.suppress(OSError):
+            # a thread that waits in accept keeps a merely closed listener open
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._lock:
             peers = list(self._peers)
@@ -161,20 +187,18 @@ class EdgeServer:
 
     def _answer(self, job: _Job) -> None:
         began = self.clock()
-        meta, timing = job.arrived.meta, job.timing
+        meta, timing, request = job.arrived.meta, job.timing, job.arrived.request_id
+        waited = {"queue_s": began - timing.last_s}
+        if began > timing.until_s:
+            reason = f"its time was over {began - timing.until_s:.3f} s before the edge was free"
+            job.peer.send(_refusal(request, reason, timing.meta() | waited | {"compute_s": 0.0}))
+            return
         head: dict[str, Any] = {"bytes": 0}
         payload = b""
         if not meta.get("probe"):
             head, payload = self._compute(meta, job.arrived.data)
         done = self.clock()
-        head |= {
-            "first_read_bytes": timing.first_read_bytes,
-            "received_bytes": timing.received_bytes,
-            "receive_s": timing.last_s - timing.first_s,
-            "queue_s": began - timing.last_s,
-            "compute_s": done - began,
-        }
-        request = job.arrived.request_id
+        head |= timing.meta() | waited | {"compute_s": done - began}
         job.peer.send(Message(MessageType.REPLY, request, meta=head))
         for at in range(0, len(payload), CHUNK_BYTES):
             part = payload[at : at + CHUNK_BYTES]
@@ -220,7 +244,9 @@ class _Peer:
         self._inbox = Inbox()
         self._timings: dict[int, _Timing] = {}
         self._send_lock = threading.Lock()
+        self._greeted = False
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(SEND_TIMEOUT_S)
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -233,6 +259,9 @@ class _Peer:
         with self._send_lock:
             try:
                 self._socket.sendall(self._connection.send(message))
+            except LocalProtocolError:
+                # its reader has just dropped this connection for an error; nobody is there
+                return
             except OSError as error:
                 self._server.forget(self, f"send failed ({error})")
                 self._socket.close()
@@ -241,37 +270,70 @@ class _Peer:
         """Read until the peer ends or errs."""
         error: str | None = None
         try:
-            while data := self._socket.recv(READ_BYTES):
+            while data := self._receive():
                 now = self._server.clock()
                 for message in self._connection.receive(data):
-                    self._handle(message, now, len(data))
-                for timing in self._timings.values():
-                    timing.last_s = now
+                    self._handle(message, now)
+                request, partial = self._connection.partial_payload
+                if request in self._timings and partial:
+                    self._timings[request].note(now, partial)
             self._connection.end_of_stream()
         except RemoteProtocolError as problem:
             error = str(problem)
+            self._say_why(error)
         except OSError as problem:
             error = f"connection lost ({problem})"
         finally:
             self._server.forget(self, error)
             self.abort()
 
-    def _handle(self, message: Message, now: float, read_bytes: int) -> None:
+    def _receive(self) -> bytes:
+        while True:
+            soonest = self._expire()
+            # silence is no error here: an idle device costs nothing but its socket
+            try:
+                ready = select.select([self._socket], [], [], soonest)[0]
+            except ValueError:
+                raise ConnectionError("closed here") from None
+            if ready:
+                return self._socket.recv(READ_BYTES)
+
+    def _expire(self) -> float | None:
+        """Free what cannot be answered in time any more, and say how much of it had come.
+
+        A CANCEL queues behind the very bytes it is to stop; the edge knows the deadline itself.
+        Gives the seconds until the next request's time is over (None: none is coming in).
+        """
+        now = self._server.clock()
+        for request in [r for r, t in self._timings.items() if t.until_s <= now]:
+            self._timings[request].last_s = now
+            self._cancelled(request, now)
+        soonest = min((t.until_s for t in self._timings.values()), default=math.inf)
+        return None if soonest == math.inf else max(soonest - now, 0.0)
+
+    def _say_why(self, error: str) -> None:
+        """Tell a device that had greeted us why it is dropped; a stranger is told nothing."""
+        if not self._greeted:
+            return
+        with self._send_lock, contextlib.suppress(OSError):
+            self._socket.sendall(serialise(_refusal(0, error)))
+
+    def _handle(self, message: Message, now: float) -> None:
         kind, request = message.type, message.request_id
         if kind is MessageType.HELLO:
             self._greet(message.meta)
         elif kind is MessageType.PING:
             self.send(Message(MessageType.PONG, request))
         elif kind is MessageType.REQUEST:
-            meta_number(message.meta, "remaining_s", 0.0)
-            self._timings[request] = _Timing(now, now, 0, 0)
+            remaining = meta_number(message.meta, "remaining_s", 0.0)
+            until = now + remaining if remaining > 0 else math.inf
+            self._timings[request] = _Timing(now, now, until)
             self._whole(self._inbox.begin(message), now)
         elif kind is MessageType.CHUNK:
             timing = self._timings.get(request)
             if timing is not None:
-                timing.received_bytes += len(message.payload)
-                if now == timing.first_s:
-                    timing.first_read_bytes = timing.received_bytes
+                timing.whole_chunks_bytes += len(message.payload)
+                timing.note(now, 0)
             self._whole(self._inbox.add(message), now)
         elif kind is MessageType.CANCEL:
             self._cancelled(request, now)
@@ -279,23 +341,22 @@ class _Peer:
     def _whole(self, arrived: Arrived | None, now: float) -> None:
         if arrived is None:
             return
-        timing = self._timings.pop(arrived.request_id, _Timing(now, now, 0, 0))
-        timing.last_s = now
+        timing = self._timings.pop(arrived.request_id, _Timing(now, now))
         if not self._server.submit(_Job(self, arrived, timing)):
             self.send(_refusal(arrived.request_id, f"{MAX_QUEUE} requests are waiting"))
 
     def _cancelled(self, request: int, now: float) -> None:
         timing = self._timings.pop(request, None)
-        received = self._inbox.cancel(request)
-        meta = {"received_bytes": received, "receive_s": 0.0, "first_read_bytes": 0}
-        if timing is not None:
-            meta["receive_s"] = timing.last_s - timing.first_s
-            meta["first_read_bytes"] = timing.first_read_bytes
+        if timing is None:
+            return  # answered, or its time was over: the device knows already
+        received = max(self._inbox.cancel(request), timing.received_bytes)
+        meta = timing.meta() | {"received_bytes": received}
         self.send(Message(MessageType.CANCELLED, request, meta=meta))
 
     def _greet(self, meta: Mapping[str, Any]) -> None:
         wanted, served = meta_text(meta, "model"), self._server.model.digest
         if wanted == served:
+            self._greeted = True
             self.send(Message(MessageType.WELCOME, meta={"models": [served]}))
             return
         reason = f"model digest: found {wanted[:12]}…, expected {served[:12]}…"
@@ -303,5 +364,5 @@ class _Peer:
         raise RemoteProtocolError(reason)
 
 
-def _refusal(request: int, reason: str) -> Message:
-    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000]})
+def _refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) -> Message:
+    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000], **(more or {})})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import random
+import select
 import socket
 import threading
 import time
@@ -95,6 +96,7 @@ class EdgeLink:
         self._socket: socket.socket | None = None
         self._connection = Connection(Role.DEVICE)
         self._pinged: dict[int, float] = {}
+        self._pings = 0
         self.rtt_s: float | None = None
         self.last_error: str | None = None
         self.late_replies = 0
@@ -113,9 +115,9 @@ class EdgeLink:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of uploads that are not yet answered, cancelled ones not counted."""
+        """Bytes of uploads not yet answered; of cancelled ones what was already handed over."""
         with self._lock:
-            return sum(len(u.data) for u in self._uploads.values() if not u.cancelled)
+            return sum(u.sent_bytes if u.cancelled else len(u.data) for u in self._uploads.values())
 
     def upload(self, meta: dict[str, Any], data: bytes) -> int | None:
         """Queue a request; None where there is no connection (answer locally)."""
@@ -129,12 +131,12 @@ class EdgeLink:
         self._outgoing.put(job)
         return request
 
-    def cancel(self, request_id: int) -> int:
-        """Stop an upload between chunks; gives the bytes already handed to the kernel."""
+    def cancel(self, request_id: int) -> int | None:
+        """Stop an upload between chunks; bytes already handed to the kernel, None where over."""
         with self._lock:
             job = self._uploads.get(request_id)
             if job is None:
-                return 0
+                return None
             job.cancelled = True
             return job.sent_bytes
 
@@ -231,12 +233,20 @@ class EdgeLink:
                     self._send_upload(sock, item)
                 else:
                     self._send(sock, item)
-        except (OSError, CoinferError) as error:
+        except (OSError, ValueError, CoinferError) as error:
+            # ValueError: the receiver closed the socket between the check and the select
             self._drop(f"sending failed ({error})")
 
     def _send(self, sock: socket.socket, message: Message) -> None:
         data = memoryview(self._connection.send(message))
         while data:
+            # TCP_NOTSENT_LOWAT holds back only those who ask before they send
+            if sock.fileno() < 0:
+                raise ConnectionError("closed while sending")
+            if not select.select([], [sock], [], KEEPALIVE_S)[1]:
+                if self._closed.is_set() or not self._up.is_set():
+                    raise ConnectionError("closed while sending")
+                continue
             try:
                 data = data[sock.send(data) :]
             except TimeoutError:
@@ -261,7 +271,8 @@ class EdgeLink:
         job.finished = True
 
     def _ping(self) -> None:
-        number = (1 << 63) + len(self._pinged)
+        number = (1 << 63) + self._pings
+        self._pings += 1
         self._pinged[number] = self._clock()
         self._outgoing.put(Message(MessageType.PING, number))
 
@@ -307,10 +318,19 @@ class EdgeLink:
         elif kind is MessageType.CANCELLED:
             self._ended(request, message.meta, b"", cancelled=True)
         elif kind is MessageType.REFUSE:
-            reason = str(message.meta.get("reason", "no reason given"))
-            with self._lock:
-                self._uploads.pop(request, None)
-            self._on_reply(Reply(request, self._clock(), error=reason))
+            self._refused(request, message.meta)
+
+    def _refused(self, request: int, meta: Mapping[str, Any]) -> None:
+        reason = str(meta.get("reason", "no reason given"))
+        if request == 0:
+            raise RemoteProtocolError(f"the edge dropped us: {reason}")
+        now = self._clock()
+        with self._lock:
+            job = self._uploads.pop(request, None)
+        # a refusal that says when the bytes came still tells how fast the link is
+        timed = job is not None and "received_bytes" in meta
+        seen = measure(job, meta, now, self.rtt_s or 0.0, False) if job and timed else None
+        self._on_reply(Reply(request, now, error=reason, measurement=seen))
 
     def _whole(self, arrived: Arrived | None) -> None:
         if arrived is not None:
@@ -334,8 +354,8 @@ class EdgeLink:
 
 def measure(
     job: Upload, meta: Mapping[str, Any], now_s: float, rtt_s: float, cancelled: bool
-) -> Measurement:
-    """How fast an upload was, from the edge's receive times.
+) -> Measurement | None:
+    """How fast an upload was, from the edge's receive times; None where none of it was sent.
 
     What came after the first read, over the time since it. Where everything came in one read (a
     small tensor on a fast link), the time from the upload's beginning to the reply, less the round
@@ -344,6 +364,8 @@ def measure(
     received = meta_number(meta, "received_bytes", len(job.data))
     first = meta_number(meta, "first_read_bytes", 0)
     span = meta_number(meta, "receive_s", 0.0)
+    if cancelled and job.sent_bytes == 0:
+        return None
     if span >= MIN_SPAN_S and received > first:
         return Measurement(now_s, int(received - first), span, not cancelled)
     begun = job.submitted_s if job.begun_s is None else job.begun_s

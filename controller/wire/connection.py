@@ -65,6 +65,14 @@ class Connection:
         """Bytes received that do not yet make a message; never more than one message."""
         return len(self._buffer)
 
+    @property
+    def partial_payload(self) -> tuple[int, int]:
+        """Request id and payload bytes of a message that is still coming; (0, 0) for none."""
+        if self._header is None:
+            return 0, 0
+        payload = len(self._buffer) - HEADER.size - self._header.meta_bytes
+        return self._header.request_id, max(payload, 0)
+
     def send(self, message: Message) -> bytes:
         """The bytes of a message this end sends; a `LocalProtocolError` where it may not."""
         after = TRANSITIONS.get((self.role, self.state, message.type))

@@ -1,0 +1,305 @@
+"""Devices and edges that misbehave: each costs itself its connection and nobody else anything."""
+
+import contextlib
+import queue
+import socket
+import threading
+
+import numpy as np
+import pytest
+
+from artefacts import UsageError
+from controller.planners.fixed import FixedController
+from controller.runtime.device import DeviceConfig, connect_loop
+from controller.runtime.edge import EdgeServer
+from controller.runtime.executors import OnnxExecutor
+from controller.runtime.link import EdgeLink, Upload, measure
+from controller.wire import Connection, Message, MessageType, Role, serialise
+from models.pictures import generated_pictures
+
+T = MessageType
+
+
+@pytest.fixture(scope="module")
+def executor(stream):
+    return OnnxExecutor(stream.model)
+
+
+class Device:
+    """A raw device: greets an edge, then says what a test wants."""
+
+    def __init__(self, port, digest):
+        self.connection = Connection(Role.DEVICE)
+        self.sock = socket.create_connection(("127.0.0.1", port), 5)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.heard = []
+        self.say(Message(T.HELLO, meta={"model": digest}))
+        assert self.next().type is T.WELCOME
+
+    def say(self, *messages):
+        self.sock.sendall(b"".join(self.connection.send(m) for m in messages))
+
+    def next(self):
+        """The edge's next message; None where it closed."""
+        while not self.heard:
+            try:
+                data = self.sock.recv(65536)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            self.heard += self.connection.receive(data)
+        return self.heard.pop(0)
+
+
+@contextlib.contextmanager
+def device(server, digest):
+    raw = Device(server.port, digest)
+    try:
+        yield raw
+    finally:
+        raw.sock.close()
+
+
+@contextlib.contextmanager
+def serving(model, executor, **options):
+    server = EdgeServer(model, executor, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def request(model, number=1, **change):
+    data = bytes(3072)
+    meta = {
+        "model": model.digest, "exit": 0, "start": 0, "stop": len(model.spec.branches[0]),
+        "codec": "uint8", "shape": [32, 32, 3], "bytes": len(data), "remaining_s": 5.0,
+    } | change  # fmt: skip
+    return (
+        Message(T.REQUEST, number, meta=meta),
+        *(Message(T.CHUNK, number, at, payload=data[at : at + 1024]) for at in (0, 1024, 2048)),
+    )
+
+
+class Gated:
+    """Computes when the gate opens."""
+
+    def __init__(self, inner):
+        self.inner = inner
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def run(self, *interval):
+        self.begun.set()
+        assert self.gate.wait(10)
+        return self.inner.run(*interval)
+
+
+def test_garbage_while_its_request_is_computed_does_not_end_the_worker(stream, executor):
+    gated = Gated(executor)
+    with serving(stream.model, gated) as server:
+        with device(server, stream.model.digest) as bad:
+            bad.say(*request(stream.model))
+            assert gated.begun.wait(5)
+            bad.sock.sendall(b"garbage!" * 8)
+            # the edge says why before it closes, so its end is failed by the time this returns
+            said = bad.next()
+            assert said.type is T.REFUSE
+            assert "magic: found b'garb', expected b'CNFR'" in said.meta["reason"]
+            gated.gate.set()
+        with device(server, stream.model.digest) as good:
+            good.say(*request(stream.model))
+            assert good.next().type is T.REPLY
+
+
+class Clock:
+    """Time that a test moves."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_time_counts_down_from_the_first_byte(stream, executor):
+    clock = Clock()
+    gated = Gated(executor)
+    with serving(stream.model, gated, clock=clock) as server:
+        with device(server, stream.model.digest) as first:
+            first.say(*request(stream.model, 1), *request(stream.model, 2, remaining_s=0.25))
+            first.say(Message(T.PING, 9))
+            assert gated.begun.wait(5)
+            assert first.next().type is T.PONG
+            clock.now += 0.75
+            gated.gate.set()
+            assert first.next().type is T.REPLY
+            late = first.next()
+    assert (late.type, late.request_id) == (T.REFUSE, 2)
+    assert late.meta["reason"] == "its time was over 0.500 s before the edge was free"
+    assert late.meta["received_bytes"] == 3072
+    assert late.meta["queue_s"] == pytest.approx(0.75)
+
+
+def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor):
+    clock = Clock()
+    with serving(stream.model, executor, clock=clock) as server:
+        with device(server, stream.model.digest) as slow:
+            opening, *chunks = (slow.connection.send(m) for m in request(stream.model))
+            slow.sock.sendall(opening + chunks[0] + chunks[1][: 28 + 476])
+            # as soon as these 1500 bytes are noted the edge waits in its next read
+            peer = poll(lambda: next((p for p in server._peers if p._timings), None))
+            poll(lambda: peer._timings[1].received_bytes == 1500)
+            clock.now += 0.5
+            slow.sock.sendall(chunks[1][28 + 476 :] + chunks[2])
+            reply = slow.next()
+    assert reply.meta["first_read_bytes"] == 1500
+    assert reply.meta["received_bytes"] == 3072
+    job = Upload(1, {}, bytes(3072), 0.0)
+    seen = measure(job, reply.meta, 9.0, 0.03, False)
+    assert (seen.payload_bytes, seen.duration_s) == (1572, pytest.approx(0.5))
+
+
+def poll(condition):
+    """What `condition` gives once it is true; fails after five seconds."""
+    waiting = threading.Event()
+    for _ in range(5000):
+        if found := condition():
+            return found
+        waiting.wait(0.001)
+    raise AssertionError("nothing happened within 5 s")
+
+
+def test_a_closed_edge_takes_no_connection(stream, executor):
+    with serving(stream.model, executor) as server:
+        Device(server.port, stream.model.digest).sock.close()
+    with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the kernel's timing has it
+        Device(server.port, stream.model.digest)
+
+
+@contextlib.contextmanager
+def scripted_edge(answer):
+    """An edge that greets, then answers each whole request by `answer(request id)`'s bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve(sock):
+            connection, due = Connection(Role.EDGE), {}
+            with contextlib.suppress(OSError), sock:
+                while data := sock.recv(65536):
+                    for message in connection.receive(data):
+                        if message.type is T.HELLO:
+                            sock.sendall(connection.send(Message(T.WELCOME)))
+                        elif message.type is T.REQUEST:
+                            due[message.request_id] = message.meta["bytes"]
+                        elif message.type is T.CHUNK:
+                            due[message.request_id] -= len(message.payload)
+                            if due[message.request_id] == 0:
+                                sock.sendall(answer(message.request_id))
+
+        def accept():
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def reply(meta, payload=b""):
+    def answer(request_id):
+        parts = [serialise(Message(T.REPLY, request_id, meta=meta | {"bytes": len(payload)}))]
+        if payload:
+            parts.append(serialise(Message(T.CHUNK, request_id, 0, payload=payload)))
+        return b"".join(parts)
+
+    return answer
+
+
+def offload(setting, stop_early=False):
+    for k, plan in enumerate(setting.table.plans):
+        length = len(setting.spec.branches[plan.exit])
+        if plan.start == 0 and not plan.is_local and (plan.stop < length) == stop_early:
+            return k
+    raise AssertionError("no such plan in the scenario")
+
+
+def run(setting, executor, plan, port, **options):
+    pictures = generated_pictures(8, np.random.default_rng(0))
+    config = {"mode": "stream", "deadline_s": 2.0, "interval_s": 0.02, "frames": 6} | options
+    loop = connect_loop(
+        setting.model, executor, setting.device, setting.table, FixedController("x", plan),
+        ("127.0.0.1", port), DeviceConfig(**config), connect_timeout_s=5.0,
+    )  # fmt: skip
+    with contextlib.closing(loop.link):
+        return loop.run(pictures)
+
+
+@pytest.mark.parametrize(
+    ("meta", "match"),
+    [
+        ({}, "class: found None"),
+        ({"class": 10, "confidence": 0.5}, "class: found 10, expected an integer 0 to 9"),
+        ({"class": "cat", "confidence": 0.5}, "class: found 'cat'"),
+        ({"class": 1}, "confidence: found None"),
+    ],
+)
+def test_an_edge_that_answers_nonsense_costs_no_frame(stream, executor, meta, match):
+    with scripted_edge(reply(meta)) as port:
+        records = run(stream, executor, offload(stream), port)
+    assert len(records) == 6
+    for record in records:
+        assert (record.exit, record.by_plan) == (0, False)
+        assert match in record.error
+
+
+def test_a_refusal_of_the_whole_connection_is_told_with_its_reason(stream):
+    def drop(request_id):
+        return serialise(Message(T.REFUSE, 0, meta={"reason": "too many devices"}))
+
+    replies = queue.Queue()
+    with scripted_edge(drop) as port:
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, replies.put)
+        with contextlib.closing(link):
+            assert link.wait_connected(5)
+            number = link.upload({}, bytes(10))
+            lost = replies.get(timeout=5)
+    assert (lost.request_id, lost.error) == (number, "the edge dropped us: too many devices")
+
+
+def test_what_was_never_sent_says_nothing_of_the_link():
+    job = Upload(1, {}, bytes(5000), 1.0, begun_s=1.0, cancelled=True)
+    assert measure(job, {"received_bytes": 0}, 2.0, 0.03, True) is None
+    job.sent_bytes = 2048
+    seen = measure(job, {"received_bytes": 2048}, 2.03, 0.03, True)
+    assert (seen.payload_bytes, seen.duration_s, seen.complete) == (2048, pytest.approx(1.0), False)
+
+
+def test_what_came_in_one_read_is_timed_by_the_reply():
+    job = Upload(1, {}, bytes(1000), 1.0, begun_s=1.0, sent_bytes=1000)
+    meta = {"received_bytes": 1000, "first_read_bytes": 1000, "receive_s": 0.0,
+            "queue_s": 0.01, "compute_s": 0.02}  # fmt: skip
+    seen = measure(job, meta, 1.1, 0.04, False)
+    assert (seen.payload_bytes, seen.duration_s) == (1000, pytest.approx(0.03))
+
+
+def test_cancelling_an_upload_that_is_over_is_told_apart(stream, executor):
+    replies = queue.Queue()
+    with serving(stream.model, executor) as server:
+        link = EdgeLink("127.0.0.1", server.port, stream.model.digest, replies.put)
+        with contextlib.closing(link):
+            assert link.wait_connected(5)
+            number = link.upload({"probe": True, "remaining_s": 0.0}, bytes(4000))
+            done = replies.get(timeout=5)
+            assert done.error is None
+            assert done.request_id == number
+            assert link.cancel(number) is None
+
+
+def test_a_device_refuses_an_edge_beyond_loopback(stream):
+    with pytest.raises(UsageError, match=r"address: found 192\.0\.2\.7"):
+        EdgeLink("192.0.2.7", 7700, stream.model.digest, print)
