@@ -6,7 +6,7 @@ once known), sampled pictures and rewards. The arithmetic of a frame is `control
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,20 @@ class StepResult:
     byte_cost: Floats
     ended: Bools
     """The lane's trace is over: no further frame fits into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Frames whose end the device has come to know in `lanes` (mask); arrays of length L."""
+
+    lanes: Bools
+    frame: Ints
+    plan: Ints
+    known_s: Floats
+    latency_s: Floats
+    exit: Ints
+    in_time: Bools
+    by_plan: Bools
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,11 @@ class Simulator:
         self._bytes = np.zeros((PENDING + 1, lanes))
         self._duration = np.zeros((PENDING + 1, lanes))
         self._complete = np.zeros((PENDING + 1, lanes), dtype=np.bool_)
+        # until when the device counts an upload's bytes as its own backlog, and frames' ends
+        self._live_until = np.full((PENDING + 1, lanes), -np.inf)
+        self._live_bytes = np.zeros((PENDING + 1, lanes))
+        self._ends: list[Ended] = []
+        self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
         self._link = bank.lanes(self.trace)
 
@@ -94,6 +113,10 @@ class Simulator:
             value[lanes] = start_s[lanes]
         state.window_bytes[lanes] = self.model.initial_window_bytes
         self._known[:, lanes] = np.inf
+        self._live_until[:, lanes] = -np.inf
+        self.frame = np.where(lanes, 0, self.frame)
+        for ended in self._ends:
+            ended.lanes[lanes] = False
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by duration) with room for `frames`."""
@@ -119,19 +142,40 @@ class Simulator:
         took = np.where(np.isfinite(end), end, start) - start
         self._duration[PENDING] = np.where(lanes, took, self._duration[PENDING])
         self._complete[PENDING] |= lanes
+        self._live_until[PENDING] = np.where(lanes, known, self._live_until[PENDING])
+        self._live_bytes[PENDING] = np.where(lanes, n_bytes, self._live_bytes[PENDING])
         return wire
 
     def backlogs(self) -> tuple[Floats, Floats]:
-        """Device backlog in seconds and uplink backlog in bytes, as the device knows them."""
+        """Device backlog in seconds and uplink backlog in bytes, as the device knows them.
+
+        An upload counts whole until its answer is here or its frame is over, begun or not; what a
+        cancelled one left on the link counts until it has passed (the device asks its socket).
+        """
         device = np.maximum(self.resources.device_s - self.now_s, 0.0)
+        live = np.where(self._live_until > self.now_s, self._live_bytes, 0.0).sum(axis=0)
         busy = self.resources.uplink_s > self.now_s
         if not busy.any():
-            return device, np.zeros(self.lanes)
+            return device, live
         until = np.minimum(self.resources.uplink_s, self.bank.durations_s[self.trace])
         owed = self._link.bytes_between(self.now_s, np.maximum(until, self.now_s))
         never = busy & ~np.isfinite(self.resources.uplink_s)
         owed = np.where(never, self.model.send_buffer_bytes, owed)
-        return device, np.where(busy, owed, 0.0)
+        return device, np.maximum(live, np.where(busy, owed, 0.0))
+
+    def ends(self) -> list[Ended]:
+        """Frames whose end is known by the lanes' present times, oldest first; each is given once.
+
+        A frame without an answer is known to be late at its deadline, not when it was decided.
+        """
+        found: list[Ended] = []
+        for ended in self._ends:
+            ready = ended.lanes & (ended.known_s <= self.now_s)
+            if ready.any():
+                found.append(replace(ended, lanes=ready))
+                ended.lanes[ready] = False
+        self._ends = [ended for ended in self._ends if ended.lanes.any()]
+        return found
 
     def deliver(self) -> list[Delivered]:
         """Measurements known by the lanes' present times, oldest first; each is given once."""
@@ -169,17 +213,13 @@ class Simulator:
             np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
             np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
         )
-        self._remember(
-            outcome.measured_known_s,
-            outcome.measured_bytes,
-            outcome.measured_duration_s,
-            outcome.measured_complete,
-        )
-        return (
-            self._closed(outcome, plan, arrival, sample)
-            if self.setting.closed_loop
-            else (self._streamed(outcome, plan, arrival, sample))
-        )
+        self._remember(outcome, np.where(table.local[plan], 0.0, table.up_bytes[plan]))
+        if self.setting.closed_loop:
+            result = self._closed(outcome, plan, arrival, sample)
+        else:
+            result = self._streamed(outcome, plan, arrival, sample)
+        self._await_end(result, plan)
+        return result
 
     def _streamed(
         self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
@@ -210,9 +250,29 @@ class Simulator:
         zero = np.zeros(self.lanes)
         return StepResult(outcome, arrival, correct, in_time, reward, zero, zero, ended)
 
-    def _remember(self, known: Floats, n_bytes: Floats, duration: Floats, complete: Bools) -> None:
-        self._known[self._slot] = known
-        self._bytes[self._slot] = n_bytes
-        self._duration[self._slot] = duration
-        self._complete[self._slot] = complete
-        self._slot = (self._slot + 1) % PENDING
+    def _remember(self, outcome: FrameOutcome, upload_bytes: Floats) -> None:
+        slot = self._slot
+        self._known[slot] = outcome.measured_known_s
+        self._bytes[slot] = outcome.measured_bytes
+        self._duration[slot] = outcome.measured_duration_s
+        self._complete[slot] = outcome.measured_complete
+        offloads = np.isfinite(outcome.measured_known_s)
+        over = np.minimum(outcome.measured_known_s, self.now_s + self.deadline_s)
+        self._live_until[slot] = np.where(offloads, over, -np.inf)
+        self._live_bytes[slot] = upload_bytes
+        self._slot = (slot + 1) % PENDING
+
+    def _await_end(self, result: StepResult, plan: Ints) -> None:
+        outcome = result.outcome
+        at_deadline = result.arrival_s + self.deadline_s
+        known = np.where(result.in_time, outcome.answered_s, at_deadline)
+        if self.setting.closed_loop:
+            known = outcome.answered_s
+        everyone = np.ones(self.lanes, dtype=np.bool_)
+        self._ends.append(
+            Ended(
+                everyone, self.frame, plan, known, outcome.latency_s, outcome.answer_exit,
+                result.in_time, outcome.by_plan,
+            )
+        )  # fmt: skip
+        self.frame = self.frame + 1

@@ -30,6 +30,15 @@ def observation_space() -> gym.spaces.Box:
     return gym.spaces.Box(-3.0, 3.0, (FEATURES,), np.float32)
 
 
+def observe(simulator: Simulator, observer: Observer) -> npt.NDArray[np.float32]:
+    """Tell `observer` what has become known by now; observations (L, FEATURES) of every lane."""
+    for found in simulator.deliver():
+        observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
+    for ended in simulator.ends():
+        observer.ended(ended.lanes, ended.in_time, ended.by_plan)
+    return observer.observe(simulator.now_s, *simulator.backlogs())
+
+
 class LaneCore:
     """Lanes with observations and episodes; `reset` and `step` speak in plain arrays.
 
@@ -72,15 +81,11 @@ class LaneCore:
 
     def observe(self) -> npt.NDArray[np.float32]:
         """Observations at the lanes' present decision times, new measurements taken in."""
-        for found in self.simulator.deliver():
-            self.observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
-        return self.observer.observe(self.simulator.now_s, *self.simulator.backlogs())
+        return observe(self.simulator, self.observer)
 
     def step(self, plan: npt.NDArray[np.int64]) -> tuple[StepResult, Bools]:
         """One frame in every lane; gives the result and which episodes are over."""
         result = self.simulator.step(plan)
-        everyone = np.ones(self.lanes, dtype=np.bool_)
-        self.observer.ended(everyone, result.in_time, result.outcome.by_plan)
         self._frames += 1
         return result, result.ended | (self._frames >= self.episode_frames)
 

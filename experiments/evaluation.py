@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import Resources, TraceBank, run_frames
+from controller.policies.observation import Observer
 from controller.rewards import edgent_reward, priced
 from controller.scenario import Setting
 from envs.simulator import Simulator, StepResult
@@ -109,14 +110,12 @@ def evaluate(
             simulator.now_s = np.where(mask, simulator.resources.uplink_s, simulator.now_s)
     recorders = [_Recorder() for _ in range(lanes)]
     alive, frame = everyone & np.isfinite(simulator.now_s), 0
-    waiting: list[tuple[float, int, FrameResult]] = []
     while alive.any() and (max_frames is None or frame < max_frames):
-        plan = _decide(setting, simulator, controllers, alive, frame, waiting)
+        plan = decide(simulator, controllers, alive, *tell(simulator, controllers, alive))
         result = simulator.step(plan)
         for lane in np.flatnonzero(alive).tolist():
             limit = float(bank.durations_s[lane])
             recorders[lane].add(int(plan[lane]), result, lane, setting.closed_loop, limit)
-            waiting.append(_result(setting, simulator, result, plan, lane, frame))
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)
         frame += 1
@@ -131,72 +130,64 @@ def evaluate(
     ]
 
 
-def _decide(
-    setting: Setting,
+def tell(
     simulator: Simulator,
     controllers: Sequence[Controller],
     alive: npt.NDArray[np.bool_],
-    frame: int,
-    waiting: list[tuple[float, int, FrameResult]],
-) -> npt.NDArray[np.int64]:
-    """Tell every controller what has become known, then ask it."""
-    now = simulator.now_s
+    observer: Observer | None = None,
+) -> tuple[Floats, Floats]:
+    """Tell every controller (and `observer`) what its device knows by now; gives the backlogs."""
     for found in simulator.deliver():
-        for lane in np.flatnonzero(found.lanes & alive).tolist():
-            controllers[lane].observe(
+        if observer is not None:
+            observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
+        for k in np.flatnonzero(found.lanes & alive).tolist():
+            controllers[k].observe(
                 Measurement(
-                    float(found.known_s[lane]),
-                    int(found.payload_bytes[lane]),
-                    float(found.duration_s[lane]),
-                    bool(found.complete[lane]),
+                    float(found.known_s[k]),
+                    int(found.payload_bytes[k]),
+                    float(found.duration_s[k]),
+                    bool(found.complete[k]),
                 )
             )
-    due = [item for item in waiting if item[0] <= now[item[1]] or not alive[item[1]]]
-    waiting[:] = [item for item in waiting if not (item[0] <= now[item[1]] or not alive[item[1]])]
-    for _, lane, ended in due:
-        if alive[lane]:
-            controllers[lane].record(ended)
-    device, uplink = simulator.backlogs()
+    for ended in simulator.ends():
+        if observer is not None:
+            observer.ended(ended.lanes, ended.in_time, ended.by_plan)
+        for k in np.flatnonzero(ended.lanes & alive).tolist():
+            in_time = bool(ended.in_time[k])
+            controllers[k].record(
+                FrameResult(
+                    int(ended.frame[k]),
+                    int(ended.plan[k]),
+                    float(ended.known_s[k]),
+                    float(ended.latency_s[k]) if in_time else None,
+                    int(ended.exit[k]) if in_time else None,
+                    bool(ended.by_plan[k]),
+                )
+            )
+    return simulator.backlogs()
+
+
+def decide(
+    simulator: Simulator,
+    controllers: Sequence[Controller],
+    alive: npt.NDArray[np.bool_],
+    device_backlog_s: Floats,
+    uplink_backlog_bytes: Floats,
+) -> npt.NDArray[np.int64]:
+    """Every controller's plan for the frame that arrives now in its lane."""
     plan = np.zeros(simulator.lanes, dtype=np.int64)
-    for lane in np.flatnonzero(alive).tolist():
-        plan[lane] = controllers[lane].decide(
+    for k in np.flatnonzero(alive).tolist():
+        plan[k] = controllers[k].decide(
             Situation(
-                float(now[lane]),
-                frame,
+                float(simulator.now_s[k]),
+                int(simulator.frame[k]),
                 simulator.deadline_s,
-                float(device[lane]),
-                int(uplink[lane]),
-                setting.scenario.link.rtt_s,
+                float(device_backlog_s[k]),
+                int(uplink_backlog_bytes[k]),
+                simulator.model.rtt_s,
             )
         )
     return plan
-
-
-def _result(
-    setting: Setting,
-    simulator: Simulator,
-    result: StepResult,
-    plan: npt.NDArray[np.int64],
-    lane: int,
-    frame: int,
-) -> tuple[float, int, FrameResult]:
-    arrival = float(result.arrival_s[lane])
-    in_time = bool(result.in_time[lane])
-    latency = float(result.outcome.latency_s[lane])
-    known = arrival + latency if in_time else arrival + simulator.deadline_s
-    if setting.closed_loop:
-        known = arrival + latency
-    answer = int(result.outcome.answer_exit[lane])
-    ended = FrameResult(
-        frame,
-        int(plan[lane]),
-        known,
-        latency if in_time else None,
-        answer if in_time else None,
-        bool(result.outcome.by_plan[lane]),
-    )
-    # the environment tells an observer of a frame before the next decision; so does this
-    return min(known, float(simulator.now_s[lane])), lane, ended
 
 
 def bound_per_frame(

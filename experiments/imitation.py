@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.interface import Controller
 from controller.policies.observation import Observer, Scales
 from controller.scenario import Setting
-from envs.simulator import Delivered, Simulator
+from envs.simulator import Simulator
+from experiments.evaluation import decide, tell
 
 LANES, FRAMES, ROUNDS = 96, 300, 2
 EPOCHS, BATCH = 25, 1024
@@ -43,55 +44,19 @@ def demonstrations(
     for one in teachers:
         one.reset()
     seen, labels = [], []
-    for frame in range(FRAMES):
-        for found in simulator.deliver():
-            observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
-            _tell(teachers, found)
-        device, uplink = simulator.backlogs()
-        observation = observer.observe(simulator.now_s, device, uplink)
-        plan = np.array(
-            [
-                one.decide(
-                    Situation(
-                        float(simulator.now_s[k]), frame, simulator.deadline_s, float(device[k]),
-                        int(uplink[k]), setting.scenario.link.rtt_s,
-                    )
-                )
-                for k, one in enumerate(teachers)
-            ]
-        )  # fmt: skip
+    for _ in range(FRAMES):
+        backlogs = tell(simulator, teachers, everyone, observer)
+        observation = observer.observe(simulator.now_s, *backlogs)
+        plan = decide(simulator, teachers, everyone, *backlogs)
         seen.append(observation)
         labels.append(plan)
         result = simulator.step(plan if student is None else student(observation))
-        observer.ended(everyone, result.in_time, result.outcome.by_plan)
-        for k, one in enumerate(teachers):
-            in_time = bool(result.in_time[k])
-            latency = float(result.outcome.latency_s[k])
-            one.record(
-                FrameResult(
-                    frame, int(plan[k]), float(simulator.now_s[k]), latency if in_time else None,
-                    int(result.outcome.answer_exit[k]) if in_time else None,
-                    bool(result.outcome.by_plan[k]),
-                )
-            )  # fmt: skip
         if result.ended.any():
             simulator.place_randomly(result.ended, FRAMES)
             observer.reset(result.ended)
             for k in np.flatnonzero(result.ended).tolist():
                 teachers[k].reset()
     return np.concatenate(seen), np.concatenate(labels)
-
-
-def _tell(teachers: list[Controller], found: Delivered) -> None:
-    for k in np.flatnonzero(found.lanes).tolist():
-        teachers[k].observe(
-            Measurement(
-                float(found.known_s[k]),
-                int(found.payload_bytes[k]),
-                float(found.duration_s[k]),
-                bool(found.complete[k]),
-            )
-        )
 
 
 def imitate(

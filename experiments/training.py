@@ -25,7 +25,7 @@ from controller.policies.network import Policy, make_policy
 from controller.policies.observation import Observer, Scales
 from controller.scenario import Setting
 from envs.simulator import Simulator
-from envs.vector import LaneCore, observation_space
+from envs.vector import LaneCore, observation_space, observe
 from experiments.imitation import LANES, imitate
 
 
@@ -269,11 +269,7 @@ class Validation:
         simulator.place(everyone, np.arange(lanes), np.zeros(lanes))
         alive, total, count = everyone.copy(), 0.0, 0
         for _ in range(self._frames):
-            for found in simulator.deliver():
-                observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
-            observation = observer.observe(simulator.now_s, *simulator.backlogs())
-            result = simulator.step(policy.decide(observation))
-            observer.ended(everyone, result.in_time, result.outcome.by_plan)
+            result = simulator.step(policy.decide(observe(simulator, observer)))
             total += float(result.reward[alive].sum())
             count += int(alive.sum())
             alive &= ~result.ended

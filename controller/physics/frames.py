@@ -134,6 +134,9 @@ def run_frames(
     known = np.where(
         complete & np.isfinite(back), back, np.where(np.isfinite(limit), limit, np.inf)
     )
+    # what was never begun the device knows of itself; of the rest the edge's word must come back
+    begun = up.sent_bytes > 0
+    known = known + np.where(begun & ~complete, model.rtt_s, 0.0)
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=answer_exit,
@@ -143,7 +146,7 @@ def run_frames(
         bytes_sent=up.sent_bytes,
         measured_bytes=np.where(complete, table.up_bytes[plan], up.payload_bytes),
         measured_duration_s=np.where(offloads, up.duration_s, 0.0),
-        measured_known_s=np.where(offloads, known + np.where(complete, 0.0, model.rtt_s), np.inf),
+        measured_known_s=np.where(offloads, known, np.inf),
         measured_complete=complete,
         parts_s={
             "queue": start - arrival_s,

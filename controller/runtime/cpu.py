@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,7 @@ class DeviceCpu:
         self._clock = clock
         self._jobs: queue.Queue[CpuJob | None] = queue.Queue()
         self._lock = threading.Lock()
-        self._expected_s = 0.0
+        self._waiting: deque[CpuJob] = deque()
         self._running_until_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -50,14 +51,18 @@ class DeviceCpu:
     def submit(self, job: CpuJob) -> None:
         """Queue a job."""
         with self._lock:
-            self._expected_s += job.expected_s
+            self._waiting.append(job)
         self._jobs.put(job)
 
     def backlog_s(self) -> float:
-        """Seconds until everything queued should be done."""
+        """Seconds until everything queued should be done; what will be skipped takes no time."""
         with self._lock:
-            running = max(self._running_until_s - self._clock(), 0.0)
-            return running + self._expected_s
+            now = self._clock()
+            free = max(self._running_until_s, now)
+            for job in self._waiting:
+                if free <= job.latest_start_s and job.wanted():
+                    free += job.expected_s
+            return free - now
 
     def close(self) -> None:
         """Finish what is queued and end."""
@@ -68,7 +73,7 @@ class DeviceCpu:
         while (job := self._jobs.get()) is not None:
             now = self._clock()
             with self._lock:
-                self._expected_s = max(self._expected_s - job.expected_s, 0.0)
+                self._waiting.popleft()
                 skip = now > job.latest_start_s or not job.wanted()
                 self._running_until_s = now if skip else now + job.expected_s
             if skip:
@@ -80,4 +85,6 @@ class DeviceCpu:
             except Exception as problem:  # told to the frame, which then has no such answer
                 error = f"{type(problem).__name__}: {problem}"
             ended = self._clock()
+            with self._lock:
+                self._running_until_s = ended
             job.done(CpuDone(result, ended, ended - now, False, error))

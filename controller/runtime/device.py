@@ -28,6 +28,9 @@ from models.cards import Model
 from models.codecs import decode, encode
 from models.profiles import Profile
 
+SILENCE_MARGIN_S = 0.04
+"""Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
+
 Pictures = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -125,6 +128,7 @@ class DeviceLoop:
         self._cpu = DeviceCpu(self.clock)
         self._live: dict[int, _Frame] = {}
         self._by_request: dict[int, _Frame] = {}
+        self._silent: dict[int, tuple[float, _Frame]] = {}
         self._begin_s = 0.0
 
     def on_reply(self, reply: Reply) -> None:
@@ -189,6 +193,7 @@ class DeviceLoop:
             moments.append(self._limit(frame))
             if frame.rescue_at_s is not None:
                 moments.append(frame.rescue_at_s)
+        moments += [moment for moment, _ in self._silent.values()]
         return min(moments)
 
     def _wait(self, until_s: float, frame: _Frame | None = None) -> None:
@@ -219,6 +224,10 @@ class DeviceLoop:
                 self._local_job(frame, 0, frame.plan.start, frame.x)
             if now >= self._limit(frame):
                 self._end(frame, None)
+        for request, (moment, frame) in list(self._silent.items()):
+            if now >= moment:
+                del self._silent[request]
+                self._nothing_came(frame)
 
     # -- one frame -------------------------------------------------------------------------------
 
@@ -293,10 +302,9 @@ class DeviceLoop:
             "stop": plan.stop,
             "codec": plan.codec,
             "shape": list(source.shape),
-            "remaining_s": self._limit(frame) - now,
         } | encoded.meta
         frame.x = tensor
-        frame.request = self.link.upload(meta, encoded.data)
+        frame.request = self.link.upload(meta, encoded.data, self._limit(frame))
         if frame.request is None:
             frame.remote_failed = True
             frame.error = self.link.last_error or "no connection to the edge"
@@ -373,6 +381,7 @@ class DeviceLoop:
         now = reply.at_s - self._begin_s
         if reply.measurement is not None:
             self.controller.observe(replace(reply.measurement, known_s=now))
+        self._silent.pop(reply.request_id, None)
         frame = self._by_request.pop(reply.request_id, None)
         if frame is None or frame.over or reply.cancelled:
             return
@@ -429,9 +438,10 @@ class DeviceLoop:
             if handed == 0:
                 # not a byte went out in its time: the link stands still, and the controller must
                 # hear of it now, not when the queue before it has drained (as in the simulation)
-                known = self.clock() - self._begin_s
-                spent = max(self.clock() - frame.arrival_s, 1e-3)
-                self.controller.observe(Measurement(known, 0, spent, False))
+                self._nothing_came(frame)
+            elif handed is not None and self.config.mode == "stream":
+                # the edge's word on what had come by now takes a round trip
+                self._silent[frame.request] = (limit + self.config.rtt_s + SILENCE_MARGIN_S, frame)
         by_plan = frame.answer is not None
         answer = frame.answer or frame.local_answer
         ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)
@@ -455,16 +465,17 @@ class DeviceLoop:
         )
         self.records.append(record)
         self.on_record(record)
+        known = self.clock() - self._begin_s
+        if latency is not None and latency > self.config.deadline_s + 1e-6:
+            latency = exit_ = None  # the closed loop waits longer, but late is late
         self.controller.record(
-            FrameResult(
-                frame.number,
-                frame.plan_index,
-                self.clock() - self._begin_s,
-                latency,
-                exit_,
-                by_plan,
-            )
+            FrameResult(frame.number, frame.plan_index, known, latency, exit_, by_plan)
         )
+
+    def _nothing_came(self, frame: _Frame) -> None:
+        now = self.clock()
+        spent = max(now - frame.arrival_s, 1e-3)
+        self.controller.observe(Measurement(now - self._begin_s, 0, spent, False))
 
     # -- the one charged measurement -------------------------------------------------------------
 
@@ -473,7 +484,7 @@ class DeviceLoop:
         size = self.controller.initial_probe_bytes
         if size <= 0 or not self.link.connected:
             return
-        meta = {"model": self.model.digest, "probe": True, "remaining_s": 0.0}
+        meta = {"model": self.model.digest, "probe": True}
         if self.link.upload(meta, bytes(size)) is None:
             return
         self.probe_bytes_sent = size

@@ -7,10 +7,14 @@ broken transfer the connection is dropped, never resynchronised, and built anew 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import math
 import queue
 import random
 import select
 import socket
+import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,18 +43,25 @@ CONNECT_TIMEOUT_S = 2.0
 BACK_OFF_S = (0.1, 5.0)
 KEEPALIVE_S = 1.0
 SILENCE_S = 5.0
+QUEUE_GAIN = 1.25
+"""An upload begins once no more than this many bandwidth-delay products are on the way."""
+LEAST_IN_FLIGHT_BYTES = 1448
+BLIND_IN_FLIGHT_BYTES = 14480
+"""TCP's initial window (RFC 6928): what may be on the way before the link's rate is known."""
+POLL_S = 0.001
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
 
 @dataclass
 class Upload:
-    """One request under way. `cancel` ends it between two chunks."""
+    """One request under way. `cancel` ends it between two chunks; it is over at `until_s`."""
 
     request_id: int
     meta: dict[str, Any]
     data: bytes
     submitted_s: float
+    until_s: float = math.inf
     begun_s: float | None = None
     sent_bytes: int = 0
     cancelled: bool = False
@@ -98,6 +109,7 @@ class EdgeLink:
         self._pinged: dict[int, float] = {}
         self._pings = 0
         self.rtt_s: float | None = None
+        self._rate_bps: float | None = None
         self.last_error: str | None = None
         self.late_replies = 0
         self.reconnects = 0
@@ -115,18 +127,28 @@ class EdgeLink:
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes of uploads not yet answered; of cancelled ones what was already handed over."""
-        with self._lock:
-            return sum(u.sent_bytes if u.cancelled else len(u.data) for u in self._uploads.values())
+        """Bytes that the link still has to carry, as far as the device can know.
 
-    def upload(self, meta: dict[str, Any], data: bytes) -> int | None:
-        """Queue a request; None where there is no connection (answer locally)."""
+        Uploads that are still wanted count whole until they are answered; what cancelled ones left
+        in the socket counts until the other side has acknowledged it.
+        """
+        with self._lock:
+            wanted = [u for u in self._uploads.values() if not u.cancelled]
+            live = sum(len(u.data) for u in wanted)
+            unsent = sum(len(u.data) - u.sent_bytes for u in wanted)
+        return max(live, self._in_flight() + unsent)
+
+    def upload(self, meta: dict[str, Any], data: bytes, until_s: float = math.inf) -> int | None:
+        """Queue a request that is worth answering until `until_s` (this clock).
+
+        None where there is no connection: answer locally.
+        """
         if not self._up.is_set():
             return None
         with self._lock:
             request = self._next_id
             self._next_id += 1
-            job = Upload(request, meta | {"bytes": len(data)}, data, self._clock())
+            job = Upload(request, meta | {"bytes": len(data)}, data, self._clock(), until_s)
             self._uploads[request] = job
         self._outgoing.put(job)
         return request
@@ -168,7 +190,7 @@ class EdgeLink:
             sender = threading.Thread(target=self._send_all, args=(self._socket,), daemon=True)
             sender.start()
             self._receive_all()
-            self._up.clear()
+            self._drop(self.last_error or "closed")
             self._outgoing.put(None)
             sender.join(CONNECT_TIMEOUT_S)
             self._fail_uploads(self.last_error or "connection lost")
@@ -203,6 +225,7 @@ class EdgeLink:
             self._outgoing.get_nowait()
         self._socket, self._connection = sock, connection
         self._pinged.clear()
+        self._rate_bps = None
         self._heard_s = self._clock()
         self._inbox = Inbox()
         self._up.set()
@@ -256,19 +279,51 @@ class EdgeLink:
                     raise
 
     def _send_upload(self, sock: socket.socket, job: Upload) -> None:
+        self._wait_for_room(job)
         job.begun_s = self._clock()
         request = job.request_id
         if not job.cancelled:
-            self._send(sock, Message(MessageType.REQUEST, request, meta=job.meta))
+            # waiting has cost time: what remains is counted from now
+            left = 0.0 if job.until_s == math.inf else max(job.until_s - job.begun_s, 1e-3)
+            meta = job.meta | {"remaining_s": round(left, 4)}
+            self._send(sock, Message(MessageType.REQUEST, request, meta=meta))
         for at in range(0, len(job.data), UPLOAD_CHUNK_BYTES):
             if job.cancelled:
                 break
             part = job.data[at : at + UPLOAD_CHUNK_BYTES]
             self._send(sock, Message(MessageType.CHUNK, request, at, payload=part))
             job.sent_bytes = at + len(part)
-        if job.cancelled and job.sent_bytes < len(job.data):
+        if job.cancelled and 0 < job.sent_bytes < len(job.data):
             self._send(sock, Message(MessageType.CANCEL, request))
         job.finished = True
+        if job.sent_bytes == 0:
+            with self._lock:
+                self._uploads.pop(request, None)
+
+    def _wait_for_room(self, job: Upload) -> None:
+        """Hold an upload back while older bytes fill the link: once handed over they cannot be
+        taken back, and behind stale bytes every frame is late.
+        """
+        while not job.cancelled and self._up.is_set():
+            rate = self._rate_bps
+            room = float(BLIND_IN_FLIGHT_BYTES)
+            if rate is not None:
+                flying = QUEUE_GAIN * rate * (self.rtt_s or 0.0) / 8.0
+                room = max(float(LEAST_IN_FLIGHT_BYTES), flying)
+            if self._in_flight() <= room:
+                return
+            time.sleep(POLL_S)
+
+    def _in_flight(self) -> int:
+        """Bytes in the socket that the other side has not acknowledged (Linux; else 0)."""
+        sock = self._socket
+        if sock is None or not hasattr(termios, "TIOCOUTQ"):
+            return 0
+        try:
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (OSError, ValueError):
+            return 0  # closed meanwhile
+        return int(struct.unpack("i", answer)[0])
 
     def _ping(self) -> None:
         number = (1 << 63) + self._pings
@@ -330,6 +385,7 @@ class EdgeLink:
         # a refusal that says when the bytes came still tells how fast the link is
         timed = job is not None and "received_bytes" in meta
         seen = measure(job, meta, now, self.rtt_s or 0.0, False) if job and timed else None
+        self._learn(seen)
         self._on_reply(Reply(request, now, error=reason, measurement=seen))
 
     def _whole(self, arrived: Arrived | None) -> None:
@@ -347,9 +403,14 @@ class EdgeLink:
             return
         self.late_replies += job.cancelled and not cancelled
         measurement = measure(job, meta, now, self.rtt_s or 0.0, cancelled)
+        self._learn(measurement)
         self._on_reply(
             Reply(request, now, meta, data, cancelled=cancelled, measurement=measurement)
         )
+
+    def _learn(self, measurement: Measurement | None) -> None:
+        if measurement is not None:
+            self._rate_bps = measurement.rate_bps
 
 
 def measure(

@@ -102,6 +102,61 @@ def test_a_cancelled_upload_is_measured_as_slow(stream):
     assert all(r <= 1e5 * 1.01 for r in rates)
 
 
+def one_lane(setting, rates_bps, step_s=1.0):
+    """A simulator with one lane on one made trace, at its start."""
+    times = np.arange(len(rates_bps)) * step_s
+    trace = BandwidthTrace("t", times, np.array(rates_bps, dtype=float), len(rates_bps) * step_s)
+    simulator = Simulator(setting, TraceBank([trace]), 1, "policy", np.random.default_rng(0))
+    simulator.place(np.ones(1, dtype=bool), np.zeros(1, dtype=np.int64), np.zeros(1))
+    return simulator
+
+
+def no_rescue(setting):
+    return next(k for k, p in enumerate(setting.table.plans) if "no rescue" in str(p))
+
+
+def test_a_late_frame_is_known_to_be_late_at_its_deadline_and_not_before(stream):
+    simulator = one_lane(stream, [1e3] * 10)
+    plan, told = no_rescue(stream), []
+    for frame in range(8):
+        decided_s = float(simulator.now_s[0])
+        told += [(int(e.frame[0]), float(e.known_s[0]), decided_s) for e in simulator.ends()]
+        simulator.step(np.array([plan]))
+        assert int(simulator.frame[0]) == frame + 1
+    assert [frame for frame, _, _ in told] == list(range(len(told)))
+    deadline, interval = simulator.deadline_s, simulator.interval_s
+    for frame, known_s, decided_s in told:
+        assert known_s == pytest.approx(frame * interval + deadline)
+        assert known_s <= decided_s < known_s + interval
+    # what is never begun (the link still carries the first upload) is known without the edge
+    simulator = one_lane(stream, [1e3] * 10)
+    known = []
+    for _ in range(8):
+        known += [float(d.known_s[0]) for d in simulator.deliver()]
+        simulator.step(np.array([plan]))
+    rtt = simulator.model.rtt_s
+    expected = [k * interval + deadline + (rtt if k == 0 else 0.0) for k in range(len(known))]
+    assert sorted(known) == pytest.approx(sorted(expected))
+
+
+def test_the_backlog_is_what_the_device_can_know(stream):
+    """Uploads under way count whole, begun or not; stale bytes until they have passed."""
+    simulator = one_lane(stream, [1e3, 1e3, 1e7, 1e7])
+    plan, wire = no_rescue(stream), float(stream.table.up_bytes[no_rescue(stream)])
+    local = int(np.flatnonzero(stream.table.local)[0])
+    assert simulator.backlogs()[1][0] == 0
+    simulator.step(np.array([plan]))
+    assert simulator.backlogs()[1][0] == pytest.approx(wire, rel=0.2)
+    simulator.step(np.array([plan]))
+    assert simulator.backlogs()[1][0] == pytest.approx(2 * wire, rel=0.1)
+    while simulator.now_s[0] < 1.9:
+        simulator.step(np.array([local]))
+    assert simulator.backlogs()[1][0] == pytest.approx(wire, rel=0.2), "the first one is stale"
+    while simulator.now_s[0] < 2.1:
+        simulator.step(np.array([local]))
+    assert simulator.backlogs()[1][0] == 0
+
+
 def test_the_wrong_kind_of_scenario_is_refused():
     with pytest.raises(UsageError, match="found kind 'closed-loop', expected 'frame-stream'"):
         gym.make(NAMES[0], scenario="edgent")

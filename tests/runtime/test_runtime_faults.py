@@ -3,7 +3,9 @@
 import contextlib
 import queue
 import socket
+import termios
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -178,8 +180,11 @@ def test_a_closed_edge_takes_no_connection(stream, executor):
 
 
 @contextlib.contextmanager
-def scripted_edge(answer):
-    """An edge that greets, then answers each whole request by `answer(request id)`'s bytes."""
+def scripted_edge(answer, heard=lambda message: None):
+    """An edge that greets, then answers each whole request by `answer(request id)`'s bytes.
+
+    `heard` is told every message first; an edge that it holds up reads no further.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve(sock):
@@ -187,6 +192,7 @@ def scripted_edge(answer):
             with contextlib.suppress(OSError), sock:
                 while data := sock.recv(65536):
                     for message in connection.receive(data):
+                        heard(message)
                         if message.type is T.HELLO:
                             sock.sendall(connection.send(Message(T.WELCOME)))
                         elif message.type is T.REQUEST:
@@ -298,6 +304,47 @@ def test_cancelling_an_upload_that_is_over_is_told_apart(stream, executor):
             assert done.error is None
             assert done.request_id == number
             assert link.cancel(number) is None
+
+
+@pytest.mark.skipif(not hasattr(termios, "TIOCOUTQ"), reason="only Linux tells what is on the way")
+def test_an_upload_waits_while_older_bytes_fill_the_link(stream):
+    """Behind stale bytes every frame is late: the second upload is not even begun."""
+    hold = threading.Event()
+
+    def stop_reading(message):
+        if message.type is T.REQUEST:
+            hold.wait(10)
+
+    with scripted_edge(lambda request_id: b"", stop_reading) as port:
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, lambda reply: None)
+        with contextlib.closing(link):
+            assert link.wait_connected(5)
+            # an edge that does not read, and buffers on both sides that hold far less than this
+            first = link.upload({"model": "x"}, bytes(8_000_000))
+            poll(lambda: link.sent_bytes(first) > 14480)
+            link.cancel(first)
+            second = link.upload({"model": "x"}, bytes(1000))
+            assert link.backlog_bytes > 14480 + 1000
+            assert link.cancel(second) == 0
+            hold.set()
+
+
+def test_the_scenario_counts_what_a_request_adds(stream):
+    """The physics' message bytes are those of this protocol: request and chunk headers."""
+    sent = []
+    with scripted_edge(reply({}), sent.append) as port:
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, lambda reply: None)
+        with contextlib.closing(link):
+            assert link.wait_connected(5)
+            plan = stream.table.plans[offload(stream)]
+            meta = {
+                "model": stream.model.digest, "exit": plan.exit, "start": 0, "stop": plan.stop,
+                "codec": "uint8", "shape": [32, 32, 3],
+            }  # fmt: skip
+            link.upload(meta, bytes(3072), until_s=time.monotonic() + 0.0877)
+            poll(lambda: sum(len(m.payload) for m in sent) == 3072)
+    added = sum(len(serialise(m)) for m in sent if m.type in (T.REQUEST, T.CHUNK)) - 3072
+    assert added == pytest.approx(stream.scenario.link.message_bytes, rel=0.1)
 
 
 def test_a_device_refuses_an_edge_beyond_loopback(stream):
