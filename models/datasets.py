@@ -1,7 +1,10 @@
-"""Labelled pictures for training and judging: CIFAR-10 from the data folder, splits by seed."""
+"""Labelled pictures for training and judging, from the data folder; splits by seed."""
 
 from __future__ import annotations
 
+import io
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +57,77 @@ def _read(path: Path) -> Pictures:
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, 32, 32, 3)"
         )
     return Pictures(x, y)
+
+
+def imagenette(
+    part: str,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pictures:
+    """Imagenette 'train' (9,469) or 'val' (3,925), 144x144, decoded (Howard; ILSVRC 2015).
+
+    Every picture was squashed to a square and stored as a JPEG of quality 75.
+    """
+    root = folder or data_directory()
+    if root is None or not (root / "imagenette").is_dir():
+        raise UsageError(
+            "Imagenette: found no data folder, expected 'imagenette/' in ../shared/data or in the "
+            "folder named by COINFER_DATA"
+        )
+    names = ["val-0.npz"] if part == "val" else [f"train-{i}.npz" for i in range(2)]
+    files = [_read_jpegs(root / "imagenette" / name) for name in names]
+    total, decoded = sum(len(labels) for _, labels in files), []
+    for (jpegs, _), name in zip(files, names, strict=True):
+        for number, jpeg in enumerate(jpegs):
+            decoded.append(_decode(root / "imagenette" / name, number, jpeg))
+            if len(decoded) % 500 == 0:
+                progress(len(decoded), total)
+    return Pictures(np.stack(decoded), np.concatenate([labels for _, labels in files]))
+
+
+IMAGENETTE_SIDE = 144
+
+
+def _read_jpegs(path: Path) -> tuple[list[bytes], npt.NDArray[np.uint8]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            data, offsets, labels = archive["data"], archive["offsets"], archive["labels"]
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="an Imagenette npz") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise ArtefactError(
+            path, found=str(error), expected="arrays data, offsets and labels"
+        ) from None
+    fits = len(offsets) == len(labels) + 1 and len(labels) > 0 and offsets[-1] == len(data)
+    if not fits or np.any(np.diff(offsets) <= 0):
+        raise ArtefactError(
+            path,
+            field="offsets",
+            found=f"{len(offsets)} offsets up to {offsets[-1] if len(offsets) else 'none'}",
+            expected=f"{len(labels) + 1} rising ones up to {len(data)}",
+        )
+    whole = data.tobytes()
+    return [whole[a:b] for a, b in itertools.pairwise(offsets.tolist())], labels
+
+
+def _decode(path: Path, number: int, jpeg: bytes) -> npt.NDArray[np.uint8]:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
+            picture = np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ArtefactError(
+            path, field=f"data, picture {number}", found=str(error), expected="a JPEG"
+        ) from None
+    if picture.shape != (IMAGENETTE_SIDE, IMAGENETTE_SIDE, 3):
+        raise ArtefactError(
+            path,
+            field=f"data, picture {number}",
+            found=f"{picture.shape[1]}x{picture.shape[0]} pixels",
+            expected=f"{IMAGENETTE_SIDE}x{IMAGENETTE_SIDE}",
+        )
+    return picture
 
 
 def hold_back(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:

@@ -50,8 +50,12 @@ def train_model(
 
 
 def _train_and_publish(out: Path, epochs: int, seed: int) -> Outcomes:
+    import torch
+
     from models.alexnet import alexnet
     from models.datasets import cifar10, hold_back
+    from models.networks.feeds import SmallPictures
+    from models.networks.network import BranchyNetwork
     from models.networks.publishing import publish
     from models.networks.training import EpochReport, TrainingArgs, train
 
@@ -72,7 +76,10 @@ def _train_and_publish(out: Path, epochs: int, seed: int) -> Outcomes:
                 f"held-back accuracy by exit {shares} %"
             )
 
-        trained = train(alexnet(), args, pictures, held, out / "checkpoint.pt", report, step)
+        torch.manual_seed(seed)
+        trained = BranchyNetwork(alexnet(), batch_norm=True)
+        feed = SmallPictures(pictures, held, args.batch, seed, args.cutout)
+        train(trained, args, feed, out / "checkpoint.pt", report, step)
         bar.update(task, description="outcomes", note="")
         return publish(out, trained, args, pictures, held, test, step)
 

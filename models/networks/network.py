@@ -80,6 +80,7 @@ class BranchyNetwork(nn.Module):
         super().__init__()
         self.spec = spec
         self.batch_norm = batch_norm
+        self.exit_count, self.identity = len(spec.exits), spec.digest
         modules: dict[str, nn.Module] = {}
         for branch, shapes in zip(spec.branches, spec.shapes, strict=True):
             for layer, shape in zip(branch, shapes, strict=False):

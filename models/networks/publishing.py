@@ -12,9 +12,10 @@ import torch
 from models.branchy import BranchySpec
 from models.cards import FORMAT_VERSION, Card, load_model, model_digest, save_model
 from models.datasets import Pictures
+from models.networks.feeds import Normalisation, plain_batches
 from models.networks.judging import judge
 from models.networks.network import BranchyNetwork
-from models.networks.training import Normalisation, TrainingArgs, exit_accuracies
+from models.networks.training import TrainingArgs, exit_accuracies
 from models.outcomes import Outcomes, save_outcomes
 
 CIFAR10_CLASSES = (
@@ -40,7 +41,7 @@ def publish(
     normalisation = Normalisation.of(pictures)
     plain = BranchyNetwork(spec)
     plain.load_folded(state)
-    held = exit_accuracies(plain, normalisation, held_back)
+    held = exit_accuracies(plain, plain_batches(held_back, normalisation))
     dataset = f"CIFAR-10 test ({len(test)} pictures)"
 
     def card(accuracies: tuple[float, ...]) -> Card:

@@ -7,9 +7,10 @@ on pictures held back from training; the test pictures are not seen here.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import ArtefactError, UsageError, atomic_write
-from models.branchy import BranchySpec
-from models.datasets import Pictures
-from models.networks.network import BranchyNetwork
+from models.networks.feeds import Feed
 
 CHECKPOINT_VERSION = 1
 
@@ -42,6 +41,12 @@ class TrainingArgs:
     """Weight of every exit's cross-entropy in the joint loss."""
     cutout: int = 8
     """Side of the square blanked in each training picture (DeVries and Taylor 2017)."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+    decay_vectors: bool = True
+    """Whether biases and normalisations are penalised too."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """Camera-sized pictures: (epochs, side) in order; small pictures first, they cost less."""
     bfloat16: bool = True
     """Compute convolutions in bfloat16 during training; the weights stay float32."""
     seed: int = 0
@@ -58,140 +63,92 @@ class EpochReport:
     accuracies: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Normalisation:
-    """Per-channel mean and standard deviation of pictures in [0, 1]."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    @classmethod
-    def of(cls, pictures: Pictures) -> Normalisation:
-        """Measured on `pictures`."""
-        flat = pictures.x.reshape(-1, 3)
-        mean = flat.mean(axis=0, dtype=np.float64) / 255.0
-        std = flat.std(axis=0, dtype=np.float64) / 255.0
-        m, s = [round(float(v), 4) for v in mean], [round(float(v), 4) for v in std]
-        return cls((m[0], m[1], m[2]), (s[0], s[1], s[2]))
-
-    def apply(self, x: npt.NDArray[np.uint8] | Tensor) -> Tensor:
-        """Pictures (N, H, W, 3) uint8 as the network's float32 input (N, 3, H, W)."""
-        pictures = torch.as_tensor(x).permute(0, 3, 1, 2).float() / 255.0
-        return (pictures - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[
-            :, None, None
-        ]
-
-
 def train(
-    spec: BranchySpec,
+    network: nn.Module,
     args: TrainingArgs,
-    pictures: Pictures,
-    held_back: Pictures,
+    feed: Feed,
     checkpoint: Path,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
-) -> BranchyNetwork:
-    """Train `spec` jointly; continue from `checkpoint` if it holds the same run.
+) -> None:
+    """Train `network` jointly; continue from `checkpoint` if it is this run's.
 
+    A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
     `report` is called after every epoch, `step` after every batch. The checkpoint is rewritten
     after every epoch, so an interrupted run loses at most one.
     """
-    if len(args.exit_weights) != len(spec.exits):
+    exits = int(network.exit_count)  # type: ignore[arg-type]
+    if len(args.exit_weights) != exits:
         raise UsageError(
-            f"exit weights: found {len(args.exit_weights)}, expected {len(spec.exits)} "
-            f"(one per exit of '{spec.name}')"
+            f"exit weights: found {len(args.exit_weights)}, expected {exits} "
+            f"(one per exit of '{network.identity}')"
         )
-    torch.manual_seed(args.seed)
-    network = BranchyNetwork(spec, batch_norm=True)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    normalisation = Normalisation.of(pictures)
     optimiser = torch.optim.SGD(
-        network.parameters(),
+        _groups(network, args),
         lr=args.learning_rate,
         momentum=args.momentum,
         weight_decay=args.weight_decay,
         nesterov=True,
     )
-    steps = math.ceil(len(pictures) / args.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: _one_cycle(done / (steps * args.epochs))
+    total = feed.steps * args.epochs
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _one_cycle(done / total))
+    run = _Run(
+        network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
     )
-    first = _resume(checkpoint, args, spec, network, optimiser, schedule)
-    for epoch in range(first, args.epochs):
-        loss = _epoch(network, optimiser, schedule, args, normalisation, pictures, epoch, step)
-        accuracies = exit_accuracies(network, normalisation, held_back)
-        _save(checkpoint, args, spec, network, optimiser, schedule, epoch + 1)
+    for epoch in range(run.resume(checkpoint), args.epochs):
+        loss = _epoch(run, args, feed, epoch, step)
+        accuracies = exit_accuracies(network, feed.held_back())
+        run.save(checkpoint, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
-    return network
 
 
 def exit_accuracies(
-    network: BranchyNetwork, normalisation: Normalisation, pictures: Pictures, batch: int = 500
+    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[float, ...]:
-    """Share of `pictures` that every exit answers correctly (float32, no augmentation)."""
+    """Share of the pictures in `batches` that every exit answers correctly (float32)."""
     network.eval()
-    correct = np.zeros(len(network.spec.exits))
+    correct: npt.NDArray[np.float64] | None = None
+    count = 0
     with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            x = normalisation.apply(pictures.x[start : start + batch])
-            y = torch.from_numpy(pictures.y[start : start + batch].astype(np.int64))
-            for i, logits in enumerate(network(x)):
-                correct[i] += float((logits.argmax(1) == y).sum())
-    return tuple(float(c) for c in correct / len(pictures))
+        for x, y in batches:
+            found = np.array([float((o.argmax(1) == y).sum()) for o in network(x)])
+            correct = found if correct is None else correct + found
+            count += len(y)
+    return () if correct is None else tuple(float(c) for c in correct / count)
+
+
+def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
+    """Parameters with the L2 penalty, and those without where `decay_vectors` is off."""
+    matrices = [p for p in network.parameters() if p.dim() > 1 or args.decay_vectors]
+    vectors = [p for p in network.parameters() if p.dim() <= 1 and not args.decay_vectors]
+    return [{"params": matrices}] + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])
 
 
 def _epoch(
-    network: BranchyNetwork,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    args: TrainingArgs,
-    normalisation: Normalisation,
-    pictures: Pictures,
-    epoch: int,
-    step: Callable[[int, int], None],
+    run: _Run, args: TrainingArgs, feed: Feed, epoch: int, step: Callable[[int, int], None]
 ) -> float:
+    network = run.network
     network.train()
-    rng = np.random.default_rng([args.seed, epoch])
     torch.manual_seed(args.seed * 100_003 + epoch)
-    order = rng.permutation(len(pictures))
-    total, starts = 0.0, range(0, len(order), args.batch)
-    for done, start in enumerate(starts, 1):
-        index = order[start : start + args.batch]
-        x = normalisation.apply(augment(pictures.x[index], rng, args.cutout))
-        y = torch.from_numpy(pictures.y[index].astype(np.int64))
+    total, count = 0.0, 0
+    for done, (x, y) in enumerate(feed.epoch(epoch), 1):
         x = x.contiguous(memory_format=torch.channels_last)
-        optimiser.zero_grad(set_to_none=True)
+        run.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             outputs = network(x)
         loss = torch.zeros(())
         for weight, logits in zip(args.exit_weights, outputs, strict=True):
-            loss = loss + weight * nn.functional.cross_entropy(logits.float(), y)
+            loss = loss + weight * nn.functional.cross_entropy(
+                logits.float(), y, label_smoothing=args.label_smoothing
+            )
         loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        total += float(loss.detach()) * len(index)
-        step(done, len(starts))
-    return total / len(order)
-
-
-def augment(
-    x: npt.NDArray[np.uint8], rng: np.random.Generator, cutout: int
-) -> npt.NDArray[np.uint8]:
-    """Random 4-pixel shifts (reflected edges), mirror images and a blanked square."""
-    count, side = len(x), x.shape[1]
-    padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
-    rows = rng.integers(0, 9, count)[:, None] + np.arange(side)
-    columns = rng.integers(0, 9, count)[:, None] + np.arange(side)
-    mirrored = rng.random(count) < 0.5
-    columns[mirrored] = columns[mirrored, ::-1]
-    shifted: npt.NDArray[np.uint8] = padded[
-        np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
-    if cutout:
-        centre = rng.integers(0, side, (2, count))
-        inside = [np.abs(np.arange(side) - c[:, None]) * 2 < cutout for c in centre]
-        shifted[inside[0][:, :, None] & inside[1][:, None, :]] = 128
-    return shifted
+        run.optimiser.step()
+        run.schedule.step()
+        total += float(loss.detach()) * len(y)
+        count += len(y)
+        step(done, feed.steps)
+    return total / count
 
 
 def _one_cycle(progress: float) -> float:
@@ -200,56 +157,46 @@ def _one_cycle(progress: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, (progress - 0.2) / 0.8)))
 
 
-def _identity(args: TrainingArgs, spec: BranchySpec) -> dict[str, str]:
-    return {"args": repr(asdict(args)), "network": spec.digest}
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a checkpoint holds, and the run it belongs to."""
 
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    identity: dict[str, Any]
 
-def _save(
-    path: Path,
-    args: TrainingArgs,
-    spec: BranchySpec,
-    network: BranchyNetwork,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    epoch: int,
-) -> None:
-    state = {
-        "format_version": CHECKPOINT_VERSION,
-        "identity": _identity(args, spec),
-        "epoch": epoch,
-        "network": network.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "schedule": schedule.state_dict(),
-    }
-    with atomic_write(path, "wb") as stream:
-        torch.save(state, stream)
+    def save(self, path: Path, epoch: int) -> None:
+        state = {
+            "format_version": CHECKPOINT_VERSION,
+            "identity": self.identity,
+            "epoch": epoch,
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        with atomic_write(path, "wb") as stream:
+            torch.save(state, stream)
 
-
-def _resume(
-    path: Path,
-    args: TrainingArgs,
-    spec: BranchySpec,
-    network: BranchyNetwork,
-    optimiser: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> int:
-    if not path.exists():
-        return 0
-    try:
-        # weights_only: torch's restricted reader, which builds tensors and plain data, no code
-        state = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise ArtefactError(
-            path, found=f"an unreadable file ({type(error).__name__})", expected="a checkpoint"
-        ) from None
-    if state.get("identity") != _identity(args, spec):
-        raise ArtefactError(
-            path,
-            field="identity",
-            found=str(state.get("identity", {}).get("args")),
-            expected=f"{asdict(args)} (or remove the file to start anew)",
-        )
-    network.load_state_dict(state["network"])
-    optimiser.load_state_dict(state["optimiser"])
-    schedule.load_state_dict(state["schedule"])
-    return int(state["epoch"])
+    def resume(self, path: Path) -> int:
+        """Take up the run in `path`; gives the epochs it has behind it (0 where there is none)."""
+        if not path.exists():
+            return 0
+        try:
+            # weights_only: torch's restricted reader, which builds tensors and plain data, no code
+            state = torch.load(path, weights_only=True)
+        except Exception as error:
+            raise ArtefactError(
+                path, found=f"an unreadable file ({type(error).__name__})", expected="a checkpoint"
+            ) from None
+        if state.get("identity") != self.identity:
+            raise ArtefactError(
+                path,
+                field="identity",
+                found=str(state.get("identity", {}).get("args")),
+                expected=f"{self.identity['args']} (or remove the file to start anew)",
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        return int(state["epoch"])

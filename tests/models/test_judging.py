@@ -6,9 +6,10 @@ import torch
 
 from models.codecs import decode, encode
 from models.datasets import Pictures
+from models.networks.feeds import Normalisation, plain_batches
 from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.network import BranchyNetwork
-from models.networks.training import Normalisation, exit_accuracies
+from models.networks.training import exit_accuracies
 from models.pictures import generated_pictures
 
 
@@ -39,7 +40,7 @@ def test_every_device_first_cut_is_recorded(judged):
 def test_float32_is_the_plain_network(judged):
     model, network, pictures, outcomes = judged
     normalisation = Normalisation(model.card.mean, model.card.std)
-    accuracies = exit_accuracies(network, normalisation, pictures)
+    accuracies = exit_accuracies(network, plain_batches(pictures, normalisation))
     assert [outcomes.accuracy(i) for i in range(2)] == pytest.approx(accuracies)
     with torch.inference_mode():
         logits = network(normalisation.apply(pictures.x))

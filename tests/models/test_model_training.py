@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from artefacts import ArtefactError, UsageError
-from models.datasets import Pictures, cifar10, hold_back
+from models.datasets import Pictures, cifar10, hold_back, imagenette
+from models.networks.feeds import (
+    CameraPictures,
+    Normalisation,
+    SmallPictures,
+    augment,
+    plain_batches,
+)
+from models.networks.mobilenet import BranchyMobileNetV2
+from models.networks.network import BranchyNetwork
 from models.networks.publishing import publish
-from models.networks.training import Normalisation, TrainingArgs, augment, exit_accuracies, train
+from models.networks.training import TrainingArgs, exit_accuracies
+from models.networks.training import train as train_network
 from models.outcomes import read_outcomes
 
 ARGS = TrainingArgs(epochs=3, batch=16, exit_weights=(0.5, 1.0), cutout=0, bfloat16=False, seed=4)
@@ -24,13 +36,25 @@ def pictures() -> Pictures:
     return Pictures(x.astype(np.uint8), y)
 
 
+def train(spec, args, pictures, checkpoint, report):
+    torch.manual_seed(args.seed)
+    network = BranchyNetwork(spec, batch_norm=True)
+    feed = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
+    train_network(network, args, feed, checkpoint, report)
+    return network
+
+
+def held(pictures):
+    return plain_batches(pictures, Normalisation.of(pictures))
+
+
 def test_training_learns_what_can_be_learnt(tiny_spec, pictures, tmp_path):
     reports = []
-    network = train(tiny_spec, ARGS, pictures, pictures, tmp_path / "c.pt", reports.append)
+    network = train(tiny_spec, ARGS, pictures, tmp_path / "c.pt", reports.append)
     assert [r.epoch for r in reports] == [1, 2, 3]
     assert reports[-1].loss < reports[0].loss
     assert min(reports[-1].accuracies) > 0.9
-    again = exit_accuracies(network, Normalisation.of(pictures), pictures)
+    again = exit_accuracies(network, held(pictures))
     assert again == reports[-1].accuracies
 
 
@@ -38,11 +62,11 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tiny_spec, pictures, tmp_path):
     def stop_after_first(report):
         raise KeyboardInterrupt
 
-    straight = train(tiny_spec, ARGS, pictures, pictures, tmp_path / "a.pt", lambda r: None)
+    straight = train(tiny_spec, ARGS, pictures, tmp_path / "a.pt", lambda r: None)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_spec, ARGS, pictures, pictures, tmp_path / "b.pt", stop_after_first)
+        train(tiny_spec, ARGS, pictures, tmp_path / "b.pt", stop_after_first)
     reports = []
-    resumed = train(tiny_spec, ARGS, pictures, pictures, tmp_path / "b.pt", reports.append)
+    resumed = train(tiny_spec, ARGS, pictures, tmp_path / "b.pt", reports.append)
     assert [r.epoch for r in reports] == [2, 3]
     for name, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -50,9 +74,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tiny_spec, pictures, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused(tiny_spec, pictures, tmp_path):
     path = tmp_path / "c.pt"
-    train(tiny_spec, replace(ARGS, epochs=1), pictures, pictures, path, lambda r: None)
+    train(tiny_spec, replace(ARGS, epochs=1), pictures, path, lambda r: None)
     with pytest.raises(ArtefactError, match=r"c\.pt, field 'identity': found .*'epochs': 1") as e:
-        train(tiny_spec, ARGS, pictures, pictures, path, lambda r: None)
+        train(tiny_spec, ARGS, pictures, path, lambda r: None)
     assert "'epochs': 3" in e.value.expected
 
 
@@ -60,17 +84,17 @@ def test_a_broken_checkpoint_is_refused(tiny_spec, pictures, tmp_path):
     path = tmp_path / "c.pt"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(ArtefactError, match="an unreadable file"):
-        train(tiny_spec, ARGS, pictures, pictures, path, lambda r: None)
+        train(tiny_spec, ARGS, pictures, path, lambda r: None)
 
 
 def test_one_weight_for_each_exit(tiny_spec, pictures, tmp_path):
     with pytest.raises(UsageError, match="exit weights: found 5, expected 2"):
-        train(tiny_spec, TrainingArgs(), pictures, pictures, tmp_path / "c.pt", lambda r: None)
+        train(tiny_spec, TrainingArgs(), pictures, tmp_path / "c.pt", lambda r: None)
 
 
 def test_publishing_writes_what_was_judged(tiny_spec, pictures, tmp_path):
-    network = train(tiny_spec, ARGS, pictures, pictures, tmp_path / "c.pt", lambda r: None)
-    expected = exit_accuracies(network, Normalisation.of(pictures), pictures)
+    network = train(tiny_spec, ARGS, pictures, tmp_path / "c.pt", lambda r: None)
+    expected = exit_accuracies(network, held(pictures))
     outcomes = publish(tmp_path / "out", network, ARGS, pictures, pictures, pictures)
     from models.cards import load_model
 
@@ -93,6 +117,59 @@ def test_augmentation_keeps_type_and_follows_its_generator():
     assert np.array_equal(one, two)
     assert not np.array_equal(one, other)
     assert ((one == 128).all(axis=3).sum(axis=(1, 2)) >= 9).all()
+
+
+def test_a_camera_network_is_trained_on_small_pictures_first(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.tile(np.arange(2, dtype=np.uint8), 12)
+    x = rng.integers(0, 60, (24, 48, 48, 3)) + 190 * y[:, None, None, None]
+    pictures = Pictures(x.astype(np.uint8), y)
+    args = TrainingArgs(
+        epochs=3, batch=8, learning_rate=0.02, exit_weights=(1.0,) * 5, label_smoothing=0.1,
+        decay_vectors=False, sizes=((1, 16), (1, 32)), bfloat16=False,
+    )  # fmt: skip
+    feed = CameraPictures(pictures, pictures, args.batch, args.seed, args.sizes)
+    assert [feed.side(epoch) for epoch in range(4)] == [16, 32, 32, 32]
+    (first, _), (again, _) = next(feed.epoch(0)), next(feed.epoch(0))
+    assert tuple(first.shape) == (8, 3, 16, 16)
+    assert torch.equal(first, again), "an epoch follows its seed"
+    torch.manual_seed(0)
+    network, reports = BranchyMobileNetV2(classes=2, width=0.25), []
+    train_network(network, args, feed, tmp_path / "c.pt", reports.append)
+    assert [len(r.accuracies) for r in reports] == [5, 5, 5]
+    assert reports[-1].loss < reports[0].loss
+
+
+def test_missing_imagenette_is_one_clear_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
+    with pytest.raises(UsageError, match="Imagenette: found no data folder, expected 'imagenette/"):
+        imagenette("val")
+
+
+def jpeg(side):
+    stream = io.BytesIO()
+    Image.new("RGB", (side, side), (200, 30, 30)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pictures", "offsets", "message"),
+    [
+        ([jpeg(144), b"no picture"], None, "field 'data, picture 1': found cannot identify"),
+        ([jpeg(144), jpeg(100)], None, "picture 1': found 100x100 pixels, expected 144x144"),
+        ([jpeg(144)] * 2, [0, 5], "field 'offsets': found 2 offsets up to 5, expected 3 rising"),
+        (None, None, "expected arrays data, offsets and labels"),
+    ],
+)
+def test_a_wrong_imagenette_file_is_refused(pictures, offsets, message, tmp_path):
+    (tmp_path / "imagenette").mkdir()
+    arrays = {"labels": np.zeros(2, dtype=np.uint8)}
+    if pictures is not None:
+        ends = np.cumsum([0, *map(len, pictures)]) if offsets is None else np.array(offsets)
+        arrays |= {"data": np.frombuffer(b"".join(pictures), dtype=np.uint8), "offsets": ends}
+    np.savez(tmp_path / "imagenette" / "val-0.npz", **arrays)
+    with pytest.raises(ArtefactError, match=message):
+        imagenette("val", tmp_path)
 
 
 def test_held_back_pictures_are_a_tenth_and_apart():

@@ -4,7 +4,8 @@ import numpy as np
 
 from models.cards import load_model
 from models.datasets import Pictures
-from models.networks.training import Normalisation, exit_accuracies
+from models.networks.feeds import Normalisation, plain_batches
+from models.networks.training import exit_accuracies
 from models.pictures import agreement_labels, generated_pictures
 
 
@@ -54,6 +55,6 @@ def test_the_shipped_network_tells_generated_pictures_apart():
     labels = agreement_labels(x, logits)
     assert len(np.unique(labels)) >= 4
     normalisation = Normalisation(model.card.mean, model.card.std)
-    agreement = exit_accuracies(network, normalisation, Pictures(x, labels))
+    agreement = exit_accuracies(network, plain_batches(Pictures(x, labels), normalisation))
     assert agreement[4] == 1.0
     assert 0.2 < agreement[0] < 1.0
