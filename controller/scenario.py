@@ -177,6 +177,9 @@ class Setting:
     edge: Profile
     outcomes: Outcomes
     table: PlanTable
+    """The plans that are worth choosing among; controllers answer with an index into it."""
+    candidates: PlanTable
+    """Every plan the scenario allows."""
 
     def __repr__(self) -> str:
         return f"Setting({self.scenario.name}, {len(self.table)} plans)"
@@ -256,9 +259,9 @@ def load_setting(scenario: Scenario) -> Setting:
         no_rescue=scenario.plans.no_rescue,
     )
     anytime = scenario.kind == "frame-stream"
-    table = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
-    table = table.undominated(scenario.link.rtt_s, queues=anytime)
-    setting = Setting(scenario, model, device, edge, outcomes, table)
+    every = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
+    table = every.undominated(scenario.link.rtt_s, queues=anytime)
+    setting = Setting(scenario, model, device, edge, outcomes, table, every)
     return replace(setting, table=table.take(shortlist(setting)))
 
 

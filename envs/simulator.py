@@ -6,6 +6,7 @@ once known), sampled pictures and rewards. The arithmetic of a frame is `control
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,9 +19,6 @@ from controller.scenario import OutcomeRows, Setting
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-PENDING = 6
-"""Measurements a lane may have under way (deadline x frame rate stays below)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +85,20 @@ class Simulator:
         frames = setting.scenario.frames
         self.deadline_s = frames.deadline_s
         self.interval_s = 1.0 / frames.rate_fps if frames.rate_fps > 0 else 0.0
+        # frames and measurements a lane may have under way: news are a round trip old at most
+        overlap = (self.deadline_s + 2.0 * self.model.rtt_s) * frames.rate_fps
+        self._pending = math.ceil(overlap) + 2
         self.trace = np.zeros(lanes, dtype=np.int64)
         self.now_s = np.zeros(lanes)
         self.resources = Resources.idle(lanes, self.model.initial_window_bytes)
         # one slot more for a probe, which may outlast many frames
-        self._known = np.full((PENDING + 1, lanes), np.inf)
-        self._bytes = np.zeros((PENDING + 1, lanes))
-        self._duration = np.zeros((PENDING + 1, lanes))
-        self._complete = np.zeros((PENDING + 1, lanes), dtype=np.bool_)
+        self._known = np.full((self._pending + 1, lanes), np.inf)
+        self._bytes = np.zeros((self._pending + 1, lanes))
+        self._duration = np.zeros((self._pending + 1, lanes))
+        self._complete = np.zeros((self._pending + 1, lanes), dtype=np.bool_)
         # until when the device counts an upload's bytes as its own backlog, and frames' ends
-        self._live_until = np.full((PENDING + 1, lanes), -np.inf)
-        self._live_bytes = np.zeros((PENDING + 1, lanes))
+        self._live_until = np.full((self._pending + 1, lanes), -np.inf)
+        self._live_bytes = np.zeros((self._pending + 1, lanes))
         self._ends: list[Ended] = []
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
@@ -137,13 +138,13 @@ class Simulator:
         self.resources.uplink_s = np.where(lanes, end, self.resources.uplink_s)
         self.resources.window_bytes = np.where(lanes, window, self.resources.window_bytes)
         known = np.where(lanes, end + self.model.rtt_s, np.inf)
-        self._known[PENDING] = np.where(lanes, known, self._known[PENDING])
-        self._bytes[PENDING] = np.where(lanes, n_bytes, self._bytes[PENDING])
+        self._known[self._pending] = np.where(lanes, known, self._known[self._pending])
+        self._bytes[self._pending] = np.where(lanes, n_bytes, self._bytes[self._pending])
         took = np.where(np.isfinite(end), end, start) - start
-        self._duration[PENDING] = np.where(lanes, took, self._duration[PENDING])
-        self._complete[PENDING] |= lanes
-        self._live_until[PENDING] = np.where(lanes, known, self._live_until[PENDING])
-        self._live_bytes[PENDING] = np.where(lanes, n_bytes, self._live_bytes[PENDING])
+        self._duration[self._pending] = np.where(lanes, took, self._duration[self._pending])
+        self._complete[self._pending] |= lanes
+        self._live_until[self._pending] = np.where(lanes, known, self._live_until[self._pending])
+        self._live_bytes[self._pending] = np.where(lanes, n_bytes, self._live_bytes[self._pending])
         return wire
 
     def backlogs(self) -> tuple[Floats, Floats]:
@@ -174,14 +175,15 @@ class Simulator:
             if ready.any():
                 found.append(replace(ended, lanes=ready))
                 ended.lanes[ready] = False
-        self._ends = [ended for ended in self._ends if ended.lanes.any()]
+        # lanes whose trace is over never come to know; what they wait for is let go
+        self._ends = [e for e in self._ends[-self._pending :] if e.lanes.any()]
         return found
 
     def deliver(self) -> list[Delivered]:
         """Measurements known by the lanes' present times, oldest first; each is given once."""
         found: list[Delivered] = []
-        for shift in range(PENDING + 1):
-            slot = PENDING if shift == 0 else (self._slot + shift - 1) % PENDING
+        for shift in range(self._pending + 1):
+            slot = self._pending if shift == 0 else (self._slot + shift - 1) % self._pending
             ready = self._known[slot] <= self.now_s
             if ready.any():
                 found.append(
@@ -260,7 +262,7 @@ class Simulator:
         over = np.minimum(outcome.measured_known_s, self.now_s + self.deadline_s)
         self._live_until[slot] = np.where(offloads, over, -np.inf)
         self._live_bytes[slot] = upload_bytes
-        self._slot = (slot + 1) % PENDING
+        self._slot = (slot + 1) % self._pending
 
     def _await_end(self, result: StepResult, plan: Ints) -> None:
         outcome = result.outcome

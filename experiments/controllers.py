@@ -28,7 +28,7 @@ from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
 from controller.sensing.state_tracker import StateTracker
 from envs.simulator import Simulator
-from experiments.detectors import make_detector
+from experiments.detectors.page_hinkley import make_detector
 from experiments.evaluation import clairvoyant_values
 from traces.library import TraceSet
 from traces.states import BandwidthState, oboe_states, states_by_quantiles

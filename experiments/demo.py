@@ -18,8 +18,8 @@ from controller.policies.network import save_policy
 from controller.scenario import load_setting, read_scenario
 from experiments.comparison import Comparison, compare
 from experiments.controllers import ControllerFactory
+from experiments.learning.training import TrainArgs, TrainReport, train_policy
 from experiments.replay import ReplayArgs, ReplayResult, replay
-from experiments.training import TrainArgs, TrainReport, train_policy
 from traces.trace import BandwidthTrace
 
 CONTROLLERS = ("device-only", "edge-only", "algorithm1", "map", "robust", "learned")

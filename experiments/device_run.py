@@ -137,7 +137,8 @@ def load_pictures(
 
     The second have no truth: an answer counts as right where it is the whole network's.
     """
-    if data_directory() is not None:
+    root = data_directory()
+    if root is not None and (root / "cifar10").is_dir():
         pictures = cifar10("test")
         order = np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
         return pictures.x[order], pictures.y[order], "CIFAR-10 test pictures, real labels"

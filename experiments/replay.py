@@ -165,15 +165,21 @@ def _await(
 def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> TraceRun:
     """A real run in the simulator's form. Rewards by the same functions; bytes with headers.
 
-    The closed loop's last inference, which the trace's end cut off, is not counted, as in
-    simulation.
+    The closed loop's last inference, which the trace's end cut off, is left out where it could
+    still have met the requirement, and a miss otherwise, as in simulation.
     """
+    requirement = setting.scenario.frames.deadline_s
     kept = [
         (frame, right)
         for frame, right in zip(record.frames, record.correct, strict=True)
-        if not setting.closed_loop or frame.latency_s is not None
+        if not setting.closed_loop
+        or frame.latency_s is not None
+        or trace.duration_s - frame.arrival_s > requirement
     ]
     latency = np.array([np.inf if f.latency_s is None else f.latency_s for f, _ in kept])
+    if setting.closed_loop:
+        left = trace.duration_s - np.array([f.arrival_s for f, _ in kept])
+        latency = np.where(np.isfinite(latency), latency, left)
     payload = np.array([float(f.bytes_sent) for f, _ in kept])
     sent = np.asarray(setting.link_model.on_wire(payload), dtype=np.float64)
     device_s = np.array([f.device_s for f, _ in kept])
@@ -181,7 +187,6 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
     correct = np.array([right for _, right in kept], dtype=np.bool_) & in_time
     plan = np.array([f.plan for f, _ in kept], dtype=np.int64)
     if setting.closed_loop:
-        requirement = setting.scenario.frames.deadline_s
         accuracy = setting.rows("report").correct.mean(axis=1)
         exits = np.array([-1 if f.exit is None else f.exit for f, _ in kept], dtype=np.int64)
         own = np.array([f.by_plan for f, _ in kept], dtype=np.bool_)

@@ -14,7 +14,8 @@ from artefacts import UsageError
 from coinfer.cli.console import console, emit_json, print_table
 
 if TYPE_CHECKING:
-    from experiments.detectors import StepScore, TraceScore
+    from experiments.detectors.recorded import TraceScore
+    from experiments.detectors.scores import StepScore
 
 BASELINE = "ewma"
 SCALE = 0.1
@@ -43,7 +44,9 @@ def detector(
     """Detection delay and false alarms of Bayes, EWMA and Page-Hinkley; switches on real logs."""
     import time
 
-    from experiments.detectors import link_statistics, step_benchmark, trace_benchmark
+    from experiments.detectors.recorded import trace_benchmark
+    from experiments.detectors.scores import step_benchmark
+    from experiments.detectors.steps import link_statistics
     from traces.library import load_split
     from traces.states import states_by_quantiles
 

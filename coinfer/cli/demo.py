@@ -23,8 +23,8 @@ def demo(
 
     from experiments.comparison import comparison_rows
     from experiments.demo import DemoArgs, DemoProgress, run_demo
+    from experiments.learning.training import TrainReport
     from experiments.replay import replay_rows
-    from experiments.training import TrainReport
 
     args = DemoArgs.short(out, method) if short else DemoArgs(out=out, method=method)
     with progress_bar() as bar:

@@ -31,7 +31,7 @@ def train(
     scenario: ScenarioOption,
     out: Annotated[Path | None, typer.Option(help="Policy folder [runs/policies/NAME].")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 5_000_000,
-    seed: Annotated[int | None, typer.Option(help="Instead of the scenario's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
     json: JsonOption = False,
 ) -> None:
@@ -42,8 +42,8 @@ def train(
 
     from controller.planners.configuration_map import write_map
     from controller.policies.network import save_policy
-    from experiments.distillation import distil
-    from experiments.training import TrainArgs, TrainReport, train_policy
+    from experiments.learning.distillation import distil
+    from experiments.learning.training import TrainArgs, TrainReport, train_policy
 
     setting = _setting(scenario)
     out = out or Path("runs") / "policies" / setting.scenario.name
@@ -85,8 +85,8 @@ def compare(
     ] = None,
     controllers: Annotated[str, typer.Option(help="Names separated by commas [all].")] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of phases, samples, compute times.")] = None,
-    frames: Annotated[int | None, typer.Option(help="At most so many frames a trace.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
+    frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
     detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
     json: JsonOption = False,
 ) -> None:
@@ -138,6 +138,9 @@ def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
     if not paths:
         return setting.traces("test")
     read = tuple(trace for path in paths for trace in read_traces(path))
+    factor = setting.scenario.traces.scale
+    if factor != 1.0:
+        console.print(f"traces: scaled by {factor:g}, as scenario '{setting.scenario.name}' says")
     return setting.scaled(TraceSet(read, False, ", ".join(str(p) for p in paths)))
 
 
@@ -149,7 +152,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """One decision of Algorithm 1, explained."""
-    from experiments.explanation import explain_plan
+    from experiments.learning.explanation import explain_plan
 
     setting = _setting(scenario)
     found = explain_plan(setting, bandwidth * 1e6, deadline_ms, order)
@@ -175,7 +178,9 @@ def make_map(
 
     setting = _setting(scenario)
     if states is None:
-        known, source = map_states(setting, setting.traces("train").traces)
+        train = setting.traces("train")
+        _say_source(train)
+        known, source = map_states(setting, train.traces)
     else:
         known, source = read_states(states), str(states)
     made = build_map(setting, known, source)
@@ -201,7 +206,7 @@ def replay(
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length [to the end].")] = None,
     method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Of pictures and simulation.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""

@@ -13,7 +13,7 @@ from coinfer.cli.console import console, emit_json, print_table
 READINGS = ("maps", "elements")
 
 if TYPE_CHECKING:
-    from experiments.edgent_figures import MethodPoint, StaticChoice, StaticFigures
+    from experiments.figures.edgent import MethodPoint, StaticChoice, StaticFigures
 
 
 def figures(
@@ -34,7 +34,7 @@ def figures(
 ) -> None:
     """Exit, partition and latency by bandwidth and by requirement; accuracy by requirement."""
     from controller.planners.algorithm1 import ORDERS, Order
-    from experiments.edgent_figures import (
+    from experiments.figures.edgent import (
         PAPER_DEVICE_ONLY_S,
         device_only_s,
         edgent_inputs,
@@ -58,7 +58,7 @@ def figures(
     local = device_only_s(loaded.spec)
     throughput: dict[str, float] = {}
     if dynamic:
-        from experiments.dynamic_figure import draw_throughput
+        from experiments.figures.dynamic import draw_throughput
 
         throughput, source = draw_throughput(out / "throughput.png")
         console.print(f"throughput on {source}")

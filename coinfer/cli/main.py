@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 import typer
+from typer.exceptions import TyperException
+from typer.main import get_command
 
 from artefacts import CoinferError
 from coinfer.cli import bench_detector, runtime
@@ -49,7 +51,15 @@ app.add_typer(trace_commands.app, name="traces")
 def run() -> None:
     """Console entry point."""
     try:
-        app()
+        code = get_command(app).main(prog_name="coinfer", standalone_mode=False)
+    except TyperException as error:
+        # a wrong option: the parser's own words, in our one line
+        said = str(getattr(error, "format_message", error.__str__)())
+        if said:
+            sys.stderr.write(f"coinfer: {' '.join(said.split())} ('--help' lists what there is)\n")
+        raise SystemExit(2) from None
+    except typer.Abort:
+        raise SystemExit(130) from None
     except CoinferError as error:
         sys.stderr.write(f"coinfer: {error}\n")
         raise SystemExit(2) from None
@@ -59,6 +69,7 @@ def run() -> None:
             "pip install 'coinfer[all]'\n"
         )
         raise SystemExit(2) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -48,11 +48,9 @@ def edge(
     if port_file is not None:
         with atomic_write(port_file) as stream:
             stream.write(str(server.port))
-    told = 0
     while not stopped.wait(1.0):
-        for line in server.errors[told:]:
-            console.print(f"edge: {line}")
-        told = len(server.errors)
+        while server.errors:
+            console.print(f"edge: {server.errors.popleft()}")
     server.close()
     console.print(f"edge: {server.served} requests served")
 
@@ -69,7 +67,7 @@ def device(
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
     start_at: Annotated[float | None, typer.Option(hidden=True)] = None,
-    seed: Annotated[int, typer.Option(help="Order of the pictures.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:

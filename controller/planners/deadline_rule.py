@@ -23,8 +23,11 @@ def choose_plan(
     deadline_s: float,
     rtt_s: float,
     interval_s: float = np.inf,
+    device_backlog_s: float = 0.0,
 ) -> tuple[int, bool]:
     """Algorithm 1's plan over the table, and whether it meets the deadline (False: NULL).
+
+    A device that is still busy for `device_backlog_s` delays the plans that begin on it.
 
     In a stream of one frame every `interval_s` a plan that keeps the device or the uplink busy for
     longer would pile frames up; such plans are not considered (the paper, whose next inference
@@ -32,6 +35,7 @@ def choose_plan(
     go to the plan that stands first in the table.
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
+    latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
     computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
@@ -113,10 +117,12 @@ class OnlineAlgorithm1:
         """Results change nothing."""
 
     def decide(self, situation: Situation) -> int:
-        """Algorithm 1 with what is left of the deadline once the device is free."""
+        """Algorithm 1 with the device's backlog on the plans that begin there."""
         rate = self._rate_bps or 0.0
-        left = max(situation.deadline_s - situation.device_backlog_s, 0.0)
-        plan, _ = choose_plan(self._table, rate, left, situation.rtt_s, self._interval_s)
+        plan, _ = choose_plan(
+            self._table, rate, situation.deadline_s, situation.rtt_s, self._interval_s,
+            situation.device_backlog_s,
+        )  # fmt: skip
         blind = situation.now_s - self._seen_s > self.PATIENCE_S
         if self._table.local[plan] and self._rate_bps is not None and blind:
             self._seen_s = situation.now_s

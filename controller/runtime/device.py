@@ -521,7 +521,8 @@ def connect_loop(
         if loop:
             loop[0].on_reply(reply)
 
-    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, clock=clock)
+    remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
+    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock)
     loop.append(
         DeviceLoop(
             model, executor, profile, table, controller, link, config, clock, on_record=on_record

@@ -15,6 +15,7 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,9 @@ from models.codecs import decode
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 MAX_CONNECTIONS = 64
 MAX_QUEUE = 64
+MAX_ERRORS = 1000
+"""What is kept of past trouble: an edge runs for years."""
+MAX_WARM = 256
 READ_BYTES = 65536
 SEND_TIMEOUT_S = 5.0
 """A device that takes no answer for so long is dropped: the one worker waits for nobody longer."""
@@ -98,6 +102,13 @@ class _Job:
     timing: _Timing
 
 
+@dataclass(frozen=True, slots=True)
+class _Warm:
+    """Intervals (exit, start, stop) that a device says it will ask for."""
+
+    intervals: tuple[tuple[int, int, int], ...]
+
+
 class EdgeServer:
     """Serves one model. `start` listens, `close` ends every connection and thread."""
 
@@ -113,12 +124,13 @@ class EdgeServer:
         self.model, self.executor, self.clock = model, executor, clock
         self._listener = socket.create_server((host, port))
         self.host, self.port = self._listener.getsockname()[:2]
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(MAX_QUEUE)
+        self._jobs: queue.Queue[_Job | _Warm | None] = queue.Queue(MAX_QUEUE)
+        self._warm: set[tuple[int, int, int]] = set()
         self._peers: set[_Peer] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.served = 0
-        self.errors: list[str] = []
+        self.errors: deque[str] = deque(maxlen=MAX_ERRORS)
 
     def start(self) -> None:
         """Accept and compute in the background."""
@@ -165,7 +177,7 @@ class EdgeServer:
         if error is not None:
             self.errors.append(f"{peer.name}: {error}")
 
-    def submit(self, job: _Job) -> bool:
+    def submit(self, job: _Job | _Warm) -> bool:
         """Queue a request; False where the queue is full."""
         try:
             self._jobs.put_nowait(job)
@@ -175,6 +187,9 @@ class EdgeServer:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
+            if isinstance(job, _Warm):
+                self._prepare(job)
+                continue
             try:
                 self._answer(job)
                 self.served += 1
@@ -184,6 +199,16 @@ class EdgeServer:
                 reason = f"{type(error).__name__}: {error}"
                 self.errors.append(f"{job.peer.name}: request failed ({reason})")
                 job.peer.send(_refusal(job.arrived.request_id, f"the edge failed ({reason})"))
+
+    def _prepare(self, job: _Warm) -> None:
+        """Run announced intervals once on zeros, so that no frame pays for what is compiled."""
+        spec = self.model.spec
+        for branch, start, stop in job.intervals:
+            if (branch, start, stop) in self._warm or self._closed.is_set():
+                continue
+            self._warm.add((branch, start, stop))
+            zeros = np.zeros((1, *spec.shapes[branch][start]), dtype=np.float32)
+            self.executor.run(branch, start, stop, zeros)
 
     def _answer(self, job: _Job) -> None:
         began = self.clock()
@@ -353,11 +378,23 @@ class _Peer:
         meta = timing.meta() | {"received_bytes": received}
         self.send(Message(MessageType.CANCELLED, request, meta=meta))
 
+    def _announced(self, value: Any) -> tuple[tuple[int, int, int], ...]:
+        """The intervals in a greeting; those this network does not have are passed over."""
+        branches, found = self._server.model.spec.branches, []
+        for item in value[:MAX_WARM] if isinstance(value, list) else []:
+            fits = isinstance(item, list) and len(item) == 3 and all(type(k) is int for k in item)
+            if fits and 0 <= item[0] < len(branches):
+                exit_, start, stop = item
+                if 0 <= start < stop <= len(branches[exit_]):
+                    found.append((exit_, start, stop))
+        return tuple(found)
+
     def _greet(self, meta: Mapping[str, Any]) -> None:
         wanted, served = meta_text(meta, "model"), self._server.model.digest
         if wanted == served:
             self._greeted = True
             self.send(Message(MessageType.WELCOME, meta={"models": [served]}))
+            self._server.submit(_Warm(self._announced(meta.get("intervals", []))))
             return
         reason = f"model digest: found {wanted[:12]}…, expected {served[:12]}…"
         self.send(Message(MessageType.REFUSE, meta={"reason": reason}))

@@ -17,7 +17,7 @@ import struct
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,12 +91,15 @@ class EdgeLink:
         model_digest: str,
         on_reply: Callable[[Reply], None],
         *,
+        intervals: Sequence[tuple[int, int, int]] = (),
         clock: Callable[[], float] = time.monotonic,
         seed: int = 0,
     ) -> None:
+        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares."""
         check_address(host)
+        self._hello = {"model": model_digest, "intervals": [list(i) for i in intervals]}
         self._address = (host, port)
-        self._digest, self._on_reply, self._clock = model_digest, on_reply, clock
+        self._on_reply, self._clock = on_reply, clock
         self._jitter = random.Random(seed)
         self._lock = threading.Lock()
         self._outgoing: queue.Queue[Upload | Message | None] = queue.Queue()
@@ -210,7 +213,7 @@ class EdgeLink:
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
         connection = Connection(Role.DEVICE)
-        sock.sendall(connection.send(Message(MessageType.HELLO, meta={"model": self._digest})))
+        sock.sendall(connection.send(Message(MessageType.HELLO, meta=self._hello)))
         while True:
             data = sock.recv(65536)
             if not data:

@@ -186,6 +186,9 @@ class TcLink:
         """What was applied."""
         self._report.rate_changes = self._shapers[0].changes
         self._report.worst_lateness_s = max(s.worst_lateness_s for s in self._shapers)
+        for shaper in self._shapers:
+            if shaper.failure is not None:
+                raise TestbedError(f"{shaper.failure}: what was measured is not of this trace")
         return self._report
 
     def close(self) -> None:
@@ -212,15 +215,28 @@ def open_link(trace: BandwidthTrace, rtt_s: float, method: str = "auto") -> Iter
     lacking = missing_tools()
     if method == "tc" and lacking:
         raise TestbedError(f"shaping by tc: found no {' and no '.join(lacking)}, expected both")
-    if method == "user-space" or lacking:
-        why = f"no {' and no '.join(lacking)}: " if lacking and method == "auto" else ""
-        link = UserSpaceLink(trace, rtt_s, [f"{why}the link is shaped by a user-space relay"])
-        with contextlib.closing(link):
-            yield link
-        return
+    why = f"no {' and no '.join(lacking)}: " if lacking and method == "auto" else ""
+    with contextlib.ExitStack() as stack:
+        link: UserSpaceLink | TcLink | None = None
+        if method != "user-space" and not lacking:
+            try:
+                link = _by_tc(trace, rtt_s, stack)
+            except (TestbedError, OSError, subprocess.SubprocessError) as error:
+                # root in a container may have neither namespaces nor HTB
+                if method == "tc":
+                    raise
+                stack.close()
+                why = f"tc cannot be had here ({error}): "
+        if link is None:
+            note = f"{why}the link is shaped by a user-space relay"
+            link = stack.enter_context(contextlib.closing(UserSpaceLink(trace, rtt_s, [note])))
+        yield link
+
+
+def _by_tc(trace: BandwidthTrace, rtt_s: float, stack: contextlib.ExitStack) -> TcLink:
     remove_stale()
-    with NamespacePair() as pair, contextlib.closing(TcLink(trace, rtt_s, pair)) as shaped:
-        yield shaped
+    pair = stack.enter_context(NamespacePair())
+    return stack.enter_context(contextlib.closing(TcLink(trace, rtt_s, pair)))
 
 
 def wait_for_file(path: Path, process: subprocess.Popen[str], timeout_s: float) -> str:

@@ -41,7 +41,7 @@ class NamespacePair:
 
     def __init__(self, number: int | None = None) -> None:
         number = os.getpid() if number is None else number
-        tag = f"{number % 100000}"
+        tag = f"{number}"  # the owner's process id: seven digits at most, so interfaces' names fit
         self.device, self.edge = f"{PREFIX}{tag}d", f"{PREFIX}{tag}e"
         self.device_interface, self.edge_interface = f"cd{tag}", f"ce{tag}"
         subnet = f"10.200.{number % 250 + 1}"

@@ -78,6 +78,7 @@ class TcShaper:
         self._parent, self._class = "1:", "1:10"
         self.changes = 0
         self.worst_lateness_s = 0.0
+        self.failure: str | None = None
 
     def set_up(self, rate_bps: float, rtt_s: float) -> Applied:
         """Shape to a rate, and delay by half the round trip where the kernel can."""
@@ -173,7 +174,12 @@ class TcShaper:
         for at_s, rate in zip(trace.times_s, trace.rates_bps, strict=True):
             if stopped.wait(max(begin_s + float(at_s) - clock(), 0.0)):
                 return
-            self.change(float(rate))
+            try:
+                self.change(float(rate))
+            except OSError as error:
+                # the link would keep its last rate: the run must not be trusted
+                self.failure = f"tc ended at {float(at_s):.1f} s of the trace ({error})"
+                return
             self.worst_lateness_s = max(self.worst_lateness_s, clock() - begin_s - float(at_s))
 
     def close(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -27,7 +28,34 @@ COMMANDS = (
 def test_every_command_has_help():
     listed = coinfer("--help").stdout
     for name in COMMANDS:
-        assert name in listed
+        assert re.search(rf"^[│ ]*{name} ", listed, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_s_help_names_it(name):
+    done = coinfer(name, "--help")
+    assert done.returncode == 0, done.stderr
+    assert f"Usage: coinfer {name} " in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("compare", "--scenario", "edgent", "--seed", "-1"),
+        ("compare", "--scenario", "edgent", "--frames", "0"),
+        ("train", "--scenario", "edgent", "--seed", "-3"),
+        ("traces", "generate", "--mode", "bus", "--out", "a.csv", "--seed", "-1"),
+        ("compare", "--scenario", "edgent", "--no-such-option"),
+        ("compare",),
+        ("nothing",),
+    ],
+)
+def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
+    done = coinfer(*argv, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("coinfer: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from controller.planners.fixed import FixedController
 from envs.simulator import Simulator
 from envs.vector import LaneCore
 from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
-from experiments.training import LaneVecEnv
+from experiments.learning.training import LaneVecEnv
 from traces.trace import BandwidthTrace
 
 PLACE = "envs.registration:"

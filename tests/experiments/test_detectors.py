@@ -15,21 +15,10 @@ from typer.testing import CliRunner
 from artefacts import UsageError
 from coinfer.cli.bench_detector import as_entries, detector
 from controller.sensing.interface import DetectorStep
-from experiments.detectors import (
-    NAMES,
-    WITHIN_S,
-    LinkStatistics,
-    closed_loop_transfers,
-    link_statistics,
-    make_detector,
-    match,
-    score_steps,
-    score_traces,
-    step_benchmark,
-    step_stream,
-    trace_benchmark,
-    tune,
-)
+from experiments.detectors.page_hinkley import NAMES, make_detector
+from experiments.detectors.recorded import closed_loop_transfers, score_traces, trace_benchmark
+from experiments.detectors.scores import WITHIN_S, match, score_steps, step_benchmark, tune
+from experiments.detectors.steps import LinkStatistics, link_statistics, step_stream
 from traces.library import TraceSet, load_split
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace

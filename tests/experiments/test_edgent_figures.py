@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from artefacts import UsageError
 from coinfer.cli.figures import figures
-from experiments.edgent_figures import (
+from experiments.figures.edgent import (
     METHODS,
     PAPER_DEVICE_ONLY_S,
     device_only_s,

@@ -1,23 +1,28 @@
 """Training is repeatable and leaves torch behind; replay and comparison agree with themselves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from stable_baselines3 import PPO
 
 from controller.physics import TraceBank
+from controller.planners.algorithm1 import algorithm1
 from controller.planners.fixed import FixedController
 from controller.policies.observation import FEATURES
 from envs.simulator import Simulator
 from envs.vector import LaneCore
-from experiments import dynamic_figure
-from experiments.comparison import compare
+from experiments.comparison import compare, figures_of
 from experiments.controllers import ControllerFactory, best_single, single_plan_rewards
-from experiments.distillation import distil
-from experiments.evaluation import evaluate
-from experiments.imitation import imitate
+from experiments.evaluation import bound_per_frame, evaluate
+from experiments.figures import dynamic as dynamic_figure
+from experiments.figures.edgent import edgent_inputs
+from experiments.learning.distillation import distil
+from experiments.learning.explanation import explain_plan
+from experiments.learning.imitation import imitate
+from experiments.learning.training import LaneVecEnv, TrainArgs, extract_policy, train_policy
 from experiments.replay import ReplayArgs, replay
-from experiments.training import LaneVecEnv, TrainArgs, extract_policy, train_policy
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
 
@@ -127,6 +132,55 @@ def test_the_dynamic_figure_is_drawn(monkeypatch, tmp_path, short_traces):
     assert set(quantiles) == set(dynamic_figure.CONTROLLERS)
     assert source == "made"
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_inference_that_never_ends_is_a_miss(closed):
+    """A link that dies under the closed loop: a controller that waits for it is not rewarded."""
+    trace = BandwidthTrace("dies", np.array([0.0, 2.0]), np.array([5e5, 1e3]), 60.0)
+    remote = int(np.flatnonzero(~closed.table.local)[0])
+    (run,) = evaluate(closed, [trace], lambda k: FixedController("x", remote))
+    assert run.reward[-1] == 0
+    assert not run.in_time[-1]
+    assert run.arrival_s[-1] + run.latency_s[-1] == pytest.approx(60.0)
+    assert run.in_time[:-2].all()  # the last but one was under way when the link died
+    figures = figures_of([run], [np.full(len(run.reward), 40.0)], True)
+    assert figures.throughput_fps == pytest.approx(len(run.reward) / 60.0)
+    # static Algorithm 1 waits for its 100 KB: at 1 kbit/s until the log ends
+    dead = BandwidthTrace("dead", np.array([0.0]), np.array([1e3]), 60.0)
+    (run,) = evaluate(closed, [dead], ControllerFactory(closed).maker("algorithm1", [dead]))
+    assert run.reward.tolist() == [0.0]
+    assert run.latency_s[0] > 50
+
+
+def test_the_bound_knows_that_compute_times_vary(stream):
+    trace = BandwidthTrace("steady", np.array([0.0]), np.array([4e6]), 60.0)
+    table = replace(stream.table, device_sigma=0.2, edge_sigma=0.2)
+    varied = replace(stream, table=table)
+    arrival = np.arange(50) * 0.04
+    assert (
+        bound_per_frame(varied, trace, arrival).sum()
+        >= bound_per_frame(stream, trace, arrival).sum()
+    )
+    run = evaluate(varied, [trace], lambda k: FixedController("x", 0))[0]
+    assert run.reward.mean() <= bound_per_frame(varied, trace, run.arrival_s).mean()
+
+
+@pytest.mark.parametrize("order", ["edge-first", "device-first"])
+def test_plan_is_algorithm_1_over_every_plan(closed, order):
+    """Exit 5 is less accurate than exit 4 here; Algorithm 1 still prefers the deeper one."""
+    inputs = edgent_inputs(closed.spec, [0.5, 0.6, 0.7, 0.8, 0.9])
+    exits = set()
+    for bandwidth in (2e4, 1e5, 1e6):
+        for deadline_s in (0.02, 0.06, 0.1, 1.0):
+            found = explain_plan(closed, bandwidth, 1000 * deadline_s, order)
+            expected = algorithm1(inputs, bandwidth, deadline_s, order)
+            assert found.meets_deadline == (expected is not None)
+            if expected is not None:
+                assert found.exit == expected.plan.exit + 1
+                # the table sends the answer alone back, the paper the last layer's output
+                assert found.latency_s == pytest.approx(expected.latency_s, rel=0.01)
+                exits.add(found.exit)
+    assert 5 in exits
 
 
 def test_a_replay_ends_with_measured_beside_predicted(stream):

@@ -1,6 +1,7 @@
 """tc in namespaces: what is applied is read back, and nothing is left behind."""
 
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -78,3 +79,28 @@ def test_tc_without_the_means_is_an_error_that_names_them(monkeypatch):
     with open_link(TRACE, 0.0, "auto") as link:
         assert link.report().method == "user-space"
         assert "no tc and no root" in link.report().notes[0]
+
+
+def test_where_tc_fails_the_relay_takes_over_and_says_so(monkeypatch):
+    def no_namespaces(argv):
+        raise TestbedError("ip netns add: Operation not permitted")
+
+    monkeypatch.setattr("experiments.testbed.link.missing_tools", lambda: ())
+    monkeypatch.setattr("experiments.testbed.namespaces.run", no_namespaces)
+    with pytest.raises(TestbedError, match="not permitted"), open_link(TRACE, 0.0, "tc"):
+        pass
+    with open_link(TRACE, 0.0, "auto") as link:
+        assert link.report().method == "user-space"
+        assert "tc cannot be had here" in link.report().notes[0]
+        assert "not permitted" in link.report().notes[0]
+
+
+def test_a_tc_that_ends_is_told_and_nothing_is_reported():
+    shaper = TcShaper("nowhere", "nothing")
+
+    def broken(rate_bps):
+        raise BrokenPipeError("broken pipe")
+
+    shaper.change = broken
+    shaper.follow(TRACE, 0.0, threading.Event(), clock=lambda: 1e9)
+    assert "tc ended at 0.0 s of the trace" in shaper.failure

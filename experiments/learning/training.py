@@ -26,7 +26,7 @@ from controller.policies.observation import Observer, Scales
 from controller.scenario import Setting
 from envs.simulator import Simulator
 from envs.vector import LaneCore, observation_space, observe
-from experiments.imitation import LANES, imitate
+from experiments.learning.imitation import LANES, imitate
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class TrainArgs:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the policy's hidden layers (tanh)."""
     warm_start: bool = True
-    """First imitate the robust planner (see `experiments.imitation`), then improve by reward."""
+    """First imitate the robust planner (see `.imitation`), then improve by reward."""
     critic_share: float = 0.08
     """Share of the frames, at the start, in which only the value estimate learns: an untrained
     one would first unteach what was imitated."""
@@ -241,7 +241,10 @@ class _Keeper(BaseCallback):
             self.best, self.best_reward = policy, reward
 
     def _record(self) -> dict[str, Any]:
-        return {"algorithm": "PPO", "frames_seen": self.num_timesteps} | asdict(self._args)
+        source = self._setting.traces("train").source
+        return {
+            "algorithm": "PPO", "frames_seen": self.num_timesteps, "traces": source,
+        } | asdict(self._args)  # fmt: skip
 
     def result(self, model: Any) -> Policy:
         """The best policy, the final one included."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from controller.scenario import load_setting, read_scenario
 from experiments.controllers import ControllerFactory
-from experiments.edgent_figures import throughput_cdf_plot
 from experiments.evaluation import evaluate
+from experiments.figures.edgent import throughput_cdf_plot
 
 CONTROLLERS = ("algorithm1", "map", "learned")
 

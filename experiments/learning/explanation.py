@@ -33,12 +33,13 @@ def explain_plan(
 ) -> Explanation:
     """Algorithm 1's plan at a constant bandwidth, and where its latency goes.
 
-    `order` limits the plans to 'edge-first' or 'device-first' splits ('any': both).
+    Over every plan the scenario allows, the less accurate deep exits included: Algorithm 1 ranks
+    exits by depth. `order` limits the plans to 'edge-first' or 'device-first' ('any': both).
     """
     deadline_s = setting.scenario.frames.deadline_s if deadline_ms is None else deadline_ms / 1e3
     if not deadline_s > 0:
         raise UsageError(f"deadline: found {deadline_ms} ms, expected more than 0")
-    table = setting.table
+    table = setting.candidates
     allowed: dict[str, Callable[[Plan], bool]] = {
         "any": lambda p: True,
         "edge-first": lambda p: p.is_local or p.start == 0,

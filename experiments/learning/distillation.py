@@ -21,7 +21,7 @@ from controller.sensing.state_tracker import StateTracker
 from envs.vector import LaneCore
 from experiments.controllers import map_states
 from experiments.evaluation import evaluate
-from experiments.training import Validation
+from experiments.learning.training import Validation
 
 LANES, FRAMES = 128, 256
 

@@ -1,0 +1,1 @@
+"""Change-point detectors compared: on synthetic steps, and on recorded traces."""

@@ -1,0 +1,1 @@
+"""How a policy is made: imitation, PPO, distillation to a map, explanation."""
