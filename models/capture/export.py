@@ -1,0 +1,111 @@
+"""From an `nn.Module` to a `CapturedModel`, by `torch.export`; refusals name the construct."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram, export
+from torch.export.graph_signature import InputKind, OutputKind
+
+from artefacts import UsageError
+from models.capture.graph import CapturedModel, is_size
+
+
+def capture(module: nn.Module, example: Tensor, name: str | None = None) -> CapturedModel:
+    """Capture `module` in evaluation mode; `example` (N, ...) is one input batch with N >= 2.
+
+    The batch's size stays free. Raises `UsageError` with the construct that cannot be captured,
+    and where in the model's source it stands.
+    """
+    label = name or type(module).__name__
+    if example.dim() < 2 or example.shape[0] < 2:
+        raise UsageError(
+            f"model '{label}': found an example of shape {tuple(example.shape)}, expected a batch "
+            "of two samples or more (a batch of one would fix its size)"
+        )
+    was_training = module.training
+    module.eval()
+    try:
+        # warnings of the exporter about its own use of deprecated parts say nothing to a user
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
+            program = program.run_decompositions({})
+    except Exception as error:  # the exporter raises some thirty kinds
+        raise UsageError(f"model '{label}': cannot be captured: {_construct(error)}") from None
+    finally:
+        module.train(was_training)
+    model = _from_program(label, program)
+    _try_batches(model, example)
+    return model
+
+
+def _try_batches(model: CapturedModel, example: Tensor) -> None:
+    """Run one sample more than was captured: a size that is fixed somewhere inside shows here."""
+    more = torch.cat([example, example[:1]])
+    try:
+        with torch.inference_mode():
+            given = model.whole(more).shape[0]
+    except RuntimeError:
+        given = 0
+    if given != len(more):
+        raise UsageError(
+            f"model '{model.name}': cannot be captured: it fixes the batch's size to "
+            f"{len(example)}, expected one that takes any number of samples"
+        )
+
+
+def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
+    signature = program.graph_signature
+    changed = [s for s in signature.output_specs if s.kind is OutputKind.BUFFER_MUTATION]
+    if changed:
+        raise UsageError(
+            f"model '{label}': cannot be captured: it changes its buffer '{changed[0].target}' "
+            "while it runs, expected a model without memory"
+        )
+    constants: dict[str, Tensor] = {}
+    state: dict[str, Any] = {**program.state_dict, **program.constants}
+    inputs = []
+    for item in signature.input_specs:
+        if item.kind is InputKind.USER_INPUT:
+            inputs.append(item.arg.name)
+        else:
+            constants[item.arg.name] = state[str(item.target)].detach()
+    outputs = [s.arg.name for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UsageError(
+            f"model '{label}': cannot be captured: found {len(inputs)} inputs and {len(outputs)} "
+            "outputs, expected one tensor in and one out (wrap it in a module that has them)"
+        )
+    by_name = {node.name: node for node in program.graph.nodes}
+    called = [node for node in program.graph.nodes if node.op == "call_function"]
+    nodes = [node for node in called if not is_size(node)]
+    _check(label, nodes)
+    return CapturedModel(label, tuple(nodes), constants, by_name[inputs[0]], by_name[outputs[0]])
+
+
+def _check(label: str, nodes: list[fx.Node]) -> None:
+    for node in nodes:
+        value = node.meta.get("val")
+        if isinstance(value, Tensor) and any(isinstance(s, torch.SymInt) for s in value.shape[1:]):
+            raise UsageError(
+                f"model '{label}': cannot be captured: '{node.name}' ({node.target}) mixes the "
+                f"samples of a batch (shape {tuple(value.shape)}), expected them apart"
+            )
+
+
+_WHERE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>\S+)')
+
+
+def _construct(error: Exception) -> str:
+    """The exporter's own word on what it could not take, in one line, and where it stands."""
+    text = str(error).strip()
+    lines = [" ".join(x.split()) for x in text.splitlines() if x.strip()]
+    said = lines[0] if lines else type(error).__name__
+    places = [m for m in _WHERE.finditer(text) if "/torch/" not in m["file"]]
+    where = f" ({places[-1]['file']}, line {places[-1]['line']})" if places else ""
+    return f"{type(error).__name__}: {said[:300]}{where}"

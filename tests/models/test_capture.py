@@ -1,0 +1,214 @@
+"""Capture: every cut of every kind of network gives what the whole gives, to the last bit."""
+
+import pytest
+import torch
+from torch import nn
+
+from artefacts import UsageError
+from models.alexnet import alexnet
+from models.capture.export import capture
+from models.networks.mobilenet import BranchyMobileNetV2
+from models.networks.network import BranchyNetwork
+
+
+class Part(nn.Module):
+    """One output of a model that gives several."""
+
+    def __init__(self, model, pick):
+        super().__init__()
+        self.model, self.pick = model, pick
+
+    def forward(self, x):
+        return self.pick(self.model(x))
+
+
+class Inception(nn.Module):
+    """Parallel branches of 1x1, 3x3, 5x5 and a pool, concatenated (Szegedy et al. 2015), twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList([self._block(8), self._block(16)])
+        self.end = nn.Linear(16, 5)
+
+    @staticmethod
+    def _block(inputs):
+        return nn.ModuleList(
+            [
+                nn.Conv2d(inputs, 4, 1),
+                nn.Sequential(nn.Conv2d(inputs, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1)),
+                nn.Sequential(nn.Conv2d(inputs, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2)),
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), nn.Conv2d(inputs, 4, 1)),
+            ]
+        )
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = torch.cat([branch(x) for branch in block], dim=1).relu()
+        return self.end(x.mean(dim=(2, 3)))
+
+
+class Taken(nn.Module):
+    """Takes a tensor apart and works in place: what an order of operations must respect."""
+
+    def forward(self, x):
+        a, b, c = x.chunk(3, dim=1)
+        a = a.clone().mul_(2.0)
+        best, where = torch.max(b, dim=2, keepdim=True)
+        return (a + best + where.to(a.dtype) + c).flatten(1)
+
+
+def resnet():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[2, 2], layer_type="basic", num_labels=4
+    )
+    return Part(transformers.ResNetForImageClassification(config), lambda out: out.logits)
+
+
+def transformer():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48,
+        image_size=16, patch_size=8, num_labels=4,
+    )  # fmt: skip
+    return Part(transformers.ViTForImageClassification(config), lambda out: out.logits)
+
+
+def pretrained_mobilenet():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.MobileNetV2Config(image_size=32, depth_multiplier=0.35, num_labels=4)
+    return Part(transformers.MobileNetV2ForImageClassification(config), lambda out: out.logits)
+
+
+MODELS = {
+    "alexnet": (lambda: Part(BranchyNetwork(alexnet()), lambda out: out[-1]), (3, 32, 32)),
+    "mobilenetv2": (
+        lambda: Part(BranchyMobileNetV2(width=0.25), lambda out: out[-1]),
+        (3, 32, 32),
+    ),
+    "resnet": (resnet, (3, 32, 32)),
+    "inception": (Inception, (3, 16, 16)),
+    "transformer": (transformer, (3, 16, 16)),
+    "mobilenetv2 of a library": (pretrained_mobilenet, (3, 32, 32)),
+    "taken apart": (Taken, (6, 4, 5)),
+}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def captured(request):
+    make, shape = MODELS[request.param]
+    torch.manual_seed(0)
+    module = make().eval()
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    return module, capture(module, x, request.param), shape
+
+
+def test_the_whole_is_the_module_and_every_cut_is_the_whole(captured):
+    module, model, shape = captured
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected = module(x)
+        assert torch.equal(model.whole(x), expected)
+        for cut in model.cuts:
+            crossing = model.run(0, cut.at, {model.input.name: x})
+            assert [c.name for c in cut.crossings] == list(crossing)
+            for c in cut.crossings:
+                assert tuple(crossing[c.name].shape[1:]) == c.shape
+            assert torch.equal(model.run(cut.at, len(model), crossing)[model.output.name], expected)
+
+
+def test_device_edge_device_is_the_whole(captured):
+    _, model, shape = captured
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
+    cuts = model.single_cuts
+    with torch.inference_mode():
+        expected = model.whole(x)
+        for first in cuts[:: max(1, len(cuts) // 6)]:
+            for second in cuts[:: max(1, len(cuts) // 6)]:
+                if second.at < first.at:
+                    continue
+                value = model.run(0, first.at, {model.input.name: x})
+                value = model.run(first.at, second.at, value)
+                out = model.run(second.at, len(model), value)
+                assert torch.equal(out[model.output.name], expected)
+
+
+def test_a_captured_model_can_be_cut_where_one_tensor_crosses(captured):
+    _, model, _ = captured
+    ends = {cut.at for cut in model.single_cuts}
+    assert {0, len(model)} <= ends
+    assert len(ends) > 2
+    assert all(cut.sample_bytes == cut.crossings[0].sample_bytes for cut in model.single_cuts)
+
+
+def test_parallel_branches_cross_together():
+    model = capture(Inception(), torch.randn(2, 3, 16, 16))
+    widest = max(model.cuts, key=lambda cut: len(cut.crossings))
+    assert len(widest.crossings) >= 4
+    assert widest.sample_bytes == sum(c.sample_bytes for c in widest.crossings)
+
+
+def test_a_tensor_taken_apart_is_not_cut_in_between():
+    model = capture(Taken(), torch.randn(2, 6, 4, 5))
+    assert len(model.cuts) < len(model) + 1
+    with pytest.raises(UsageError, match=r"found cut \d+, expected one of 0"):
+        model.cut(next(k for k in range(len(model)) if k not in {c.at for c in model.cuts}))
+
+
+class Decides(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:
+            return x * 2
+        return x
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.seen += 1
+        return x * self.seen
+
+
+class FixedBatch(nn.Module):
+    def forward(self, x):
+        return x.reshape(2, 12)
+
+
+class Mixes(nn.Module):
+    def forward(self, x):
+        return x @ x.transpose(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("module", "example", "match"),
+    [
+        (Decides(), torch.randn(2, 3), r"'Decides': cannot be captured: .*(data-dep|Data-dep|sum)"),
+        (Counts(), torch.randn(2, 3), "changes its buffer 'seen' while it runs"),
+        (FixedBatch(), torch.randn(2, 3, 4), "fixes the batch's size to 2"),
+        (Mixes(), torch.randn(2, 3), "mixes the samples of a batch"),
+        (Part(Inception(), lambda y: (y, y)), torch.randn(2, 3, 16, 16), "2 outputs, expected one"),
+        (Inception(), torch.randn(1, 3, 16, 16), "expected a batch of two samples or more"),
+    ],
+)
+def test_what_cannot_be_captured_is_named(module, example, match):
+    with pytest.raises(UsageError, match=match) as caught:
+        capture(module, example)
+    assert "\n" not in str(caught.value)
+    assert module.training, "capture leaves the module as it was"
+
+
+def test_wrong_tensors_are_refused_by_name():
+    model = capture(Inception(), torch.randn(2, 3, 16, 16))
+    with pytest.raises(UsageError, match="found tensors \\['y'\\], expected 'x'"):
+        model.run(0, 1, {"y": torch.zeros(1, 3, 16, 16)})
+    with pytest.raises(
+        UsageError, match=r"tensor 'x': found torch.float32 of shape \(1, 3, 8, 8\)"
+    ):
+        model.run(0, 1, {"x": torch.zeros(1, 3, 8, 8)})
+    with pytest.raises(UsageError, match=r"found operations \[3, 2\)"):
+        model.run(3, 2, {})
