@@ -6,6 +6,7 @@ A reader gives a typed `msgspec.Struct` or an `ArtefactError` that names the fil
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -60,11 +61,18 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     flushed to disk before the rename).
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     encoding = None if "b" in mode else "utf-8"
-    handle, temporary = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part"
-    )
+    try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "a folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+        )
+    except OSError as error:
+        raise ArtefactError(
+            target, found=str(error.strerror).lower(), expected="a file that can be written"
+        ) from None
     try:
         with open(handle, mode, encoding=encoding) as stream:
             yield stream

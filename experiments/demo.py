@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import write_json
+from artefacts import atomic_write, write_json
 from controller.policies.network import save_policy
 from controller.scenario import load_setting, read_scenario
 from experiments.comparison import Comparison, compare
@@ -66,7 +66,12 @@ def run_demo(args: DemoArgs, progress: DemoProgress) -> DemoResult:
     setting = load_setting(read_scenario(args.scenario))
     test = setting.traces("test")
     progress.say(f"traces: {test.source}")
-    policy = train_policy(setting, TrainArgs(frames=args.frames), progress.trained)
+    policy = train_policy(
+        setting,
+        TrainArgs(frames=args.frames),
+        progress.trained,
+        warming=lambda share: progress.share("warm start", share),
+    )
     folder = args.out / "policy"
     save_policy(folder, policy)
     factory = ControllerFactory(setting, policy=policy)
@@ -126,8 +131,7 @@ def draw(out: Path, trace: BandwidthTrace, result: Comparison) -> tuple[str, ...
     axes.axvline(100 * result.bound, linestyle="--", color="black", label="clairvoyant bound")
     axes.set_xlabel("goodput accuracy (%): frames answered correctly in time")
     axes.legend(loc="lower right", fontsize="small")
-    temporary = out / ".comparison.part.png"
-    figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    with atomic_write(out / "comparison.png", "wb") as stream:
+        figure.savefig(stream, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)
-    temporary.replace(out / "comparison.png")
     return (str(out / "trace.png"), str(out / "comparison.png"))

@@ -68,13 +68,18 @@ def read_run(path: Path) -> RunRecord:
     return read_json(path, RunRecord, version=FORMAT_VERSION)
 
 
-def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
-    """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
-    if run.controller in SIMULATION_ONLY:
+def check_deployable(controller: str) -> None:
+    """Refuse what no device can be told to do."""
+    if controller in SIMULATION_ONLY:
         raise UsageError(
-            f"controller: found '{run.controller}', expected one that needs no hindsight "
+            f"controller: found '{controller}', expected one that needs no hindsight "
             "(oracle and best-single exist in simulation only)"
         )
+
+
+def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
+    """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
+    check_deployable(run.controller)
     setting = load_setting(read_scenario(run.scenario))
     factory = ControllerFactory(setting, policy_folder=run.policy)
     make = factory.maker(run.controller, ())

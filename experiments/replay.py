@@ -19,7 +19,7 @@ from controller.rewards import edgent_reward
 from controller.scenario import Setting
 from experiments.comparison import TraceFigures, figures_of
 from experiments.controllers import ControllerFactory
-from experiments.device_run import RunRecord, read_run
+from experiments.device_run import RunRecord, check_deployable, read_run
 from experiments.evaluation import TraceRun, bound_per_frame, evaluate
 from experiments.testbed.link import LinkReport, ShapedLink, open_link, wait_for_file
 from experiments.testbed.namespaces import TestbedError
@@ -63,6 +63,7 @@ def replay(
     progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
     """Run device and edge processes over a link that follows `trace` (scaled already)."""
+    check_deployable(args.controller)
     with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
         folder = Path(name)
         with open_link(trace, setting.scenario.link.rtt_s, args.method) as link:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from artefacts import DependencyError
+from artefacts import DependencyError, UsageError, atomic_write
 from traces.trace import BandwidthTrace
 
 
 def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
     """Rates over time, one line a trace, as a PNG."""
+    if out.suffix != ".png":
+        raise UsageError(f"plot: found '{out}', expected a name in .png")
     try:
         import matplotlib
 
@@ -30,8 +32,6 @@ def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
     axes.set_ylabel("bandwidth (Mbit/s)")
     if len(traces) <= 10:
         axes.legend(fontsize="small")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.part.png")
-    figure.savefig(temporary, dpi=120, bbox_inches="tight")
+    with atomic_write(out, "wb") as stream:
+        figure.savefig(stream, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)
-    temporary.replace(out)

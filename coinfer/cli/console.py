@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 console = Console(stderr=True)
@@ -32,9 +39,25 @@ def emit_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(encoded, indent=1).decode() + "\n")
 
 
+class _Progress(Progress):
+    """rich's bars; where nobody watches (a log, CI) a line at every tenth instead."""
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        """See `rich.progress.Progress.update`."""
+        super().update(task_id, **changes)
+        if self.console.is_terminal:
+            return
+        task = self._tasks[task_id]
+        tenth = int(task.percentage // 10) if task.total else -1
+        mark = (tenth, task.description)
+        if tenth >= 0 and task.fields.get("told") != mark:
+            task.fields["told"] = mark
+            self.console.print(f"{task.description}: {10 * tenth} % {task.fields.get('note', '')}")
+
+
 def progress_bar() -> Progress:
     """A progress bar on standard error."""
-    return Progress(
+    return _Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

@@ -19,6 +19,7 @@ def demo(
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
     """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1."""
+    import torch
     from rich.progress import TaskID
 
     from experiments.comparison import comparison_rows
@@ -26,12 +27,16 @@ def demo(
     from experiments.learning.training import TrainReport
     from experiments.replay import replay_rows
 
+    # the policy is small: a second thread waits longer for the first than it saves
+    torch.set_num_threads(1)
     args = DemoArgs.short(out, method) if short else DemoArgs(out=out, method=method)
     with progress_bar() as bar:
-        training = bar.add_task("train policy", total=args.frames, note="warm start …")
         steps: dict[str, TaskID] = {}
 
         def trained(now: TrainReport) -> None:
+            if "train policy" not in steps:
+                steps["train policy"] = bar.add_task("train policy", total=args.frames, note="")
+            training = steps["train policy"]
             note = f"reward {now.reward:.4f}, {now.frames_per_s:,.0f} frames/s"
             bar.update(training, completed=min(now.frames, args.frames), note=note)
 

@@ -29,10 +29,10 @@ def _say_source(traces: TraceSet) -> None:
 
 def train(
     scenario: ScenarioOption,
-    out: Annotated[Path | None, typer.Option(help="Policy folder [runs/policies/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 5_000_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")] = 1,
     json: JsonOption = False,
 ) -> None:
     """Train a policy with PPO; Ctrl-C keeps the best policy so far."""
@@ -60,7 +60,14 @@ def train(
             note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
             bar.update(task, completed=min(now.frames, frames), note=note)
 
-        policy = train_policy(setting, args, report, lambda: bool(interrupted))
+        warm = bar.add_task("warm start", total=100, note="imitates the robust planner")
+        policy = train_policy(
+            setting,
+            args,
+            report,
+            lambda: bool(interrupted),
+            warming=lambda share: bar.update(warm, completed=round(100 * share)),
+        )
     signal.signal(signal.SIGINT, before)
     save_policy(out, policy)
     made, loss = distil(setting, policy)
@@ -81,10 +88,10 @@ def train(
 def compare(
     scenario: ScenarioOption,
     traces: Annotated[
-        list[Path] | None, typer.Option(help="Trace files or folders [the test split].")
+        list[Path] | None, typer.Option(help="Trace files or folders (the test split).")
     ] = None,
-    controllers: Annotated[str, typer.Option(help="Names separated by commas [all].")] = "",
-    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    controllers: Annotated[str, typer.Option(help="Names separated by commas (all).")] = "",
+    policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
     detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
@@ -146,7 +153,7 @@ def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
 
 def plan(
     scenario: ScenarioOption,
-    bandwidth: Annotated[float, typer.Option(min=0.0, help="Bandwidth in Mbit/s.")],
+    bandwidth: Annotated[float, typer.Option(min=0.0, max=1e6, help="Bandwidth in Mbit/s.")],
     deadline_ms: Annotated[float | None, typer.Option(help="Instead of the scenario's.")] = None,
     order: Annotated[str, typer.Option(help="any, edge-first or device-first.")] = "any",
     json: JsonOption = False,
@@ -168,7 +175,7 @@ def plan(
 def make_map(
     scenario: ScenarioOption,
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
-    states: Annotated[Path | None, typer.Option(help="States file [Oboe's or learnt].")] = None,
+    states: Annotated[Path | None, typer.Option(help="States file (Oboe's or learnt).")] = None,
     json: JsonOption = False,
 ) -> None:
     """Build the configuration map (Algorithm 2) and write it."""
@@ -202,9 +209,9 @@ def replay(
     scenario: ScenarioOption,
     trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
-    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
-    seconds: Annotated[float | None, typer.Option(min=1.0, help="Length [to the end].")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
     method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
     json: JsonOption = False,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from artefacts import UsageError
-from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
 
 READINGS = ("maps", "elements")
 
@@ -60,7 +60,12 @@ def figures(
     if dynamic:
         from experiments.figures.dynamic import draw_throughput
 
-        throughput, source = draw_throughput(out / "throughput.png")
+        with progress_bar() as bar:
+            task = bar.add_task("closed loop on the test traces", total=100, note="")
+            throughput, source = draw_throughput(
+                out / "throughput.png",
+                lambda name, share: bar.update(task, completed=round(100 * share), note=name),
+            )
         console.print(f"throughput on {source}")
         written = (*written, out / "throughput.png", out / "throughput.csv")
     if json_:

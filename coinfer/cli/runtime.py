@@ -28,10 +28,15 @@ def edge(
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
     from controller.scenario import load_profile
     from models.cards import load_model
+    from models.reference import REFERENCE_NAMES
 
     loaded = load_model(model)
     compute: Executor = make_executor(executor, loaded)
     if pace is not None:
+        if pace not in REFERENCE_NAMES and not Path(pace).exists():
+            raise UsageError(
+                f"--pace: found '{pace}', expected {', '.join(REFERENCE_NAMES)} or a profile's file"
+            )
         compute = PacedExecutor(compute, load_profile(pace, loaded.spec))
     try:
         server = EdgeServer(loaded, compute, host, port)
@@ -59,7 +64,7 @@ def device(
     scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
     edge_address: Annotated[str, typer.Option("--edge", help="HOST:PORT.")] = "127.0.0.1:7700",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
-    policy: Annotated[Path | None, typer.Option(help="Policy folder [the shipped one].")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
     executor: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
     pace: Annotated[
         bool, typer.Option(help="Keep the device profile's times (emulates that machine).")

@@ -88,7 +88,7 @@ def convert(
 def generate(
     mode: Annotated[str, typer.Option(help="bus, car, foot, train, tram, bicycle, …")] = "bus",
     family: Annotated[str, typer.Option(help="belgium (4G) or norway (3G).")] = "belgium",
-    seconds: Annotated[float, typer.Option(min=1.0)] = 600.0,
+    seconds: Annotated[float, typer.Option(min=1.0, max=1e7)] = 600.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
     check: Annotated[bool, typer.Option(help="Hold generated hours against the targets.")] = False,
@@ -123,6 +123,8 @@ def generate(
         return
     if out is None:
         raise UsageError("generate: found no --out, expected a CSV file to write (or --check)")
+    if out.suffix != ".csv":
+        raise UsageError(f"generate: found --out '{out}', expected a name in .csv")
     trace = make(read_fit(family), mode, seconds, np.random.default_rng(seed))
     write_csv(out, trace)
     console.print(

@@ -104,6 +104,13 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     folder = Path(folder)
     path = folder / "policy.json"
     card = read_json(path, PolicyCard, version=FORMAT_VERSION)
+    if card.scenario != setting.scenario.name:
+        raise ArtefactError(
+            path,
+            field="scenario",
+            found=f"a policy of '{card.scenario}'",
+            expected=f"one of '{setting.scenario.name}'",
+        )
     expected = {
         "scenario_digest": (card.scenario_digest, setting.scenario.digest),
         "model_digest": (card.model_digest, setting.model.digest),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from experiments.figures.edgent import throughput_cdf_plot
 CONTROLLERS = ("algorithm1", "map", "learned")
 
 
-def draw_throughput(path: Path) -> tuple[dict[str, float], str]:
+def draw_throughput(
+    path: Path, progress: Callable[[str, float], None] = lambda name, share: None
+) -> tuple[dict[str, float], str]:
     """Run the closed loop on the test traces; the 0.6 quantiles of 1/latency, and the traces used.
 
     Every inference is one sample of throughput (1 / its latency).
@@ -24,6 +27,11 @@ def draw_throughput(path: Path) -> tuple[dict[str, float], str]:
     factory = ControllerFactory(setting)
     samples = {}
     for name in CONTROLLERS:
-        runs = evaluate(setting, traces.traces, factory.maker(name, traces.traces))
+
+        def told(share: float, name: str = name) -> None:
+            progress(name, share)
+
+        make = factory.maker(name, traces.traces)
+        runs = evaluate(setting, traces.traces, make, progress=told)
         samples[name] = 1.0 / np.concatenate([run.latency_s for run in runs])
     return throughput_cdf_plot(samples, path), traces.source

@@ -30,6 +30,7 @@ def demonstrations(
     simulator: Simulator,
     teacher: Callable[[], Controller],
     student: Student | None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
     """What the teacher would do on the way: observations (N, FEATURES) and its plans (N,).
 
@@ -44,7 +45,8 @@ def demonstrations(
     for one in teachers:
         one.reset()
     seen, labels = [], []
-    for _ in range(FRAMES):
+    for frame in range(FRAMES):
+        progress(frame / FRAMES)
         backlogs = tell(simulator, teachers, everyone, observer)
         observation = observer.observe(simulator.now_s, *backlogs)
         plan = decide(simulator, teachers, everyone, *backlogs)
@@ -65,6 +67,7 @@ def imitate(
     simulator: Simulator,
     teacher: Callable[[], Controller],
     seed: int,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> float:
     """Train `actor` (observations -> scores) to choose as the teacher; its final agreement.
 
@@ -80,10 +83,15 @@ def imitate(
     labels = np.zeros(0, dtype=np.int64)
     agreement = 0.0
     for number in range(ROUNDS):
-        x, y = demonstrations(setting, simulator, teacher, None if number == 0 else student)
+
+        def told(share: float, number: int = number) -> None:
+            progress((number + 0.9 * share) / ROUNDS)
+
+        x, y = demonstrations(setting, simulator, teacher, None if number == 0 else student, told)
         observations = x if number == 0 else np.concatenate([observations, x])
         labels = np.concatenate([labels, y])
         agreement = _fit(actor, observations, labels, generator)
+        progress((number + 1) / ROUNDS)
     return agreement
 
 

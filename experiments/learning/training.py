@@ -148,9 +148,11 @@ def train_policy(
     args: TrainArgs,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
+    warming: Callable[[float], None] = lambda share: None,
 ) -> Policy:
     """Train with PPO and give the policy that did best on the validation traces.
 
+    `warming` is told the share of the warm start that is done, `report` of every rollout after it.
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far.
     """
     torch.manual_seed(args.seed)
@@ -174,7 +176,12 @@ def train_policy(
         rng = np.random.default_rng([args.seed, 1])
         simulator = Simulator(setting, core.bank, LANES, "policy", rng)
         imitate(
-            actor_of(model), setting, simulator, lambda: RobustPlanner(setting, belief), args.seed
+            actor_of(model),
+            setting,
+            simulator,
+            lambda: RobustPlanner(setting, belief),
+            args.seed,
+            warming,
         )
     keeper = _Keeper(setting, args, report, stopped)
     model.learn(args.frames, callback=keeper)

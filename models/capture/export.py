@@ -69,12 +69,14 @@ def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
         )
     constants: dict[str, Tensor] = {}
     state: dict[str, Any] = {**program.state_dict, **program.constants}
-    inputs = []
+    inputs, trainable = [], set()
     for item in signature.input_specs:
         if item.kind is InputKind.USER_INPUT:
             inputs.append(item.arg.name)
         else:
             constants[item.arg.name] = state[str(item.target)].detach()
+            if item.kind is InputKind.PARAMETER:
+                trainable.add(item.arg.name)
     outputs = [s.arg.name for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT]
     if len(inputs) != 1 or len(outputs) != 1:
         raise UsageError(
@@ -85,7 +87,8 @@ def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
     called = [node for node in program.graph.nodes if node.op == "call_function"]
     nodes = [node for node in called if not is_size(node)]
     _check(label, nodes)
-    return CapturedModel(label, tuple(nodes), constants, by_name[inputs[0]], by_name[outputs[0]])
+    ends = by_name[inputs[0]], by_name[outputs[0]]
+    return CapturedModel(label, tuple(nodes), constants, *ends, frozenset(trainable))
 
 
 def _check(label: str, nodes: list[fx.Node]) -> None:

@@ -72,15 +72,44 @@ class CapturedModel:
         constants: Mapping[str, Tensor],
         entry: fx.Node,
         result: fx.Node,
+        trainable: frozenset[str] = frozenset(),
     ) -> None:
-        self.name = name
-        self._nodes, self._constants = nodes, constants
+        self.name, self.trainable = name, trainable
+        self._nodes, self._constants = nodes, dict(constants)
         self._entry, self._result = entry, result
         self._at = {entry: -1} | {node: k for k, node in enumerate(nodes)}
         self._last_use = self._last_uses()
 
     def __len__(self) -> int:
         return len(self._nodes)
+
+    @property
+    def constants(self) -> Mapping[str, Tensor]:
+        """Parameters, buffers and constants by name; `trainable` says which are parameters."""
+        return self._constants
+
+    def with_constants(self, changed: Mapping[str, Tensor]) -> CapturedModel:
+        """The same operations on other weights (shared, not copied)."""
+        merged = self._constants | dict(changed)
+        return CapturedModel(
+            self.name, self._nodes, merged, self._entry, self._result, self.trainable
+        )
+
+    def begin(self, x: Tensor) -> dict[fx.Node, Any]:
+        """The values before operation 0, for `step`."""
+        return {self._entry: _checked(self.name, self.input, {self._entry.name: x})}
+
+    def reads(self, at: int) -> list[str]:
+        """Names of the constants that operation `at` reads."""
+        return [n.name for n in self._nodes[at].all_input_nodes if n.name in self._constants]
+
+    def step(self, at: int, values: dict[fx.Node, Any], batch: int) -> Any:
+        """Compute operation `at` from the values before it, and keep what it gives there."""
+        node = self._nodes[at]
+        values[node] = _call(node, values, self._constants, batch)
+        for done in self._spent(at):
+            values.pop(done, None)
+        return values.get(node)
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -137,10 +166,7 @@ class CapturedModel:
             values[self._node(crossing.name)] = _checked(self.name, crossing, tensors)
         batch = next(iter(values.values())).shape[0]
         for at in range(start, stop):
-            node = self._nodes[at]
-            values[node] = _call(node, values, self._constants, batch)
-            for done in self._spent(at):
-                values.pop(done, None)
+            self.step(at, values, batch)
         return {c.name: values[self._node(c.name)] for c in self.cut(stop).crossings}
 
     def whole(self, x: Tensor) -> Tensor:

@@ -83,7 +83,8 @@ def train(
             f"exit weights: found {len(args.exit_weights)}, expected {exits} "
             f"(one per exit of '{network.identity}')"
         )
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if getattr(network, "channels_last", True):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(
         _groups(network, args),
         lr=args.learning_rate,

@@ -1,0 +1,238 @@
+"""Exits put into a model that has none: where, which head, and the branchy network that results.
+
+The trunk stays what it was, operation by operation: only what is added is trained, and the last
+exit gives to the last bit what the model gave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from artefacts import UsageError
+from models.capture.cost import Costs
+from models.capture.graph import CapturedModel, Crossing, Cut
+
+Batch = tuple[Tensor, Tensor]
+
+
+def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
+    """Cuts that an exit can hang at: one floating-point tensor, made inside the model.
+
+    Of several cuts that the same tensor crosses the first stands.
+    """
+    found: dict[str, Cut] = {}
+    for cut in model.single_cuts:
+        crossing = cut.crossings[0]
+        inside = crossing.name not in (model.input.name, model.output.name)
+        if inside and crossing.dtype.is_floating_point and crossing.shape:
+            found.setdefault(crossing.name, cut)
+    return tuple(found.values())
+
+
+def linear_points(model: CapturedModel, costs: Costs, count: int) -> tuple[Cut, ...]:
+    """`count` points evenly spaced in compute: nearest to shares 1/(count+1), 2/(count+1), ..."""
+    points = _enough(model, candidate_points(model), count)
+    shares = np.array([costs.share_before(p.at) for p in points])
+    chosen: list[int] = []
+    for k in range(count):
+        distance = np.abs(shares - (k + 1) / (count + 1))
+        distance[chosen] = np.inf
+        # the deeper points of equal compute: an activation costs nothing and helps a head
+        chosen.append(int(len(points) - 1 - np.argmin(distance[::-1])))
+    return tuple(points[k] for k in sorted(chosen))
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a briefly trained linear probe says of a point: held-back accuracy, and the cost."""
+
+    cut: Cut
+    accuracy: float
+    cost: float
+
+
+def pareto_points(probes: Sequence[Probe], count: int) -> tuple[Cut, ...]:
+    """At most `count` points on the front of accuracy against cost, spread along it.
+
+    The front first; where it has more points than asked for, those that together dominate the
+    greatest area are taken one by one.
+    """
+    front = [
+        p for p in probes
+        if not any(
+            (q.accuracy >= p.accuracy and q.cost < p.cost)
+            or (q.accuracy > p.accuracy and q.cost <= p.cost)
+            for q in probes
+        )
+    ]  # fmt: skip
+    worst = max(p.cost for p in probes)
+    chosen: list[Probe] = []
+    while len(chosen) < min(count, len(front)):
+        left = [p for p in front if p not in chosen]
+        chosen.append(max(left, key=lambda p: _dominated([*chosen, p], worst)))
+    return tuple(p.cut for p in sorted(chosen, key=lambda p: p.cut.at))
+
+
+def _dominated(points: Sequence[Probe], worst_cost: float) -> float:
+    """Area between the staircase of `points` and (no accuracy, `worst_cost`)."""
+    area, best = 0.0, 0.0
+    ordered = sorted(points, key=lambda p: p.cost)
+    for here, after in zip(ordered, [*ordered[1:], None], strict=True):
+        best = max(best, here.accuracy)
+        area += best * ((worst_cost if after is None else after.cost) - here.cost)
+    return area
+
+
+def probe_points(
+    model: CapturedModel,
+    points: Sequence[Cut],
+    train: Iterable[Batch],
+    held_back: Iterable[Batch],
+    cost: Callable[[Cut], float],
+    ridge: float = 1e-2,
+) -> list[Probe]:
+    """Held-back accuracy of a linear probe at every point: ridge regression on pooled features.
+
+    One pass over each set, whatever the number of points; no seed, no steps to choose.
+    """
+    gram: dict[int, Tensor] = {}
+    moment: dict[int, Tensor] = {}
+    classes = int(model.output.shape[-1])
+    for x, y in train:
+        target = nn.functional.one_hot(y, classes).double()
+        for at, features in _features(model, points, x):
+            f = features.double()
+            gram[at] = gram.get(at, 0.0) + f.T @ f
+            moment[at] = moment.get(at, 0.0) + f.T @ target
+    weights = {}
+    for at, g in gram.items():
+        # each feature is penalised by its own power, so that their scales do not matter
+        power = g.diagonal().clamp_min(1e-12)
+        weights[at] = torch.linalg.solve(g + torch.diag(ridge * power), moment[at])
+    right, total = dict.fromkeys(weights, 0), 0
+    for x, y in held_back:
+        total += len(y)
+        for at, features in _features(model, points, x):
+            right[at] += int(((features.double() @ weights[at]).argmax(1) == y).sum())
+    return [Probe(p, right[p.at] / max(total, 1), cost(p)) for p in points]
+
+
+def _features(
+    model: CapturedModel, points: Sequence[Cut], x: Tensor
+) -> Iterable[tuple[int, Tensor]]:
+    """(point, pooled features with a constant 1) of one batch, the trunk computed once."""
+    with torch.inference_mode():
+        at, tensors = 0, {model.input.name: x}
+        for point in points:
+            tensors = model.run(at, point.at, tensors)
+            at = point.at
+            value = tensors[point.crossings[0].name]
+            pooled = _pooled(value)
+            yield at, torch.cat([pooled, torch.ones(len(pooled), 1)], dim=1)
+
+
+def _pooled(value: Tensor) -> Tensor:
+    """(N, C): mean over the picture of (N, C, H, W), over the tokens of (N, T, D)."""
+    if value.dim() == 4:
+        return value.mean(dim=(2, 3))
+    return value.mean(dim=1) if value.dim() == 3 else value.flatten(1)
+
+
+class _MeanTokens(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=1)
+
+
+def default_head(crossing: Crossing, classes: int) -> nn.Module:
+    """A small head for (C, H, W), (T, D) or (D,): looks around once, pools, decides."""
+    shape = crossing.shape
+    if len(shape) == 3:
+        channels, hidden = shape[0], max(32, min(2 * shape[0], 256))
+        stride = 2 if min(shape[1:]) >= 8 else 1
+        return nn.Sequential(
+            nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(hidden, classes),
+        )
+    if len(shape) == 2:
+        return nn.Sequential(_MeanTokens(), nn.LayerNorm(shape[1]), nn.Linear(shape[1], classes))
+    if len(shape) == 1:
+        return nn.Linear(shape[0], classes)
+    raise UsageError(
+        f"exit at '{crossing.name}': found a tensor of shape {shape}, expected one, two or three "
+        "sizes a sample (give a head of your own)"
+    )
+
+
+class WithExits(nn.Module):
+    """A captured model with exits: `forward` gives the logits of every exit, the model's own last.
+
+    The trunk's weights are frozen unless `joint`; normalisations in it keep their statistics.
+    """
+
+    def __init__(
+        self,
+        model: CapturedModel,
+        points: Sequence[Cut],
+        heads: Sequence[nn.Module] | None = None,
+        *,
+        joint: bool = False,
+    ) -> None:
+        super().__init__()
+        if sorted({p.at for p in points}) != [p.at for p in points]:
+            raise UsageError(
+                f"exits of '{model.name}': found points {[p.at for p in points]}, expected them "
+                "in order and apart"
+            )
+        classes = int(model.output.shape[-1])
+        if heads is None:
+            heads = [default_head(p.crossings[0], classes) for p in points]
+        if len(heads) != len(points):
+            raise UsageError(f"heads: found {len(heads)}, expected {len(points)} (one a point)")
+        weights = {
+            name: nn.Parameter(model.constants[name], requires_grad=joint)
+            for name in sorted(model.trainable)
+        }
+        self.trunk_weights = nn.ParameterDict(weights)
+        self.model = model.with_constants(weights)
+        self.points, self.heads, self.joint = tuple(points), nn.ModuleList(heads), joint
+        self.exit_count = len(points) + 1
+        # another memory layout takes other kernels, which round otherwise
+        self.channels_last = joint
+        self.identity = (
+            f"{model.name}, {len(model)} operations, exits at {[p.at for p in points]}, "
+            f"{'jointly' if joint else 'heads only'}"
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits (N, classes) of every exit for a batch (N, ...)."""
+        logits: list[Tensor] = []
+        at, tensors = 0, {self.model.input.name: x}
+        for point, head in zip(self.points, self.heads, strict=True):
+            tensors = self._trunk(at, point.at, tensors)
+            at = point.at
+            logits.append(head(tensors[point.crossings[0].name]))
+        return [*logits, self._trunk(at, len(self.model), tensors)[self.model.output.name]]
+
+    def _trunk(self, start: int, stop: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.set_grad_enabled(self.joint and torch.is_grad_enabled()):
+            return self.model.run(start, stop, tensors)
+
+
+def _enough(model: CapturedModel, points: tuple[Cut, ...], count: int) -> tuple[Cut, ...]:
+    if not 1 <= count <= len(points):
+        raise UsageError(
+            f"exits of '{model.name}': found {count}, expected 1 to {len(points)} (places where "
+            "one tensor crosses)"
+        )
+    return points
