@@ -100,7 +100,7 @@ def read_json(path: str | Path, kind: type[StructT], *, version: int | None = No
     try:
         plain = msgspec.json.decode(raw)
     except msgspec.DecodeError as error:
-        raise ArtefactError(path, found=f"invalid JSON ({error})", expected="JSON") from None
+        raise ArtefactError(path, found=str(error), expected="valid JSON") from None
     return _typed(path, plain, kind, version)
 
 
@@ -111,7 +111,7 @@ def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = No
     try:
         plain = tomllib.loads(raw.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ArtefactError(path, found=f"invalid TOML ({error})", expected="TOML") from None
+        raise ArtefactError(path, found=str(error), expected="valid TOML") from None
     return _typed(path, plain, kind, version)
 
 

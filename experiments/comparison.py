@@ -88,6 +88,8 @@ def compare(
 ) -> Comparison:
     """Run every named controller over every trace and gather the figures (report half)."""
     seed = setting.scenario.seeds.evaluate if seed is None else seed
+    if "learned" in names:
+        _ = factory.learned  # a policy that is missing or another scenario's is refused at once
     runs: dict[str, list[TraceRun]] = {}
     for name in names:
         progress(name, 0.0)

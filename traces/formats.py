@@ -36,16 +36,21 @@ def read_trace(path: str | Path) -> BandwidthTrace:
 
 
 def read_traces(path: str | Path) -> list[BandwidthTrace]:
-    """One file's trace, or every trace file of a folder (sorted by name, sub-folders included)."""
+    """One file's trace, or every trace file of a folder."""
+    return [read_trace(p) for p in trace_files(path)]
+
+
+def trace_files(path: str | Path) -> list[Path]:
+    """The file itself, or a folder's trace files (sorted by name, sub-folders included)."""
     path = Path(path)
     if not path.is_dir():
-        return [read_trace(path)]
+        return [path]
     files = sorted(p for p in path.rglob("*") if p.is_file() and p.suffix in SUFFIXES)
     if not files:
         raise ArtefactError(
             path, found="no trace files", expected=f"files ending in {', '.join(SUFFIXES)}"
         )
-    return [read_trace(p) for p in files]
+    return files
 
 
 def format_of(path: str | Path) -> str:

@@ -40,17 +40,18 @@ def list_traces(json: JsonOption = False) -> None:
 @app.command()
 def info(paths: Annotated[list[Path], typer.Argument()], json: JsonOption = False) -> None:
     """Format, duration and statistics of trace files or folders."""
-    from traces.formats import format_of, read_traces
+    from traces.formats import format_of, read_trace, trace_files
     from traces.statistics import trace_statistics
 
     rows = []
     for path in paths:
-        for trace in read_traces(path):
+        for file in trace_files(path):
+            trace = read_trace(file)
             s = trace_statistics([trace])
             rows.append(
                 {
                     "trace": trace.name,
-                    "format": "folder" if path.is_dir() else format_of(path),
+                    "format": format_of(file),
                     "duration_s": round(trace.duration_s, 3),
                     "bytes": round(trace.total_bytes),
                     "mean_mbps": round(s.mean, 4),
@@ -188,5 +189,5 @@ def fetch(
         f"{family}: {found.good} files as published, {len(found.missing)} missing, "
         f"{len(found.wrong)} with other bytes"
     )
-    if found.wrong:
+    if found.wrong or found.missing:
         raise typer.Exit(2)

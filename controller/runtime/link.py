@@ -197,7 +197,8 @@ class EdgeLink:
             self._outgoing.put(None)
             sender.join(CONNECT_TIMEOUT_S)
             self._fail_uploads(self.last_error or "connection lost")
-            self.reconnects += 1
+            if not self._closed.is_set():
+                self.reconnects += 1
 
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
