@@ -57,7 +57,12 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the architecture (canonical JSON), to tell two networks apart."""
-        return digest_bytes(msgspec.json.encode(self))
+        plain = msgspec.to_builtins(self)
+        for layer in [*plain["trunk"], *(x for e in plain["exits"] for x in e["head"])]:
+            # what came after the first published digests counts only where it is used
+            if layer["segment"] is None:
+                del layer["segment"]
+        return digest_bytes(msgspec.json.encode(plain))
 
     def _shapes(self, branch: tuple[LayerSpec, ...]) -> tuple[Shape, ...]:
         shapes = [self.input_shape]

@@ -11,9 +11,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.branchy import BranchySpec
-from models.layers import LayerSpec
+from models.layers import LayerSpec, SegmentSpec
 
-OPSET = 17
+OPSET = 20
 IR_VERSION = 10
 State = Mapping[str, npt.NDArray[np.float32]]
 
@@ -31,6 +31,9 @@ def interval_model(spec: BranchySpec, state: State, branch: int, start: int, sto
     at = "x"
     for k, layer in enumerate(layers):
         shape, name = shapes[start + k], f"t{k}"
+        if layer.segment is not None:
+            at = _segment(layer.name, layer.segment, state, at, nodes, weights)
+            continue
         if layer.kind == "fc" and len(shape) > 1:
             nodes.append(helper.make_node("Flatten", [at], [f"{name}_flat"], axis=1))
             at = f"{name}_flat"
@@ -55,6 +58,39 @@ def interval_model(spec: BranchySpec, state: State, branch: int, start: int, sto
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
     return bytes(model.SerializeToString())
+
+
+def _segment(
+    layer: str,
+    segment: SegmentSpec,
+    state: State,
+    x: str,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+) -> str:
+    """A captured stretch's operations, its names made its own; gives the name of its output."""
+    graph = onnx.GraphProto.FromString(segment.graph)
+    named = {"": "", graph.input[0].name: x}
+
+    def own(name: str) -> str:
+        return named.get(name, f"{layer}/{name}")
+
+    for constant in graph.initializer:
+        kept = onnx.TensorProto()
+        kept.CopyFrom(constant)
+        kept.name = own(constant.name)
+        weights.append(kept)
+    for key, _ in segment.weights:
+        full = np.ascontiguousarray(state[f"{layer}.{key}"])
+        weights.append(numpy_helper.from_array(full, own(key)))
+    for node in graph.node:
+        renamed = onnx.NodeProto()
+        renamed.CopyFrom(node)
+        renamed.name = f"{layer}/{len(nodes)}"
+        renamed.input[:] = [own(n) for n in node.input]
+        renamed.output[:] = [own(n) for n in node.output]
+        nodes.append(renamed)
+    return own(graph.output[0].name)
 
 
 def _flat_lrn(

@@ -36,7 +36,7 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
             program = export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
             program = program.run_decompositions({})
     except Exception as error:  # the exporter raises some thirty kinds
-        raise UsageError(f"model '{label}': cannot be captured: {_construct(error)}") from None
+        raise UsageError(f"model '{label}': cannot be captured: {construct_of(error)}") from None
     finally:
         module.train(was_training)
     model = _from_program(label, program)
@@ -104,7 +104,7 @@ def _check(label: str, nodes: list[fx.Node]) -> None:
 _WHERE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>\S+)')
 
 
-def _construct(error: Exception) -> str:
+def construct_of(error: Exception) -> str:
     """The exporter's own word on what it could not take, in one line, and where it stands."""
     text = str(error).strip()
     lines = [" ".join(x.split()) for x in text.splitlines() if x.strip()]

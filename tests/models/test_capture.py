@@ -1,5 +1,7 @@
 """Capture: every cut of every kind of network gives what the whole gives, to the last bit."""
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -7,8 +9,10 @@ from torch import nn
 from artefacts import UsageError
 from models.alexnet import alexnet
 from models.capture.export import capture
+from models.capture.lower import lower
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
+from models.onnx_graph import interval_model
 
 
 class Part(nn.Module):
@@ -212,3 +216,57 @@ def test_wrong_tensors_are_refused_by_name():
         model.run(0, 1, {"x": torch.zeros(1, 3, 8, 8)})
     with pytest.raises(UsageError, match=r"found operations \[3, 2\)"):
         model.run(3, 2, {})
+
+
+def run_interval(spec, state, branch, start, stop, x):
+    if start == stop:
+        return x
+    graph = interval_model(spec, state, branch, start, stop)
+    return onnxruntime.InferenceSession(graph).run(None, {"x": x})[0]
+
+
+def test_a_lowered_network_is_the_module_and_every_cut_is_the_whole(captured):
+    module, model, shape = captured
+    if model.output.shape != (len(model.output.shape) and model.output.shape[0],):
+        pytest.skip("gives no classes")
+    spec, state = lower(module, torch.zeros(2, *shape), "lowered")
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected = module(x).numpy()
+    layers = len(spec.trunk)
+    for cut in range(layers + 1):
+        value = run_interval(spec, state, 0, 0, cut, x.numpy())
+        assert value.shape[1:] == spec.shapes[0][cut]
+        found = run_interval(spec, state, 0, cut, layers, value)
+        assert np.allclose(found, expected, atol=1e-5 * max(1.0, np.abs(expected).max()))
+
+
+def test_lowering_keeps_exits_where_they_hang():
+    torch.manual_seed(0)
+    net = BranchyMobileNetV2(width=0.25).eval()
+    spec, state = lower(net, torch.zeros(2, 3, 32, 32), "small")
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected = net(x)
+    assert len(spec.exits) == 5
+    assert sum(layer.segment.multiply_adds for layer in spec.trunk) > 0
+    for i, branch in enumerate(spec.branches):
+        found = run_interval(spec, state, i, 0, len(branch), x.numpy())
+        assert np.allclose(found, expected[i].numpy(), atol=1e-5)
+    # no cut in the trunk carries more than the widest tensor that a block gives
+    assert all(layer.peak_bytes(()) >= 4 for layer in spec.trunk)
+
+
+def test_lowering_refuses_an_exit_that_hangs_at_several_tensors():
+    class TwoTensors(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+
+        def forward(self, x):
+            u = self.a(x).relu()
+            v = self.b(x).relu()
+            return [u[:, :3] - v[:, :3], self.c(u * v)]
+
+    with pytest.raises(UsageError, match="takes 2 tensors of the trunk"):
+        lower(TwoTensors().eval(), torch.zeros(2, 4), "two")
