@@ -8,11 +8,13 @@ profiles, executes or prices a network of hand-written layers does so for this o
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import logging
 import math
-import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,18 +70,16 @@ def export_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProt
     return proto
 
 
-class _quiet:  # noqa: N801
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
     """The exporter logs, at each first use, that packages it does not need are absent."""
-
-    def __enter__(self) -> None:
-        import logging
-
-        self._logger = logging.getLogger("torch.onnx")
-        self._level = self._logger.level
-        self._logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        self._logger.setLevel(self._level)
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def take_apart(
@@ -310,7 +310,7 @@ class _Chain:
 
     def layers(self, cuts: Sequence[str], prefix: str) -> list[LayerSpec]:
         """A layer for every stretch between neighbours of `cuts`."""
-        return [self._layer(a, b, prefix) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [self._layer(a, b, prefix) for a, b in itertools.pairwise(cuts)]
 
     def _layer(self, begin: str, end: str, prefix: str) -> LayerSpec:
         graph = self._graph
@@ -367,8 +367,9 @@ class _Chain:
         """After the module whose weights it holds, else after its last operation."""
         own = [w for w in weights if re.search("[a-zA-Z]", w.split(".")[0]) and "." in w]
         paths = [w.split(".")[:-1] for w in own]
-        common = os.path.commonprefix([list(p) for p in paths]) if paths else []
-        base = ".".join(common) or (self._graph.nodes[nodes[-1]].op_type.lower() if nodes else "id")
+        same = itertools.takewhile(lambda parts: len(set(parts)) == 1, zip(*paths, strict=False))
+        base = ".".join(parts[0] for parts in same)
+        base = base or (self._graph.nodes[nodes[-1]].op_type.lower() if nodes else "nothing")
         name, k = prefix + base, 2
         while name in self._used:
             name, k = f"{prefix}{base}_{k}", k + 1
@@ -384,4 +385,3 @@ def _at_own_batch(node: onnx.NodeProto, begin: str) -> onnx.NodeProto:
     if node.op_type == "Shape" and span.get("end") == 1:
         kept.input[0] = begin
     return kept
-

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from artefacts import UsageError
 from models.branchy import BranchySpec
 from models.layers import LayerSpec, Shape
+from models.networks.segments import Segment
 
 
 class ChannelNorm(nn.Module):
@@ -53,6 +54,8 @@ def layer_module(layer: LayerSpec, shape: Shape, *, batch_norm: bool = False) ->
     With `batch_norm` a conv is followed by a batch normalisation that `folded_state` removes: the
     layer list stays the published one, and training is faster (Jacob et al. 2018, section 3.2).
     """
+    if layer.segment is not None:
+        return Segment(layer.name, layer.segment)
     if layer.kind == "conv":
         conv = nn.Conv2d(
             shape[0], layer.channels, layer.kernel, layer.stride, layer.padding, bias=not batch_norm
@@ -138,6 +141,8 @@ class BranchyNetwork(nn.Module):
 
 
 def _parameters_of(module: nn.Module) -> dict[str, Tensor]:
+    if isinstance(module, Segment):
+        return {key: module.parameter(key) for key in module.keys}
     if isinstance(module, nn.Sequential):
         conv, norm = module
         assert isinstance(conv, nn.Conv2d)

@@ -233,6 +233,12 @@ def test_a_lowered_network_is_the_module_and_every_cut_is_the_whole(captured):
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
         expected = module(x).numpy()
+    on_torch = BranchyNetwork(spec)
+    on_torch.load_folded(state)
+    with torch.inference_mode():
+        assert np.allclose(
+            on_torch.run_interval(x, 0, 0, len(spec.trunk)).numpy(), expected, atol=1e-5
+        )
     layers = len(spec.trunk)
     for cut in range(layers + 1):
         value = run_interval(spec, state, 0, 0, cut, x.numpy())
