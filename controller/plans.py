@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from artefacts import UsageError
 from models.branchy import BranchySpec
-
-CODECS = ("float32", "float16", "int8", "uint8")
-"""Wire codecs by name; `uint8` is the raw picture and crosses only at the input."""
+from models.codecs import carries_picture, check_codec
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,11 +55,10 @@ def edge_only(spec: BranchySpec, exit_: int, codec: str = "float32") -> Plan:
 def check_plan(plan: Plan, spec: BranchySpec) -> Plan:
     """The plan itself, or a `UsageError` where it does not fit the network."""
     spec.interval(plan.exit, plan.start, plan.stop)
-    if plan.codec not in CODECS:
-        raise UsageError(f"plan codec: found '{plan.codec}', expected one of {', '.join(CODECS)}")
-    if plan.codec == "uint8" and plan.start != 0:
+    check_codec(plan.codec)
+    if carries_picture(plan.codec) and plan.start != 0:
         raise UsageError(
-            f"plan codec 'uint8' carries the raw picture: found a cut before layer {plan.start}, "
-            "expected 0"
+            f"plan codec '{plan.codec}' carries the raw picture: found a cut before layer "
+            f"{plan.start}, expected 0"
         )
     return plan

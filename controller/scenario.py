@@ -21,6 +21,7 @@ from controller.physics.table import build_table, candidate_plans, outcome_key
 from controller.rewards import shortlist
 from models.branchy import BranchySpec
 from models.cards import Model, load_model
+from models.codecs import KNOWN, check_codec
 from models.outcomes import Outcomes, read_outcomes
 from models.profiles import Profile, check_profile, read_profile
 from models.reference import REFERENCE_NAMES, reference_profile
@@ -56,7 +57,7 @@ class FrameSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[plans]`: which plans exist."""
 
-    codecs: tuple[Literal["float32", "float16", "int8", "uint8"], ...] = ("float32",)
+    codecs: tuple[str, ...] = ("float32",)
     edge_first: bool = True
     device_first: bool = True
     hedge: bool = False
@@ -130,6 +131,13 @@ def _check(path: Path, scenario: Scenario) -> None:
     for field, value in positive.items():
         if not value > 0:
             raise ArtefactError(path, field=field, found=str(value), expected="a number above 0")
+    for codec in scenario.plans.codecs:
+        try:
+            check_codec(codec)
+        except UsageError:
+            raise ArtefactError(
+                path, field="plans.codecs", found=f"'{codec}'", expected=f"one of {KNOWN}"
+            ) from None
     for field, value in (
         ("link.rtt_s", scenario.link.rtt_s),
         ("link.message_bytes", scenario.link.message_bytes),

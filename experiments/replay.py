@@ -53,6 +53,8 @@ class ReplayResult(msgspec.Struct, frozen=True):
     predicted: TraceFigures
     late_replies: int
     reconnects: int
+    edge_error: str | None
+    """Why the connection was last lost, if it was."""
 
 
 def replay(
@@ -87,6 +89,7 @@ def replay(
         figures_of(predicted, [predicted_bound], setting.closed_loop),
         record.late_replies,
         record.reconnects,
+        record.edge_error,
     )
 
 

@@ -84,6 +84,10 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
             )
         return self.branches[branch][start:stop]
 
+    def crossing(self, branch: int, cut: int) -> str:
+        """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""
+        return self.branches[branch][cut - 1].name if cut > 0 else ""
+
     def exits_within(self, layers: int) -> tuple[int, ...]:
         """Exits whose point the trunk has reached after `layers` trunk layers."""
         return tuple(i for i, e in enumerate(self.exits) if e.after <= layers)

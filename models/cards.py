@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ import safetensors.numpy
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
 from models.branchy import BranchySpec
+from models.codecs.affine import Ranges
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "shipped"
+RANGES = "calibration.safetensors"
 State = dict[str, npt.NDArray[np.float32]]
 
 
@@ -55,6 +58,12 @@ class Model:
     card: Card
     digest: str
     folder: Path
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+    """Calibrated ranges of what layers give, by the layer's name."""
+
+    def ranges_at(self, branch: int, cut: int) -> Ranges | None:
+        """Calibrated ranges of the tensor that crosses before layer `cut` of a branch, if any."""
+        return self.ranges.get(self.spec.branches[branch][cut - 1].name) if cut > 0 else None
 
     def normalise(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
@@ -64,12 +73,18 @@ class Model:
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
 
-def model_digest(spec: BranchySpec, state: State) -> str:
-    """SHA-256 over the architecture and every parameter, in order of name."""
+def model_digest(
+    spec: BranchySpec, state: State, ranges: Mapping[str, Ranges] | None = None
+) -> str:
+    """SHA-256 over the architecture, every parameter and every calibrated range, by name."""
     digest = hashlib.sha256(spec.digest.encode())
     for name in sorted(state):
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(state[name], dtype="<f4").tobytes())
+    for name, of_layer in sorted((ranges or {}).items()):
+        digest.update(f"ranges of {name}".encode())
+        for end in (of_layer.low, of_layer.high):
+            digest.update(np.ascontiguousarray(end, dtype="<f4").tobytes())
     return digest.hexdigest()
 
 
@@ -83,9 +98,16 @@ def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
     }
 
 
-def save_model(folder: str | Path, state: State, card: Card) -> None:
-    """Write weights and card, the weights first."""
+def save_model(
+    folder: str | Path, state: State, card: Card, ranges: Mapping[str, Ranges] | None = None
+) -> None:
+    """Write weights, calibrated ranges where there are any, and the card last."""
     folder = Path(folder)
+    if ranges:
+        ends = {f"{n}.low": r.low for n, r in ranges.items()}
+        ends |= {f"{n}.high": r.high for n, r in ranges.items()}
+        with atomic_write(folder / RANGES, "wb") as stream:
+            stream.write(safetensors.numpy.save(dict(sorted(ends.items()))))
     with atomic_write(folder / "weights.safetensors", "wb") as stream:
         stream.write(safetensors.numpy.save(dict(sorted(state.items()))))
     write_json(folder / "card.json", card)
@@ -105,10 +127,11 @@ def load_model(folder_or_name: str | Path) -> Model:
     card = _read_card(folder / "card.json")
     path = folder / "weights.safetensors"
     state = _read_weights(path, card.network)
-    digest = model_digest(card.network, state)
+    ranges = _read_ranges(folder / RANGES, card.network)
+    digest = model_digest(card.network, state, ranges)
     if digest != card.digest:
         raise ArtefactError(path, field="digest", found=digest, expected=card.digest)
-    return Model(card.network, state, card, digest, folder)
+    return Model(card.network, state, card, digest, folder, ranges)
 
 
 def _read_card(path: Path) -> Card:
@@ -119,21 +142,21 @@ def _read_card(path: Path) -> Card:
         raise ArtefactError(
             path, field="network", found=str(error), expected="a possible network"
         ) from None
-    for field, figures, counts in (
+    for named, figures, counts in (
         ("classes", card.classes, (card.network.classes,)),
         ("held_back_accuracies", card.held_back_accuracies, (0, exits)),
         ("test_accuracies", card.test_accuracies, (0, exits)),
     ):
         if len(figures) not in counts:
             raise ArtefactError(
-                path, field=field, found=str(len(figures)), expected=str(counts[-1])
+                path, field=named, found=str(len(figures)), expected=str(counts[-1])
             )
     if not all(s > 0 for s in card.std):
         raise ArtefactError(path, field="std", found=str(card.std), expected="three above zero")
     return card
 
 
-def _read_weights(path: Path, spec: BranchySpec) -> State:
+def _read_tensors(path: Path) -> State:
     try:
         with open(path, "rb") as stream:
             state: State = safetensors.numpy.load(stream.read())
@@ -141,6 +164,42 @@ def _read_weights(path: Path, spec: BranchySpec) -> State:
         raise ArtefactError(path, found="no such file", expected="safetensors weights") from None
     except (safetensors.SafetensorError, ValueError) as error:
         raise ArtefactError(path, found=str(error), expected="safetensors weights") from None
+    return state
+
+
+def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
+    if not path.exists():
+        return {}
+    tensors = _read_tensors(path)
+    channels = {
+        layer.name: shape[0]
+        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
+        for layer, shape in zip(branch, shapes[1:], strict=True)
+    }
+    found: dict[str, Ranges] = {}
+    for key, tensor in tensors.items():
+        name, _, end = key.rpartition(".")
+        if name not in channels or end not in ("low", "high"):
+            raise ArtefactError(
+                path, field=key, found="a tensor", expected="LAYER.low or LAYER.high of the network"
+            )
+        wanted = (2, channels[name])
+        if tensor.shape != wanted or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ArtefactError(
+                path,
+                field=key,
+                found=f"{tensor.dtype} {tensor.shape}",
+                expected=f"finite float32 {wanted}",
+            )
+    for name in sorted({key.rpartition(".")[0] for key in tensors}):
+        if f"{name}.low" not in tensors or f"{name}.high" not in tensors:
+            raise ArtefactError(path, field=name, found="one end", expected="low and high")
+        found[name] = Ranges(tensors[f"{name}.low"], tensors[f"{name}.high"])
+    return found
+
+
+def _read_weights(path: Path, spec: BranchySpec) -> State:
+    state = _read_tensors(path)
     wanted = expected_shapes(spec)
     for name in sorted(set(wanted) | set(state)):
         if name not in state:

@@ -7,7 +7,8 @@ once: policies are trained and chosen on the 'policy' half, every reported figur
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, atomic_write
+from models.codecs import is_exact
 
 FORMAT_VERSION = 1
 SPLIT_SEED = 20201
@@ -30,7 +32,8 @@ class Outcomes:
     """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
 
     `keys[v]` says which exit, codec and cut row v is of; `chosen` uint8 (V, S), where recorded, the
-    class that was answered.
+    class that was answered. `wire`: mean bytes of codecs whose bytes depend on what they carry.
+    `logits` float16 (E, S, C), where recorded: what every exit gave without any codec.
     """
 
     model_digest: str
@@ -39,6 +42,8 @@ class Outcomes:
     right: npt.NDArray[np.bool_]
     sure: npt.NDArray[np.uint8]
     chosen: npt.NDArray[np.uint8] | None = None
+    wire: Mapping[Key, float] = field(default_factory=dict)
+    logits: npt.NDArray[np.float16] | None = None
 
     @property
     def samples(self) -> int:
@@ -56,7 +61,7 @@ class Outcomes:
 
     def row(self, exit_: int, codec: str = "float32", cut: int = 0) -> int:
         """Row of an exit under a codec at a cut; refuses one that was not recorded."""
-        if codec in ("float32", "uint8"):
+        if is_exact(codec):
             codec, cut = "float32", 0
         try:
             return self._rows[(exit_, codec, cut)]
@@ -82,6 +87,16 @@ class Outcomes:
             raise UsageError("outcomes: found no predicted classes, expected a record with them")
         return np.asarray(self.chosen[self.row(exit_, codec, cut)])
 
+    def mean_bytes(self, exit_: int, codec: str, cut: int) -> float:
+        """Mean bytes on the wire of a codec whose bytes depend on what it carries."""
+        found = self.wire.get((exit_, codec, cut))
+        if found is None:
+            raise UsageError(
+                f"outcomes: found no bytes of codec '{codec}' at cut {cut} of exit {exit_ + 1}, "
+                "expected a record of them"
+            )
+        return found
+
     def half(self, name: str) -> npt.NDArray[np.int64]:
         """Sample indices of 'policy' or 'report'."""
         if name not in HALVES:
@@ -102,6 +117,15 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
     """Write an npz without objects: bits packed, confidences as bytes."""
     buffer = io.BytesIO()
     optional: dict[str, Any] = {} if outcomes.chosen is None else {"chosen": outcomes.chosen}
+    if outcomes.wire:
+        optional |= {
+            "wire_exits": np.array([k[0] for k in outcomes.wire], dtype=np.int16),
+            "wire_codecs": np.array([k[1] for k in outcomes.wire]),
+            "wire_cuts": np.array([k[2] for k in outcomes.wire], dtype=np.int16),
+            "wire_bytes": np.array(list(outcomes.wire.values()), dtype=np.float64),
+        }
+    if outcomes.logits is not None:
+        optional["logits"] = outcomes.logits
     np.savez_compressed(
         buffer,
         format_version=np.array(FORMAT_VERSION),
@@ -152,6 +176,8 @@ def read_outcomes(path: str | Path) -> Outcomes:
         np.unpackbits(right, axis=1, count=samples).astype(np.bool_),
         sure,
         chosen,
+        _wire(path, arrays),
+        _logits(path, arrays, samples),
     )
 
 
@@ -169,9 +195,40 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     raise ArtefactError(path, found="a single array", expected="outcomes (npz)")
 
 
-def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
-    exits, codecs, cuts = (_field(path, arrays, n) for n in ("exits", "codecs", "cuts"))
-    for name, array, kind in (("exits", exits, "i"), ("codecs", codecs, "U"), ("cuts", cuts, "i")):
+def _wire(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[Key, float]:
+    if "wire_bytes" not in arrays:
+        return {}
+    keys, sent = _named_rows(path, arrays, "wire_"), arrays["wire_bytes"]
+    if sent.shape != (len(keys),) or sent.dtype != np.float64 or not (sent >= 0).all():
+        raise ArtefactError(
+            path,
+            field="wire_bytes",
+            found=f"{sent.dtype} {sent.shape}",
+            expected=f"float64 ({len(keys)},), 0 or more",
+        )
+    return dict(zip(keys, sent.tolist(), strict=True))
+
+
+def _logits(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int
+) -> npt.NDArray[np.float16] | None:
+    logits = arrays.get("logits")
+    if logits is not None and (
+        logits.dtype != np.float16 or logits.ndim != 3 or logits.shape[1] != samples
+    ):
+        raise ArtefactError(
+            path,
+            field="logits",
+            found=f"{logits.dtype} {logits.shape}",
+            expected=f"float16 (exits, {samples}, classes)",
+        )
+    return logits
+
+
+def _named_rows(path: Path, arrays: dict[str, npt.NDArray[Any]], prefix: str) -> tuple[Key, ...]:
+    names = [prefix + n for n in ("exits", "codecs", "cuts")]
+    exits, codecs, cuts = (_field(path, arrays, n) for n in names)
+    for name, array, kind in zip(names, (exits, codecs, cuts), "iUi", strict=True):
         if array.ndim != 1 or array.dtype.kind != kind or len(array) != len(exits):
             raise ArtefactError(
                 path,
@@ -179,7 +236,11 @@ def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
                 found=f"{array.dtype} {array.shape}",
                 expected=f"{'whole numbers' if kind == 'i' else 'names'}, one for each row",
             )
-    keys = tuple((int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True))
+    return tuple((int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True))
+
+
+def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
+    keys = _named_rows(path, arrays, "")
     deepest = 1 + max((key[0] for key in keys), default=-1)
     for exit_ in range(max(1, deepest)):
         if keys.count((exit_, "float32", 0)) != 1:

@@ -6,6 +6,7 @@ nor what they are used for.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,15 @@ class FittedPredictor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reading: str = "maps"
 
 
+class CodecProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Median seconds to encode and to decode what layer `after` gives ('' is the picture)."""
+
+    codec: str
+    after: str
+    encode_s: float
+    decode_s: float
+
+
 class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The machine a profile was taken on."""
 
@@ -63,7 +73,7 @@ class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     system: str
 
 
-class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A network's profile on one machine; `emulation` and `transcribed` say what it really is.
 
     `spread` is p95 / median of a whole branch as measured (1.0 where none is published): p95s of
@@ -87,6 +97,23 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     predictors: tuple[FittedPredictor, ...] = ()
     layer_scale: tuple[float, ...] = ()
     process_peak_bytes: int | None = None
+    codecs: tuple[CodecProfile, ...] = ()
+
+    def crossing(self, branch: int, cut: int) -> str:
+        """Name of the layer whose output crosses before layer `cut`; '' is the picture."""
+        return self.branches[branch][cut - 1].name if cut > 0 else ""
+
+    def encode_s(self, codec: str, after: str) -> float:
+        """Seconds of encoding what layer `after` gives; 0 where it was not measured."""
+        return self._codec_s.get((codec, after), (0.0, 0.0))[0]
+
+    def decode_s(self, codec: str, after: str) -> float:
+        """Seconds of decoding it; 0 where it was not measured."""
+        return self._codec_s.get((codec, after), (0.0, 0.0))[1]
+
+    @cached_property
+    def _codec_s(self) -> dict[tuple[str, str], tuple[float, float]]:
+        return {(c.codec, c.after): (c.encode_s, c.decode_s) for c in self.codecs}
 
     def layer_s(self, branch: int) -> npt.NDArray[np.float64]:
         """Median seconds of every layer of a branch."""
@@ -115,6 +142,9 @@ def read_profile(path: str | Path) -> Profile:
             _require(path, f"{where}.median_s", layer.median_s, 0.0)
             _require(path, f"{where}.p95_s", layer.p95_s, layer.median_s)
             _require(path, f"{where}.output_bytes", layer.output_bytes, 0.0)
+    for n, codec in enumerate(profile.codecs):
+        _require(path, f"codecs[{n}].encode_s", codec.encode_s, 0.0)
+        _require(path, f"codecs[{n}].decode_s", codec.decode_s, 0.0)
     _require(path, "model_loading_s", profile.model_loading_s, 0.0)
     _require(path, "spread", profile.spread, 1.0)
     return profile

@@ -6,6 +6,7 @@ knows nothing of time, queues or links (`frames`) and nothing of rewards (`envs`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.plans import Plan, check_plan
 from models.branchy import BranchySpec
-from models.codecs import encoded_bytes
+from models.codecs import carries_picture, encoded_bytes
 from models.outcomes import Outcomes
 from models.profiles import Profile
 
@@ -176,7 +177,7 @@ def build_table(
     anytime: bool = True,
 ) -> PlanTable:
     """The table of `plans` for these profiles; accuracies from one half of the outcomes."""
-    rows = [_row(spec, device, edge, check_plan(plan, spec), anytime) for plan in plans]
+    rows = [_row(spec, device, edge, outcomes, check_plan(p, spec), anytime) for p in plans]
     wait = max((len(row.wait) for row in rows), default=0) or 1
     wait_s = np.zeros((len(rows), wait))
     wait_exit = np.full((len(rows), wait), -1, dtype=np.int64)
@@ -212,7 +213,7 @@ def plan_accuracy(outcomes: Outcomes, plan: Plan, half: str) -> float:
 
 def outcome_key(plan: Plan) -> tuple[str, int]:
     """The codec and cut under which a plan's outcomes are recorded."""
-    return ("float32", 0) if plan.is_local else (plan.codec, plan.start)
+    return ("float32", 0) if plan.is_local else (plan.codec.removesuffix("+zstd"), plan.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,22 +227,32 @@ class _Row:
     rescue_s: float
 
 
-def _row(spec: BranchySpec, device: Profile, edge: Profile, plan: Plan, anytime: bool) -> _Row:
+def _row(
+    spec: BranchySpec,
+    device: Profile,
+    edge: Profile,
+    outcomes: Outcomes,
+    plan: Plan,
+    anytime: bool,
+) -> _Row:
     length = len(spec.branches[plan.exit])
     if plan.is_local:
         return _Row(device.interval_s(plan.exit, 0, length), 0.0, 0.0, 0.0, 0.0, (), np.inf)
     shapes = spec.shapes[plan.exit]
     down = ANSWER_BYTES
     if plan.stop < length:
-        down += encoded_bytes("float32", shapes[plan.stop])
+        down += 4.0 * math.prod(shapes[plan.stop])
     wait = tuple(local_jobs(spec, device, plan)) if anytime else ()
     rescue = np.inf
     if anytime and not wait and plan.rescue:
         rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
+    sent = encoded_bytes(plan.codec, shapes[plan.start])
+    crossing = spec.crossing(plan.exit, plan.start)
     return _Row(
-        head_s=device.interval_s(plan.exit, 0, plan.start),
-        up_bytes=float(encoded_bytes(plan.codec, shapes[plan.start])),
-        edge_s=edge.interval_s(plan.exit, plan.start, plan.stop),
+        head_s=device.interval_s(plan.exit, 0, plan.start) + device.encode_s(plan.codec, crossing),
+        up_bytes=outcomes.mean_bytes(plan.exit, plan.codec, plan.start) if sent is None else sent,
+        edge_s=edge.interval_s(plan.exit, plan.start, plan.stop)
+        + edge.decode_s(plan.codec, crossing),
         down_bytes=float(down),
         tail_s=device.interval_s(plan.exit, plan.stop, length),
         wait=wait,
@@ -286,20 +297,22 @@ def candidate_plans(
 ) -> tuple[Plan, ...]:
     """Every plan of a network: device-only, edge-only, device-first and edge-first.
 
-    Edge-first plans send the picture up as float32 or uint8; the other codecs serve device-first
-    cuts, whose accuracy is recorded (see `models.outcomes`). `no_rescue` adds, for every plan that
-    offloads before the first exit, one that keeps no time for a rescue.
+    Edge-first plans send the picture up as float32 or by a picture's codec; the other codecs serve
+    device-first cuts, whose accuracy is recorded (see `models.outcomes`). `no_rescue` adds, for
+    every plan that offloads before the first exit, one that keeps no time for a rescue.
     """
     plans: list[Plan] = []
+    pictures = any(carries_picture(codec) for codec in codecs)
     for i, branch in enumerate(spec.branches):
         length = len(branch)
         plans.append(Plan(i, length, length))
         for codec in codecs:
-            # the raw picture needs no other one-byte codec at the input
-            first = 1 if codec == "int8" and "uint8" in codecs else 0
-            starts = range(first, 1 if codec == "uint8" or not device_first else length)
+            picture = carries_picture(codec)
+            # where the picture has codecs of its own no other lossy one serves at the input
+            first = 1 if codec not in ("float32", "float16") and pictures and not picture else 0
+            starts = range(first, 1 if picture or not device_first else length)
             plans.extend(Plan(i, start, length, codec) for start in starts)
-            if edge_first and codec in ("float32", "uint8"):
+            if edge_first and (picture or codec == "float32"):
                 plans.extend(Plan(i, 0, stop, codec) for stop in range(1, length))
         if hedge:
             plans.extend(

@@ -25,7 +25,7 @@ from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.link import EdgeLink, Reply
 from controller.wire.messages import meta_int, meta_number
 from models.cards import Model
-from models.codecs import decode, encode
+from models.codecs import Encoded, carries_picture, decode
 from models.profiles import Profile
 
 SILENCE_MARGIN_S = 0.04
@@ -245,11 +245,24 @@ class DeviceLoop:
         x = self.model.normalise(picture[None])
         frame = _Frame(number, index, plan, arrival_s, picture, x)
         self._live[number] = frame
-        if plan.start == 0 and not plan.is_local:
-            self._hand_over(frame, x, x)
-        else:
+        if plan.is_local or self._head_s(plan) > 0:
             self._run_head(frame)
+        else:
+            self._hand_over(frame, x, x, self._encode(frame, x))
         return frame
+
+    def _head_s(self, plan: Plan) -> float:
+        """Median seconds of the device's part, the encoding of what crosses included."""
+        if plan.is_local:
+            return self.profile.interval_s(plan.exit, 0, len(self.model.spec.branches[plan.exit]))
+        crossing = self.model.spec.crossing(plan.exit, plan.start)
+        encoding = self.profile.encode_s(plan.codec, crossing)
+        return self.profile.interval_s(plan.exit, 0, plan.start) + encoding
+
+    def _encode(self, frame: _Frame, tensor: Floats) -> Encoded:
+        plan = frame.plan
+        source = frame.picture if carries_picture(plan.codec) else tensor
+        return self.executor.encode(plan.codec, plan.exit, plan.start, source)
 
     def _job(
         self,
@@ -272,15 +285,15 @@ class DeviceLoop:
         point = plan.start if passed is None else self.model.spec.exits[passed].after
         stop = len(self.model.spec.branches[plan.exit]) if plan.is_local else plan.start
 
-        def work() -> tuple[Floats, Floats]:
-            if plan.is_local or point >= stop:
+        def work() -> tuple[Floats, Floats, Encoded | None]:
+            if plan.is_local:
                 whole = self.executor.run(plan.exit, 0, stop, x)
-                return whole, whole
-            kept = self.executor.run(plan.exit, 0, point, x)
-            return kept, self.executor.run(plan.exit, point, stop, kept)
+                return whole, whole, None
+            kept = self.executor.run(plan.exit, 0, min(point, stop), x)
+            tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
+            return kept, tensor, self._encode(frame, tensor)
 
-        seconds = self.profile.interval_s(plan.exit, 0, stop)
-        self._job(frame, "head", work, seconds, plan.exit)
+        self._job(frame, "head", work, self._head_s(plan), plan.exit)
 
     def _passed(self, plan: Plan) -> int | None:
         """The deepest exit whose point the device part has reached, up to the plan's own."""
@@ -290,18 +303,17 @@ class DeviceLoop:
         ]
         return passed[-1] if passed else None
 
-    def _hand_over(self, frame: _Frame, kept: Floats, tensor: Floats) -> None:
-        """Give the cut tensor to the link, then see to the local answers."""
+    def _hand_over(self, frame: _Frame, kept: Floats, tensor: Floats, encoded: Encoded) -> None:
+        """Give what crosses to the link, then see to the local answers."""
         plan, now = frame.plan, self.clock()
-        source: npt.NDArray[Any] = frame.picture if plan.codec == "uint8" else tensor[0]
-        encoded = encode(plan.codec, source)
+        shape = frame.picture.shape if carries_picture(plan.codec) else tensor.shape[1:]
         meta = {
             "model": self.model.digest,
             "exit": plan.exit,
             "start": plan.start,
             "stop": plan.stop,
             "codec": plan.codec,
-            "shape": list(source.shape),
+            "shape": list(shape),
         } | encoded.meta
         frame.x = tensor
         frame.request = self.link.upload(meta, encoded.data, self._limit(frame))
@@ -361,11 +373,11 @@ class DeviceLoop:
             self._local_done(frame, event.exit, result)
 
     def _head_done(self, frame: _Frame, result: CpuDone) -> None:
-        kept, tensor = result.result
+        kept, tensor, encoded = result.result
         if frame.plan.is_local:
             self._answer(frame, softmax_answer(tensor), result.ended_s)
         else:
-            self._hand_over(frame, kept, tensor)
+            self._hand_over(frame, kept, tensor, encoded)
 
     def _local_done(self, frame: _Frame, exit_: int, result: CpuDone) -> None:
         point, trunk, logits = result.result

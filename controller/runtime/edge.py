@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from artefacts import CoinferError, UsageError
-from controller.plans import CODECS
 from controller.runtime.executors import Executor, softmax_answer
 from controller.wire import (
     CHUNK_BYTES,
@@ -39,7 +38,7 @@ from controller.wire import (
 )
 from controller.wire.messages import meta_int, meta_number, meta_shape, meta_text
 from models.cards import Model
-from models.codecs import decode
+from models.codecs import carries_picture, check_codec
 
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 MAX_CONNECTIONS = 64
@@ -242,16 +241,13 @@ class EdgeServer:
         start = meta_int(meta, "start", 0, length)
         stop = meta_int(meta, "stop", start, length)
         codec, shape = meta_text(meta, "codec"), meta_shape(meta, "shape")
-        if codec not in CODECS:
-            raise UsageError(f"codec: found '{codec}', expected one of {', '.join(CODECS)}")
         expected = spec.shapes[branch][start]
-        if codec == "uint8":
+        if carries_picture(check_codec(codec)):
             expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
         if shape != expected:
             raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec}")
-        tensor = decode(codec, meta, data, shape)
-        x = self.model.normalise(tensor[None]) if codec == "uint8" else tensor[None]
-        y = self.executor.run(branch, start, stop, np.ascontiguousarray(x, dtype=np.float32))
+        x = self.executor.decode(codec, branch, start, meta, data)
+        y = self.executor.run(branch, start, stop, x)
         if stop == length:
             label, confidence = softmax_answer(y)
             return {"bytes": 0, "class": label, "confidence": confidence}, b""

@@ -1,11 +1,11 @@
-"""Who computes a layer interval: ONNX Runtime, torch, or either padded to a profile's pace."""
+"""Who computes layer intervals and codecs: ONNX Runtime, torch, or either at a profile's pace."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from artefacts import DependencyError, UsageError
 from models.cards import Model
+from models.codecs import Encoded, carries_picture, decode, encode
 from models.onnx_graph import interval_model
 from models.profiles import Profile
 
@@ -25,14 +26,46 @@ class Executor(Protocol):
     def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
         """The tensor after layer `stop` - 1, float32."""
 
+    def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
+        """What crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8."""
 
-class OnnxExecutor:
+    def decode(
+        self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
+    ) -> Floats:
+        """The batch of one that layer `cut` is given, from the bytes that crossed before it."""
+
+
+class Coder:
+    """The codecs of a model's cuts, whoever computes its layers."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
+        """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8."""
+        one = x if carries_picture(codec) else x[0]
+        return encode(codec, one, self._model.ranges_at(branch, cut))
+
+    def decode(
+        self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
+    ) -> Floats:
+        """Decode to a batch of one; a picture comes back as the network's input."""
+        channels, *rest = self._model.spec.shapes[branch][cut]
+        if not carries_picture(codec):
+            ranges = self._model.ranges_at(branch, cut)
+            return np.ascontiguousarray(
+                decode(codec, meta, data, (channels, *rest), ranges)[None], dtype=np.float32
+            )
+        return self._model.normalise(decode(codec, meta, data, (*rest, channels))[None])
+
+
+class OnnxExecutor(Coder):
     """ONNX Runtime on the CPU, one thread; a session per interval, made at first use or by warm."""
 
     def __init__(self, model: Model, threads: int = 1) -> None:
         import onnxruntime
 
-        self._model = model
+        super().__init__(model)
         self._runtime = onnxruntime
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
@@ -65,7 +98,7 @@ class OnnxExecutor:
             return self._sessions[key]
 
 
-class TorchExecutor:
+class TorchExecutor(Coder):
     """torch on the CPU; imported only when made."""
 
     def __init__(self, model: Model) -> None:
@@ -78,8 +111,8 @@ class TorchExecutor:
                 f"executor 'torch': found no package '{error.name}', expected the extra "
                 "'coinfer[torch]'"
             ) from None
+        super().__init__(model)
         self._torch = torch
-        self._model = model
         self._network = BranchyNetwork(model.spec)
         self._network.load_folded(model.state)
         self._network.eval()
@@ -121,15 +154,35 @@ class PacedExecutor:
         """Compute, then wait until the profile's median for this interval has passed."""
         began = self._clock()
         result = self._inner.run(branch, start, stop, x)
-        until = began + self._profile.interval_s(branch, start, stop)
+        self._wait(began + self._profile.interval_s(branch, start, stop), counts=start != stop)
+        return result
+
+    def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
+        """Encode, then wait until the profile's median for it has passed."""
+        began = self._clock()
+        result = self._inner.encode(codec, branch, cut, x)
+        seconds = self._profile.encode_s(codec, self._profile.crossing(branch, cut))
+        self._wait(began + seconds, counts=seconds > 0)
+        return result
+
+    def decode(
+        self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
+    ) -> Floats:
+        """Decode, then wait until the profile's median for it has passed."""
+        began = self._clock()
+        result = self._inner.decode(codec, branch, cut, meta, data)
+        seconds = self._profile.decode_s(codec, self._profile.crossing(branch, cut))
+        self._wait(began + seconds, counts=seconds > 0)
+        return result
+
+    def _wait(self, until: float, *, counts: bool) -> None:
         if self._clock() > until:
-            self.overruns += start != stop
-            return result
+            self.overruns += counts
+            return
         # sleep overshoots by what the scheduler likes; the last half millisecond is spun
         while (left := until - self._clock()) > 0:
             if left > self.SPIN_S:
                 self._sleep(left - self.SPIN_S)
-        return result
 
 
 def make_executor(name: str, model: Model) -> OnnxExecutor | TorchExecutor:
