@@ -14,30 +14,53 @@ if TYPE_CHECKING:
     from models.branchy import BranchySpec
     from models.cards import Model
     from models.networks.timing import Executor
-    from models.outcomes import Outcomes
     from models.profiles import LayerProfile, Profile
 
 
 def train_model(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights, card, outcomes.")],
-    network: Annotated[str, typer.Option(help="Architecture: alexnet.")] = "alexnet",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 60,
+    network: Annotated[str, typer.Option(help="alexnet or mobilenetv2.")] = "alexnet",
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training pictures (the recipe's).")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order, augmentation.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
-    """Train a branchy network jointly on CIFAR-10; continues from OUT/checkpoint.pt.
+    """Train a branchy network jointly; continues from OUT/checkpoint.pt.
 
-    At the end the test pictures are run once, and weights, card and outcomes are written to OUT.
+    alexnet is trained on CIFAR-10, mobilenetv2 on Imagenette. At the end the test pictures are run
+    once, and weights, card and outcomes are written to OUT.
     """
-    from artefacts import UsageError
+    import torch
 
-    if network != "alexnet":
-        raise UsageError(f"network: found '{network}', expected alexnet")
-    try:
-        outcomes = _train_and_publish(out, epochs, seed)
-    except KeyboardInterrupt:
-        console.print(f"interrupted: the same command goes on from {out / 'checkpoint.pt'}")
-        raise typer.Exit(130) from None
+    from models.networks.recipes import Listener, recipe
+    from models.networks.training import EpochReport
+
+    make = recipe(network)
+    torch.set_num_threads(threads)
+    with progress_bar() as bar:
+        task = bar.add_task("pictures", total=None, note="")
+
+        def step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        def report(epoch: EpochReport) -> None:
+            shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
+            bar.update(task, description="epoch", note=f"{epoch.epoch}/{epoch.epochs} done")
+            console.print(
+                f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
+                f"held-back accuracy by exit {shares} %"
+            )
+
+        def stage(name: str) -> None:
+            bar.update(task, description=name, note="")
+
+        try:
+            outcomes = make(out, epochs, seed, Listener(report, step, stage))
+        except KeyboardInterrupt:
+            console.print(f"interrupted: the same command goes on from {out / 'checkpoint.pt'}")
+            raise typer.Exit(130) from None
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     if json:
         emit_json({"test_accuracies": accuracies, "samples": outcomes.samples, "folder": str(out)})
@@ -47,41 +70,6 @@ def train_model(
         ["exit", "accuracy"],
         [(f"exit {i + 1}", f"{100 * a:.2f} %") for i, a in enumerate(accuracies)],
     )
-
-
-def _train_and_publish(out: Path, epochs: int, seed: int) -> Outcomes:
-    import torch
-
-    from models.alexnet import alexnet
-    from models.datasets import cifar10, hold_back
-    from models.networks.feeds import SmallPictures
-    from models.networks.network import BranchyNetwork
-    from models.networks.publishing import publish
-    from models.networks.training import EpochReport, TrainingArgs, train
-
-    pictures, held = hold_back(cifar10("train"), seed)
-    test = cifar10("test")
-    args = TrainingArgs(epochs=epochs, seed=seed)
-    with progress_bar() as bar:
-        task = bar.add_task("epoch", total=None, note="")
-
-        def step(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        def report(epoch: EpochReport) -> None:
-            shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
-            bar.update(task, note=f"{epoch.epoch}/{epoch.epochs} done")
-            console.print(
-                f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
-                f"held-back accuracy by exit {shares} %"
-            )
-
-        torch.manual_seed(seed)
-        trained = BranchyNetwork(alexnet(), batch_norm=True)
-        feed = SmallPictures(pictures, held, args.batch, seed, args.cutout)
-        train(trained, args, feed, out / "checkpoint.pt", report, step)
-        bar.update(task, description="outcomes", note="")
-        return publish(out, trained, args, pictures, held, test, step)
 
 
 def profile(

@@ -1,74 +1,124 @@
-"""From a finished training run to the artefact others load: weights, card, outcomes."""
+"""From trained weights to the artefact others load: weights, ranges, card, outcomes."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
+from artefacts import UsageError
 from models.branchy import BranchySpec
-from models.cards import FORMAT_VERSION, Card, load_model, model_digest, save_model
+from models.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
+from models.codecs.affine import Ranges, calibrate
 from models.datasets import Pictures
 from models.networks.feeds import Normalisation, plain_batches
-from models.networks.judging import judge
+from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.network import BranchyNetwork
-from models.networks.training import TrainingArgs, exit_accuracies
+from models.networks.training import exit_accuracies
 from models.outcomes import Outcomes, save_outcomes
 
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+CALIBRATION_PICTURES = 256
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where weights come from, for their card."""
+
+    classes: tuple[str, ...]
+    trained_on: str
+    judged_on: str
+    training: dict[str, Any]
 
 
 def publish(
     folder: Path,
-    trained: BranchyNetwork,
-    args: TrainingArgs,
-    pictures: Pictures,
+    spec: BranchySpec,
+    state: State,
+    origin: Origin,
+    normalisation: Normalisation,
     held_back: Pictures,
     test: Pictures,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    codecs: Sequence[str] = LOSSY_CODECS,
+    progress: Progress = lambda done, total: None,
 ) -> Outcomes:
     """Write weights, card and outcomes; the test pictures are run here, once.
 
-    Batch normalisation is folded into the convolutions first: what is judged is what is shipped.
+    `held_back` pictures judge nothing but choices: ranges are calibrated on them, and what every
+    exit gives them is kept (`held_back.npz`) for temperatures, thresholds and gates.
     """
-    spec: BranchySpec = trained.spec
-    state = trained.eval().folded_state()
-    normalisation = Normalisation.of(pictures)
+    _fits(spec, test)
     plain = BranchyNetwork(spec)
     plain.load_folded(state)
-    held = exit_accuracies(plain, plain_batches(held_back, normalisation))
-    dataset = f"CIFAR-10 test ({len(test)} pictures)"
+    held = exit_accuracies(plain, plain_batches(held_back, normalisation, 100))
+    calibrated = any(c.startswith(("int8c", "int4c")) for c in codecs)
+    ranges = calibrate_network(plain, normalisation, held_back) if calibrated else {}
 
     def card(accuracies: tuple[float, ...]) -> Card:
         return Card(
             format_version=FORMAT_VERSION,
             name=spec.name,
             network=spec,
-            digest=model_digest(spec, state),
-            classes=CIFAR10_CLASSES,
-            dataset=f"CIFAR-10 (Krizhevsky 2009): trained on {len(pictures)} of the 50,000 "
-            f"training pictures, {len(held_back)} held back, tested on {len(test)}",
+            digest=model_digest(spec, state, ranges),
+            classes=origin.classes,
+            dataset=origin.trained_on,
             mean=normalisation.mean,
             std=normalisation.std,
-            training=asdict(args)
-            | {
-                "loss": "weighted sum of every exit's cross-entropy (BranchyNet)",
-                "batch_normalisation": "after every conv in training, folded into it here",
-                "torch": str(torch.__version__),
-                "machine": platform.machine(),
-            },
+            training=origin.training
+            | {"torch": str(torch.__version__), "machine": platform.machine()},
             held_back_accuracies=held,
             test_accuracies=accuracies,
         )
 
-    save_model(folder, state, card(()))
-    outcomes = judge(load_model(folder), test, dataset, progress)
+    save_model(folder, state, card(()), ranges)
+    model = load_model(folder)
+    known = judge(model, held_back, "held-back training pictures", codecs=())
+    save_outcomes(folder / "held_back.npz", known)
+    outcomes = judge(model, test, origin.judged_on, progress, 200, codecs)
     save_outcomes(folder / "outcomes.npz", outcomes)
     accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
-    save_model(folder, state, card(accuracies))
+    save_model(folder, state, card(accuracies), ranges)
     return outcomes
+
+
+def calibrate_network(
+    network: BranchyNetwork, normalisation: Normalisation, pictures: Pictures
+) -> dict[str, Ranges]:
+    """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`."""
+    spec, found = network.spec, {}
+    few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
+    network.eval()
+    with torch.inference_mode():
+        x = torch.cat([x for x, _ in plain_batches(few, normalisation, 100)])
+        points: dict[int, torch.Tensor] = {0: x}
+        for k, layer in enumerate(spec.trunk, 1):
+            x = network.layer(layer.name)(x)
+            points[k] = x
+            if k < len(spec.trunk):
+                found[layer.name] = calibrate(x.numpy())
+        for exit_spec in spec.exits:
+            x = points[exit_spec.after]
+            for layer in exit_spec.head[:-1]:
+                x = network.layer(layer.name)(x)
+                found[layer.name] = calibrate(x.numpy())
+    return found
+
+
+def _fits(spec: BranchySpec, pictures: Pictures) -> None:
+    height, width = pictures.x.shape[1:3]
+    if spec.input_shape != (3, height, width):
+        raise UsageError(
+            f"network '{spec.name}': found pictures of {width} x {height}, expected "
+            f"{spec.input_shape[2]} x {spec.input_shape[1]}"
+        )
+    if int(pictures.y.max(initial=0)) >= spec.classes:
+        raise UsageError(
+            f"network '{spec.name}': found class {int(pictures.y.max())} among the labels, "
+            f"expected 0 to {spec.classes - 1}"
+        )

@@ -19,7 +19,7 @@ from models.networks.feeds import (
 )
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
-from models.networks.publishing import publish
+from models.networks.publishing import Origin, publish
 from models.networks.training import TrainingArgs, exit_accuracies
 from models.networks.training import train as train_network
 from models.outcomes import read_outcomes
@@ -95,7 +95,17 @@ def test_one_weight_for_each_exit(tiny_spec, pictures, tmp_path):
 def test_publishing_writes_what_was_judged(tiny_spec, pictures, tmp_path):
     network = train(tiny_spec, ARGS, pictures, tmp_path / "c.pt", lambda r: None)
     expected = exit_accuracies(network, held(pictures))
-    outcomes = publish(tmp_path / "out", network, ARGS, pictures, pictures, pictures)
+    origin = Origin(tuple("abcdefghij"), "made up", "made up", {"seed": ARGS.seed})
+    outcomes = publish(
+        tmp_path / "out",
+        network.spec,
+        network.eval().folded_state(),
+        origin,
+        Normalisation.of(pictures),
+        pictures,
+        pictures,
+        codecs=("int8", "int4c+zstd", "jpeg50"),
+    )
     from models.cards import load_model
 
     model = load_model(tmp_path / "out")
@@ -105,6 +115,15 @@ def test_publishing_writes_what_was_judged(tiny_spec, pictures, tmp_path):
     again = read_outcomes(tmp_path / "out" / "outcomes.npz")
     assert again.model_digest == model.digest
     assert np.array_equal(again.right, outcomes.right)
+    assert again.logits.shape == (2, len(pictures), 10)
+    assert set(model.ranges) == {x.name for x in tiny_spec.trunk[:-1]} | {
+        "exit1.pool",
+        "exit1.flat",
+    }
+    assert 0 < again.mean_bytes(0, "jpeg50", 0) < 3072
+    assert again.mean_bytes(1, "int4c+zstd", 4) < 6 * 8 * 8
+    held_back = read_outcomes(tmp_path / "out" / "held_back.npz")
+    assert held_back.accuracy(1) == pytest.approx(expected[1], abs=0.01)
 
 
 def test_augmentation_keeps_type_and_follows_its_generator():

@@ -92,7 +92,7 @@ def test_training_without_pictures_is_one_error(tmp_path, monkeypatch):
 
 def test_training_an_unknown_network_is_one_error(tmp_path):
     result = invoke("train-model", "--network", "vgg", "--out", str(tmp_path / "run"))
-    assert "network: found 'vgg', expected alexnet" in str(result.exception)
+    assert "network: found 'vgg', expected one of alexnet, mobilenetv2" in str(result.exception)
 
 
 def test_training_interrupted_says_how_to_go_on(tmp_path, monkeypatch):

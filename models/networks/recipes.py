@@ -1,0 +1,163 @@
+"""The networks that `coinfer train-model` makes: pictures, architecture, arguments, by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from artefacts import ArtefactError, UsageError, data_directory
+from models.alexnet import alexnet
+from models.branchy import BranchySpec
+from models.capture.lower import lower
+from models.cards import State
+from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette
+from models.networks.feeds import CameraPictures, Feed, Normalisation, SmallPictures
+from models.networks.judging import LOSSY_CODECS
+from models.networks.mobilenet import BranchyMobileNetV2
+from models.networks.network import BranchyNetwork
+from models.networks.publishing import Origin, publish
+from models.networks.training import EpochReport, TrainingArgs, train
+from models.outcomes import Outcomes
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+MOBILENET_WIDTH = 0.75
+"""Of the published channels: the widest whose training ends within hours on two cores."""
+MOBILENET_ARGS = TrainingArgs(
+    epochs=40,
+    batch=64,
+    learning_rate=0.06,
+    weight_decay=1e-4,
+    decay_vectors=False,
+    exit_weights=(0.4, 0.4, 0.5, 0.5, 1.0),
+    label_smoothing=0.1,
+    cutout=0,
+    bfloat16=False,
+    sizes=((20, 80), (12, 112), (8, 144)),
+)
+CAMERA_CODECS = (
+    "int8", "int8c", "int4c", "int8c+zstd", "int4c+zstd",
+    "jpeg20", "jpeg35", "jpeg50", "jpeg75", "webp20", "webp35", "webp50", "webp75",
+)  # fmt: skip
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told how training goes."""
+
+    epoch: Callable[[EpochReport], None]
+    step: Progress
+    stage: Callable[[str], None]
+
+
+def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
+    """Edgent's AlexNet on CIFAR-10 (batch normalisation in training, folded before judging)."""
+    pictures, held = hold_back(cifar10("train"), seed)
+    test = cifar10("test")
+    args = TrainingArgs(seed=seed)
+    args = args if epochs is None else replace(args, epochs=epochs)
+    torch.manual_seed(seed)
+    trained = BranchyNetwork(alexnet(), batch_norm=True)
+    feed = SmallPictures(pictures, held, args.batch, seed, args.cutout)
+    train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
+    listener.stage("outcomes")
+    origin = Origin(
+        CIFAR10_CLASSES,
+        f"CIFAR-10 (Krizhevsky 2009): trained on {len(pictures)} of the 50,000 training pictures, "
+        f"{len(held)} held back, tested on {len(test)}",
+        f"CIFAR-10 test ({len(test)} pictures)",
+        _training(args) | {"batch_normalisation": "after every conv in training, folded into it"},
+    )
+    return publish(
+        out, trained.spec, trained.eval().folded_state(), origin, Normalisation.of(pictures),
+        held, test, codecs=LOSSY_CODECS, progress=listener.step,
+    )  # fmt: skip
+
+
+def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
+    """MobileNetV2 with five exits on Imagenette: small pictures first, then 144 x 144."""
+    pictures, held = hold_back(imagenette("train", progress=listener.step), seed)
+    args = replace(MOBILENET_ARGS, seed=seed)
+    if epochs is not None:
+        args = replace(args, epochs=epochs, sizes=shortened(args.sizes, epochs))
+    torch.manual_seed(seed)
+    trained = BranchyMobileNetV2(width=MOBILENET_WIDTH)
+    feed: Feed = CameraPictures(pictures, held, args.batch, seed, args.sizes)
+    train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
+    listener.stage("outcomes")
+    spec, state = lowered_mobilenet(trained)
+    test = imagenette("val", progress=listener.step)
+    origin = Origin(
+        imagenette_classes(),
+        f"Imagenette (Howard; ILSVRC 2015), squashed to 144 x 144: trained on {len(pictures)} of "
+        f"the 9,469 training pictures, {len(held)} held back, judged on {len(test)}",
+        f"Imagenette validation ({len(test)} pictures)",
+        _training(args) | {"width": MOBILENET_WIDTH},
+    )
+    return publish(
+        out, spec, state, origin, Normalisation.of(pictures), held, test,
+        codecs=CAMERA_CODECS, progress=listener.step,
+    )  # fmt: skip
+
+
+def lowered_mobilenet(trained: BranchyMobileNetV2) -> tuple[BranchySpec, State]:
+    """The trained module as the published network."""
+    example = torch.zeros(2, 3, IMAGENETTE_SIDE, IMAGENETTE_SIDE)
+    return lower(trained.eval(), example, "mobilenetv2")
+
+
+RECIPES: dict[str, Callable[[Path, int | None, int, Listener], Outcomes]] = {
+    "alexnet": train_alexnet,
+    "mobilenetv2": train_mobilenet,
+}
+
+
+def recipe(name: str) -> Callable[[Path, int | None, int, Listener], Outcomes]:
+    """How the network called `name` is made; refuses one that is not known."""
+    if name not in RECIPES:
+        raise UsageError(f"network: found '{name}', expected one of {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def shortened(sizes: tuple[tuple[int, int], ...], epochs: int) -> tuple[tuple[int, int], ...]:
+    """A schedule of (epochs, side) cut or stretched to `epochs`, its proportions kept."""
+    total, done, begun, made = sum(n for n, _ in sizes), 0, 0, []
+    for count, side in sizes:
+        begun += count
+        upto = round(epochs * begun / total)
+        if upto > done:
+            made.append((upto - done, side))
+        done = upto
+    return tuple(made)
+
+
+def imagenette_classes() -> tuple[str, ...]:
+    """The ten classes in the order of the labels."""
+    root = data_directory()
+    path = (root or Path("data")) / "imagenette" / "classes.json"
+    try:
+        names: Any = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="the classes' names") from None
+    except ValueError as error:
+        raise ArtefactError(path, found=str(error), expected="the classes' names") from None
+    try:
+        listed = {int(n["label"]): str(n["name"]) for n in names}
+    except (TypeError, KeyError, ValueError):
+        listed = {}
+    if sorted(listed) != list(range(10)):
+        raise ArtefactError(
+            path, found=str(names)[:60], expected="a list of ten classes with label and name"
+        )
+    return tuple(listed[k] for k in range(10))
+
+
+def _training(args: TrainingArgs) -> dict[str, Any]:
+    return asdict(args) | {"loss": "weighted sum of every exit's cross-entropy (BranchyNet)"}
