@@ -124,4 +124,17 @@ def shortlist(setting: Setting) -> list[int]:
                 best = value.argmax(axis=1)
                 # where nothing is worth its price, no plan is the answer
                 chosen.update(int(k) for k in best[value.max(axis=1) > 0])
-    return sorted(chosen)
+    return sorted(chosen | _edge_only(setting, chosen))
+
+
+def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:
+    """The most accurate plan on the edge alone, where no situation chose one: a rival to show."""
+    table = setting.table
+    lengths = np.array([len(b) for b in setting.spec.branches])[table.exit]
+    whole = np.array(
+        [p.start == 0 and p.stop == n for p, n in zip(table.plans, lengths, strict=True)]
+    )
+    remote = np.flatnonzero(whole & ~table.local)
+    if not len(remote) or chosen & set(remote.tolist()):
+        return set()
+    return {int(max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k])))}

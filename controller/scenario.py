@@ -98,7 +98,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def digest(self) -> str:
         """SHA-256 of the scenario's content; policies record what they were trained for."""
-        return digest_bytes(msgspec.json.encode(self))
+        # where the files lie is no part of what was trained for
+        bare = msgspec.structs.replace(
+            self,
+            network=Path(self.network).name,
+            device_profile=Path(self.device_profile).name,
+            edge_profile=Path(self.edge_profile).name,
+        )
+        return digest_bytes(msgspec.json.encode(bare))
 
 
 def shipped_scenarios() -> tuple[str, ...]:
@@ -118,7 +125,18 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
             )
     scenario = read_toml(path, Scenario, version=FORMAT_VERSION)
     _check(path, scenario)
-    return scenario
+    return msgspec.structs.replace(
+        scenario,
+        network=_beside(path, scenario.network),
+        device_profile=_beside(path, scenario.device_profile),
+        edge_profile=_beside(path, scenario.edge_profile),
+    )
+
+
+def _beside(scenario: Path, name: str) -> str:
+    """A file or folder named by a scenario: beside it where it is there, else as it stands."""
+    there = scenario.parent / name
+    return str(there.resolve()) if there.exists() else name
 
 
 def _check(path: Path, scenario: Scenario) -> None:
@@ -248,8 +266,8 @@ def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
 def load_setting(scenario: Scenario) -> Setting:
     """Load what a scenario names; every artefact is checked against the network."""
     model = load_model(scenario.network)
-    device = load_profile(scenario.device_profile, model.spec)
-    edge = load_profile(scenario.edge_profile, model.spec)
+    device = load_profile(scenario.device_profile, model)
+    edge = load_profile(scenario.edge_profile, model)
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     if outcomes.model_digest != model.digest:
         raise ArtefactError(
@@ -273,10 +291,23 @@ def load_setting(scenario: Scenario) -> Setting:
     return replace(setting, table=table.take(shortlist(setting)))
 
 
-def load_profile(name: str, spec: BranchySpec) -> Profile:
-    """A reference profile by name, or a profile file; refused where it is of another network."""
+def load_profile(name: str, model: Model) -> Profile:
+    """A profile by name or file; refused where it is of another network.
+
+    Names: the references (`edgent-pi3`), then what was measured of this model and shipped with it.
+    """
+    spec = model.spec
     if name in REFERENCE_NAMES:
         return reference_profile(name, spec)
+    shipped = model.folder / "profiles" / f"{name}.json"
+    if shipped.is_file():
+        name = str(shipped)
+    elif not Path(name).exists():
+        names = sorted(p.stem for p in shipped.parent.glob("*.json"))
+        raise UsageError(
+            f"profile: found '{name}', expected a profile's file or one of "
+            f"{', '.join([*REFERENCE_NAMES, *names])}"
+        )
     profile = read_profile(name)
     check_profile(profile, spec, name)
     return profile

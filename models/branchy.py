@@ -88,6 +88,16 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
         """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""
         return self.branches[branch][cut - 1].name if cut > 0 else ""
 
+    def device_bytes(self, branch: int, stop: int, start: int = 0) -> int:
+        """Bytes of memory that layers [start, stop) take: all their parameters, and at worst the
+        activations alive at once (float32, one sample).
+        """
+        layers = self.branches[branch][start:stop]
+        shapes = self.shapes[branch][start:stop]
+        held = sum(x.parameter_bytes(s) for x, s in zip(layers, shapes, strict=True))
+        alive = max((x.peak_bytes(s) for x, s in zip(layers, shapes, strict=True)), default=0)
+        return held + alive
+
     def exits_within(self, layers: int) -> tuple[int, ...]:
         """Exits whose point the trunk has reached after `layers` trunk layers."""
         return tuple(i for i, e in enumerate(self.exits) if e.after <= layers)

@@ -1,4 +1,4 @@
-"""`coinfer train-model` and `coinfer profile`."""
+"""`coinfer train-model` and `coinfer profile`, of our networks and of models that are brought."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 if TYPE_CHECKING:
     from models.branchy import BranchySpec
     from models.cards import Model
-    from models.networks.timing import Executor
+    from models.networks.timing import Executor, ProfilingArgs
     from models.profiles import LayerProfile, Profile
 
 
@@ -73,8 +73,12 @@ def train_model(
 
 
 def profile(
-    out: Annotated[Path, typer.Option(help="File to write the profile to (JSON).")],
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a folder.")] = "alexnet",
+    out: Annotated[
+        Path, typer.Option(help="File to write to (JSON); for MODULE:FACTORY a folder.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="A shipped name, a folder, or MODULE:FACTORY of a torch model.")
+    ] = "alexnet",
     reference: Annotated[
         str | None,
         typer.Option(help="Write a published reference instead: edgent-pi3 or edgent-pc."),
@@ -82,7 +86,9 @@ def profile(
     reading: Annotated[
         str, typer.Option(help="Reference only: conv's x1 as 'maps' or 'elements'.")
     ] = "maps",
-    executor: Annotated[str, typer.Option(help="torch or onnxruntime.")] = "torch",
+    executor: Annotated[
+        str, typer.Option(help="torch or onnxruntime (MODULE:FACTORY: onnxruntime).")
+    ] = "torch",
     threads: Annotated[int, typer.Option(help="Threads of one computation.")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed runs of every layer.")] = 100,
     slowdown: Annotated[
@@ -92,15 +98,62 @@ def profile(
         int, typer.Option(help="Generated layers of each kind to fit the regression on; 0: none.")
     ] = 24,
     seed: Annotated[int, typer.Option(min=0, help="Of inputs and generated layers.")] = 0,
+    codecs: Annotated[
+        str, typer.Option(help="Wire codecs to time, separated by commas (none).")
+    ] = "",
+    codec_slowdown: Annotated[
+        float | None, typer.Option(help="The same for codecs (as --slowdown).")
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="MODULE:FACTORY: npz of labelled pictures (x uint8 NxHxWx3, y)."),
+    ] = None,
+    side: Annotated[
+        str, typer.Option("--input", help="MODULE:FACTORY without --data: HEIGHTxWIDTH.")
+    ] = "",
+    exits: Annotated[
+        int, typer.Option(min=0, max=16, help="MODULE:FACTORY: exits to put into it.")
+    ] = 0,
+    placement: Annotated[str, typer.Option(help="Of those exits: linear or pareto.")] = "linear",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 5,
+    mean: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B subtracted.")] = "0,0,0",
+    std: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B divided by.")] = "1,1,1",
     json: Annotated[bool, typer.Option("--json", help="The profile as JSON.")] = False,
 ) -> None:
-    """Profile a model layer by layer on this machine, and fit Edgent's regression predictors."""
+    """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
+
+    A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
+    on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
+    """
     from models.cards import load_model
+    from models.codecs import check_codec
+    from models.networks.timing import ProfilingArgs
     from models.profiles import write_profile
 
+    if ":" in model:
+        from coinfer.cli.adoption import bring
+
+        brought = bring(
+            model, out, data, side, exits, placement, epochs, mean, std, seed,
+            threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,
+        )  # fmt: skip
+        if json:
+            emit_json(brought)
+        return
     loaded = load_model(model)
     if reference is None:
-        taken = _measure(loaded, out, executor, threads, repeats, slowdown, grid, seed)
+        named = tuple(c.strip() for c in codecs.split(",") if c.strip())
+        args = ProfilingArgs(
+            executor=cast("Executor", executor),  # refused there if it is none
+            threads=threads,
+            repeats=repeats,
+            slowdown=slowdown,
+            grid=grid,
+            seed=seed,
+            codecs=tuple(check_codec(c) for c in named),
+            codec_slowdown=codec_slowdown,
+        )
+        taken = _measure(loaded, out, args)
     else:
         taken = _reference(reference, loaded.spec, reading)
     write_profile(out, taken)
@@ -115,27 +168,9 @@ def profile(
     console.print(f"written to {out}")
 
 
-def _measure(
-    model: Model,
-    out: Path,
-    executor: str,
-    threads: int,
-    repeats: int,
-    slowdown: float,
-    grid: int,
-    seed: int,
-) -> Profile:
+def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:
     from models.networks.profiling import profile_model
-    from models.networks.timing import ProfilingArgs
 
-    args = ProfilingArgs(
-        executor=cast("Executor", executor),  # refused there if it is none
-        threads=threads,
-        repeats=repeats,
-        slowdown=slowdown,
-        grid=grid,
-        seed=seed,
-    )
     with progress_bar() as bar:
         task = bar.add_task("model", total=None, note="")
 

@@ -28,16 +28,11 @@ def edge(
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
     from controller.scenario import load_profile
     from models.cards import load_model
-    from models.reference import REFERENCE_NAMES
 
     loaded = load_model(model)
     compute: Executor = make_executor(executor, loaded)
     if pace is not None:
-        if pace not in REFERENCE_NAMES and not Path(pace).exists():
-            raise UsageError(
-                f"--pace: found '{pace}', expected {', '.join(REFERENCE_NAMES)} or a profile's file"
-            )
-        compute = PacedExecutor(compute, load_profile(pace, loaded.spec))
+        compute = PacedExecutor(compute, load_profile(pace, loaded))
     try:
         server = EdgeServer(loaded, compute, host, port)
     except OSError as error:

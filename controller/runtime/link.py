@@ -175,7 +175,7 @@ class EdgeLink:
         """End both threads and the connection."""
         self._closed.set()
         self._outgoing.put(None)
-        self._drop("closed")
+        self._drop(self.last_error or "closed")
 
     # -- connecting ------------------------------------------------------------------------------
 
@@ -236,8 +236,10 @@ class EdgeLink:
         self._ping()
 
     def _drop(self, why: str) -> None:
+        if self._up.is_set():
+            # whoever notices second only sees that the socket is gone
+            self.last_error = why
         self._up.clear()
-        self.last_error = why
         sock = self._socket
         if sock is not None:
             with contextlib.suppress(OSError):

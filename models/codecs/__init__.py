@@ -45,6 +45,7 @@ __all__ = [
     "encode",
     "encoded_bytes",
     "is_exact",
+    "needs_ranges",
     "round_trip",
 ]
 

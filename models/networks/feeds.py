@@ -71,11 +71,13 @@ class SmallPictures:
     batch: int
     seed: int
     cutout: int
+    given: Normalisation | None = None
+    """What the network expects, where it is not measured on the pictures trained on."""
 
     @cached_property
     def normalisation(self) -> Normalisation:
-        """Of the pictures trained on."""
-        return Normalisation.of(self.pictures)
+        """What was given, else of the pictures trained on."""
+        return self.given or Normalisation.of(self.pictures)
 
     @property
     def steps(self) -> int:

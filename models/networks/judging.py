@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+import onnxruntime
 
 from models.cards import Model
 from models.codecs import (
@@ -19,8 +18,10 @@ from models.codecs import (
     round_trip,
 )
 from models.datasets import Pictures
-from models.networks.network import BranchyNetwork
+from models.onnx_graph import interval_model
 from models.outcomes import Key, Outcomes
+
+Floats = npt.NDArray[np.float32]
 
 LOSSY_CODECS = ("int8", "float16")
 PACKED_SAMPLES = 256
@@ -32,8 +33,9 @@ def judge(
     pictures: Pictures,
     dataset: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    batch: int = 500,
+    batch: int = 100,
     codecs: Sequence[str] = LOSSY_CODECS,
+    threads: int = 1,
 ) -> Outcomes:
     """Run all pictures once; what crosses is encoded, decoded and carried on to the exit.
 
@@ -41,21 +43,17 @@ def judge(
     the trunk rather than once for each exit. Of packed codecs only the bytes are recorded: their
     answers are those of the codec that is packed.
     """
-    network = BranchyNetwork(model.spec)
-    network.load_folded(model.state)
-    network.eval()
-    judged = _Judged(model, network, codecs)
+    judged = _Judged(model, codecs, threads)
     parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
     logits: list[npt.NDArray[np.float16]] = []
     keys: tuple[Key, ...] = ()
-    with torch.inference_mode():
-        for start in range(0, len(pictures), batch):
-            found = judged.answers(pictures.x[start : start + batch])
-            keys = tuple(sorted(found))
-            parts.append(_rows(found, keys))
-            exits = [found[(i, "float32", 0)] for i in range(len(model.spec.exits))]
-            logits.append(torch.stack(exits).numpy().astype(np.float16))
-            progress(min(start + batch, len(pictures)), len(pictures))
+    for start in range(0, len(pictures), batch):
+        found = judged.answers(pictures.x[start : start + batch])
+        keys = tuple(sorted(found))
+        parts.append(_rows(found, keys))
+        exits = [found[(i, "float32", 0)] for i in range(len(model.spec.exits))]
+        logits.append(np.stack(exits).astype(np.float16))
+        progress(min(start + batch, len(pictures)), len(pictures))
     chosen = np.concatenate([p[0] for p in parts], axis=1)
     sure = np.concatenate([p[1] for p in parts], axis=1)
     right = chosen == pictures.y
@@ -66,21 +64,26 @@ def judge(
 
 
 def _rows(
-    found: dict[Key, Tensor], keys: tuple[Key, ...]
+    found: dict[Key, Floats], keys: tuple[Key, ...]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     chosen, sure = [], []
     for key in keys:
-        best, choice = torch.softmax(found[key], dim=1).max(dim=1)
-        chosen.append(choice.numpy().astype(np.uint8))
-        sure.append(np.rint(best.numpy() * 255.0).astype(np.uint8))
+        logits = found[key].astype(np.float64)
+        chosen.append(logits.argmax(axis=1).astype(np.uint8))
+        # the greatest softmax probability: exp(0) over the sum
+        best = 1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+        sure.append(np.rint(best * 255.0).astype(np.uint8))
     return np.stack(chosen), np.stack(sure)
 
 
 class _Judged:
     """A model's answers to batches of pictures under every codec, and the bytes those took."""
 
-    def __init__(self, model: Model, network: BranchyNetwork, codecs: Sequence[str]) -> None:
-        self._model, self._network = model, network
+    def __init__(self, model: Model, codecs: Sequence[str], threads: int) -> None:
+        self._model = model
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._pictures = [c for c in codecs if carries_picture(c) and not is_exact(c)]
         tensors = [c for c in codecs if not carries_picture(c)]
         lossy = [c.removesuffix("+zstd") for c in tensors]
@@ -92,17 +95,17 @@ class _Judged:
         """Mean bytes of every codec whose bytes depend on what it carries."""
         return {key: float(np.mean(sent)) for key, sent in sorted(self._sent.items())}
 
-    def answers(self, pictures: npt.NDArray[np.uint8]) -> dict[Key, Tensor]:
+    def answers(self, pictures: npt.NDArray[np.uint8]) -> dict[Key, Floats]:
         """Logits by exit, codec and cut."""
-        spec, network = self._model.spec, self._network
-        found: dict[Key, Tensor] = {}
-        trunk = [torch.from_numpy(self._model.normalise(pictures))]
-        for layer in spec.trunk:
-            trunk.append(network.layer(layer.name)(trunk[-1]))
+        spec = self._model.spec
+        found: dict[Key, Floats] = {}
+        trunk = [self._model.normalise(pictures)]
+        for k in range(len(spec.trunk)):
+            trunk.append(self._layer(-1, k, trunk[-1]))
         for i, exit_spec in enumerate(spec.exits):
             heads = [trunk[exit_spec.after]]
-            for layer in exit_spec.head:
-                heads.append(network.layer(layer.name)(heads[-1]))
+            for k in range(len(exit_spec.head)):
+                heads.append(self._layer(i, exit_spec.after + k, heads[-1]))
             found[(i, "float32", 0)] = heads[-1]
             for k in range(1, len(exit_spec.head)):
                 self._cross_head(i, exit_spec.after + k, heads[k], found)
@@ -114,41 +117,52 @@ class _Judged:
                 behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
                 self._pack(trunk[cut], cut, [i for i in behind if cut < len(spec.branches[i])])
         for codec in self._pictures:
-            seen = torch.from_numpy(self._model.normalise(self._sent_pictures(codec, pictures)))
+            seen = self._model.normalise(self._sent_pictures(codec, pictures))
             self._continue(seen, codec, 0, found)
         return found
 
-    def _cross_head(self, exit_: int, cut: int, x: Tensor, found: dict[Key, Tensor]) -> None:
-        stop = len(self._model.spec.branches[exit_])
+    def _layer(self, branch: int, at: int, x: Floats) -> Floats:
+        """Layer `at` of a branch (-1: the trunk), computed alone."""
+        model = self._model
+        name = model.spec.branches[branch][at].name
+        if name not in self._sessions:
+            number = branch % len(model.spec.branches)
+            graph = interval_model(model.spec, model.state, number, at, at + 1)
+            self._sessions[name] = onnxruntime.InferenceSession(graph, self._options)
+        result: Floats = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
+        return result
+
+    def _cross_head(self, exit_: int, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
         for codec in self._lossy:
             there = self._through(codec, x, exit_, cut)
-            found[(exit_, codec, cut)] = self._network.run_interval(there, exit_, cut, stop)
+            for at in range(cut, len(self._model.spec.branches[exit_])):
+                there = self._layer(exit_, at, there)
+            found[(exit_, codec, cut)] = there
         self._pack(x, cut, [exit_])
 
-    def _continue(self, x: Tensor, codec: str, cut: int, found: dict[Key, Tensor]) -> None:
+    def _continue(self, x: Floats, codec: str, cut: int, found: dict[Key, Floats]) -> None:
         """Carry a decoded trunk tensor to every exit at or behind the cut."""
-        network, spec, at = self._network, self._model.spec, cut
+        spec, reached = self._model.spec, cut
         for i, exit_spec in enumerate(spec.exits):
             if exit_spec.after < cut:
                 continue
-            for layer in spec.trunk[at : exit_spec.after]:
-                x = network.layer(layer.name)(x)
-            at = exit_spec.after
+            for at in range(reached, exit_spec.after):
+                x = self._layer(-1, at, x)
+            reached = exit_spec.after
             head = x
-            for layer in exit_spec.head:
-                head = network.layer(layer.name)(head)
+            for at in range(exit_spec.after, len(spec.branches[i])):
+                head = self._layer(i, at, head)
             if cut < len(spec.branches[i]):
                 found[(i, codec, cut)] = head
 
-    def _through(self, codec: str, x: Tensor, branch: int, cut: int) -> Tensor:
-        ranges = self._model.ranges_at(branch, cut)
-        return torch.from_numpy(round_trip(codec, x.numpy(), ranges))
+    def _through(self, codec: str, x: Floats, branch: int, cut: int) -> Floats:
+        return round_trip(codec, x, self._model.ranges_at(branch, cut))
 
-    def _pack(self, x: Tensor, cut: int, exits: Sequence[int]) -> None:
+    def _pack(self, x: Floats, cut: int, exits: Sequence[int]) -> None:
         for codec in self._packed if exits else ():
             known = self._sent.setdefault((exits[0], codec, cut), [])
             ranges = self._model.ranges_at(exits[0], cut)
-            for one in x.numpy()[: max(PACKED_SAMPLES - len(known), 0)]:
+            for one in x[: max(PACKED_SAMPLES - len(known), 0)]:
                 known.append(len(encode(codec, one, ranges).data))
             for i in exits[1:]:
                 self._sent[(i, codec, cut)] = known

@@ -10,6 +10,7 @@ import os
 import platform
 import resource
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 
 from models.branchy import BranchySpec
 from models.cards import Model, load_model
+from models.codecs import Encoded, Ranges, carries_picture, decode, encode, needs_ranges
 from models.layers import Shape
 from models.networks.predictors import Progress, Timed, fit_predictors
 from models.networks.timing import (
@@ -28,7 +30,8 @@ from models.networks.timing import (
     pinned_threads,
     runner,
 )
-from models.profiles import FORMAT_VERSION, HostFacts, LayerProfile, Profile
+from models.pictures import generated_pictures
+from models.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,6 +71,7 @@ def profile_model(
             branches.append(_layer_profiles(spec, i, times * scales[-1]))
         progress("branches", len(spec.branches), len(spec.branches))
         loading_s = _loading_s(model, args, clock)
+        coding = _codec_profiles(model, args, progress, clock)
         own = _own_layers(spec, branches, scales)
         predictors = fit_predictors(own, args, rng, progress, clock) if args.grid else ()
     return Profile(
@@ -86,6 +90,7 @@ def profile_model(
         predictors=predictors,
         layer_scale=tuple(scales),
         process_peak_bytes=_process_peak_bytes(),
+        codecs=coding,
     )
 
 
@@ -93,9 +98,11 @@ def emulation_note(args: ProfilingArgs) -> str | None:
     """What a throttled profile says of itself; None for the machine as it is."""
     if args.slowdown == 1.0:
         return None
+    codecs = args.codec_slowdown
     return (
         f"this machine made {args.slowdown:g} times slower: every computation counts "
         f"{args.slowdown:g} times its thread CPU time"
+        + ("" if codecs is None else f", every codec {codecs:g} times")
     )
 
 
@@ -131,7 +138,7 @@ def _layer_profiles(spec: BranchySpec, branch: int, times: Floats) -> tuple[Laye
     profiles = []
     shapes = spec.shapes[branch]
     for k, layer in enumerate(spec.branches[branch]):
-        before, after = _bytes(shapes[k]), _bytes(shapes[k + 1])
+        after = _bytes(shapes[k + 1])
         parameters = layer.parameter_bytes(shapes[k])
         profiles.append(
             LayerProfile(
@@ -143,10 +150,51 @@ def _layer_profiles(spec: BranchySpec, branch: int, times: Floats) -> tuple[Laye
                 output_shape=shapes[k + 1],
                 output_bytes=after,
                 parameter_bytes=parameters,
-                peak_memory_bytes=before + after + parameters,
+                peak_memory_bytes=layer.peak_bytes(shapes[k]) + parameters,
             )
         )
     return tuple(profiles)
+
+
+def _codec_profiles(
+    model: Model, args: ProfilingArgs, progress: Progress, clock: Clock
+) -> tuple[CodecProfile, ...]:
+    """Encoding and decoding at every trunk cut, of what a made-up picture gives there."""
+    spec = model.spec
+    picture = generated_pictures(1, np.random.default_rng(args.seed), max(spec.input_shape[1:]))[0]
+    picture = np.ascontiguousarray(picture[: spec.input_shape[1], : spec.input_shape[2]])
+    ready = runner(model, args)
+    crossing: Any = ready.input(model.normalise(picture[None]))
+    found: list[CodecProfile] = []
+    for cut, run in enumerate([*ready.layers(len(spec.branches) - 1)]):
+        progress("codecs", cut, len(spec.trunk))
+        tensor = np.asarray(crossing, dtype=np.float32)[0]
+        ranges = model.ranges_at(-1, cut)
+        for codec in args.codecs:
+            if carries_picture(codec) != (cut == 0) or (needs_ranges(codec) and ranges is None):
+                continue
+            source = picture if cut == 0 else tensor
+            found.append(_codec_profile(codec, spec.crossing(-1, cut), source, ranges, args, clock))
+        crossing = run(crossing)
+    return tuple(found)
+
+
+def _codec_profile(
+    codec: str,
+    after: str,
+    source: npt.NDArray[Any],
+    ranges: Ranges | None,
+    args: ProfilingArgs,
+    clock: Clock,
+) -> CodecProfile:
+    def back(encoded: Encoded) -> Any:
+        return decode(codec, encoded.meta, encoded.data, source.shape, ranges)
+
+    if args.codec_slowdown is not None:
+        args = replace(args, slowdown=args.codec_slowdown)
+    runs = [lambda x: encode(codec, x, ranges), back]
+    encode_s, decode_s = np.median(chain_times(runs, source, args, clock), axis=0)
+    return CodecProfile(codec, after, float(encode_s), float(decode_s))
 
 
 def _bytes(shape: Shape) -> int:
@@ -172,6 +220,8 @@ def _own_layers(
     layers: dict[str, Timed] = {}
     for i, branch in enumerate(spec.branches):
         for k, layer in enumerate(branch):
+            if layer.segment is not None:
+                continue  # a stretch of several operations is of no kind that is fitted
             # as timed alone, like the generated layers that it is held against
             alone_s = branches[i][k].median_s / scales[i]
             layers.setdefault(layer.name, (layer, spec.shapes[i][k], alone_s))

@@ -78,9 +78,10 @@ def publish(
 
     save_model(folder, state, card(()), ranges)
     model = load_model(folder)
-    known = judge(model, held_back, "held-back training pictures", codecs=())
+    threads = torch.get_num_threads()
+    known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
     save_outcomes(folder / "held_back.npz", known)
-    outcomes = judge(model, test, origin.judged_on, progress, 200, codecs)
+    outcomes = judge(model, test, origin.judged_on, progress, codecs=codecs, threads=threads)
     save_outcomes(folder / "outcomes.npz", outcomes)
     accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
     save_model(folder, state, card(accuracies), ranges)

@@ -50,6 +50,11 @@ class ProfilingArgs:
     """Generated layers of each kind kept out of the fit, which judge it."""
     seed: int = 0
     """Of inputs and generated layers."""
+    codecs: tuple[str, ...] = ()
+    """Wire codecs whose encoding and decoding is timed at every cut."""
+    codec_slowdown: float | None = None
+    """The same for codecs, where it differs: byte-wise code loses less on a small core than wide
+    vector arithmetic does."""
 
     def __post_init__(self) -> None:
         """Refuse counts and factors that mean nothing."""
@@ -59,6 +64,12 @@ class ProfilingArgs:
             ("repeats", self.repeats, self.repeats >= 1, "1 or more"),
             ("warmup", self.warmup, self.warmup >= 0, "0 or more"),
             ("slowdown", self.slowdown, 1.0 <= self.slowdown < float("inf"), "1 or more"),
+            (
+                "codec_slowdown",
+                self.codec_slowdown,
+                self.codec_slowdown is None or 1.0 <= self.codec_slowdown < float("inf"),
+                "1 or more",
+            ),
             ("grid", self.grid, self.grid == 0 or self.grid >= 4, "0, or 4 and more"),
             ("held_out", self.held_out, self.held_out >= 1, "1 or more"),
         )

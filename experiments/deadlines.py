@@ -1,0 +1,60 @@
+"""How a scenario's deadline is chosen: single plans against the bound, on training logs alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from controller.scenario import Scenario, load_setting
+from experiments.controllers import single_plan_rewards
+from experiments.evaluation import bound_per_frame
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineRow:
+    """At one deadline: the bound, the best single plan and the best local one (shares of it)."""
+
+    deadline_s: float
+    bound: float
+    best_plan: str
+    best_single: float
+    best_local: str
+    device_only: float
+
+
+def scan_deadlines(
+    scenario: Scenario,
+    deadlines_s: Sequence[float],
+    max_frames: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[DeadlineRow]:
+    """The best single plan's share of the clairvoyant bound at every deadline.
+
+    On the training traces and the policy half of the outcomes: nothing that is reported is seen.
+    """
+    rows = []
+    for done, deadline_s in enumerate(deadlines_s):
+        progress(done, len(deadlines_s))
+        frames = msgspec.structs.replace(scenario.frames, deadline_s=deadline_s)
+        setting = load_setting(msgspec.structs.replace(scenario, frames=frames))
+        traces = setting.traces("train").traces
+        rewards = single_plan_rewards(setting, traces, "policy", max_frames=max_frames)
+        arrival_s = np.arange(max_frames, dtype=np.float64) * setting.interval_s
+        bounds = [
+            bound_per_frame(setting, t, arrival_s[arrival_s < t.duration_s], "policy")
+            for t in traces
+        ]
+        bound = float(np.concatenate(bounds).mean())
+        local = np.where(setting.table.local, rewards, -np.inf)
+        best, alone = int(np.argmax(rewards)), int(np.argmax(local))
+        rows.append(
+            DeadlineRow(
+                deadline_s, bound, str(setting.table.plans[best]), float(rewards[best] / bound),
+                str(setting.table.plans[alone]), float(rewards[alone] / bound),
+            )
+        )  # fmt: skip
+    progress(len(deadlines_s), len(deadlines_s))
+    return rows

@@ -1,0 +1,235 @@
+"""A torch model that is not ours becomes one that coinfer plans over: captured and judged.
+
+The model itself is not trained: what is trained are the exits put into it. Where there are no
+labels its own answers stand in for them, and every accuracy is then an agreement with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from artefacts import ArtefactError, UsageError
+from models.capture.cost import measure_costs
+from models.capture.exits import (
+    WithExits,
+    candidate_points,
+    linear_points,
+    pareto_points,
+    probe_points,
+)
+from models.capture.export import capture
+from models.capture.graph import CapturedModel, Cut
+from models.capture.lower import lower
+from models.datasets import Pictures, hold_back
+from models.networks.feeds import Normalisation, SmallPictures, plain_batches
+from models.networks.publishing import Origin, publish
+from models.networks.training import EpochReport, TrainingArgs, train
+from models.outcomes import Outcomes
+from models.pictures import agreement_labels, generated_pictures
+
+PLACEMENTS = ("linear", "pareto")
+GENERATED = 600
+PROBE_POINTS = 16
+PROBE_PICTURES = 1000
+CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "jpeg35", "jpeg75")
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptionArgs:
+    """How a model is taken in."""
+
+    exits: int = 0
+    """Exits to put into it, beside its own end."""
+    placement: str = "linear"
+    """Where: evenly spaced in compute, or on the front of accuracy against device latency."""
+    epochs: int = 5
+    """Passes over the training pictures for the exits' heads."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What the model expects subtracted from pictures in [0, 1]."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What it expects them divided by."""
+    seed: int = 0
+    """Of the split of the pictures, the heads and the generated pictures."""
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.placement not in PLACEMENTS:
+            raise UsageError(
+                f"placement: found '{self.placement}', expected {' or '.join(PLACEMENTS)}"
+            )
+        if not all(s > 0 for s in self.std):
+            raise UsageError(f"std: found {self.std}, expected three numbers above zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told how it goes."""
+
+    stage: Callable[[str], None]
+    step: Progress
+    epoch: Callable[[EpochReport], None]
+
+
+def load_factory(named: str) -> nn.Module:
+    """The module that `package.module:factory` makes; the working folder is looked in too."""
+    module_name, _, factory = named.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found: Any = getattr(importlib.import_module(module_name), factory)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"model '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
+            "that can be imported from here"
+        ) from None
+    except AttributeError:
+        raise UsageError(
+            f"model '{named}': found no '{factory}' in '{module_name}', expected a function or "
+            "class that gives a torch module"
+        ) from None
+    made = found() if callable(found) and not isinstance(found, nn.Module) else found
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
+        )
+    return made.eval()
+
+
+def read_pictures(path: Path) -> Pictures:
+    """Labelled pictures from an npz with `x` uint8 (N, H, W, 3) and whole numbers `y` (N,)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x, y = archive["x"], archive["y"]
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="an npz of pictures") from None
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
+        raise ArtefactError(
+            path, found=f"{type(error).__name__}: {error}", expected="an npz with arrays x and y"
+        ) from None
+    if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
+        raise ArtefactError(
+            path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
+        )
+    whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
+    if not whole or y.max(initial=0) > 255:
+        raise ArtefactError(
+            path, field="y", found=f"{y.dtype} {y.shape}", expected=f"classes 0 to 255, ({len(x)},)"
+        )
+    return Pictures(x, y.astype(np.uint8))
+
+
+def adopt(
+    folder: Path,
+    module: nn.Module,
+    name: str,
+    pictures: Pictures | None,
+    side: tuple[int, int],
+    args: AdoptionArgs,
+    listener: Listener,
+) -> Outcomes:
+    """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
+
+    Half of the pictures, by seed, train and choose; the other half judge, once.
+    """
+    normalisation = Normalisation(args.mean, args.std)
+    example = torch.zeros(2, 3, *side)
+    listener.stage("capture")
+    captured = capture(module, example, name)
+    labelled = pictures is not None
+    if pictures is None:
+        pictures = _generated(captured, side, normalisation, args.seed)
+    order = np.random.default_rng(args.seed).permutation(len(pictures))
+    middle = len(pictures) // 2
+    mine, judged = (pictures.take(np.sort(o)) for o in (order[:middle], order[middle:]))
+    known, held = hold_back(mine, args.seed)
+    if min(len(known), len(held), len(judged)) < 2:
+        raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
+    whole: nn.Module = module
+    points: tuple[Cut, ...] = ()
+    if args.exits:
+        points = _points(captured, known, held, normalisation, args, listener)
+        whole = WithExits(captured, points)
+        torch.manual_seed(args.seed)
+        feed = SmallPictures(known, held, 64, args.seed, 0, normalisation)
+        listener.stage("exits")
+        train(
+            whole,
+            TrainingArgs(
+                epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
+                exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
+            ),
+            feed, folder / "checkpoint.pt", listener.epoch, listener.step,
+        )  # fmt: skip
+    listener.stage("lowering")
+    spec, state = lower(whole, example, name)
+    what = f"{len(pictures)} labelled pictures"
+    if not labelled:
+        what = f"{len(pictures)} generated pictures; right = agrees with the model itself"
+    origin = Origin(
+        tuple(f"class {k}" for k in range(spec.classes)),
+        f"a model that was brought; its exits were trained on {len(known)} of {what}",
+        f"{len(judged)} of {what}",
+        {
+            "exits_at": [p.crossings[0].name for p in points],
+            "placement": args.placement if args.exits else None,
+            "epochs": args.epochs if args.exits else 0,
+            "labelled": labelled,
+            "seed": args.seed,
+        },
+    )
+    listener.stage("outcomes")
+    return publish(
+        folder, spec, state, origin, normalisation, held, judged,
+        codecs=CODECS, progress=listener.step,
+    )  # fmt: skip
+
+
+def _generated(
+    captured: CapturedModel, side: tuple[int, int], normalisation: Normalisation, seed: int
+) -> Pictures:
+    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(side))
+    made = np.ascontiguousarray(made[:, : side[0], : side[1]])
+
+    def logits(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
+        with torch.inference_mode():
+            found: npt.NDArray[np.floating] = captured.whole(normalisation.apply(x)).numpy()
+        return found
+
+    return Pictures(made, agreement_labels(made, logits, 50))
+
+
+def _points(
+    captured: CapturedModel,
+    known: Pictures,
+    held: Pictures,
+    normalisation: Normalisation,
+    args: AdoptionArgs,
+    listener: Listener,
+) -> tuple[Cut, ...]:
+    listener.stage("costs")
+    costs = measure_costs(captured, normalisation.apply(known.x[:1]))
+    if args.placement == "linear":
+        return linear_points(captured, costs, args.exits)
+    listener.stage("probes")
+    every = candidate_points(captured)
+    some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
+    few = known.take(np.arange(min(PROBE_PICTURES, len(known))))
+    probes = probe_points(
+        captured,
+        some,
+        plain_batches(few, normalisation, 50),
+        plain_batches(held, normalisation, 50),
+        lambda cut: float(costs.seconds[: cut.at].sum()),
+    )
+    return pareto_points(probes, args.exits)
