@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from artefacts import UsageError
 from models.branchy import BranchySpec
-from models.codecs import carries_picture, check_codec
+from models.codecs import LEARNED, carries_picture, check_codec
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,7 +55,13 @@ def edge_only(spec: BranchySpec, exit_: int, codec: str = "float32") -> Plan:
 def check_plan(plan: Plan, spec: BranchySpec) -> Plan:
     """The plan itself, or a `UsageError` where it does not fit the network."""
     spec.interval(plan.exit, plan.start, plan.stop)
-    check_codec(plan.codec)
+    if check_codec(plan.codec) == LEARNED:
+        reachable = plan.start <= spec.exits[plan.exit].after
+        if spec.bottleneck(plan.start) is None or not reachable:
+            raise UsageError(
+                f"plan codec '{LEARNED}': found a cut before layer {plan.start} of exit "
+                f"{plan.exit + 1}, expected one that '{spec.name}' has a learned codec for"
+            )
     if carries_picture(plan.codec) and plan.start != 0:
         raise UsageError(
             f"plan codec '{plan.codec}' carries the raw picture: found a cut before layer "

@@ -114,8 +114,10 @@ def shortlist(setting: Setting) -> list[int]:
     chosen = set(np.flatnonzero(setting.table.local).tolist())
     latency = setting.table.latency_s(bandwidths, setting.scenario.link.rtt_s)
     for exit_ in np.unique(setting.table.exit):
-        mine = np.flatnonzero(setting.table.exit == exit_)
-        chosen.update(mine[latency[:, mine].argmin(axis=1)].tolist())
+        for allowed in (setting.table.faithful, True):
+            mine = np.flatnonzero((setting.table.exit == exit_) & allowed)
+            if len(mine):
+                chosen.update(mine[latency[:, mine].argmin(axis=1)].tolist())
     for backlog in backlogs:
         found = expectation(setting, bandwidths, float(backlog))
         for device_price in prices:

@@ -23,6 +23,18 @@ class ExitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head: tuple[LayerSpec, ...] = ()
 
 
+class BottleneckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A learned codec of what crosses after `cut` trunk layers.
+
+    The device runs `encoder`, whose output crosses at `bits` a value; the edge runs `decoder`.
+    """
+
+    cut: int
+    encoder: LayerSpec
+    decoder: LayerSpec
+    bits: int
+
+
 class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A branchy network's architecture: name, one sample's shape, trunk, exits in depth order."""
 
@@ -31,6 +43,7 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     classes: int
     trunk: tuple[LayerSpec, ...]
     exits: tuple[ExitSpec, ...]
+    bottlenecks: tuple[BottleneckSpec, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse exits out of order, duplicate layer names, or a last exit before the end."""
@@ -41,6 +54,13 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
                 f"order and the last after layer {len(self.trunk)}"
             )
         names = [x.name for x in self.trunk] + [x.name for e in self.exits for x in e.head]
+        names += [x.name for b in self.bottlenecks for x in (b.encoder, b.decoder)]
+        if any(not 0 < b.cut < len(self.trunk) for b in self.bottlenecks):
+            raise UsageError(
+                f"network '{self.name}': found a bottleneck at cut "
+                f"{[b.cut for b in self.bottlenecks]}, expected one within the trunk's "
+                f"{len(self.trunk)} layers"
+            )
         if len(set(names)) != len(names):
             raise UsageError(f"network '{self.name}': layer names are not unique")
 
@@ -62,6 +82,8 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
             # what came after the first published digests counts only where it is used
             if layer["segment"] is None:
                 del layer["segment"]
+        if not self.bottlenecks:
+            del plain["bottlenecks"]
         return digest_bytes(msgspec.json.encode(plain))
 
     def _shapes(self, branch: tuple[LayerSpec, ...]) -> tuple[Shape, ...]:
@@ -83,6 +105,10 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
                 f"expected an interval within [0, {length})"
             )
         return self.branches[branch][start:stop]
+
+    def bottleneck(self, cut: int) -> BottleneckSpec | None:
+        """The learned codec of what crosses after `cut` trunk layers, if there is one."""
+        return next((b for b in self.bottlenecks if b.cut == cut), None)
 
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""

@@ -90,10 +90,15 @@ def model_digest(
 
 def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
     """Names and shapes of every parameter of an architecture."""
-    return {
-        f"{layer.name}.{key}": size
+    named = [
+        (layer, shape)
         for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
         for layer, shape in zip(branch, shapes, strict=False)
+    ]
+    named += [(x, ()) for b in spec.bottlenecks for x in (b.encoder, b.decoder)]
+    return {
+        f"{layer.name}.{key}": size
+        for layer, shape in named
         for key, size in layer.parameter_shapes(shape).items()
     }
 
@@ -175,7 +180,7 @@ def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
         layer.name: shape[0]
         for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
         for layer, shape in zip(branch, shapes[1:], strict=True)
-    }
+    } | {b.encoder.name: b.encoder.output_shape(())[0] for b in spec.bottlenecks}
     found: dict[str, Ranges] = {}
     for key, tensor in tensors.items():
         name, _, end = key.rpartition(".")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from models.branchy import BranchySpec
-from models.layers import LayerSpec, SegmentSpec
+from models.layers import LayerSpec, SegmentSpec, Shape
 
 OPSET = 20
 IR_VERSION = 10
@@ -25,34 +25,42 @@ def interval_model(spec: BranchySpec, state: State, branch: int, start: int, sto
     with a free batch size. An empty interval is the identity.
     """
     layers = spec.interval(branch, start, stop)
-    shapes = spec.shapes[branch]
+    return chain_model(
+        f"{spec.name}_{branch}_{start}_{stop}", layers, spec.shapes[branch][start : stop + 1], state
+    )
+
+
+def chain_model(
+    name: str, layers: Sequence[LayerSpec], shapes: Sequence[Shape], state: State
+) -> bytes:
+    """Layers one after the other as a serialised ONNX model; `shapes` before, between and after."""
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
     at = "x"
     for k, layer in enumerate(layers):
-        shape, name = shapes[start + k], f"t{k}"
+        shape, made = shapes[k], f"t{k}"
         if layer.segment is not None:
             at = _segment(layer.name, layer.segment, state, at, nodes, weights)
             continue
         if layer.kind == "fc" and len(shape) > 1:
-            nodes.append(helper.make_node("Flatten", [at], [f"{name}_flat"], axis=1))
-            at = f"{name}_flat"
+            nodes.append(helper.make_node("Flatten", [at], [f"{made}_flat"], axis=1))
+            at = f"{made}_flat"
         inputs = [at]
         for key in layer.parameter_shapes(shape):
             full = f"{layer.name}.{key}"
             weights.append(numpy_helper.from_array(np.ascontiguousarray(state[full]), full))
             inputs.append(full)
         if layer.kind == "lrn" and len(shape) == 1:
-            at = _flat_lrn(layer, at, name, nodes, weights)
+            at = _flat_lrn(layer, at, made, nodes, weights)
             continue
-        nodes.append(_node(layer, inputs, name))
-        at = name
+        nodes.append(_node(layer, inputs, made))
+        at = made
     nodes.append(helper.make_node("Identity", [at], ["y"]))
     graph = helper.make_graph(
         nodes,
-        f"{spec.name}_{branch}_{start}_{stop}",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shapes[start]])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *shapes[stop]])],
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shapes[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *shapes[-1]])],
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])

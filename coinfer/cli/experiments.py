@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -154,15 +155,22 @@ def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
 def plan(
     scenario: ScenarioOption,
     bandwidth: Annotated[float, typer.Option(min=0.0, max=1e6, help="Bandwidth in Mbit/s.")],
-    deadline_ms: Annotated[float | None, typer.Option(help="Instead of the scenario's.")] = None,
+    max_latency: Annotated[
+        str, typer.Option(help="As 100ms or 0.1s, instead of the scenario's deadline.")
+    ] = "",
+    max_device_memory: Annotated[
+        str, typer.Option(help="As 64MiB: parameters and activations on the device.")
+    ] = "",
     order: Annotated[str, typer.Option(help="any, edge-first or device-first.")] = "any",
     json: JsonOption = False,
 ) -> None:
-    """One decision of Algorithm 1, explained."""
+    """One decision of Algorithm 1, explained: the deepest exit that latency and memory allow."""
     from experiments.learning.explanation import explain_plan
 
     setting = _setting(scenario)
-    found = explain_plan(setting, bandwidth * 1e6, deadline_ms, order)
+    latency_s = _quantity("--max-latency", max_latency, LATENCY_UNITS)
+    memory = _quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
+    found = explain_plan(setting, bandwidth * 1e6, latency_s, order, memory)
     if json:
         emit_json(found)
         return
@@ -170,6 +178,27 @@ def plan(
         (name, f"{1000 * seconds:.1f}") for name, seconds in found.parts_s.items()
     ] + [("total", f"{1000 * found.latency_s:.1f}")])  # fmt: skip
     console.print(found.reason)
+    console.print(
+        f"accuracy {100 * found.accuracy:.1f} %, device memory {found.device_bytes / 2**20:.2f} MiB"
+    )
+
+
+LATENCY_UNITS = {"ms": 1e-3, "s": 1.0}
+MEMORY_UNITS = {"B": 1.0, "kB": 1e3, "KiB": 2.0**10, "MB": 1e6, "MiB": 2.0**20, "GiB": 2.0**30}
+
+
+def _quantity(option: str, text: str, units: dict[str, float]) -> float | None:
+    """A number and its unit, in the unit that counts 1; None where nothing is given."""
+    from artefacts import UsageError
+
+    if not text:
+        return None
+    match = re.fullmatch(r"(?P<number>[0-9]*\.?[0-9]+) ?(?P<unit>[A-Za-z]+)", text)
+    if match is None or match["unit"] not in units or not float(match["number"]) > 0:
+        raise UsageError(
+            f"{option}: found '{text}', expected a number above 0 and one of {', '.join(units)}"
+        )
+    return float(match["number"]) * units[match["unit"]]
 
 
 def make_map(

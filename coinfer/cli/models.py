@@ -53,11 +53,18 @@ def train_model(
                 f"held-back accuracy by exit {shares} %"
             )
 
+        def squeezed(epoch: int, loss: float, accuracies: tuple[float, ...]) -> None:
+            shares = " ".join(f"{100 * a:.1f}" for a in accuracies)
+            console.print(
+                f"bottleneck, epoch {epoch}: loss {loss:.3f}, held-back accuracy of the exits "
+                f"behind it {shares} %"
+            )
+
         def stage(name: str) -> None:
             bar.update(task, description=name, note="")
 
         try:
-            outcomes = make(out, epochs, seed, Listener(report, step, stage))
+            outcomes = make(out, epochs, seed, Listener(report, step, stage, squeezed))
         except KeyboardInterrupt:
             console.print(f"interrupted: the same command goes on from {out / 'checkpoint.pt'}")
             raise typer.Exit(130) from None

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.plans import Plan, check_plan
 from models.branchy import BranchySpec
-from models.codecs import carries_picture, encoded_bytes
+from models.codecs import LEARNED, carries_picture, encoded_bytes
 from models.outcomes import Outcomes
 from models.profiles import Profile
 
@@ -26,6 +26,9 @@ Bools = npt.NDArray[np.bool_]
 
 ANSWER_BYTES = 64.0
 """What an answer weighs on the downlink: class, confidence and the edge's own times."""
+
+CODEC_LOSS = 0.01
+"""What a codec may cost an exit that is still called that exit (by Algorithm 1)."""
 
 P95_QUANTILE = 1.6448536269514722
 
@@ -62,6 +65,11 @@ class PlanTable:
 
     def __repr__(self) -> str:
         return f"PlanTable({self.spec.name}, {len(self)} plans)"
+
+    @property
+    def faithful(self) -> Bools:
+        """Plans whose codec leaves their exit's accuracy as it is, to within `CODEC_LOSS`."""
+        return np.asarray(self.accuracy >= self.exit_accuracy[self.exit] - CODEC_LOSS)
 
     @property
     def rescue_p95_s(self) -> Floats:
@@ -246,7 +254,8 @@ def _row(
     rescue = np.inf
     if anytime and not wait and plan.rescue:
         rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
-    sent = encoded_bytes(plan.codec, shapes[plan.start])
+    learned = plan.codec == LEARNED
+    sent = None if learned else encoded_bytes(plan.codec, shapes[plan.start])
     crossing = spec.crossing(plan.exit, plan.start)
     return _Row(
         head_s=device.interval_s(plan.exit, 0, plan.start) + device.encode_s(plan.codec, crossing),
@@ -307,6 +316,10 @@ def candidate_plans(
         length = len(branch)
         plans.append(Plan(i, length, length))
         for codec in codecs:
+            if codec == LEARNED:
+                own = [b.cut for b in spec.bottlenecks if b.cut <= spec.exits[i].after]
+                plans.extend(Plan(i, cut, length, codec) for cut in own)
+                continue
             picture = carries_picture(codec)
             # where the picture has codecs of its own no other lossy one serves at the input
             first = 1 if codec not in ("float32", "float16") and pictures and not picture else 0

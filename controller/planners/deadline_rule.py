@@ -31,8 +31,9 @@ def choose_plan(
 
     In a stream of one frame every `interval_s` a plan that keeps the device or the uplink busy for
     longer would pile frames up; such plans are not considered (the paper, whose next inference
-    waits for the last, has no such case; without this the baseline would be a straw man). Ties
-    go to the plan that stands first in the table.
+    waits for the last, has no such case; without this the baseline would be a straw man). Nor are
+    codecs that cost an exit its accuracy, unless no exit meets the deadline without them: the paper
+    ranks exits, and knows no codec. Ties go to the plan that stands first in the table.
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
     latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
@@ -40,11 +41,12 @@ def choose_plan(
         sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
     computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
     latency = np.where(np.maximum(sending, computing) <= interval_s, latency, np.inf)
-    for exit_ in np.unique(table.exit)[::-1]:
-        mine = np.flatnonzero(table.exit == exit_)
-        best = mine[np.argmin(latency[mine])]
-        if latency[best] <= deadline_s:
-            return int(best), True
+    for allowed in (table.faithful, np.ones(len(table), dtype=np.bool_)):
+        for exit_ in np.unique(table.exit)[::-1]:
+            mine = np.flatnonzero((table.exit == exit_) & allowed)
+            best = mine[np.argmin(latency[mine])] if len(mine) else None
+            if best is not None and latency[best] <= deadline_s:
+                return int(best), True
     return int(np.argmin(latency)), False
 
 

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from artefacts import DependencyError, UsageError
 from models.cards import Model
-from models.codecs import Encoded, carries_picture, decode, encode
-from models.onnx_graph import interval_model
+from models.codecs import Encoded
+from models.coding import decode_at, encode_at
+from models.layers import LayerSpec
+from models.onnx_graph import chain_model, interval_model
 from models.profiles import Profile
 
 Floats = npt.NDArray[np.float32]
@@ -35,31 +37,28 @@ class Executor(Protocol):
         """The batch of one that layer `cut` is given, from the bytes that crossed before it."""
 
 
-class Coder:
-    """The codecs of a model's cuts, whoever computes its layers."""
+class _Codes:
+    """Codes with a model's codecs; `layer` computes the networks of learned ones."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
+    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+        """One layer of the network on a batch."""
+        raise NotImplementedError
+
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
         """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8."""
-        one = x if carries_picture(codec) else x[0]
-        return encode(codec, one, self._model.ranges_at(branch, cut))
+        return encode_at(self._model, self.layer, codec, branch, cut, x)
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
     ) -> Floats:
         """Decode to a batch of one; a picture comes back as the network's input."""
-        channels, *rest = self._model.spec.shapes[branch][cut]
-        if not carries_picture(codec):
-            ranges = self._model.ranges_at(branch, cut)
-            return np.ascontiguousarray(
-                decode(codec, meta, data, (channels, *rest), ranges)[None], dtype=np.float32
-            )
-        return self._model.normalise(decode(codec, meta, data, (*rest, channels))[None])
+        return decode_at(self._model, self.layer, codec, branch, cut, meta, data)
 
 
-class OnnxExecutor(Coder):
+class OnnxExecutor(_Codes):
     """ONNX Runtime on the CPU, one thread; a session per interval, made at first use or by warm."""
 
     def __init__(self, model: Model, threads: int = 1) -> None:
@@ -71,7 +70,7 @@ class OnnxExecutor(Coder):
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
         self._options.log_severity_level = 3
-        self._sessions: dict[tuple[int, int, int], Any] = {}
+        self._sessions: dict[Any, Any] = {}
         self._lock = threading.Lock()
 
     def warm(self, branch: int, start: int, stop: int) -> None:
@@ -87,18 +86,30 @@ class OnnxExecutor(Coder):
         (result,) = self._session(branch, start, stop).run(None, {"x": np.ascontiguousarray(x)})
         return np.asarray(result, dtype=np.float32)
 
+    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+        """One layer alone, by its own session."""
+        shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
+
+        def graph() -> bytes:
+            return chain_model(layer.name, [layer], shapes, self._model.state)
+
+        session = self._made(layer.name, graph)
+        return np.asarray(session.run(None, {"x": np.ascontiguousarray(x)})[0], dtype=np.float32)
+
     def _session(self, branch: int, start: int, stop: int) -> Any:
         key = (branch, start, stop)
+        return self._made(key, lambda: interval_model(self._model.spec, self._model.state, *key))
+
+    def _made(self, key: Any, graph: Callable[[], bytes]) -> Any:
         with self._lock:
             if key not in self._sessions:
-                graph = interval_model(self._model.spec, self._model.state, *key)
                 self._sessions[key] = self._runtime.InferenceSession(
-                    graph, self._options, providers=["CPUExecutionProvider"]
+                    graph(), self._options, providers=["CPUExecutionProvider"]
                 )
             return self._sessions[key]
 
 
-class TorchExecutor(Coder):
+class TorchExecutor(_Codes):
     """torch on the CPU; imported only when made."""
 
     def __init__(self, model: Model) -> None:
@@ -121,6 +132,12 @@ class TorchExecutor(Coder):
         """Run an interval once."""
         shape = self._model.spec.shapes[branch][start]
         self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
+
+    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+        """One layer alone."""
+        with self._torch.inference_mode():
+            y = self._network.layer(layer.name)(self._torch.from_numpy(np.array(x)))
+        return np.asarray(y.numpy(), dtype=np.float32)
 
     def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
         """Compute the interval."""

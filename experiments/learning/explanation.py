@@ -11,6 +11,7 @@ from artefacts import UsageError
 from controller.planners.deadline_rule import choose_plan
 from controller.plans import Plan
 from controller.scenario import Setting
+from models.branchy import BranchySpec
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -25,20 +26,54 @@ class Explanation(msgspec.Struct, frozen=True):
     parts_s: dict[str, float]
     accuracy: float
     meets_deadline: bool
+    device_bytes: int
     reason: str
 
 
+def plan_device_bytes(spec: BranchySpec, plan: Plan) -> int:
+    """Memory that a plan takes of the device: its layers' parameters and greatest activations.
+
+    What answers locally while the edge is awaited (the exit passed on the way, a rescue) counts.
+    """
+    length = len(spec.branches[plan.exit])
+    if plan.is_local:
+        return spec.device_bytes(plan.exit, length)
+    parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
+    reached = min(plan.start, spec.exits[plan.exit].after)
+    passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
+    if passed:
+        parts.append((passed[-1], spec.exits[passed[-1]].after, len(spec.branches[passed[-1]])))
+    elif plan.rescue:
+        parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
+    held = {
+        layer.name: layer.parameter_bytes(shape)
+        for branch, a, b in parts
+        for layer, shape in zip(spec.branches[branch][a:b], spec.shapes[branch][a:b], strict=True)
+    }
+    alive = [
+        layer.peak_bytes(shape)
+        for branch, a, b in parts
+        for layer, shape in zip(spec.branches[branch][a:b], spec.shapes[branch][a:b], strict=True)
+    ]
+    return sum(held.values()) + max(alive, default=0)
+
+
 def explain_plan(
-    setting: Setting, bandwidth_bps: float, deadline_ms: float | None, order: str = "any"
+    setting: Setting,
+    bandwidth_bps: float,
+    max_latency_s: float | None,
+    order: str = "any",
+    max_device_bytes: float | None = None,
 ) -> Explanation:
     """Algorithm 1's plan at a constant bandwidth, and where its latency goes.
 
     Over every plan the scenario allows, the less accurate deep exits included: Algorithm 1 ranks
-    exits by depth. `order` limits the plans to 'edge-first' or 'device-first' ('any': both).
+    exits by depth. `order` limits the plans to 'edge-first' or 'device-first' ('any': both);
+    `max_device_bytes` to those whose part on the device fits into that memory.
     """
-    deadline_s = setting.scenario.frames.deadline_s if deadline_ms is None else deadline_ms / 1e3
+    deadline_s = setting.scenario.frames.deadline_s if max_latency_s is None else max_latency_s
     if not deadline_s > 0:
-        raise UsageError(f"deadline: found {deadline_ms} ms, expected more than 0")
+        raise UsageError(f"latency: found {1e3 * deadline_s:g} ms, expected more than 0")
     table = setting.candidates
     allowed: dict[str, Callable[[Plan], bool]] = {
         "any": lambda p: True,
@@ -48,6 +83,18 @@ def explain_plan(
     if order not in allowed:
         raise UsageError(f"order: found '{order}', expected any, edge-first or device-first")
     table = table.take([k for k, p in enumerate(table.plans) if allowed[order](p)])
+    deepest = int(table.exit.max())
+    memory = np.array([plan_device_bytes(setting.spec, p) for p in table.plans])
+    if max_device_bytes is not None:
+        fits = np.flatnonzero(memory <= max_device_bytes)
+        if not len(fits):
+            least = int(np.argmin(memory))
+            raise UsageError(
+                f"device memory: found {max_device_bytes / 2**20:.2f} MiB, expected "
+                f"{memory[least] / 2**20:.2f} MiB or more (the least any plan takes: "
+                f"{table.plans[least]})"
+            )
+        table, memory = table.take(fits), memory[fits]
     rtt_s = setting.scenario.link.rtt_s
     index, meets = choose_plan(table, bandwidth_bps, deadline_s, rtt_s, setting.interval_s)
     plan, latency = table.plans[index], table.latency_s(bandwidth_bps, rtt_s)
@@ -67,9 +114,11 @@ def explain_plan(
             reason += (
                 f"; the next deeper would take {1000 * latency[best]:.1f} ms ({table.plans[best]})"
             )
+        elif max_device_bytes is not None and plan.exit < deepest:
+            reason += f"; no deeper one fits into {max_device_bytes / 2**20:.2f} MiB of the device"
     else:
         reason = f"no plan meets {1000 * deadline_s:g} ms (NULL in Algorithm 1): the fastest runs"
     return Explanation(
         str(plan), plan.exit + 1, plan.start, plan.stop, plan.codec, float(latency[index]),
-        parts, float(table.accuracy[index]), meets, reason,
+        parts, float(table.accuracy[index]), meets, int(memory[index]), reason,
     )  # fmt: skip

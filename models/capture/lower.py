@@ -50,6 +50,15 @@ def lower(
     return take_apart(export_onnx(module, example, name), name, most_cuts)
 
 
+def lower_stretch(module: nn.Module, example: Tensor, name: str) -> tuple[LayerSpec, State]:
+    """A module of one tensor in and one out as one layer called `name`, and its weights."""
+    graph = _Graph.of(export_onnx(module, example, name), name)
+    if len(graph.outputs) != 1:
+        raise UsageError(f"module '{name}': found {len(graph.outputs)} outputs, expected one")
+    chain = _Chain(graph, name)
+    return chain.layer(graph.input, graph.outputs[0], name), chain.state
+
+
 def export_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProto:
     """The module in evaluation mode as one ONNX model with a free batch size."""
     was_training = module.training
@@ -310,9 +319,10 @@ class _Chain:
 
     def layers(self, cuts: Sequence[str], prefix: str) -> list[LayerSpec]:
         """A layer for every stretch between neighbours of `cuts`."""
-        return [self._layer(a, b, prefix) for a, b in itertools.pairwise(cuts)]
+        return [self.layer(a, b, None, prefix) for a, b in itertools.pairwise(cuts)]
 
-    def _layer(self, begin: str, end: str, prefix: str) -> LayerSpec:
+    def layer(self, begin: str, end: str, named: str | None, prefix: str = "") -> LayerSpec:
+        """The stretch from one tensor to another, called `named` or after what it holds."""
         graph = self._graph
         nodes = graph.behind(end, (begin,))
         sizes, constants = self._needs(nodes)
@@ -320,7 +330,7 @@ class _Chain:
             c for c in constants
             if graph.constants[c].dtype == np.float32 and graph.constants[c].ndim > 0
         ]  # fmt: skip
-        name = self._named(prefix, heavy, nodes)
+        name = named or self._named(prefix, heavy, nodes)
         made = helper.make_graph(
             [_at_own_batch(graph.nodes[k], begin) for k in sorted([*nodes, *sizes])],
             name,

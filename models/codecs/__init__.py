@@ -32,10 +32,15 @@ from models.codecs.picture import decode_picture, encode_picture, picture_qualit
 
 TENSOR_CODECS = ("float32", "float16", "int8", "int8c", "int4c")
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int8c": 8, "int4c": 4}
-KNOWN = "float32, float16, int8, int8c, int4c (each also with +zstd), uint8, jpegQ or webpQ"
+LEARNED = "bottleneck"
+"""The codec that a network brings along for one of its cuts; `models.coding` knows how."""
+KNOWN = (
+    "float32, float16, int8, int8c, int4c (each also with +zstd), uint8, jpegQ, webpQ or bottleneck"
+)
 
 __all__ = [
     "KNOWN",
+    "LEARNED",
     "TENSOR_CODECS",
     "Encoded",
     "Ranges",
@@ -60,7 +65,8 @@ class Encoded:
 
 def check_codec(codec: str) -> str:
     """The codec itself; a `UsageError` where there is none of that name."""
-    if codec == "uint8" or picture_quality(codec) is not None or _base(codec)[0] in TENSOR_CODECS:
+    named = codec in ("uint8", LEARNED) or picture_quality(codec) is not None
+    if named or _base(codec)[0] in TENSOR_CODECS:
         return codec
     raise UsageError(f"codec: found '{codec}', expected one of {KNOWN}")
 
@@ -82,7 +88,7 @@ def needs_ranges(codec: str) -> bool:
 
 def encoded_bytes(codec: str, shape: tuple[int, ...]) -> int | None:
     """Bytes of one encoded tensor of `shape`; None where they depend on what it holds."""
-    check_codec(codec)
+    _not_learned(codec)
     base, packed = _base(codec)
     if codec == "uint8":
         return math.prod(shape)
@@ -93,7 +99,7 @@ def encoded_bytes(codec: str, shape: tuple[int, ...]) -> int | None:
 
 def encode(codec: str, array: npt.NDArray[Any], ranges: Ranges | None = None) -> Encoded:
     """Encode one float32 tensor (C, ...), or for a picture's codec a uint8 picture (H, W, 3)."""
-    check_codec(codec)
+    _not_learned(codec)
     base, packed = _base(codec)
     if carries_picture(codec):
         if array.dtype != np.uint8:
@@ -119,7 +125,7 @@ def decode(
     ranges: Ranges | None = None,
 ) -> npt.NDArray[Any]:
     """The tensor of `shape`: float32, or uint8 for a picture; refuses bytes that do not fit."""
-    check_codec(codec)
+    _not_learned(codec)
     base, packed = _base(codec)
     if picture_quality(codec) is not None:
         return decode_picture(codec, bytes(data), shape)
@@ -149,6 +155,11 @@ def round_trip(
     if base == "int8":
         return round_trip_affine(array)
     return round_trip_channels(_BITS[base], array, _given(codec, ranges))
+
+
+def _not_learned(codec: str) -> None:
+    if check_codec(codec) == LEARNED:
+        raise UsageError(f"codec '{codec}': found no network, expected one that brings it along")
 
 
 def _base(codec: str) -> tuple[str, bool]:

@@ -8,17 +8,22 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from models.branchy import BottleneckSpec
 from models.cards import Model
 from models.codecs import (
+    LEARNED,
     carries_picture,
     decode,
     encode,
+    encoded_bytes,
     is_exact,
     needs_ranges,
     round_trip,
 )
+from models.coding import latent_codec
 from models.datasets import Pictures
-from models.onnx_graph import interval_model
+from models.layers import LayerSpec
+from models.onnx_graph import chain_model
 from models.outcomes import Key, Outcomes
 
 Floats = npt.NDArray[np.float32]
@@ -85,7 +90,8 @@ class _Judged:
         self._options.intra_op_num_threads = threads
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._pictures = [c for c in codecs if carries_picture(c) and not is_exact(c)]
-        tensors = [c for c in codecs if not carries_picture(c)]
+        self._learned = LEARNED in codecs
+        tensors = [c for c in codecs if not carries_picture(c) and c != LEARNED]
         lossy = [c.removesuffix("+zstd") for c in tensors]
         self._lossy = tuple(dict.fromkeys(c for c in lossy if not is_exact(c)))
         self._packed = [c for c in tensors if c.endswith("+zstd")]
@@ -110,27 +116,45 @@ class _Judged:
             for k in range(1, len(exit_spec.head)):
                 self._cross_head(i, exit_spec.after + k, heads[k], found)
         for cut in range(len(spec.trunk)):
-            for codec in self._lossy:
-                if cut > 0 or not needs_ranges(codec):
-                    self._continue(self._through(codec, trunk[cut], -1, cut), codec, cut, found)
-            if cut > 0:
-                behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
-                self._pack(trunk[cut], cut, [i for i in behind if cut < len(spec.branches[i])])
+            self._cross_trunk(cut, trunk[cut], found)
+        for learned in spec.bottlenecks if self._learned else ():
+            self._continue(self._squeezed(learned, trunk[learned.cut]), LEARNED, learned.cut, found)
         for codec in self._pictures:
             seen = self._model.normalise(self._sent_pictures(codec, pictures))
             self._continue(seen, codec, 0, found)
         return found
 
+    def _squeezed(self, learned: BottleneckSpec, x: Floats) -> Floats:
+        """What the edge sees of a trunk tensor behind a learned codec."""
+        codec, ranges = latent_codec(learned), self._model.ranges[learned.encoder.name]
+        sent = encoded_bytes(codec, learned.encoder.output_shape(()))
+        assert sent is not None
+        for i, exit_spec in enumerate(self._model.spec.exits):
+            if exit_spec.after >= learned.cut:
+                self._sent[(i, LEARNED, learned.cut)] = [sent]
+        latent = round_trip(codec, self._alone(learned.encoder, x), ranges)
+        return self._alone(learned.decoder, latent)
+
+    def _alone(self, layer: LayerSpec, x: Floats) -> Floats:
+        if layer.name not in self._sessions:
+            shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
+            graph = chain_model(layer.name, [layer], shapes, self._model.state)
+            self._sessions[layer.name] = onnxruntime.InferenceSession(graph, self._options)
+        result: Floats = self._sessions[layer.name].run(None, {"x": np.ascontiguousarray(x)})[0]
+        return result
+
     def _layer(self, branch: int, at: int, x: Floats) -> Floats:
         """Layer `at` of a branch (-1: the trunk), computed alone."""
-        model = self._model
-        name = model.spec.branches[branch][at].name
-        if name not in self._sessions:
-            number = branch % len(model.spec.branches)
-            graph = interval_model(model.spec, model.state, number, at, at + 1)
-            self._sessions[name] = onnxruntime.InferenceSession(graph, self._options)
-        result: Floats = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
-        return result
+        return self._alone(self._model.spec.branches[branch][at], x)
+
+    def _cross_trunk(self, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
+        spec = self._model.spec
+        for codec in self._lossy:
+            if cut > 0 or not needs_ranges(codec):
+                self._continue(self._through(codec, x, -1, cut), codec, cut, found)
+        behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
+        if cut > 0:
+            self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
 
     def _cross_head(self, exit_: int, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
         for codec in self._lossy:

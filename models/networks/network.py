@@ -89,6 +89,8 @@ class BranchyNetwork(nn.Module):
             for layer, shape in zip(branch, shapes, strict=False):
                 if layer.name not in modules:
                     modules[layer.name] = layer_module(layer, shape, batch_norm=batch_norm)
+        for b in spec.bottlenecks:
+            modules |= {x.name: layer_module(x, ()) for x in (b.encoder, b.decoder)}
         self._names = {name: name.replace(".", "_") for name in modules}
         self.layers = nn.ModuleDict({self._names[name]: m for name, m in modules.items()})
 

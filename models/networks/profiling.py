@@ -17,9 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.branchy import BranchySpec
+from models.branchy import BottleneckSpec, BranchySpec
 from models.cards import Model, load_model
-from models.codecs import Encoded, Ranges, carries_picture, decode, encode, needs_ranges
+from models.codecs import (
+    LEARNED,
+    Encoded,
+    Ranges,
+    carries_picture,
+    decode,
+    encode,
+    needs_ranges,
+)
+from models.coding import latent_codec
 from models.layers import Shape
 from models.networks.predictors import Progress, Timed, fit_predictors
 from models.networks.timing import (
@@ -27,9 +36,11 @@ from models.networks.timing import (
     Clock,
     ProfilingArgs,
     chain_times,
+    onnx_run,
     pinned_threads,
     runner,
 )
+from models.onnx_graph import chain_model
 from models.pictures import generated_pictures
 from models.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
 
@@ -170,13 +181,48 @@ def _codec_profiles(
         progress("codecs", cut, len(spec.trunk))
         tensor = np.asarray(crossing, dtype=np.float32)[0]
         ranges = model.ranges_at(-1, cut)
+        learned = spec.bottleneck(cut) if LEARNED in args.codecs else None
+        if learned is not None:
+            found.append(_learned_profile(model, learned, tensor, args, clock))
         for codec in args.codecs:
+            if codec == LEARNED:
+                continue
             if carries_picture(codec) != (cut == 0) or (needs_ranges(codec) and ranges is None):
                 continue
             source = picture if cut == 0 else tensor
             found.append(_codec_profile(codec, spec.crossing(-1, cut), source, ranges, args, clock))
         crossing = run(crossing)
     return tuple(found)
+
+
+def _learned_profile(
+    model: Model,
+    learned: BottleneckSpec,
+    tensor: npt.NDArray[np.float32],
+    args: ProfilingArgs,
+    clock: Clock,
+) -> CodecProfile:
+    """A learned codec costs its networks and the rounding of its latent."""
+    latent = learned.encoder.output_shape(())
+    parts = ((learned.encoder, tensor.shape), (learned.decoder, latent))
+    runs = [
+        onnx_run(
+            chain_model(layer.name, [layer], (given, layer.output_shape(given)), model.state),
+            args.threads,
+        )
+        for layer, given in parts
+    ]
+    computed = np.median(chain_times(runs, tensor[None], args, clock), axis=0)
+    ranges = model.ranges[learned.encoder.name]
+    zeros = np.zeros(latent, dtype=np.float32)
+    rounding = _codec_profile(latent_codec(learned), "", zeros, ranges, args, clock)
+    after = model.spec.crossing(-1, learned.cut)
+    return CodecProfile(
+        LEARNED,
+        after,
+        float(computed[0]) + rounding.encode_s,
+        float(computed[1]) + rounding.decode_s,
+    )
 
 
 def _codec_profile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,12 +46,14 @@ def publish(
     test: Pictures,
     *,
     codecs: Sequence[str] = LOSSY_CODECS,
+    more_ranges: Mapping[str, Ranges] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Outcomes:
     """Write weights, card and outcomes; the test pictures are run here, once.
 
     `held_back` pictures judge nothing but choices: ranges are calibrated on them, and what every
-    exit gives them is kept (`held_back.npz`) for temperatures, thresholds and gates.
+    exit gives them is kept (`held_back.npz`) for temperatures, thresholds and gates. `more_ranges`:
+    of learned codecs' latents.
     """
     _fits(spec, test)
     plain = BranchyNetwork(spec)
@@ -59,6 +61,7 @@ def publish(
     held = exit_accuracies(plain, plain_batches(held_back, normalisation, 100))
     calibrated = any(c.startswith(("int8c", "int4c")) for c in codecs)
     ranges = calibrate_network(plain, normalisation, held_back) if calibrated else {}
+    ranges |= dict(more_ranges or {})
 
     def card(accuracies: tuple[float, ...]) -> Card:
         return Card(

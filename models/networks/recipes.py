@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from artefacts import ArtefactError, UsageError, data_directory
@@ -15,8 +16,10 @@ from models.alexnet import alexnet
 from models.branchy import BranchySpec
 from models.capture.lower import lower
 from models.cards import State
+from models.codecs import LEARNED
 from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette
-from models.networks.feeds import CameraPictures, Feed, Normalisation, SmallPictures
+from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train_bottleneck
+from models.networks.feeds import CameraPictures, Normalisation, SmallPictures
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
@@ -43,7 +46,8 @@ MOBILENET_ARGS = TrainingArgs(
 )
 CAMERA_CODECS = (
     "int8", "int8c", "int4c", "int8c+zstd", "int4c+zstd",
-    "jpeg20", "jpeg35", "jpeg50", "jpeg75", "webp20", "webp35", "webp50", "webp75",
+    "jpeg10", "jpeg20", "jpeg25", "jpeg30", "jpeg35", "jpeg50", "jpeg75",
+    "webp10", "webp20", "webp35", "webp50", "webp75", LEARNED,
 )  # fmt: skip
 Progress = Callable[[int, int], None]
 
@@ -55,6 +59,7 @@ class Listener:
     epoch: Callable[[EpochReport], None]
     step: Progress
     stage: Callable[[str], None]
+    squeezed: Callable[[int, float, tuple[float, ...]], None]
 
 
 def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
@@ -89,21 +94,33 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
         args = replace(args, epochs=epochs, sizes=shortened(args.sizes, epochs))
     torch.manual_seed(seed)
     trained = BranchyMobileNetV2(width=MOBILENET_WIDTH)
-    feed: Feed = CameraPictures(pictures, held, args.batch, seed, args.sizes)
+    feed = CameraPictures(pictures, held, args.batch, seed, args.sizes)
     train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
-    listener.stage("outcomes")
     spec, state = lowered_mobilenet(trained)
+    listener.stage("bottleneck")
+    sides = replace(feed, sizes=((1, IMAGENETTE_SIDE),))
+    squeezed = BottleneckArgs(seed=seed)
+    learned, more, ranges = lowered_bottleneck(
+        spec,
+        train_bottleneck(
+            spec, state, squeezed, sides.epoch, sides.steps, sides.held_back,
+            out / "bottleneck.pt", listener.squeezed, listener.step,
+        ),
+        squeezed,
+    )  # fmt: skip
+    spec, state = msgspec.structs.replace(spec, bottlenecks=(learned,)), state | more
+    listener.stage("outcomes")
     test = imagenette("val", progress=listener.step)
     origin = Origin(
         imagenette_classes(),
         f"Imagenette (Howard; ILSVRC 2015), squashed to 144 x 144: trained on {len(pictures)} of "
         f"the 9,469 training pictures, {len(held)} held back, judged on {len(test)}",
         f"Imagenette validation ({len(test)} pictures)",
-        _training(args) | {"width": MOBILENET_WIDTH},
+        _training(args) | {"width": MOBILENET_WIDTH, "bottleneck": asdict(squeezed)},
     )
     return publish(
-        out, spec, state, origin, Normalisation.of(pictures), held, test,
-        codecs=CAMERA_CODECS, progress=listener.step,
+        out, spec, state, origin, feed.normalisation, held, test,
+        codecs=CAMERA_CODECS, more_ranges={learned.encoder.name: ranges}, progress=listener.step,
     )  # fmt: skip
 
 

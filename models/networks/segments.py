@@ -145,6 +145,12 @@ def _axes(i: list[Any], a: Attributes) -> list[int] | None:
     return _numbers(given) if given is not None else a.get("axes")
 
 
+def _depth_to_space(i: list[Any], a: Attributes) -> Tensor:
+    if a.get("mode", b"DCR") != b"CRD":
+        raise UsageError("DepthToSpace on torch: found mode DCR, expected CRD (a pixel shuffle)")
+    return functional.pixel_shuffle(i[0], a["blocksize"])
+
+
 def _pad(i: list[Any], a: Attributes) -> Tensor:
     x, pads = i[0], _numbers(i[1])
     axes = _numbers(i[3]) if _get(i, 3) is not None else list(range(x.dim()))
@@ -261,6 +267,7 @@ OPERATORS: dict[str, Operator] = {
     "Clip": lambda i, a: torch.clamp(i[0], _get(i, 1), _get(i, 2)),
     "Concat": lambda i, a: torch.cat(i, dim=a["axis"]),
     "Conv": _conv,
+    "DepthToSpace": _depth_to_space,
     "Div": lambda i, a: i[0] / i[1],
     "Erf": lambda i, a: torch.erf(i[0]),
     "Exp": lambda i, a: torch.exp(i[0]),

@@ -172,7 +172,7 @@ def test_plan_is_algorithm_1_over_every_plan(closed, order):
     exits = set()
     for bandwidth in (2e4, 1e5, 1e6):
         for deadline_s in (0.02, 0.06, 0.1, 1.0):
-            found = explain_plan(closed, bandwidth, 1000 * deadline_s, order)
+            found = explain_plan(closed, bandwidth, deadline_s, order)
             expected = algorithm1(inputs, bandwidth, deadline_s, order)
             assert found.meets_deadline == (expected is not None)
             if expected is not None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from artefacts import UsageError
 from coinfer.cli import models as commands
 from models.alexnet import alexnet
+from models.networks import recipes
 from models.profiles import check_profile, read_profile
 
 app = typer.Typer()
@@ -99,7 +100,7 @@ def test_training_interrupted_says_how_to_go_on(tmp_path, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "_train_and_publish", interrupted)
+    monkeypatch.setitem(recipes.RECIPES, "alexnet", interrupted)
     result = invoke("train-model", "--out", str(tmp_path / "run"))
     assert result.exit_code == 130
     assert "checkpoint.pt" in result.output
