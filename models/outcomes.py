@@ -33,7 +33,8 @@ class Outcomes:
 
     `keys[v]` says which exit, codec and cut row v is of; `chosen` uint8 (V, S), where recorded, the
     class that was answered. `wire`: mean bytes of codecs whose bytes depend on what they carry.
-    `logits` float16 (E, S, C), where recorded: what every exit gave without any codec.
+    `logits` float16 (E, S, C) and `labels` uint8 (S,), where recorded: what every exit gave without
+    any codec, and what is right.
     """
 
     model_digest: str
@@ -44,6 +45,7 @@ class Outcomes:
     chosen: npt.NDArray[np.uint8] | None = None
     wire: Mapping[Key, float] = field(default_factory=dict)
     logits: npt.NDArray[np.float16] | None = None
+    labels: npt.NDArray[np.uint8] | None = None
 
     @property
     def samples(self) -> int:
@@ -126,6 +128,8 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
         }
     if outcomes.logits is not None:
         optional["logits"] = outcomes.logits
+    if outcomes.labels is not None:
+        optional["labels"] = outcomes.labels
     np.savez_compressed(
         buffer,
         format_version=np.array(FORMAT_VERSION),
@@ -178,6 +182,7 @@ def read_outcomes(path: str | Path) -> Outcomes:
         chosen,
         _wire(path, arrays),
         _logits(path, arrays, samples),
+        _labels(path, arrays, samples),
     )
 
 
@@ -223,6 +228,20 @@ def _logits(
             expected=f"float16 (exits, {samples}, classes)",
         )
     return logits
+
+
+def _labels(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int
+) -> npt.NDArray[np.uint8] | None:
+    labels = arrays.get("labels")
+    if labels is not None and (labels.dtype != np.uint8 or labels.shape != (samples,)):
+        raise ArtefactError(
+            path,
+            field="labels",
+            found=f"{labels.dtype} {labels.shape}",
+            expected=f"uint8 ({samples},)",
+        )
+    return labels
 
 
 def _named_rows(path: Path, arrays: dict[str, npt.NDArray[Any]], prefix: str) -> tuple[Key, ...]:

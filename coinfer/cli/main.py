@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from artefacts import CoinferError
-from coinfer.cli import bench_detector, runtime
+from coinfer.cli import bench_detector, bench_models, runtime
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
@@ -44,6 +44,9 @@ app.command("figures")(figure_commands.figures)
 bench = typer.Typer(help="Measure parts of coinfer against baselines.", no_args_is_help=True)
 bench.callback()(lambda: None)
 bench.command("detector")(bench_detector.detector)
+bench.command("codecs")(bench_models.codecs)
+bench.command("confidence")(bench_models.confidence)
+bench.command("deadlines")(bench_models.deadlines)
 app.add_typer(bench, name="bench")
 app.add_typer(trace_commands.app, name="traces")
 

@@ -30,10 +30,11 @@ class Explanation(msgspec.Struct, frozen=True):
     reason: str
 
 
-def plan_device_bytes(spec: BranchySpec, plan: Plan) -> int:
+def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
     """Memory that a plan takes of the device: its layers' parameters and greatest activations.
 
-    What answers locally while the edge is awaited (the exit passed on the way, a rescue) counts.
+    With `anytime` what answers locally while the edge is awaited (the exit passed on the way, a
+    rescue) counts.
     """
     length = len(spec.branches[plan.exit])
     if plan.is_local:
@@ -41,9 +42,9 @@ def plan_device_bytes(spec: BranchySpec, plan: Plan) -> int:
     parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
     reached = min(plan.start, spec.exits[plan.exit].after)
     passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
-    if passed:
+    if anytime and passed:
         parts.append((passed[-1], spec.exits[passed[-1]].after, len(spec.branches[passed[-1]])))
-    elif plan.rescue:
+    elif anytime and plan.rescue:
         parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
     held = {
         layer.name: layer.parameter_bytes(shape)
@@ -84,7 +85,8 @@ def explain_plan(
         raise UsageError(f"order: found '{order}', expected any, edge-first or device-first")
     table = table.take([k for k, p in enumerate(table.plans) if allowed[order](p)])
     deepest = int(table.exit.max())
-    memory = np.array([plan_device_bytes(setting.spec, p) for p in table.plans])
+    anytime = not setting.closed_loop
+    memory = np.array([plan_device_bytes(setting.spec, p, anytime=anytime) for p in table.plans])
     if max_device_bytes is not None:
         fits = np.flatnonzero(memory <= max_device_bytes)
         if not len(fits):

@@ -178,17 +178,19 @@ def augment(
     x: npt.NDArray[np.uint8], rng: np.random.Generator, cutout: int
 ) -> npt.NDArray[np.uint8]:
     """Random 4-pixel shifts (reflected edges), mirror images and a blanked square."""
-    count, side = len(x), x.shape[1]
+    count, height, width = x.shape[:3]
     padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
-    rows = rng.integers(0, 9, count)[:, None] + np.arange(side)
-    columns = rng.integers(0, 9, count)[:, None] + np.arange(side)
+    rows = rng.integers(0, 9, count)[:, None] + np.arange(height)
+    columns = rng.integers(0, 9, count)[:, None] + np.arange(width)
     mirrored = rng.random(count) < 0.5
     columns[mirrored] = columns[mirrored, ::-1]
     shifted: npt.NDArray[np.uint8] = padded[
         np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
     ]
     if cutout:
-        centre = rng.integers(0, side, (2, count))
-        inside = [np.abs(np.arange(side) - c[:, None]) * 2 < cutout for c in centre]
+        inside = []
+        for side in (height, width):
+            centre = rng.integers(0, side, count)
+            inside.append(np.abs(np.arange(side) - centre[:, None]) * 2 < cutout)
         shifted[inside[0][:, :, None] & inside[1][:, None, :]] = 128
     return shifted

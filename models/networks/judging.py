@@ -64,7 +64,7 @@ def judge(
     right = chosen == pictures.y
     return Outcomes(
         model.digest, dataset, keys, right, sure, chosen, judged.mean_bytes(),
-        np.concatenate(logits, axis=1),
+        np.concatenate(logits, axis=1), pictures.y,
     )  # fmt: skip
 
 

@@ -1,0 +1,182 @@
+"""Accuracy against mean compute of every way to stop on confidence, and the area under it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError
+from experiments.confidence.gates import train_gates
+from experiments.confidence.scores import (
+    Labels,
+    calibration_error,
+    entropy,
+    fit_temperature,
+    greatest,
+    probabilities,
+)
+from models.branchy import BranchySpec
+from models.cards import Model
+from models.outcomes import Outcomes, read_outcomes
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+THRESHOLDS = 60
+BUDGETS = 41
+PRICES = tuple(float(p) for p in np.geomspace(0.003, 6.0, 24))
+
+
+class ExitCalibration(msgspec.Struct, frozen=True):
+    """One exit: its temperature (from held-back pictures), and its error before and after."""
+
+    exit: int
+    accuracy: float
+    temperature: float
+    ece_before: float
+    ece_after: float
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """A method at budgets of mean compute (shares of the whole network).
+
+    `compute` and `accuracy` are what it used and gave on the pictures that judge; `area` is the
+    mean accuracy over the budgets.
+    """
+
+    method: str
+    budget: tuple[float, ...]
+    compute: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    area: float
+
+
+class ConfidenceFigures(msgspec.Struct, frozen=True):
+    """What `bench confidence` shows."""
+
+    model: str
+    judged_on: str
+    calibration: tuple[ExitCalibration, ...]
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Half:
+    logits: npt.NDArray[np.float16]
+    labels: Labels
+
+
+def exit_costs(spec: BranchySpec) -> Floats:
+    """Multiply-adds up to and with each exit's head, every earlier head included; last is 1."""
+    heads, costs = 0, []
+    for i, exit_spec in enumerate(spec.exits):
+        layers, shapes = spec.branches[i], spec.shapes[i]
+        adds = [x.multiply_adds(s) for x, s in zip(layers, shapes, strict=False)]
+        trunk, head = sum(adds[: exit_spec.after]), sum(adds[exit_spec.after :])
+        costs.append(trunk + heads + head)
+        heads += head
+    return np.array(costs, dtype=np.float64) / costs[-1]
+
+
+def confidence_figures(model: Model) -> ConfidenceFigures:
+    """Temperatures, gates and thresholds from held-back pictures; figures from the report half."""
+    known = _half(model, "held_back.npz", None)
+    judged = _half(model, "outcomes.npz", "report")
+    exits = len(model.spec.exits)
+    cost = exit_costs(model.spec)
+    temperatures = [fit_temperature(known.logits[i], known.labels) for i in range(exits)]
+    plain = probabilities(judged.logits)
+    scaled = np.stack([probabilities(judged.logits[i], t) for i, t in enumerate(temperatures)])
+    right = judged.logits.argmax(axis=-1) == judged.labels
+    calibration = tuple(
+        ExitCalibration(
+            i + 1,
+            float(right[i].mean()),
+            temperatures[i],
+            calibration_error(greatest(plain[i]), right[i]),
+            calibration_error(greatest(scaled[i]), right[i]),
+        )
+        for i in range(exits)
+    )
+    sides = _Side(known, temperatures), _Side(judged, temperatures)
+    curves = []
+    for name in ("max softmax", "entropy", "calibrated"):
+        stops = [_thresholds(side.sure[name], sides[0].sure[name]) for side in sides]
+        curves.append(_curve(name, stops, sides, cost))
+    gates = [train_gates(sides[0].scaled, known.labels, cost, price) for price in PRICES]
+    stops = [[g.stops(side.scaled) for g in gates] for side in sides]
+    curves.append(_curve("learned gate", stops, sides, cost))
+    outcomes = read_outcomes(model.folder / "outcomes.npz")
+    return ConfidenceFigures(model.spec.name, outcomes.dataset, calibration, tuple(curves))
+
+
+class _Side:
+    """One set of samples: what each method looks at, and which answers are right."""
+
+    def __init__(self, half: _Half, temperatures: list[float]) -> None:
+        plain = probabilities(half.logits)
+        scaled = [probabilities(half.logits[i], t) for i, t in enumerate(temperatures)]
+        self.scaled = np.stack(scaled)
+        self.sure = {
+            "max softmax": greatest(plain),
+            "entropy": -entropy(plain),
+            "calibrated": greatest(self.scaled),
+        }
+        self.right = half.logits.argmax(axis=-1) == half.labels
+
+    def point(self, stop: Bools, cost: Floats) -> tuple[float, float]:
+        """Mean compute and accuracy where each sample ends at the first exit that stops it."""
+        at = np.where(stop.any(axis=0), stop.argmax(axis=0), len(cost) - 1)
+        return float(cost[at].mean()), float(self.right[at, np.arange(len(at))].mean())
+
+
+def _thresholds(sure: Floats, known: Floats) -> list[Bools]:
+    """Stop at the first exit at least as sure as a threshold; the same one at every exit.
+
+    Thresholds are quantiles of what held-back pictures give.
+    """
+    levels = np.quantile(known[:-1], np.linspace(0.0, 1.0, THRESHOLDS))
+    return [sure[:-1] >= level for level in levels] + [np.zeros_like(sure[:-1], dtype=np.bool_)]
+
+
+def _curve(
+    method: str, stops: Sequence[list[Bools]], sides: tuple[_Side, _Side], cost: Floats
+) -> Curve:
+    """At each budget of compute the setting that did best on held-back pictures, judged elsewhere.
+
+    Budgets go from the first exit's compute to the whole network's; the area is the mean accuracy
+    over them. `stops`: of every setting, for the held-back and for the judged pictures.
+    """
+    known = np.array([sides[0].point(stop, cost) for stop in stops[0]])
+    judged = np.array([sides[1].point(stop, cost) for stop in stops[1]])
+    budgets = np.linspace(float(cost[0]), 1.0, BUDGETS)
+    compute, accuracy = [], []
+    for budget in budgets:
+        allowed = np.flatnonzero(known[:, 0] <= budget + 1e-9)
+        if not len(allowed):
+            allowed = np.array([int(known[:, 0].argmin())])
+        best = allowed[int(known[allowed, 1].argmax())]
+        compute.append(float(judged[best, 0]))
+        accuracy.append(float(judged[best, 1]))
+    return Curve(
+        method, tuple(budgets.tolist()), tuple(compute), tuple(accuracy), float(np.mean(accuracy))
+    )
+
+
+def _half(model: Model, name: str, half: str | None) -> _Half:
+    path = model.folder / name
+    outcomes: Outcomes = read_outcomes(path)
+    if outcomes.model_digest != model.digest:
+        raise ArtefactError(
+            path, field="model_digest", found=outcomes.model_digest, expected=model.digest
+        )
+    if outcomes.logits is None or outcomes.labels is None:
+        raise ArtefactError(
+            path, field="logits", found="nothing", expected="logits and labels of every sample"
+        )
+    index = np.arange(outcomes.samples) if half is None else outcomes.half(half)
+    return _Half(outcomes.logits[:, index], outcomes.labels[index].astype(np.int64))

@@ -1,0 +1,165 @@
+"""A model that is brought: captured, given exits, judged, profiled, planned over."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from artefacts import ArtefactError, UsageError
+from coinfer.cli.main import app
+from controller.scenario import load_setting, read_scenario
+from models.cards import load_model
+from models.networks.adoption import load_factory, read_pictures
+from models.outcomes import read_outcomes
+
+FACTORY = """
+    import torch
+    from torch import nn
+
+    class Small(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a = nn.Conv2d(3, 8, 3, 2, 1)
+            self.b = nn.Conv2d(8, 8, 3, 1, 1)
+            self.c = nn.Conv2d(8, 12, 3, 2, 1)
+            self.end = nn.Linear(12, 2)
+
+        def forward(self, x):
+            x = torch.relu(self.a(x))
+            x = x + torch.relu(self.b(x))
+            x = torch.relu(self.c(x)).mean(dim=(2, 3))
+            return self.end(x)
+
+    def make():
+        return Small()
+
+    def nothing():
+        return 3
+
+    class Branches(nn.Module):
+        def forward(self, x):
+            return x.mean(dim=(1, 2)) if x.sum() > 0 else -x.mean(dim=(1, 2))
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "brought.py").write_text(textwrap.dedent(FACTORY))
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 160)
+    x = rng.integers(0, 100, (160, 24, 32, 3)) + 120 * y[:, None, None, None]
+    np.savez(tmp_path / "pictures.npz", x=x.astype(np.uint8), y=y)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "brought", raising=False)
+    return tmp_path
+
+
+def run(*args):
+    return CliRunner().invoke(app, list(args))
+
+
+def test_profile_plan_and_compare_a_model_that_is_brought(here):
+    result = run(
+        "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
+        "--placement", "pareto", "--epochs", "6", "--repeats", "3", "--slowdown", "40",
+        "--out", "mine",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    model = load_model(here / "mine")
+    assert model.spec.input_shape == (3, 24, 32)
+    assert len(model.spec.exits) == 2
+    outcomes = read_outcomes(here / "mine" / "outcomes.npz")
+    assert outcomes.samples == 80
+    assert outcomes.accuracy(0) > 0.95  # bright and dark are easily told apart by a trained head
+    with torch.inference_mode():
+        module = load_factory("brought:make")
+        pictures = read_pictures(here / "pictures.npz")
+        order = np.random.default_rng(0).permutation(160)
+        judged = np.sort(order[80:])
+        whole = module(torch.from_numpy(model.normalise(pictures.x[judged]))).argmax(1).numpy()
+    assert np.array_equal(outcomes.predicted(1), whole)
+    setting = load_setting(read_scenario(here / "mine" / "scenario.toml"))
+    assert setting.device.emulation is not None
+    assert setting.device.interval_s(1, 0, 1) > setting.edge.interval_s(1, 0, 1)
+    for more in ((), ("--max-latency", "500ms"), ("--max-device-memory", "1MiB")):
+        result = run("plan", "--scenario", "mine/scenario.toml", "--bandwidth", "2", *more)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert "the deepest exit that meets" in result.output
+    result = run(
+        "compare", "--scenario", "mine/scenario.toml", "--controllers", "algorithm1,robust",
+        "--frames", "20",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),
+        (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
+        (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
+        (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),
+        (("--model", "brought:make", "--input", "24"), "expected HEIGHTxWIDTH"),
+        (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
+        (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
+        (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1"), "three numbers"),
+        (("--model", "brought:make", "--input", "24x32", "--placement", "best"), "linear or"),
+    ],
+)
+def test_what_cannot_be_brought_is_named(here, args, said):
+    result = run("profile", *args, "--out", "mine")
+    assert isinstance(result.exception, UsageError | ArtefactError), result.output
+    assert said in str(result.exception)
+    assert not (here / "mine" / "card.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"x": np.zeros((4, 8, 8), np.uint8), "y": np.zeros(4, int)}, "field 'x'"),
+        ({"x": np.zeros((4, 8, 8, 3), np.float32), "y": np.zeros(4, int)}, "field 'x'"),
+        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.zeros(3, int)}, "field 'y'"),
+        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.full(4, -1)}, "field 'y'"),
+        ({"x": np.zeros((4, 8, 8, 3), np.uint8)}, "arrays x and y"),
+    ],
+)
+def test_pictures_that_are_none(tmp_path, arrays, said):
+    np.savez(tmp_path / "p.npz", **arrays)
+    with pytest.raises(ArtefactError, match=said):
+        read_pictures(tmp_path / "p.npz")
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--max-latency", "3h"), "expected a number above 0 and one of ms, s"),
+        (("--max-device-memory", "MiB"), "expected a number above 0 and one of B"),
+        (("--max-device-memory", "1B", "--order", "device-first"), None),
+    ],
+)
+def test_limits_of_a_plan(option, said):
+    result = run("plan", "--scenario", "edgent", "--bandwidth", "1", *option)
+    if said is None:
+        # what is offloaded whole takes nothing of the device
+        assert result.exit_code == 0, result.output
+        assert "device memory 0.00 MiB" in result.output
+    else:
+        assert said in str(result.exception)
+
+
+def test_memory_limits_exits_on_a_dead_link():
+    from experiments.learning.explanation import explain_plan
+
+    setting = load_setting(read_scenario("edgent"))
+    free = explain_plan(setting, 0.0, None, "any", None)
+    tight = explain_plan(setting, 0.0, None, "any", free.device_bytes - 1)
+    assert tight.exit < free.exit
+    assert tight.device_bytes < free.device_bytes
+    assert "no deeper one fits" in tight.reason or "the next deeper" in tight.reason
+    with pytest.raises(UsageError, match="latency: found 0 ms"):
+        explain_plan(setting, 1e6, 0.0)
