@@ -178,7 +178,7 @@ def augment(
     x: npt.NDArray[np.uint8], rng: np.random.Generator, cutout: int
 ) -> npt.NDArray[np.uint8]:
     """Random 4-pixel shifts (reflected edges), mirror images and a blanked square."""
-    count, height, width = x.shape[:3]
+    count, height, width = (int(n) for n in x.shape[:3])
     padded = np.pad(x, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     rows = rng.integers(0, 9, count)[:, None] + np.arange(height)
     columns = rng.integers(0, 9, count)[:, None] + np.arange(width)
