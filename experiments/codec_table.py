@@ -6,7 +6,7 @@ import msgspec
 
 from models.cards import Model
 from models.codecs import encoded_bytes
-from models.outcomes import Outcomes
+from models.outcomes import QUANTISED, Outcomes
 from models.profiles import Profile
 
 
@@ -34,7 +34,8 @@ def codec_rows(
     """Rows by cut, then by bytes; the raw picture and float32 at the input stand for no codec."""
     spec = model.spec
     plain = outcomes.accuracy(branch, half=half)
-    wanted = {(codec, cut) for i, codec, cut in outcomes.keys if i == branch}
+    kept = [k for k in outcomes.keys if k[0] == branch and k[1] != QUANTISED]
+    wanted = {(codec, cut) for _, codec, cut in kept}
     wanted |= {(codec, cut) for i, codec, cut in outcomes.wire if i == branch}
     wanted |= {("uint8", 0)}
     rows = []

@@ -38,7 +38,7 @@ def chain_model(
     weights: list[onnx.TensorProto] = []
     at = "x"
     for k, layer in enumerate(layers):
-        shape, made = shapes[k], f"t{k}"
+        shape, made = shapes[k], layer.name
         if layer.segment is not None:
             at = _segment(layer.name, layer.segment, state, at, nodes, weights)
             continue
@@ -66,6 +66,14 @@ def chain_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     model.ir_version = IR_VERSION
     return bytes(model.SerializeToString())
+
+
+def output_name(layer: LayerSpec) -> str:
+    """What a layer's output is called inside every graph that computes it."""
+    if layer.segment is None:
+        return layer.name
+    graph = onnx.GraphProto.FromString(layer.segment.graph)
+    return f"{layer.name}/{graph.output[0].name}"
 
 
 def _segment(

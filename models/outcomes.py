@@ -22,6 +22,8 @@ from models.codecs import is_exact
 FORMAT_VERSION = 1
 SPLIT_SEED = 20201
 HALVES = ("policy", "report")
+QUANTISED = "onnx-int8"
+"""Rows under this name are of whole branches computed in int8, at cut 0."""
 
 Key = tuple[int, str, int]
 """(exit, codec, cut): float32 and uint8 are the same answer at every cut and stand at cut 0."""

@@ -1,4 +1,4 @@
-"""`coinfer bench codecs`, `confidence` and `deadlines`: figures of shipped networks and scenarios.
+"""`coinfer bench codecs`, `confidence`, `executors` and `deadlines`: figures of shipped networks and scenarios.
 
 Prints what outcomes, profiles and `experiments` say; owns no figure of its own.
 """
@@ -104,6 +104,36 @@ def _at(budgets: tuple[float, ...], values: tuple[float, ...], budget: float) ->
     """The value at the greatest budget within `budget`."""
     within = [v for b, v in zip(budgets, values, strict=True) if b <= budget + 1e-9]
     return f"{100 * within[-1]:.2f} %" if within else "-"
+
+
+def executors(
+    model: ModelOption = "mobilenetv2",
+    exit_: Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")] = 0,
+    repeats: Annotated[int, typer.Option(min=10, help="Timed runs of each.")] = 200,
+    json: JsonOption = False,
+) -> None:
+    """A whole branch on ONNX Runtime, its int8 form and torch, against a plain session."""
+    from experiments.executor_bench import executor_rows
+    from models.cards import load_model
+    from models.outcomes import read_outcomes
+
+    loaded = load_model(model)
+    exits = len(loaded.spec.exits)
+    if exit_ > exits:
+        raise UsageError(f"--exit: found {exit_}, expected 1 to {exits}")
+    branch = (exit_ or exits) - 1
+    rows = executor_rows(loaded, read_outcomes(loaded.folder / "outcomes.npz"), branch, repeats)
+    if json:
+        emit_json(rows)
+        return
+    print_table(
+        f"{loaded.spec.name}, exit {branch + 1}, one thread, {repeats} runs each in turn",
+        ["executor", "median ms", "of a plain session", "accuracy"],
+        [
+            (name, f"{r.value:.3f}", f"{r.ratio:.2f}", f"{100 * (r.accuracy or 0.0):.2f} %")
+            for name, r in rows.items()
+        ],
+    )
 
 
 def deadlines(

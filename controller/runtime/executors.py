@@ -18,8 +18,12 @@ from models.coding import decode_at, encode_at
 from models.layers import LayerSpec
 from models.onnx_graph import chain_model, interval_model
 from models.profiles import Profile
+from models.quantisation import cached_graph, quantised_interval, read_activations
 
 Floats = npt.NDArray[np.float32]
+
+
+PRECISIONS = ("float32", "int8")
 
 
 class Executor(Protocol):
@@ -59,9 +63,12 @@ class _Codes:
 
 
 class OnnxExecutor(_Codes):
-    """ONNX Runtime on the CPU, one thread; a session per interval, made at first use or by warm."""
+    """ONNX Runtime on the CPU; a session per interval, made at first use or by warm.
 
-    def __init__(self, model: Model, threads: int = 1) -> None:
+    `precision` 'int8' needs the model's `activations.json` (see `models.quantisation`).
+    """
+
+    def __init__(self, model: Model, threads: int = 1, precision: str = "float32") -> None:
         import onnxruntime
 
         super().__init__(model)
@@ -72,6 +79,9 @@ class OnnxExecutor(_Codes):
         self._options.log_severity_level = 3
         self._sessions: dict[Any, Any] = {}
         self._lock = threading.Lock()
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision: found '{precision}', expected {' or '.join(PRECISIONS)}")
+        self._activations = read_activations(model) if precision == "int8" else None
 
     def warm(self, branch: int, start: int, stop: int) -> None:
         """Make an interval's session and run it once."""
@@ -98,7 +108,16 @@ class OnnxExecutor(_Codes):
 
     def _session(self, branch: int, start: int, stop: int) -> Any:
         key = (branch, start, stop)
-        return self._made(key, lambda: interval_model(self._model.spec, self._model.state, *key))
+        model, seen = self._model, self._activations
+        if seen is None:
+            return self._made(key, lambda: interval_model(model.spec, model.state, *key))
+        name = f"int8-exit{branch + 1}-{start}-{stop}"
+        return self._made(
+            key,
+            lambda: cached_graph(
+                model.digest, name, lambda: quantised_interval(model, seen, branch, start, stop)
+            ),
+        )
 
     def _made(self, key: Any, graph: Callable[[], bytes]) -> Any:
         with self._lock:
@@ -203,12 +222,13 @@ class PacedExecutor:
 
 
 def make_executor(name: str, model: Model) -> OnnxExecutor | TorchExecutor:
-    """An executor by name: 'onnx' or 'torch'."""
-    if name == "onnx":
-        return OnnxExecutor(model, threads=max(1, (os.cpu_count() or 2) // 2))
+    """An executor by name: 'onnx', 'onnx-int8' or 'torch'."""
+    if name in ("onnx", "onnx-int8"):
+        precision = "int8" if name == "onnx-int8" else "float32"
+        return OnnxExecutor(model, max(1, (os.cpu_count() or 2) // 2), precision)
     if name == "torch":
         return TorchExecutor(model)
-    raise UsageError(f"executor: found '{name}', expected onnx or torch")
+    raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")
 
 
 def softmax_answer(logits: Floats) -> tuple[int, float]:

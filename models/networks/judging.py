@@ -24,7 +24,8 @@ from models.coding import latent_codec
 from models.datasets import Pictures
 from models.layers import LayerSpec
 from models.onnx_graph import chain_model
-from models.outcomes import Key, Outcomes
+from models.outcomes import QUANTISED, Key, Outcomes
+from models.quantisation import Activations, quantised_interval
 
 Floats = npt.NDArray[np.float32]
 
@@ -41,14 +42,16 @@ def judge(
     batch: int = 100,
     codecs: Sequence[str] = LOSSY_CODECS,
     threads: int = 1,
+    activations: Activations | None = None,
 ) -> Outcomes:
     """Run all pictures once; what crosses is encoded, decoded and carried on to the exit.
 
     A cut in the trunk is shared by every exit behind it, so each cut is continued once through
     the trunk rather than once for each exit. Of packed codecs only the bytes are recorded: their
-    answers are those of the codec that is packed.
+    answers are those of the codec that is packed. With `activations` every whole branch is judged
+    in int8 too, under the name of that executor (`QUANTISED`).
     """
-    judged = _Judged(model, codecs, threads)
+    judged = _Judged(model, codecs, threads, activations)
     parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
     logits: list[npt.NDArray[np.float16]] = []
     keys: tuple[Key, ...] = ()
@@ -84,8 +87,10 @@ def _rows(
 class _Judged:
     """A model's answers to batches of pictures under every codec, and the bytes those took."""
 
-    def __init__(self, model: Model, codecs: Sequence[str], threads: int) -> None:
-        self._model = model
+    def __init__(
+        self, model: Model, codecs: Sequence[str], threads: int, activations: Activations | None
+    ) -> None:
+        self._model, self._activations = model, activations
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
@@ -117,12 +122,25 @@ class _Judged:
                 self._cross_head(i, exit_spec.after + k, heads[k], found)
         for cut in range(len(spec.trunk)):
             self._cross_trunk(cut, trunk[cut], found)
+        for i in range(len(spec.exits)) if self._activations is not None else ():
+            found[(i, QUANTISED, 0)] = self._quantised(i, trunk[0])
         for learned in spec.bottlenecks if self._learned else ():
             self._continue(self._squeezed(learned, trunk[learned.cut]), LEARNED, learned.cut, found)
         for codec in self._pictures:
             seen = self._model.normalise(self._sent_pictures(codec, pictures))
             self._continue(seen, codec, 0, found)
         return found
+
+    def _quantised(self, branch: int, x: Floats) -> Floats:
+        """A whole branch in int8."""
+        name, model = f"{QUANTISED} {branch}", self._model
+        if name not in self._sessions:
+            assert self._activations is not None
+            stop = len(model.spec.branches[branch])
+            graph = quantised_interval(model, self._activations, branch, 0, stop)
+            self._sessions[name] = onnxruntime.InferenceSession(graph, self._options)
+        result: Floats = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
+        return result
 
     def _squeezed(self, learned: BottleneckSpec, x: Floats) -> Floats:
         """What the edge sees of a trunk tensor behind a learned codec."""

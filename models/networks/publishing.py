@@ -21,6 +21,7 @@ from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.network import BranchyNetwork
 from models.networks.training import exit_accuracies
 from models.outcomes import Outcomes, save_outcomes
+from models.quantisation import observe_activations, save_activations
 
 CALIBRATION_PICTURES = 256
 Progress = Callable[[int, int], None]
@@ -84,7 +85,11 @@ def publish(
     threads = torch.get_num_threads()
     known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
     save_outcomes(folder / "held_back.npz", known)
-    outcomes = judge(model, test, origin.judged_on, progress, codecs=codecs, threads=threads)
+    seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
+    save_activations(folder, seen)
+    outcomes = judge(
+        model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen
+    )
     save_outcomes(folder / "outcomes.npz", outcomes)
     accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
     save_model(folder, state, card(accuracies), ranges)

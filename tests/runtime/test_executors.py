@@ -38,7 +38,7 @@ def test_a_wrong_shape_is_named(executor):
 
 
 def test_an_unknown_executor_is_named(stream):
-    with pytest.raises(UsageError, match="found 'abacus', expected onnx or torch"):
+    with pytest.raises(UsageError, match="found 'abacus', expected onnx, onnx-int8 or torch"):
         make_executor("abacus", stream.model)
 
 
