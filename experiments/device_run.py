@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import UsageError, data_directory, read_json, write_json
+from artefacts import UsageError, read_json, write_json
 from controller.runtime.device import DeviceConfig, FrameRecord, connect_loop, labels_agree
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.controllers import ControllerFactory
-from models.datasets import cifar10
+from models.datasets import judged_pictures
 from models.pictures import generated_pictures
 
 FORMAT_VERSION = 1
@@ -142,12 +142,13 @@ def load_pictures(
 
     The second have no truth: an answer counts as right where it is the whole network's.
     """
-    root = data_directory()
-    if root is not None and (root / "cifar10").is_dir():
-        pictures = cifar10("test")
+    pictures = judged_pictures(setting.outcomes.dataset)
+    if pictures is not None:
         order = np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
-        return pictures.x[order], pictures.y[order], "CIFAR-10 test pictures, real labels"
-    made = generated_pictures(GENERATED, np.random.default_rng(seed))
+        return pictures.x[order], pictures.y[order], f"{setting.outcomes.dataset}, real labels"
+    height, width = setting.spec.input_shape[1:]
+    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
+    made = np.ascontiguousarray(made[:, :height, :width])
     last = len(setting.spec.exits) - 1
     logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
     labels = np.argmax(logits, axis=1)

@@ -85,6 +85,16 @@ def imagenette(
     return Pictures(np.stack(decoded), np.concatenate([labels for _, labels in files]))
 
 
+def judged_pictures(dataset: str) -> Pictures | None:
+    """The labelled pictures that outcomes of `dataset` were recorded on, where they are here."""
+    root = data_directory()
+    for name, folder, part in (("CIFAR-10 test", "cifar10", "test"),
+                               ("Imagenette validation", "imagenette", "val")):  # fmt: skip
+        if dataset.startswith(name) and root is not None and (root / folder).is_dir():
+            return cifar10(part) if folder == "cifar10" else imagenette(part)
+    return None
+
+
 IMAGENETTE_SIDE = 144
 
 

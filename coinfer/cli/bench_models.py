@@ -1,4 +1,4 @@
-"""`coinfer bench codecs`, `confidence`, `executors` and `deadlines`: figures of shipped networks and scenarios.
+"""`coinfer bench codecs|confidence|executors|deadlines`: figures of networks and scenarios.
 
 Prints what outcomes, profiles and `experiments` say; owns no figure of its own.
 """
