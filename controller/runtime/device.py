@@ -83,7 +83,10 @@ class _Frame:
     plan: Plan
     arrival_s: float
     picture: Pictures
-    x: Floats
+    x: Floats | None = None
+    """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
+    own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
+    """
     request: int | None = None
     local_exit: int = -1
     local_answer: tuple[int, float] | None = None
@@ -242,14 +245,19 @@ class DeviceLoop:
         )
         index = self.controller.decide(situation)
         plan = self.table.plans[index]
-        x = self.model.normalise(picture[None])
-        frame = _Frame(number, index, plan, arrival_s, picture, x)
+        frame = _Frame(number, index, plan, arrival_s, picture)
         self._live[number] = frame
         if plan.is_local or self._head_s(plan) > 0:
             self._run_head(frame)
         else:
-            self._hand_over(frame, x, x, self._encode(frame, x))
+            self._hand_over(frame, None, None, self._encode(frame, None))
         return frame
+
+    def _input(self, frame: _Frame) -> Floats:
+        """The network's input of a frame that no layer has run on."""
+        if frame.x is None:
+            frame.x = self.model.normalise(frame.picture[None])
+        return frame.x
 
     def _head_s(self, plan: Plan) -> float:
         """Median seconds of the device's part, the encoding of what crosses included."""
@@ -259,9 +267,11 @@ class DeviceLoop:
         encoding = self.profile.encode_s(plan.codec, crossing)
         return self.profile.interval_s(plan.exit, 0, plan.start) + encoding
 
-    def _encode(self, frame: _Frame, tensor: Floats) -> Encoded:
+    def _encode(self, frame: _Frame, tensor: Floats | None) -> Encoded:
         plan = frame.plan
-        source = frame.picture if carries_picture(plan.codec) else tensor
+        if carries_picture(plan.codec):
+            return self.executor.encode(plan.codec, plan.exit, plan.start, frame.picture)
+        source = self._input(frame) if tensor is None else tensor
         return self.executor.encode(plan.codec, plan.exit, plan.start, source)
 
     def _job(
@@ -280,16 +290,18 @@ class DeviceLoop:
 
     def _run_head(self, frame: _Frame) -> None:
         """Layers [0, start), keeping the tensor at the last exit's point on the way."""
-        plan, x = frame.plan, frame.x
+        plan = frame.plan
         passed = self._passed(plan)
         point = plan.start if passed is None else self.model.spec.exits[passed].after
         stop = len(self.model.spec.branches[plan.exit]) if plan.is_local else plan.start
 
-        def work() -> tuple[Floats, Floats, Encoded | None]:
+        def work() -> tuple[Floats | None, Floats | None, Encoded | None]:
             if plan.is_local:
-                whole = self.executor.run(plan.exit, 0, stop, x)
+                whole = self.executor.run(plan.exit, 0, stop, self._input(frame))
                 return whole, whole, None
-            kept = self.executor.run(plan.exit, 0, min(point, stop), x)
+            if plan.start == 0:
+                return None, None, self._encode(frame, None)
+            kept = self.executor.run(plan.exit, 0, min(point, stop), self._input(frame))
             tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
             return kept, tensor, self._encode(frame, tensor)
 
@@ -303,10 +315,14 @@ class DeviceLoop:
         ]
         return passed[-1] if passed else None
 
-    def _hand_over(self, frame: _Frame, kept: Floats, tensor: Floats, encoded: Encoded) -> None:
-        """Give what crosses to the link, then see to the local answers."""
+    def _hand_over(
+        self, frame: _Frame, kept: Floats | None, tensor: Floats | None, encoded: Encoded
+    ) -> None:
+        """Give what crosses to the link, then see to the local answers (None: from the picture)."""
         plan, now = frame.plan, self.clock()
-        shape = frame.picture.shape if carries_picture(plan.codec) else tensor.shape[1:]
+        shape: Sequence[int] = self.model.spec.shapes[plan.exit][plan.start]
+        if carries_picture(plan.codec):
+            shape = frame.picture.shape
         meta = {
             "model": self.model.digest,
             "exit": plan.exit,
@@ -315,7 +331,8 @@ class DeviceLoop:
             "codec": plan.codec,
             "shape": list(shape),
         } | encoded.meta
-        frame.x = tensor
+        if tensor is not None:
+            frame.x = tensor
         frame.request = self.link.upload(meta, encoded.data, self._limit(frame))
         if frame.request is None:
             frame.remote_failed = True
@@ -339,7 +356,7 @@ class DeviceLoop:
             latest = self._limit(frame) - seconds - self.config.rescue_margin_s
             frame.rescue_at_s = max(latest, now)
 
-    def _local_job(self, frame: _Frame, exit_: int, start: int, x: Floats) -> None:
+    def _local_job(self, frame: _Frame, exit_: int, start: int, tensor: Floats | None) -> None:
         """Complete an exit on the device from the tensor before layer `start`."""
         frame.local_begun = True
         spec = self.model.spec
@@ -347,6 +364,7 @@ class DeviceLoop:
         length = len(spec.branches[exit_])
 
         def work() -> tuple[int, Floats, Floats]:
+            x = self._input(frame) if tensor is None else tensor
             trunk = self.executor.run(exit_, start, point, x) if start < point else x
             return point, trunk, self.executor.run(exit_, point, length, trunk)
 

@@ -61,7 +61,10 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "match"),
     [
-        (("compare", "--scenario", "mars"), "expected one of 3g-alexnet, edgent"),
+        (
+            ("compare", "--scenario", "mars"),
+            "expected one of 3g-alexnet, 3g-mobilenet, edgent, lte-mobilenet",
+        ),
         (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
         (("compare", "--scenario", "edgent", "--traces", "nowhere.log"), "no such file"),
         (("compare", "--scenario", "edgent", "--policy", "nowhere"), "coinfer train --scenario"),

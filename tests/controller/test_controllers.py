@@ -188,7 +188,9 @@ def test_scenarios_name_the_wrong_key(tmp_path):
     path.write_text(text.replace("format_version = 1", "format_version = 9"))
     with pytest.raises(ArtefactError, match="field 'format_version': found 9, expected 1"):
         read_scenario(path)
-    with pytest.raises(UsageError, match="expected one of 3g-alexnet, edgent"):
+    with pytest.raises(
+        UsageError, match="expected one of 3g-alexnet, 3g-mobilenet, edgent, lte-mobilenet"
+    ):
         read_scenario("nothing")
 
 
