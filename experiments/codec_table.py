@@ -47,8 +47,15 @@ def codec_rows(
         rows.append(
             CodecRow(
                 cut, after, codec, float(known or 0), accuracy, accuracy - plain,
-                None if device is None else device.encode_s(codec, after),
-                None if edge is None else edge.decode_s(codec, after),
+                _known(device, codec, after, encoding=True),
+                _known(edge, codec, after, encoding=False),
             )
         )  # fmt: skip
     return sorted(rows, key=lambda r: (r.cut, r.mean_bytes))
+
+
+def _known(profile: Profile | None, codec: str, after: str, *, encoding: bool) -> float | None:
+    """Seconds, or None where the profile did not time this codec here."""
+    if profile is None or (codec, after) not in {(c.codec, c.after) for c in profile.codecs}:
+        return None
+    return profile.encode_s(codec, after) if encoding else profile.decode_s(codec, after)

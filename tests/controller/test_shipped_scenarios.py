@@ -1,0 +1,56 @@
+"""Every scenario that comes with coinfer loads, and offers what it says."""
+
+import numpy as np
+import pytest
+
+from controller.scenario import load_setting, read_scenario, shipped_scenarios
+from models.codecs import LEARNED, carries_picture
+from models.outcomes import QUANTISED
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_a_shipped_scenario_loads_and_its_table_is_sound(name):
+    setting = load_setting(read_scenario(name))
+    table = setting.table
+    assert table.local.any()
+    assert not table.local.all()
+    assert np.all(table.up_bytes[~table.local] > 0)
+    assert np.all((table.accuracy > 0.5) & (table.accuracy < 1.0))
+    known = set(setting.candidates.plans)
+    assert set(table.plans) <= known
+
+
+@pytest.mark.parametrize("name", ["lte-mobilenet", "3g-mobilenet"])
+def test_the_picture_rivals_every_cut_of_the_camera_network(name):
+    setting = load_setting(read_scenario(name))
+    codecs = {p.codec for p in setting.candidates.plans if not p.is_local}
+    assert any(c.startswith("jpeg") for c in codecs)
+    assert any(carries_picture(p.codec) for p in setting.table.plans)
+    assert LEARNED in codecs
+    assert setting.device.emulation is not None
+    # encoding is paid for by the device, decoding by the edge
+    plan = next(p for p in setting.candidates.plans if p.codec.startswith("jpeg"))
+    row = setting.candidates.index(plan)
+    assert setting.candidates.head_s[row] == setting.device.encode_s(plan.codec, "") > 0
+
+
+def test_the_camera_network_keeps_its_bars():
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    outcomes, spec = setting.outcomes, setting.spec
+    last = len(spec.exits) - 1
+    assert outcomes.samples == 3925
+    assert outcomes.accuracy(last) >= 0.85
+    assert outcomes.accuracy(0) >= 0.55
+    for exit_, codec, cut in outcomes.keys:
+        if codec in ("int8", "int8c"):
+            change = outcomes.accuracy(exit_, codec, cut) - outcomes.accuracy(exit_)
+            assert change > -0.01, (exit_, codec, cut)
+    for exit_ in range(len(spec.exits)):
+        assert outcomes.accuracy(exit_, QUANTISED, 0) > outcomes.accuracy(exit_) - 0.02
+    (learned,) = spec.bottlenecks
+    behind = outcomes.accuracy(last, LEARNED, learned.cut)
+    assert behind > outcomes.accuracy(last) - 0.02
+    int8_bytes = np.prod(spec.shapes[last][learned.cut])
+    assert outcomes.mean_bytes(last, LEARNED, learned.cut) <= int8_bytes / 8
+    size = sum(p.stat().st_size for p in setting.model.folder.glob("weights*"))
+    assert size <= 12e6
