@@ -16,7 +16,14 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from artefacts import ArtefactError, DependencyError, atomic_write, read_json, write_json
+from artefacts import (
+    ArtefactError,
+    DependencyError,
+    atomic_write,
+    digest_bytes,
+    read_json,
+    write_json,
+)
 from models.branchy import BranchySpec
 from models.cards import Model
 from models.onnx_graph import interval_model, output_name
@@ -34,6 +41,11 @@ class Activations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_digest: str
     pictures: int
     ranges: dict[str, Range]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ranges: graphs made with others are other graphs."""
+        return digest_bytes(msgspec.json.encode(self))
 
 
 def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activations:

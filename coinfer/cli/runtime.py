@@ -16,7 +16,7 @@ def edge(
     model: Annotated[str, typer.Option(help="Shipped model or folder.")] = "alexnet",
     host: Annotated[str, typer.Option(help="Address: loopback or a test namespace.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7700,
-    executor: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
     pace: Annotated[
         str | None, typer.Option(help="Profile whose times are kept (emulates that machine).")
     ] = None,
@@ -60,7 +60,7 @@ def device(
     edge_address: Annotated[str, typer.Option("--edge", help="HOST:PORT.")] = "127.0.0.1:7700",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
-    executor: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
     pace: Annotated[
         bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
     ] = True,

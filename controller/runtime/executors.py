@@ -111,7 +111,7 @@ class OnnxExecutor(_Codes):
         model, seen = self._model, self._activations
         if seen is None:
             return self._made(key, lambda: interval_model(model.spec, model.state, *key))
-        name = f"int8-exit{branch + 1}-{start}-{stop}"
+        name = f"int8-{seen.digest[:12]}-exit{branch + 1}-{start}-{stop}"
         return self._made(
             key,
             lambda: cached_graph(
