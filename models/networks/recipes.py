@@ -88,6 +88,7 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
 
 def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
     """MobileNetV2 with five exits on Imagenette: small pictures first, then 144 x 144."""
+    classes = imagenette_classes()  # a missing file is told before hours of training
     pictures, held = hold_back(imagenette("train", progress=listener.step), seed)
     args = replace(MOBILENET_ARGS, seed=seed)
     if epochs is not None:
@@ -112,7 +113,7 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
     listener.stage("outcomes")
     test = imagenette("val", progress=listener.step)
     origin = Origin(
-        imagenette_classes(),
+        classes,
         f"Imagenette (Howard; ILSVRC 2015), squashed to 144 x 144: trained on {len(pictures)} of "
         f"the 9,469 training pictures, {len(held)} held back, judged on {len(test)}",
         f"Imagenette validation ({len(test)} pictures)",

@@ -104,3 +104,13 @@ def test_training_interrupted_says_how_to_go_on(tmp_path, monkeypatch):
     result = invoke("train-model", "--out", str(tmp_path / "run"))
     assert result.exit_code == 130
     assert "checkpoint.pt" in result.output
+
+
+def test_a_missing_class_file_is_told_before_training(tmp_path, monkeypatch):
+    (tmp_path / "imagenette").mkdir()
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
+    result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))
+    assert "classes.json: found no such file" in str(result.exception)
+    (tmp_path / "imagenette" / "classes.json").write_text('[{"label": 0}]')
+    result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))
+    assert "expected a list of ten classes with label and name" in str(result.exception)
