@@ -21,7 +21,7 @@ from controller.physics.table import build_table, candidate_plans, outcome_key
 from controller.rewards import shortlist
 from models.branchy import BranchySpec
 from models.cards import Model, load_model
-from models.codecs import KNOWN, check_codec
+from models.codecs import KNOWN, LEARNED, carries_picture, check_codec
 from models.outcomes import Outcomes, read_outcomes
 from models.profiles import Profile, check_profile, read_profile
 from models.reference import REFERENCE_NAMES, reference_profile
@@ -268,6 +268,8 @@ def load_setting(scenario: Scenario) -> Setting:
     model = load_model(scenario.network)
     device = load_profile(scenario.device_profile, model)
     edge = load_profile(scenario.edge_profile, model)
+    for named, profile in ((scenario.device_profile, device), (scenario.edge_profile, edge)):
+        _check_codecs(named, profile, scenario.plans.codecs)
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     if outcomes.model_digest != model.digest:
         raise ArtefactError(
@@ -311,3 +313,17 @@ def load_profile(name: str, model: Model) -> Profile:
     profile = read_profile(name)
     check_profile(profile, spec, name)
     return profile
+
+
+def _check_codecs(path: str, profile: Profile, codecs: tuple[str, ...]) -> None:
+    """Refuse a profile that says nothing of a codec that takes real time (it would be free)."""
+    timed = {c.codec for c in profile.codecs}
+    for codec in codecs:
+        heavy = codec == LEARNED or (carries_picture(codec) and codec != "uint8")
+        if heavy and codec not in timed:
+            raise ArtefactError(
+                path,
+                field="codecs",
+                found=f"no time for '{codec}'",
+                expected=f"one (coinfer profile --codecs {','.join(codecs)})",
+            )

@@ -20,6 +20,7 @@ from controller.runtime.device import DeviceConfig, FrameRecord, connect_loop, l
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.controllers import ControllerFactory
+from models.codecs import LEARNED
 from models.datasets import judged_pictures
 from models.pictures import generated_pictures
 
@@ -168,6 +169,9 @@ def _warm(setting: Setting, executor: Executor) -> None:
             zero = np.zeros((1, *spec.shapes[plan.exit][begin]), dtype=np.float32)
             executor.run(plan.exit, begin, end, zero)
         _warm_local(setting, executor, plan.exit, plan.start, passed)
+        if plan.codec == LEARNED:
+            zero = np.zeros((1, *spec.shapes[plan.exit][plan.start]), dtype=np.float32)
+            executor.encode(LEARNED, plan.exit, plan.start, zero)
 
 
 def _warm_local(

@@ -123,7 +123,3 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
         held = sum(x.parameter_bytes(s) for x, s in zip(layers, shapes, strict=True))
         alive = max((x.peak_bytes(s) for x, s in zip(layers, shapes, strict=True)), default=0)
         return held + alive
-
-    def exits_within(self, layers: int) -> tuple[int, ...]:
-        """Exits whose point the trunk has reached after `layers` trunk layers."""
-        return tuple(i for i, e in enumerate(self.exits) if e.after <= layers)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError
 
 from artefacts import (
     ArtefactError,
@@ -44,8 +46,8 @@ class Activations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the ranges: graphs made with others are other graphs."""
-        return digest_bytes(msgspec.json.encode(self))
+        """SHA-256 of the ranges and the quantiser's version: with others graphs are others."""
+        return digest_bytes(msgspec.json.encode(self) + version("onnxruntime").encode())
 
 
 def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activations:
@@ -140,9 +142,12 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
     root = Path(named) if named else Path.home() / ".cache"
     path = root / "coinfer" / digest[:16] / f"{name}.onnx"
     try:
-        return path.read_bytes()
-    except OSError:
-        pass
+        known = path.read_bytes()
+        onnx.ModelProto.FromString(known)
+    except (OSError, DecodeError):
+        known = b""  # not there, or cut short by a full disk
+    if known:
+        return known
     graph = make()
     try:
         with atomic_write(path, "wb") as stream:

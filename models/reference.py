@@ -79,6 +79,11 @@ def _layer(
     shape: Shape,
     reading: Reading,
 ) -> LayerProfile:
+    if layer.segment is not None:
+        raise UsageError(
+            f"layer '{layer.name}': found a stretch of several operations, expected a kind that "
+            f"the paper's regression knows ({', '.join(sorted(table))})"
+        )
     coefficients, intercept = table["relu" if layer.kind == "flatten" else layer.kind]
     in_seconds = tuple(c / 1000.0 for c in coefficients)
     seconds = predict(in_seconds, intercept / 1000.0, features(layer, shape, reading))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def bring(
     if out.suffix == ".json" or out.is_file():
         raise UsageError(f"--out: found '{out}', expected a folder (for a model that is brought)")
     args = AdoptionArgs(exits, placement, epochs, _three("mean", mean), _three("std", std), seed)
+    timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=CODECS)
+    slow = replace(timing, slowdown=slowdown, codec_slowdown=codec_slowdown)
     pictures = None if data is None else read_pictures(data)
     size = _side(side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     module, name = load_factory(named), out.name or "model"
@@ -98,13 +101,8 @@ def bring(
         try:
             outcomes = adopt(out, module, name, pictures, size, args, listener)
             model = load_model(out)
-            timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=CODECS)
             bar.update(task, description="profile", total=None)
             edge = profile_model(model, "edge", timing)
-            slow = ProfilingArgs(
-                "onnxruntime", threads, repeats, slowdown=slowdown, grid=0, codecs=CODECS,
-                codec_slowdown=codec_slowdown,
-            )  # fmt: skip
             device = profile_model(model, "device", slow)
         except KeyboardInterrupt:
             console.print(f"interrupted: the same command goes on from what is in {out}")

@@ -150,8 +150,8 @@ def deadlines(
         wanted = [float(part) / 1e3 for part in at_ms.split(",")]
     except ValueError:
         raise UsageError(f"--ms: found '{at_ms}', expected numbers separated by commas") from None
-    if not wanted or not all(w > 0 for w in wanted):
-        raise UsageError(f"--ms: found '{at_ms}', expected numbers above 0")
+    if not wanted or not all(0 < w <= 60.0 for w in wanted):
+        raise UsageError(f"--ms: found '{at_ms}', expected numbers above 0, at most 60000")
     with progress_bar() as bar:
         task = bar.add_task("deadlines", total=len(wanted), note="")
         rows = scan_deadlines(

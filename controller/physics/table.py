@@ -16,7 +16,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.plans import Plan, check_plan
 from models.branchy import BranchySpec
-from models.codecs import LEARNED, carries_picture, encoded_bytes
+from models.codecs import LEARNED, carries_picture, encoded_bytes, needs_ranges
 from models.outcomes import Outcomes
 from models.profiles import Profile
 
@@ -322,7 +322,8 @@ def candidate_plans(
                 continue
             picture = carries_picture(codec)
             # where the picture has codecs of its own no other lossy one serves at the input
-            first = 1 if codec not in ("float32", "float16") and pictures and not picture else 0
+            lossy = codec not in ("float32", "float16")
+            first = 1 if needs_ranges(codec) or (lossy and pictures and not picture) else 0
             starts = range(first, 1 if picture or not device_first else length)
             plans.extend(Plan(i, start, length, codec) for start in starts)
             if edge_first and (picture or codec == "float32"):

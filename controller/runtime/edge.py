@@ -38,7 +38,8 @@ from controller.wire import (
 )
 from controller.wire.messages import meta_int, meta_number, meta_shape, meta_text
 from models.cards import Model
-from models.codecs import carries_picture, check_codec
+from models.codecs import LEARNED, carries_picture, check_codec, encoded_bytes
+from models.coding import latent_codec
 
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 MAX_CONNECTIONS = 64
@@ -208,6 +209,10 @@ class EdgeServer:
             self._warm.add((branch, start, stop))
             zeros = np.zeros((1, *spec.shapes[branch][start]), dtype=np.float32)
             self.executor.run(branch, start, stop, zeros)
+            learned = spec.bottleneck(start)
+            if learned is not None and start <= spec.exits[branch].after:
+                latent = encoded_bytes(latent_codec(learned), learned.encoder.output_shape(()))
+                self.executor.decode(LEARNED, branch, start, {}, bytes(latent or 0))
 
     def _answer(self, job: _Job) -> None:
         began = self.clock()

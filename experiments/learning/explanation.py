@@ -12,6 +12,7 @@ from controller.planners.deadline_rule import choose_plan
 from controller.plans import Plan
 from controller.scenario import Setting
 from models.branchy import BranchySpec
+from models.codecs import LEARNED
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -42,7 +43,11 @@ def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
     parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
     reached = min(plan.start, spec.exits[plan.exit].after)
     passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
-    if anytime and passed:
+    if anytime and plan.hedge:
+        for j in range(passed[-1] if passed else 0, plan.exit + 1):
+            after = spec.exits[j].after
+            parts.append((j, min(plan.start, after), len(spec.branches[j])))
+    elif anytime and passed:
         parts.append((passed[-1], spec.exits[passed[-1]].after, len(spec.branches[passed[-1]])))
     elif anytime and plan.rescue:
         parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
@@ -56,6 +61,10 @@ def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
         for branch, a, b in parts
         for layer, shape in zip(spec.branches[branch][a:b], spec.shapes[branch][a:b], strict=True)
     ]
+    learned = spec.bottleneck(plan.start) if plan.codec == LEARNED else None
+    if learned is not None:
+        held[learned.encoder.name] = learned.encoder.parameter_bytes(())
+        alive.append(learned.encoder.peak_bytes(()))
     return sum(held.values()) + max(alive, default=0)
 
 

@@ -6,6 +6,7 @@ exit gives to the last bit what the model gave.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -211,7 +212,7 @@ class WithExits(nn.Module):
         self.channels_last = joint
         self.identity = (
             f"{model.name}, {len(model)} operations, exits at {[p.at for p in points]}, "
-            f"{'jointly' if joint else 'heads only'}"
+            f"{'jointly' if joint else 'heads only'}, weights {_digest(model)}"
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -227,6 +228,15 @@ class WithExits(nn.Module):
     def _trunk(self, start: int, stop: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.set_grad_enabled(self.joint and torch.is_grad_enabled()):
             return self.model.run(start, stop, tensors)
+
+
+def _digest(model: CapturedModel) -> str:
+    """What tells one model's weights from another's of the same architecture."""
+    digest = hashlib.sha256()
+    for name in sorted(model.constants):
+        digest.update(name.encode())
+        digest.update(model.constants[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _enough(model: CapturedModel, points: tuple[Cut, ...], count: int) -> tuple[Cut, ...]:

@@ -142,6 +142,7 @@ def _spread(bits: int, array: npt.NDArray[Any], ranges: Ranges) -> tuple[Floats,
 
 def _number(meta: Mapping[str, Any], key: str) -> np.float32:
     value = meta.get(key)
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise UsageError(f"codec 'int8': found {key} = {value!r}, expected a finite number")
+    fits = isinstance(value, int | float) and abs(value) <= float(np.finfo(np.float32).max)
+    if not fits or isinstance(value, bool):
+        raise UsageError(f"codec 'int8': found {key} = {value!r:.40}, expected a finite number")
     return np.float32(value)

@@ -45,5 +45,11 @@ def decode_picture(codec: str, data: bytes, shape: tuple[int, ...]) -> npt.NDArr
                     f"({image.mode}), expected {shape[1]} x {shape[0]} (RGB)"
                 )
             return np.asarray(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
         raise UsageError(f"codec '{codec}': found no {named[0]} picture ({error})") from None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError, UsageError, digest_bytes
 from models.capture.cost import measure_costs
 from models.capture.exits import (
     WithExits,
@@ -39,6 +39,7 @@ from models.pictures import agreement_labels, generated_pictures
 
 PLACEMENTS = ("linear", "pareto")
 GENERATED = 600
+MOST_CLASSES = 256
 PROBE_POINTS = 16
 PROBE_PICTURES = 1000
 CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "jpeg35", "jpeg75")
@@ -84,6 +85,8 @@ class Listener:
 def load_factory(named: str) -> nn.Module:
     """The module that `package.module:factory` makes; the working folder is looked in too."""
     module_name, _, factory = named.partition(":")
+    if not module_name or not factory.isidentifier():
+        raise UsageError(f"model: found '{named}', expected PACKAGE.MODULE:FACTORY")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -98,7 +101,16 @@ def load_factory(named: str) -> nn.Module:
             f"model '{named}': found no '{factory}' in '{module_name}', expected a function or "
             "class that gives a torch module"
         ) from None
-    made = found() if callable(found) and not isinstance(found, nn.Module) else found
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise UsageError(
+            f"model '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
+        ) from None
+    try:
+        made = found() if callable(found) and not isinstance(found, nn.Module) else found
+    except Exception as error:  # whatever the user's factory raises
+        raise UsageError(
+            f"model '{named}': '{factory}()' failed: {type(error).__name__}: {error}"
+        ) from None
     if not isinstance(made, nn.Module):
         raise UsageError(
             f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
@@ -146,6 +158,17 @@ def adopt(
     example = torch.zeros(2, 3, *side)
     listener.stage("capture")
     captured = capture(module, example, name)
+    classes = int(captured.output.shape[-1]) if captured.output.shape else 0
+    if not 1 < classes <= MOST_CLASSES:
+        raise UsageError(
+            f"model '{name}': found {classes} classes, expected 2 to {MOST_CLASSES} (outcomes keep "
+            "a class in one byte)"
+        )
+    if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
+        raise UsageError(
+            f"pictures: found class {int(pictures.y.max())}, expected 0 to {classes - 1} (what "
+            f"model '{name}' tells apart)"
+        )
     labelled = pictures is not None
     if pictures is None:
         pictures = _generated(captured, side, normalisation, args.seed)
@@ -160,6 +183,8 @@ def adopt(
     if args.exits:
         points = _points(captured, known, held, normalisation, args, listener)
         whole = WithExits(captured, points)
+        seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
+        whole.identity += f", pictures {seen}, mean {args.mean}, std {args.std}"
         torch.manual_seed(args.seed)
         feed = SmallPictures(known, held, 64, args.seed, 0, normalisation)
         listener.stage("exits")

@@ -59,7 +59,8 @@ class Normalisation:
     def scale(self, x: Tensor) -> Tensor:
         """Pictures (N, 3, H, W) within [0, 1] as the network's input."""
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
-        return (x - mean[:, None, None]) / std[:, None, None]
+        # some captured models look at memory as it lies, and expect it channels first
+        return ((x - mean[:, None, None]) / std[:, None, None]).contiguous()
 
 
 @dataclass(frozen=True)

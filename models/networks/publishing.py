@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import onnxruntime
 import torch
 
 from artefacts import UsageError
@@ -16,15 +18,16 @@ from models.branchy import BranchySpec
 from models.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
 from models.codecs.affine import Ranges, calibrate
 from models.datasets import Pictures
-from models.networks.feeds import Normalisation, plain_batches
+from models.layers import LayerSpec
+from models.networks.feeds import Normalisation
 from models.networks.judging import LOSSY_CODECS, judge
-from models.networks.network import BranchyNetwork
-from models.networks.training import exit_accuracies
+from models.onnx_graph import chain_model
 from models.outcomes import Outcomes, save_outcomes
 from models.quantisation import observe_activations, save_activations
 
 CALIBRATION_PICTURES = 256
 Progress = Callable[[int, int], None]
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,10 @@ def publish(
     of learned codecs' latents.
     """
     _fits(spec, test)
-    plain = BranchyNetwork(spec)
-    plain.load_folded(state)
-    held = exit_accuracies(plain, plain_batches(held_back, normalisation, 100))
     calibrated = any(c.startswith(("int8c", "int4c")) for c in codecs)
-    ranges = calibrate_network(plain, normalisation, held_back) if calibrated else {}
+    ranges = calibrate_network(spec, state, normalisation, held_back) if calibrated else {}
     ranges |= dict(more_ranges or {})
+    held: tuple[float, ...] = ()
 
     def card(accuracies: tuple[float, ...]) -> Card:
         return Card(
@@ -85,6 +86,7 @@ def publish(
     threads = torch.get_num_threads()
     known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
     save_outcomes(folder / "held_back.npz", known)
+    held = tuple(known.accuracy(i) for i in range(len(spec.exits)))
     seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
     save_activations(folder, seen)
     outcomes = judge(
@@ -97,26 +99,32 @@ def publish(
 
 
 def calibrate_network(
-    network: BranchyNetwork, normalisation: Normalisation, pictures: Pictures
+    spec: BranchySpec, state: State, normalisation: Normalisation, pictures: Pictures
 ) -> dict[str, Ranges]:
     """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`."""
-    spec, found = network.spec, {}
+    found: dict[str, Ranges] = {}
     few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
-    network.eval()
-    with torch.inference_mode():
-        x = torch.cat([x for x, _ in plain_batches(few, normalisation, 100)])
-        points: dict[int, torch.Tensor] = {0: x}
-        for k, layer in enumerate(spec.trunk, 1):
-            x = network.layer(layer.name)(x)
-            points[k] = x
-            if k < len(spec.trunk):
-                found[layer.name] = calibrate(x.numpy())
-        for exit_spec in spec.exits:
-            x = points[exit_spec.after]
-            for layer in exit_spec.head[:-1]:
-                x = network.layer(layer.name)(x)
-                found[layer.name] = calibrate(x.numpy())
+    x = normalisation.apply(few.x).numpy()
+    points = {0: x}
+    for k, layer in enumerate(spec.trunk, 1):
+        x = _through(layer, state, x)
+        points[k] = x
+        if k < len(spec.trunk):
+            found[layer.name] = calibrate(x)
+    for exit_spec in spec.exits:
+        x = points[exit_spec.after]
+        for layer in exit_spec.head[:-1]:
+            x = _through(layer, state, x)
+            found[layer.name] = calibrate(x)
     return found
+
+
+def _through(layer: LayerSpec, state: State, x: Floats) -> Floats:
+    """One layer on a batch, by ONNX Runtime: it knows every operator that may be captured."""
+    graph = chain_model(layer.name, [layer], (x.shape[1:], layer.output_shape(x.shape[1:])), state)
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    parts = [session.run(None, {"x": x[k : k + 32]})[0] for k in range(0, len(x), 32)]
+    return np.concatenate(parts)
 
 
 def _fits(spec: BranchySpec, pictures: Pictures) -> None:

@@ -116,14 +116,21 @@ def _max_pool(i: list[Any], a: Attributes) -> Tensor:
         around = [p for k in reversed(range(spatial)) for p in (pads[k], pads[spatial + k])]
         x, pads = functional.pad(x, around, value=-torch.inf), [0] * 2 * spatial
     stride = tuple(a.get("strides", [1] * spatial))
-    return functional.max_pool2d(x, tuple(a["kernel_shape"]), stride, tuple(pads[:spatial]))
+    pool = {3: functional.max_pool1d, 4: functional.max_pool2d}[x.dim()]
+    pooled: Tensor = pool(x, tuple(a["kernel_shape"]), stride, tuple(pads[:spatial]))
+    return pooled
 
 
 def _average_pool(i: list[Any], a: Attributes) -> Tensor:
     _plain_pool(a)
-    x, window = _windows(i[0], a)
     counted = bool(a.get("count_include_pad", 0))
-    return functional.avg_pool2d(x, tuple(a["kernel_shape"]), count_include_pad=counted, **window)
+    pads = list(a.get("pads", []))
+    if not counted and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
+        raise UsageError("pool on torch: found uneven padding that does not count, expected even")
+    x, window = _windows(i[0], a)
+    pool = {3: functional.avg_pool1d, 4: functional.avg_pool2d}[x.dim()]
+    pooled: Tensor = pool(x, tuple(a["kernel_shape"]), count_include_pad=counted, **window)
+    return pooled
 
 
 def _plain_pool(a: Attributes) -> None:
@@ -217,7 +224,8 @@ def _shape(i: list[Any], a: Attributes) -> Tensor:
 
 def _gather(i: list[Any], a: Attributes) -> Tensor:
     axis, index = a.get("axis", 0), i[1]
-    picked: Tensor = i[0].index_select(axis, index.reshape(-1))
+    # the operator counts negative indices from the end
+    picked: Tensor = i[0].index_select(axis, index.reshape(-1) % i[0].shape[axis])
     sizes = [*i[0].shape[:axis], *index.shape, *i[0].shape[axis + 1 :]]
     return picked.reshape(sizes)
 

@@ -134,7 +134,8 @@ def _epoch(
     torch.manual_seed(args.seed * 100_003 + epoch)
     total, count = 0.0, 0
     for done, (x, y) in enumerate(feed.epoch(epoch), 1):
-        x = x.contiguous(memory_format=torch.channels_last)
+        if getattr(network, "channels_last", True):
+            x = x.contiguous(memory_format=torch.channels_last)
         run.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             outputs = network(x)
@@ -194,8 +195,8 @@ class _Run:
             raise ArtefactError(
                 path,
                 field="identity",
-                found=str(state.get("identity", {}).get("args")),
-                expected=f"{self.identity['args']} (or remove the file to start anew)",
+                found=str(state.get("identity")),
+                expected=f"{self.identity} (or remove the file to start anew)",
             )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])

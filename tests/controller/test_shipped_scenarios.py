@@ -54,3 +54,17 @@ def test_the_camera_network_keeps_its_bars():
     assert outcomes.mean_bytes(last, LEARNED, learned.cut) <= int8_bytes / 8
     size = sum(p.stat().st_size for p in setting.model.folder.glob("weights*"))
     assert size <= 12e6
+
+
+def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
+    import msgspec
+
+    from artefacts import ArtefactError
+    from models.profiles import write_profile
+
+    scenario = read_scenario("lte-mobilenet")
+    bare = msgspec.structs.replace(load_setting(scenario).device, codecs=())
+    write_profile(tmp_path / "bare.json", bare)
+    named = msgspec.structs.replace(scenario, device_profile=str(tmp_path / "bare.json"))
+    with pytest.raises(ArtefactError, match="field 'codecs': found no time for 'jpeg20'"):
+        load_setting(named)

@@ -40,6 +40,30 @@ FACTORY = """
     def nothing():
         return 3
 
+    def fails():
+        return 1 // 0
+
+    class Flat(nn.Module):
+        # flattens a map, as AlexNet does, and has what the torch executor does not know
+        def __init__(self, classes):
+            super().__init__()
+            torch.manual_seed(0)
+            self.a, self.b = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1)
+            self.end = nn.Linear(4 * 3 * 4, classes)
+
+        def forward(self, x):
+            x = nn.functional.leaky_relu(self.a(x))
+            return self.end(nn.functional.leaky_relu(self.b(x)).flatten(1))
+
+    def wide():
+        return Flat(300)
+
+    def single():
+        return Flat(1)
+
+    def flat():
+        return Flat(2)
+
     class Branches(nn.Module):
         def forward(self, x):
             return x.mean(dim=(1, 2)) if x.sum() > 0 else -x.mean(dim=(1, 2))
@@ -97,9 +121,29 @@ def test_profile_plan_and_compare_a_model_that_is_brought(here):
     assert result.exit_code == 0, (result.output, result.exception)
 
 
+def test_another_model_of_the_same_shape_is_not_mistaken_for_the_first(here):
+    def bring():
+        result = run(
+            "profile", "--model", "brought:flat", "--data", "pictures.npz", "--exits", "1",
+            "--epochs", "1", "--repeats", "2", "--out", "mine",
+        )  # fmt: skip
+        return result.exception
+
+    assert bring() is None
+    text = (here / "brought.py").read_text()
+    (here / "brought.py").write_text(text.replace("manual_seed(0)", "manual_seed(1)"))
+    sys.modules.pop("brought")
+    assert "field 'identity'" in str(bring())
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
+        (("--model", ":make", "--input", "24x32"), "expected PACKAGE.MODULE:FACTORY"),
+        (("--model", "brought:fails", "--input", "24x32"), "'fails()' failed: ZeroDivisionError"),
+        (("--model", "brought:wide", "--input", "24x32"), "found 300 classes"),
+        (("--model", "brought:make", "--data", "pictures.npz", "--repeats", "0"), "repeats = 0"),
+        (("--model", "brought:single", "--data", "pictures.npz"), "found 1 classes"),
         (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),
         (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
         (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),

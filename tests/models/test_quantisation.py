@@ -17,6 +17,10 @@ from models.quantisation import (
     save_activations,
 )
 
+GRAPH = onnx.helper.make_model(
+    onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", [], [])
+).SerializeToString()
+
 
 @pytest.fixture
 def seen(tiny_model):
@@ -67,12 +71,16 @@ def test_graphs_are_made_once_and_a_broken_cache_is_done_without(tmp_path, monke
 
     def make():
         made.append(1)
-        return b"graph"
+        return GRAPH
 
     monkeypatch.setenv("COINFER_CACHE", str(tmp_path / "cache"))
-    assert [cached_graph("d" * 64, "a", make) for _ in range(3)] == [b"graph"] * 3
+    assert [cached_graph("d" * 64, "a", make) for _ in range(3)] == [GRAPH] * 3
     assert len(made) == 1
+    (entry,) = (tmp_path / "cache").rglob("*.onnx")
+    entry.write_bytes(GRAPH[:-3])
+    assert cached_graph("d" * 64, "a", make) == GRAPH
+    assert entry.read_bytes() == GRAPH
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("COINFER_CACHE", str(tmp_path / "file"))
-    assert cached_graph("d" * 64, "a", make) == b"graph"
-    assert len(made) == 2
+    assert cached_graph("d" * 64, "a", make) == GRAPH
+    assert len(made) == 3
