@@ -68,21 +68,27 @@ def imagenette(
 
     Every picture was squashed to a square and stored as a JPEG of quality 75.
     """
+    place = imagenette_folder(folder)
+    names = ["val-0.npz"] if part == "val" else [f"train-{i}.npz" for i in range(2)]
+    files = [_read_jpegs(place / name) for name in names]
+    total, decoded = sum(len(labels) for _, labels in files), []
+    for (jpegs, _), name in zip(files, names, strict=True):
+        for number, jpeg in enumerate(jpegs):
+            decoded.append(_decode(place / name, number, jpeg))
+            if len(decoded) % 500 == 0:
+                progress(len(decoded), total)
+    return Pictures(np.stack(decoded), np.concatenate([labels for _, labels in files]))
+
+
+def imagenette_folder(folder: Path | None = None) -> Path:
+    """Where Imagenette lies; refuses a machine without it."""
     root = folder or data_directory()
     if root is None or not (root / "imagenette").is_dir():
         raise UsageError(
             "Imagenette: found no data folder, expected 'imagenette/' in ../shared/data or in the "
             "folder named by COINFER_DATA"
         )
-    names = ["val-0.npz"] if part == "val" else [f"train-{i}.npz" for i in range(2)]
-    files = [_read_jpegs(root / "imagenette" / name) for name in names]
-    total, decoded = sum(len(labels) for _, labels in files), []
-    for (jpegs, _), name in zip(files, names, strict=True):
-        for number, jpeg in enumerate(jpegs):
-            decoded.append(_decode(root / "imagenette" / name, number, jpeg))
-            if len(decoded) % 500 == 0:
-                progress(len(decoded), total)
-    return Pictures(np.stack(decoded), np.concatenate([labels for _, labels in files]))
+    return root / "imagenette"
 
 
 def judged_pictures(dataset: str) -> Pictures | None:

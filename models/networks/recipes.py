@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 import torch
 
-from artefacts import ArtefactError, UsageError, data_directory
+from artefacts import ArtefactError, UsageError
 from models.alexnet import alexnet
 from models.branchy import BranchySpec
 from models.capture.lower import lower
 from models.cards import State
 from models.codecs import LEARNED
-from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette
+from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette, imagenette_folder
 from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train_bottleneck
 from models.networks.feeds import CameraPictures, Normalisation, SmallPictures
 from models.networks.judging import LOSSY_CODECS
@@ -158,8 +158,7 @@ def shortened(sizes: tuple[tuple[int, int], ...], epochs: int) -> tuple[tuple[in
 
 def imagenette_classes() -> tuple[str, ...]:
     """The ten classes in the order of the labels."""
-    root = data_directory()
-    path = (root or Path("data")) / "imagenette" / "classes.json"
+    path = imagenette_folder() / "classes.json"
     try:
         names: Any = json.loads(path.read_text())
     except FileNotFoundError:

@@ -114,3 +114,9 @@ def test_a_missing_class_file_is_told_before_training(tmp_path, monkeypatch):
     (tmp_path / "imagenette" / "classes.json").write_text('[{"label": 0}]')
     result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))
     assert "expected a list of ten classes with label and name" in str(result.exception)
+
+
+def test_training_without_camera_pictures_is_one_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "none"))
+    result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))
+    assert "Imagenette: found no data folder" in str(result.exception)
