@@ -38,7 +38,8 @@ def test_namespaces_are_removed_also_after_an_error():
     with pytest.raises(ZeroDivisionError), NamespacePair(77001):
         assert len(namespaces()) == len(before) + 2
         raise ZeroDivisionError
-    assert namespaces() == before
+    # what a killed process of earlier left behind is removed too
+    assert set(namespaces()) <= set(before)
 
 
 @needs_root
@@ -69,7 +70,8 @@ def test_a_tc_link_is_calibrated_and_removed():
             [*link.device_prefix, "ip", "-o", "addr"], capture_output=True, text=True, check=True
         )
         assert "10.200." in seen.stdout
-    assert namespaces() == before
+    # what a killed process of earlier left behind is removed too
+    assert set(namespaces()) <= set(before)
 
 
 def test_tc_without_the_means_is_an_error_that_names_them(monkeypatch):
