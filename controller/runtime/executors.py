@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -41,15 +42,15 @@ class Executor(Protocol):
         """The batch of one that layer `cut` is given, from the bytes that crossed before it."""
 
 
-class _Codes:
+class _Codes(ABC):
     """Codes with a model's codecs; `layer` computes the networks of learned ones."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
+    @abstractmethod
     def layer(self, layer: LayerSpec, x: Floats) -> Floats:
         """One layer of the network on a batch."""
-        raise NotImplementedError
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
         """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8."""

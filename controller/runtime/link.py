@@ -318,6 +318,7 @@ class EdgeLink:
                 room = max(float(LEAST_IN_FLIGHT_BYTES), flying)
             if self._in_flight() <= room:
                 return
+            # the kernel tells nobody when the other side acknowledges: it must be asked
             time.sleep(POLL_S)
 
     def _in_flight(self) -> int:

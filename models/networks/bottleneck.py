@@ -11,22 +11,21 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from artefacts import ArtefactError, UsageError, atomic_write
+from artefacts import UsageError
 from models.branchy import BottleneckSpec, BranchySpec
 from models.capture.lower import lower_stretch
 from models.cards import State, model_digest
 from models.codecs.affine import Ranges
 from models.layers import LayerSpec, Shape
+from models.networks.checkpoints import resume, save_checkpoint
 from models.networks.network import BranchyNetwork
 
-CHECKPOINT_VERSION = 1
 TOP = 6.0
 """The latent lies in [0, TOP], as behind a ReLU6."""
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
@@ -139,7 +138,7 @@ def train_bottleneck(
     )
     parts = {"network": bottleneck, "optimiser": optimiser, "schedule": schedule}
     identity = {"args": repr(asdict(args)), "model": model_digest(spec, weights)}
-    for epoch in range(_resume(checkpoint, identity, parts), args.epochs):
+    for epoch in range(resume(checkpoint, identity, parts), args.epochs):
         bottleneck.train()
         torch.manual_seed(args.seed * 100_003 + epoch)
         losses = []
@@ -157,7 +156,7 @@ def train_bottleneck(
             schedule.step()
             losses.append(float(loss.detach()))
             step(done, steps)
-        _save(checkpoint, identity, parts, epoch + 1)
+        save_checkpoint(checkpoint, identity, parts, epoch + 1)
         report(
             epoch + 1,
             float(np.mean(losses)),
@@ -222,30 +221,3 @@ def _divergence(said: Tensor, right: Tensor, temperature: float) -> Tensor:
         functional.log_softmax(right / temperature, dim=1),
         reduction="batchmean", log_target=True,
     )  # fmt: skip
-
-
-def _save(path: Path, identity: dict[str, str], parts: dict[str, Any], epoch: int) -> None:
-    state = {"format_version": CHECKPOINT_VERSION, "identity": identity, "epoch": epoch}
-    with atomic_write(path, "wb") as stream:
-        torch.save(state | {n: p.state_dict() for n, p in parts.items()}, stream)
-
-
-def _resume(path: Path, identity: dict[str, str], parts: dict[str, Any]) -> int:
-    if not path.exists():
-        return 0
-    try:
-        state = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise ArtefactError(
-            path, found=f"an unreadable file ({type(error).__name__})", expected="a checkpoint"
-        ) from None
-    if state.get("identity") != identity:
-        raise ArtefactError(
-            path,
-            field="identity",
-            found=str(state.get("identity")),
-            expected=f"{identity} (or remove the file to start anew)",
-        )
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    return int(state["epoch"])

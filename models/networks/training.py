@@ -17,10 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from artefacts import ArtefactError, UsageError, atomic_write
+from artefacts import UsageError
+from models.networks.checkpoints import resume, save_checkpoint
 from models.networks.feeds import Feed
-
-CHECKPOINT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +96,10 @@ def train(
     run = _Run(
         network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
     )
-    for epoch in range(run.resume(checkpoint), args.epochs):
+    for epoch in range(resume(checkpoint, run.identity, run.parts), args.epochs):
         loss = _epoch(run, args, feed, epoch, step)
         accuracies = exit_accuracies(network, feed.held_back())
-        run.save(checkpoint, epoch + 1)
+        save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
 
 
@@ -168,37 +167,9 @@ class _Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     identity: dict[str, Any]
 
-    def save(self, path: Path, epoch: int) -> None:
-        state = {
-            "format_version": CHECKPOINT_VERSION,
-            "identity": self.identity,
-            "epoch": epoch,
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "schedule": self.schedule.state_dict(),
-        }
-        with atomic_write(path, "wb") as stream:
-            torch.save(state, stream)
-
-    def resume(self, path: Path) -> int:
-        """Take up the run in `path`; gives the epochs it has behind it (0 where there is none)."""
-        if not path.exists():
-            return 0
-        try:
-            # weights_only: torch's restricted reader, which builds tensors and plain data, no code
-            state = torch.load(path, weights_only=True)
-        except Exception as error:
-            raise ArtefactError(
-                path, found=f"an unreadable file ({type(error).__name__})", expected="a checkpoint"
-            ) from None
-        if state.get("identity") != self.identity:
-            raise ArtefactError(
-                path,
-                field="identity",
-                found=str(state.get("identity")),
-                expected=f"{self.identity} (or remove the file to start anew)",
-            )
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.schedule.load_state_dict(state["schedule"])
-        return int(state["epoch"])
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint keeps, by name."""
+        return {
+            "network": self.network, "optimiser": self.optimiser, "schedule": self.schedule,
+        }  # fmt: skip
