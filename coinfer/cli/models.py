@@ -121,7 +121,9 @@ def profile(
     exits: Annotated[
         int, typer.Option(min=0, max=16, help="MODULE:FACTORY: exits to put into it.")
     ] = 0,
-    placement: Annotated[str, typer.Option(help="Of those exits: linear or pareto.")] = "linear",
+    placement: Annotated[
+        str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
+    ] = "linear",
     epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 5,
     mean: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B subtracted.")] = "0,0,0",
     std: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B divided by.")] = "1,1,1",

@@ -37,7 +37,7 @@ from models.networks.training import EpochReport, TrainingArgs, train
 from models.outcomes import Outcomes
 from models.pictures import agreement_labels, generated_pictures
 
-PLACEMENTS = ("linear", "pareto")
+PLACEMENTS = ("linear", "pareto", "pareto-memory")
 GENERATED = 600
 MOST_CLASSES = 256
 PROBE_POINTS = 16
@@ -53,7 +53,7 @@ class AdoptionArgs:
     exits: int = 0
     """Exits to put into it, beside its own end."""
     placement: str = "linear"
-    """Where: evenly spaced in compute, or on the front of accuracy against device latency."""
+    """Where: evenly spaced in compute, or on the front of accuracy against latency or memory."""
     epochs: int = 5
     """Passes over the training pictures for the exits' heads."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -67,7 +67,7 @@ class AdoptionArgs:
         """Refuse what means nothing."""
         if self.placement not in PLACEMENTS:
             raise UsageError(
-                f"placement: found '{self.placement}', expected {' or '.join(PLACEMENTS)}"
+                f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
             )
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std: found {self.std}, expected three numbers above zero")
@@ -250,11 +250,17 @@ def _points(
     every = candidate_points(captured)
     some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
     few = known.take(np.arange(min(PROBE_PICTURES, len(known))))
+
+    def price(cut: Cut) -> float:
+        if args.placement == "pareto":
+            return float(costs.seconds[: cut.at].sum())
+        return float(costs.parameter_bytes[: cut.at].sum()) + costs.peak_bytes(0, cut.at)
+
     probes = probe_points(
         captured,
         some,
         plain_batches(few, normalisation, 50),
         plain_batches(held, normalisation, 50),
-        lambda cut: float(costs.seconds[: cut.at].sum()),
+        price,
     )
     return pareto_points(probes, args.exits)

@@ -87,10 +87,11 @@ def run(*args):
     return CliRunner().invoke(app, list(args))
 
 
-def test_profile_plan_and_compare_a_model_that_is_brought(here):
+@pytest.mark.parametrize("placement", ["pareto", "pareto-memory"])
+def test_profile_plan_and_compare_a_model_that_is_brought(here, placement):
     result = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
-        "--placement", "pareto", "--epochs", "6", "--repeats", "3", "--slowdown", "40",
+        "--placement", placement, "--epochs", "6", "--repeats", "3", "--slowdown", "40",
         "--out", "mine",
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
@@ -152,7 +153,10 @@ def test_another_model_of_the_same_shape_is_not_mistaken_for_the_first(here):
         (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
         (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
         (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1"), "three numbers"),
-        (("--model", "brought:make", "--input", "24x32", "--placement", "best"), "linear or"),
+        (
+            ("--model", "brought:make", "--input", "24x32", "--placement", "best"),
+            "expected linear, pareto",
+        ),
     ],
 )
 def test_what_cannot_be_brought_is_named(here, args, said):
