@@ -19,6 +19,9 @@ class Plan:
     at `stop` < N is float32. `hedge`: while the upload is under way the device goes on with its
     own deeper exits. `rescue`: a plan that offloads before any exit keeps time to answer by exit 1
     locally; without it the device is left free for the next frame, and a late edge is a miss.
+    `gates`: earlier exits that the device asks on its way, in their order; the first that is at
+    least `threshold` sure (calibrated greatest probability, see `models.confidence`) answers at
+    once, and nothing deeper is computed or sent: "exit i unless confident before".
     """
 
     exit: int
@@ -27,6 +30,8 @@ class Plan:
     codec: str = "float32"
     hedge: bool = False
     rescue: bool = True
+    gates: tuple[int, ...] = ()
+    threshold: float = 1.0
 
     @property
     def is_local(self) -> bool:
@@ -34,11 +39,22 @@ class Plan:
         return self.start == self.stop
 
     def __str__(self) -> str:
+        asked = ""
+        if self.gates:
+            exits = " or ".join(str(g + 1) for g in self.gates)
+            asked = f" unless {self.threshold:g} sure at exit {exits}"
         if self.is_local:
-            return f"exit {self.exit + 1} on the device"
+            return f"exit {self.exit + 1} on the device{asked}"
         hedged = ", hedged" if self.hedge else ""
         bare = "" if self.rescue else ", no rescue"
-        return f"exit {self.exit + 1}, edge [{self.start}, {self.stop}), {self.codec}{hedged}{bare}"
+        where = f"edge [{self.start}, {self.stop}), {self.codec}{hedged}{bare}"
+        return f"exit {self.exit + 1}, {where}{asked}"
+
+
+def passed_exits(spec: BranchySpec, plan: Plan) -> tuple[int, ...]:
+    """Exits whose points the plan's first part on the device reaches, up to the plan's own."""
+    reached = min(plan.start, spec.exits[plan.exit].after)
+    return tuple(j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit)
 
 
 def device_only(spec: BranchySpec, exit_: int) -> Plan:
@@ -67,4 +83,19 @@ def check_plan(plan: Plan, spec: BranchySpec) -> Plan:
             f"plan codec '{plan.codec}' carries the raw picture: found a cut before layer "
             f"{plan.start}, expected 0"
         )
+    _check_gates(plan, spec)
     return plan
+
+
+def _check_gates(plan: Plan, spec: BranchySpec) -> None:
+    if not plan.gates:
+        return
+    if not 0.0 < plan.threshold < 1.0:
+        raise UsageError(
+            f"plan threshold: found {plan.threshold:g}, expected a probability between 0 and 1"
+        )
+    before = [j for j in passed_exits(spec, plan) if j < plan.exit]
+    if list(plan.gates) != sorted(set(plan.gates)) or not set(plan.gates) <= set(before):
+        found = ", ".join(str(g + 1) for g in plan.gates)
+        expected = ", ".join(str(j + 1) for j in before) or "none: the device passes no earlier one"
+        raise UsageError(f"plan gates: found exits {found}, expected some of {expected}")

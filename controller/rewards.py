@@ -57,7 +57,8 @@ def expectation(
     Medians of the compute times, accuracies of the outcomes' policy half, resources idle but for
     the device's backlog.
     """
-    table = setting.table
+    rows = setting.rows("policy")
+    table = rows.stops.table
     shape = (len(bandwidth_bps), len(table))
     plan = np.broadcast_to(np.arange(len(table)), shape)
     resources = Resources.idle(shape)
@@ -66,15 +67,15 @@ def expectation(
     outcome, _ = run_frames(
         table, plan, np.zeros(shape), resources, link, setting.link_model, setting.timing
     )
-    answer = np.maximum(outcome.answer_exit, 0)
-    own = np.where(outcome.by_plan, table.accuracy[plan], table.exit_accuracy[answer])
+    own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
     if setting.closed_loop:
         requirement = setting.scenario.frames.deadline_s
         reward = edgent_reward(own, outcome.latency_s, requirement)
     else:
         answered = np.where(outcome.answer_exit >= 0, own, 0.0)
         reward = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
-    return Expectation(reward, outcome.device_s, outcome.measured_duration_s)
+    parts = (reward, outcome.device_s, outcome.measured_duration_s)
+    return Expectation(*(rows.stops.mixed(part, rows.share) for part in parts))
 
 
 def expected_rewards(
@@ -111,11 +112,12 @@ def shortlist(setting: Setting) -> list[int]:
     deadline_s = setting.scenario.frames.deadline_s
     backlogs = [0.0] if setting.closed_loop else np.linspace(0.0, deadline_s, SHORTLIST_BACKLOGS)
     prices = [0.0] if setting.closed_loop else BUSY_PRICES
-    chosen = set(np.flatnonzero(setting.table.local).tolist())
+    chosen = set(np.flatnonzero(setting.table.local & ~setting.table.gated).tolist())
     latency = setting.table.latency_s(bandwidths, setting.scenario.link.rtt_s)
     for exit_ in np.unique(setting.table.exit):
         for allowed in (setting.table.faithful, True):
-            mine = np.flatnonzero((setting.table.exit == exit_) & allowed)
+            ranked = (setting.table.exit == exit_) & ~setting.table.gated
+            mine = np.flatnonzero(ranked & allowed)
             if len(mine):
                 chosen.update(mine[latency[:, mine].argmin(axis=1)].tolist())
     for backlog in backlogs:
@@ -136,7 +138,7 @@ def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:
     whole = np.array(
         [p.start == 0 and p.stop == n for p, n in zip(table.plans, lengths, strict=True)]
     )
-    remote = np.flatnonzero(whole & ~table.local)
+    remote = np.flatnonzero(whole & ~table.local & ~table.gated)
     if not len(remote) or chosen & set(remote.tolist()):
         return set()
     return {int(max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k])))}

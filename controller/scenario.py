@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, digest_bytes, read_toml
 from controller.physics import LinkModel, PlanTable, Timing
-from controller.physics.table import build_table, candidate_plans, outcome_key
+from controller.physics.stops import StopRows, with_stops
+from controller.physics.table import (
+    build_table,
+    candidate_plans,
+    gated_plans,
+    outcome_key,
+    stopped_at,
+)
 from controller.rewards import shortlist
 from models.branchy import BranchySpec
 from models.cards import Model, load_model
@@ -55,13 +62,18 @@ class FrameSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[plans]`: which plans exist."""
+    """`[plans]`: which plans exist.
+
+    `confidence`: thresholds at which a frame ends at an exit on its way ("unless confident
+    before").
+    """
 
     codecs: tuple[str, ...] = ("float32",)
     edge_first: bool = True
     device_first: bool = True
     hedge: bool = False
     no_rescue: bool = False
+    confidence: tuple[float, ...] = ()
 
 
 class RewardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,7 +117,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             device_profile=Path(self.device_profile).name,
             edge_profile=Path(self.edge_profile).name,
         )
-        return digest_bytes(msgspec.json.encode(bare))
+        plain = msgspec.to_builtins(bare)
+        # what came after the first published digests counts only where it is used
+        if not self.plans.confidence:
+            del plain["plans"]["confidence"]
+        return digest_bytes(msgspec.json.encode(plain))
 
 
 def shipped_scenarios() -> tuple[str, ...]:
@@ -156,6 +172,7 @@ def _check(path: Path, scenario: Scenario) -> None:
             raise ArtefactError(
                 path, field="plans.codecs", found=f"'{codec}'", expected=f"one of {KNOWN}"
             ) from None
+    _check_confidence(path, scenario)
     for field, value in (
         ("link.rtt_s", scenario.link.rtt_s),
         ("link.message_bytes", scenario.link.message_bytes),
@@ -167,30 +184,91 @@ def _check(path: Path, scenario: Scenario) -> None:
             raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
 
 
+def _check_confidence(path: Path, scenario: Scenario) -> None:
+    for threshold in scenario.plans.confidence:
+        if not 0.0 < threshold < 1.0:
+            raise ArtefactError(
+                path,
+                field="plans.confidence",
+                found=f"{threshold:g}",
+                expected="probabilities between 0 and 1",
+            )
+    if scenario.plans.confidence and scenario.kind == "closed-loop":
+        raise ArtefactError(
+            path,
+            field="plans.confidence",
+            found="thresholds in a closed loop",
+            expected="none: the paper's reward knows an exit's accuracy, not a sample's confidence",
+        )
+
+
 @dataclass(frozen=True)
 class OutcomeRows:
-    """Whether each sample is answered correctly: a row per exit, then a row per plan.
+    """Whether each sample is answered correctly, and where gated plans end for it.
 
-    `correct` is uint8 (E + P, S) over the samples of one half; row `exit` serves local answers,
-    row E + `plan` the plan's own.
+    `correct` is uint8 (E + R, S) over the samples of one half; row `exit` serves local answers,
+    row E + r the own answer of row r of `stops`. `at` (P, S): the row that a plan becomes for a
+    sample; None where no plan has gates.
     """
 
     correct: npt.NDArray[np.uint8]
     exits: int
+    stops: StopRows
+    at: npt.NDArray[np.int32] | None
 
     @property
     def samples(self) -> int:
         """Samples in this half."""
         return int(self.correct.shape[1])
 
+    def ending(
+        self, plan: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The row of `stops` that each plan becomes for its sample."""
+        return plan if self.at is None else self.at[plan, sample].astype(np.int64)
+
     def row(
         self,
-        plan: npt.NDArray[np.int64],
+        ending: npt.NDArray[np.int64],
         exit_: npt.NDArray[np.int64],
         by_plan: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.int64]:
-        """Row of an answer given by exit `exit_`, by the plan itself or on the way."""
-        return np.where(by_plan, self.exits + plan, exit_)
+        """Row of `correct` of an answer given by exit `exit_`, by the plan itself or on the way."""
+        return np.where(by_plan, self.exits + ending, exit_)
+
+    @cached_property
+    def share(self) -> npt.NDArray[np.float64]:
+        """Share of its plan's samples that each row of `stops` is of, (R,)."""
+        return self._by_row[0]
+
+    def accuracy(
+        self,
+        ending: npt.NDArray[np.int64],
+        exit_: npt.NDArray[np.int64],
+        by_plan: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.float64]:
+        """Accuracy of answers among the samples that end in that row (harder ones go on)."""
+        _, own, local = self._by_row
+        return np.where(by_plan, own[ending], local[ending, exit_])
+
+    @cached_property
+    def _by_row(
+        self,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Share (R,), accuracy of the own answer (R,) and of every local one (R, E)."""
+        mean = self.correct.mean(axis=1)
+        rows = len(self.stops.owner)
+        share, own = np.ones(rows), mean[self.exits :].copy()
+        local = np.tile(mean[: self.exits], (rows, 1))
+        gated = () if self.at is None else np.flatnonzero((self.stops.row >= 0).any(axis=1))
+        for plan in gated:
+            for row in np.flatnonzero(self.stops.owner == plan):
+                mine = self.at[plan] == row if self.at is not None else np.array([])
+                share[row] = mine.mean()
+                if mine.any():
+                    own[row] = self.correct[self.exits + row, mine].mean()
+                    local[row] = self.correct[: self.exits, mine].mean(axis=1)
+        return share, own, local
 
 
 @dataclass(frozen=True, repr=False)
@@ -205,7 +283,7 @@ class Setting:
     table: PlanTable
     """The plans that are worth choosing among; controllers answer with an index into it."""
     candidates: PlanTable
-    """Every plan the scenario allows."""
+    """Every plan the scenario allows, gates aside."""
 
     def __repr__(self) -> str:
         return f"Setting({self.scenario.name}, {len(self.table)} plans)"
@@ -248,14 +326,35 @@ class Setting:
             return traces
         return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
 
+    @cached_property
+    def stops(self) -> StopRows:
+        """What the table's plans become once their gates have been asked."""
+        return with_stops(self.table)
+
     def rows(self, half: str) -> OutcomeRows:
-        """Outcomes of one half of the samples, by exit and by plan."""
-        index = self.outcomes.half(half)
-        rows = [self.outcomes.correct(i)[index] for i in range(len(self.spec.exits))]
-        for plan in self.table.plans:
+        """Outcomes of one half of the samples, by exit and by every way a plan may end."""
+        if half not in self._rows:
+            self._rows[half] = self._made_rows(half)
+        return self._rows[half]
+
+    @cached_property
+    def _rows(self) -> dict[str, OutcomeRows]:
+        return {}
+
+    def _made_rows(self, half: str) -> OutcomeRows:
+        index, exits = self.outcomes.half(half), len(self.spec.exits)
+        rows = [self.outcomes.correct(i)[index] for i in range(exits)]
+        for plan in self.stops.table.plans:
             codec, cut = outcome_key(plan)
             rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
-        return OutcomeRows(np.stack(rows).astype(np.uint8), len(self.spec.exits))
+        at = None
+        if self.table.gated.any():
+            at = np.tile(np.arange(len(self.table), dtype=np.int32)[:, None], (1, len(index)))
+            for p, plan in enumerate(self.table.plans):
+                stopped = stopped_at(self.outcomes, plan, self.model.temperatures)[index]
+                for g in range(len(plan.gates)):
+                    at[p, stopped == g] = self.stops.row[p, g]
+        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.stops, at)
 
 
 def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
@@ -290,7 +389,17 @@ def load_setting(scenario: Scenario) -> Setting:
     every = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
     table = every.undominated(scenario.link.rtt_s, queues=anytime)
     setting = Setting(scenario, model, device, edge, outcomes, table, every)
-    return replace(setting, table=table.take(shortlist(setting)))
+    setting = replace(setting, table=table.take(shortlist(setting)))
+    if not scenario.plans.confidence:
+        return setting
+    # gates on what is worth choosing without them: on every plan there would be thousands
+    plain = setting.table.plans
+    gated = gated_plans(model.spec, plain, scenario.plans.confidence)
+    both = build_table(
+        model.spec, device, edge, outcomes, (*plain, *gated), temperatures=model.temperatures
+    )
+    setting = replace(setting, table=both)
+    return replace(setting, table=both.take(shortlist(setting)))
 
 
 def load_profile(name: str, model: Model) -> Profile:

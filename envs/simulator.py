@@ -200,13 +200,15 @@ class Simulator:
 
     def step(self, plan: Ints) -> StepResult:
         """Run one frame in every lane and move every lane to its next decision time."""
-        table = self.setting.table
+        table = self.rows.stops.table
         sample = self.rng.integers(0, self.rows.samples, self.lanes)
+        # which way a gated plan goes is the sample's doing; the device does not know beforehand
+        ending = self.rows.ending(plan, sample)
         noise = self.rng.standard_normal((2, self.lanes))
         arrival = self.now_s
         outcome, self.resources = run_frames(
             table,
-            plan,
+            ending,
             arrival,
             self.resources,
             self._link,
@@ -215,19 +217,19 @@ class Simulator:
             np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
             np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
         )
-        self._remember(outcome, np.where(table.local[plan], 0.0, table.up_bytes[plan]))
+        self._remember(outcome, np.where(table.local[ending], 0.0, table.up_bytes[ending]))
         if self.setting.closed_loop:
-            result = self._closed(outcome, plan, arrival, sample)
+            result = self._closed(outcome, ending, arrival, sample)
         else:
-            result = self._streamed(outcome, plan, arrival, sample)
+            result = self._streamed(outcome, ending, arrival, sample)
         self._await_end(result, plan)
         return result
 
     def _streamed(
-        self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
+        self, outcome: FrameOutcome, ending: Ints, arrival: Floats, sample: Ints
     ) -> StepResult:
         in_time = outcome.answer_exit >= 0
-        row = self.rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward, device_cost, byte_cost = priced(
             self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
@@ -237,11 +239,11 @@ class Simulator:
         return StepResult(outcome, arrival, correct, in_time, reward, device_cost, byte_cost, ended)
 
     def _closed(
-        self, outcome: FrameOutcome, plan: Ints, arrival: Floats, sample: Ints
+        self, outcome: FrameOutcome, ending: Ints, arrival: Floats, sample: Ints
     ) -> StepResult:
         latency = outcome.latency_s
         in_time = latency <= self.deadline_s
-        row = self.rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded

@@ -155,9 +155,12 @@ def map_states(
 
 
 def device_only_plan(setting: Setting) -> int:
-    """The local plan of greatest expected reward (steadily fed: the queue it makes counts)."""
+    """The local plan of greatest expected reward (steadily fed: the queue it makes counts).
+
+    Without gates: it is what a device does that nobody tuned.
+    """
     table = setting.table
-    local = np.flatnonzero(table.local)
+    local = np.flatnonzero(table.local & ~table.gated)
     frames = setting.scenario.frames
     seconds = table.head_s[local]
     if setting.closed_loop:

@@ -164,10 +164,17 @@ def _warm(setting: Setting, executor: Executor) -> None:
     for plan in setting.table.plans:
         spec = setting.spec
         passed = [e.after for e in spec.exits[: plan.exit + 1] if e.after <= plan.start]
-        points = sorted({0, plan.start, *passed[-1:]}) if not plan.is_local else [0]
+        gates = [spec.exits[g].after for g in plan.gates]
+        points = sorted({0, plan.start, *passed[-1:], *gates})
+        if plan.is_local:
+            points = sorted({0, *gates, len(spec.branches[plan.exit])})
         for begin, end in itertools.pairwise(points):
             zero = np.zeros((1, *spec.shapes[plan.exit][begin]), dtype=np.float32)
             executor.run(plan.exit, begin, end, zero)
+        for gate in plan.gates:
+            after = spec.exits[gate].after
+            zero = np.zeros((1, *spec.shapes[gate][after]), dtype=np.float32)
+            executor.run(gate, after, len(spec.branches[gate]), zero)
         _warm_local(setting, executor, plan.exit, plan.start, passed)
         if plan.codec == LEARNED:
             zero = np.zeros((1, *spec.shapes[plan.exit][plan.start]), dtype=np.float32)

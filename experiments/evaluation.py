@@ -232,29 +232,28 @@ def clairvoyant_values(
     Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
     """
     rows = setting.rows(half)
-    accuracy = rows.correct.mean(axis=1)
+    table = rows.stops.table
     bank = TraceBank([trace])
     values, busy = [], []
     for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
         start = arrival_s[begin : begin + BOUND_CHUNK]
-        shape = (len(start), len(setting.table))
-        plan = np.broadcast_to(np.arange(len(setting.table)), shape)
+        shape = (len(start), len(table))
+        plan = np.broadcast_to(np.arange(len(table)), shape)
         arrival = np.broadcast_to(start[:, None], shape)
         resources = Resources.idle(shape)
         resources.device_s = arrival + device_backlog_s
         outcome, _ = run_frames(
-            setting.table,
+            table,
             plan,
             arrival,
             resources,
             bank.lanes(np.zeros(shape, dtype=np.int64)),
             setting.link_model,
             setting.timing,
-            float(np.exp(-FASTEST_SIGMAS * setting.table.device_sigma)),
-            float(np.exp(-FASTEST_SIGMAS * setting.table.edge_sigma)),
+            float(np.exp(-FASTEST_SIGMAS * table.device_sigma)),
+            float(np.exp(-FASTEST_SIGMAS * table.edge_sigma)),
         )
-        row = rows.row(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        own = accuracy[row]
+        own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         if setting.closed_loop:
             value = edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
             # an inference that the trace does not finish is not counted, for anybody
@@ -262,6 +261,7 @@ def clairvoyant_values(
         else:
             answered = np.where(outcome.answer_exit >= 0, own, 0.0)
             value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
-        values.append(value)
-        busy.append(np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s))
+        values.append(rows.stops.mixed(value, rows.share))
+        longer = np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s)
+        busy.append(rows.stops.mixed(longer, rows.share))
     return np.concatenate(values), np.concatenate(busy)

@@ -33,7 +33,9 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`card.json`: what the weights are.
 
     `test_accuracies` were measured once, on all test pictures, after every choice was made on the
-    held-back tenth of the training pictures (`held_back_accuracies`).
+    held-back tenth of the training pictures (`held_back_accuracies`). `temperatures`: what every
+    exit's logits are divided by before an answer's confidence is read (fitted on the same tenth;
+    empty: 1 everywhere).
     """
 
     format_version: int
@@ -47,6 +49,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: dict[str, Any]
     held_back_accuracies: tuple[float, ...]
     test_accuracies: tuple[float, ...]
+    temperatures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,11 @@ class Model:
     folder: Path
     ranges: Mapping[str, Ranges] = field(default_factory=dict)
     """Calibrated ranges of what layers give, by the layer's name."""
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Of every exit; 1 where the card has none."""
+        return self.card.temperatures or (1.0,) * len(self.spec.exits)
 
     def ranges_at(self, branch: int, cut: int) -> Ranges | None:
         """Calibrated ranges of the tensor that crosses before layer `cut` of a branch, if any."""
@@ -151,11 +159,15 @@ def _read_card(path: Path) -> Card:
         ("classes", card.classes, (card.network.classes,)),
         ("held_back_accuracies", card.held_back_accuracies, (0, exits)),
         ("test_accuracies", card.test_accuracies, (0, exits)),
+        ("temperatures", card.temperatures, (0, exits)),
     ):
         if len(figures) not in counts:
             raise ArtefactError(
                 path, field=named, found=str(len(figures)), expected=str(counts[-1])
             )
+    if not all(0 < t < math.inf for t in card.temperatures):
+        found = str(card.temperatures)
+        raise ArtefactError(path, field="temperatures", found=found, expected="numbers above zero")
     if not all(s > 0 for s in card.std):
         raise ArtefactError(path, field="std", found=str(card.std), expected="three above zero")
     return card

@@ -18,10 +18,10 @@ HELD_BACK_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Labelled pictures: `x` uint8 (N, H, W, 3), `y` uint8 (N,)."""
+    """Labelled pictures: `x` uint8 (N, H, W, 3), `y` uint8 (uint16 above 256 classes) (N,)."""
 
     x: npt.NDArray[np.uint8]
-    y: npt.NDArray[np.uint8]
+    y: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.y)

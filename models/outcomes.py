@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, atomic_write
 from models.codecs import is_exact
+from models.confidence import greatest, probabilities
 
 FORMAT_VERSION = 1
 SPLIT_SEED = 20201
@@ -25,18 +26,24 @@ HALVES = ("policy", "report")
 QUANTISED = "onnx-int8"
 """Rows under this name are of whole branches computed in int8, at cut 0."""
 
+Classes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 Key = tuple[int, str, int]
 """(exit, codec, cut): float32 and uint8 are the same answer at every cut and stand at cut 0."""
+
+
+def class_type(classes: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest type that keeps every class's number."""
+    return np.uint8 if classes <= 256 else np.uint16
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
 
-    `keys[v]` says which exit, codec and cut row v is of; `chosen` uint8 (V, S), where recorded, the
+    `keys[v]` says which exit, codec and cut row v is of; `chosen` (V, S), where recorded, the
     class that was answered. `wire`: mean bytes of codecs whose bytes depend on what they carry.
-    `logits` float16 (E, S, C) and `labels` uint8 (S,), where recorded: what every exit gave without
-    any codec, and what is right.
+    `logits` float16 (E, S, C) and `labels` (S,), where recorded: what every exit gave without any
+    codec, and what is right. Classes are uint8, or uint16 where there are more than 256.
     """
 
     model_digest: str
@@ -44,10 +51,10 @@ class Outcomes:
     keys: tuple[Key, ...]
     right: npt.NDArray[np.bool_]
     sure: npt.NDArray[np.uint8]
-    chosen: npt.NDArray[np.uint8] | None = None
+    chosen: Classes | None = None
     wire: Mapping[Key, float] = field(default_factory=dict)
     logits: npt.NDArray[np.float16] | None = None
-    labels: npt.NDArray[np.uint8] | None = None
+    labels: Classes | None = None
 
     @property
     def samples(self) -> int:
@@ -85,7 +92,20 @@ class Outcomes:
         """Greatest softmax probability of each sample (S,), kept to 1/255."""
         return np.asarray(self.sure[self.row(exit_, codec, cut)] / np.float32(255.0))
 
-    def predicted(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.uint8]:
+    def calibrated(self, exit_: int, temperature: float) -> npt.NDArray[np.float64]:
+        """How sure an exit's own answers (no codec) are at a temperature, (S,).
+
+        From the logits; without them only the confidences as recorded (temperature 1) are known.
+        """
+        if self.logits is not None:
+            return greatest(probabilities(self.logits[exit_], temperature))
+        if temperature != 1.0:
+            raise UsageError(
+                f"outcomes: found no logits, expected them for a temperature of {temperature:g}"
+            )
+        return self.confidence(exit_).astype(np.float64)
+
+    def predicted(self, exit_: int, codec: str = "float32", cut: int = 0) -> Classes:
         """The class each sample was given (S,); refuses outcomes recorded without classes."""
         if self.chosen is None:
             raise UsageError("outcomes: found no predicted classes, expected a record with them")
@@ -168,7 +188,8 @@ def read_outcomes(path: str | Path) -> Outcomes:
     if chosen is not None:
         widths.append(("chosen", chosen, samples))
     for name, array, width in widths:
-        if array.shape != (len(keys), width) or array.dtype != np.uint8:
+        kinds = (np.uint8, np.uint16) if name == "chosen" else (np.uint8,)
+        if array.shape != (len(keys), width) or array.dtype not in kinds:
             raise ArtefactError(
                 path,
                 field=name,
@@ -232,11 +253,10 @@ def _logits(
     return logits
 
 
-def _labels(
-    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int
-) -> npt.NDArray[np.uint8] | None:
+def _labels(path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int) -> Classes | None:
     labels = arrays.get("labels")
-    if labels is not None and (labels.dtype != np.uint8 or labels.shape != (samples,)):
+    known = labels is None or labels.dtype in (np.uint8, np.uint16)
+    if labels is not None and (not known or labels.shape != (samples,)):
         raise ArtefactError(
             path,
             field="labels",

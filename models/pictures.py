@@ -57,14 +57,14 @@ def agreement_labels(
     pictures: Bytes,
     logits: Callable[[Bytes], npt.NDArray[np.floating]],
     batch: int = 250,
-) -> Bytes:
+) -> npt.NDArray[np.uint16]:
     """The class the whole network gives each picture (N,), to stand where labels are missing.
 
     `logits` maps pictures (n, H, W, 3) uint8 to the deepest exit's (n, classes). Judged against
     these, the deepest exit in float32 is always right and every other figure is an agreement.
     """
     parts = [
-        np.argmax(logits(pictures[start : start + batch]), axis=1).astype(np.uint8)
+        np.argmax(logits(pictures[start : start + batch]), axis=1).astype(np.uint16)
         for start in range(0, len(pictures), batch)
     ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8)
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)

@@ -36,6 +36,8 @@ packet_bytes = 66.0
 codecs = [{codecs}]
 edge_first = false
 no_rescue = true
+# how sure an exit must be to answer by itself ("exit i unless confident before")
+confidence = [0.5, 0.7, 0.9]
 """
 DEADLINE_FACTOR = 1.25
 LEAST_DEADLINE_S = 0.08

@@ -5,6 +5,7 @@ Prints what outcomes, profiles and `experiments` say; owns no figure of its own.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,12 +62,20 @@ def codecs(
     )
 
 
-def confidence(model: ModelOption = "mobilenetv2", json: JsonOption = False) -> None:
+def confidence(
+    model: ModelOption = "mobilenetv2",
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves to this PNG.")] = None,
+    json: JsonOption = False,
+) -> None:
     """Exit on confidence: thresholds, calibrated ones, learned gates; accuracy against compute."""
     from experiments.confidence.curves import confidence_figures
     from models.cards import load_model
 
     figures = confidence_figures(load_model(model))
+    if plot is not None:
+        from experiments.figures.confidence import draw_confidence
+
+        draw_confidence(figures, plot)
     if json:
         emit_json(figures)
         return

@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from artefacts import CoinferError
-from coinfer.cli import bench_detector, bench_models, runtime
+from coinfer.cli import bench_detector, bench_models, gates, runtime
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
@@ -31,6 +31,7 @@ def _front_door() -> None:
 
 
 app.command("train-model")(models_commands.train_model)
+app.command("train-gates")(gates.train_gates)
 app.command("plan")(experiment_commands.plan)
 app.command("map")(experiment_commands.make_map)
 app.command("train")(experiment_commands.train)

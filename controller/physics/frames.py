@@ -85,9 +85,7 @@ def run_frames(
     # a plan without a device part goes straight to the link, whatever the device is doing
     computes = table.head_s[plan] > 0
     start = np.where(computes, np.maximum(arrival_s, resources.device_s), arrival_s)
-    # a frame that waited so long that its first job's median misses the deadline is dropped
-    runs = start + table.head_s[plan] <= limit
-    head = table.head_s[plan] * device_noise
+    begun, runs, head, early = _head(table, plan, start, limit, device_noise)
     handed = np.where(runs, start + head, np.inf)
 
     # uplink: what is not sent by the deadline is cancelled, but the send buffer is still owed
@@ -102,7 +100,7 @@ def run_frames(
     back = down_end + model.rtt_s / 2
 
     device_at = np.where(computes & runs, handed, resources.device_s)
-    jobs = _LocalJobs(table, plan, device_at, offloads, back, limit, device_noise)
+    jobs = _LocalJobs(table, plan, device_at, offloads, back, limit, device_noise, early)
     jobs.run(arrival_s, timing, table)
     tail = table.tail_s[plan] * device_noise
     has_tail = tail > 0
@@ -116,10 +114,10 @@ def run_frames(
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
 
-    device_free = np.where(computes & runs, start + head, resources.device_s)
+    device_free = np.where(computes & begun, start + head, resources.device_s)
     device_free = np.maximum(device_free, np.where(offloads, jobs.free_s, 0.0))
     device_free = np.where(tail_runs, tail_start + tail, device_free)
-    device_used = np.where(runs, head, 0.0) + jobs.spent_s + np.where(tail_runs, tail, 0.0)
+    device_used = np.where(begun, head, 0.0) + jobs.spent_s + np.where(tail_runs, tail, 0.0)
     finished = np.isfinite(edge_end)
     fresh = Resources(
         device_s=device_free,
@@ -157,6 +155,37 @@ def run_frames(
         },
     )
     return outcome, fresh
+
+
+def _head(
+    table: PlanTable,
+    plan: Ints,
+    start: Floats,
+    limit: Floats | float,
+    noise: Floats | float,
+) -> tuple[Bools, Bools, Floats, Ints]:
+    """The device's first part: whether it begins, whether it ends, its seconds, what it answers.
+
+    A gated plan's goes from gate to gate. A stretch whose median would miss the deadline is not
+    begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
+    """
+    early = np.full(start.shape, -1, dtype=np.int64)
+    spent, asked = np.zeros(start.shape), np.zeros(start.shape)
+    runs = np.ones(start.shape, dtype=np.bool_)
+    begun: Bools | None = None
+    for g in range(table.early_exit.shape[1]):
+        exit_, upto = table.early_exit[plan, g], table.early_s[plan, g]
+        here = exit_ >= 0
+        stretch = upto - asked
+        runs = runs & ~(here & (start + spent + stretch > limit))
+        begun = np.where(here, runs, True) if begun is None else begun
+        spent = np.where(here & runs, spent + stretch * noise, spent)
+        asked = np.where(here, upto, asked)
+        early = np.where(here & runs & (start + spent <= limit), exit_, early)
+    last = table.head_s[plan] - asked
+    ends = runs & (start + spent + last <= limit)
+    first = ends if begun is None else np.where(table.early_exit[plan, 0] >= 0, begun, ends)
+    return first, ends, np.where(ends, spent + last * noise, spent), early
 
 
 def _between(begin: Floats, end: Floats) -> Floats:
@@ -228,9 +257,10 @@ class _LocalJobs:
         back: Floats,
         limit: Floats | float,
         noise: Floats | float,
+        early: Ints,
     ) -> None:
         self.free_s: Floats = np.where(offloads, free_s, 0.0)
-        self.exit: Ints = np.full(free_s.shape, -1, dtype=np.int64)
+        self.exit: Ints = early
         self.spent_s: Floats = np.zeros(free_s.shape)
         self._plan, self._offloads, self._noise = plan, offloads, noise
         # a job may begin only while the edge's answer is not there and the frame is alive

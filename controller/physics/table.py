@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from controller.plans import Plan, check_plan
+from controller.plans import Plan, check_plan, passed_exits
 from models.branchy import BranchySpec
 from models.codecs import LEARNED, carries_picture, encoded_bytes, needs_ranges
 from models.outcomes import Outcomes
@@ -41,6 +41,9 @@ class PlanTable:
     cut tensor is handed to the link (k-th in order, 0 where none) and `wait_exit[p, k]` the exit
     each completes (-1 where none): the head passed on the way, and with hedging the deeper exits.
     `rescue_s` completes exit 1 from the cut, and is inf where no rescue is kept time for.
+    `early_exit[p, g]` are the exits that gated plans ask on their way (-1 where none), whose answer
+    is there `early_s[p, g]` after the head began; `head_s` counts those heads. A gated plan's other
+    costs are those of a frame that no gate stopped; `controller.physics.stops` has the others.
     """
 
     spec: BranchySpec
@@ -55,6 +58,8 @@ class PlanTable:
     wait_s: Floats
     wait_exit: Ints
     rescue_s: Floats
+    early_s: Floats
+    early_exit: Ints
     accuracy: Floats
     exit_accuracy: Floats
     device_sigma: float
@@ -70,6 +75,11 @@ class PlanTable:
     def faithful(self) -> Bools:
         """Plans whose codec leaves their exit's accuracy as it is, to within `CODEC_LOSS`."""
         return np.asarray(self.accuracy >= self.exit_accuracy[self.exit] - CODEC_LOSS)
+
+    @property
+    def gated(self) -> Bools:
+        """Plans that may stop before their own exit."""
+        return np.array([bool(plan.gates) for plan in self.plans], dtype=np.bool_)
 
     @property
     def rescue_p95_s(self) -> Floats:
@@ -92,6 +102,8 @@ class PlanTable:
             wait_s=self.wait_s[chosen],
             wait_exit=self.wait_exit[chosen],
             rescue_s=self.rescue_s[chosen],
+            early_s=self.early_s[chosen],
+            early_exit=self.early_exit[chosen],
             accuracy=self.accuracy[chosen],
             exit_accuracy=self.exit_accuracy,
             device_sigma=self.device_sigma,
@@ -110,7 +122,8 @@ class PlanTable:
     def latency_s(self, bandwidth_bps: Floats | float, rtt_s: float = 0.0) -> Floats:
         """Expected seconds of every plan on idle resources at a constant payload bandwidth.
 
-        Shape (..., P) for a bandwidth of shape (...); inf for an offload at zero bandwidth.
+        Shape (..., P) for a bandwidth of shape (...); inf for an offload at zero bandwidth. Of a
+        gated plan: of a frame that no gate stops.
         """
         rate = np.asarray(bandwidth_bps, dtype=np.float64)[..., None]
         moved = 8.0 * (self.up_bytes + self.down_bytes)
@@ -126,11 +139,17 @@ class PlanTable:
         no less accurate, and whatever local answer p has at some moment q has one as good by then;
         so it holds at every backlog and deadline too. Without (closed loop, where a frame meets
         idle resources) seconds count by their sum and bytes by theirs. Of equals the first stays.
+        Gated plans are left out of it: what they cost depends on the sample.
         """
         keep: list[int] = []
+        gated = self.gated
         for p in range(len(self)):
+            if gated[p]:
+                keep.append(p)
+                continue
             rivals = self._no_worse_queued(p, rtt_s) if queues else self._no_worse_idle(p, rtt_s)
             rivals[p] = False
+            rivals &= ~gated
             for q in np.flatnonzero(rivals).tolist():
                 # two plans that are no worse than each other: only the later one goes
                 back = self._no_worse_queued(q, rtt_s) if queues else self._no_worse_idle(q, rtt_s)
@@ -183,8 +202,12 @@ def build_table(
     *,
     half: str = "policy",
     anytime: bool = True,
+    temperatures: Sequence[float] = (),
 ) -> PlanTable:
-    """The table of `plans` for these profiles; accuracies from one half of the outcomes."""
+    """The table of `plans` for these profiles; accuracies from one half of the outcomes.
+
+    `temperatures` of the exits, for plans with gates.
+    """
     rows = [_row(spec, device, edge, outcomes, check_plan(p, spec), anytime) for p in plans]
     wait = max((len(row.wait) for row in rows), default=0) or 1
     wait_s = np.zeros((len(rows), wait))
@@ -192,7 +215,13 @@ def build_table(
     for i, row in enumerate(rows):
         for k, (exit_, seconds) in enumerate(row.wait):
             wait_exit[i, k], wait_s[i, k] = exit_, seconds
-    accuracy = [plan_accuracy(outcomes, plan, half) for plan in plans]
+    gates = max((len(plan.gates) for plan in plans), default=0)
+    early_s = np.zeros((len(rows), gates))
+    early_exit = np.full((len(rows), gates), -1, dtype=np.int64)
+    for i, (plan, row) in enumerate(zip(plans, rows, strict=True)):
+        early_exit[i, : len(plan.gates)] = plan.gates
+        early_s[i, : len(plan.gates)] = row.early
+    accuracy = [plan_accuracy(outcomes, plan, half, temperatures) for plan in plans]
     return PlanTable(
         spec=spec,
         plans=tuple(plans),
@@ -206,6 +235,8 @@ def build_table(
         wait_s=wait_s,
         wait_exit=wait_exit,
         rescue_s=np.array([r.rescue_s for r in rows]),
+        early_s=early_s,
+        early_exit=early_exit,
         accuracy=np.array(accuracy),
         exit_accuracy=np.array([outcomes.accuracy(i, half=half) for i in range(len(spec.exits))]),
         device_sigma=_sigma(device),
@@ -213,10 +244,31 @@ def build_table(
     )
 
 
-def plan_accuracy(outcomes: Outcomes, plan: Plan, half: str) -> float:
-    """Accuracy of a plan's own answer (its exit, its codec at its cut) on one half."""
+def plan_accuracy(
+    outcomes: Outcomes, plan: Plan, half: str, temperatures: Sequence[float] = ()
+) -> float:
+    """Accuracy of a plan's own answer (its exit, its codec at its cut, its gates) on one half."""
     codec, cut = outcome_key(plan)
-    return outcomes.accuracy(plan.exit, codec, cut, half)
+    if not plan.gates:
+        return outcomes.accuracy(plan.exit, codec, cut, half)
+    right = outcomes.correct(plan.exit, codec, cut)
+    at = stopped_at(outcomes, plan, temperatures)
+    for number, gate in enumerate(plan.gates):
+        right = np.where(at == number, outcomes.correct(gate), right)
+    return float(right[outcomes.half(half)].mean())
+
+
+def stopped_at(outcomes: Outcomes, plan: Plan, temperatures: Sequence[float]) -> Ints:
+    """Which of a plan's gates stops each sample, (S,): its place in `gates`, or their number.
+
+    Gates are asked on the device, in float32, so no codec enters.
+    """
+    at = np.full(outcomes.samples, len(plan.gates), dtype=np.int64)
+    for number in reversed(range(len(plan.gates))):
+        gate = plan.gates[number]
+        sure = outcomes.calibrated(gate, temperatures[gate] if temperatures else 1.0)
+        at[sure >= plan.threshold] = number
+    return at
 
 
 def outcome_key(plan: Plan) -> tuple[str, int]:
@@ -233,6 +285,7 @@ class _Row:
     tail_s: float
     wait: tuple[tuple[int, float], ...]
     rescue_s: float
+    early: tuple[float, ...]
 
 
 def _row(
@@ -244,21 +297,25 @@ def _row(
     anytime: bool,
 ) -> _Row:
     length = len(spec.branches[plan.exit])
+    early, asking = _early(spec, device, plan)
     if plan.is_local:
-        return _Row(device.interval_s(plan.exit, 0, length), 0.0, 0.0, 0.0, 0.0, (), np.inf)
+        own = device.interval_s(plan.exit, 0, length)
+        return _Row(own + asking, 0.0, 0.0, 0.0, 0.0, (), np.inf, early)
     shapes = spec.shapes[plan.exit]
     down = ANSWER_BYTES
     if plan.stop < length:
         down += 4.0 * math.prod(shapes[plan.stop])
     wait = tuple(local_jobs(spec, device, plan)) if anytime else ()
     rescue = np.inf
-    if anytime and not wait and plan.rescue:
+    if anytime and not wait and not plan.gates and plan.rescue:
         rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
     learned = plan.codec == LEARNED
     sent = None if learned else encoded_bytes(plan.codec, shapes[plan.start])
     crossing = spec.crossing(plan.exit, plan.start)
     return _Row(
-        head_s=device.interval_s(plan.exit, 0, plan.start) + device.encode_s(plan.codec, crossing),
+        head_s=device.interval_s(plan.exit, 0, plan.start)
+        + asking
+        + device.encode_s(plan.codec, crossing),
         up_bytes=outcomes.mean_bytes(plan.exit, plan.codec, plan.start) if sent is None else sent,
         edge_s=edge.interval_s(plan.exit, plan.start, plan.stop)
         + edge.decode_s(plan.codec, crossing),
@@ -266,19 +323,31 @@ def _row(
         tail_s=device.interval_s(plan.exit, plan.stop, length),
         wait=wait,
         rescue_s=rescue,
+        early=early,
     )
+
+
+def _early(spec: BranchySpec, device: Profile, plan: Plan) -> tuple[tuple[float, ...], float]:
+    """When each gate's answer is there after the head began, and what asking them all costs."""
+    asking, early = 0.0, []
+    for gate in plan.gates:
+        after = spec.exits[gate].after
+        asking += device.interval_s(gate, after, len(spec.branches[gate]))
+        early.append(device.interval_s(plan.exit, 0, after) + asking)
+    return tuple(early), asking
 
 
 def local_jobs(spec: BranchySpec, device: Profile, plan: Plan) -> list[tuple[int, float]]:
     """(exit, seconds) of the local answers computed after the cut tensor is handed over.
 
     Without hedging: the deepest exit that the device part has passed, which costs only what its
-    branch still lacks. With hedging: that, then every deeper exit up to the plan's own.
+    branch still lacks (nothing where a gate asked it). With hedging: that, then every deeper exit
+    up to the plan's own.
     """
     reached = min(plan.start, spec.exits[plan.exit].after)
-    passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
+    passed = passed_exits(spec, plan)
     jobs: list[tuple[int, float]] = []
-    if passed:
+    if passed and passed[-1] not in plan.gates:
         j = passed[-1]
         done = plan.start if j == plan.exit else spec.exits[j].after
         jobs.append((j, device.interval_s(j, done, len(spec.branches[j]))))
@@ -339,3 +408,15 @@ def candidate_plans(
         early = [p for p in plans if not p.is_local and p.start < first and not p.hedge]
         plans += [replace(p, rescue=False) for p in early]
     return tuple(plans)
+
+
+def gated_plans(
+    spec: BranchySpec, plans: Sequence[Plan], thresholds: Sequence[float]
+) -> tuple[Plan, ...]:
+    """Every plan of `plans` with gates: at each earlier exit it passes, and at all of them."""
+    made: list[Plan] = []
+    for plan in plans:
+        before = tuple(j for j in passed_exits(spec, plan) if j < plan.exit)
+        asked = [(j,) for j in before] + ([before] if len(before) > 1 else [])
+        made += [replace(plan, gates=g, threshold=t) for g in asked for t in thresholds]
+    return tuple(made)

@@ -89,9 +89,15 @@ class BanditController:
         if self._setting.closed_loop:
             latency = np.array(result.latency_s)
             return float(edgent_reward(np.array(accuracy), latency, scenario.frames.deadline_s))
-        plan = result.plan
-        price = scenario.reward.device_second * (table.head_s[plan] + table.tail_s[plan])
-        return float(accuracy - price - scenario.reward.megabyte * table.up_bytes[plan] / 1e6)
+        plan, sent = result.plan, float(table.up_bytes[result.plan])
+        computed = float(table.head_s[plan] + table.tail_s[plan])
+        stopped = np.flatnonzero(table.early_exit[plan] == result.exit)
+        if result.by_plan and len(stopped):
+            # a gate ended the frame: nothing was sent, and nothing computed beyond it
+            accuracy = table.exit_accuracy[result.exit]
+            sent, computed = 0.0, float(table.early_s[plan, stopped[0]])
+        price = scenario.reward.device_second * computed
+        return float(accuracy - price - scenario.reward.megabyte * sent / 1e6)
 
     def _reward_scale(self) -> float:
         if not self._setting.closed_loop:

@@ -27,7 +27,7 @@ NORMAL_QUANTILES = (-1.593, -0.967, -0.589, -0.282, 0.0, 0.282, 0.589, 0.967, 1.
 
 
 class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bandwidth state and its plan (exit counted from 1, as people do)."""
+    """One bandwidth state and its plan (exits counted from 1, as people do)."""
 
     mean_bps: float
     std_bps: float
@@ -38,11 +38,16 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hedge: bool
     rescue: bool
     expected_reward: float
+    gates: tuple[int, ...] = ()
+    threshold: float = 1.0
 
     @property
     def plan(self) -> Plan:
         """The entry's plan."""
-        return Plan(self.exit - 1, self.start, self.stop, self.codec, self.hedge, self.rescue)
+        return Plan(
+            self.exit - 1, self.start, self.stop, self.codec, self.hedge, self.rescue,
+            tuple(g - 1 for g in self.gates), self.threshold,
+        )  # fmt: skip
 
 
 class ConfigurationMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +100,8 @@ def map_of(
             plan.hedge,
             plan.rescue,
             float(reward[index]),
+            tuple(g + 1 for g in plan.gates),
+            plan.threshold,
         )
         for state, index, reward in zip(states, plans, rewards, strict=True)
         for plan in (setting.table.plans[index],)

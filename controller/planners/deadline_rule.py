@@ -33,7 +33,8 @@ def choose_plan(
     longer would pile frames up; such plans are not considered (the paper, whose next inference
     waits for the last, has no such case; without this the baseline would be a straw man). Nor are
     codecs that cost an exit its accuracy, unless no exit meets the deadline without them: the paper
-    ranks exits, and knows no codec. Ties go to the plan that stands first in the table.
+    ranks exits, and knows no codec. It knows no confidence either: gated plans are not considered.
+    Ties go to the plan that stands first in the table.
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
     latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
@@ -41,6 +42,7 @@ def choose_plan(
         sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
     computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
     latency = np.where(np.maximum(sending, computing) <= interval_s, latency, np.inf)
+    latency = np.where(table.gated, np.inf, latency)
     for allowed in (table.faithful, np.ones(len(table), dtype=np.bool_)):
         for exit_ in np.unique(table.exit)[::-1]:
             mine = np.flatnonzero((table.exit == exit_) & allowed)

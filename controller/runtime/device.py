@@ -19,7 +19,7 @@ import numpy.typing as npt
 from artefacts import CoinferError
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import PlanTable
-from controller.plans import Plan
+from controller.plans import Plan, passed_exits
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.link import EdgeLink, Reply
@@ -91,6 +91,7 @@ class _Frame:
     local_exit: int = -1
     local_answer: tuple[int, float] | None = None
     answer: tuple[int, float] | None = None
+    answer_exit: int = -1
     answered_s: float | None = None
     over: bool = False
     rescue_at_s: float | None = None
@@ -102,8 +103,20 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class _Head:
+    """What the first part of a plan gave: the tensor at the last exit's point, that at the cut (or
+    a local plan's logits), what crosses; or the gate that was sure enough, and nothing else.
+    """
+
+    kept: Floats | None
+    tensor: Floats | None
+    encoded: Encoded | None
+    confident: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Event:
-    kind: Literal["head", "local", "tail", "reply"]
+    kind: Literal["head", "local", "tail", "reply", "gate"]
     frame: _Frame | None
     value: Any
     exit: int = -1
@@ -247,7 +260,7 @@ class DeviceLoop:
         plan = self.table.plans[index]
         frame = _Frame(number, index, plan, arrival_s, picture)
         self._live[number] = frame
-        if plan.is_local or self._head_s(plan) > 0:
+        if self.table.head_s[index] > 0:
             self._run_head(frame)
         else:
             self._hand_over(frame, None, None, self._encode(frame, None))
@@ -258,14 +271,6 @@ class DeviceLoop:
         if frame.x is None:
             frame.x = self.model.normalise(frame.picture[None])
         return frame.x
-
-    def _head_s(self, plan: Plan) -> float:
-        """Median seconds of the device's part, the encoding of what crosses included."""
-        if plan.is_local:
-            return self.profile.interval_s(plan.exit, 0, len(self.model.spec.branches[plan.exit]))
-        crossing = self.model.spec.crossing(plan.exit, plan.start)
-        encoding = self.profile.encode_s(plan.codec, crossing)
-        return self.profile.interval_s(plan.exit, 0, plan.start) + encoding
 
     def _encode(self, frame: _Frame, tensor: Floats | None) -> Encoded:
         plan = frame.plan
@@ -281,45 +286,65 @@ class DeviceLoop:
         work: Callable[[], Any],
         expected_s: float,
         exit_: int,
+        first_s: float | None = None,
     ) -> None:
+        """Queue work of `expected_s`, which is of use if its `first_s` end by the deadline."""
+
         def done(result: CpuDone) -> None:
             self._events.put(_Event(kind, frame, result, exit_))
 
-        latest = self._limit(frame) - expected_s
+        latest = self._limit(frame) - (expected_s if first_s is None else first_s)
         self._cpu.submit(CpuJob(work, done, expected_s, latest, lambda: not frame.over))
 
     def _run_head(self, frame: _Frame) -> None:
-        """Layers [0, start), keeping the tensor at the last exit's point on the way."""
-        plan = frame.plan
-        passed = self._passed(plan)
-        point = plan.start if passed is None else self.model.spec.exits[passed].after
+        """The plan's first part, gate by gate, keeping the tensor at the last exit's point."""
+        plan, row = frame.plan, frame.plan_index
         stop = len(self.model.spec.branches[plan.exit]) if plan.is_local else plan.start
+        passed = passed_exits(self.model.spec, plan)
 
-        def work() -> tuple[Floats | None, Floats | None, Encoded | None]:
-            if plan.is_local:
-                whole = self.executor.run(plan.exit, 0, stop, self._input(frame))
-                return whole, whole, None
+        def work() -> _Head:
             if plan.start == 0:
-                return None, None, self._encode(frame, None)
-            kept = self.executor.run(plan.exit, 0, min(point, stop), self._input(frame))
+                return _Head(None, None, self._encode(frame, None))
+            x, at, confident = self._ask_gates(frame)
+            if x is None or confident is not None:
+                return _Head(None, None, None, confident)
+            if plan.is_local:
+                return _Head(None, self.executor.run(plan.exit, at, stop, x), None)
+            point = self.model.spec.exits[passed[-1]].after if passed else stop
+            kept = self.executor.run(plan.exit, at, point, x) if at < point else x
             tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
-            return kept, tensor, self._encode(frame, tensor)
+            return _Head(kept, tensor, self._encode(frame, tensor))
 
-        self._job(frame, "head", work, self._head_s(plan), plan.exit)
+        first = float(self.table.early_s[row, 0]) if plan.gates else None
+        self._job(frame, "head", work, float(self.table.head_s[row]), plan.exit, first)
 
-    def _passed(self, plan: Plan) -> int | None:
-        """The deepest exit whose point the device part has reached, up to the plan's own."""
-        reached = min(plan.start, self.model.spec.exits[plan.exit].after)
-        passed = [
-            j for j, e in enumerate(self.model.spec.exits) if e.after <= reached and j <= plan.exit
-        ]
-        return passed[-1] if passed else None
+    def _ask_gates(self, frame: _Frame) -> tuple[Floats | None, int, int | None]:
+        """The tensor at the last gate's point, that point, and the exit that was sure enough.
+
+        No tensor where what remains cannot be done by the deadline. Runs on the CPU's thread; what
+        a gate says is told to the loop at once.
+        """
+        plan, spec, row = frame.plan, self.model.spec, frame.plan_index
+        upto = [*self.table.early_s[row, : len(plan.gates)], self.table.head_s[row]]
+        x, at = self._input(frame), 0
+        for number, gate in enumerate(plan.gates):
+            after = spec.exits[gate].after
+            x = self.executor.run(plan.exit, at, after, x) if at < after else x
+            at = after
+            logits = self.executor.run(gate, after, len(spec.branches[gate]), x)
+            answer = softmax_answer(logits, self.model.temperatures[gate])
+            self._events.put(_Event("gate", frame, answer, gate))
+            if answer[1] >= plan.threshold:
+                return x, at, gate
+            if self.clock() + float(upto[number + 1] - upto[number]) > self._limit(frame):
+                return None, at, None
+        return x, at, None
 
     def _hand_over(
         self, frame: _Frame, kept: Floats | None, tensor: Floats | None, encoded: Encoded
     ) -> None:
         """Give what crosses to the link, then see to the local answers (None: from the picture)."""
-        plan, now = frame.plan, self.clock()
+        plan = frame.plan
         shape: Sequence[int] = self.model.spec.shapes[plan.exit][plan.start]
         if carries_picture(plan.codec):
             shape = frame.picture.shape
@@ -340,10 +365,22 @@ class DeviceLoop:
         else:
             self._by_request[frame.request] = frame
             frame.bytes_sent = len(encoded.data)
-        passed = self._passed(plan)
+        self._answer_meanwhile(frame, kept, tensor)
+
+    def _answer_meanwhile(self, frame: _Frame, kept: Floats | None, tensor: Floats | None) -> None:
+        """What the device does of its own while the edge is awaited."""
+        plan, now = frame.plan, self.clock()
+        reached = passed_exits(self.model.spec, plan)
+        passed = reached[-1] if reached else None
         if self.config.mode == "closed":
             if frame.remote_failed:
                 self._local_job(frame, plan.exit, plan.start, tensor)
+        elif passed is not None and passed in plan.gates:
+            # it has answered already; what a hedge goes on with is the next
+            if frame.remote_failed:
+                self._end(frame, now)
+            elif plan.hedge:
+                self._local_job(frame, passed + 1, plan.start, tensor)
         elif passed is not None:
             start = plan.start if passed == plan.exit else self.model.spec.exits[passed].after
             self._local_job(frame, passed, start, tensor if passed == plan.exit else kept)
@@ -378,6 +415,10 @@ class DeviceLoop:
             return
         frame, result = event.frame, event.value
         assert frame is not None
+        if event.kind == "gate":
+            if not frame.over:
+                frame.local_exit, frame.local_answer = event.exit, result
+            return
         frame.device_s += result.spent_s
         if result.error is not None:
             frame.error = result.error
@@ -386,20 +427,29 @@ class DeviceLoop:
         if event.kind == "head":
             self._head_done(frame, result)
         elif event.kind == "tail":
-            self._answer(frame, softmax_answer(result.result), result.ended_s)
+            temperature = self.model.temperatures[frame.plan.exit]
+            self._answer(frame, softmax_answer(result.result, temperature), result.ended_s)
         else:
             self._local_done(frame, event.exit, result)
 
     def _head_done(self, frame: _Frame, result: CpuDone) -> None:
-        kept, tensor, encoded = result.result
-        if frame.plan.is_local:
-            self._answer(frame, softmax_answer(tensor), result.ended_s)
+        head: _Head = result.result
+        if head.confident is not None:
+            assert frame.local_answer is not None  # the gate told it before the head ended
+            self._answer(frame, frame.local_answer, result.ended_s, head.confident)
+        elif frame.plan.is_local and head.tensor is not None:
+            temperature = self.model.temperatures[frame.plan.exit]
+            self._answer(frame, softmax_answer(head.tensor, temperature), result.ended_s)
+        elif head.encoded is not None:
+            self._hand_over(frame, head.kept, head.tensor, head.encoded)
         else:
-            self._hand_over(frame, kept, tensor, encoded)
+            # no time for what lies behind the gates: their answer is the best there will be
+            self._end(frame, result.ended_s)
 
     def _local_done(self, frame: _Frame, exit_: int, result: CpuDone) -> None:
         point, trunk, logits = result.result
-        frame.local_exit, frame.local_answer = exit_, softmax_answer(logits)
+        frame.local_exit = exit_
+        frame.local_answer = softmax_answer(logits, self.model.temperatures[exit_])
         if self.config.mode == "closed":
             self._answer(frame, frame.local_answer, result.ended_s)
         elif frame.remote_failed:
@@ -449,10 +499,13 @@ class DeviceLoop:
         seconds = self.profile.interval_s(plan.exit, plan.stop, length)
         self._job(frame, "tail", work, seconds, plan.exit)
 
-    def _answer(self, frame: _Frame, answer: tuple[int, float], at_s: float) -> None:
-        """The plan's own answer."""
+    def _answer(
+        self, frame: _Frame, answer: tuple[int, float], at_s: float, exit_: int | None = None
+    ) -> None:
+        """The plan's own answer: of its exit, or of the gate that was sure enough."""
         if at_s <= self._limit(frame):
             frame.answer, frame.answered_s = answer, at_s
+            frame.answer_exit = frame.plan.exit if exit_ is None else exit_
         self._end(frame, at_s)
 
     def _end(self, frame: _Frame, at_s: float | None) -> None:
@@ -479,7 +532,7 @@ class DeviceLoop:
         latency = None if answer is None else ended - frame.arrival_s
         exit_ = None
         if answer is not None:
-            exit_ = frame.plan.exit if by_plan else frame.local_exit
+            exit_ = frame.answer_exit if by_plan else frame.local_exit
         record = FrameRecord(
             frame.number,
             frame.plan_index,

@@ -254,7 +254,7 @@ class EdgeServer:
         x = self.executor.decode(codec, branch, start, meta, data)
         y = self.executor.run(branch, start, stop, x)
         if stop == length:
-            label, confidence = softmax_answer(y)
+            label, confidence = softmax_answer(y, self.model.temperatures[branch])
             return {"bytes": 0, "class": label, "confidence": confidence}, b""
         out = np.ascontiguousarray(y[0], dtype="<f4").tobytes()
         return {"bytes": len(out), "shape": list(y.shape[1:])}, out

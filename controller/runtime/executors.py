@@ -232,9 +232,12 @@ def make_executor(name: str, model: Model) -> OnnxExecutor | TorchExecutor:
     raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")
 
 
-def softmax_answer(logits: Floats) -> tuple[int, float]:
-    """Class and greatest softmax probability of one sample's logits (1, classes)."""
-    row = logits[0] - logits[0].max()
+def softmax_answer(logits: Floats, temperature: float = 1.0) -> tuple[int, float]:
+    """Class and greatest softmax probability of one sample's logits (1, classes).
+
+    `temperature`: the exit's (`Model.temperatures`); with it, 0.8 sure is right 8 times in 10.
+    """
+    row = (logits[0] - logits[0].max()) / temperature
     weights = np.exp(row)
     best = int(np.argmax(row))
     return best, float(weights[best] / weights.sum())

@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError
-from experiments.confidence.gates import train_gates
-from experiments.confidence.scores import (
+from experiments.confidence.gates import PRICES, train_gates
+from experiments.confidence.records import read_record
+from models.branchy import BranchySpec
+from models.cards import Model
+from models.confidence import (
     Labels,
     calibration_error,
     entropy,
@@ -19,8 +22,6 @@ from experiments.confidence.scores import (
     greatest,
     probabilities,
 )
-from models.branchy import BranchySpec
-from models.cards import Model
 from models.outcomes import Outcomes, read_outcomes
 
 Floats = npt.NDArray[np.float64]
@@ -28,7 +29,6 @@ Bools = npt.NDArray[np.bool_]
 
 THRESHOLDS = 60
 BUDGETS = 41
-PRICES = tuple(float(p) for p in np.geomspace(0.003, 6.0, 24))
 
 
 class ExitCalibration(msgspec.Struct, frozen=True):
@@ -84,14 +84,14 @@ def exit_costs(spec: BranchySpec) -> Floats:
 
 def confidence_figures(model: Model) -> ConfidenceFigures:
     """Temperatures, gates and thresholds from held-back pictures; figures from the report half."""
-    known = _half(model, "held_back.npz", None)
-    judged = _half(model, "outcomes.npz", "report")
+    held_back = _half(model, "held_back.npz", None)
+    report = _half(model, "outcomes.npz", "report")
     exits = len(model.spec.exits)
     cost = exit_costs(model.spec)
-    temperatures = [fit_temperature(known.logits[i], known.labels) for i in range(exits)]
-    plain = probabilities(judged.logits)
-    scaled = np.stack([probabilities(judged.logits[i], t) for i, t in enumerate(temperatures)])
-    right = judged.logits.argmax(axis=-1) == judged.labels
+    temperatures = [fit_temperature(held_back.logits[i], held_back.labels) for i in range(exits)]
+    plain = probabilities(report.logits)
+    scaled = np.stack([probabilities(report.logits[i], t) for i, t in enumerate(temperatures)])
+    right = report.logits.argmax(axis=-1) == report.labels
     calibration = tuple(
         ExitCalibration(
             i + 1,
@@ -102,14 +102,19 @@ def confidence_figures(model: Model) -> ConfidenceFigures:
         )
         for i in range(exits)
     )
-    sides = _Side(known, temperatures), _Side(judged, temperatures)
+    sides = _Side(held_back, temperatures), _Side(report, temperatures)
     curves = []
     for name in ("max softmax", "entropy", "calibrated"):
         stops = [_thresholds(side.sure[name], sides[0].sure[name]) for side in sides]
-        curves.append(_curve(name, stops, sides, cost))
-    gates = [train_gates(sides[0].scaled, known.labels, cost, price) for price in PRICES]
+        curves.append(_curve(name, *_points(stops, sides, cost), cost))
+    gates = [train_gates(sides[0].scaled, held_back.labels, cost, price) for price in PRICES]
     stops = [[g.stops(side.scaled) for g in gates] for side in sides]
-    curves.append(_curve("learned gate", stops, sides, cost))
+    curves.append(_curve("learned gate", *_points(stops, sides, cost), cost))
+    joint = read_record(model)
+    if joint is not None:
+        known = np.array([(p.known_compute, p.known_accuracy) for p in joint.points])
+        judged = np.array([(p.compute, p.accuracy) for p in joint.points])
+        curves.append(_curve("gates and heads", known, judged, cost))
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     return ConfidenceFigures(model.spec.name, outcomes.dataset, calibration, tuple(curves))
 
@@ -143,16 +148,23 @@ def _thresholds(sure: Floats, known: Floats) -> list[Bools]:
     return [sure[:-1] >= level for level in levels] + [np.zeros_like(sure[:-1], dtype=np.bool_)]
 
 
-def _curve(
-    method: str, stops: Sequence[list[Bools]], sides: tuple[_Side, _Side], cost: Floats
-) -> Curve:
+def _points(
+    stops: Sequence[list[Bools]], sides: tuple[_Side, _Side], cost: Floats
+) -> tuple[Floats, Floats]:
+    """(settings, 2): mean compute and accuracy on held-back, and on judged pictures."""
+    known, judged = (
+        np.array([side.point(stop, cost) for stop in of_side])
+        for side, of_side in zip(sides, stops, strict=True)
+    )
+    return known, judged
+
+
+def _curve(method: str, known: Floats, judged: Floats, cost: Floats) -> Curve:
     """At each budget of compute the setting that did best on held-back pictures, judged elsewhere.
 
     Budgets go from the first exit's compute to the whole network's; the area is the mean accuracy
-    over them. `stops`: of every setting, for the held-back and for the judged pictures.
+    over them.
     """
-    known = np.array([sides[0].point(stop, cost) for stop in stops[0]])
-    judged = np.array([sides[1].point(stop, cost) for stop in stops[1]])
     budgets = np.linspace(float(cost[0]), 1.0, BUDGETS)
     compute, accuracy = [], []
     for budget in budgets:

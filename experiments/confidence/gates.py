@@ -3,7 +3,8 @@
 Each gate looks at four figures of its exit's answer and gives the probability of stopping there,
 given that no earlier exit stopped. Gates are trained against the exit that minimises cross-entropy
 plus a price on compute, and then, with the exits' losses weighted by the gates' own probabilities
-of stopping there, on what that choice costs in the end. The exits themselves stay as they are.
+of stopping there, on what that choice costs in the end. Here the exits themselves stay as they are
+(`joint` trains their heads together with the gates).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from experiments.confidence.scores import Labels, gate_features
+from models.confidence import Labels, gate_features
 
 Floats = npt.NDArray[np.float64]
 
 STEPS = 400
 RATE = 0.1
 DECAY = 1e-3
+PRICES = tuple(round(float(p), 4) for p in np.geomspace(0.003, 6.0, 24))
+"""Of the whole network's compute, in nats: the settings a curve of gates is made of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,12 @@ class Gates:
     def stops(self, p: Floats) -> npt.NDArray[np.bool_]:
         """Whether each gate stops a sample that reaches it, (E - 1, N), for p (E, N, C)."""
         return np.asarray(self._scores(p) > 0.0)
+
+    def shares(self, p: Floats) -> Floats:
+        """Probability of a sample ending at each exit, (E, N): what weighs the exits' losses."""
+        each = 1.0 / (1.0 + np.exp(-np.clip(self._scores(p), -30, 30)))
+        reached = np.cumprod(np.concatenate([np.ones((1, p.shape[1])), 1.0 - each]), axis=0)
+        return np.asarray(reached * np.concatenate([each, np.ones((1, p.shape[1]))]))
 
     def _scores(self, p: Floats) -> Floats:
         x = self.inputs(p)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from artefacts import ArtefactError, UsageError, digest_bytes
+from artefacts import ArtefactError, UsageError, digest_bytes, read_json, write_json
 from models.capture.cost import measure_costs
 from models.capture.exits import (
     WithExits,
@@ -34,12 +35,14 @@ from models.datasets import Pictures, hold_back
 from models.networks.feeds import Normalisation, SmallPictures, plain_batches
 from models.networks.publishing import Origin, publish
 from models.networks.training import EpochReport, TrainingArgs, train
-from models.outcomes import Outcomes
+from models.outcomes import Outcomes, class_type
 from models.pictures import agreement_labels, generated_pictures
 
 PLACEMENTS = ("linear", "pareto", "pareto-memory")
 GENERATED = 600
-MOST_CLASSES = 256
+MOST_CLASSES = 65_536
+CHOSEN = "exits.json"
+FORMAT_VERSION = 1
 PROBE_POINTS = 16
 PROBE_PICTURES = 1000
 CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "jpeg35", "jpeg75")
@@ -71,6 +74,14 @@ class AdoptionArgs:
             )
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std: found {self.std}, expected three numbers above zero")
+
+
+class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`exits.json`: where exits were put (operations before them), and for what."""
+
+    format_version: int
+    wanted: str
+    at: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +145,14 @@ def read_pictures(path: Path) -> Pictures:
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
         )
     whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
-    if not whole or y.max(initial=0) > 255:
+    if not whole or y.max(initial=0) >= MOST_CLASSES:
         raise ArtefactError(
-            path, field="y", found=f"{y.dtype} {y.shape}", expected=f"classes 0 to 255, ({len(x)},)"
+            path,
+            field="y",
+            found=f"{y.dtype} {y.shape}",
+            expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
         )
-    return Pictures(x, y.astype(np.uint8))
+    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)))
 
 
 def adopt(
@@ -162,7 +176,7 @@ def adopt(
     if not 1 < classes <= MOST_CLASSES:
         raise UsageError(
             f"model '{name}': found {classes} classes, expected 2 to {MOST_CLASSES} (outcomes keep "
-            "a class in one byte)"
+            "a class in two bytes at most)"
         )
     if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
         raise UsageError(
@@ -181,10 +195,16 @@ def adopt(
     whole: nn.Module = module
     points: tuple[Cut, ...] = ()
     if args.exits:
-        points = _points(captured, known, held, normalisation, args, listener)
-        whole = WithExits(captured, points)
         seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
-        whole.identity += f", pictures {seen}, mean {args.mean}, std {args.std}"
+        given = f", pictures {seen}, mean {args.mean}, std {args.std}"
+        wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
+        points = _kept_points(folder / CHOSEN, wanted, captured)
+        if not points:
+            points = _points(captured, known, held, normalisation, args, listener)
+            at = tuple(p.at for p in points)
+            write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
+        whole = WithExits(captured, points)
+        whole.identity += given
         torch.manual_seed(args.seed)
         feed = SmallPictures(known, held, 64, args.seed, 0, normalisation)
         listener.stage("exits")
@@ -218,6 +238,16 @@ def adopt(
         folder, spec, state, origin, normalisation, held, judged,
         codecs=CODECS, progress=listener.step,
     )  # fmt: skip
+
+
+def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:
+    """The points an interrupted run chose: measured anew they might be others."""
+    if not path.exists():
+        return ()
+    kept = read_json(path, ChosenPoints, version=FORMAT_VERSION)
+    if kept.wanted != wanted:
+        return ()
+    return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
 
 
 def _generated(

@@ -24,7 +24,7 @@ from models.coding import latent_codec
 from models.datasets import Pictures
 from models.layers import LayerSpec
 from models.onnx_graph import chain_model
-from models.outcomes import QUANTISED, Key, Outcomes
+from models.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
 from models.quantisation import Activations, quantised_interval
 
 Floats = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ def judge(
     in int8 too, under the name of that executor (`QUANTISED`).
     """
     judged = _Judged(model, codecs, threads, activations)
-    parts: list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]] = []
+    parts: list[tuple[Classes, npt.NDArray[np.uint8]]] = []
     logits: list[npt.NDArray[np.float16]] = []
     keys: tuple[Key, ...] = ()
     for start in range(0, len(pictures), batch):
@@ -71,13 +71,11 @@ def judge(
     )  # fmt: skip
 
 
-def _rows(
-    found: dict[Key, Floats], keys: tuple[Key, ...]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _rows(found: dict[Key, Floats], keys: tuple[Key, ...]) -> tuple[Classes, npt.NDArray[np.uint8]]:
     chosen, sure = [], []
     for key in keys:
         logits = found[key].astype(np.float64)
-        chosen.append(logits.argmax(axis=1).astype(np.uint8))
+        chosen.append(logits.argmax(axis=1).astype(class_type(logits.shape[1])))
         # the greatest softmax probability: exp(0) over the sum
         best = 1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
         sure.append(np.rint(best * 255.0).astype(np.uint8))

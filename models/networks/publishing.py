@@ -17,6 +17,7 @@ from artefacts import UsageError
 from models.branchy import BranchySpec
 from models.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
 from models.codecs.affine import Ranges, calibrate
+from models.confidence import fit_temperature
 from models.datasets import Pictures
 from models.layers import LayerSpec
 from models.networks.feeds import Normalisation
@@ -64,6 +65,7 @@ def publish(
     ranges = calibrate_network(spec, state, normalisation, held_back) if calibrated else {}
     ranges |= dict(more_ranges or {})
     held: tuple[float, ...] = ()
+    temperatures: tuple[float, ...] = ()
 
     def card(accuracies: tuple[float, ...]) -> Card:
         return Card(
@@ -79,6 +81,7 @@ def publish(
             | {"torch": str(torch.__version__), "machine": platform.machine()},
             held_back_accuracies=held,
             test_accuracies=accuracies,
+            temperatures=temperatures,
         )
 
     save_model(folder, state, card(()), ranges)
@@ -87,6 +90,7 @@ def publish(
     known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
     save_outcomes(folder / "held_back.npz", known)
     held = tuple(known.accuracy(i) for i in range(len(spec.exits)))
+    temperatures = fitted_temperatures(known)
     seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
     save_activations(folder, seen)
     outcomes = judge(
@@ -96,6 +100,14 @@ def publish(
     accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
     save_model(folder, state, card(accuracies), ranges)
     return outcomes
+
+
+def fitted_temperatures(held_back: Outcomes) -> tuple[float, ...]:
+    """Every exit's temperature, to four digits, from what it gave the held-back pictures."""
+    logits, labels = held_back.logits, held_back.labels
+    assert logits is not None
+    assert labels is not None
+    return tuple(round(fit_temperature(one, labels.astype(np.int64)), 4) for one in logits)
 
 
 def calibrate_network(

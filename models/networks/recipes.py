@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,14 @@ from models.cards import State
 from models.codecs import LEARNED
 from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette, imagenette_folder
 from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train_bottleneck
-from models.networks.feeds import CameraPictures, Normalisation, SmallPictures
+from models.networks.feeds import (
+    Batch,
+    CameraPictures,
+    Feed,
+    Normalisation,
+    SmallPictures,
+    plain_batches,
+)
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
@@ -135,6 +142,24 @@ RECIPES: dict[str, Callable[[Path, int | None, int, Listener], Outcomes]] = {
     "alexnet": train_alexnet,
     "mobilenetv2": train_mobilenet,
 }
+
+
+def lessons(network: str, seed: int) -> tuple[Feed, Callable[[], Iterator[Batch]]]:
+    """The feed a network of ours was trained on (at full size), and its test pictures' batches.
+
+    `seed` is the one it was trained by: it decides which pictures were held back.
+    """
+    if network == "alexnet":
+        pictures, held = hold_back(cifar10("train"), seed)
+        args = TrainingArgs()
+        small = SmallPictures(pictures, held, args.batch, seed, args.cutout)
+        return small, lambda: plain_batches(cifar10("test"), small.normalisation)
+    if network == "mobilenetv2":
+        pictures, held = hold_back(imagenette("train"), seed)
+        whole = ((1, IMAGENETTE_SIDE),)
+        camera = CameraPictures(pictures, held, MOBILENET_ARGS.batch, seed, whole)
+        return camera, lambda: plain_batches(imagenette("val"), camera.normalisation, 100)
+    raise UsageError(f"network: found '{network}', expected one of {', '.join(RECIPES)}")
 
 
 def recipe(name: str) -> Callable[[Path, int | None, int, Listener], Outcomes]:

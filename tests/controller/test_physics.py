@@ -30,15 +30,23 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
     device, uplink, edge, down = state
     head = table.head_s[p]
     start = max(arrival, device) if head > 0 else arrival
-    if start + head > limit:
-        return None, -1, (device, uplink, edge, down)
+    early = -1
+    for gate, upto in zip(table.early_exit[p], table.early_s[p], strict=True):
+        if gate < 0 or start + upto > limit:
+            break
+        early, device = int(gate), start + upto
+    stopped = early != max(table.early_exit[p], default=-1)
+    if stopped or start + head > limit:
+        found = (limit, early) if early >= 0 else (None, -1)
+        return (*found, (device, uplink, edge, down))
     if head > 0:
         device = start + head
     handed = start + head
     if table.local[p]:
         return (handed, int(table.exit[p])) + ((device, uplink, edge, down),)
     if handed >= limit:
-        return None, -1, (device, uplink, edge, down)
+        found = (limit, early) if early >= 0 else (None, -1)
+        return (*found, (device, uplink, edge, down))
     wire = float(model.on_wire(np.array(table.up_bytes[p])))
     ready = max(handed, uplink)
     end = transfer(ready, wire)
@@ -53,7 +61,7 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
     elif ready < limit:
         passed = min(float(trace.bytes_between(ready, limit, "stop")), wire)
         uplink = transfer(limit, min(wire - passed, model.send_buffer_bytes))
-    local_exit, free = -1, device
+    local_exit, free = early, device
     jobs = [
         (e, s, free) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True) if e >= 0
     ]
@@ -82,10 +90,18 @@ rates = st.lists(st.one_of(st.just(0.0), st.floats(1e4, 8e6)), min_size=2, max_s
 
 
 @settings(max_examples=120, deadline=None)
-@given(rates=rates, seed=st.integers(0, 2**32 - 1), closed_loop=st.booleans())
-def test_a_stream_equals_the_scalar_account(rates, seed, closed_loop):
-    setting = loaded("edgent" if closed_loop else "3g-alexnet")
-    table, model = setting.table, LinkModel(setting.link_model.rtt_s, 160.0, 66.0, 1448.0, 1e9)
+@given(
+    rates=rates,
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["edgent", "3g-alexnet", "3g-mobilenet"]),
+)
+def test_a_stream_equals_the_scalar_account(rates, seed, name):
+    setting = loaded(name)
+    closed_loop = setting.closed_loop
+    table, model = (
+        setting.stops.table,
+        LinkModel(setting.link_model.rtt_s, 160.0, 66.0, 1448.0, 1e9),
+    )
     deadline = None if closed_loop else setting.scenario.frames.deadline_s
     timing = Timing(deadline)
     trace = BandwidthTrace("t", np.arange(len(rates)) * 0.5, np.array(rates), len(rates) * 0.5)

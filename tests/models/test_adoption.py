@@ -137,12 +137,44 @@ def test_another_model_of_the_same_shape_is_not_mistaken_for_the_first(here):
     assert "field 'identity'" in str(bring())
 
 
+def test_more_than_256_classes_are_kept_whole(here):
+    result = run(
+        "profile", "--model", "brought:wide", "--input", "24x32", "--repeats", "2",
+        "--out", "wide",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    outcomes = read_outcomes(here / "wide" / "outcomes.npz")
+    assert outcomes.labels.dtype == np.uint16
+    assert outcomes.predicted(0).dtype == np.uint16
+    assert outcomes.labels.max() > 255
+    assert outcomes.accuracy(0) == 1.0
+
+
+def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
+    """Times measured anew might place the exits elsewhere, and the heads would be lost."""
+    args = (
+        "profile", "--model", "brought:flat", "--data", "pictures.npz", "--exits", "1",
+        "--placement", "pareto", "--epochs", "2", "--repeats", "2", "--out", "mine",
+    )  # fmt: skip
+
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("models.networks.adoption.lower", interrupted)
+        assert run(*args).exit_code == 130
+    with monkeypatch.context() as patched:
+        patched.setattr("models.networks.adoption.probe_points", interrupted)
+        result = run(*args)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "epoch" not in result.output  # the heads were trained already
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (("--model", ":make", "--input", "24x32"), "expected PACKAGE.MODULE:FACTORY"),
         (("--model", "brought:fails", "--input", "24x32"), "'fails()' failed: ZeroDivisionError"),
-        (("--model", "brought:wide", "--input", "24x32"), "found 300 classes"),
         (("--model", "brought:make", "--data", "pictures.npz", "--repeats", "0"), "repeats = 0"),
         (("--model", "brought:single", "--data", "pictures.npz"), "found 1 classes"),
         (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),

@@ -220,6 +220,8 @@ def _table(inputs, spec, plans):
         wait_s=nothing,
         wait_exit=nothing.astype(np.int64) - 1,
         rescue_s=np.full(len(plans), np.inf),
+        early_s=np.zeros((len(plans), 0)),
+        early_exit=np.zeros((len(plans), 0), dtype=np.int64),
         accuracy=accuracy,
         exit_accuracy=np.array(ACCURACIES),
         device_sigma=0.0,

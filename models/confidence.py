@@ -1,4 +1,7 @@
-"""How sure an exit is of a sample, from its logits; temperatures and calibration error."""
+"""How sure an exit is of a sample, from its logits; temperatures and calibration error.
+
+Torch-free: the device stops on these scores, the environments on the same ones as recorded.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+"""`coinfer train-gates`: heads and gates trained together, and what that gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from experiments.confidence.records import JointPoint
+
+
+def train_gates(
+    out: Annotated[Path, typer.Option(help="File for the record (JSON); checkpoint beside it.")],
+    model: Annotated[str, typer.Option(help="alexnet or mobilenetv2, as shipped.")] = "mobilenetv2",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 6,
+    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+) -> None:
+    """Train heads together with confidence gates (JEI-DNN), for six prices on compute at once.
+
+    The trunk stays frozen. Continues from OUT.checkpoint.pt; the test pictures are run at the end.
+    """
+    import torch
+
+    from experiments.confidence.curves import exit_costs
+    from experiments.confidence.joint import JointArgs, report_half, train_jointly
+    from experiments.confidence.records import write_record
+    from models.cards import load_model
+    from models.networks.recipes import lessons
+    from models.outcomes import read_outcomes
+
+    loaded = load_model(model)
+    torch.set_num_threads(threads)
+    feed, judged = lessons(loaded.spec.name, int(loaded.card.training.get("seed", 0)))
+    outcomes = read_outcomes(loaded.folder / "outcomes.npz")
+    checkpoint = out.with_suffix(".checkpoint.pt")
+    with progress_bar() as bar:
+        task = bar.add_task("pictures", total=None, note="")
+
+        def report(epoch: int, points: tuple[JointPoint, ...]) -> None:
+            bar.update(task, description="epoch", note=f"{epoch}/{epochs} done")
+            said = ", ".join(f"{100 * p.accuracy:.2f} at {p.compute:.2f}" for p in points)
+            console.print(f"epoch {epoch}/{epochs}: held-back accuracy (%) at compute {said}")
+
+        try:
+            record = train_jointly(
+                loaded,
+                feed,
+                lambda: report_half(judged(), outcomes.half("report")),
+                f"{outcomes.dataset}, report half",
+                exit_costs(loaded.spec),
+                JointArgs(epochs=epochs),
+                checkpoint,
+                report,
+                lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            console.print(f"interrupted: the same command goes on from {checkpoint}")
+            raise typer.Exit(130) from None
+    write_record(out, record)
+    if json:
+        emit_json(record)
+        return
+    print_table(
+        f"{record.model}: heads and gates trained together ({record.judged_on})",
+        ["price", "compute", "accuracy", "accuracy by exit"],
+        [
+            (
+                f"{p.price:g}",
+                f"{p.compute:.3f}",
+                f"{100 * p.accuracy:.2f} %",
+                " ".join(f"{100 * a:.1f}" for a in p.exit_accuracies),
+            )
+            for p in _trained(record.points)
+        ],
+    )
+
+
+def _trained(points: tuple[JointPoint, ...]) -> list[JointPoint]:
+    """Of every price's heads, the point whose gates are of the nearest price."""
+    best: dict[float, JointPoint] = {}
+    for point in sorted(points, key=lambda p: -abs(p.gate_price - p.price)):
+        best[point.price] = point
+    return [best[price] for price in sorted(best)]
