@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def train_gates(
     out: Annotated[Path, typer.Option(help="File for the record (JSON); checkpoint beside it.")],
     model: Annotated[str, typer.Option(help="alexnet or mobilenetv2, as shipped.")] = "mobilenetv2",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from artefacts import CoinferError
 from controller.interface import Measurement
-from controller.runtime.edge import check_address
+from controller.runtime.addresses import check_address
 from controller.wire import (
     Arrived,
     Connection,

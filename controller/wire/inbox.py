@@ -9,6 +9,7 @@ from typing import Any
 from controller.wire.messages import Message, RemoteProtocolError, meta_int
 
 MAX_TENSOR_BYTES = 8 * 1024 * 1024
+MAX_TOTAL_BYTES = 16 * 1024 * 1024
 MAX_OPEN = 32
 
 
@@ -29,11 +30,20 @@ class _Open:
 
 
 class Inbox:
-    """Transfers that are under way, by request id. The opening message says `bytes`."""
+    """Transfers that are under way, by request id. The opening message says `bytes`.
 
-    def __init__(self, max_open: int = MAX_OPEN, max_bytes: int = MAX_TENSOR_BYTES) -> None:
+    At most `max_open` of them, each of at most `max_bytes`, together of `max_total_bytes`.
+    """
+
+    def __init__(
+        self,
+        max_open: int = MAX_OPEN,
+        max_bytes: int = MAX_TENSOR_BYTES,
+        max_total_bytes: int = MAX_TOTAL_BYTES,
+    ) -> None:
         self._open: dict[int, _Open] = {}
         self._max_open, self._max_bytes = max_open, max_bytes
+        self._max_total_bytes = max_total_bytes
 
     def __len__(self) -> int:
         return len(self._open)
@@ -49,6 +59,12 @@ class Inbox:
             raise RemoteProtocolError(
                 f"requests under way: found {len(self._open) + 1}, expected at most "
                 f"{self._max_open}"
+            )
+        announced = expected + sum(t.expected_bytes for t in self._open.values())
+        if announced > self._max_total_bytes:
+            raise RemoteProtocolError(
+                f"bytes under way: found {announced} announced, expected at most "
+                f"{self._max_total_bytes}"
             )
         self._open[message.request_id] = _Open(message.meta, expected)
         return None

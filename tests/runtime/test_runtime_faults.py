@@ -132,9 +132,9 @@ def test_time_counts_down_from_the_first_byte(stream, executor):
     gated = Gated(executor)
     with serving(stream.model, gated, clock=clock) as server:
         with device(server, stream.model.digest) as first:
-            first.say(*request(stream.model, 1), *request(stream.model, 2, remaining_s=0.25))
-            first.say(Message(T.PING, 9))
+            first.say(*request(stream.model, 1))
             assert gated.begun.wait(5)
+            first.say(*request(stream.model, 2, remaining_s=0.25), Message(T.PING, 9))
             assert first.next().type is T.PONG
             clock.now += 0.75
             gated.gate.set()
@@ -153,8 +153,8 @@ def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor):
             opening, *chunks = (slow.connection.send(m) for m in request(stream.model))
             slow.sock.sendall(opening + chunks[0] + chunks[1][: 28 + 476])
             # as soon as these 1500 bytes are noted the edge waits in its next read
-            peer = poll(lambda: next((p for p in server._peers if p._timings), None))
-            poll(lambda: peer._timings[1].received_bytes == 1500)
+            peer = poll(lambda: next((p for p in server.peers if p.timings), None))
+            poll(lambda: peer.timings[1].received_bytes == 1500)
             clock.now += 0.5
             slow.sock.sendall(chunks[1][28 + 476 :] + chunks[2])
             reply = slow.next()

@@ -1,0 +1,280 @@
+"""One device's connection at the edge: reads, timestamps, expires; writes what is decided."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from controller.wire import (
+    Arrived,
+    Connection,
+    Inbox,
+    LocalProtocolError,
+    Message,
+    MessageType,
+    RemoteProtocolError,
+    Role,
+    serialise,
+)
+from controller.wire.messages import meta_number, meta_text
+
+if TYPE_CHECKING:
+    from controller.runtime.edge import EdgeServer
+
+
+@dataclass(slots=True)
+class Timing:
+    """When a request's bytes came, on the edge's clock; nobody waits for it after `until_s`."""
+
+    first_s: float
+    last_s: float
+    until_s: float = math.inf
+    first_read_bytes: int = 0
+    whole_chunks_bytes: int = 0
+    received_bytes: int = 0
+
+    def note(self, now_s: float, partial_bytes: int) -> None:
+        """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
+        self.last_s = now_s
+        self.received_bytes = self.whole_chunks_bytes + partial_bytes
+        if now_s == self.first_s:
+            self.first_read_bytes = self.received_bytes
+
+    def meta(self) -> dict[str, Any]:
+        """What the device's bandwidth estimate is made of."""
+        return {
+            "first_read_bytes": self.first_read_bytes,
+            "received_bytes": self.received_bytes,
+            "receive_s": self.last_s - self.first_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A whole request, and when it came."""
+
+    request_id: int
+    meta: Mapping[str, Any]
+    data: bytes
+    timing: Timing
+
+
+def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) -> Message:
+    """A REFUSE message; request 0 is the whole connection."""
+    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000], **(more or {})})
+
+
+class Peer(asyncio.Protocol):
+    """Everything happens on the server's one communicating thread."""
+
+    def __init__(self, server: EdgeServer) -> None:
+        self.name, self.address = "?", "?"
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._connection = Connection(Role.EDGE)
+        limits = server.limits
+        self._inbox = Inbox(limits.requests, limits.tensor_bytes, limits.inbox_bytes)
+        self.timings: dict[int, Timing] = {}
+        self._transport: asyncio.Transport | None = None
+        self._greeted = False
+        self._heard_s = 0.0
+        self._error: str | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
+
+    # -- the connection --------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it, and expect a greeting soon."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        limits, peers = self._server.limits, self._server.peers
+        found = transport.get_extra_info("peername") or ("?", 0)
+        self.address, self.name = str(found[0]), f"{found[0]}:{found[1]}"
+        same = sum(p.address == self.address for p in peers)
+        if len(peers) >= limits.connections or same >= limits.per_address:
+            most = limits.connections if len(peers) >= limits.connections else limits.per_address
+            self._error = f"refused, {most} connections are open"
+            transport.abort()
+            return
+        peers.add(self)
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        transport.set_write_buffer_limits(high=limits.write_buffer_bytes // 2)
+        self._heard_s = self._loop.time()
+        self._watch = self._loop.call_later(limits.greeting_s, self._watched)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Free everything it held."""
+        for timer in (self._expiry, self._patience, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._server.peers.discard(self)
+        if self._error is None and exc is not None:
+            self._error = f"connection lost ({exc})"
+        if self._error is not None:
+            self._server.errors.append(f"{self.name}: {self._error}")
+        self._inbox = Inbox(0, 0, 0)
+        self.timings.clear()
+
+    def abort(self) -> None:
+        """Drop the connection; nothing more is read or written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _watched(self) -> None:
+        """The greeting's time is over, or the silence's."""
+        limits = self._server.limits
+        if not self._greeted:
+            self._drop(f"found no greeting within {limits.greeting_s:g} s, expected HELLO")
+            return
+        silent = self._loop.time() - self._heard_s
+        if silent >= limits.idle_s:
+            self._drop(f"found nothing for {silent:.0f} s, expected a keep-alive")
+            return
+        self._watch = self._loop.call_later(limits.idle_s - silent, self._watched)
+
+    def _drop(self, error: str) -> None:
+        """End the connection for an error; a device that greeted us is told why."""
+        if self._error is not None or self._transport is None:
+            return
+        self._error = error
+        if self._greeted:
+            self._transport.write(serialise(refusal(0, error)))
+        # what is written goes out first, but nobody waits for a device that does not read
+        self._transport.close()
+        self._loop.call_later(self._server.limits.stalled_s, self._transport.abort)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Messages, each with the time its read ended."""
+        if self._error is not None:
+            return
+        now = self._server.clock()
+        self._heard_s = self._loop.time()
+        try:
+            for message in self._connection.receive(data):
+                self._handle(message, now)
+        except RemoteProtocolError as error:
+            self._drop(str(error))
+            return
+        request, partial = self._connection.partial_payload
+        if partial and request in self.timings:
+            self.timings[request].note(now, partial)
+        self._expect()
+
+    def eof_received(self) -> bool:
+        """The device will send no more; what it asked for is still answered."""
+        try:
+            self._connection.end_of_stream()
+        except RemoteProtocolError as error:
+            self._drop(str(error))
+        return False
+
+    def _handle(self, message: Message, now: float) -> None:
+        kind, request = message.type, message.request_id
+        if kind is MessageType.HELLO:
+            self._greet(message.meta)
+        elif kind is MessageType.PING:
+            self.write(Message(MessageType.PONG, request))
+        elif kind is MessageType.REQUEST:
+            remaining = meta_number(message.meta, "remaining_s", 0.0)
+            until = now + remaining if remaining > 0 else math.inf
+            self.timings[request] = Timing(now, now, until)
+            self._whole(self._inbox.begin(message), now)
+        elif kind is MessageType.CHUNK:
+            timing = self.timings.get(request)
+            if timing is not None:
+                timing.whole_chunks_bytes += len(message.payload)
+                timing.note(now, 0)
+            self._whole(self._inbox.add(message), now)
+        elif kind is MessageType.CANCEL:
+            self._cancelled(request, now)
+
+    def _whole(self, arrived: Arrived | None, now: float) -> None:
+        if arrived is not None:
+            timing = self.timings.pop(arrived.request_id, Timing(now, now))
+            arrival = Arrival(arrived.request_id, arrived.meta, arrived.data, timing)
+            self._server.arrived(self, arrival)
+
+    def _greet(self, meta: Mapping[str, Any]) -> None:
+        served = self._server.served_models
+        wanted = meta_text(meta, "model")
+        if wanted not in served:
+            known = ", ".join(f"{digest[:12]}…" for digest in served)
+            reason = f"model digest: found {wanted[:12]}…, expected {known}"
+            self.write(Message(MessageType.REFUSE, meta={"reason": reason}))
+            raise RemoteProtocolError(reason)
+        self._greeted = True
+        self.write(Message(MessageType.WELCOME, meta={"models": list(served)}))
+        self._server.announce(wanted, meta.get("intervals"))
+
+    # -- requests whose time is over before they are whole ---------------------------------------
+
+    def _expect(self) -> None:
+        """Set the timer to the next request whose time will be over."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        soonest = min((t.until_s for t in self.timings.values()), default=math.inf)
+        if soonest < math.inf:
+            left = max(soonest - self._server.clock(), 0.0)
+            self._expiry = self._loop.call_later(left, self._expire)
+
+    def _expire(self) -> None:
+        """Free what cannot be answered in time any more, and say how much of it had come.
+
+        A CANCEL queues behind the very bytes it is to stop; the edge knows the deadline itself.
+        """
+        now = self._server.clock()
+        for request in [r for r, t in self.timings.items() if t.until_s <= now]:
+            self.timings[request].last_s = now
+            self._cancelled(request, now)
+        self._expect()
+
+    def _cancelled(self, request: int, now: float) -> None:
+        timing = self.timings.pop(request, None)
+        if timing is None:
+            return  # answered, or its time was over: the device knows already
+        received = max(self._inbox.cancel(request), timing.received_bytes)
+        meta = timing.meta() | {"received_bytes": received}
+        self.write(Message(MessageType.CANCELLED, request, meta=meta))
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self, *messages: Message) -> None:
+        """Hand messages to the socket; a device that does not read them is dropped."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        try:
+            transport.writelines([self._connection.send(m) for m in messages])
+        except LocalProtocolError:
+            return  # dropped for an error while its request was computed: nobody is there
+        waiting = transport.get_write_buffer_size()
+        if waiting > self._server.limits.write_buffer_bytes:
+            self._error = f"dropped, {waiting} bytes of answers were not read"
+            transport.abort()
+
+    def pause_writing(self) -> None:
+        """The device reads too slowly: it is not listened to until it has caught up."""
+        assert self._transport is not None
+        self._transport.pause_reading()
+        self._patience = self._loop.call_later(self._server.limits.stalled_s, self._stalled)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        if self._patience is not None:
+            self._patience.cancel()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _stalled(self) -> None:
+        self._error = f"dropped, it read nothing for {self._server.limits.stalled_s:g} s"
+        self.abort()

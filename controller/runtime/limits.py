@@ -1,0 +1,31 @@
+"""What one edge allows its devices; every bound is checked before anything is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeLimits:
+    """Bounds of connections, bytes and seconds."""
+
+    connections: int = 256
+    """Open at once, over all addresses."""
+    per_address: int = 256
+    """Open at once from one address (carriers put many devices behind one)."""
+    greeting_s: float = 5.0
+    """From the connection to a whole greeting."""
+    idle_s: float = 60.0
+    """Without a byte: a device sends a keep-alive every second while nothing else goes."""
+    requests: int = 32
+    """Coming in at once on one connection."""
+    tensor_bytes: int = 8 * 1024 * 1024
+    """Announced by one request."""
+    inbox_bytes: int = 16 * 1024 * 1024
+    """Announced at once on one connection."""
+    write_buffer_bytes: int = 4 * 1024 * 1024
+    """Answers that wait for a device that does not read; one more byte and it is dropped."""
+    stalled_s: float = 5.0
+    """How long a device may take nothing of what waits for it."""
+    warm: int = 256
+    """Intervals that a greeting may announce."""

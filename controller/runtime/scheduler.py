@@ -1,0 +1,160 @@
+"""Which requests the edge computes next: earliest deadline first, alike ones in one batch.
+
+Pure bookkeeping: time is passed in, nothing here waits, computes or sends. What cannot make its
+deadline is refused when it comes, so that under overload those admitted are still on time.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+LEARNING = 0.2
+"""Weight of a new measurement in the running mean (and deviation) of a batch's seconds."""
+DEVIATIONS = 2.0
+"""An expectation is the mean and this many mean deviations (as TCP's timer, RFC 6298: four)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerArgs:
+    """How requests are put together, and how many may wait."""
+
+    waiting: int = 256
+    """Requests that may wait; one more is refused."""
+    batch: int = 16
+    """Requests computed at once."""
+    batch_wait_s: float = 0.001
+    """How long a request waits for company where other devices are connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A request: `key` says what it can be computed together with, `until_s` when it is late."""
+
+    key: Hashable
+    arrived_s: float
+    until_s: float
+    job: Any
+
+
+@dataclass(slots=True)
+class _Cost:
+    """Running mean and mean deviation of one request's seconds, and of each further one's."""
+
+    first_s: float = 0.0
+    spread_s: float = 0.0
+    further_s: float = 0.0
+    known: bool = False
+
+    def expected_s(self, count: int) -> float:
+        mean = self.first_s + (count - 1) * self.further_s
+        return mean + DEVIATIONS * self.spread_s if self.known else 0.0
+
+    def learn(self, count: int, seconds: float) -> None:
+        if not self.known:
+            self.first_s = self.further_s = seconds / count
+            self.spread_s, self.known = self.first_s / 2.0, True
+            return
+        if count == 1:
+            off = abs(seconds - self.first_s)
+            self.spread_s += LEARNING * (off - self.spread_s)
+            self.first_s += LEARNING * (seconds - self.first_s)
+        else:
+            each = max(seconds - self.first_s, 0.0) / (count - 1)
+            off = abs(seconds - self.first_s - (count - 1) * self.further_s)
+            self.spread_s += LEARNING * (off - self.spread_s)
+            self.further_s += LEARNING * (each - self.further_s)
+
+
+@dataclass
+class Scheduler:
+    """Requests that wait, in the order of their deadlines. Not thread-safe: the owner locks."""
+
+    args: SchedulerArgs = field(default_factory=SchedulerArgs)
+
+    def __post_init__(self) -> None:
+        """Nothing waits, nothing is known."""
+        self._waiting: list[Work] = []
+        self._costs: dict[Hashable, _Cost] = {}
+        self._busy_until_s = -math.inf
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def expected_s(self, key: Hashable, count: int = 1) -> float:
+        """Seconds that `count` requests of a kind are expected to take at most (0: unknown)."""
+        cost = self._costs.get(key)
+        return 0.0 if cost is None else cost.expected_s(count)
+
+    def offer(self, work: Work, now_s: float) -> str | None:
+        """Take a request in; why not, where it or one that was promised before would be late."""
+        if len(self._waiting) >= self.args.waiting:
+            return f"{self.args.waiting} requests are waiting"
+        place = bisect.bisect_right([w.until_s for w in self._waiting], work.until_s)
+        trial = [*self._waiting[:place], work, *self._waiting[place:]]
+        late = self._first_late(trial, max(now_s, self._busy_until_s), place)
+        if late is not None:
+            missing, whose = late
+            what = "it" if whose is work else "one that was admitted before"
+            return f"{what} would be {1e3 * missing:.1f} ms late behind what is waiting"
+        self._waiting = trial
+        return None
+
+    def _first_late(
+        self, trial: list[Work], start_s: float, place: int
+    ) -> tuple[float, Work] | None:
+        """By how much the first of those behind `place` would be late, and which it is."""
+        at, room = start_s, dict[Hashable, int]()
+        for number, work in enumerate(trial):
+            cost = self._costs.get(work.key)
+            if cost is not None and cost.known:
+                # it joins the batch of its kind that is open, or opens one
+                left = room.get(work.key, 0)
+                at += cost.further_s if left > 0 else cost.expected_s(1)
+                room[work.key] = left - 1 if left > 0 else self.args.batch - 1
+            if number >= place and at > work.until_s:
+                return at - work.until_s, work
+        return None
+
+    def take(self, now_s: float, *, company: bool) -> tuple[list[Work], list[Work], float]:
+        """(a batch to compute now, what is too late for that, when to ask again at the latest).
+
+        An empty batch with a finite time: the first request waits for `company`, other devices
+        that may ask for the same.
+        """
+        late = [w for w in self._waiting if now_s > w.until_s]
+        if late:
+            self._waiting = [w for w in self._waiting if now_s <= w.until_s]
+        if not self._waiting:
+            return [], late, math.inf
+        head = self._waiting[0]
+        batch = self._alike(head, now_s)
+        latest = head.arrived_s + self.args.batch_wait_s
+        slack = head.until_s - self.expected_s(head.key, len(batch) + 1) - now_s
+        if company and len(batch) < self.args.batch and now_s < latest and slack > latest - now_s:
+            return [], late, latest
+        chosen = set(map(id, batch))
+        self._waiting = [w for w in self._waiting if id(w) not in chosen]
+        self._busy_until_s = now_s + self.expected_s(head.key, len(batch))
+        return batch, late, now_s
+
+    def _alike(self, head: Work, now_s: float) -> list[Work]:
+        """The head and what can be computed with it, without making the head late."""
+        batch: list[Work] = []
+        for work in self._waiting:
+            if work.key != head.key:
+                continue
+            if batch and now_s + self.expected_s(head.key, len(batch) + 1) > head.until_s:
+                break
+            batch.append(work)
+            if len(batch) == self.args.batch:
+                break
+        return batch
+
+    def done(self, key: Hashable, count: int, seconds: float, now_s: float) -> None:
+        """A batch was computed: learn what its kind takes."""
+        self._costs.setdefault(key, _Cost()).learn(count, seconds)
+        self._busy_until_s = now_s
