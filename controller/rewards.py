@@ -78,19 +78,26 @@ def expectation(
     return Expectation(*(rows.stops.mixed(part, rows.share) for part in parts))
 
 
+HEADROOM = 0.8
+"""How full a steadily fed queue may be. Chosen on the validation logs of the camera scenarios: the
+robust planner earns 0.809 of an answer at 1.0, 0.865 at 0.9 and at 0.8 (lte), 0.840 to 0.856 (3g).
+"""
+
+
 def expected_rewards(
     setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0
 ) -> Floats:
     """Expected reward per frame of every plan used for a whole stream: an array (S, P).
 
-    A plan that keeps the device or the uplink busy for longer than a frame lasts can serve only
-    that share of the frames, and is worth only that share.
+    A plan that keeps the device or the uplink busy for longer than `HEADROOM` of a frame can serve
+    only that share of the frames, and is worth only that share: compute times vary, and a queue
+    that is full on average is never empty.
     """
     found = expectation(setting, bandwidth_bps, device_backlog_s)
     if setting.closed_loop:
         return found.reward
     busy_s = np.maximum(np.maximum(found.device_s, found.uplink_s), 1e-9)
-    return np.asarray(found.reward * np.minimum(setting.interval_s / busy_s, 1.0))
+    return np.asarray(found.reward * np.minimum(HEADROOM * setting.interval_s / busy_s, 1.0))
 
 
 SHORTLIST_BANDWIDTHS = 96

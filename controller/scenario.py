@@ -399,7 +399,9 @@ def load_setting(scenario: Scenario) -> Setting:
         model.spec, device, edge, outcomes, (*plain, *gated), temperatures=model.temperatures
     )
     setting = replace(setting, table=both)
-    return replace(setting, table=both.take(shortlist(setting)))
+    # who knows no confidence chooses among the same plans as without it
+    chosen = set(range(len(plain))) | set(shortlist(setting))
+    return replace(setting, table=both.take(sorted(chosen)))
 
 
 def load_profile(name: str, model: Model) -> Profile:

@@ -97,8 +97,19 @@ class Simulator:
         self._duration = np.zeros((self._pending + 1, lanes))
         self._complete = np.zeros((self._pending + 1, lanes), dtype=np.bool_)
         # until when the device counts an upload's bytes as its own backlog, and frames' ends
+        self._live_from = np.full((self._pending + 1, lanes), np.inf)
         self._live_until = np.full((self._pending + 1, lanes), -np.inf)
         self._live_bytes = np.zeros((self._pending + 1, lanes))
+        # when the link would be free without that upload: it counts only once handed over
+        self._free_before_s = np.zeros((self._pending + 1, lanes))
+        # frames whose gates are still to be asked: when they began, what the device expects of them
+        # on average, when it will know better, and what they really take
+        self._mean_head_s = setting.table.mean_head_s
+        self._asks = bool(setting.table.gated.any())
+        self._began_s = np.zeros((self._pending, lanes))
+        self._expected_s = np.zeros((self._pending, lanes))
+        self._asked_s = np.full((self._pending, lanes), -np.inf)
+        self._took_s = np.zeros((self._pending, lanes))
         self._ends: list[Ended] = []
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
@@ -115,6 +126,7 @@ class Simulator:
         state.window_bytes[lanes] = self.model.initial_window_bytes
         self._known[:, lanes] = np.inf
         self._live_until[:, lanes] = -np.inf
+        self._asked_s[:, lanes] = -np.inf
         self.frame = np.where(lanes, 0, self.frame)
         for ended in self._ends:
             ended.lanes[lanes] = False
@@ -143,6 +155,7 @@ class Simulator:
         took = np.where(np.isfinite(end), end, start) - start
         self._duration[self._pending] = np.where(lanes, took, self._duration[self._pending])
         self._complete[self._pending] |= lanes
+        self._live_from[self._pending] = np.where(lanes, start, self._live_from[self._pending])
         self._live_until[self._pending] = np.where(lanes, known, self._live_until[self._pending])
         self._live_bytes[self._pending] = np.where(lanes, n_bytes, self._live_bytes[self._pending])
         return wire
@@ -150,17 +163,28 @@ class Simulator:
     def backlogs(self) -> tuple[Floats, Floats]:
         """Device backlog in seconds and uplink backlog in bytes, as the device knows them.
 
-        An upload counts whole until its answer is here or its frame is over, begun or not; what a
-        cancelled one left on the link counts until it has passed (the device asks its socket).
+        An upload counts whole from when it is handed to the link until its answer is here or its
+        frame is over, begun or not; what a cancelled one left on the link counts until it has
+        passed (the device asks its socket). A frame whose gates are not asked yet counts as its
+        plan's frames do on average: which way it goes the device does not know.
         """
-        device = np.maximum(self.resources.device_s - self.now_s, 0.0)
-        live = np.where(self._live_until > self.now_s, self._live_bytes, 0.0).sum(axis=0)
-        busy = self.resources.uplink_s > self.now_s
+        ready = self.resources.device_s
+        if self._asks:
+            unknown = self._asked_s > self.now_s
+            believed = np.maximum(self._began_s + self._expected_s, self.now_s)
+            more = believed - (self._began_s + self._took_s)
+            ready = ready + np.where(unknown, more, 0.0).sum(axis=0)
+        device = np.maximum(ready - self.now_s, 0.0)
+        alive = (self._live_from <= self.now_s) & (self._live_until > self.now_s)
+        live = np.where(alive, self._live_bytes, 0.0).sum(axis=0)
+        coming = (self._live_from > self.now_s) & (self._live_until > self.now_s)
+        free = np.where(coming, self._free_before_s, self.resources.uplink_s).min(axis=0)
+        busy = free > self.now_s
         if not busy.any():
             return device, live
-        until = np.minimum(self.resources.uplink_s, self.bank.durations_s[self.trace])
+        until = np.minimum(free, self.bank.durations_s[self.trace])
         owed = self._link.bytes_between(self.now_s, np.maximum(until, self.now_s))
-        never = busy & ~np.isfinite(self.resources.uplink_s)
+        never = busy & ~np.isfinite(free)
         owed = np.where(never, self.model.send_buffer_bytes, owed)
         return device, np.maximum(live, np.where(busy, owed, 0.0))
 
@@ -206,6 +230,7 @@ class Simulator:
         ending = self.rows.ending(plan, sample)
         noise = self.rng.standard_normal((2, self.lanes))
         arrival = self.now_s
+        self._free_before_s[self._slot] = self.resources.uplink_s
         outcome, self.resources = run_frames(
             table,
             ending,
@@ -218,6 +243,9 @@ class Simulator:
             np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
         )
         self._remember(outcome, np.where(table.local[ending], 0.0, table.up_bytes[ending]))
+        if self._asks:
+            self._wonder(outcome, plan, ending)
+        self._slot = (self._slot + 1) % self._pending
         if self.setting.closed_loop:
             result = self._closed(outcome, ending, arrival, sample)
         else:
@@ -254,6 +282,17 @@ class Simulator:
         zero = np.zeros(self.lanes)
         return StepResult(outcome, arrival, correct, in_time, reward, zero, zero, ended)
 
+    def _wonder(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
+        """What the device cannot know yet of frames whose gates are still to be asked."""
+        slot, took = self._slot, outcome.device_head_s
+        self._began_s[slot] = outcome.device_start_s
+        self._expected_s[slot] = self._mean_head_s[plan]
+        self._took_s[slot] = took
+        # one that a gate stops is known for it when it is over
+        known = np.where(ending != plan, outcome.device_start_s + took, outcome.asked_s)
+        gated = self.setting.table.gated[plan] & (took > 0)
+        self._asked_s[slot] = np.where(gated, known, -np.inf)
+
     def _remember(self, outcome: FrameOutcome, upload_bytes: Floats) -> None:
         slot = self._slot
         self._known[slot] = outcome.measured_known_s
@@ -262,9 +301,9 @@ class Simulator:
         self._complete[slot] = outcome.measured_complete
         offloads = np.isfinite(outcome.measured_known_s)
         over = np.minimum(outcome.measured_known_s, self.now_s + self.deadline_s)
+        self._live_from[slot] = outcome.handed_s
         self._live_until[slot] = np.where(offloads, over, -np.inf)
         self._live_bytes[slot] = upload_bytes
-        self._slot = (slot + 1) % self._pending
 
     def _await_end(self, result: StepResult, plan: Ints) -> None:
         outcome = result.outcome

@@ -67,7 +67,8 @@ class FrameStreamEnv(_LaneEnv):
 
     ## Action
     `Discrete(P)`: the plan for the frame that has just arrived, an index into the scenario's
-    undominated plans (`env.unwrapped.setting.table.plans`): exit, edge interval, wire codec.
+    plans (`env.unwrapped.setting.table.plans`): exit, edge interval, wire codec, and in scenarios
+    with `[plans] confidence` the earlier exits that end the frame where they are sure enough.
 
     ## Observation
     `Box(-3, 3, (20,), float32)`, only what a device knows (`controller.policies.observation`):

@@ -98,7 +98,7 @@ class ControllerFactory:
             "algorithm1-online": lambda: OnlineAlgorithm1(table, interval),
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
-            "learned": lambda: LearnedController(self.learned, deadline),
+            "learned": lambda: LearnedController(self.learned, table, deadline),
             "map": self._map_controller,
         }
         if name in simple:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
+from controller.plans import passed_exits
 from controller.runtime.device import DeviceConfig, FrameRecord, connect_loop, labels_agree
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
 from controller.scenario import Setting, load_setting, read_scenario
@@ -161,9 +162,9 @@ def _warm(setting: Setting, executor: Executor) -> None:
     for branch, layers in enumerate(setting.spec.branches):
         shape = (1, *setting.spec.input_shape)
         executor.run(branch, 0, len(layers), np.zeros(shape, dtype=np.float32))
+    spec = setting.spec
     for plan in setting.table.plans:
-        spec = setting.spec
-        passed = [e.after for e in spec.exits[: plan.exit + 1] if e.after <= plan.start]
+        passed = [spec.exits[j].after for j in passed_exits(spec, plan)]
         gates = [spec.exits[g].after for g in plan.gates]
         points = sorted({0, plan.start, *passed[-1:], *gates})
         if plan.is_local:

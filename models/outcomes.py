@@ -194,7 +194,7 @@ def read_outcomes(path: str | Path) -> Outcomes:
                 path,
                 field=name,
                 found=f"{array.dtype} {array.shape}",
-                expected=f"uint8 ({len(keys)}, {width})",
+                expected=f"{' or '.join(k.__name__ for k in kinds)} ({len(keys)}, {width})",
             )
     return Outcomes(
         str(_scalar(path, arrays, "model_digest")),

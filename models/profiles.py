@@ -77,9 +77,10 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     """A network's profile on one machine; `emulation` and `transcribed` say what it really is.
 
     `spread` is p95 / median of a whole branch as measured (1.0 where none is published): p95s of
-    layers do not add up, so intervals take the median sum times this factor. `layer_scale[i]` is
-    what branch i's layers were multiplied by so that they add up to the whole branch run at once
-    (empty: nothing was). `process_peak_bytes` is the process's greatest resident memory.
+    layers do not add up, so intervals take the median sum times this factor. `layer_scale`: what
+    layers were multiplied by so that they add up to what is run at once: those of the trunk between
+    two exits, stretch by stretch, then those of every head (empty: nothing was).
+    `process_peak_bytes` is the process's greatest resident memory.
     """
 
     format_version: int

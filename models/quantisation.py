@@ -7,8 +7,6 @@ and finds it in the cache from then on.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,12 +14,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError
 
 from artefacts import (
     ArtefactError,
     DependencyError,
-    atomic_write,
     digest_bytes,
     read_json,
     write_json,
@@ -131,28 +127,3 @@ def quantised_interval(
 
 def _crossing_name(spec: BranchySpec, branch: int, cut: int) -> str:
     return output_name(spec.branches[branch][cut - 1])
-
-
-def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
-    """What `make` gives, from the cache where it is there; a cache that fails is done without.
-
-    Lies in `COINFER_CACHE`, else in the user's cache folder, by the model's digest.
-    """
-    named = os.environ.get("COINFER_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    root = Path(named) if named else Path.home() / ".cache"
-    path = root / "coinfer" / digest[:16] / f"{name}.onnx"
-    try:
-        known = path.read_bytes()
-        onnx.ModelProto.FromString(known)
-    except (OSError, DecodeError):
-        known = b""  # not there, or cut short by a full disk
-    if known:
-        return known
-    graph = make()
-    try:
-        with atomic_write(path, "wb") as stream:
-            stream.write(graph)
-    except (ArtefactError, OSError):
-        # a read-only file system costs the next start some seconds, and nothing else
-        return graph
-    return graph

@@ -51,7 +51,9 @@ def bring(
     side: str,
     exits: int,
     placement: str,
+    heads: str,
     epochs: int,
+    joint_epochs: int,
     mean: str,
     std: str,
     seed: int,
@@ -72,6 +74,7 @@ def bring(
         Listener,
         adopt,
         load_factory,
+        load_head,
         read_pictures,
     )
     from models.networks.profiling import profile_model
@@ -81,7 +84,10 @@ def bring(
 
     if out.suffix == ".json" or out.is_file():
         raise UsageError(f"--out: found '{out}', expected a folder (for a model that is brought)")
-    args = AdoptionArgs(exits, placement, epochs, _three("mean", mean), _three("std", std), seed)
+    args = AdoptionArgs(
+        exits, placement, epochs, joint_epochs, _three("mean", mean), _three("std", std), seed
+    )
+    head = load_head(heads) if heads else None
     timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=CODECS)
     slow = replace(timing, slowdown=slowdown, codec_slowdown=codec_slowdown)
     pictures = None if data is None else read_pictures(data)
@@ -101,7 +107,7 @@ def bring(
             epoch,
         )
         try:
-            outcomes = adopt(out, module, name, pictures, size, args, listener)
+            outcomes = adopt(out, module, name, pictures, size, args, listener, head)
             model = load_model(out)
             bar.update(task, description="profile", total=None)
             edge = profile_model(model, "edge", timing)
@@ -113,7 +119,11 @@ def bring(
     write_profile(out / "profiles" / "device.json", device)
     whole_s = device.interval_s(-1, 0, len(model.spec.trunk))
     scenario = out / "scenario.toml"
-    if not scenario.exists():
+    if scenario.exists():
+        console.print(
+            f"{scenario} is kept as it is; remove it and run again for one that fits this profile"
+        )
+    else:
         with atomic_write(scenario) as stream:
             stream.write(
                 SCENARIO.format(
@@ -126,6 +136,11 @@ def bring(
                 )
             )
     spec = model.spec
+    if len(spec.exits) <= exits:
+        console.print(
+            f"{len(spec.exits) - 1} of {exits} exits were put in: the front of placement "
+            f"'{placement}' has no more"
+        )
     print_table(
         f"{name}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; accuracy on "
         f"{outcomes.dataset}",

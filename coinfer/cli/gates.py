@@ -75,14 +75,6 @@ def train_gates(
                 f"{100 * p.accuracy:.2f} %",
                 " ".join(f"{100 * a:.1f}" for a in p.exit_accuracies),
             )
-            for p in _trained(record.points)
+            for p in record.as_trained()
         ],
     )
-
-
-def _trained(points: tuple[JointPoint, ...]) -> list[JointPoint]:
-    """Of every price's heads, the point whose gates are of the nearest price."""
-    best: dict[float, JointPoint] = {}
-    for point in sorted(points, key=lambda p: -abs(p.gate_price - p.price)):
-        best[point.price] = point
-    return [best[price] for price in sorted(best)]

@@ -124,7 +124,13 @@ def profile(
     placement: Annotated[
         str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
     ] = "linear",
+    heads: Annotated[
+        str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
+    ] = "",
     epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 5,
+    joint_epochs: Annotated[
+        int, typer.Option(min=0, help="Passes after those that train everything.")
+    ] = 0,
     mean: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B subtracted.")] = "0,0,0",
     std: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B divided by.")] = "1,1,1",
     json: Annotated[bool, typer.Option("--json", help="The profile as JSON.")] = False,
@@ -143,7 +149,7 @@ def profile(
         from coinfer.cli.adoption import bring
 
         brought = bring(
-            model, out, data, side, exits, placement, epochs, mean, std, seed,
+            model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed,
             threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,
         )  # fmt: skip
         if json:

@@ -49,7 +49,9 @@ class FrameOutcome:
     """What became of one frame a lane; times are absolute, inf where it never happens.
 
     `answer_exit` is -1 for no answer in time; `by_plan` tells the plan's own answer from a local
-    one. `measured_*` describe the upload as the edge's receive times will tell it.
+    one. `measured_*` describe the upload as the edge's receive times will tell it. `handed_s`: when
+    what crosses is given to the link. The first part on the device begins at `device_start_s`, has
+    asked its last gate at `asked_s`, and takes `device_head_s` (0 where it is not begun).
     """
 
     answered_s: Floats
@@ -62,6 +64,10 @@ class FrameOutcome:
     measured_duration_s: Floats
     measured_known_s: Floats
     measured_complete: Bools
+    handed_s: Floats
+    asked_s: Floats
+    device_start_s: Floats
+    device_head_s: Floats
     parts_s: dict[str, Floats]
 
 
@@ -85,7 +91,7 @@ def run_frames(
     # a plan without a device part goes straight to the link, whatever the device is doing
     computes = table.head_s[plan] > 0
     start = np.where(computes, np.maximum(arrival_s, resources.device_s), arrival_s)
-    begun, runs, head, early = _head(table, plan, start, limit, device_noise)
+    begun, runs, head, early, asked = _head(table, plan, start, limit, device_noise)
     handed = np.where(runs, start + head, np.inf)
 
     # uplink: what is not sent by the deadline is cancelled, but the send buffer is still owed
@@ -133,8 +139,8 @@ def run_frames(
         complete & np.isfinite(back), back, np.where(np.isfinite(limit), limit, np.inf)
     )
     # what was never begun the device knows of itself; of the rest the edge's word must come back
-    begun = up.sent_bytes > 0
-    known = known + np.where(begun & ~complete, model.rtt_s, 0.0)
+    sent = up.sent_bytes > 0
+    known = known + np.where(sent & ~complete, model.rtt_s, 0.0)
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=answer_exit,
@@ -146,6 +152,10 @@ def run_frames(
         measured_duration_s=np.where(offloads, up.duration_s, 0.0),
         measured_known_s=np.where(offloads, known, np.inf),
         measured_complete=complete,
+        handed_s=np.where(offloads, handed, np.inf),
+        asked_s=start + asked,
+        device_start_s=start,
+        device_head_s=np.where(begun, head, 0.0),
         parts_s={
             "queue": start - arrival_s,
             "device": head + np.where(by_plan, tail, 0.0),
@@ -163,8 +173,8 @@ def _head(
     start: Floats,
     limit: Floats | float,
     noise: Floats | float,
-) -> tuple[Bools, Bools, Floats, Ints]:
-    """The device's first part: whether it begins, whether it ends, its seconds, what it answers.
+) -> tuple[Bools, Bools, Floats, Ints, Floats]:
+    """The device's first part: begun, ended, its seconds, its answer, and its gates' seconds.
 
     A gated plan's goes from gate to gate. A stretch whose median would miss the deadline is not
     begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
@@ -185,7 +195,7 @@ def _head(
     last = table.head_s[plan] - asked
     ends = runs & (start + spent + last <= limit)
     first = ends if begun is None else np.where(table.early_exit[plan, 0] >= 0, begun, ends)
-    return first, ends, np.where(ends, spent + last * noise, spent), early
+    return first, ends, np.where(ends, spent + last * noise, spent), early, spent
 
 
 def _between(begin: Floats, end: Floats) -> Floats:

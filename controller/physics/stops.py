@@ -70,7 +70,9 @@ def with_stops(table: PlanTable) -> StopRows:
         rescue_s=joined(table.rescue_s, none),
         early_s=joined(table.early_s, np.where(asked, table.early_s[owner], 0.0)),
         early_exit=np.concatenate([table.early_exit, np.where(asked, table.early_exit[owner], -1)]),
-        accuracy=joined(table.accuracy, table.exit_accuracy[exits]),
+        stop_share=joined(table.stop_share, np.zeros((len(owner), gates))),
+        # which samples end there differs from plan to plan: `OutcomeRows` knows
+        accuracy=joined(table.accuracy, np.full(len(owner), np.nan)),
         exit_accuracy=table.exit_accuracy,
         device_sigma=table.device_sigma,
         edge_sigma=table.edge_sigma,

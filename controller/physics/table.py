@@ -44,6 +44,7 @@ class PlanTable:
     `early_exit[p, g]` are the exits that gated plans ask on their way (-1 where none), whose answer
     is there `early_s[p, g]` after the head began; `head_s` counts those heads. A gated plan's other
     costs are those of a frame that no gate stopped; `controller.physics.stops` has the others.
+    `stop_share[p, g]`: share of the samples that this gate stops.
     """
 
     spec: BranchySpec
@@ -60,6 +61,7 @@ class PlanTable:
     rescue_s: Floats
     early_s: Floats
     early_exit: Ints
+    stop_share: Floats
     accuracy: Floats
     exit_accuracy: Floats
     device_sigma: float
@@ -80,6 +82,17 @@ class PlanTable:
     def gated(self) -> Bools:
         """Plans that may stop before their own exit."""
         return np.array([bool(plan.gates) for plan in self.plans], dtype=np.bool_)
+
+    @property
+    def mean_head_s(self) -> Floats:
+        """What the device's first part takes on average over the samples (P,)."""
+        stopped = (self.stop_share * self.early_s).sum(axis=1)
+        return np.asarray(stopped + (1.0 - self.stop_share.sum(axis=1)) * self.head_s)
+
+    @property
+    def send_share(self) -> Floats:
+        """Share of its frames of which a plan sends anything (P,)."""
+        return np.where(self.local, 0.0, 1.0 - self.stop_share.sum(axis=1))
 
     @property
     def rescue_p95_s(self) -> Floats:
@@ -104,6 +117,7 @@ class PlanTable:
             rescue_s=self.rescue_s[chosen],
             early_s=self.early_s[chosen],
             early_exit=self.early_exit[chosen],
+            stop_share=self.stop_share[chosen],
             accuracy=self.accuracy[chosen],
             exit_accuracy=self.exit_accuracy,
             device_sigma=self.device_sigma,
@@ -216,11 +230,16 @@ def build_table(
         for k, (exit_, seconds) in enumerate(row.wait):
             wait_exit[i, k], wait_s[i, k] = exit_, seconds
     gates = max((len(plan.gates) for plan in plans), default=0)
-    early_s = np.zeros((len(rows), gates))
+    early_s, stop_share = np.zeros((len(rows), gates)), np.zeros((len(rows), gates))
     early_exit = np.full((len(rows), gates), -1, dtype=np.int64)
     for i, (plan, row) in enumerate(zip(plans, rows, strict=True)):
         early_exit[i, : len(plan.gates)] = plan.gates
         early_s[i, : len(plan.gates)] = row.early
+        if plan.gates:
+            at = stopped_at(outcomes, plan, temperatures)[outcomes.half(half)]
+            stop_share[i, : len(plan.gates)] = np.bincount(at, minlength=gates + 1)[
+                : len(plan.gates)
+            ] / len(at)
     accuracy = [plan_accuracy(outcomes, plan, half, temperatures) for plan in plans]
     return PlanTable(
         spec=spec,
@@ -237,6 +256,7 @@ def build_table(
         rescue_s=np.array([r.rescue_s for r in rows]),
         early_s=early_s,
         early_exit=early_exit,
+        stop_share=stop_share,
         accuracy=np.array(accuracy),
         exit_accuracy=np.array([outcomes.accuracy(i, half=half) for i in range(len(spec.exits))]),
         device_sigma=_sigma(device),

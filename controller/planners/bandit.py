@@ -84,20 +84,20 @@ class BanditController:
         table, scenario = self._setting.table, self._setting.scenario
         if result.latency_s is None or result.exit is None:
             return 0.0
-        by_plan = table.accuracy[result.plan]
-        accuracy = by_plan if result.by_plan else table.exit_accuracy[result.exit]
+        rows = self._setting.rows("policy")
+        stopped = np.flatnonzero(table.early_exit[result.plan] == result.exit)
+        # a gate ended the frame: nothing was sent, and nothing computed beyond it
+        early = result.by_plan and len(stopped) > 0
+        ending = int(rows.stops.row[result.plan, stopped[0]]) if early else result.plan
+        accuracy = float(
+            rows.accuracy(np.array(ending), np.array(result.exit), np.array(result.by_plan))
+        )
         if self._setting.closed_loop:
             latency = np.array(result.latency_s)
             return float(edgent_reward(np.array(accuracy), latency, scenario.frames.deadline_s))
-        plan, sent = result.plan, float(table.up_bytes[result.plan])
-        computed = float(table.head_s[plan] + table.tail_s[plan])
-        stopped = np.flatnonzero(table.early_exit[plan] == result.exit)
-        if result.by_plan and len(stopped):
-            # a gate ended the frame: nothing was sent, and nothing computed beyond it
-            accuracy = table.exit_accuracy[result.exit]
-            sent, computed = 0.0, float(table.early_s[plan, stopped[0]])
-        price = scenario.reward.device_second * computed
-        return float(accuracy - price - scenario.reward.megabyte * sent / 1e6)
+        costs = rows.stops.table
+        price = scenario.reward.device_second * (costs.head_s[ending] + costs.tail_s[ending])
+        return float(accuracy - price - scenario.reward.megabyte * costs.up_bytes[ending] / 1e6)
 
     def _reward_scale(self) -> float:
         if not self._setting.closed_loop:

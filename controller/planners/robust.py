@@ -87,8 +87,9 @@ class BandwidthBelief:
 class RobustPlanner:
     """Maximises the expected reward under the belief, with the device's backlog accounted for.
 
-    Where a local plan is best it weighs a probe: an offload's expected loss on this frame against
-    what knowing the level would gain on the frames of the next two seconds.
+    Where the best plan sends nothing (or, with gates, hardly anything) it weighs a probe: an
+    offload's expected loss on this frame against what knowing the level would gain on the frames of
+    the next two seconds.
     """
 
     BACKLOGS = 8
@@ -100,7 +101,8 @@ class RobustPlanner:
         self._table: PlanTable = setting.table
         self._deadline_s = setting.scenario.frames.deadline_s
         self._interval_s = setting.interval_s
-        self._remote = np.flatnonzero(~setting.table.local)
+        # a gated plan sends only what no gate stopped: it is no probe
+        self._remote = np.flatnonzero(~setting.table.local & ~setting.table.gated)
         backlogs = np.linspace(0.0, self._deadline_s, self.BACKLOGS)
         self._values = np.stack(
             [expected_rewards(setting, belief.rates_bps, float(b)) for b in backlogs]
@@ -141,7 +143,8 @@ class RobustPlanner:
         expected = probability @ values
         best = int(np.argmax(expected))
         blind_s = situation.now_s - max(self._seen_s, self._probed_s)
-        if not self._table.local[best] or blind_s < PROBE_SPACING_S or not len(self._remote):
+        sees = self._table.send_share[best] * PROBE_HORIZON_S >= self._frame_s(best)
+        if sees or blind_s < PROBE_SPACING_S or not len(self._remote):
             return best
         probe = int(self._remote[np.argmax(expected[self._remote])])
         gain = float(
@@ -154,9 +157,9 @@ class RobustPlanner:
         return probe
 
     def _frame_s(self, plan: int) -> float:
-        """Seconds from one frame to the next under a local plan."""
+        """Seconds from one frame to the next under a plan that stays local."""
         return (
-            max(float(self._table.head_s[plan]), 1e-3)
+            max(float(self._table.mean_head_s[plan]), 1e-3)
             if np.isinf(self._interval_s)
             else (self._interval_s)
         )

@@ -5,27 +5,52 @@ from __future__ import annotations
 import numpy as np
 
 from controller.interface import FrameResult, Measurement, Situation
+from controller.physics import PlanTable
 from controller.policies.network import Policy
 from controller.policies.observation import Observer, Scales
 
 _ALL = np.ones(1, dtype=np.bool_)
 
+BLIND_S = 0.25
+"""Seconds without a measurement after which a policy that stays local sends one frame.
+
+Chosen on the validation logs of `lte-mobilenet`: 0.8665 of an answer a frame, 0.852 without it.
+"""
+RARELY = 0.05
+
 
 class LearnedController:
-    """Decides by a `Policy` on exactly the observation it was trained on (one lane)."""
+    """Decides by a `Policy` on exactly the observation it was trained on (one lane).
 
-    def __init__(self, policy: Policy, deadline_s: float, name: str = "learned") -> None:
+    In training it draws its plans, and so meets the link by chance; here it takes the best alone,
+    and one that stays local would never hear of the link again. Where nothing was measured for
+    `blind_s` the best-scored plan that sends takes its place for one frame (None: never).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        table: PlanTable,
+        deadline_s: float,
+        name: str = "learned",
+        blind_s: float | None = BLIND_S,
+    ) -> None:
         self.name = name
         self.initial_probe_bytes = 0
-        self._policy = policy
+        self._policy, self._blind_s = policy, blind_s
+        self._rarely = table.send_share < RARELY
+        self._senders = np.flatnonzero(table.send_share == 1.0)
         self._observer = Observer(1, Scales(deadline_s))
+        self._sent_s = -np.inf
 
     def reset(self) -> None:
         """Forget everything seen."""
         self._observer.reset(_ALL)
+        self._sent_s = -np.inf
 
     def observe(self, measurement: Measurement) -> None:
         """Take in a measurement."""
+        self._sent_s = max(self._sent_s, measurement.known_s)
         self._observer.measured(
             _ALL,
             np.array([measurement.known_s]),
@@ -45,4 +70,11 @@ class LearnedController:
             np.array([situation.device_backlog_s]),
             np.array([float(situation.uplink_backlog_bytes)]),
         )
-        return int(self._policy.decide(observation)[0])
+        scores = self._policy.scores(observation)[0]
+        plan = int(np.argmax(scores))
+        if not self._rarely[plan] or self._blind_s is None or not len(self._senders):
+            return plan
+        if situation.now_s - self._sent_s < self._blind_s:
+            return plan
+        self._sent_s = situation.now_s
+        return int(self._senders[np.argmax(scores[self._senders])])

@@ -64,6 +64,11 @@ class DeviceCpu:
                     free += job.expected_s
             return free - now
 
+    def revise(self, left_s: float) -> None:
+        """The running job knows better: it will take `left_s` more (called from its work)."""
+        with self._lock:
+            self._running_until_s = self._clock() + left_s
+
     def close(self) -> None:
         """Finish what is queued and end."""
         self._jobs.put(None)

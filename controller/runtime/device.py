@@ -142,6 +142,7 @@ class DeviceLoop:
         """Threads report here."""
         self._events: queue.Queue[_Event] = queue.Queue()
         self._cpu = DeviceCpu(self.clock)
+        self._mean_head_s = self.table.mean_head_s
         self._live: dict[int, _Frame] = {}
         self._by_request: dict[int, _Frame] = {}
         self._silent: dict[int, tuple[float, _Frame]] = {}
@@ -315,8 +316,9 @@ class DeviceLoop:
             tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
             return _Head(kept, tensor, self._encode(frame, tensor))
 
+        # which way its gates send a frame is not known: it counts as its plan's do on average
         first = float(self.table.early_s[row, 0]) if plan.gates else None
-        self._job(frame, "head", work, float(self.table.head_s[row]), plan.exit, first)
+        self._job(frame, "head", work, float(self._mean_head_s[row]), plan.exit, first)
 
     def _ask_gates(self, frame: _Frame) -> tuple[Floats | None, int, int | None]:
         """The tensor at the last gate's point, that point, and the exit that was sure enough.
@@ -338,6 +340,8 @@ class DeviceLoop:
                 return x, at, gate
             if self.clock() + float(upto[number + 1] - upto[number]) > self._limit(frame):
                 return None, at, None
+        if plan.gates:
+            self._cpu.revise(float(upto[-1] - upto[-2]))
         return x, at, None
 
     def _hand_over(
@@ -476,11 +480,15 @@ class DeviceLoop:
     def _remote_lost(self, frame: _Frame, why: str, at_s: float) -> None:
         """No answer will come from the edge: the frame is the device's own from now on."""
         frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
-        if frame.local_answer is not None:
+        if frame.local_answer is not None and not self._computing(frame):
             self._end(frame, at_s)
         elif not frame.local_begun:
             exit_ = frame.plan.exit if self.config.mode == "closed" else 0
             self._local_job(frame, exit_, frame.plan.start, frame.x)
+
+    def _computing(self, frame: _Frame) -> bool:
+        """Whether a deeper local answer than the one there is is on its way."""
+        return frame.local_begun and frame.local_exit in (-1, *frame.plan.gates)
 
     def _use(self, frame: _Frame, reply: Reply) -> None:
         """The edge's answer, or the tensor that the device goes on with; refuses anything else."""

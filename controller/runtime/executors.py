@@ -16,10 +16,11 @@ from artefacts import DependencyError, UsageError
 from models.cards import Model
 from models.codecs import Encoded
 from models.coding import decode_at, encode_at
+from models.graph_cache import cached_graph
 from models.layers import LayerSpec
 from models.onnx_graph import chain_model, interval_model
 from models.profiles import Profile
-from models.quantisation import cached_graph, quantised_interval, read_activations
+from models.quantisation import quantised_interval, read_activations
 
 Floats = npt.NDArray[np.float32]
 
@@ -110,15 +111,15 @@ class OnnxExecutor(_Codes):
     def _session(self, branch: int, start: int, stop: int) -> Any:
         key = (branch, start, stop)
         model, seen = self._model, self._activations
-        if seen is None:
-            return self._made(key, lambda: interval_model(model.spec, model.state, *key))
-        name = f"int8-{seen.digest[:12]}-exit{branch + 1}-{start}-{stop}"
-        return self._made(
-            key,
-            lambda: cached_graph(
-                model.digest, name, lambda: quantised_interval(model, seen, branch, start, stop)
-            ),
-        )
+        where = f"exit{branch + 1}-{start}-{stop}"
+        name = f"float32-{where}" if seen is None else f"int8-{seen.digest[:12]}-{where}"
+
+        def graph() -> bytes:
+            if seen is None:
+                return interval_model(model.spec, model.state, *key)
+            return quantised_interval(model, seen, *key)
+
+        return self._made(key, lambda: cached_graph(model.digest, name, graph))
 
     def _made(self, key: Any, graph: Callable[[], bytes]) -> Any:
         with self._lock:

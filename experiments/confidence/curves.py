@@ -116,7 +116,8 @@ def confidence_figures(model: Model) -> ConfidenceFigures:
         judged = np.array([(p.compute, p.accuracy) for p in joint.points])
         curves.append(_curve("gates and heads", known, judged, cost))
     outcomes = read_outcomes(model.folder / "outcomes.npz")
-    return ConfidenceFigures(model.spec.name, outcomes.dataset, calibration, tuple(curves))
+    judged_on = f"{outcomes.dataset}, report half"
+    return ConfidenceFigures(model.spec.name, judged_on, calibration, tuple(curves))
 
 
 class _Side:

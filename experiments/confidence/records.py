@@ -37,6 +37,13 @@ class JointRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     training: dict[str, Any]
     points: tuple[JointPoint, ...]
 
+    def as_trained(self) -> list[JointPoint]:
+        """Of every price's heads, the point whose gates are of the nearest price."""
+        best: dict[float, JointPoint] = {}
+        for point in sorted(self.points, key=lambda p: -abs(p.gate_price - p.price)):
+            best[point.price] = point
+        return [best[price] for price in sorted(best)]
+
 
 def read_record(model: Model) -> JointRecord | None:
     """The shipped record of this very model, if there is one."""

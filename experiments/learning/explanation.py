@@ -9,7 +9,7 @@ import numpy as np
 
 from artefacts import UsageError
 from controller.planners.deadline_rule import choose_plan
-from controller.plans import Plan
+from controller.plans import Plan, passed_exits
 from controller.scenario import Setting
 from models.branchy import BranchySpec
 from models.codecs import LEARNED
@@ -41,8 +41,7 @@ def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
     if plan.is_local:
         return spec.device_bytes(plan.exit, length)
     parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
-    reached = min(plan.start, spec.exits[plan.exit].after)
-    passed = [j for j, e in enumerate(spec.exits) if e.after <= reached and j <= plan.exit]
+    passed = passed_exits(spec, plan)
     if anytime and plan.hedge:
         for j in range(passed[-1] if passed else 0, plan.exit + 1):
             after = spec.exits[j].after
@@ -129,6 +128,8 @@ def explain_plan(
             reason += f"; no deeper one fits into {max_device_bytes / 2**20:.2f} MiB of the device"
     else:
         reason = f"no plan meets {1000 * deadline_s:g} ms (NULL in Algorithm 1): the fastest runs"
+    if setting.table.gated.any():
+        reason += "; plans that end on confidence are none of Algorithm 1's and were not considered"
     return Explanation(
         str(plan), plan.exit + 1, plan.start, plan.stop, plan.codec, float(latency[index]),
         parts, float(table.accuracy[index]), meets, int(memory[index]), reason,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import re
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,6 +17,23 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from artefacts import UsageError
 from models.capture.graph import CapturedModel, is_size
+
+
+@contextlib.contextmanager
+def quiet_exporters() -> Iterator[None]:
+    """What torch's exporters log and warn of says nothing to a user; what they raise does.
+
+    Absent packages that they do not need, deprecated parts of their own, graphs they gave up on.
+    """
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        # graphs that could not be captured are printed, not logged
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
 
 
 def capture(module: nn.Module, example: Tensor, name: str | None = None) -> CapturedModel:
@@ -30,9 +51,15 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
     was_training = module.training
     module.eval()
     try:
-        # warnings of the exporter about its own use of deprecated parts say nothing to a user
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with torch.inference_mode():
+            module(example)
+    except Exception as error:  # whatever the user's module raises
+        raise UsageError(
+            f"model '{label}': cannot take an input of shape {('N', *example.shape[1:])}: "
+            f"{construct_of(error)}".replace("'N'", "N")
+        ) from None
+    try:
+        with quiet_exporters():
             program = export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
             program = program.run_decompositions({})
     except Exception as error:  # the exporter raises some thirty kinds

@@ -8,13 +8,10 @@ profiles, executes or prices a network of hand-written layers does so for this o
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import logging
 import math
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,7 +26,7 @@ from torch.export import Dim
 
 from artefacts import UsageError
 from models.branchy import BranchySpec, ExitSpec
-from models.capture.export import construct_of
+from models.capture.export import construct_of, quiet_exporters
 from models.layers import LayerSpec, SegmentSpec, Shape
 from models.onnx_graph import OPSET
 
@@ -62,10 +59,10 @@ def lower_stretch(module: nn.Module, example: Tensor, name: str) -> tuple[LayerS
 def export_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProto:
     """The module in evaluation mode as one ONNX model with a free batch size."""
     was_training = module.training
-    module.eval()
+    # weights that lie channels last (training does that) are exported as other operations
+    module.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")
+        with quiet_exporters():
             program = torch.export.export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
             made: Any = torch.onnx.export(
                 program.run_decompositions({}), (example,), dynamo=True, optimize=True,
@@ -77,18 +74,6 @@ def export_onnx(module: nn.Module, example: Tensor, name: str) -> onnx.ModelProt
         module.train(was_training)
     proto: onnx.ModelProto = made.model_proto
     return proto
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter logs, at each first use, that packages it does not need are absent."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def take_apart(

@@ -3,8 +3,9 @@
 A codec is named `float32`, `float16`, `int8` (affine, range of the tensor sent along), `int8c` and
 `int4c` (affine per channel, ranges calibrated once and held by both ends), `uint8` (the raw
 picture), `jpegQ` and `webpQ` (the picture at quality Q); `+zstd` behind a tensor's codec packs its
-bytes without loss. Whatever decodes does so with one float32 multiplication and addition a value,
-so the same bytes give the same values on every machine.
+bytes without loss. The affine codecs decode with one float32 multiplication and addition a value,
+so the same bytes give the same values on every machine. JPEG and WebP decode as the installed
+library does, and a learned bottleneck's decoder is a network in float32: to within rounding.
 """
 
 from __future__ import annotations

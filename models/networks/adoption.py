@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ PROBE_POINTS = 16
 PROBE_PICTURES = 1000
 CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "jpeg35", "jpeg75")
 Progress = Callable[[int, int], None]
+HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class AdoptionArgs:
     """Where: evenly spaced in compute, or on the front of accuracy against latency or memory."""
     epochs: int = 5
     """Passes over the training pictures for the exits' heads."""
+    joint_epochs: int = 0
+    """Passes over them afterwards in which everything is trained, the model itself too."""
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """What the model expects subtracted from pictures in [0, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -93,29 +96,35 @@ class Listener:
     epoch: Callable[[EpochReport], None]
 
 
-def load_factory(named: str) -> nn.Module:
-    """The module that `package.module:factory` makes; the working folder is looked in too."""
+def _imported(what: str, named: str) -> Any:
+    """What `package.module:name` names; the working folder is looked in too."""
     module_name, _, factory = named.partition(":")
     if not module_name or not factory.isidentifier():
-        raise UsageError(f"model: found '{named}', expected PACKAGE.MODULE:FACTORY")
+        raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found: Any = getattr(importlib.import_module(module_name), factory)
+        return getattr(importlib.import_module(module_name), factory)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"model '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
+            f"{what} '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
             "that can be imported from here"
         ) from None
     except AttributeError:
         raise UsageError(
-            f"model '{named}': found no '{factory}' in '{module_name}', expected a function or "
-            "class that gives a torch module"
+            f"{what} '{named}': found no '{factory}' in '{module_name}', expected a function or "
+            "class"
         ) from None
     except Exception as error:  # whatever the user's module raises while it is imported
         raise UsageError(
-            f"model '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
+            f"{what} '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
         ) from None
+
+
+def load_factory(named: str) -> nn.Module:
+    """The module that `package.module:factory` makes."""
+    found = _imported("model", named)
+    factory = named.partition(":")[2]
     try:
         made = found() if callable(found) and not isinstance(found, nn.Module) else found
     except Exception as error:  # whatever the user's factory raises
@@ -127,6 +136,36 @@ def load_factory(named: str) -> nn.Module:
             f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
         )
     return made.eval()
+
+
+def load_head(named: str) -> HeadFactory:
+    """`package.module:factory`, a function of (shape, classes) that gives an exit's head."""
+    factory = _imported("heads", named)
+    if not callable(factory):
+        raise UsageError(
+            f"heads '{named}': found a {type(factory).__name__}, expected a function of "
+            "(shape of one sample's tensor, classes)"
+        )
+
+    def checked(shape: tuple[int, ...], classes: int) -> nn.Module:
+        try:
+            head = factory(shape, classes)
+            with torch.inference_mode():
+                found = tuple(head.eval()(torch.zeros(2, *shape)).shape)
+        except Exception as error:  # whatever the user's function and module raise
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: failed with "
+                f"{type(error).__name__}: {error}"
+            ) from None
+        if found != (2, classes):
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: found an output of shape "
+                f"{found}, expected (2, {classes}) for a batch of two"
+            )
+        made: nn.Module = head
+        return made
+
+    return checked
 
 
 def read_pictures(path: Path) -> Pictures:
@@ -163,16 +202,24 @@ def adopt(
     side: tuple[int, int],
     args: AdoptionArgs,
     listener: Listener,
+    head: HeadFactory | None = None,
 ) -> Outcomes:
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
-    Half of the pictures, by seed, train and choose; the other half judge, once.
+    Half of the pictures, by seed, train and choose; the other half judge, once. `head` makes the
+    exits' heads (`default_head` where it is not given).
     """
     normalisation = Normalisation(args.mean, args.std)
     example = torch.zeros(2, 3, *side)
     listener.stage("capture")
     captured = capture(module, example, name)
-    classes = int(captured.output.shape[-1]) if captured.output.shape else 0
+    if len(captured.output.shape) != 1 or captured.output.dtype != torch.float32:
+        shape = ", ".join(map(str, ("N", *captured.output.shape)))
+        raise UsageError(
+            f"model '{name}': found an output of shape ({shape}) in {captured.output.dtype}, "
+            "expected class scores (N, classes) in float32"
+        )
+    classes = int(captured.output.shape[0])
     if not 1 < classes <= MOST_CLASSES:
         raise UsageError(
             f"model '{name}': found {classes} classes, expected 2 to {MOST_CLASSES} (outcomes keep "
@@ -203,18 +250,9 @@ def adopt(
             points = _points(captured, known, held, normalisation, args, listener)
             at = tuple(p.at for p in points)
             write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
-        whole = WithExits(captured, points)
-        whole.identity += given
-        torch.manual_seed(args.seed)
-        feed = SmallPictures(known, held, 64, args.seed, 0, normalisation)
-        listener.stage("exits")
-        train(
-            whole,
-            TrainingArgs(
-                epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
-                exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
-            ),
-            feed, folder / "checkpoint.pt", listener.epoch, listener.step,
+        whole = _with_heads(
+            captured, points, given, head, SmallPictures(known, held, 64, args.seed, 0,
+            normalisation), folder, args, listener,
         )  # fmt: skip
     listener.stage("lowering")
     spec, state = lower(whole, example, name)
@@ -229,6 +267,7 @@ def adopt(
             "exits_at": [p.crossings[0].name for p in points],
             "placement": args.placement if args.exits else None,
             "epochs": args.epochs if args.exits else 0,
+            "joint_epochs": args.joint_epochs if args.exits else 0,
             "labelled": labelled,
             "seed": args.seed,
         },
@@ -238,6 +277,39 @@ def adopt(
         folder, spec, state, origin, normalisation, held, judged,
         codecs=CODECS, progress=listener.step,
     )  # fmt: skip
+
+
+def _with_heads(
+    captured: CapturedModel,
+    points: tuple[Cut, ...],
+    given: str,
+    head: HeadFactory | None,
+    feed: SmallPictures,
+    folder: Path,
+    args: AdoptionArgs,
+    listener: Listener,
+) -> WithExits:
+    """The model with trained heads; with `joint_epochs` everything is trained after them."""
+    classes = int(captured.output.shape[0])
+    torch.manual_seed(args.seed)
+    heads = None if head is None else [head(p.crossings[0].shape, classes) for p in points]
+    whole = WithExits(captured, points, heads)
+    own = "" if head is None else f", heads {digest_bytes(repr(whole.heads).encode())[:16]}"
+    whole.identity += given + own
+    training = TrainingArgs(
+        epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
+        exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
+    )  # fmt: skip
+    listener.stage("exits")
+    train(whole, training, feed, folder / "checkpoint.pt", listener.epoch, listener.step)
+    if not args.joint_epochs:
+        return whole
+    listener.stage("everything")
+    joint = WithExits(captured, points, list(whole.heads), joint=True)
+    joint.identity += given + own + f", after {args.epochs} epochs of heads"
+    slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
+    train(joint, slower, feed, folder / "joint.pt", listener.epoch, listener.step)
+    return joint
 
 
 def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:

@@ -82,15 +82,16 @@ class SmallPictures:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch."""
-        return math.ceil(len(self.pictures) / self.batch)
+        """Batches of an epoch; a last one of a single picture is left out (batch normalisation)."""
+        count = len(self.pictures)
+        return count // self.batch + (count % self.batch > 1)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Augmented batches in a new order."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.pictures))
-        for start in range(0, len(order), self.batch):
-            index = order[start : start + self.batch]
+        for step in range(self.steps):
+            index = order[step * self.batch : (step + 1) * self.batch]
             x = self.normalisation.apply(augment(self.pictures.x[index], rng, self.cutout))
             yield x, torch.from_numpy(self.pictures.y[index].astype(np.int64))
 

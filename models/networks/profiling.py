@@ -6,6 +6,7 @@ Owns how a profile is taken; the artefact is `models.profiles`, clocks and execu
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import resource
@@ -35,6 +36,8 @@ from models.networks.timing import (
     SYSTEM_CLOCK,
     Clock,
     ProfilingArgs,
+    Run,
+    Runner,
     chain_times,
     onnx_run,
     pinned_threads,
@@ -47,6 +50,8 @@ from models.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfil
 Floats = npt.NDArray[np.float64]
 
 _LOADINGS = 3
+LEAST_SHARE = 0.1
+"""A stretch takes at least this share of its layers alone: less is noise between two timings."""
 
 
 def profile_model(
@@ -58,32 +63,33 @@ def profile_model(
 ) -> Profile:
     """The profile of `model` on this machine, called `name`.
 
-    Layers are timed along their branch. Each branch is also run at once, and its layers' times are
-    multiplied by whole / sum (`Profile.layer_scale`): sessions of one layer neither fuse nor share
-    their call's overhead, and what a planner adds up must be what a branch takes.
+    Layers are timed along their branch. What is run at once is timed too: the trunk up to every
+    exit, and every branch; their differences are what a stretch of the trunk and a head take, and
+    the times of the layers in it are multiplied so that they add up to that (`layer_scale`):
+    sessions of one layer neither fuse nor share their call's overhead. A layer has one time,
+    whichever branch or interval it is run in.
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)
     pictures = rng.integers(0, 256, (1, *spec.input_shape[1:], spec.input_shape[0]))
     x = model.normalise(pictures.astype(np.uint8))
-    branches: list[tuple[LayerProfile, ...]] = []
-    scales: list[float] = []
-    spreads: list[float] = []
     with pinned_threads(args.threads), torch.inference_mode():
         ready = runner(model, args)
-        for i in range(len(spec.branches)):
-            progress("branches", i, len(spec.branches))
-            start = ready.input(x)
-            times = chain_times(ready.layers(i), start, args, clock)
-            whole = chain_times([ready.whole(i)], start, args, clock)[:, 0]
-            median = float(np.median(whole))
-            scales.append(median / float(np.median(times, axis=0).sum()))
-            spreads.append(float(np.quantile(whole, 0.95)) / median)
-            branches.append(_layer_profiles(spec, i, times * scales[-1]))
-        progress("branches", len(spec.branches), len(spec.branches))
+        alone = _alone(spec, ready, x, args, progress, clock)
+        stretches, spread = _stretches(spec, ready, x, args, clock)
+        scales = tuple(
+            max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
+            for names, seconds in stretches
+        )
+        scaled = {
+            name: alone[name] * scale
+            for (names, _), scale in zip(stretches, scales, strict=True)
+            for name in names
+        }
+        branches = [_layer_profiles(spec, i, scaled) for i in range(len(spec.branches))]
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
-        own = _own_layers(spec, branches, scales)
+        own = _own_layers(spec, alone)
         predictors = fit_predictors(own, args, rng, progress, clock) if args.grid else ()
     return Profile(
         format_version=FORMAT_VERSION,
@@ -96,13 +102,72 @@ def profile_model(
         emulation=emulation_note(args),
         transcribed=None,
         model_loading_s=loading_s,
-        spread=max(1.0, float(np.median(spreads))),
+        spread=max(1.0, spread),
         branches=tuple(branches),
         predictors=predictors,
-        layer_scale=tuple(scales),
+        layer_scale=scales,
         process_peak_bytes=_process_peak_bytes(),
         codecs=coding,
     )
+
+
+def _alone(
+    spec: BranchySpec,
+    ready: Runner,
+    x: npt.NDArray[np.float32],
+    args: ProfilingArgs,
+    progress: Progress,
+    clock: Clock,
+) -> dict[str, Floats]:
+    """Seconds of every layer run alone, each after its forerunner: (repeats,) by name."""
+    found: dict[str, Floats] = {}
+    for i in reversed(range(len(spec.branches))):
+        progress("branches", len(spec.branches) - 1 - i, len(spec.branches))
+        times = chain_times(ready.layers(i), ready.input(x), args, clock)
+        for k, layer in enumerate(spec.branches[i]):
+            # the trunk's from the deepest branch
+            found.setdefault(layer.name, times[:, k])
+    progress("branches", len(spec.branches), len(spec.branches))
+    return found
+
+
+def _stretches(
+    spec: BranchySpec,
+    ready: Runner,
+    x: npt.NDArray[np.float32],
+    args: ProfilingArgs,
+    clock: Clock,
+) -> tuple[list[tuple[list[str], float]], float]:
+    """Layers that are run together and their seconds, and the branches' p95 / median.
+
+    The trunk between one exit's point and the next, then every head.
+    """
+    start, last = ready.input(x), len(spec.branches) - 1
+    points = sorted({e.after for e in spec.exits})
+    heads = [i for i, e in enumerate(spec.exits) if e.head]
+    runs = [ready.interval(last, 0, point) for point in points]
+    runs += [ready.interval(i, 0, len(spec.branches[i])) for i in heads]
+
+    def on_input(run: Run) -> Run:
+        return lambda _: run(start)
+
+    # in turn, so that whatever else the machine does falls on all of them alike
+    times = chain_times([on_input(run) for run in runs], start, args, clock)
+    median = np.median(times, axis=0)
+    upto = dict(zip(points, median[: len(points)], strict=True))
+    found = []
+    for before, point in itertools.pairwise([0, *points]):
+        names = [layer.name for layer in spec.trunk[before:point]]
+        found.append((names, float(upto[point] - upto.get(before, 0.0))))
+    for i, whole in zip(heads, median[len(points) :], strict=True):
+        names = [layer.name for layer in spec.exits[i].head]
+        found.append((names, float(whole - upto[spec.exits[i].after])))
+    spread = float(np.median(np.quantile(times, 0.95, axis=0) / median))
+    return found, spread
+
+
+def _sum(alone: dict[str, Floats], names: list[str]) -> float:
+    return float(sum(np.median(alone[name]) for name in names))
 
 
 def emulation_note(args: ProfilingArgs) -> str | None:
@@ -145,7 +210,9 @@ def _process_peak_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _layer_profiles(spec: BranchySpec, branch: int, times: Floats) -> tuple[LayerProfile, ...]:
+def _layer_profiles(
+    spec: BranchySpec, branch: int, times: dict[str, Floats]
+) -> tuple[LayerProfile, ...]:
     profiles = []
     shapes = spec.shapes[branch]
     for k, layer in enumerate(spec.branches[branch]):
@@ -155,9 +222,9 @@ def _layer_profiles(spec: BranchySpec, branch: int, times: Floats) -> tuple[Laye
             LayerProfile(
                 name=layer.name,
                 kind=layer.kind,
-                median_s=float(np.median(times[:, k])),
-                p95_s=float(np.quantile(times[:, k], 0.95)),
-                samples=len(times),
+                median_s=float(np.median(times[layer.name])),
+                p95_s=float(np.quantile(times[layer.name], 0.95)),
+                samples=len(times[layer.name]),
                 output_shape=shapes[k + 1],
                 output_bytes=after,
                 parameter_bytes=parameters,
@@ -252,7 +319,9 @@ def _loading_s(model: Model, args: ProfilingArgs, clock: Clock) -> float:
 
     def load(x: Any) -> Any:
         ready = runner(load_model(model.folder), args)
-        return ready.whole(len(model.spec.branches) - 1)(ready.input(x))
+        last = len(model.spec.branches) - 1
+        whole = ready.interval(last, 0, len(model.spec.branches[last]))
+        return whole(ready.input(x))
 
     shape = (1, *model.spec.input_shape)
     few = ProfilingArgs(args.executor, args.threads, _LOADINGS, 1, args.slowdown)
@@ -260,15 +329,13 @@ def _loading_s(model: Model, args: ProfilingArgs, clock: Clock) -> float:
     return float(np.median(times))
 
 
-def _own_layers(
-    spec: BranchySpec, branches: list[tuple[LayerProfile, ...]], scales: list[float]
-) -> list[Timed]:
+def _own_layers(spec: BranchySpec, alone: dict[str, Floats]) -> list[Timed]:
     layers: dict[str, Timed] = {}
     for i, branch in enumerate(spec.branches):
         for k, layer in enumerate(branch):
             if layer.segment is not None:
                 continue  # a stretch of several operations is of no kind that is fitted
             # as timed alone, like the generated layers that it is held against
-            alone_s = branches[i][k].median_s / scales[i]
-            layers.setdefault(layer.name, (layer, spec.shapes[i][k], alone_s))
+            seconds = float(np.median(alone[layer.name]))
+            layers.setdefault(layer.name, (layer, spec.shapes[i][k], seconds))
     return list(layers.values())

@@ -144,8 +144,8 @@ class Runner(Protocol):
     def layers(self, branch: int) -> list[Run]:
         """One run for each layer of a branch."""
 
-    def whole(self, branch: int) -> Run:
-        """One run for the whole branch."""
+    def interval(self, branch: int, start: int, stop: int) -> Run:
+        """One run for layers [start, stop) of a branch."""
 
 
 class _TorchRunner:
@@ -160,9 +160,8 @@ class _TorchRunner:
     def layers(self, branch: int) -> list[Run]:
         return [self._network.layer(s.name) for s in self._network.spec.branches[branch]]
 
-    def whole(self, branch: int) -> Run:
-        stop = len(self._network.spec.branches[branch])
-        return lambda x: self._network.run_interval(x, branch, 0, stop)
+    def interval(self, branch: int, start: int, stop: int) -> Run:
+        return lambda x: self._network.run_interval(x, branch, start, stop)
 
 
 class _OnnxRunner:
@@ -174,12 +173,9 @@ class _OnnxRunner:
 
     def layers(self, branch: int) -> list[Run]:
         count = len(self._model.spec.branches[branch])
-        return [self._session(branch, k, k + 1) for k in range(count)]
+        return [self.interval(branch, k, k + 1) for k in range(count)]
 
-    def whole(self, branch: int) -> Run:
-        return self._session(branch, 0, len(self._model.spec.branches[branch]))
-
-    def _session(self, branch: int, start: int, stop: int) -> Run:
+    def interval(self, branch: int, start: int, stop: int) -> Run:
         from models.onnx_graph import interval_model
 
         graph = interval_model(self._model.spec, self._model.state, branch, start, stop)

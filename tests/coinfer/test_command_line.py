@@ -20,8 +20,8 @@ def coinfer(*argv, data=None, cwd=None):
 
 
 COMMANDS = (
-    "traces", "train-model", "profile", "plan", "map", "train", "edge", "device", "replay",
-    "compare", "bench", "figures", "demo",
+    "traces", "train-model", "train-gates", "profile", "plan", "map", "train", "edge", "device",
+    "replay", "compare", "bench", "figures", "demo",
 )  # fmt: skip
 
 

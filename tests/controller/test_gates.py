@@ -21,14 +21,16 @@ from traces.states import BandwidthState
 
 @functools.cache
 def camera():
-    return load_setting(read_scenario("3g-mobilenet"))
+    scenario = read_scenario("3g-mobilenet")
+    plans = msgspec.structs.replace(scenario.plans, confidence=(0.4, 0.6, 0.8))
+    return load_setting(msgspec.structs.replace(scenario, plans=plans))
 
 
 def gated(setting):
     return np.flatnonzero(setting.table.gated).tolist()
 
 
-def test_the_shipped_scenarios_choose_among_gated_plans():
+def test_a_scenario_with_thresholds_chooses_among_gated_plans():
     setting = camera()
     kinds = {setting.table.plans[k].is_local for k in gated(setting)}
     assert kinds == {True, False}
@@ -180,7 +182,9 @@ def test_a_map_keeps_gates(tmp_path):
 def test_thresholds_that_cannot_be_are_refused(tmp_path, change, expected):
     path = tmp_path / "s.toml"
     text = (SHIPPED / "3g-mobilenet.toml").read_text()
-    lines = [change if line.startswith("confidence") else line for line in text.splitlines()]
+    assert "edge_first = false" in text
+    lines = [line for line in text.splitlines() if not line.startswith("confidence")]
+    lines.insert(lines.index("edge_first = false"), change)
     path.write_text("\n".join(lines))
     with pytest.raises(ArtefactError, match=expected):
         read_scenario(path)

@@ -64,6 +64,20 @@ FACTORY = """
     def flat():
         return Flat(2)
 
+    class Maps(nn.Module):
+        def forward(self, x):
+            return x.mean(dim=3)
+
+    class Double(nn.Module):
+        def forward(self, x):
+            return x.mean(dim=(2, 3)).double()
+
+    def head(shape, classes):
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], classes))
+
+    def flat_head(shape, classes):
+        return nn.Flatten()
+
     class Branches(nn.Module):
         def forward(self, x):
             return x.mean(dim=(1, 2)) if x.sum() > 0 else -x.mean(dim=(1, 2))
@@ -137,6 +151,29 @@ def test_another_model_of_the_same_shape_is_not_mistaken_for_the_first(here):
     assert "field 'identity'" in str(bring())
 
 
+def test_heads_of_ones_own_then_everything(here):
+    result = run(
+        "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
+        "--heads", "brought:head", "--epochs", "2", "--joint-epochs", "2", "--repeats", "2",
+        "--out", "own",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    model = load_model(here / "own")
+    assert model.card.training["joint_epochs"] == 2
+    before = load_factory("brought:make").state_dict()["a.weight"].numpy()
+    assert not any(w.shape == before.shape and np.allclose(w, before) for w in model.state.values())
+    # a learned controller runs on it, too
+    result = run(
+        "train", "--scenario", "own/scenario.toml", "--frames", "2000", "--out", "own/policy"
+    )
+    assert result.exit_code == 0, (result.output, result.exception)
+    result = run(
+        "compare", "--scenario", "own/scenario.toml", "--policy", "own/policy",
+        "--controllers", "learned,fixed", "--frames", "20",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+
+
 def test_more_than_256_classes_are_kept_whole(here):
     result = run(
         "profile", "--model", "brought:wide", "--input", "24x32", "--repeats", "2",
@@ -178,6 +215,25 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         (("--model", "brought:make", "--data", "pictures.npz", "--repeats", "0"), "repeats = 0"),
         (("--model", "brought:single", "--data", "pictures.npz"), "found 1 classes"),
         (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),
+        (("--model", "brought:Maps", "--input", "24x32"), "found an output of shape (N, 3, 24)"),
+        (("--model", "brought:Double", "--input", "24x32"), "(N, 3) in torch.float64, expected"),
+        (
+            ("--model", "brought:make", "--input", "24x32", "--heads", "brought:none"),
+            "heads 'brought:none': found no 'none'",
+        ),
+        (
+            (
+                "--model",
+                "brought:make",
+                "--data",
+                "pictures.npz",
+                "--exits",
+                "1",
+                "--heads",
+                "brought:flat_head",
+            ),
+            "expected (2, 2) for a batch of two",
+        ),
         (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
         (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
         (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),

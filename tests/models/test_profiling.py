@@ -115,21 +115,55 @@ def test_a_profile_says_what_was_measured(tiny_model, tmp_path):
     assert read_profile(tmp_path / "p.json") == profile
 
 
-def test_layers_add_up_to_the_branch_run_at_once(tiny_model):
-    # each layer takes a second, and so does a whole branch: layers share that second
+def test_a_layer_has_one_time_and_branches_add_up(tiny_model, monkeypatch):
+    from models.networks import profiling
+
+    spec = tiny_model.spec
+    clock = ScriptedClock()
+
+    class Counted:
+        def input(self, x):
+            return x
+
+        def layers(self, branch):
+            return [self.interval(branch, k, k + 1) for k in range(len(spec.branches[branch]))]
+
+        def interval(self, branch, start, stop):
+            def run(x):
+                clock.spend(stop - start + 0.5, stop - start + 0.5)
+                return x
+
+            return run
+
+    monkeypatch.setattr(profiling, "runner", lambda model, args: Counted())
+    monkeypatch.setattr(profiling, "_codec_profiles", lambda *given: ())
     args = ProfilingArgs(repeats=2, warmup=0, grid=0)
-    profile = profile_model(tiny_model, "counted", args, clock=CountingClock())
-    for i, branch in enumerate(tiny_model.spec.branches):
-        assert profile.layer_scale[i] == pytest.approx(1 / len(branch))
-        assert profile.interval_s(i, 0, len(branch)) == pytest.approx(1.0)
+    profile = profiling.profile_model(tiny_model, "counted", args, clock=clock)
+    times = {}
+    for i, branch in enumerate(profile.branches):
+        # fused: the call is paid once, by the first stretch
+        assert profile.interval_s(i, 0, len(branch)) == pytest.approx(len(branch) + 0.5)
+        for layer in branch:
+            assert times.setdefault(layer.name, layer.median_s) == layer.median_s
+    after = spec.exits[0].after
+    assert profile.interval_s(0, after, len(spec.branches[0])) == pytest.approx(3.0)
+    assert profile.interval_s(1, after, len(spec.trunk)) == pytest.approx(len(spec.trunk) - after)
+    assert profile.layer_scale == pytest.approx([3.5 / 4.5, 5 / 7.5, 3 / 4.5])
     assert profile.predictors == ()
     assert profile.spread == 1.0
+
+
+def test_noise_between_two_timings_makes_no_layer_free(tiny_model):
+    # every run takes exactly a second, so a head seems to take nothing
+    args = ProfilingArgs(repeats=2, warmup=0, grid=0)
+    profile = profile_model(tiny_model, "counted", args, clock=CountingClock())
+    assert all(layer.median_s > 0 for branch in profile.branches for layer in branch)
 
 
 def test_a_throttled_profile_says_so(tiny_model):
     args = ProfilingArgs(repeats=2, warmup=0, grid=0, slowdown=8.0)
     profile = profile_model(tiny_model, "slow", args, clock=CountingClock())
-    assert profile.interval_s(0, 0, 6) == pytest.approx(4.0)  # 8 x half a second of CPU
+    assert profile.interval_s(0, 0, 3) == pytest.approx(4.0)  # 8 x half a second of CPU
     assert profile.emulation == emulation_note(args)
     assert "8 times slower" in profile.emulation
 

@@ -8,9 +8,9 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.runtime.executors import OnnxExecutor
+from models.graph_cache import cached_graph
 from models.pictures import generated_pictures
 from models.quantisation import (
-    cached_graph,
     observe_activations,
     quantised_interval,
     read_activations,

@@ -222,6 +222,7 @@ def _table(inputs, spec, plans):
         rescue_s=np.full(len(plans), np.inf),
         early_s=np.zeros((len(plans), 0)),
         early_exit=np.zeros((len(plans), 0), dtype=np.int64),
+        stop_share=np.zeros((len(plans), 0)),
         accuracy=accuracy,
         exit_accuracy=np.array(ACCURACIES),
         device_sigma=0.0,
