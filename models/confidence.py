@@ -5,11 +5,14 @@ Torch-free: the device stops on these scores, the environments on the same ones 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 ECE_BINS = 15
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0
@@ -20,6 +23,21 @@ def probabilities(logits: npt.NDArray[np.floating], temperature: float = 1.0) ->
     scaled = logits.astype(np.float64) / temperature
     weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
+def calibrated(logits: npt.NDArray[np.floating], temperatures: Sequence[float]) -> Floats:
+    """Probabilities (E, N, C) of every exit's logits, each at its own temperature."""
+    pairs = zip(logits, temperatures, strict=True)
+    return np.stack([probabilities(one, t) for one, t in pairs])
+
+
+def stopped(stop: Bools, right: Bools, cost: Floats) -> tuple[float, float]:
+    """Mean cost and accuracy where each sample ends at the first exit that stops it.
+
+    `stop` (E - 1, N), `right` (E, N), `cost` (E,); what nothing stops ends at the last exit.
+    """
+    at = np.where(stop.any(axis=0), stop.argmax(axis=0), len(cost) - 1)
+    return float(cost[at].mean()), float(right[at, np.arange(len(at))].mean())
 
 
 def greatest(p: Floats) -> Floats:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from coinfer.cli.console import console, print_table, progress_bar
+from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
 
 SCENARIO = """format_version = 1
 name = "{name}"
@@ -113,7 +114,7 @@ def bring(
             edge = profile_model(model, "edge", timing)
             device = profile_model(model, "device", slow)
         except KeyboardInterrupt:
-            console.print(f"interrupted: the same command goes on from what is in {out}")
+            say_interrupted(out)
             raise SystemExit(130) from None
     write_profile(out / "profiles" / "edge.json", edge)
     write_profile(out / "profiles" / "device.json", device)
@@ -173,7 +174,9 @@ def _three(name: str, text: str) -> tuple[float, float, float]:
     try:
         r, g, b = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"--{name}: found '{text}', expected three numbers R,G,B") from None
+        r = g = b = math.nan
+    if not all(map(math.isfinite, (r, g, b))):
+        raise UsageError(f"--{name}: found '{text}', expected three numbers R,G,B")
     return r, g, b
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -71,3 +72,11 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     raise TypeError(f"cannot write {type(value).__name__} as JSON")
+
+
+def say_interrupted(kept: Path) -> None:
+    """What an interrupted run leaves: where it goes on, or that nothing was kept yet."""
+    if kept.exists():
+        console.print(f"interrupted: the same command goes on from {kept}")
+    else:
+        console.print("interrupted before anything was kept: the same command begins anew")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
     from experiments.confidence.records import JointPoint
@@ -59,7 +59,7 @@ def train_gates(
                 lambda done, total: bar.update(task, completed=done, total=total),
             )
         except KeyboardInterrupt:
-            console.print(f"interrupted: the same command goes on from {checkpoint}")
+            say_interrupted(checkpoint)
             raise typer.Exit(130) from None
     write_record(out, record)
     if json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
     from models.branchy import BranchySpec
@@ -66,7 +66,7 @@ def train_model(
         try:
             outcomes = make(out, epochs, seed, Listener(report, step, stage, squeezed))
         except KeyboardInterrupt:
-            console.print(f"interrupted: the same command goes on from {out / 'checkpoint.pt'}")
+            say_interrupted(out / "checkpoint.pt")
             raise typer.Exit(130) from None
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     if json:

@@ -181,21 +181,20 @@ def _head(
     """
     early = np.full(start.shape, -1, dtype=np.int64)
     spent, asked = np.zeros(start.shape), np.zeros(start.shape)
-    runs = np.ones(start.shape, dtype=np.bool_)
-    begun: Bools | None = None
+    runs, first = np.ones(start.shape, dtype=np.bool_), table.head_s[plan]
     for g in range(table.early_exit.shape[1]):
         exit_, upto = table.early_exit[plan, g], table.early_s[plan, g]
         here = exit_ >= 0
         stretch = upto - asked
+        first = np.where(here, upto, first) if g == 0 else first
         runs = runs & ~(here & (start + spent + stretch > limit))
-        begun = np.where(here, runs, True) if begun is None else begun
         spent = np.where(here & runs, spent + stretch * noise, spent)
         asked = np.where(here, upto, asked)
         early = np.where(here & runs & (start + spent <= limit), exit_, early)
     last = table.head_s[plan] - asked
     ends = runs & (start + spent + last <= limit)
-    first = ends if begun is None else np.where(table.early_exit[plan, 0] >= 0, begun, ends)
-    return first, ends, np.where(ends, spent + last * noise, spent), early, spent
+    begun = start + first <= limit
+    return begun, ends, np.where(ends, spent + last * noise, spent), early, spent
 
 
 def _between(begin: Floats, end: Floats) -> Floats:

@@ -6,7 +6,7 @@ rows behind are frames that one stopped: a local plan that ends with that gate's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,36 +45,28 @@ def with_stops(table: PlanTable) -> StopRows:
         return StopRows(table, row, np.arange(plans))
     row[owner, place] = plans + np.arange(len(owner))
     exits = table.early_exit[owner, place]
-    zero, none = np.zeros(len(owner)), np.full(len(owner), np.inf)
+    nothing = np.zeros(len(owner))
+    own = table.take(owner)
     # gates before the one that stopped have been asked, and answered, too
     asked = np.arange(gates) < place[:, None]
-    wait = table.wait_s.shape[1]
-
-    def joined(first: Floats, second: Floats) -> Floats:
-        return np.concatenate([first, second])
-
-    whole = PlanTable(
-        spec=table.spec,
-        plans=(*table.plans, *(device_only(table.spec, int(e)) for e in exits)),
-        head_s=joined(table.head_s, table.early_s[owner, place]),
-        up_bytes=joined(table.up_bytes, zero),
-        edge_s=joined(table.edge_s, zero),
-        down_bytes=joined(table.down_bytes, zero),
-        tail_s=joined(table.tail_s, zero),
-        exit=np.concatenate([table.exit, exits]),
-        local=np.concatenate([table.local, np.ones(len(owner), dtype=np.bool_)]),
-        wait_s=joined(table.wait_s, np.zeros((len(owner), wait))),
-        wait_exit=np.concatenate(
-            [table.wait_exit, np.full((len(owner), wait), -1, dtype=np.int64)]
-        ),
-        rescue_s=joined(table.rescue_s, none),
-        early_s=joined(table.early_s, np.where(asked, table.early_s[owner], 0.0)),
-        early_exit=np.concatenate([table.early_exit, np.where(asked, table.early_exit[owner], -1)]),
-        stop_share=joined(table.stop_share, np.zeros((len(owner), gates))),
+    stopped = replace(
+        own,
+        plans=tuple(device_only(table.spec, int(e)) for e in exits),
+        head_s=table.early_s[owner, place],
+        up_bytes=nothing,
+        edge_s=nothing,
+        down_bytes=nothing,
+        tail_s=nothing,
+        exit=exits,
+        local=np.ones(len(owner), dtype=np.bool_),
+        wait_s=np.zeros_like(own.wait_s),
+        wait_exit=np.full_like(own.wait_exit, -1),
+        rescue_s=np.full(len(owner), np.inf),
+        early_s=np.where(asked, own.early_s, 0.0),
+        early_exit=np.where(asked, own.early_exit, -1),
+        stop_share=np.zeros_like(own.stop_share),
         # which samples end there differs from plan to plan: `OutcomeRows` knows
-        accuracy=joined(table.accuracy, np.full(len(owner), np.nan)),
-        exit_accuracy=table.exit_accuracy,
-        device_sigma=table.device_sigma,
-        edge_sigma=table.edge_sigma,
+        accuracy=np.full(len(owner), np.nan),
     )
-    return StopRows(whole, row, np.concatenate([np.arange(plans), owner]))
+    rows = np.concatenate([np.arange(plans), owner])
+    return StopRows(table.joined(stopped), row, rows)

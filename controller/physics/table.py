@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +33,15 @@ CODEC_LOSS = 0.01
 """What a codec may cost an exit that is still called that exit (by Algorithm 1)."""
 
 P95_QUANTILE = 1.6448536269514722
+
+RARELY = 0.05
+"""Share of frames below which what a plan sends keeps nobody informed."""
+
+PER_PLAN = (
+    "head_s", "up_bytes", "edge_s", "down_bytes", "tail_s", "exit", "local", "wait_s", "wait_exit",
+    "rescue_s", "early_s", "early_exit", "stop_share", "accuracy",
+)  # fmt: skip
+"""The table's arrays that have a row for every plan."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,21 +89,31 @@ class PlanTable:
         """Plans whose codec leaves their exit's accuracy as it is, to within `CODEC_LOSS`."""
         return np.asarray(self.accuracy >= self.exit_accuracy[self.exit] - CODEC_LOSS)
 
-    @property
+    @cached_property
     def gated(self) -> Bools:
         """Plans that may stop before their own exit."""
         return np.array([bool(plan.gates) for plan in self.plans], dtype=np.bool_)
 
-    @property
+    @cached_property
     def mean_head_s(self) -> Floats:
         """What the device's first part takes on average over the samples (P,)."""
         stopped = (self.stop_share * self.early_s).sum(axis=1)
         return np.asarray(stopped + (1.0 - self.stop_share.sum(axis=1)) * self.head_s)
 
-    @property
+    @cached_property
     def send_share(self) -> Floats:
         """Share of its frames of which a plan sends anything (P,)."""
         return np.where(self.local, 0.0, 1.0 - self.stop_share.sum(axis=1))
+
+    @cached_property
+    def quiet(self) -> Bools:
+        """Plans that tell nothing of the link, or next to nothing: they send too rarely."""
+        return np.asarray(self.send_share < RARELY)
+
+    @cached_property
+    def senders(self) -> Ints:
+        """Plans that send something of every frame: what may serve as a probe."""
+        return np.flatnonzero(~self.local & ~self.gated)
 
     @property
     def rescue_p95_s(self) -> Floats:
@@ -102,27 +123,15 @@ class PlanTable:
     def take(self, index: Sequence[int] | Ints) -> PlanTable:
         """The table of the plans at `index`, in that order."""
         chosen = np.asarray(index, dtype=np.int64)
-        return PlanTable(
-            spec=self.spec,
-            plans=tuple(self.plans[i] for i in chosen),
-            head_s=self.head_s[chosen],
-            up_bytes=self.up_bytes[chosen],
-            edge_s=self.edge_s[chosen],
-            down_bytes=self.down_bytes[chosen],
-            tail_s=self.tail_s[chosen],
-            exit=self.exit[chosen],
-            local=self.local[chosen],
-            wait_s=self.wait_s[chosen],
-            wait_exit=self.wait_exit[chosen],
-            rescue_s=self.rescue_s[chosen],
-            early_s=self.early_s[chosen],
-            early_exit=self.early_exit[chosen],
-            stop_share=self.stop_share[chosen],
-            accuracy=self.accuracy[chosen],
-            exit_accuracy=self.exit_accuracy,
-            device_sigma=self.device_sigma,
-            edge_sigma=self.edge_sigma,
-        )
+        rows: dict[str, Any] = {name: getattr(self, name)[chosen] for name in PER_PLAN}
+        return replace(self, plans=tuple(self.plans[i] for i in chosen), **rows)
+
+    def joined(self, other: PlanTable) -> PlanTable:
+        """The plans of both, these first; the other is of the same network, shape and machines."""
+        rows: dict[str, Any] = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in PER_PLAN
+        }
+        return replace(self, plans=(*self.plans, *other.plans), **rows)
 
     def index(self, plan: Plan) -> int:
         """Where a plan stands; a `UsageError` where it is not in the table."""

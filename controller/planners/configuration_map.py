@@ -21,8 +21,6 @@ from controller.sensing.state_tracker import StateTracker
 from traces.states import BandwidthState
 
 FORMAT_VERSION = 1
-RARELY = 0.05
-"""A plan that sends less often than this tells as little of the link as a local one."""
 
 NORMAL_QUANTILES = (-1.593, -0.967, -0.589, -0.282, 0.0, 0.282, 0.589, 0.967, 1.593)
 """Medians of nine equal slices of the standard normal: a state's bandwidths, equally likely."""
@@ -151,7 +149,7 @@ class MapController:
         self._table = setting.table
         self._plans = [setting.table.index(e.plan) for e in made.entries]
         self._tracker = tracker
-        self._remote = np.flatnonzero(~setting.table.local & ~setting.table.gated)
+        self._remote = setting.table.senders
         self._blind = self._least_remote()
         self.reset()
 
@@ -176,7 +174,7 @@ class MapController:
     def decide(self, situation: Situation) -> int:
         """The state's plan; now and then a probing frame where the plan is local and blind."""
         blind = situation.now_s - self._seen_s > self.PATIENCE_S
-        if self._table.send_share[self._plan] < RARELY and blind:
+        if self._table.quiet[self._plan] and blind:
             self._seen_s = situation.now_s
             return self._blind
         return self._plan

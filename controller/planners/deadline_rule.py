@@ -105,7 +105,7 @@ class OnlineAlgorithm1:
     ) -> None:
         self.name = name
         self._table, self._interval_s = table, interval_s
-        self._remote = np.flatnonzero(~table.local & ~table.gated)
+        self._remote = table.senders
         self.reset()
 
     def reset(self) -> None:

@@ -102,7 +102,7 @@ class RobustPlanner:
         self._deadline_s = setting.scenario.frames.deadline_s
         self._interval_s = setting.interval_s
         # a gated plan sends only what no gate stopped: it is no probe
-        self._remote = np.flatnonzero(~setting.table.local & ~setting.table.gated)
+        self._remote = setting.table.senders
         backlogs = np.linspace(0.0, self._deadline_s, self.BACKLOGS)
         self._values = np.stack(
             [expected_rewards(setting, belief.rates_bps, float(b)) for b in backlogs]

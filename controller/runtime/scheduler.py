@@ -93,22 +93,20 @@ class Scheduler:
         """Take a request in; why not, where it or one that was promised before would be late."""
         if len(self._waiting) >= self.args.waiting:
             return f"{self.args.waiting} requests are waiting"
-        place = bisect.bisect_right([w.until_s for w in self._waiting], work.until_s)
-        trial = [*self._waiting[:place], work, *self._waiting[place:]]
-        late = self._first_late(trial, max(now_s, self._busy_until_s), place)
-        if late is not None:
-            missing, whose = late
-            what = "it" if whose is work else "one that was admitted before"
-            return f"{what} would be {1e3 * missing:.1f} ms late behind what is waiting"
-        self._waiting = trial
-        return None
+        place = bisect.bisect_right(self._waiting, work.until_s, key=lambda w: w.until_s)
+        self._waiting.insert(place, work)
+        late = self._first_late(max(now_s, self._busy_until_s), place)
+        if late is None:
+            return None
+        del self._waiting[place]
+        missing, whose = late
+        what = "it" if whose is work else "one that was admitted before"
+        return f"{what} would be {1e3 * missing:.1f} ms late behind what is waiting"
 
-    def _first_late(
-        self, trial: list[Work], start_s: float, place: int
-    ) -> tuple[float, Work] | None:
+    def _first_late(self, start_s: float, place: int) -> tuple[float, Work] | None:
         """By how much the first of those behind `place` would be late, and which it is."""
         at, room = start_s, dict[Hashable, int]()
-        for number, work in enumerate(trial):
+        for number, work in enumerate(self._waiting):
             cost = self._costs.get(work.key)
             if cost is not None and cost.known:
                 # it joins the batch of its kind that is open, or opens one

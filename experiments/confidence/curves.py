@@ -16,11 +16,13 @@ from models.branchy import BranchySpec
 from models.cards import Model
 from models.confidence import (
     Labels,
+    calibrated,
     calibration_error,
     entropy,
     fit_temperature,
     greatest,
     probabilities,
+    stopped,
 )
 from models.outcomes import Outcomes, read_outcomes
 
@@ -90,7 +92,7 @@ def confidence_figures(model: Model) -> ConfidenceFigures:
     cost = exit_costs(model.spec)
     temperatures = [fit_temperature(held_back.logits[i], held_back.labels) for i in range(exits)]
     plain = probabilities(report.logits)
-    scaled = np.stack([probabilities(report.logits[i], t) for i, t in enumerate(temperatures)])
+    scaled = calibrated(report.logits, temperatures)
     right = report.logits.argmax(axis=-1) == report.labels
     calibration = tuple(
         ExitCalibration(
@@ -125,8 +127,7 @@ class _Side:
 
     def __init__(self, half: _Half, temperatures: list[float]) -> None:
         plain = probabilities(half.logits)
-        scaled = [probabilities(half.logits[i], t) for i, t in enumerate(temperatures)]
-        self.scaled = np.stack(scaled)
+        self.scaled = calibrated(half.logits, temperatures)
         self.sure = {
             "max softmax": greatest(plain),
             "entropy": -entropy(plain),
@@ -136,8 +137,7 @@ class _Side:
 
     def point(self, stop: Bools, cost: Floats) -> tuple[float, float]:
         """Mean compute and accuracy where each sample ends at the first exit that stops it."""
-        at = np.where(stop.any(axis=0), stop.argmax(axis=0), len(cost) - 1)
-        return float(cost[at].mean()), float(self.right[at, np.arange(len(at))].mean())
+        return stopped(stop, self.right, cost)
 
 
 def _thresholds(sure: Floats, known: Floats) -> list[Bools]:

@@ -22,7 +22,7 @@ from experiments.confidence.gates import PRICES, Gates, train_gates
 from experiments.confidence.records import FORMAT_VERSION, JointPoint, JointRecord
 from models.branchy import BranchySpec
 from models.cards import Model
-from models.confidence import Labels, fit_temperature, probabilities
+from models.confidence import Labels, calibrated, fit_temperature, stopped
 from models.networks.checkpoints import resume, save_checkpoint
 from models.networks.feeds import Batch, Feed
 from models.networks.network import BranchyNetwork
@@ -70,8 +70,7 @@ class _Judge:
 
     def scaled(self, logits: npt.NDArray[np.floating]) -> Floats:
         """Calibrated probabilities (E, N, C) of logits."""
-        pairs = zip(logits, self.temperatures, strict=True)
-        return np.stack([probabilities(one, t) for one, t in pairs])
+        return calibrated(logits, self.temperatures)
 
 
 def train_jointly(
@@ -154,8 +153,7 @@ class _Run:
         found = []
         for price, own in zip(self.args.prices, logits, strict=True):
             temperatures = tuple(fit_temperature(one, labels) for one in own)
-            pairs = zip(own, temperatures, strict=True)
-            p = np.stack([probabilities(one, t) for one, t in pairs])
+            p = calibrated(own, temperatures)
             found.append(_Judge(temperatures, train_gates(p, labels, self.cost, price), own))
         return found, labels
 
@@ -218,10 +216,8 @@ class _Run:
     def _stopped(
         self, judge: _Judge, gates: Gates, logits: npt.NDArray[np.float64], labels: Labels
     ) -> tuple[float, float]:
-        stop = gates.stops(judge.scaled(logits))
-        at = np.where(stop.any(axis=0), stop.argmax(axis=0), len(self.cost) - 1)
         right = logits.argmax(axis=-1) == labels
-        return float(self.cost[at].mean()), float(right[at, np.arange(len(at))].mean())
+        return stopped(gates.stops(judge.scaled(logits)), right, self.cost)
 
     def _trunk(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The tensors at every early exit's point, and the last exit's logits."""

@@ -45,7 +45,7 @@ CHOSEN = "exits.json"
 FORMAT_VERSION = 1
 PROBE_POINTS = 16
 PROBE_PICTURES = 1000
-CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "jpeg35", "jpeg75")
+CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "uint8", "jpeg35", "jpeg75")
 Progress = Callable[[int, int], None]
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 

@@ -188,6 +188,8 @@ def imagenette_classes() -> tuple[str, ...]:
         names: Any = json.loads(path.read_text())
     except FileNotFoundError:
         raise ArtefactError(path, found="no such file", expected="the classes' names") from None
+    except OSError as error:
+        raise ArtefactError(path, found=str(error), expected="the classes' names") from None
     except ValueError as error:
         raise ArtefactError(path, found=str(error), expected="the classes' names") from None
     try:

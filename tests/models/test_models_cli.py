@@ -103,7 +103,13 @@ def test_training_interrupted_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setitem(recipes.RECIPES, "alexnet", interrupted)
     result = invoke("train-model", "--out", str(tmp_path / "run"))
     assert result.exit_code == 130
-    assert "checkpoint.pt" in result.output
+    assert "interrupted before anything was kept" in result.output
+    assert "checkpoint.pt" not in result.output
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").touch()
+    result = invoke("train-model", "--out", str(tmp_path / "run"))
+    assert result.exit_code == 130
+    assert "checkpoint.pt" in "".join(result.output.split())
 
 
 def test_a_missing_class_file_is_told_before_training(tmp_path, monkeypatch):

@@ -1,5 +1,10 @@
+"""Settings and edges that the runtime's tests share."""
+
+import contextlib
+
 import pytest
 
+from controller.runtime.edge import EdgeServer
 from controller.scenario import load_setting, read_scenario
 
 
@@ -13,3 +18,19 @@ def stream():
 def closed():
     """The closed-loop scenario, loaded."""
     return load_setting(read_scenario("edgent"))
+
+
+@contextlib.contextmanager
+def _serving(model, executor, **options):
+    server = EdgeServer(model, executor, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """`with serving(model, executor, **options) as server:` an edge for the length of a block."""
+    return _serving

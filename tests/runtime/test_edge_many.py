@@ -9,7 +9,6 @@ import time
 import numpy as np
 import pytest
 
-from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
@@ -78,16 +77,6 @@ def connect():
         device.sock.close()
 
 
-@contextlib.contextmanager
-def serving(model, executor, **options):
-    server = EdgeServer(model, executor, **options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
 class Slow:
     """Every batch takes the same time, on top of its own; counts them."""
 
@@ -107,7 +96,7 @@ class Slow:
         return self.inner.decode(*what)
 
 
-def test_sixty_four_devices_get_their_own_answers(stream, executor, pictures, connect):
+def test_sixty_four_devices_get_their_own_answers(stream, executor, pictures, connect, serving):
     made, labels = pictures
     with serving(stream.model, executor) as server:
         devices = [connect(server.port, stream.model.digest) for _ in range(64)]
@@ -124,7 +113,9 @@ def test_sixty_four_devices_get_their_own_answers(stream, executor, pictures, co
     assert server.served == 192
 
 
-def test_alike_requests_share_a_batch_and_each_gets_its_own(stream, executor, pictures, connect):
+def test_alike_requests_share_a_batch_and_each_gets_its_own(
+    stream, executor, pictures, connect, serving
+):
     made, labels = pictures
     slow = Slow(executor)
     slow.gate.clear()
@@ -142,7 +133,7 @@ def test_alike_requests_share_a_batch_and_each_gets_its_own(stream, executor, pi
     assert found == {100: labels[0]} | {k: labels[k] for k in range(11)}
 
 
-def test_a_bad_tensor_in_a_batch_costs_only_itself(stream, executor, pictures, connect):
+def test_a_bad_tensor_in_a_batch_costs_only_itself(stream, executor, pictures, connect, serving):
     made, labels = pictures
     slow = Slow(executor)
     slow.gate.clear()
@@ -162,7 +153,7 @@ def test_a_bad_tensor_in_a_batch_costs_only_itself(stream, executor, pictures, c
     assert found[3].type is T.REFUSE
 
 
-def test_two_models_are_told_apart_by_their_digests(stream, executor, pictures, connect):
+def test_two_models_are_told_apart_by_their_digests(stream, executor, pictures, connect, serving):
     made, labels = pictures
     other = dataclasses.replace(stream.model, digest="f" * 64)
     with serving(stream.model, executor) as server:
@@ -178,7 +169,7 @@ def test_two_models_are_told_apart_by_their_digests(stream, executor, pictures, 
 
 
 def test_under_overload_the_admitted_are_on_time_and_the_others_hear_at_once(
-    stream, executor, pictures, connect
+    stream, executor, pictures, connect, serving
 ):
     """Ten milliseconds a batch, one a batch: a hundred asked for at once can never be in time."""
     made, _ = pictures
@@ -202,7 +193,7 @@ def test_under_overload_the_admitted_are_on_time_and_the_others_hear_at_once(
     assert min(m.meta["queue_s"] for m in refused) == 0.0
 
 
-def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures, connect):
+def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures, connect, serving):
     made, labels = pictures
     limits = EdgeLimits(write_buffer_bytes=65536, stalled_s=0.3)
     stop = len(stream.spec.branches[0]) - 1
@@ -223,7 +214,7 @@ def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures,
         assert any("dropped, " in e for e in server.errors)
 
 
-def test_silent_strangers_and_idle_devices_are_let_go(stream, executor, connect):
+def test_silent_strangers_and_idle_devices_are_let_go(stream, executor, connect, serving):
     with serving(stream.model, executor, limits=EdgeLimits(greeting_s=0.2, idle_s=0.3)) as server:
         stranger = socket.create_connection(("127.0.0.1", server.port), 5)
         stranger.sendall(b"CNFR")  # a slow-loris: never a whole message
@@ -236,7 +227,7 @@ def test_silent_strangers_and_idle_devices_are_let_go(stream, executor, connect)
     assert any("found no greeting within 0.2 s" in e for e in server.errors)
 
 
-def test_no_more_connections_than_allowed(stream, executor, pictures, connect):
+def test_no_more_connections_than_allowed(stream, executor, pictures, connect, serving):
     made, labels = pictures
     with serving(stream.model, executor, limits=EdgeLimits(per_address=2)) as server:
         first, _ = (connect(server.port, stream.model.digest) for _ in range(2))
@@ -247,7 +238,7 @@ def test_no_more_connections_than_allowed(stream, executor, pictures, connect):
     assert any("refused, 2 connections are open" in e for e in server.errors)
 
 
-def test_more_bytes_than_allowed_are_refused_before_they_come(stream, executor, connect):
+def test_more_bytes_than_allowed_are_refused_before_they_come(stream, executor, connect, serving):
     with serving(stream.model, executor, limits=EdgeLimits(inbox_bytes=10_000)) as server:
         device = connect(server.port, stream.model.digest)
         for number in (1, 2):

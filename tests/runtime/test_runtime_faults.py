@@ -13,7 +13,6 @@ import pytest
 from artefacts import UsageError
 from controller.planners.fixed import FixedController
 from controller.runtime.device import DeviceConfig, connect_loop
-from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.link import EdgeLink, Upload, measure
 from controller.wire import Connection, Message, MessageType, Role, serialise
@@ -63,16 +62,6 @@ def device(server, digest):
         raw.sock.close()
 
 
-@contextlib.contextmanager
-def serving(model, executor, **options):
-    server = EdgeServer(model, executor, **options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
 def request(model, number=1, **change):
     data = bytes(3072)
     meta = {
@@ -101,7 +90,7 @@ class Gated:
         return self.inner.decode(*what)
 
 
-def test_garbage_while_its_request_is_computed_does_not_end_the_worker(stream, executor):
+def test_garbage_while_its_request_is_computed_does_not_end_the_worker(stream, executor, serving):
     gated = Gated(executor)
     with serving(stream.model, gated) as server:
         with device(server, stream.model.digest) as bad:
@@ -127,7 +116,7 @@ class Clock:
         return self.now
 
 
-def test_time_counts_down_from_the_first_byte(stream, executor):
+def test_time_counts_down_from_the_first_byte(stream, executor, serving):
     clock = Clock()
     gated = Gated(executor)
     with serving(stream.model, gated, clock=clock) as server:
@@ -146,7 +135,7 @@ def test_time_counts_down_from_the_first_byte(stream, executor):
     assert late.meta["queue_s"] == pytest.approx(0.75)
 
 
-def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor):
+def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor, serving):
     clock = Clock()
     with serving(stream.model, executor, clock=clock) as server:
         with device(server, stream.model.digest) as slow:
@@ -175,7 +164,7 @@ def poll(condition):
     raise AssertionError("nothing happened within 5 s")
 
 
-def test_a_closed_edge_takes_no_connection(stream, executor):
+def test_a_closed_edge_takes_no_connection(stream, executor, serving):
     with serving(stream.model, executor) as server:
         Device(server.port, stream.model.digest).sock.close()
     with pytest.raises(OSError):  # noqa: PT011 - refused or reset, as the kernel's timing has it
@@ -296,7 +285,7 @@ def test_what_came_in_one_read_is_timed_by_the_reply():
     assert (seen.payload_bytes, seen.duration_s) == (1000, pytest.approx(0.03))
 
 
-def test_cancelling_an_upload_that_is_over_is_told_apart(stream, executor):
+def test_cancelling_an_upload_that_is_over_is_told_apart(stream, executor, serving):
     replies = queue.Queue()
     with serving(stream.model, executor) as server:
         link = EdgeLink("127.0.0.1", server.port, stream.model.digest, replies.put)
