@@ -16,6 +16,7 @@ from traces.library import TraceSet
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 2000
+MOST_USED = 3
 
 
 class TraceFigures(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,6 +53,8 @@ class ControllerFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     per_trace: dict[str, TraceFigures]
     mean_reward: float | None = None
     throughput_fps: float | None = None
+    plans: dict[str, float] = {}
+    """The plans chosen most often and their share of the frames (`MOST_USED` at most)."""
 
 
 class PairedDifference(msgspec.Struct, frozen=True):
@@ -154,7 +157,15 @@ def controller_figures(
         },
         mean_reward=pooled.mean_reward,
         throughput_fps=pooled.throughput_fps,
+        plans=_most_used(setting, runs),
     )
+
+
+def _most_used(setting: Setting, runs: Sequence[TraceRun]) -> dict[str, float]:
+    chosen = np.concatenate([r.plan for r in runs])
+    rows, counts = np.unique(chosen[chosen >= 0], return_counts=True)
+    first = np.argsort(-counts, kind="stable")[:MOST_USED]
+    return {str(setting.table.plans[rows[k]]): float(counts[k] / len(chosen)) for k in first}
 
 
 def figures_of(

@@ -42,7 +42,8 @@ class DeviceRun:
     pace: bool
     frames: int | None
     duration_s: float | None
-    start_at_s: float | None
+    agreed_start: Callable[[], float] | None
+    """Called when all is loaded and connected: the moment at which the stream begins."""
     seed: int
 
 
@@ -102,7 +103,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     if not loop.link.connected:
         say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
     try:
-        loop.run(pictures)
+        loop.run(pictures, None if run.agreed_start is None else run.agreed_start())
     except KeyboardInterrupt:
         say(f"device: interrupted after {len(loop.records)} frames")
     loop.link.close()
@@ -132,7 +133,6 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
         duration_s=run.duration_s,
         rescue_margin_s=setting.timing.rescue_margin_s,
         rtt_s=setting.scenario.link.rtt_s,
-        start_at_s=run.start_at_s,
         loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
     )
 

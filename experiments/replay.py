@@ -25,8 +25,9 @@ from experiments.testbed.link import LinkReport, ShapedLink, open_link, wait_for
 from experiments.testbed.namespaces import TestbedError
 from traces.trace import BandwidthTrace
 
-START_AFTER_S = 4.0
-"""The device loads and connects first; the trace begins for everybody at one agreed moment."""
+LOADED_WITHIN_S = 120.0
+START_AFTER_S = 0.5
+"""The trace begins for everybody at one agreed moment, once the device has loaded and connected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def _run(
     """Both processes, from start to their end; neither outlives this call."""
     coinfer = [sys.executable, "-m", "coinfer.cli.main"]
     errors = (folder / "errors.txt").open("w+")
-    port_file, records = folder / "port", folder / "records.json"
+    port_file, ready_file = folder / "port", folder / "ready"
+    records = folder / "records.json"
     edge = subprocess.Popen(
         [*link.edge_prefix, *coinfer, "edge", "--model", setting.scenario.network,
          "--host", link.edge_host, "--port", "0", "--port-file", str(port_file),
@@ -115,17 +117,23 @@ def _run(
     try:
         port = int(wait_for_file(port_file, edge, 30.0))
         host, target = link.target(port)
-        begin_s = time.monotonic() + START_AFTER_S
         command = [
             *link.device_prefix, *coinfer, "device", "--scenario", args.scenario,
             "--edge", f"{host}:{target}", "--controller", args.controller,
-            "--duration-s", repr(trace.duration_s), "--start-at", repr(begin_s),
+            "--duration-s", repr(trace.duration_s), "--ready-file", str(ready_file),
             "--records", str(records), "--seed", str(args.seed), "--json",
         ]  # fmt: skip
         if args.policy is not None:
             command += ["--policy", str(args.policy)]
-        device = subprocess.Popen(command, stderr=errors, stdout=subprocess.DEVNULL, text=True)
+        device = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stderr=errors, stdout=subprocess.DEVNULL, text=True
+        )
         processes.append(device)
+        wait_for_file(ready_file, device, LOADED_WITHIN_S)
+        begin_s = time.monotonic() + START_AFTER_S
+        assert device.stdin is not None
+        device.stdin.write(f"{begin_s!r}\n")
+        device.stdin.close()
         link.start(begin_s)
         _await(device, begin_s, trace.duration_s, progress)
         if device.returncode != 0:

@@ -113,13 +113,3 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""
         return self.branches[branch][cut - 1].name if cut > 0 else ""
-
-    def device_bytes(self, branch: int, stop: int, start: int = 0) -> int:
-        """Bytes of memory that layers [start, stop) take: all their parameters, and at worst the
-        activations alive at once (float32, one sample).
-        """
-        layers = self.branches[branch][start:stop]
-        shapes = self.shapes[branch][start:stop]
-        held = sum(x.parameter_bytes(s) for x, s in zip(layers, shapes, strict=True))
-        alive = max((x.peak_bytes(s) for x, s in zip(layers, shapes, strict=True)), default=0)
-        return held + alive

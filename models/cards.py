@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,18 @@ class Model:
 
     def normalise(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
-        mean = np.array(self.card.mean, dtype=np.float32)
-        std = np.array(self.card.std, dtype=np.float32)
-        scaled = (x.astype(np.float32) / np.float32(255.0) - mean) / std
-        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+        given = np.empty((len(x), x.shape[3], *x.shape[1:3]), dtype=np.float32)
+        for channel, levels in enumerate(_levels(self.card.mean, self.card.std)):
+            given[:, channel] = levels[x[..., channel]]
+        return given
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """What each of the 256 levels of a channel becomes: (channels, 256)."""
+    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+    scaled = (levels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(scaled.T)
 
 
 def model_digest(

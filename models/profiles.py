@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +21,10 @@ FORMAT_VERSION = 1
 
 
 class LayerProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One layer: seconds (median and 95th percentile of `samples` runs), shape, bytes."""
+    """One layer: seconds (median and 95th percentile of `samples` runs), shape, bytes.
+
+    `peak_memory_bytes`: its parameters, and the activations alive at most while it runs.
+    """
 
     name: str
     kind: str
@@ -80,7 +84,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     layers do not add up, so intervals take the median sum times this factor. `layer_scale`: what
     layers were multiplied by so that they add up to what is run at once: those of the trunk between
     two exits, stretch by stretch, then those of every head (empty: nothing was).
-    `process_peak_bytes` is the process's greatest resident memory.
+    `process_peak_bytes` is the process's greatest resident memory; `memory` says where the layers'
+    activation bytes are from.
     """
 
     format_version: int
@@ -99,6 +104,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     layer_scale: tuple[float, ...] = ()
     process_peak_bytes: int | None = None
     codecs: tuple[CodecProfile, ...] = ()
+    memory: Literal["measured", "from shapes"] = "from shapes"
 
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut`; '' is the picture."""
@@ -115,6 +121,16 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     @cached_property
     def _codec_s(self) -> dict[tuple[str, str], tuple[float, float]]:
         return {(c.codec, c.after): (c.encode_s, c.decode_s) for c in self.codecs}
+
+    def device_bytes(self, *parts: tuple[int, int, int]) -> int:
+        """Memory of running intervals (branch, start, stop) one after the other.
+
+        The parameters of all their layers, each once, and the greatest activations.
+        """
+        layers = {layer.name: layer for i, a, b in parts for layer in self.branches[i][a:b]}
+        held = sum(layer.parameter_bytes for layer in layers.values())
+        alive = [x.peak_memory_bytes - x.parameter_bytes for x in layers.values()]
+        return held + max(alive, default=0)
 
     def layer_s(self, branch: int) -> npt.NDArray[np.float64]:
         """Median seconds of every layer of a branch."""

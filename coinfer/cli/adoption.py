@@ -63,6 +63,7 @@ def bring(
     repeats: int,
     slowdown: float,
     codec_slowdown: float | None,
+    codecs: tuple[str, ...],
 ) -> dict[str, Any]:
     """Capture, give exits, judge, profile as device and as edge, and write a scenario."""
     import torch
@@ -89,7 +90,8 @@ def bring(
         exits, placement, epochs, joint_epochs, _three("mean", mean), _three("std", std), seed
     )
     head = load_head(heads) if heads else None
-    timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=CODECS)
+    codecs = codecs or CODECS
+    timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=codecs)
     slow = replace(timing, slowdown=slowdown, codec_slowdown=codec_slowdown)
     pictures = None if data is None else read_pictures(data)
     size = _side(side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
@@ -108,7 +110,7 @@ def bring(
             epoch,
         )
         try:
-            outcomes = adopt(out, module, name, pictures, size, args, listener, head)
+            outcomes = adopt(out, module, name, pictures, size, args, listener, head, codecs)
             model = load_model(out)
             bar.update(task, description="profile", total=None)
             edge = profile_model(model, "edge", timing)
@@ -133,7 +135,7 @@ def bring(
                     rate=min(1.0 / whole_s, MOST_FPS),
                     deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
                     factor=DEADLINE_FACTOR,
-                    codecs=", ".join(f'"{c}"' for c in CODECS),
+                    codecs=", ".join(f'"{c}"' for c in codecs),
                 )
             )
     spec = model.spec
@@ -153,7 +155,7 @@ def bring(
                 f"{100 * outcomes.accuracy(i):.2f} %",
                 f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
                 f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
-                f"{spec.device_bytes(i, len(spec.branches[i])) / 2**20:.1f}",
+                f"{device.device_bytes((i, 0, len(spec.branches[i]))) / 2**20:.1f}",
             )
             for i, e in enumerate(spec.exits)
         ],

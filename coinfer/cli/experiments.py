@@ -128,6 +128,15 @@ def compare(
         columns,
         rows,
     )
+    print_table(
+        "plans chosen most often",
+        ["controller", "frames", "plan"],
+        [
+            (name, f"{100 * share:.1f} %", chosen_plan)
+            for name, figures in result.controllers.items()
+            for chosen_plan, share in figures.plans.items()
+        ],
+    )
     if result.differences:
         print_table(
             "reward per frame, learned over each other controller, paired over traces",

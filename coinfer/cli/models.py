@@ -81,7 +81,7 @@ def train_model(
 
 def profile(
     out: Annotated[
-        Path, typer.Option(help="File to write to (JSON); for MODULE:FACTORY a folder.")
+        Path, typer.Option(help="File to write to (JSON); a folder for a model brought.")
     ],
     model: Annotated[
         str, typer.Option(help="A shipped name, a folder, or MODULE:FACTORY of a torch model.")
@@ -94,32 +94,34 @@ def profile(
         str, typer.Option(help="Reference only: conv's x1 as 'maps' or 'elements'.")
     ] = "maps",
     executor: Annotated[
-        str, typer.Option(help="torch or onnxruntime (MODULE:FACTORY: onnxruntime).")
-    ] = "torch",
+        str, typer.Option(help="torch or onnxruntime (a model brought: onnxruntime).")
+    ] = "",
     threads: Annotated[int, typer.Option(help="Threads of one computation.")] = 1,
     repeats: Annotated[int, typer.Option(help="Timed runs of every layer.")] = 100,
     slowdown: Annotated[
         float, typer.Option(help="Emulate a device this many times slower; the profile says so.")
     ] = 1.0,
     grid: Annotated[
-        int, typer.Option(help="Generated layers of each kind to fit the regression on; 0: none.")
-    ] = 24,
+        int | None,
+        typer.Option(help="Generated layers of each kind to fit the regression on; 0: none (24)."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of inputs and generated layers.")] = 0,
     codecs: Annotated[
-        str, typer.Option(help="Wire codecs to time, separated by commas (none).")
+        str,
+        typer.Option(help="Wire codecs, by commas (none; of a model brought: seven)."),
     ] = "",
     codec_slowdown: Annotated[
         float | None, typer.Option(help="The same for codecs (as --slowdown).")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="MODULE:FACTORY: npz of labelled pictures (x uint8 NxHxWx3, y)."),
+        typer.Option(help="A model brought: npz of labelled pictures (x uint8 NxHxWx3, y)."),
     ] = None,
     side: Annotated[
-        str, typer.Option("--input", help="MODULE:FACTORY without --data: HEIGHTxWIDTH.")
+        str, typer.Option("--input", help="A model brought, without --data: HEIGHTxWIDTH.")
     ] = "",
     exits: Annotated[
-        int, typer.Option(min=0, max=16, help="MODULE:FACTORY: exits to put into it.")
+        int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")
     ] = 0,
     placement: Annotated[
         str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
@@ -127,12 +129,12 @@ def profile(
     heads: Annotated[
         str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
     ] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 15,
     joint_epochs: Annotated[
         int, typer.Option(min=0, help="Passes after those that train everything.")
     ] = 0,
-    mean: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B subtracted.")] = "0,0,0",
-    std: Annotated[str, typer.Option(help="MODULE:FACTORY: R,G,B divided by.")] = "1,1,1",
+    mean: Annotated[str, typer.Option(help="A model brought: R,G,B subtracted.")] = "0,0,0",
+    std: Annotated[str, typer.Option(help="A model brought: R,G,B divided by.")] = "1,1,1",
     json: Annotated[bool, typer.Option("--json", help="The profile as JSON.")] = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -140,32 +142,42 @@ def profile(
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
+    from artefacts import UsageError
     from models.cards import load_model
     from models.codecs import check_codec
     from models.networks.timing import ProfilingArgs
     from models.profiles import write_profile
 
+    named = tuple(check_codec(c.strip()) for c in codecs.split(",") if c.strip())
     if ":" in model:
         from coinfer.cli.adoption import bring
 
+        unfit = {"--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
+                 "--reference": reference is not None}  # fmt: skip
+        if any(unfit.values()):
+            raise UsageError(
+                f"{next(k for k, found in unfit.items() if found)}: found it given for a model "
+                "that is brought, expected none (it is run on ONNX Runtime, its layers are of no "
+                "kind that a regression knows)"
+            )
         brought = bring(
             model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed,
             threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,
+            codecs=named,
         )  # fmt: skip
         if json:
             emit_json(brought)
         return
     loaded = load_model(model)
     if reference is None:
-        named = tuple(c.strip() for c in codecs.split(",") if c.strip())
         args = ProfilingArgs(
-            executor=cast("Executor", executor),  # refused there if it is none
+            executor=cast("Executor", executor or "torch"),  # refused there if it is none
             threads=threads,
             repeats=repeats,
             slowdown=slowdown,
-            grid=grid,
+            grid=24 if grid is None else grid,
             seed=seed,
-            codecs=tuple(check_codec(c) for c in named),
+            codecs=named,
             codec_slowdown=codec_slowdown,
         )
         taken = _measure(loaded, out, args)
@@ -261,6 +273,7 @@ def _print_profile(profile: Profile) -> None:
     peak = profile.process_peak_bytes
     remarks = [
         f"model loading {1e3 * profile.model_loading_s:.1f} ms",
+        f"peak B: parameters and activations, {profile.memory}",
         f"greatest process memory {peak / 2**20:.0f} MiB" if peak is not None else None,
         profile.emulation,
         f"transcribed, not measured: {profile.transcribed}" if profile.transcribed else None,

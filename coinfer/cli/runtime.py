@@ -66,7 +66,7 @@ def device(
     ] = True,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
-    start_at: Annotated[float | None, typer.Option(hidden=True)] = None,
+    ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
@@ -83,7 +83,7 @@ def device(
     outcome = run_device(
         DeviceRun(
             scenario, (host, int(port)), controller, policy, executor, pace, frames, duration_s,
-            start_at, seed,
+            None if ready_file is None else lambda: _agreed_start(ready_file), seed,
         ),
         console.print,
     )  # fmt: skip
@@ -98,3 +98,18 @@ def device(
         ["figure", "value"],
         [(k, v if isinstance(v, str) else f"{v:.4g}") for k, v in figures.items()],
     )
+
+
+def _agreed_start(ready_file: Path) -> float:
+    """Say that all is loaded, then hear on standard input when to begin (monotonic seconds)."""
+    import sys
+
+    from artefacts import UsageError, atomic_write
+
+    with atomic_write(ready_file) as stream:
+        stream.write("ready")
+    line = sys.stdin.readline().strip()
+    try:
+        return float(line)
+    except ValueError:
+        raise UsageError(f"standard input: found '{line[:40]}', expected a moment") from None

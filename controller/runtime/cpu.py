@@ -1,11 +1,10 @@
-"""The device's CPU as one first-come resource: a thread that runs jobs in the order they came."""
+"""The device's CPU as one resource: a thread that runs one job at a time, the frames' in order."""
 
 from __future__ import annotations
 
-import queue
+import bisect
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,14 @@ from typing import Any
 class CpuJob:
     """One piece of local work. It is skipped where it begins too late or is no longer wanted.
 
-    `expected_s` is what the profile says it takes; `latest_start_s` the last useful beginning.
+    `expected_s` is what the profile says it takes; `due_s` its frame's deadline; `latest_start_s`
+    the last useful beginning.
     """
 
     work: Callable[[], Any]
     done: Callable[[CpuDone], None]
     expected_s: float
+    due_s: float
     latest_start_s: float
     wanted: Callable[[], bool]
 
@@ -37,26 +38,30 @@ class CpuDone:
 
 
 class DeviceCpu:
-    """Runs jobs one by one; knows how long it will still be busy."""
+    """Runs jobs one by one, what is due first before what came later.
+
+    A frame's second job (its local head, its rescue) thus stands before a later frame's first, as
+    in `controller.physics`, where frames are served in their order.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._jobs: queue.Queue[CpuJob | None] = queue.Queue()
-        self._lock = threading.Lock()
-        self._waiting: deque[CpuJob] = deque()
+        self._changed = threading.Condition()
+        self._waiting: list[CpuJob] = []
+        self._closing = False
         self._running_until_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def submit(self, job: CpuJob) -> None:
         """Queue a job."""
-        with self._lock:
-            self._waiting.append(job)
-        self._jobs.put(job)
+        with self._changed:
+            bisect.insort(self._waiting, job, key=lambda waiting: waiting.due_s)
+            self._changed.notify()
 
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""
-        with self._lock:
+        with self._changed:
             now = self._clock()
             free = max(self._running_until_s, now)
             for job in self._waiting:
@@ -66,19 +71,20 @@ class DeviceCpu:
 
     def revise(self, left_s: float) -> None:
         """The running job knows better: it will take `left_s` more (called from its work)."""
-        with self._lock:
+        with self._changed:
             self._running_until_s = self._clock() + left_s
 
     def close(self) -> None:
         """Finish what is queued and end."""
-        self._jobs.put(None)
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
         self._thread.join(5.0)
 
     def _run(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             now = self._clock()
-            with self._lock:
-                self._waiting.popleft()
+            with self._changed:
                 skip = now > job.latest_start_s or not job.wanted()
                 self._running_until_s = now if skip else now + job.expected_s
             if skip:
@@ -90,6 +96,12 @@ class DeviceCpu:
             except Exception as problem:  # told to the frame, which then has no such answer
                 error = f"{type(problem).__name__}: {problem}"
             ended = self._clock()
-            with self._lock:
+            with self._changed:
                 self._running_until_s = ended
             job.done(CpuDone(result, ended, ended - now, False, error))
+
+    def _next(self) -> CpuJob | None:
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            return self._waiting.pop(0) if self._waiting else None

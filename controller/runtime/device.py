@@ -70,7 +70,6 @@ class DeviceConfig:
     rescue_margin_s: float = 0.005
     rtt_s: float = 0.0
     give_up_s: float = 60.0
-    start_at_s: float | None = None
     loading_s: float = 0.0
 
 
@@ -152,10 +151,13 @@ class DeviceLoop:
         """The link's callback (its own thread)."""
         self._events.put(_Event("reply", None, reply))
 
-    def run(self, pictures: Pictures) -> list[FrameRecord]:
-        """Send every picture (cycling) through; gives a record per frame, in order."""
+    def run(self, pictures: Pictures, start_at_s: float | None = None) -> list[FrameRecord]:
+        """Send every picture (cycling) through; gives a record per frame, in order.
+
+        The stream begins at `start_at_s` of the clock (now).
+        """
         self.controller.reset()
-        self._begin_s = self.clock() if self.config.start_at_s is None else self.config.start_at_s
+        self._begin_s = self.clock() if start_at_s is None else start_at_s
         self._wait(self._begin_s + self.config.loading_s)
         self._probe()
         if self.config.mode == "closed":
@@ -294,8 +296,9 @@ class DeviceLoop:
         def done(result: CpuDone) -> None:
             self._events.put(_Event(kind, frame, result, exit_))
 
-        latest = self._limit(frame) - (expected_s if first_s is None else first_s)
-        self._cpu.submit(CpuJob(work, done, expected_s, latest, lambda: not frame.over))
+        due = self._limit(frame)
+        latest = due - (expected_s if first_s is None else first_s)
+        self._cpu.submit(CpuJob(work, done, expected_s, due, latest, lambda: not frame.over))
 
     def _run_head(self, frame: _Frame) -> None:
         """The plan's first part, gate by gate, keeping the tensor at the last exit's point."""

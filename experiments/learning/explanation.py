@@ -11,7 +11,6 @@ from artefacts import UsageError
 from controller.planners.deadline_rule import choose_plan
 from controller.plans import Plan, passed_exits
 from controller.scenario import Setting
-from models.branchy import BranchySpec
 from models.codecs import LEARNED
 
 
@@ -31,15 +30,16 @@ class Explanation(msgspec.Struct, frozen=True):
     reason: str
 
 
-def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
+def plan_device_bytes(setting: Setting, plan: Plan) -> int:
     """Memory that a plan takes of the device: its layers' parameters and greatest activations.
 
-    With `anytime` what answers locally while the edge is awaited (the exit passed on the way, a
+    In a frame stream what answers locally while the edge is awaited (the exit passed on the way, a
     rescue) counts.
     """
+    spec, anytime = setting.spec, not setting.closed_loop
     length = len(spec.branches[plan.exit])
     if plan.is_local:
-        return spec.device_bytes(plan.exit, length)
+        return setting.device.device_bytes((plan.exit, 0, length))
     parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
     passed = passed_exits(spec, plan)
     if anytime and plan.hedge:
@@ -50,21 +50,13 @@ def plan_device_bytes(spec: BranchySpec, plan: Plan, *, anytime: bool) -> int:
         parts.append((passed[-1], spec.exits[passed[-1]].after, len(spec.branches[passed[-1]])))
     elif anytime and plan.rescue:
         parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
-    held = {
-        layer.name: layer.parameter_bytes(shape)
-        for branch, a, b in parts
-        for layer, shape in zip(spec.branches[branch][a:b], spec.shapes[branch][a:b], strict=True)
-    }
-    alive = [
-        layer.peak_bytes(shape)
-        for branch, a, b in parts
-        for layer, shape in zip(spec.branches[branch][a:b], spec.shapes[branch][a:b], strict=True)
-    ]
+    needed = setting.device.device_bytes(*parts)
     learned = spec.bottleneck(plan.start) if plan.codec == LEARNED else None
     if learned is not None:
-        held[learned.encoder.name] = learned.encoder.parameter_bytes(())
-        alive.append(learned.encoder.peak_bytes(()))
-    return sum(held.values()) + max(alive, default=0)
+        # an encoder runs once the layers before it are done, and before those behind
+        held = learned.encoder.parameter_bytes(())
+        needed = held + max(needed, learned.encoder.peak_bytes(()))
+    return needed
 
 
 def explain_plan(
@@ -93,8 +85,7 @@ def explain_plan(
         raise UsageError(f"order: found '{order}', expected any, edge-first or device-first")
     table = table.take([k for k, p in enumerate(table.plans) if allowed[order](p)])
     deepest = int(table.exit.max())
-    anytime = not setting.closed_loop
-    memory = np.array([plan_device_bytes(setting.spec, p, anytime=anytime) for p in table.plans])
+    memory = np.array([plan_device_bytes(setting, p) for p in table.plans])
     if max_device_bytes is not None:
         fits = np.flatnonzero(memory <= max_device_bytes)
         if not len(fits):
@@ -117,10 +108,15 @@ def explain_plan(
         "round trip": 0.0 if table.local[index] else rtt_s,
     }
     if meets:
-        deeper = np.flatnonzero(table.exit > plan.exit)
+        deeper = np.flatnonzero((table.exit > plan.exit) & ~table.gated)
         reason = f"the deepest exit that meets {1000 * deadline_s:g} ms"
-        if len(deeper):
-            best = deeper[np.argmin(latency[deeper])]
+        best = int(deeper[np.argmin(latency[deeper])]) if len(deeper) else None
+        if best is not None and latency[best] <= deadline_s:
+            reason += (
+                f" with a codec that costs it nothing; {table.plans[best]} would take "
+                f"{1000 * latency[best]:.1f} ms and be right in {100 * table.accuracy[best]:.1f} %"
+            )
+        elif best is not None:
             reason += (
                 f"; the next deeper would take {1000 * latency[best]:.1f} ms ({table.plans[best]})"
             )

@@ -248,4 +248,4 @@ def wait_for_file(path: Path, process: subprocess.Popen[str], timeout_s: float) 
         if process.poll() is not None:
             raise TestbedError(f"{process.args!r} ended with {process.returncode} at start")
         threading.Event().wait(0.02)
-    raise TestbedError(f"'{path}': found nothing after {timeout_s:g} s, expected a port")
+    raise TestbedError(f"'{path}': found nothing after {timeout_s:g} s, expected it written")

@@ -58,7 +58,7 @@ class AdoptionArgs:
     """Exits to put into it, beside its own end."""
     placement: str = "linear"
     """Where: evenly spaced in compute, or on the front of accuracy against latency or memory."""
-    epochs: int = 5
+    epochs: int = 15
     """Passes over the training pictures for the exits' heads."""
     joint_epochs: int = 0
     """Passes over them afterwards in which everything is trained, the model itself too."""
@@ -203,11 +203,12 @@ def adopt(
     args: AdoptionArgs,
     listener: Listener,
     head: HeadFactory | None = None,
+    codecs: tuple[str, ...] = CODECS,
 ) -> Outcomes:
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
     Half of the pictures, by seed, train and choose; the other half judge, once. `head` makes the
-    exits' heads (`default_head` where it is not given).
+    exits' heads (`default_head` where it is not given). `codecs` are what may cross a cut.
     """
     normalisation = Normalisation(args.mean, args.std)
     example = torch.zeros(2, 3, *side)
@@ -231,6 +232,8 @@ def adopt(
             f"model '{name}' tells apart)"
         )
     labelled = pictures is not None
+    if pictures is not None:
+        _check_scores(captured, normalisation.apply(pictures.x[:2]))
     if pictures is None:
         pictures = _generated(captured, side, normalisation, args.seed)
     order = np.random.default_rng(args.seed).permutation(len(pictures))
@@ -275,7 +278,7 @@ def adopt(
     listener.stage("outcomes")
     return publish(
         folder, spec, state, origin, normalisation, held, judged,
-        codecs=CODECS, progress=listener.step,
+        codecs=codecs, progress=listener.step,
     )  # fmt: skip
 
 
@@ -322,11 +325,22 @@ def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut,
     return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
 
 
+def _check_scores(captured: CapturedModel, x: torch.Tensor) -> None:
+    with torch.inference_mode():
+        scores = captured.whole(x)
+    if not bool(torch.isfinite(scores).all()):
+        raise UsageError(
+            f"model '{captured.name}': found scores that are not finite numbers, expected class "
+            "scores for pictures scaled by --mean and --std"
+        )
+
+
 def _generated(
     captured: CapturedModel, side: tuple[int, int], normalisation: Normalisation, seed: int
 ) -> Pictures:
     made = generated_pictures(GENERATED, np.random.default_rng(seed), max(side))
     made = np.ascontiguousarray(made[:, : side[0], : side[1]])
+    _check_scores(captured, normalisation.apply(made[:2]))
 
     def logits(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         with torch.inference_mode():

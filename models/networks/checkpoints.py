@@ -33,13 +33,26 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
         raise ArtefactError(
             path, found=f"an unreadable file ({type(error).__name__})", expected="a checkpoint"
         ) from None
-    if state.get("identity") != identity:
+    kept = state.get("identity")
+    if kept != identity:
+        kept = kept if isinstance(kept, dict) else {}
+        key = next(k for k in [*identity, *kept] if kept.get(k) != identity.get(k))
+        found, expected = _apart(str(kept.get(key)), str(identity.get(key)))
         raise ArtefactError(
             path,
             field="identity",
-            found=str(state.get("identity")),
-            expected=f"{dict(identity)} (or remove the file to start anew)",
+            found=f"{key} {found}",
+            expected=f"{key} {expected} (or remove the file to start anew)",
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return int(state["epoch"])
+
+
+def _apart(found: str, expected: str, around: int = 24) -> tuple[str, str]:
+    """Two long texts, from a little before they differ."""
+    apart = (k for k, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b)
+    same = next(apart, min(len(found), len(expected)))
+    begin = max(same - around, 0)
+    cut = ["…" * (begin > 0) + text[begin : same + 2 * around] for text in (found, expected)]
+    return cut[0], cut[1]

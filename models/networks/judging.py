@@ -91,6 +91,8 @@ class _Judged:
         self._model, self._activations = model, activations
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
+        # every layer is a session with threads of its own: waiting in a loop they starve each other
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         self._pictures = [c for c in codecs if carries_picture(c) and not is_exact(c)]
         self._learned = LEARNED in codecs

@@ -31,6 +31,7 @@ from models.codecs import (
 )
 from models.coding import latent_codec
 from models.layers import Shape
+from models.networks.memory import measured_activations
 from models.networks.predictors import Progress, Timed, fit_predictors
 from models.networks.timing import (
     SYSTEM_CLOCK,
@@ -74,7 +75,7 @@ def profile_model(
     pictures = rng.integers(0, 256, (1, *spec.input_shape[1:], spec.input_shape[0]))
     x = model.normalise(pictures.astype(np.uint8))
     with pinned_threads(args.threads), torch.inference_mode():
-        ready = runner(model, args)
+        ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
         stretches, spread = _stretches(spec, ready, x, args, clock)
         scales = tuple(
@@ -86,7 +87,11 @@ def profile_model(
             for (names, _), scale in zip(stretches, scales, strict=True)
             for name in names
         }
-        branches = [_layer_profiles(spec, i, scaled) for i in range(len(spec.branches))]
+        progress("memory", 0, 1)
+        activations = measured_activations(model.folder, args.executor)
+        branches = [
+            _layer_profiles(spec, i, scaled, activations or {}) for i in range(len(spec.branches))
+        ]
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
         own = _own_layers(spec, alone)
@@ -107,6 +112,7 @@ def profile_model(
         predictors=predictors,
         layer_scale=scales,
         process_peak_bytes=_process_peak_bytes(),
+        memory="from shapes" if activations is None else "measured",
         codecs=coding,
     )
 
@@ -211,7 +217,7 @@ def _process_peak_bytes() -> int:
 
 
 def _layer_profiles(
-    spec: BranchySpec, branch: int, times: dict[str, Floats]
+    spec: BranchySpec, branch: int, times: dict[str, Floats], activations: dict[str, int]
 ) -> tuple[LayerProfile, ...]:
     profiles = []
     shapes = spec.shapes[branch]
@@ -228,7 +234,8 @@ def _layer_profiles(
                 output_shape=shapes[k + 1],
                 output_bytes=after,
                 parameter_bytes=parameters,
-                peak_memory_bytes=layer.peak_bytes(shapes[k]) + parameters,
+                peak_memory_bytes=parameters
+                + activations.get(layer.name, layer.peak_bytes(shapes[k])),
             )
         )
     return tuple(profiles)
@@ -241,7 +248,7 @@ def _codec_profiles(
     spec = model.spec
     picture = generated_pictures(1, np.random.default_rng(args.seed), max(spec.input_shape[1:]))[0]
     picture = np.ascontiguousarray(picture[: spec.input_shape[1], : spec.input_shape[2]])
-    ready = runner(model, args)
+    ready = runner(model, args.executor, args.threads)
     crossing: Any = ready.input(model.normalise(picture[None]))
     found: list[CodecProfile] = []
     for cut, run in enumerate([*ready.layers(len(spec.branches) - 1)]):
@@ -318,7 +325,7 @@ def _loading_s(model: Model, args: ProfilingArgs, clock: Clock) -> float:
     """Median seconds from files to the deepest branch's first answer."""
 
     def load(x: Any) -> Any:
-        ready = runner(load_model(model.folder), args)
+        ready = runner(load_model(model.folder), args.executor, args.threads)
         last = len(model.spec.branches) - 1
         whole = ready.interval(last, 0, len(model.spec.branches[last]))
         return whole(ready.input(x))

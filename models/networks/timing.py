@@ -165,8 +165,8 @@ class _TorchRunner:
 
 
 class _OnnxRunner:
-    def __init__(self, model: Model, threads: int) -> None:
-        self._model, self._threads = model, threads
+    def __init__(self, model: Model, threads: int, arena: bool) -> None:
+        self._model, self._threads, self._arena = model, threads, arena
 
     def input(self, x: npt.NDArray[np.float32]) -> Any:
         return x
@@ -179,16 +179,20 @@ class _OnnxRunner:
         from models.onnx_graph import interval_model
 
         graph = interval_model(self._model.spec, self._model.state, branch, start, stop)
-        return onnx_run(graph, self._threads)
+        return onnx_run(graph, self._threads, arena=self._arena)
 
 
-def onnx_run(graph: bytes, threads: int) -> Run:
-    """A run of a serialised ONNX model with one input and one output on `threads` threads."""
+def onnx_run(graph: bytes, threads: int, *, arena: bool = True) -> Run:
+    """A run of a serialised ONNX model with one input and one output on `threads` threads.
+
+    Without an `arena` every tensor is given back when it is spent (to see what a run needs).
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
@@ -198,6 +202,6 @@ def onnx_run(graph: bytes, threads: int) -> Run:
     return run
 
 
-def runner(model: Model, args: ProfilingArgs) -> Runner:
-    """`model` made ready by the executor that `args` names."""
-    return _TorchRunner(model) if args.executor == "torch" else _OnnxRunner(model, args.threads)
+def runner(model: Model, executor: Executor, threads: int, *, arena: bool = True) -> Runner:
+    """`model` made ready by an executor (torch's threads are set by `pinned_threads`)."""
+    return _TorchRunner(model) if executor == "torch" else _OnnxRunner(model, threads, arena)

@@ -151,6 +151,26 @@ def test_another_model_of_the_same_shape_is_not_mistaken_for_the_first(here):
     assert "field 'identity'" in str(bring())
 
 
+def test_scores_that_are_no_numbers_and_options_that_do_not_fit_are_one_line(here):
+    (here / "brought.py").write_text(
+        "import torch\n"
+        "class Odd(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        return x.mean(dim=(2, 3)) * float('nan')\n"
+        "def odd():\n"
+        "    return Odd()\n"
+    )
+    sys.modules.pop("brought", None)
+    args = ["profile", "--model", "brought:odd", "--data", "pictures.npz", "--out", "mine"]
+    assert "scores that are not finite numbers" in str(run(*args).exception)
+    assert "scores that are not finite" in str(
+        run(*args[:3], *args[5:], "--input", "8x8").exception
+    )
+    assert "--executor: found" in str(run(*args, "--executor", "torch").exception)
+    assert "--grid: found" in str(run(*args, "--grid", "8").exception)
+    assert "codec: found" in str(run(*args, "--codecs", "zip").exception)
+
+
 def test_heads_of_ones_own_then_everything(here):
     result = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",

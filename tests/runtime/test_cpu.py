@@ -1,4 +1,4 @@
-"""The device's CPU: first come, first served, and an honest word on how long it is busy."""
+"""The device's CPU: one job at a time in the frames' order, and how long it is busy."""
 
 import contextlib
 import queue
@@ -17,8 +17,8 @@ def cpu():
         yield made, now
 
 
-def job(done, expected_s, latest_s=1e9, work=lambda: "result", wanted=lambda: True):
-    return CpuJob(work, done, expected_s, latest_s, wanted)
+def job(done, expected_s, latest_s=1e9, work=lambda: "result", wanted=lambda: True, due_s=1e9):
+    return CpuJob(work, done, expected_s, due_s, latest_s, wanted)
 
 
 def test_what_will_be_skipped_is_no_backlog(cpu):
@@ -50,3 +50,23 @@ def test_a_job_that_fails_says_so_and_the_next_one_runs(cpu):
     made.submit(job(done.put, 0.01))
     assert "ZeroDivisionError" in done.get(timeout=10).error
     assert done.get(timeout=10).result == "result"
+
+
+def test_a_frames_second_job_stands_before_a_later_frames_first(cpu):
+    made, _ = cpu
+    begun, finish, done = threading.Event(), threading.Event(), queue.Queue()
+
+    def head():
+        begun.set()
+        assert finish.wait(10)
+        return "head of the first"
+
+    made.submit(job(done.put, 0.01, work=head, due_s=1.0))
+    assert begun.wait(10)
+    made.submit(job(done.put, 0.01, work=lambda: "head of the second", due_s=2.0))
+    made.submit(job(done.put, 0.01, work=lambda: "head of the third", due_s=3.0))
+    made.submit(job(done.put, 0.01, work=lambda: "answer of the first", due_s=1.0))
+    finish.set()
+    assert [done.get(timeout=10).result for _ in range(4)] == [
+        "head of the first", "answer of the first", "head of the second", "head of the third",
+    ]  # fmt: skip
