@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
 from controller.plans import passed_exits
-from controller.runtime.device import DeviceConfig, FrameRecord, connect_loop, labels_agree
+from controller.runtime.device import DeviceConfig, connect_loop, labels_agree
+from controller.runtime.engine import FrameRecord
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.controllers import ControllerFactory
@@ -25,7 +26,7 @@ from models.codecs import LEARNED
 from models.datasets import judged_pictures
 from models.pictures import generated_pictures
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 GENERATED = 500
 SIMULATION_ONLY = ("oracle", "best-single")
 
@@ -115,7 +116,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
         what,
         tuple(loop.records),
         tuple(bool(c) for c in correct),
-        loop.probe_bytes_sent,
+        loop.engine.probe_bytes_sent,
         loop.link.late_replies,
         loop.link.reconnects,
         loop.link.last_error if loop.link.reconnects or not loop.records else None,

@@ -1,57 +1,26 @@
-"""The device's frame loop: every frame gets a plan, is run for real, and gets one answer at most.
+"""The device's two frame loops: pictures come at a fixed rate, or each after the last answer.
 
-Anytime answers and rescues as in `controller.physics`, here with real clocks, threads and sockets.
-Imports nothing that a Pi does not need (no torch, gymnasium, pandas, matplotlib).
+What becomes of a frame is `engine`'s. Imports nothing that a Pi does not need (no torch,
+gymnasium, pandas, matplotlib).
 """
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import CoinferError
-from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.interface import Controller
 from controller.physics import PlanTable
-from controller.plans import Plan, passed_exits
-from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
-from controller.runtime.executors import Executor, softmax_answer
+from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord, Pictures
+from controller.runtime.executors import Executor
 from controller.runtime.link import EdgeLink, Reply
-from controller.wire.messages import meta_int, meta_number
 from models.cards import Model
-from models.codecs import Encoded, carries_picture, decode
 from models.profiles import Profile
-
-SILENCE_MARGIN_S = 0.04
-"""Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
-
-Pictures = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-
-
-class FrameRecord(msgspec.Struct, frozen=True):
-    """How one frame went; times in seconds from the stream's start. `label` is the answered class.
-
-    `exit` is 0-based, None (with `latency_s` None) where no answer came in time.
-    """
-
-    frame: int
-    plan: int
-    arrival_s: float
-    latency_s: float | None
-    exit: int | None
-    by_plan: bool
-    label: int | None
-    confidence: float | None
-    bytes_sent: int
-    device_s: float
-    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,527 +41,110 @@ class DeviceConfig:
     give_up_s: float = 60.0
     loading_s: float = 0.0
 
-
-@dataclass
-class _Frame:
-    """A frame that is under way."""
-
-    number: int
-    plan_index: int
-    plan: Plan
-    arrival_s: float
-    picture: Pictures
-    x: Floats | None = None
-    """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
-    own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
-    """
-    request: int | None = None
-    local_exit: int = -1
-    local_answer: tuple[int, float] | None = None
-    answer: tuple[int, float] | None = None
-    answer_exit: int = -1
-    answered_s: float | None = None
-    over: bool = False
-    rescue_at_s: float | None = None
-    bytes_sent: int = 0
-    device_s: float = 0.0
-    remote_failed: bool = False
-    local_begun: bool = False
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """What the first part of a plan gave: the tensor at the last exit's point, that at the cut (or
-    a local plan's logits), what crosses; or the gate that was sure enough, and nothing else.
-    """
-
-    kept: Floats | None
-    tensor: Floats | None
-    encoded: Encoded | None
-    confident: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    kind: Literal["head", "local", "tail", "reply", "gate"]
-    frame: _Frame | None
-    value: Any
-    exit: int = -1
+    @property
+    def engine(self) -> EngineArgs:
+        """What of it concerns a single frame."""
+        closed = self.mode == "closed"
+        return EngineArgs(self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s)
 
 
 @dataclass
 class DeviceLoop:
-    """Runs a stream of pictures through a controller's plans. One use, one stream."""
+    """Runs a stream of pictures through an engine. One use, one stream."""
 
-    model: Model
-    executor: Executor
-    profile: Profile
-    table: PlanTable
-    controller: Controller
-    link: EdgeLink
+    engine: FrameEngine
     config: DeviceConfig
-    clock: Callable[[], float] = time.monotonic
     records: list[FrameRecord] = field(default_factory=list)
-    on_record: Callable[[FrameRecord], None] = lambda record: None
-    probe_bytes_sent: int = 0
 
     def __post_init__(self) -> None:
-        """Threads report here."""
-        self._events: queue.Queue[_Event] = queue.Queue()
-        self._cpu = DeviceCpu(self.clock)
-        self._mean_head_s = self.table.mean_head_s
-        self._live: dict[int, _Frame] = {}
-        self._by_request: dict[int, _Frame] = {}
-        self._silent: dict[int, tuple[float, _Frame]] = {}
-        self._begin_s = 0.0
+        """The engine tells us of every frame that ends."""
+        told = self.engine.on_record
 
-    def on_reply(self, reply: Reply) -> None:
-        """The link's callback (its own thread)."""
-        self._events.put(_Event("reply", None, reply))
+        def keep(record: FrameRecord) -> None:
+            self.records.append(record)
+            told(record)
+
+        self.engine.on_record = keep
+
+    @property
+    def link(self) -> EdgeLink:
+        """The engine's link to its edge."""
+        return self.engine.link
 
     def run(self, pictures: Pictures, start_at_s: float | None = None) -> list[FrameRecord]:
         """Send every picture (cycling) through; gives a record per frame, in order.
 
         The stream begins at `start_at_s` of the clock (now).
         """
-        self.controller.reset()
-        self._begin_s = self.clock() if start_at_s is None else start_at_s
-        self._wait(self._begin_s + self.config.loading_s)
-        self._probe()
-        if self.config.mode == "closed":
+        c, engine = self.config, self.engine
+        begin_s = engine.clock() if start_at_s is None else start_at_s
+        engine.begin(begin_s, float("inf") if c.duration_s is None else begin_s + c.duration_s)
+        engine.wait(begin_s + c.loading_s)
+        engine.probe()
+        if c.mode == "closed":
             self._closed_loop(pictures)
         else:
             self._stream(pictures)
-        self._cpu.close()
+        engine.close()
         self.records.sort(key=lambda r: r.frame)
         return self.records
 
-    # -- the two loops ---------------------------------------------------------------------------
-
     def _stream(self, pictures: Pictures) -> None:
-        number = 0
+        number, c, engine = 0, self.config, self.engine
         while True:
-            due = self._begin_s + self.config.loading_s + number * self.config.interval_s
+            due = engine.begin_s + c.loading_s + number * c.interval_s
             if self._finished(number, due):
                 break
-            self._wait(due)
-            self._start(number, due, pictures[number % len(pictures)])
+            engine.wait(due)
+            engine.start(number, due, pictures[number % len(pictures)])
             number += 1
-        for frame in list(self._live.values()):
-            self._wait(self._limit(frame), frame)
+        for frame in list(engine.live.values()):
+            engine.wait(engine.limit_s(frame), frame)
 
     def _closed_loop(self, pictures: Pictures) -> None:
-        number = 0
-        while not self._finished(number, self.clock()):
-            now = self.clock()
-            frame = self._start(number, now, pictures[number % len(pictures)])
-            self._wait(self._limit(frame), frame)
+        number, engine = 0, self.engine
+        while not self._finished(number, engine.clock()):
+            now = engine.clock()
+            frame = engine.start(number, now, pictures[number % len(pictures)])
+            engine.wait(engine.limit_s(frame), frame)
             number += 1
 
     def _finished(self, number: int, at_s: float) -> bool:
         c = self.config
         enough = c.frames is not None and number >= c.frames
         last = c.deadline_s if c.mode == "stream" else 0.0
-        too_late = c.duration_s is not None and at_s + last > self._begin_s + c.duration_s
-        return enough or too_late
+        return enough or at_s + last > self.engine.end_s
 
-    # -- time ------------------------------------------------------------------------------------
 
-    def _limit(self, frame: _Frame) -> float:
-        c = self.config
-        if c.mode == "stream":
-            return frame.arrival_s + c.deadline_s
-        end = float("inf") if c.duration_s is None else self._begin_s + c.duration_s
-        return min(frame.arrival_s + c.give_up_s, end)
+def connect_engine(
+    model: Model,
+    executor: Executor,
+    profile: Profile,
+    table: PlanTable,
+    controller: Controller,
+    edge: tuple[str, int],
+    args: EngineArgs,
+    *,
+    connect_timeout_s: float = 5.0,
+    clock: Callable[[], float] = time.monotonic,
+    on_record: Callable[[FrameRecord], None] = lambda record: None,
+) -> FrameEngine:
+    """An engine with its link. An edge that does not answer is no error: frames stay local."""
+    made: list[FrameEngine] = []
 
-    def _next_moment(self, latest: float) -> float:
-        moments = [latest]
-        for frame in self._live.values():
-            moments.append(self._limit(frame))
-            if frame.rescue_at_s is not None:
-                moments.append(frame.rescue_at_s)
-        moments += [moment for moment, _ in self._silent.values()]
-        return min(moments)
+    def on_reply(reply: Reply) -> None:
+        if made:
+            made[0].on_reply(reply)
 
-    def _wait(self, until_s: float, frame: _Frame | None = None) -> None:
-        """Handle events, rescues and deadlines until `until_s`, or until `frame` is over."""
-        while True:
-            self._due()
-            if frame is not None and frame.over:
-                return
-            now = self.clock()
-            pause = min(self._next_moment(until_s), until_s) - now
-            if now >= until_s and self._events.empty():
-                return
-            try:
-                event = (
-                    self._events.get(timeout=max(pause, 0.0))
-                    if pause > 0
-                    else (self._events.get_nowait())
-                )
-            except queue.Empty:
-                continue
-            self._handle(event)
-
-    def _due(self) -> None:
-        now = self.clock()
-        for frame in list(self._live.values()):
-            if frame.rescue_at_s is not None and now >= frame.rescue_at_s:
-                frame.rescue_at_s = None
-                self._local_job(frame, 0, frame.plan.start, frame.x)
-            if now >= self._limit(frame):
-                self._end(frame, None)
-        for request, (moment, frame) in list(self._silent.items()):
-            if now >= moment:
-                del self._silent[request]
-                self._nothing_came(frame)
-
-    # -- one frame -------------------------------------------------------------------------------
-
-    def _start(self, number: int, arrival_s: float, picture: Pictures) -> _Frame:
-        situation = Situation(
-            arrival_s - self._begin_s,
-            number,
-            self.config.deadline_s,
-            max(self._cpu.backlog_s() - max(arrival_s - self.clock(), 0.0), 0.0),
-            self.link.backlog_bytes,
-            self.config.rtt_s,
+    remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
+    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock)
+    made.append(
+        FrameEngine(
+            model, executor, profile, table, controller, link, args, clock, on_record=on_record
         )
-        index = self.controller.decide(situation)
-        plan = self.table.plans[index]
-        frame = _Frame(number, index, plan, arrival_s, picture)
-        self._live[number] = frame
-        if self.table.head_s[index] > 0:
-            self._run_head(frame)
-        else:
-            self._hand_over(frame, None, None, self._encode(frame, None))
-        return frame
-
-    def _input(self, frame: _Frame) -> Floats:
-        """The network's input of a frame that no layer has run on."""
-        if frame.x is None:
-            frame.x = self.model.normalise(frame.picture[None])
-        return frame.x
-
-    def _encode(self, frame: _Frame, tensor: Floats | None) -> Encoded:
-        plan = frame.plan
-        if carries_picture(plan.codec):
-            return self.executor.encode(plan.codec, plan.exit, plan.start, frame.picture)
-        source = self._input(frame) if tensor is None else tensor
-        return self.executor.encode(plan.codec, plan.exit, plan.start, source)
-
-    def _job(
-        self,
-        frame: _Frame,
-        kind: Literal["head", "local", "tail"],
-        work: Callable[[], Any],
-        expected_s: float,
-        exit_: int,
-        first_s: float | None = None,
-    ) -> None:
-        """Queue work of `expected_s`, which is of use if its `first_s` end by the deadline."""
-
-        def done(result: CpuDone) -> None:
-            self._events.put(_Event(kind, frame, result, exit_))
-
-        due = self._limit(frame)
-        latest = due - (expected_s if first_s is None else first_s)
-        self._cpu.submit(CpuJob(work, done, expected_s, due, latest, lambda: not frame.over))
-
-    def _run_head(self, frame: _Frame) -> None:
-        """The plan's first part, gate by gate, keeping the tensor at the last exit's point."""
-        plan, row = frame.plan, frame.plan_index
-        stop = len(self.model.spec.branches[plan.exit]) if plan.is_local else plan.start
-        passed = passed_exits(self.model.spec, plan)
-
-        def work() -> _Head:
-            if plan.start == 0:
-                return _Head(None, None, self._encode(frame, None))
-            x, at, confident = self._ask_gates(frame)
-            if x is None or confident is not None:
-                return _Head(None, None, None, confident)
-            if plan.is_local:
-                return _Head(None, self.executor.run(plan.exit, at, stop, x), None)
-            point = self.model.spec.exits[passed[-1]].after if passed else stop
-            kept = self.executor.run(plan.exit, at, point, x) if at < point else x
-            tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
-            return _Head(kept, tensor, self._encode(frame, tensor))
-
-        # which way its gates send a frame is not known: it counts as its plan's do on average
-        first = float(self.table.early_s[row, 0]) if plan.gates else None
-        self._job(frame, "head", work, float(self._mean_head_s[row]), plan.exit, first)
-
-    def _ask_gates(self, frame: _Frame) -> tuple[Floats | None, int, int | None]:
-        """The tensor at the last gate's point, that point, and the exit that was sure enough.
-
-        No tensor where what remains cannot be done by the deadline. Runs on the CPU's thread; what
-        a gate says is told to the loop at once.
-        """
-        plan, spec, row = frame.plan, self.model.spec, frame.plan_index
-        upto = [*self.table.early_s[row, : len(plan.gates)], self.table.head_s[row]]
-        x, at = self._input(frame), 0
-        for number, gate in enumerate(plan.gates):
-            after = spec.exits[gate].after
-            x = self.executor.run(plan.exit, at, after, x) if at < after else x
-            at = after
-            logits = self.executor.run(gate, after, len(spec.branches[gate]), x)
-            answer = softmax_answer(logits, self.model.temperatures[gate])
-            self._events.put(_Event("gate", frame, answer, gate))
-            if answer[1] >= plan.threshold:
-                return x, at, gate
-            if self.clock() + float(upto[number + 1] - upto[number]) > self._limit(frame):
-                return None, at, None
-        if plan.gates:
-            self._cpu.revise(float(upto[-1] - upto[-2]))
-        return x, at, None
-
-    def _hand_over(
-        self, frame: _Frame, kept: Floats | None, tensor: Floats | None, encoded: Encoded
-    ) -> None:
-        """Give what crosses to the link, then see to the local answers (None: from the picture)."""
-        plan = frame.plan
-        shape: Sequence[int] = self.model.spec.shapes[plan.exit][plan.start]
-        if carries_picture(plan.codec):
-            shape = frame.picture.shape
-        meta = {
-            "model": self.model.digest,
-            "exit": plan.exit,
-            "start": plan.start,
-            "stop": plan.stop,
-            "codec": plan.codec,
-            "shape": list(shape),
-        } | encoded.meta
-        if tensor is not None:
-            frame.x = tensor
-        frame.request = self.link.upload(meta, encoded.data, self._limit(frame))
-        if frame.request is None:
-            frame.remote_failed = True
-            frame.error = self.link.last_error or "no connection to the edge"
-        else:
-            self._by_request[frame.request] = frame
-            frame.bytes_sent = len(encoded.data)
-        self._answer_meanwhile(frame, kept, tensor)
-
-    def _answer_meanwhile(self, frame: _Frame, kept: Floats | None, tensor: Floats | None) -> None:
-        """What the device does of its own while the edge is awaited."""
-        plan, now = frame.plan, self.clock()
-        reached = passed_exits(self.model.spec, plan)
-        passed = reached[-1] if reached else None
-        if self.config.mode == "closed":
-            if frame.remote_failed:
-                self._local_job(frame, plan.exit, plan.start, tensor)
-        elif passed is not None and passed in plan.gates:
-            # it has answered already; what a hedge goes on with is the next
-            if frame.remote_failed:
-                self._end(frame, now)
-            elif plan.hedge:
-                self._local_job(frame, passed + 1, plan.start, tensor)
-        elif passed is not None:
-            start = plan.start if passed == plan.exit else self.model.spec.exits[passed].after
-            self._local_job(frame, passed, start, tensor if passed == plan.exit else kept)
-        elif plan.hedge or frame.remote_failed:
-            # nothing comes from the edge: the promise is a local answer, rescue or not
-            self._local_job(frame, 0, plan.start, tensor)
-        elif plan.rescue:
-            first = len(self.model.spec.branches[0])
-            seconds = self.profile.interval_p95_s(0, plan.start, first)
-            latest = self._limit(frame) - seconds - self.config.rescue_margin_s
-            frame.rescue_at_s = max(latest, now)
-
-    def _local_job(self, frame: _Frame, exit_: int, start: int, tensor: Floats | None) -> None:
-        """Complete an exit on the device from the tensor before layer `start`."""
-        frame.local_begun = True
-        spec = self.model.spec
-        point = max(spec.exits[exit_].after, start)
-        length = len(spec.branches[exit_])
-
-        def work() -> tuple[int, Floats, Floats]:
-            x = self._input(frame) if tensor is None else tensor
-            trunk = self.executor.run(exit_, start, point, x) if start < point else x
-            return point, trunk, self.executor.run(exit_, point, length, trunk)
-
-        self._job(frame, "local", work, self.profile.interval_s(exit_, start, length), exit_)
-
-    # -- events ----------------------------------------------------------------------------------
-
-    def _handle(self, event: _Event) -> None:
-        if event.kind == "reply":
-            self._replied(event.value)
-            return
-        frame, result = event.frame, event.value
-        assert frame is not None
-        if event.kind == "gate":
-            if not frame.over:
-                frame.local_exit, frame.local_answer = event.exit, result
-            return
-        frame.device_s += result.spent_s
-        if result.error is not None:
-            frame.error = result.error
-        if frame.over or result.result is None:
-            return
-        if event.kind == "head":
-            self._head_done(frame, result)
-        elif event.kind == "tail":
-            temperature = self.model.temperatures[frame.plan.exit]
-            self._answer(frame, softmax_answer(result.result, temperature), result.ended_s)
-        else:
-            self._local_done(frame, event.exit, result)
-
-    def _head_done(self, frame: _Frame, result: CpuDone) -> None:
-        head: _Head = result.result
-        if head.confident is not None:
-            assert frame.local_answer is not None  # the gate told it before the head ended
-            self._answer(frame, frame.local_answer, result.ended_s, head.confident)
-        elif frame.plan.is_local and head.tensor is not None:
-            temperature = self.model.temperatures[frame.plan.exit]
-            self._answer(frame, softmax_answer(head.tensor, temperature), result.ended_s)
-        elif head.encoded is not None:
-            self._hand_over(frame, head.kept, head.tensor, head.encoded)
-        else:
-            # no time for what lies behind the gates: their answer is the best there will be
-            self._end(frame, result.ended_s)
-
-    def _local_done(self, frame: _Frame, exit_: int, result: CpuDone) -> None:
-        point, trunk, logits = result.result
-        frame.local_exit = exit_
-        frame.local_answer = softmax_answer(logits, self.model.temperatures[exit_])
-        if self.config.mode == "closed":
-            self._answer(frame, frame.local_answer, result.ended_s)
-        elif frame.remote_failed:
-            self._end(frame, result.ended_s)
-        elif frame.plan.hedge and exit_ < frame.plan.exit:
-            self._local_job(frame, exit_ + 1, point, trunk)
-
-    def _replied(self, reply: Reply) -> None:
-        now = reply.at_s - self._begin_s
-        if reply.measurement is not None:
-            self.controller.observe(replace(reply.measurement, known_s=now))
-        self._silent.pop(reply.request_id, None)
-        frame = self._by_request.pop(reply.request_id, None)
-        if frame is None or frame.over or reply.cancelled:
-            return
-        if reply.error is not None:
-            self._remote_lost(frame, reply.error, reply.at_s)
-            return
-        try:
-            self._use(frame, reply)
-        except CoinferError as error:
-            self._remote_lost(frame, f"the edge's answer: {error}", reply.at_s)
-
-    def _remote_lost(self, frame: _Frame, why: str, at_s: float) -> None:
-        """No answer will come from the edge: the frame is the device's own from now on."""
-        frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
-        if frame.local_answer is not None and not self._computing(frame):
-            self._end(frame, at_s)
-        elif not frame.local_begun:
-            exit_ = frame.plan.exit if self.config.mode == "closed" else 0
-            self._local_job(frame, exit_, frame.plan.start, frame.x)
-
-    def _computing(self, frame: _Frame) -> bool:
-        """Whether a deeper local answer than the one there is is on its way."""
-        return frame.local_begun and frame.local_exit in (-1, *frame.plan.gates)
-
-    def _use(self, frame: _Frame, reply: Reply) -> None:
-        """The edge's answer, or the tensor that the device goes on with; refuses anything else."""
-        plan, spec = frame.plan, self.model.spec
-        length = len(spec.branches[plan.exit])
-        if plan.stop == length:
-            label = meta_int(reply.meta, "class", 0, spec.classes - 1)
-            self._answer(frame, (label, meta_number(reply.meta, "confidence")), reply.at_s)
-            return
-        shape = spec.shapes[plan.exit][plan.stop]
-        tensor = np.asarray(decode("float32", {}, reply.data, shape)[None], dtype=np.float32)
-
-        def work() -> Floats:
-            return self.executor.run(plan.exit, plan.stop, length, tensor)
-
-        seconds = self.profile.interval_s(plan.exit, plan.stop, length)
-        self._job(frame, "tail", work, seconds, plan.exit)
-
-    def _answer(
-        self, frame: _Frame, answer: tuple[int, float], at_s: float, exit_: int | None = None
-    ) -> None:
-        """The plan's own answer: of its exit, or of the gate that was sure enough."""
-        if at_s <= self._limit(frame):
-            frame.answer, frame.answered_s = answer, at_s
-            frame.answer_exit = frame.plan.exit if exit_ is None else exit_
-        self._end(frame, at_s)
-
-    def _end(self, frame: _Frame, at_s: float | None) -> None:
-        """Close a frame: by its plan's answer, else by the deepest local one, else late."""
-        if frame.over:
-            return
-        frame.over = True
-        del self._live[frame.number]
-        limit = self._limit(frame)
-        if frame.request is not None and frame.answer is None:
-            handed = self.link.cancel(frame.request)
-            frame.bytes_sent = frame.bytes_sent if handed is None else handed
-            if handed == 0:
-                # not a byte went out in its time: the link stands still, and the controller must
-                # hear of it now, not when the queue before it has drained (as in the simulation)
-                self._nothing_came(frame)
-            elif handed is not None and self.config.mode == "stream":
-                # the edge's word on what had come by now takes a round trip
-                self._silent[frame.request] = (limit + self.config.rtt_s + SILENCE_MARGIN_S, frame)
-        by_plan = frame.answer is not None
-        answer = frame.answer or frame.local_answer
-        ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)
-        assert ended is not None
-        latency = None if answer is None else ended - frame.arrival_s
-        exit_ = None
-        if answer is not None:
-            exit_ = frame.answer_exit if by_plan else frame.local_exit
-        record = FrameRecord(
-            frame.number,
-            frame.plan_index,
-            frame.arrival_s - self._begin_s,
-            latency,
-            exit_,
-            by_plan,
-            None if answer is None else answer[0],
-            None if answer is None else answer[1],
-            frame.bytes_sent,
-            frame.device_s,
-            frame.error,
-        )
-        self.records.append(record)
-        self.on_record(record)
-        known = self.clock() - self._begin_s
-        if latency is not None and latency > self.config.deadline_s + 1e-6:
-            latency = exit_ = None  # the closed loop waits longer, but late is late
-        self.controller.record(
-            FrameResult(frame.number, frame.plan_index, known, latency, exit_, by_plan)
-        )
-
-    def _nothing_came(self, frame: _Frame) -> None:
-        now = self.clock()
-        spent = max(now - frame.arrival_s, 1e-3)
-        self.controller.observe(Measurement(now - self._begin_s, 0, spent, False))
-
-    # -- the one charged measurement -------------------------------------------------------------
-
-    def _probe(self) -> None:
-        """The transfer a controller asks for at the start; awaited in the closed loop."""
-        size = self.controller.initial_probe_bytes
-        if size <= 0 or not self.link.connected:
-            return
-        meta = {"model": self.model.digest, "probe": True}
-        if self.link.upload(meta, bytes(size)) is None:
-            return
-        self.probe_bytes_sent = size
-        if self.config.mode != "closed":
-            return
-        until = self.clock() + self.config.give_up_s
-        while self.clock() < until:
-            try:
-                event = self._events.get(timeout=until - self.clock())
-            except queue.Empty:
-                return
-            self._handle(event)
-            if event.kind == "reply":
-                return
+    )
+    link.wait_connected(connect_timeout_s)
+    return made[0]
 
 
 def connect_loop(
@@ -603,27 +155,13 @@ def connect_loop(
     controller: Controller,
     edge: tuple[str, int],
     config: DeviceConfig,
-    *,
-    connect_timeout_s: float = 5.0,
-    clock: Callable[[], float] = time.monotonic,
-    on_record: Callable[[FrameRecord], None] = lambda record: None,
+    **options: Any,
 ) -> DeviceLoop:
-    """A device loop with its link. An edge that does not answer is no error: frames stay local."""
-    loop: list[DeviceLoop] = []
-
-    def on_reply(reply: Reply) -> None:
-        if loop:
-            loop[0].on_reply(reply)
-
-    remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
-    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock)
-    loop.append(
-        DeviceLoop(
-            model, executor, profile, table, controller, link, config, clock, on_record=on_record
-        )
+    """A frame loop over `connect_engine` (the same `options`)."""
+    return DeviceLoop(
+        connect_engine(model, executor, profile, table, controller, edge, config.engine, **options),
+        config,
     )
-    link.wait_connected(connect_timeout_s)
-    return loop[0]
 
 
 def labels_agree(records: Sequence[FrameRecord], labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -276,3 +276,27 @@ def test_lowering_refuses_an_exit_that_hangs_at_several_tensors():
 
     with pytest.raises(UsageError, match="takes 2 tensors of the trunk"):
         lower(TwoTensors().eval(), torch.zeros(2, 4), "two")
+
+
+def test_the_published_alexnet_is_what_capturing_it_gives():
+    """Its listed layers (Edgent's 22, dropout among them) are no second way to split a network."""
+    torch.manual_seed(0)
+    network = BranchyNetwork(alexnet()).eval()
+    listed, state = network.spec, network.folded_state()
+    captured, captured_state = lower(network, torch.zeros(2, *listed.input_shape), "alexnet")
+    assert len(captured.exits) == len(listed.exits)
+    x = np.random.default_rng(0).normal(size=(3, *listed.input_shape)).astype(np.float32)
+    for branch in range(len(listed.exits)):
+        answers = []
+        for spec, weights in ((listed, state), (captured, captured_state)):
+            graph = interval_model(spec, weights, branch, 0, len(spec.branches[branch]))
+            answers.append(onnxruntime.InferenceSession(graph).run(None, {"x": x})[0])
+        np.testing.assert_allclose(*answers, rtol=1e-4, atol=1e-5)
+    adds = [
+        sum(a.multiply_adds(s) for a, s in zip(spec.trunk, spec.shapes[-1], strict=False))
+        for spec in (listed, captured)
+    ]
+    assert adds[0] == adds[1]
+    # what may cross in the captured network crosses in the listed one too, in the same order
+    crossing = iter(np.prod(s) for s in listed.shapes[-1])
+    assert all(np.prod(s) in crossing for s in captured.shapes[-1])
