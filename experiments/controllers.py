@@ -23,6 +23,7 @@ from controller.planners.configuration_map import ConfigurationMap, MapControlle
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
 from controller.planners.fixed import FixedController
 from controller.planners.robust import BandwidthBelief, RobustPlanner
+from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
@@ -48,7 +49,6 @@ NAMES = (
     "oracle",
 )
 DEPLOYABLE = tuple(n for n in NAMES if n not in ("best-single", "oracle"))
-SHIPPED_POLICIES = Path(__file__).parent / "policies"
 MAP_STATES = 32
 FIXED_CANDIDATES = 6
 

@@ -5,7 +5,6 @@ Imports no torch and no gymnasium: it is what `coinfer device` runs on a Pi.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
-from controller.plans import passed_exits
 from controller.runtime.device import DeviceConfig, connect_loop, labels_agree
 from controller.runtime.engine import FrameRecord
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
+from controller.runtime.warming import warm
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.controllers import ControllerFactory
-from models.codecs import LEARNED
 from models.datasets import judged_pictures
 from models.pictures import generated_pictures
 
@@ -88,7 +86,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     factory = ControllerFactory(setting, policy_folder=run.policy)
     make = factory.maker(run.controller, ())
     executor: Executor = make_executor(run.executor, setting.model)
-    _warm(setting, executor)
+    warm(setting, executor)
     pictures, labels, what = load_pictures(setting, executor, run.seed)
     if run.pace:
         executor = PacedExecutor(executor, setting.device)
@@ -156,46 +154,6 @@ def load_pictures(
     logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
     labels = np.argmax(logits, axis=1)
     return made, labels, "generated pictures, right = agrees with the whole network"
-
-
-def _warm(setting: Setting, executor: Executor) -> None:
-    """Compile every interval the device may run, so that no frame pays for it."""
-    for branch, layers in enumerate(setting.spec.branches):
-        shape = (1, *setting.spec.input_shape)
-        executor.run(branch, 0, len(layers), np.zeros(shape, dtype=np.float32))
-    spec = setting.spec
-    for plan in setting.table.plans:
-        passed = [spec.exits[j].after for j in passed_exits(spec, plan)]
-        gates = [spec.exits[g].after for g in plan.gates]
-        points = sorted({0, plan.start, *passed[-1:], *gates})
-        if plan.is_local:
-            points = sorted({0, *gates, len(spec.branches[plan.exit])})
-        for begin, end in itertools.pairwise(points):
-            zero = np.zeros((1, *spec.shapes[plan.exit][begin]), dtype=np.float32)
-            executor.run(plan.exit, begin, end, zero)
-        for gate in plan.gates:
-            after = spec.exits[gate].after
-            zero = np.zeros((1, *spec.shapes[gate][after]), dtype=np.float32)
-            executor.run(gate, after, len(spec.branches[gate]), zero)
-        _warm_local(setting, executor, plan.exit, plan.start, passed)
-        if plan.codec == LEARNED:
-            zero = np.zeros((1, *spec.shapes[plan.exit][plan.start]), dtype=np.float32)
-            executor.encode(LEARNED, plan.exit, plan.start, zero)
-
-
-def _warm_local(
-    setting: Setting, executor: Executor, exit_: int, start: int, passed: list[int]
-) -> None:
-    spec = setting.spec
-    for j, e in enumerate(spec.exits[: exit_ + 1]):
-        begin = e.after if passed and e.after == passed[-1] else start
-        if begin >= len(spec.branches[j]) or (begin > e.after and j != exit_):
-            continue
-        point = max(e.after, begin)
-        for a, b in ((begin, point), (point, len(spec.branches[j]))):
-            if a < b:
-                zero = np.zeros((1, *spec.shapes[j][a]), dtype=np.float32)
-                executor.run(j, a, b, zero)
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:

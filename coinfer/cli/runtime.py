@@ -56,7 +56,10 @@ def edge(
 
 
 def device(
-    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
+    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")] = "",
+    config: Annotated[
+        Path | None, typer.Option(help="device.toml: run as a daemon, until SIGTERM.")
+    ] = None,
     edge_address: Annotated[str, typer.Option("--edge", help="HOST:PORT.")] = "127.0.0.1:7700",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
@@ -71,8 +74,14 @@ def device(
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
-    """Run the frame loop: decide, compute, offload, answer."""
+    """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""
     from artefacts import UsageError
+
+    if config is not None:
+        _daemon(config, ready_file)
+        return
+    if not scenario:
+        raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.device_run import DeviceRun, run_device, run_figures
 
     host, separator, port = edge_address.rpartition(":")
@@ -98,6 +107,19 @@ def device(
         ["figure", "value"],
         [(k, v if isinstance(v, str) else f"{v:.4g}") for k, v in figures.items()],
     )
+
+
+def _daemon(config: Path, ready_file: Path | None) -> None:
+    from artefacts import atomic_write
+    from coinfer import __version__
+    from controller.daemon.main import Daemon
+
+    def ready(where: list[str]) -> None:
+        if ready_file is not None:
+            with atomic_write(ready_file) as stream:
+                stream.write("\n".join(where))
+
+    Daemon(config, __version__).run(ready)
 
 
 def _agreed_start(ready_file: Path) -> float:

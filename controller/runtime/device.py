@@ -19,6 +19,7 @@ from controller.physics import PlanTable
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord, Pictures
 from controller.runtime.executors import Executor
 from controller.runtime.link import EdgeLink, Reply
+from controller.runtime.pool import Link
 from models.cards import Model
 from models.profiles import Profile
 
@@ -67,7 +68,7 @@ class DeviceLoop:
         self.engine.on_record = keep
 
     @property
-    def link(self) -> EdgeLink:
+    def link(self) -> Link:
         """The engine's link to its edge."""
         return self.engine.link
 

@@ -22,7 +22,9 @@ from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
 from controller.runtime.executors import Executor, softmax_answer
-from controller.runtime.link import EdgeLink, Reply
+from controller.runtime.health import Breaker
+from controller.runtime.link import Reply
+from controller.runtime.pool import Link
 from controller.wire.messages import meta_int, meta_number
 from models.cards import Model
 from models.codecs import Encoded, carries_picture, decode
@@ -68,6 +70,8 @@ class EngineArgs:
     rescue_margin_s: float = 0.005
     rtt_s: float = 0.0
     give_up_s: float = 60.0
+    always_rescue: bool = False
+    """Keep time for a local answer also where a plan would not (a scenario may allow that)."""
 
 
 @dataclass
@@ -132,10 +136,15 @@ class FrameEngine:
     profile: Profile
     table: PlanTable
     controller: Controller
-    link: EdgeLink
+    link: Link
     args: EngineArgs
     clock: Callable[[], float] = time.monotonic
     on_record: Callable[[FrameRecord], None] = lambda record: None
+    breaker: Breaker | None = None
+    """Keeps frames on the device while the link gives nothing back (None: the controller's own
+    affair, as in simulation)."""
+    measured: Measurement | None = None
+    """The newest."""
 
     def __post_init__(self) -> None:
         """Threads report here."""
@@ -237,7 +246,7 @@ class FrameEngine:
             self.link.backlog_bytes,
             self.args.rtt_s,
         )
-        index = self.controller.decide(situation)
+        index = self._allowed(self.controller.decide(situation), situation)
         plan = self.table.plans[index]
         frame = Frame(
             number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done
@@ -248,6 +257,19 @@ class FrameEngine:
         else:
             self._hand_over(frame, None, None, self._encode(frame, None))
         return frame
+
+    def _allowed(self, index: int, situation: Situation) -> int:
+        """The plan decided, or a local one while the breaker holds frames back."""
+        if self.breaker is None or self.table.local[index]:
+            return index
+        if self.breaker.allows(self.clock()):
+            return index
+        local = np.flatnonzero(self.table.local)
+        ready = self.table.head_s[local] + situation.device_backlog_s
+        fits = local[ready <= situation.deadline_s]
+        if not len(fits):
+            return int(local[np.argmin(ready)])
+        return int(fits[np.argmax(self.table.accuracy[fits])])
 
     def _input(self, frame: Frame) -> Floats:
         """The network's input of a frame that no layer has run on."""
@@ -349,6 +371,8 @@ class FrameEngine:
         if frame.request is None:
             frame.remote_failed = True
             frame.error = self.link.last_error or "no connection to the edge"
+            if self.breaker is not None:
+                self.breaker.failed(self.clock())
         else:
             self._by_request[frame.request] = frame
             frame.bytes_sent = len(encoded.data)
@@ -374,7 +398,7 @@ class FrameEngine:
         elif plan.hedge or frame.remote_failed:
             # nothing comes from the edge: the promise is a local answer, rescue or not
             self._local_job(frame, 0, plan.start, tensor)
-        elif plan.rescue:
+        elif plan.rescue or self.args.always_rescue:
             first = len(self.model.spec.branches[0])
             seconds = self.profile.interval_p95_s(0, plan.start, first)
             latest = self.limit_s(frame) - seconds - self.args.rescue_margin_s
@@ -458,7 +482,10 @@ class FrameEngine:
     def _replied(self, reply: Reply) -> None:
         now = reply.at_s - self.begin_s
         if reply.measurement is not None:
-            self.controller.observe(replace(reply.measurement, known_s=now))
+            self.measured = replace(reply.measurement, known_s=now)
+            self.controller.observe(self.measured)
+        if self.breaker is not None and reply.error is None and not reply.cancelled:
+            self.breaker.worked()
         self._silent.pop(reply.request_id, None)
         frame = self._by_request.pop(reply.request_id, None)
         if frame is None or frame.over or reply.cancelled:
@@ -564,7 +591,10 @@ class FrameEngine:
     def _nothing_came(self, frame: Frame) -> None:
         now = self.clock()
         spent = max(now - frame.arrival_s, 1e-3)
-        self.controller.observe(Measurement(now - self.begin_s, 0, spent, False))
+        self.measured = Measurement(now - self.begin_s, 0, spent, False)
+        self.controller.observe(self.measured)
+        if self.breaker is not None:
+            self.breaker.failed(now)
 
     # -- the one charged measurement -------------------------------------------------------------
 

@@ -1,0 +1,269 @@
+"""The local interface over HTTP: the Open Inference Protocol, JPEG bodies, metrics, a live page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from artefacts import UsageError
+from controller.daemon.inference_v2 import (
+    EXTENSIONS,
+    HEADER_LENGTH,
+    Answer,
+    InferRequest,
+    Pictures,
+    build_answer,
+    decode_jpeg,
+    metadata,
+    parse_infer,
+)
+from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.service import BusyError, FrameService
+from controller.daemon.settings import LimitSettings
+from controller.runtime.engine import FrameRecord
+
+LIVE_PAGE = Path(__file__).with_name("live.html")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TOO_LATE, BUSY = 504, 503
+
+
+class LocalInterface:
+    """The daemon's HTTP application. `limits` may be replaced while it serves."""
+
+    def __init__(
+        self,
+        service: FrameService,
+        metrics: DeviceMetrics,
+        limits: LimitSettings,
+        version: str,
+        classes: tuple[str, ...],
+    ) -> None:
+        self._service, self._metrics, self.limits = service, metrics, limits
+        self._version, self._classes = version, classes
+        model = service.engine.model
+        self._name = model.spec.name
+        self._size = (model.spec.input_shape[1], model.spec.input_shape[2])
+        self.ready = True
+
+    def application(self) -> web.Application:
+        """The routes."""
+        app = web.Application(middlewares=[self._one_line], client_max_size=self.limits.body_bytes)
+        model, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
+        routes: list[tuple[str, str, Handler]] = [
+            ("GET", "/v2", self._server),
+            ("GET", "/v2/", self._server),
+            ("GET", "/v2/health/live", self._live),
+            ("GET", "/v2/health/ready", self._ready),
+            ("POST", "/infer", self._infer),
+            ("GET", "/metrics", self._scrape),
+            ("GET", "/live", self._page),
+            ("GET", "/live/state", self._state),
+        ]
+        for root in (model, versioned):
+            routes += [
+                ("GET", root, self._model),
+                ("GET", root + "/ready", self._model_ready),
+                ("POST", root + "/infer", self._infer),
+            ]
+        for method, path, handler in routes:
+            app.router.add_route(method, path, handler)
+        return app
+
+    @web.middleware
+    async def _one_line(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A mistake is one line of JSON under `error`, as the protocol has it."""
+        try:
+            return await handler(request)
+        except UsageError as error:
+            return _error(400, str(error))
+        except BusyError as error:
+            return _error(BUSY, str(error), {"Retry-After": "1"})
+        except web.HTTPRequestEntityTooLarge:
+            return _error(413, f"body: found more than {self.limits.body_bytes:,} bytes")
+        except web.HTTPException as error:
+            return _error(error.status, error.reason)
+
+    # -- the protocol ----------------------------------------------------------------------------
+
+    async def _server(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {"name": "coinfer", "version": self._version, "extensions": list(EXTENSIONS)}
+        )
+
+    async def _live(self, request: web.Request) -> web.Response:
+        return web.json_response({"live": True})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return web.json_response({"ready": self.ready}, status=200 if self.ready else BUSY)
+
+    def _known(self, request: web.Request) -> None:
+        name, version = request.match_info.get("model"), request.match_info.get("version", "1")
+        if name is not None and (name, version) != (self._name, "1"):
+            raise web.HTTPNotFound(
+                reason=f"model: found '{name[:60]}' version '{version[:20]}', expected "
+                f"'{self._name}' version '1'"
+            )
+
+    async def _model(self, request: web.Request) -> web.Response:
+        self._known(request)
+        return web.json_response(metadata(self._name, self._size))
+
+    async def _model_ready(self, request: web.Request) -> web.Response:
+        self._known(request)
+        return web.json_response(
+            {"name": self._name, "ready": self.ready}, status=200 if self.ready else BUSY
+        )
+
+    async def _infer(self, request: web.Request) -> web.Response:
+        arrival_s = self._service.engine.clock()
+        self._known(request)
+        body = await request.read()
+        if request.content_type == "image/jpeg":
+            return await self._infer_jpeg(request, body, arrival_s)
+        asked = parse_infer(
+            body, request.headers.get(HEADER_LENGTH), self._size, self.limits.pixels
+        )
+        answers = await self._answers(asked, arrival_s)
+        made, header_length = build_answer(self._name, asked, answers)
+        if header_length is None:
+            return web.Response(body=made, content_type="application/json")
+        headers = {HEADER_LENGTH: str(header_length)}
+        return web.Response(body=made, content_type="application/octet-stream", headers=headers)
+
+    async def _infer_jpeg(
+        self, request: web.Request, body: bytes, arrival_s: float
+    ) -> web.Response:
+        picture = await asyncio.to_thread(decode_jpeg, body, self._size, self.limits.pixels)
+        asked = InferRequest(
+            picture[None], "", _query(request, "deadline_ms", 1e-3), _query(request, "threshold"),
+            (),
+        )  # fmt: skip
+        (answer,) = await self._answers(asked, arrival_s)
+        return web.json_response(
+            {
+                "label": answer.label,
+                "class": self._classes[answer.label],
+                "confidence": answer.confidence,
+                "exit": answer.exit + 1,
+                "plan": answer.plan,
+                "where": answer.where,
+                "latency_ms": round(1e3 * answer.latency_s, 3),
+            }
+        )
+
+    async def _answers(self, asked: InferRequest, arrival_s: float) -> list[Answer]:
+        longest = self.limits.longest_deadline_s
+        if asked.deadline_s is not None and asked.deadline_s > longest:
+            raise UsageError(
+                f"deadline: found {asked.deadline_s:g} s, expected at most {longest:g} s"
+            )
+        under_way: list[asyncio.Future[FrameRecord]] = []
+        try:
+            for picture in asked.pictures:
+                under_way.append(self._submit(picture, asked, arrival_s))
+        except BusyError:
+            # the others are answered all the same, and nobody hears it
+            for future in under_way:
+                future.cancel()
+            raise
+        records = await asyncio.gather(*under_way)
+        return [self._answer(record) for record in records]
+
+    def _submit(
+        self, picture: Pictures, asked: InferRequest, arrival_s: float
+    ) -> asyncio.Future[FrameRecord]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[FrameRecord] = loop.create_future()
+
+        def set_result(record: FrameRecord) -> None:
+            if not future.done():  # whoever asked may have gone
+                future.set_result(record)
+
+        def done(record: FrameRecord) -> None:
+            loop.call_soon_threadsafe(set_result, record)
+
+        self._service.submit(
+            picture,
+            done,
+            deadline_s=asked.deadline_s,
+            threshold=asked.threshold,
+            arrival_s=arrival_s,
+        )
+        return future
+
+    def _answer(self, record: FrameRecord) -> Answer:
+        plan = str(self._service.engine.table.plans[record.plan])
+        if record.latency_s is None or record.label is None or record.exit is None:
+            raise web.HTTPGatewayTimeout(
+                reason=f"no answer in time by plan '{plan}'"
+                + (f" ({record.error})" if record.error else "")
+            )
+        return Answer(
+            record.label, record.confidence or 0.0, record.exit, plan, record.where or "",
+            record.latency_s,
+        )  # fmt: skip
+
+    # -- what is seen ----------------------------------------------------------------------------
+
+    async def _scrape(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._metrics.text(),
+            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+        )
+
+    async def _page(self, request: web.Request) -> web.Response:
+        policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+        return web.Response(
+            text=LIVE_PAGE.read_text(encoding="utf-8"),
+            content_type="text/html",
+            headers={"Content-Security-Policy": policy + "connect-src 'self'"},
+        )
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return web.json_response(self.state())
+
+    def state(self) -> dict[str, Any]:
+        """What the live page and `coinfer top` show."""
+        engine, counts = self._service.engine, self._service.counts
+        rtt_s = engine.link.rtt_s
+        return {
+            "model": self._name,
+            "controller": engine.controller.name,
+            "deadline_ms": 1e3 * engine.args.deadline_s,
+            "connected": engine.link.connected,
+            "breaker_open": engine.breaker is not None and engine.breaker.open,
+            "rtt_ms": None if rtt_s is None else round(1e3 * rtt_s, 2),
+            "last_error": engine.link.last_error,
+            "frames": counts.frames,
+            "late": counts.late,
+            "refused": counts.refused,
+            "seconds": self._metrics.recent(),
+        }
+
+
+def _query(request: web.Request, name: str, unit: float = 1.0) -> float | None:
+    text = request.query.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"{name}: found '{text[:40]}', expected a number above 0")
+    return value * unit
+
+
+def _error(status: int, why: str, headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        text=json.dumps({"error": why}),
+        content_type="application/json",
+        headers=headers,
+    )

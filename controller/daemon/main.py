@@ -1,0 +1,328 @@
+"""`coinfer device --config device.toml`: the device daemon, from start to its last frame."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from artefacts import CoinferError, UsageError, read_json, write_json
+from controller.daemon.http import LocalInterface
+from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.service import AnyDeadline, FrameService
+from controller.daemon.settings import RELOADED, DeviceSettings, parse_edge, read_settings
+from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
+from controller.interface import Controller
+from controller.planners.configuration_map import MapController, read_map
+from controller.planners.deadline_rule import OnlineAlgorithm1
+from controller.planners.fixed import FixedController
+from controller.policies import SHIPPED_POLICIES
+from controller.policies.learned import LearnedController
+from controller.policies.network import load_policy
+from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
+from controller.runtime.executors import make_executor
+from controller.runtime.health import Breaker
+from controller.runtime.link import EdgeLink, Reply
+from controller.runtime.pool import Link, LinkPool, NoLink
+from controller.runtime.warming import warm
+from controller.scenario import Setting, load_setting, read_scenario
+from controller.sensing.change_point import BayesianDetector
+from controller.sensing.state_tracker import StateTracker
+
+log = logging.getLogger("coinfer.device")
+DRAIN_S = 10.0
+WATCH_S = 2.0
+"""How often the configuration file is looked at."""
+SAVE_S = 60.0
+STATE_VERSION = 1
+
+
+class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`state`: what was counted over all runs of a daemon."""
+
+    format_version: int = STATE_VERSION
+    starts: int = 0
+    frames: int = 0
+    late: int = 0
+
+
+def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
+    """The controller that `device.toml` names, able to serve other deadlines too."""
+    frames, table = setting.scenario.frames, setting.table
+    online = OnlineAlgorithm1(table, setting.interval_s)
+    usual: Controller
+    if settings.controller == "learned":
+        shipped = SHIPPED_POLICIES / setting.scenario.name
+        folder = Path(settings.policy) if settings.policy else shipped
+        usual = LearnedController(load_policy(folder, setting), table, frames.deadline_s)
+    elif settings.controller == "map":
+        if not settings.map:
+            raise UsageError("map: found none, expected the file of a configuration map")
+        made = read_map(settings.map, setting)
+        usual = MapController(setting, made, StateTracker(made.states, BayesianDetector()))
+    elif settings.controller == "algorithm1-online":
+        usual = online
+    elif settings.controller == "device-only":
+        return FixedController("device-only", best_local(setting))
+    else:
+        raise UsageError(
+            f"controller: found '{settings.controller}', expected learned, map, "
+            "algorithm1-online or device-only"
+        )
+    return AnyDeadline(usual, online, frames.deadline_s)
+
+
+def best_local(setting: Setting) -> int:
+    """The most accurate plan without an edge that keeps up with the scenario's frames."""
+    table, frames = setting.table, setting.scenario.frames
+    most = min(frames.deadline_s, setting.interval_s)
+    local = [k for k in range(len(table)) if table.local[k] and not table.gated[k]]
+    fits = [k for k in local if table.head_s[k] <= most]
+    if not fits:
+        return min(local, key=lambda k: float(table.head_s[k]))
+    return max(fits, key=lambda k: float(table.accuracy[k]))
+
+
+class Daemon:
+    """A device that answers until it is told to stop."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path = path
+        self.settings = read_settings(path)
+        set_up_log(self.settings)
+        setting = load_setting(read_scenario(self.settings.scenario))
+        if setting.closed_loop:
+            raise UsageError(
+                f"scenario '{setting.scenario.name}': found a closed loop, expected a frame stream"
+            )
+        self._setting = setting
+        controller = make_controller(self.settings, setting)
+        executor = make_executor(self.settings.executor, setting.model)
+        link = self._link()
+        frames = setting.scenario.frames
+        args = EngineArgs(
+            frames.deadline_s,
+            rescue_margin_s=setting.timing.rescue_margin_s,
+            rtt_s=setting.scenario.link.rtt_s,
+            always_rescue=True,
+        )
+        self.engine = FrameEngine(
+            setting.model, executor, setting.device, setting.table, controller, link, args,
+            on_record=self._told, breaker=Breaker(),
+        )  # fmt: skip
+        warm(setting, executor)
+        self.service = FrameService(self.engine, self.settings.limits.live_frames)
+        self.metrics = DeviceMetrics(self.engine, lambda: len(self.engine.live))
+        self.interface = LocalInterface(
+            self.service, self.metrics, self.settings.limits, version, setting.model.card.classes
+        )
+        self._before = self._lifetime()
+
+    def _link(self) -> Link:
+        edges = [
+            parse_edge(text, self._path, f"edges[{k}]")
+            for k, text in enumerate(self.settings.edges)
+        ]
+        if not edges:
+            return NoLink()
+        setting = self._setting
+        intervals = {(p.exit, p.start, p.stop) for p in setting.table.plans if not p.is_local}
+
+        def make(address: tuple[str, int], told: Callable[[Reply], None]) -> Link:
+            return EdgeLink(*address, setting.model.digest, told, intervals=sorted(intervals))
+
+        return LinkPool([partial(make, address) for address in edges], self._on_reply)
+
+    def _on_reply(self, reply: Reply) -> None:
+        # a link may be heard before the engine that asked for it is made
+        engine = getattr(self, "engine", None)
+        if engine is not None:
+            engine.on_reply(reply)
+
+    def _told(self, record: FrameRecord) -> None:
+        self.metrics.told(record)
+        if record.latency_s is None:
+            log.info("frame %d: no answer in time (%s)", record.frame, record.error or "late")
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def run(self, ready: Callable[[list[str]], None] = lambda where: None) -> None:
+        """Serve until SIGTERM or SIGINT; `ready` hears where."""
+        try:
+            asyncio.run(self._serve(ready))
+        finally:
+            self.service.close()
+            self._save()
+
+    async def _serve(self, ready: Callable[[list[str]], None]) -> None:
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self.service.start()
+        runner = web.AppRunner(self.interface.application(), access_log=None)
+        await runner.setup()
+        try:
+            where = await self._listen(runner)
+            for place in where:
+                log.info("listening on %s", place)
+            ready(where)
+            notify("READY=1")
+            tasks = [asyncio.create_task(t) for t in (self._watch(), self._keep(), self._alive())]
+            await stop.wait()
+            log.info("stopping: %d frames under way", len(self.engine.live))
+            notify("STOPPING=1")
+            self.interface.ready = False
+            await asyncio.to_thread(self.service.drain, DRAIN_S)
+            for task in tasks:
+                task.cancel()
+        finally:
+            await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner) -> list[str]:
+        http = self.settings.http
+        site = web.TCPSite(runner, http.host, http.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise UsageError(
+                f"http.host, http.port: cannot listen on {http.host}:{http.port} ({error.strerror})"
+            ) from None
+        host, port = runner.addresses[0][:2]
+        where = [f"http://{host}:{port}"]
+        if http.socket:
+            path = Path(http.socket)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()  # left by a run that was killed
+            try:
+                await web.UnixSite(runner, str(path)).start()
+            except OSError as error:
+                raise UsageError(f"http.socket: '{path}': {error.strerror}") from None
+            os.chmod(path, 0o660)
+            where.append(f"unix:{path}")
+        return where
+
+    async def _alive(self) -> None:
+        every, loop = watchdog_interval_s(), asyncio.get_running_loop()
+        answered = asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(answered.set)
+
+        while every is not None:
+            answered.clear()
+            self.engine.post(tell)
+            await answered.wait()  # an engine that hangs lets systemd restart us
+            notify("WATCHDOG=1")
+            await asyncio.sleep(every)
+
+    # -- reloading -------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        seen = self._stamp()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = self._stamp()
+            if now != seen and now is not None:
+                seen = now
+                self.reload()
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+    def reload(self) -> None:
+        """Take over what may change while frames are under way; a mistake changes nothing."""
+        notify_reloading()
+        try:
+            found = read_settings(self._path)
+            fixed = [
+                name
+                for name in DeviceSettings.__struct_fields__
+                if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
+            ]
+            controller = make_controller(found, self._setting)
+        except CoinferError as error:
+            log.error("not reloaded: %s", error)
+            notify("READY=1")
+            return
+        if fixed:
+            log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
+        set_up_log(found)
+        self.service.live_frames = found.limits.live_frames
+        self.interface.limits = found.limits
+        self.service.replace_controller(controller)
+        self.settings = msgspec.structs.replace(
+            self.settings, **{name: getattr(found, name) for name in RELOADED}
+        )
+        log.info("reloaded: controller %s", controller.name)
+        notify("READY=1")
+
+    # -- what outlives a restart -----------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await asyncio.to_thread(self._save)
+
+    def _lifetime(self) -> LifetimeCounts:
+        path = Path(self.settings.state)
+        if not self.settings.state or not path.exists():
+            return LifetimeCounts(starts=1)
+        try:
+            found = read_json(path, LifetimeCounts, version=STATE_VERSION)
+        except CoinferError as error:
+            # a daemon must start whatever a disk did to its counters
+            log.warning("counters begin anew: %s", error)
+            found = LifetimeCounts()
+        return msgspec.structs.replace(found, starts=found.starts + 1)
+
+    def _save(self) -> None:
+        if not self.settings.state:
+            return
+        counts, before = self.service.counts, self._before
+        now = msgspec.structs.replace(
+            before, frames=before.frames + counts.frames, late=before.late + counts.late
+        )
+        try:
+            write_json(self.settings.state, now)
+        except (CoinferError, OSError) as error:
+            log.warning("counters not saved: %s", error)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        said = {
+            "time_s": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "from": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["error"] = self.formatException(record.exc_info)
+        return json.dumps(said)
+
+
+def set_up_log(settings: DeviceSettings) -> None:
+    """Write to standard error in the form that was asked for (the journal takes it from there)."""
+    handler = logging.StreamHandler(sys.stderr)
+    text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    handler.setFormatter(_Json() if settings.log.form == "json" else text)
+    root = logging.getLogger("coinfer")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(settings.log.level.upper())

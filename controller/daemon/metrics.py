@@ -1,0 +1,143 @@
+"""What the device shows of itself: Prometheus metrics, and the last minutes for people."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from controller.runtime.engine import FrameEngine, FrameRecord
+
+BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+KEPT_S = 300
+"""Seconds of the past that the live page and `coinfer top` can show."""
+
+
+class Second(msgspec.Struct):
+    """One second of the recent past. Latencies in ms, bandwidth in Mbit/s (None: not measured)."""
+
+    at_s: int
+    frames: int = 0
+    late: int = 0
+    offloaded: int = 0
+    bytes_sent: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    bandwidth_mbps: float | None = None
+    exits: dict[str, int] = msgspec.field(default_factory=dict)
+    plans: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class DeviceMetrics:
+    """Told of every frame; gives Prometheus' text and the last `KEPT_S` seconds.
+
+    Told on the engine's thread, asked on another.
+    """
+
+    def __init__(self, engine: FrameEngine, under_way: Callable[[], int]) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._recent: deque[Second] = deque(maxlen=KEPT_S)
+        self._latencies: list[float] = []
+        self.registry = CollectorRegistry()
+        into = self.registry
+        self._frames = Counter(
+            "coinfer_frames", "Frames answered, by exit, where, and whether by the plan itself",
+            ("exit", "where", "by_plan"), registry=into,
+        )  # fmt: skip
+        self._late = Counter("coinfer_late_frames", "Frames not answered in time", registry=into)
+        self._latency = Histogram(
+            "coinfer_latency_seconds", "From arrival to answer", ("plan",),
+            buckets=BUCKETS_S, registry=into,
+        )  # fmt: skip
+        self._compute = Histogram(
+            "coinfer_device_compute_seconds", "Computed on the device for a frame",
+            buckets=BUCKETS_S, registry=into,
+        )  # fmt: skip
+        self._sent = Counter("coinfer_sent_bytes", "Payload sent to edges", registry=into)
+        self._fallbacks = Counter(
+            "coinfer_fallbacks",
+            "Frames that an edge was asked for and the device answered",
+            registry=into,
+        )
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
+            "coinfer_rtt_seconds": (
+                "Round trip to the edge",
+                lambda: engine.link.rtt_s or math.nan,
+            ),
+            "coinfer_edge_connected": ("1: an edge has greeted us", self._connected),
+            "coinfer_breaker_open": ("1: frames are kept on the device", self._open),
+            "coinfer_reconnects": ("Connections lost", lambda: engine.link.reconnects),
+            "coinfer_late_replies": ("Replies nobody waited for", lambda: engine.link.late_replies),
+            "coinfer_under_way": ("Frames under way", under_way),
+        }
+        for name, (what, value) in gauges.items():
+            Gauge(name, what, registry=into).set_function(value)
+
+    def _bandwidth(self) -> float:
+        measured = self._engine.measured
+        return math.nan if measured is None else measured.rate_bps
+
+    def _rtt(self) -> float:
+        return self._engine.link.rtt_s or math.nan
+
+    def _connected(self) -> float:
+        return float(self._engine.link.connected)
+
+    def _open(self) -> float:
+        return float(self._engine.breaker is not None and self._engine.breaker.open)
+
+    def told(self, record: FrameRecord) -> None:
+        """A frame has ended."""
+        plan = str(self._engine.table.plans[record.plan])
+        self._compute.observe(record.device_s)
+        self._sent.inc(record.bytes_sent)
+        if record.latency_s is None:
+            self._late.inc()
+        else:
+            self._latency.labels(plan).observe(record.latency_s)
+            exit_ = "" if record.exit is None else str(record.exit + 1)
+            self._frames.labels(exit_, record.where or "", str(record.by_plan).lower()).inc()
+            if record.bytes_sent and record.where == "device":
+                self._fallbacks.inc()
+        with self._lock:
+            self._add(self._now(), record, plan)
+
+    def _add(self, now: Second, record: FrameRecord, plan: str) -> None:
+        now.frames += 1
+        now.late += record.latency_s is None
+        now.offloaded += record.bytes_sent > 0
+        now.bytes_sent += record.bytes_sent
+        now.plans[plan] = now.plans.get(plan, 0) + 1
+        if record.latency_s is not None and record.exit is not None:
+            key = str(record.exit + 1)
+            now.exits[key] = now.exits.get(key, 0) + 1
+            self._latencies.append(1e3 * record.latency_s)
+            now.p50_ms, now.p95_ms = np.quantile(self._latencies, [0.5, 0.95]).tolist()
+        rate = self._bandwidth()
+        now.bandwidth_mbps = None if math.isnan(rate) else rate / 1e6
+
+    def _now(self) -> Second:
+        second = int(self._engine.clock() - self._engine.begin_s)
+        if not self._recent or self._recent[-1].at_s != second:
+            self._recent.append(Second(second))
+            self._latencies = []
+        return self._recent[-1]
+
+    def text(self) -> bytes:
+        """Prometheus' exposition format."""
+        found: bytes = generate_latest(self.registry)
+        return found
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last seconds in which a frame ended, oldest first."""
+        with self._lock:
+            found: list[dict[str, Any]] = msgspec.to_builtins(list(self._recent))
+        return found

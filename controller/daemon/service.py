@@ -1,0 +1,178 @@
+"""Frames from anywhere in the process, answered by one engine on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import CoinferError
+from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.runtime.engine import FrameEngine, FrameRecord
+
+TICK_S = 0.25
+"""The engine's thread looks up this often when nothing happens."""
+SAME_DEADLINE = 0.1
+"""A policy decides for deadlines that differ from its own by at most this share."""
+
+Done = Callable[[FrameRecord], None]
+
+
+class BusyError(CoinferError):
+    """As many frames are under way as the limits allow, or the service is ending."""
+
+
+class AnyDeadline:
+    """A controller for the scenario's deadline, and another for frames that bring their own."""
+
+    def __init__(self, usual: Controller, other: Controller, deadline_s: float) -> None:
+        self.name = usual.name
+        self.initial_probe_bytes = 0
+        self._usual, self._other, self._deadline_s = usual, other, deadline_s
+
+    def reset(self) -> None:
+        """Both forget."""
+        self._usual.reset()
+        self._other.reset()
+
+    def observe(self, measurement: Measurement) -> None:
+        """Both hear it."""
+        self._usual.observe(measurement)
+        self._other.observe(measurement)
+
+    def record(self, result: FrameResult) -> None:
+        """Both hear it."""
+        self._usual.record(result)
+        self._other.record(result)
+
+    def decide(self, situation: Situation) -> int:
+        """By whom the deadline suits."""
+        off = abs(situation.deadline_s - self._deadline_s)
+        chosen = self._usual if off <= SAME_DEADLINE * self._deadline_s else self._other
+        return chosen.decide(situation)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCounts:
+    """How many frames came and how they ended, since the start."""
+
+    frames: int
+    answered: int
+    late: int
+    refused: int
+
+
+class FrameService:
+    """`submit` from any thread; the answer comes on the engine's. `drain` before `close`."""
+
+    def __init__(self, engine: FrameEngine, live_frames: int) -> None:
+        self.engine = engine
+        self.live_frames = live_frames
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._under_way = self._frames = self._answered = self._late = self._refused = 0
+        self._ending = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self.engine.begin(self.engine.clock())
+        self._thread.start()
+
+    @property
+    def counts(self) -> ServiceCounts:
+        """Since the start."""
+        with self._lock:
+            return ServiceCounts(self._frames, self._answered, self._late, self._refused)
+
+    def submit(
+        self,
+        picture: npt.NDArray[np.uint8],
+        done: Done,
+        *,
+        deadline_s: float | None = None,
+        threshold: float | None = None,
+        arrival_s: float | None = None,
+    ) -> None:
+        """Have a picture (H, W, 3) answered: `done` is called once, on the engine's thread.
+
+        `arrival_s` (the engine's clock, now): what the deadline counts from. Raises `BusyError`.
+        """
+        with self._lock:
+            if self._ending or self._under_way >= self.live_frames:
+                self._refused += 1
+                raise BusyError(
+                    "the device is stopping"
+                    if self._ending
+                    else f"{self._under_way} frames are under way, expected fewer than "
+                    f"{self.live_frames}"
+                )
+            self._under_way += 1
+            number = self._frames
+            self._frames += 1
+        arrived = self.engine.clock() if arrival_s is None else arrival_s
+
+        def ended(record: FrameRecord) -> None:
+            with self._lock:
+                self._under_way -= 1
+                self._answered += record.latency_s is not None
+                self._late += record.latency_s is None
+                self._idle.notify_all()
+            done(record)
+
+        self.engine.post(
+            lambda: self._begin(number, arrived, picture, deadline_s, threshold, ended)
+        )
+
+    def _begin(
+        self,
+        number: int,
+        arrived_s: float,
+        picture: npt.NDArray[np.uint8],
+        deadline_s: float | None,
+        threshold: float | None,
+        ended: Done,
+    ) -> None:
+        self.engine.start(number, arrived_s, picture, deadline_s, threshold, ended)
+
+    def replace_controller(self, controller: Controller) -> None:
+        """Another controller decides from the next frame on; those under way go on as they are."""
+
+        def swap() -> None:
+            controller.reset()
+            if self.engine.measured is not None:
+                controller.observe(self.engine.measured)
+            self.engine.controller = controller
+
+        self.engine.post(swap)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Take no more frames and wait for those under way; False where some are left."""
+        until = time.monotonic() + timeout_s
+        with self._lock:
+            self._ending = True
+            while self._under_way:
+                left = until - time.monotonic()
+                if left <= 0 or not self._idle.wait(left):
+                    return not self._under_way
+        return True
+
+    def close(self) -> None:
+        """End the engine's thread, its link and its CPU."""
+        with self._lock:
+            self._ending = True
+        self._stopped.set()
+        self.engine.post(lambda: None)
+        if self._thread.is_alive():
+            self._thread.join(2.0 * TICK_S + 5.0)
+        self.engine.close()
+        self.engine.link.close()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            self.engine.wait(self.engine.clock() + TICK_S)

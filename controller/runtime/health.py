@@ -1,0 +1,63 @@
+"""Whether a link is worth trying: a circuit breaker with jittered exponential back-off.
+
+After Nygard ("Release It!", 2007, chapter 5): closed, everything passes; open, nothing; then one
+trial, whose end decides. Time is passed in.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Breaker:
+    """Opens after `failures` frames in a row of which nothing came back."""
+
+    failures: int = 2
+    first_s: float = 0.25
+    longest_s: float = 8.0
+    rng: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def __post_init__(self) -> None:
+        """Closed."""
+        self._failed = 0
+        self._wait_s = self.first_s
+        self._opened_until_s: float | None = None
+        self._trying = False
+        self.opened = 0
+        """Times it opened."""
+
+    @property
+    def open(self) -> bool:
+        """Whether frames are held back (a trial aside)."""
+        return self._opened_until_s is not None
+
+    def allows(self, now_s: float) -> bool:
+        """Whether a frame may be sent now; an open breaker lets a trial pass when its time came."""
+        if self._opened_until_s is None:
+            return True
+        if self._trying or now_s < self._opened_until_s:
+            return False
+        self._trying = True
+        return True
+
+    def failed(self, now_s: float) -> None:
+        """Nothing came back of a frame that was sent, or it could not be sent."""
+        self._failed += 1
+        if self._opened_until_s is None:
+            if self._failed >= self.failures:
+                self.opened += 1
+                self._open(now_s)
+        elif self._trying:
+            self._wait_s = min(2.0 * self._wait_s, self.longest_s)
+            self._open(now_s)
+
+    def worked(self) -> None:
+        """Something came back."""
+        self._failed, self._wait_s = 0, self.first_s
+        self._opened_until_s, self._trying = None, False
+
+    def _open(self, now_s: float) -> None:
+        self._trying = False
+        self._opened_until_s = now_s + self._wait_s * (0.5 + self.rng.random())
