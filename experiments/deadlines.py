@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from artefacts import UsageError
 from controller.scenario import Scenario, load_setting
 from experiments.controllers import single_plan_rewards
 from experiments.evaluation import bound_per_frame
@@ -35,6 +36,11 @@ def scan_deadlines(
 
     On the training traces and the policy half of the outcomes: nothing that is reported is seen.
     """
+    if scenario.kind != "frame-stream":
+        raise UsageError(
+            f"scenario '{scenario.name}': found a closed loop, expected a frame stream (there the "
+            "next frame waits for the last, and no plan can fall behind)"
+        )
     rows = []
     for done, deadline_s in enumerate(deadlines_s):
         progress(done, len(deadlines_s))
@@ -48,6 +54,10 @@ def scan_deadlines(
             for t in traces
         ]
         bound = float(np.concatenate(bounds).mean())
+        if not bound > 0:
+            raise UsageError(
+                f"deadline: found {1e3 * deadline_s:g} ms, expected one that some plan meets"
+            )
         local = np.where(setting.table.local, rewards, -np.inf)
         best, alone = int(np.argmax(rewards)), int(np.argmax(local))
         rows.append(

@@ -85,7 +85,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     setting = load_setting(read_scenario(run.scenario))
     factory = ControllerFactory(setting, policy_folder=run.policy)
     make = factory.maker(run.controller, ())
-    executor: Executor = make_executor(run.executor, setting.model)
+    executor: Executor = make_executor(run.executor, setting.model, setting.device.threads)
     warm(setting, executor)
     pictures, labels, what = load_pictures(setting, executor, run.seed)
     if run.pace:

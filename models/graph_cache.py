@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from artefacts import ArtefactError, atomic_write
 
-GRAPH_FORMAT = 1
+GRAPH_FORMAT = 2
 """Of what is made for the same model; another one is looked for elsewhere."""
+CHECK_BYTES = 32
+"""A file begins with the SHA-256 of what follows."""
 
 
 def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
@@ -25,15 +25,15 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
     path = root / "coinfer" / f"{digest[:16]}-{GRAPH_FORMAT}" / f"{name}.onnx"
     try:
         known = path.read_bytes()
-        onnx.ModelProto.FromString(known)
-    except (OSError, DecodeError):
-        known = b""  # not there, or cut short by a full disk
-    if known:
-        return known
+    except OSError:
+        known = b""
+    kept, found = known[:CHECK_BYTES], known[CHECK_BYTES:]
+    if known and kept == hashlib.sha256(found).digest():  # else cut short by a full disk
+        return found
     graph = make()
     try:
         with atomic_write(path, "wb") as stream:
-            stream.write(graph)
+            stream.write(hashlib.sha256(graph).digest() + graph)
     except (ArtefactError, OSError):
         # a read-only file system costs the next start some seconds, and nothing else
         return graph

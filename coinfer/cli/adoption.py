@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -11,9 +12,9 @@ from typing import Any
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
 
 SCENARIO = """format_version = 1
-name = "{name}"
+name = {name}
 kind = "frame-stream"
-description = "{name}, a model that was brought: device and edge are this machine ({device})"
+description = {description}
 network = "."
 device_profile = "device"
 edge_profile = "edge"
@@ -71,6 +72,7 @@ def bring(
     from artefacts import UsageError, atomic_write
     from models.cards import load_model
     from models.networks.adoption import (
+        CHOSEN,
         CODECS,
         AdoptionArgs,
         Listener,
@@ -116,7 +118,8 @@ def bring(
             edge = profile_model(model, "edge", timing)
             device = profile_model(model, "device", slow)
         except KeyboardInterrupt:
-            say_interrupted(out)
+            left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
+            say_interrupted(left[0] if left else out / "checkpoint.pt")
             raise SystemExit(130) from None
     write_profile(out / "profiles" / "edge.json", edge)
     write_profile(out / "profiles" / "device.json", device)
@@ -130,8 +133,12 @@ def bring(
         with atomic_write(scenario) as stream:
             stream.write(
                 SCENARIO.format(
-                    name=name,
-                    device=device.emulation or "as it is",
+                    # a JSON string is a TOML string too, whatever is in it
+                    name=json.dumps(name),
+                    description=json.dumps(
+                        f"{name}, a model that was brought: device and edge are this machine "
+                        f"({device.emulation or 'as it is'})"
+                    ),
                     rate=min(1.0 / whole_s, MOST_FPS),
                     deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
                     factor=DEADLINE_FACTOR,

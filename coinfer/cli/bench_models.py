@@ -95,7 +95,8 @@ def confidence(
     )
     shares = (0.4, 0.5, 0.6, 0.7, 0.8)
     print_table(
-        f"{figures.model}: accuracy within a budget (share of the whole network's compute; "
+        f"{figures.model}: accuracy within a budget (share of the whole network with "
+        "every head; "
         "settings chosen on held-back pictures), and its mean over all budgets",
         ["method", *(f"{100 * s:.0f} %" for s in shares), "area"],
         [

@@ -107,7 +107,7 @@ class Daemon:
             )
         self._setting = setting
         controller = make_controller(self.settings, setting)
-        executor = make_executor(self.settings.executor, setting.model)
+        executor = make_executor(self.settings.executor, setting.model, setting.device.threads)
         link = self._link()
         frames = setting.scenario.frames
         args = EngineArgs(

@@ -9,10 +9,12 @@ baseline too; on a float32 table it chooses exactly what `algorithm1` chooses (t
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 
+Floats = npt.NDArray[np.float64]
 STATIC_PROBE_BYTES = 100_000
 """Edgent's static mode measures the link once; one charged 100 KB transfer, in every comparison."""
 
@@ -38,10 +40,8 @@ def choose_plan(
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
     latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
-    computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
-    latency = np.where(np.maximum(sending, computing) <= interval_s, latency, np.inf)
+    busy_s = occupied_s(table, bandwidth_bps)
+    latency = np.where(busy_s <= interval_s, latency, np.inf)
     latency = np.where(table.gated, np.inf, latency)
     for allowed in (table.faithful, np.ones(len(table), dtype=np.bool_)):
         for exit_ in np.unique(table.exit)[::-1]:
@@ -50,6 +50,14 @@ def choose_plan(
             if best is not None and latency[best] <= deadline_s:
                 return int(best), True
     return int(np.argmin(latency)), False
+
+
+def occupied_s(table: PlanTable, bandwidth_bps: float) -> Floats:
+    """Seconds for which a frame keeps the device or the uplink busy, whichever is longer (P,)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
+    computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
+    return np.asarray(np.maximum(sending, computing))
 
 
 class StaticAlgorithm1:

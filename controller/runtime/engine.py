@@ -104,6 +104,8 @@ class Frame:
     device_s: float = 0.0
     remote_failed: bool = False
     local_begun: bool = False
+    local_pending: int = 0
+    """Local jobs queued or running."""
     error: str | None = None
 
 
@@ -407,6 +409,7 @@ class FrameEngine:
     def _local_job(self, frame: Frame, exit_: int, start: int, tensor: Floats | None) -> None:
         """Complete an exit on the device from the tensor before layer `start`."""
         frame.local_begun = True
+        frame.local_pending += 1
         spec = self.model.spec
         point = max(spec.exits[exit_].after, start)
         length = len(spec.branches[exit_])
@@ -435,6 +438,7 @@ class FrameEngine:
                 self._end_if_sure(frame, self.clock())
             return
         frame.device_s += result.spent_s
+        frame.local_pending -= event.kind == "local"
         if result.error is not None:
             frame.error = result.error
         if frame.over or result.result is None:
@@ -509,7 +513,7 @@ class FrameEngine:
 
     def _computing(self, frame: Frame) -> bool:
         """Whether a deeper local answer than the one there is is on its way."""
-        return frame.local_begun and frame.local_exit in (-1, *frame.plan.gates)
+        return frame.local_pending > 0
 
     def _use(self, frame: Frame, reply: Reply) -> None:
         """The edge's answer, or the tensor that the device goes on with; refuses anything else."""

@@ -7,7 +7,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,12 @@ from models.codecs import Encoded
 from models.coding import decode_at, encode_at
 from models.graph_cache import cached_graph
 from models.layers import LayerSpec
-from models.onnx_graph import chain_model, interval_model
 from models.profiles import Profile
-from models.quantisation import quantised_interval, read_activations
+
+if TYPE_CHECKING:
+    from models.quantisation import Activations
 
 Floats = npt.NDArray[np.float32]
-
-
 PRECISIONS = ("float32", "int8")
 
 
@@ -79,11 +79,20 @@ class OnnxExecutor(_Codes):
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
         self._options.log_severity_level = 3
+        # sessions stand side by side: threads that wait in a loop would take each other's cores,
+        # and an arena of its own for each takes more memory than the weights
+        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._options.add_session_config_entry("session.use_env_allocators", "1")
+        _share_arena(onnxruntime)
         self._sessions: dict[Any, Any] = {}
         self._lock = threading.Lock()
         if precision not in PRECISIONS:
             raise UsageError(f"precision: found '{precision}', expected {' or '.join(PRECISIONS)}")
-        self._activations = read_activations(model) if precision == "int8" else None
+        self._activations: Activations | None = None
+        if precision == "int8":
+            from models.quantisation import read_activations
+
+            self._activations = read_activations(model)
 
     def warm(self, branch: int, start: int, stop: int) -> None:
         """Make an interval's session and run it once."""
@@ -103,20 +112,28 @@ class OnnxExecutor(_Codes):
         shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
 
         def graph() -> bytes:
+            from models.onnx_graph import chain_model  # graphs on disk need no onnx in memory
+
             return chain_model(layer.name, [layer], shapes, self._model.state)
 
         session = self._made(layer.name, graph)
         return np.asarray(session.run(None, {"x": np.ascontiguousarray(x)})[0], dtype=np.float32)
 
     def _session(self, branch: int, start: int, stop: int) -> Any:
-        key = (branch, start, stop)
         model, seen = self._model, self._activations
+        if stop <= model.spec.exits[branch].after:
+            branch = len(model.spec.exits) - 1  # the trunk is every branch's
+        key = (branch, start, stop)
         where = f"exit{branch + 1}-{start}-{stop}"
         name = f"float32-{where}" if seen is None else f"int8-{seen.digest[:12]}-{where}"
 
         def graph() -> bytes:
             if seen is None:
+                from models.onnx_graph import interval_model
+
                 return interval_model(model.spec, model.state, *key)
+            from models.quantisation import quantised_interval
+
             return quantised_interval(model, seen, *key)
 
         return self._made(key, lambda: cached_graph(model.digest, name, graph))
@@ -223,14 +240,27 @@ class PacedExecutor:
                 self._sleep(left - self.SPIN_S)
 
 
-def make_executor(name: str, model: Model) -> OnnxExecutor | TorchExecutor:
-    """An executor by name: 'onnx', 'onnx-int8' or 'torch'."""
+def make_executor(
+    name: str, model: Model, threads: int | None = None
+) -> OnnxExecutor | TorchExecutor:
+    """An executor by name: 'onnx', 'onnx-int8' or 'torch'; on half of the cores, or `threads`."""
     if name in ("onnx", "onnx-int8"):
         precision = "int8" if name == "onnx-int8" else "float32"
-        return OnnxExecutor(model, max(1, (os.cpu_count() or 2) // 2), precision)
+        half = max(1, (os.cpu_count() or 2) // 2)
+        return OnnxExecutor(model, half if threads is None else threads, precision)
     if name == "torch":
         return TorchExecutor(model)
     raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")
+
+
+@lru_cache(maxsize=1)
+def _share_arena(runtime: Any) -> None:
+    """One arena for every session of the process that asks for it."""
+    place = runtime.OrtMemoryInfo(
+        "Cpu", runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, runtime.OrtMemType.DEFAULT
+    )
+    # grows by what is asked for, not by powers of two
+    runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(0, 1, -1, -1))
 
 
 def softmax_answer(logits: Floats, temperature: float = 1.0) -> tuple[int, float]:

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from controller.plans import passed_exits
+from controller.plans import Plan, passed_exits
 from controller.runtime.executors import Executor
 from controller.scenario import Setting
 from models.codecs import LEARNED
@@ -14,14 +14,11 @@ from models.codecs import LEARNED
 
 def warm(setting: Setting, executor: Executor) -> None:
     """Compile every interval the device may run, so that no frame pays for it."""
-    for branch, layers in enumerate(setting.spec.branches):
-        shape = (1, *setting.spec.input_shape)
-        executor.run(branch, 0, len(layers), np.zeros(shape, dtype=np.float32))
     spec = setting.spec
     for plan in setting.table.plans:
-        passed = [spec.exits[j].after for j in passed_exits(spec, plan)]
+        passed = passed_exits(spec, plan)
         gates = [spec.exits[g].after for g in plan.gates]
-        points = sorted({0, plan.start, *passed[-1:], *gates})
+        points = sorted({0, plan.start, *(spec.exits[j].after for j in passed[-1:]), *gates})
         if plan.is_local:
             points = sorted({0, *gates, len(spec.branches[plan.exit])})
         for begin, end in itertools.pairwise(points):
@@ -31,22 +28,29 @@ def warm(setting: Setting, executor: Executor) -> None:
             after = spec.exits[gate].after
             zero = np.zeros((1, *spec.shapes[gate][after]), dtype=np.float32)
             executor.run(gate, after, len(spec.branches[gate]), zero)
-        _warm_local(setting, executor, plan.exit, plan.start, passed)
+        _warm_local(setting, executor, plan, list(passed))
         if plan.codec == LEARNED:
             zero = np.zeros((1, *spec.shapes[plan.exit][plan.start]), dtype=np.float32)
             executor.encode(LEARNED, plan.exit, plan.start, zero)
 
 
-def _warm_local(
-    setting: Setting, executor: Executor, exit_: int, start: int, passed: list[int]
-) -> None:
+def _warm_local(setting: Setting, executor: Executor, plan: Plan, passed: list[int]) -> None:
+    """What the engine computes of its own while the edge is awaited, or once it is lost."""
     spec = setting.spec
-    for j, e in enumerate(spec.exits[: exit_ + 1]):
-        begin = e.after if passed and e.after == passed[-1] else start
-        if begin >= len(spec.branches[j]) or (begin > e.after and j != exit_):
-            continue
-        point = max(e.after, begin)
-        for a, b in ((begin, point), (point, len(spec.branches[j]))):
-            if a < b:
-                zero = np.zeros((1, *spec.shapes[j][a]), dtype=np.float32)
-                executor.run(j, a, b, zero)
+    if setting.closed_loop:
+        jobs = [(plan.exit, plan.start)]
+    elif passed:
+        jobs = [(passed[-1], spec.exits[passed[-1]].after)]
+    else:
+        jobs = [(0, plan.start)]
+    if plan.hedge:
+        # on and on, each exit from the point of the one before
+        while jobs[-1][0] < plan.exit:
+            done, start = jobs[-1]
+            jobs.append((done + 1, max(spec.exits[done].after, start)))
+    for exit_, start in jobs:
+        point, length = max(spec.exits[exit_].after, start), len(spec.branches[exit_])
+        for a, b in ((start, point), (point, length)):
+            if a < b <= length:
+                zero = np.zeros((1, *spec.shapes[exit_][a]), dtype=np.float32)
+                executor.run(exit_, a, b, zero)

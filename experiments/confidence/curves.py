@@ -44,7 +44,7 @@ class ExitCalibration(msgspec.Struct, frozen=True):
 
 
 class Curve(msgspec.Struct, frozen=True):
-    """A method at budgets of mean compute (shares of the whole network).
+    """A method at budgets of mean compute (shares of the whole network with every head).
 
     `compute` and `accuracy` are what it used and gave on the pictures that judge; `area` is the
     mean accuracy over the budgets.
@@ -84,6 +84,20 @@ def exit_costs(spec: BranchySpec) -> Floats:
     return np.array(costs, dtype=np.float64) / costs[-1]
 
 
+def plain_costs(spec: BranchySpec) -> Floats:
+    """Multiply-adds of every exit where none before it is asked, in `exit_costs`' unit."""
+    own = []
+    for branch, shapes in zip(spec.branches, spec.shapes, strict=True):
+        own.append(sum(x.multiply_adds(s) for x, s in zip(branch, shapes, strict=False)))
+    heads = sum(
+        x.multiply_adds(s)
+        for e, branch, shapes in zip(spec.exits, spec.branches, spec.shapes, strict=True)
+        for x, s in list(zip(branch, shapes, strict=False))[e.after :]
+        if e.head
+    )
+    return np.array(own, dtype=np.float64) / (own[-1] + heads)
+
+
 def confidence_figures(model: Model) -> ConfidenceFigures:
     """Temperatures, gates and thresholds from held-back pictures; figures from the report half."""
     held_back = _half(model, "held_back.npz", None)
@@ -105,7 +119,12 @@ def confidence_figures(model: Model) -> ConfidenceFigures:
         for i in range(exits)
     )
     sides = _Side(held_back, temperatures), _Side(report, temperatures)
-    curves = []
+    alone = plain_costs(model.spec)
+    known, judged = (
+        np.stack([alone, (half.logits.argmax(axis=-1) == half.labels).mean(axis=1)], axis=1)
+        for half in (held_back, report)
+    )
+    curves = [_curve("one exit, no gate", known, judged, cost)]
     for name in ("max softmax", "entropy", "calibrated"):
         stops = [_thresholds(side.sure[name], sides[0].sure[name]) for side in sides]
         curves.append(_curve(name, *_points(stops, sides, cost), cost))

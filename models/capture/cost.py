@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """Per operation of one sample: multiply-adds, median seconds, and bytes alive after it.
+    """Per operation of one sample: multiply-adds, median seconds, and bytes alive while it runs.
 
     `parameter_bytes`: weights an operation reads, each counted at its first use.
     """
@@ -55,9 +55,10 @@ def measure_costs(
         values = model.begin(example)
         for at in range(count):
             with FlopCounterMode(display=False) as counter:
-                model.step(at, values, len(example))
+                # what it gives and what that is made of are alive at once
+                before = list(values.values())
+                alive[at] = _alive_bytes([*before, model.step(at, values, len(example))])
             adds[at] = counter.get_total_flops() / 2.0
-            alive[at] = sum(_bytes(v) for v in values.values())
         for turn in range(repeats):
             values = model.begin(example)
             for at in range(count):
@@ -68,6 +69,22 @@ def measure_costs(
     return Costs(
         adds / samples, np.median(seconds, axis=0), alive / samples, _parameter_bytes(model)
     )
+
+
+def _alive_bytes(values: Any) -> int:
+    """Of the memory that tensors lie in, each piece once (a view has none of its own)."""
+    found: dict[int, int] = {}
+
+    def add(value: Any) -> None:
+        if isinstance(value, Tensor):
+            held = value.untyped_storage()
+            found[held.data_ptr()] = held.nbytes()
+        elif isinstance(value, tuple | list):
+            for part in value:
+                add(part)
+
+    add(values)
+    return sum(found.values())
 
 
 def _bytes(value: Any) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, OutputKind
 
@@ -72,18 +72,30 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
 
 
 def _try_batches(model: CapturedModel, example: Tensor) -> None:
-    """Run one sample more than was captured: a size that is fixed somewhere inside shows here."""
-    more = torch.cat([example, example[:1]])
+    """Run one sample more than was captured: a size that is fixed somewhere inside shows here.
+
+    So does an answer to one sample that depends on the others.
+    """
+    count = len(example)
+    generator = torch.Generator().manual_seed(0)
+    more = torch.rand((count + 1, *example.shape[1:]), generator=generator).to(example.dtype)
     try:
         with torch.inference_mode():
-            given = model.whole(more).shape[0]
+            whole = model.whole(more)
+            parts = [model.whole(more[:count]), model.whole(more[1:])]
     except RuntimeError:
-        given = 0
-    if given != len(more):
+        whole, parts = torch.empty(0), []
+    if len(whole) != len(more):
         raise UsageError(
             f"model '{model.name}': cannot be captured: it fixes the batch's size to "
-            f"{len(example)}, expected one that takes any number of samples"
+            f"{count}, expected one that takes any number of samples"
         )
+    for alone, together in zip(parts, (whole[:count], whole[1:]), strict=True):
+        if not torch.allclose(alone, together, rtol=1e-2, atol=1e-4, equal_nan=True):
+            raise UsageError(
+                f"model '{model.name}': cannot be captured: its answer to a sample depends on the "
+                "others of its batch, expected samples that do not mix"
+            )
 
 
 def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
@@ -113,27 +125,30 @@ def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
     by_name = {node.name: node for node in program.graph.nodes}
     called = [node for node in program.graph.nodes if node.op == "call_function"]
     nodes = [node for node in called if not is_size(node)]
-    _check(label, nodes)
     ends = by_name[inputs[0]], by_name[outputs[0]]
-    return CapturedModel(label, tuple(nodes), constants, *ends, frozenset(trainable))
-
-
-def _check(label: str, nodes: list[fx.Node]) -> None:
-    for node in nodes:
-        value = node.meta.get("val")
-        if isinstance(value, Tensor) and any(isinstance(s, torch.SymInt) for s in value.shape[1:]):
-            raise UsageError(
-                f"model '{label}': cannot be captured: '{node.name}' ({node.target}) mixes the "
-                f"samples of a batch (shape {tuple(value.shape)}), expected them apart"
-            )
+    model = CapturedModel(label, tuple(nodes), constants, *ends, frozenset(trainable))
+    if not model.keeps_samples:
+        given = getattr(ends[1].meta["val"], "shape", None)
+        raise UsageError(
+            f"model '{label}': cannot be captured: it mixes the samples of a batch (it gives "
+            f"{tuple(given or ())} for {tuple(ends[0].meta['val'].shape)}), expected them first "
+            "and apart"
+        )
+    return model
 
 
 _WHERE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>\S+)')
 
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
 def construct_of(error: Exception) -> str:
     """The exporter's own word on what it could not take, in one line, and where it stands."""
-    text = str(error).strip()
+    while error.__cause__ is not None:
+        # the exporter to ONNX says in the outermost only that a step of it failed
+        error = error.__cause__  # type: ignore[assignment]
+    text = _COLOURS.sub("", str(error)).strip()
     lines = [" ".join(x.split()) for x in text.splitlines() if x.strip()]
     said = lines[0] if lines else type(error).__name__
     places = [m for m in _WHERE.finditer(text) if "/torch/" not in m["file"]]

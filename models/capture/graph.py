@@ -104,12 +104,12 @@ class CapturedModel:
         return [n.name for n in self._nodes[at].all_input_nodes if n.name in self._constants]
 
     def step(self, at: int, values: dict[fx.Node, Any], batch: int) -> Any:
-        """Compute operation `at` from the values before it, and keep what it gives there."""
+        """Compute operation `at` from the values before it; what it gives, kept there if needed."""
         node = self._nodes[at]
-        values[node] = _call(node, values, self._constants, batch)
+        given = values[node] = _call(node, values, self._constants, batch)
         for done in self._spent(at):
             values.pop(done, None)
-        return values.get(node)
+        return given
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -130,12 +130,14 @@ class CapturedModel:
     def cuts(self) -> tuple[Cut, ...]:
         """Every place where the order can be cut, the two ends included.
 
-        Not between an operation that gives several tensors at once and their taking apart.
+        Not between an operation that gives several tensors at once and their taking apart, nor
+        where a tensor is alive that does not keep the samples of a batch apart (folded windows, a
+        recurrent layer's steps first).
         """
         found = []
         for at in range(len(self) + 1):
             live = self._live(at)
-            if all(isinstance(n.meta["val"], Tensor) for n in live):
+            if all(self._apart(n) for n in live):
                 found.append(Cut(at, tuple(_crossing(n) for n in live)))
         return tuple(found)
 
@@ -184,9 +186,34 @@ class CapturedModel:
         return last
 
     def _live(self, at: int) -> list[fx.Node]:
-        """Values made before operation `at` and needed from it on."""
+        """Values made before operation `at` of the input, and needed from it on."""
         made = [self._entry, *self._nodes[:at]]
-        return [n for n in made if self._last_use.get(n, -2) >= at]
+        return [n for n in made if n in self._made_of_input and self._last_use.get(n, -2) >= at]
+
+    @cached_property
+    def _made_of_input(self) -> frozenset[fx.Node]:
+        """What depends on the samples. The rest (of weights, of the batch's size) either end of a
+        cut makes for itself.
+        """
+        found = {self._entry}
+        for node in self._nodes:
+            if any(s in found for s in node.all_input_nodes if not is_size(s)):
+                found.add(node)
+        return frozenset(found)
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether what comes out keeps the samples apart."""
+        return self._apart(self._result)
+
+    def _apart(self, node: fx.Node) -> bool:
+        """Whether a value is one tensor, the samples first and every other size fixed."""
+        value = node.meta["val"]
+        if not isinstance(value, Tensor) or value.dim() < 1:
+            return False
+        batch = self._entry.meta["val"].shape[0]
+        first = str(value.shape[0]) == str(batch)
+        return first and not any(isinstance(s, torch.SymInt) for s in value.shape[1:])
 
     @cached_property
     def _ends(self) -> dict[int, list[fx.Node]]:
@@ -241,7 +268,7 @@ def _call(
             return values[source]
         if source.name in constants:
             return constants[source.name]
-        # all that is left is arithmetic on the batch's size
+        # all that is left is made of the weights and of the batch's size
         if source.target is torch.ops.aten.sym_size.int:
             return batch
         return _call(source, values, constants, batch)

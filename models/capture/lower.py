@@ -34,7 +34,7 @@ State = dict[str, npt.NDArray[np.float32]]
 MOST_CUTS = 24
 """Stretches of a trunk at most: plans grow with their square, gains do not."""
 MOST_HEAD_CUTS = 2
-BATCH = "N"
+BATCH, UNKNOWN = "N", "?"
 
 
 def lower(
@@ -110,6 +110,12 @@ def take_apart(
     return spec, chain.state
 
 
+def _free_size(proto: onnx.ModelProto) -> str:
+    """What the exporter calls the input's first size."""
+    dims = proto.graph.input[0].type.tensor_type.shape.dim if proto.graph.input else []
+    return str(dims[0].dim_param) if dims else ""
+
+
 @dataclass(frozen=True)
 class _Graph:
     """An ONNX graph by tensors: who makes each, its shape; constants apart."""
@@ -126,11 +132,15 @@ class _Graph:
     def of(cls, proto: onnx.ModelProto, name: str) -> _Graph:
         inferred = shape_inference.infer_shapes(proto).graph
         shapes, types = {}, {}
+        free = _free_size(proto)
         for info in [*inferred.value_info, *inferred.input, *inferred.output]:
             kind = info.type.tensor_type
             types[info.name] = kind.elem_type
             shapes[info.name] = tuple(
-                d.dim_value if d.HasField("dim_value") else BATCH for d in kind.shape.dim
+                d.dim_value
+                if d.HasField("dim_value")
+                else (BATCH if d.dim_param == free else d.dim_param or UNKNOWN)
+                for d in kind.shape.dim
             )
         constants = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
         nodes = []
@@ -169,12 +179,17 @@ class _Graph:
     def shape(self, tensor: str) -> Shape:
         """One sample's shape; refuses a tensor that does not keep samples apart."""
         shape = self.shapes.get(tensor, ())
-        if not shape or shape[0] != BATCH or any(s == BATCH for s in shape[1:]):
+        if not self.apart(tensor):
             raise UsageError(
                 f"model '{self.name}': cannot be captured: tensor '{tensor}' has shape "
                 f"{list(shape)}, expected the samples first and every other size fixed"
             )
         return tuple(int(s) for s in shape[1:])
+
+    def apart(self, tensor: str) -> bool:
+        """Whether a tensor keeps samples apart: they come first, every other size is fixed."""
+        shape = self.shapes.get(tensor, ())
+        return bool(shape) and shape[0] == BATCH and all(isinstance(s, int) for s in shape[1:])
 
     def sample_bytes(self, tensor: str) -> int:
         """Bytes of one sample (float32); what has no sample shape weighs as one number."""
@@ -237,7 +252,9 @@ class _Graph:
                 f"model '{self.name}': found exits at {', '.join(sorted(lost))}, expected them "
                 "where one tensor crosses"
             )
-        floats = [t for t in single[1:-1] if self.types.get(t) == TensorProto.FLOAT]
+        floats = [
+            t for t in single[1:-1] if self.types.get(t) == TensorProto.FLOAT and self.apart(t)
+        ]
         kept = self._worth_cutting([begin, *floats, end], must)
         while len(kept) - 1 > most:
             free = [t for t in kept[1:-1] if t not in must]
@@ -271,7 +288,7 @@ class _Graph:
         """Multiply-adds of one sample: convolutions and matrix products."""
         op, inputs = self.nodes[node].op_type, self.nodes[node].input
         out = self.shapes.get(self.nodes[node].output[0], ())
-        numbers = math.prod(int(s) for s in out[1:] if s != BATCH)
+        numbers = math.prod(s for s in out[1:] if isinstance(s, int))
         if op in ("Conv", "ConvTranspose") and inputs[1] in self.constants:
             return numbers * math.prod(self.constants[inputs[1]].shape[1:])
         if op == "Gemm" and inputs[1] in self.constants:

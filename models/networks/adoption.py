@@ -231,6 +231,7 @@ def adopt(
             f"pictures: found class {int(pictures.y.max())}, expected 0 to {classes - 1} (what "
             f"model '{name}' tells apart)"
         )
+    lower(module, example, name)  # what cannot be cut is told before hours of training
     labelled = pictures is not None
     if pictures is not None:
         _check_scores(captured, normalisation.apply(pictures.x[:2]))
@@ -238,7 +239,8 @@ def adopt(
         pictures = _generated(captured, side, normalisation, args.seed)
     order = np.random.default_rng(args.seed).permutation(len(pictures))
     middle = len(pictures) // 2
-    mine, judged = (pictures.take(np.sort(o)) for o in (order[:middle], order[middle:]))
+    # in the order drawn: whoever takes the first few takes some of every class
+    mine, judged = (pictures.take(o) for o in (order[:middle], order[middle:]))
     known, held = hold_back(mine, args.seed)
     if min(len(known), len(held), len(judged)) < 2:
         raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")

@@ -32,7 +32,8 @@ def measured_activations(folder: Path, executor: Executor) -> dict[str, int] | N
 
     By the layer's name; None where the system cannot tell (another one than Linux with glibc).
     """
-    command = [sys.executable, "-m", "models.networks.memory", str(folder), executor]
+    # -P: a folder of the user's called as one of ours must not be taken for it
+    command = [sys.executable, "-P", "-m", "models.networks.memory", str(folder), executor]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
         found: dict[str, int] = json.loads(done.stdout)

@@ -117,17 +117,17 @@ def calibrate_network(
     found: dict[str, Ranges] = {}
     few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
     x = normalisation.apply(few.x).numpy()
-    points = {0: x}
-    for k, layer in enumerate(spec.trunk, 1):
-        x = _through(layer, state, x)
-        points[k] = x
-        if k < len(spec.trunk):
-            found[layer.name] = calibrate(x)
-    for exit_spec in spec.exits:
-        x = points[exit_spec.after]
-        for layer in exit_spec.head[:-1]:
+    for done in range(len(spec.trunk) + 1):
+        if done:
+            layer = spec.trunk[done - 1]
             x = _through(layer, state, x)
-            found[layer.name] = calibrate(x)
+            if done < len(spec.trunk):
+                found[layer.name] = calibrate(x)
+        for exit_spec in spec.exits:
+            head = x
+            for layer in exit_spec.head[:-1] if exit_spec.after == done else ():
+                head = _through(layer, state, head)
+                found[layer.name] = calibrate(head)
     return found
 
 

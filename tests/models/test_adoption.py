@@ -218,7 +218,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("models.networks.adoption.lower", interrupted)
+        patched.setattr("models.networks.adoption.publish", interrupted)
         assert run(*args).exit_code == 130
     with monkeypatch.context() as patched:
         patched.setattr("models.networks.adoption.probe_points", interrupted)

@@ -300,3 +300,72 @@ def test_the_published_alexnet_is_what_capturing_it_gives():
     # what may cross in the captured network crosses in the listed one too, in the same order
     crossing = iter(np.prod(s) for s in listed.shapes[-1])
     assert all(np.prod(s) in crossing for s in captured.shapes[-1])
+
+
+class Folded(nn.Module):
+    """Four windows of a picture become samples of their own for a while, as in Swin."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.inside = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(8, 8)
+        self.last = nn.Linear(4 * 4 * 8, 5)
+
+    def forward(self, x):
+        x = self.first(x).flatten(2)
+        n = x.shape[0]
+        windows = x.reshape(n * 4, 4, -1)[..., :8]
+        windows = self.inside(windows).relu()
+        return self.last(windows.reshape(n, -1))
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    whole = nn.Sequential(
+        nn.Flatten(2), nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), nn.Flatten(),
+        nn.Linear(3 * 8, 4),
+    )  # fmt: skip
+    return whole, (3, 2, 4)
+
+
+@pytest.mark.parametrize(("module", "shape"), [(Folded(), (3, 8, 8)), encoder()])
+def test_tensors_that_fold_samples_do_not_cross_and_the_rest_splits(module, shape):
+    torch.manual_seed(0)
+    model = capture(module.eval(), torch.zeros(2, *shape))
+    for count in (1, 3):
+        x = torch.rand(count, *shape)
+        whole = model.whole(x)
+        torch.testing.assert_close(whole, module(x))
+        for cut in model.cuts:
+            crossing = model.run(0, cut.at, {model.input.name: x})
+            assert all(len(t) == count for t in crossing.values())
+            assert all(c.sample_bytes == crossing[c.name].nbytes // count for c in cut.crossings)
+            assert torch.equal(model.run(cut.at, len(model), crossing)[model.output.name], whole)
+    assert 3 < len(model.single_cuts) < len(model)
+    spec, state = lower(module, torch.zeros(2, *shape), "folded")
+    x = torch.rand(1, *shape)
+    there = x.numpy()
+    for k in range(len(spec.trunk)):
+        session = onnxruntime.InferenceSession(interval_model(spec, state, 0, k, k + 1))
+        there = session.run(None, {"x": there})[0]
+        assert there.shape == (1, *spec.shapes[0][k + 1])
+    np.testing.assert_allclose(there, module(x).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_answers_that_depend_on_the_rest_of_the_batch_are_refused():
+    class Mixed(nn.Module):
+        def forward(self, x):
+            return x.flatten(1) - x.flatten(1).mean(dim=0)
+
+    with pytest.raises(UsageError, match="depends on the others of its batch"):
+        capture(Mixed(), torch.zeros(2, 3, 4))
+
+
+def test_what_cannot_be_lowered_is_named():
+    class Bessel(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j0(x).flatten(1)
+
+    with pytest.raises(UsageError, match="bessel_j0") as error:
+        lower(Bessel(), torch.zeros(2, 3, 4), "odd")
+    assert "\x1b" not in str(error.value)
+    assert "\n" not in str(error.value)
