@@ -288,7 +288,8 @@ class _LocalJobs:
         exists = np.isfinite(rescue)
         seconds = np.where(exists, rescue, 0.0)
         keep = np.where(exists, table.rescue_p95_s[self._plan], 0.0)
-        latest = arrival_s + timing.deadline_s - keep - timing.rescue_margin_s
+        # an idle device's clock stands in the past, and nothing begins before its frame is there
+        latest = arrival_s + np.maximum(timing.deadline_s - keep - timing.rescue_margin_s, 0.0)
         self._job(exists, np.maximum(self.free_s, latest), seconds, np.zeros_like(self._plan))
 
     def _job(self, exists: Bools, start: Floats, seconds: Floats, exit_: Ints) -> None:

@@ -67,7 +67,8 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
     ]
     if deadline is not None and np.isfinite(table.rescue_s[p]):
         rescue = table.rescue_s[p]
-        jobs.append((0, rescue, arrival + deadline - table.rescue_p95_s[p] - margin))
+        latest = arrival + deadline - table.rescue_p95_s[p] - margin
+        jobs.append((0, rescue, max(latest, arrival)))
     for e, seconds, earliest in jobs:
         begin = max(free, earliest)
         if begin < min(back, limit) and begin + seconds <= limit:
@@ -163,6 +164,24 @@ def test_an_idle_frame_takes_what_the_table_says(stream):
         ConstantLink(np.full(shape, 2e6)), model, Timing(None),
     )  # fmt: skip
     assert outcome.latency_s == pytest.approx(table.latency_s(2e6, 0.04))
+
+
+def test_a_rescue_begins_no_sooner_than_its_frame(stream):
+    """The device has been idle since 0; the frame of 10 s has less time than a rescue takes."""
+    table = stream.stops.table
+    p = next(
+        k for k in range(len(table)) if np.isfinite(table.rescue_s[k]) and table.head_s[k] == 0
+    )
+    rescue_s = float(table.rescue_s[p])
+    link, model = ConstantLink(np.array([0.0])), LinkModel(0.04)
+    for deadline_s, exit_, free_s in ((0.9 * rescue_s, -1, 0.0), (1.001 * rescue_s, 0, rescue_s)):
+        outcome, after = run_frames(
+            table, np.array([p]), np.array([10.0]), Resources.idle(1), link, model,
+            Timing(deadline_s),
+        )  # fmt: skip
+        assert int(outcome.answer_exit[0]) == exit_
+        assert float(outcome.device_s[0]) == pytest.approx(free_s)
+        assert float(after.device_s[0]) == pytest.approx(10.0 + free_s if free_s else 0.0)
 
 
 def test_the_ramp_costs_round_trips_and_then_nothing():

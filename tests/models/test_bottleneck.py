@@ -16,6 +16,7 @@ from models.cards import Card, load_model, model_digest, save_model
 from models.codecs import LEARNED
 from models.networks.bottleneck import (
     TOP,
+    Bottleneck,
     BottleneckArgs,
     lowered_bottleneck,
     rounded,
@@ -61,16 +62,20 @@ def trained(lowered, tmp_path_factory):
 
 @pytest.fixture
 def model(lowered, trained, tmp_path):
+    return published(lowered, trained[0], tmp_path)
+
+
+def published(lowered, bottleneck, folder):
     spec, state = lowered
-    learned, more, ranges = lowered_bottleneck(spec, trained[0], ARGS)
+    learned, more, ranges = lowered_bottleneck(spec, bottleneck, ARGS)
     whole = msgspec.structs.replace(spec, bottlenecks=(learned,))
     named, merged = {learned.encoder.name: ranges}, state | more
     card = Card(
         1, "net", whole, model_digest(whole, merged, named), ("a", "b", "c"), "made up",
         (0.0,) * 3, (1.0,) * 3, {}, (), (),
     )  # fmt: skip
-    save_model(tmp_path, merged, card, named)
-    return load_model(tmp_path)
+    save_model(folder, merged, card, named)
+    return load_model(folder)
 
 
 def test_training_learns_and_rounds_to_levels(trained):
@@ -106,6 +111,47 @@ def test_both_executors_write_the_same_bytes(model):
     assert one == other
 
 
+def copying():
+    """A bottleneck whose decoder copies: what it gives is known to the last bit.
+
+    Every convolution hands on channel c of its input (modulo their number) as it is, so that no sum
+    is ever rounded; batch normalisation multiplies by one.
+    """
+    bottleneck = Bottleneck((6, 8, 8), ARGS).eval()
+    with torch.no_grad():
+        for layer in bottleneck.decoder:
+            if isinstance(layer, nn.Conv2d):
+                middle = layer.kernel_size[0] // 2
+                layer.weight.zero_()
+                for out in range(layer.out_channels):
+                    layer.weight[out, out % layer.in_channels, middle, middle] = 1.0
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_var.fill_(1.0 - layer.eps)
+    return bottleneck
+
+
+@pytest.fixture(scope="module")
+def copied(lowered, tmp_path_factory):
+    return published(lowered, copying(), tmp_path_factory.mktemp("copying"))
+
+
+@pytest.mark.parametrize("make", [OnnxExecutor, TorchExecutor])
+def test_golden_values_of_a_latent(copied, make):
+    """Bytes of a latent made by hand give these values, to the last bit."""
+    # levels 0 to 15 in channel 0 and their reverse in channel 1, the first of two in the low half
+    sent = bytes.fromhex("1032547698badcfeefcdab8967452301")
+    there = make(copied).decode(LEARNED, 0, 1, {}, sent)
+    assert (there.shape, there.dtype) == ((1, 6, 8, 8), np.float32)
+    levels = np.arange(16, dtype=np.float32).reshape(4, 4) * np.float32(0.4)
+    expected = np.empty((8, 8), dtype=np.float32)
+    expected[:, 0::2] = levels.repeat(2, axis=0)
+    expected[:, 1::2] = levels[::-1, ::-1].repeat(2, axis=0)
+    for channel in there[0]:
+        assert np.array_equal(channel, expected)
+    golden = "000000000000c040cdcccc3e3333b340cdcc4c3f6766a6409a99993f9a999940"
+    assert there[0, 0, 0].astype("<f4").tobytes().hex() == golden
+
+
 def test_a_learned_codec_serves_its_cut_alone(model):
     plans = candidate_plans(model.spec, ("int8", LEARNED))
     assert [p.start for p in plans if p.codec == LEARNED] == [1]
@@ -119,6 +165,31 @@ def test_a_learned_codec_serves_its_cut_alone(model):
         learned = msgspec.structs.replace(model.spec.bottlenecks[0], cut=9)
         BranchySpec(**{f: getattr(bare, f) for f in ("name", "input_shape", "classes", "trunk",
                                                      "exits")}, bottlenecks=(learned,))  # fmt: skip
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(lowered, tmp_path):
+    spec, state = lowered
+    args = BottleneckArgs(cut=1, channels=2, hidden=8, epochs=3)
+
+    def go(path, report):
+        return train_bottleneck(
+            spec, state, args, batches, 12, lambda: batches(99), tmp_path / path, report
+        )
+
+    def stop_after_first(*_):
+        raise KeyboardInterrupt
+
+    losses, more = {}, {}
+    straight = go("a.pt", lambda epoch, loss, _: losses.update({epoch: loss}))
+    with pytest.raises(KeyboardInterrupt):
+        go("b.pt", stop_after_first)
+    torch.manual_seed(1234)  # another process begins anywhere
+    resumed = go("b.pt", lambda epoch, loss, _: more.update({epoch: loss}))
+    assert list(more) == [2, 3]
+    assert more == {epoch: losses[epoch] for epoch in more}
+    assert len(straight.state_dict()) > 20
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
 def test_another_runs_checkpoint_is_refused(lowered, tmp_path):

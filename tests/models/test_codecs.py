@@ -1,5 +1,7 @@
 """Codecs: golden bytes, error bounds, and what is refused."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,6 +28,24 @@ VALUES = np.array([-1.5, 0.0, 0.25, 2.0], dtype=np.float32)
 )  # fmt: skip
 def test_golden_bytes(codec, golden):
     assert encode(codec, VALUES).data.hex() == golden
+
+
+@pytest.mark.parametrize(
+    ("codec", "meta", "data", "golden"),
+    [
+        ("float32", {}, "0000c0bf" "00000000" "0000803e" "00000040",
+         "0000c0bf" "00000000" "0000803e" "00000040"),
+        # a third in float16 is 0.333251953125
+        ("float16", {}, "00be" "0000" "5535" "0040", "0000c0bf" "00000000" "00a0aa3e" "00000040"),
+        # scale = float32(3.5 / 255): -1.5, -0.00392151, 0.25686276, 2.0
+        ("int8", {"low": -1.5, "scale": 0.013725490309298038}, "00" "6d" "80" "ff",
+         "0000c0bf" "008080bb" "8483833e" "00000040"),
+    ],
+)  # fmt: skip
+def test_golden_values(codec, meta, data, golden):
+    """The same bytes give the same float32 values, to the last bit, on every machine."""
+    there = decode(codec, meta, bytes.fromhex(data), (4,))
+    assert there.astype("<f4").tobytes().hex() == golden
 
 
 def test_golden_bytes_of_a_picture():
@@ -131,6 +151,37 @@ def test_golden_bytes_of_calibrated_channels(codec, golden):
     assert np.all(np.abs(back - TWO_CHANNELS) <= steps[:, None, None] / 2 + 1e-6)
 
 
+# zstd frames made once, of the levels "0040ff0040ff" and of a tensor that is mostly zeros
+PACKED = "28b52ffd20063100000040ff0040ff"
+SPARSE = "28b52ffd2040a50000400000000000f0007004004086a110d8f56b0023"
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "golden"),
+    [
+        ("int8c", "0040ff" "0040ff",
+         "000080bf" "fefefebe" "0000803f" "00000000" "c1c0c03f" "0000c040"),
+        ("int4c", "40" "0f" "f4",
+         "000080bf" "eeeeeebe" "0000803f" "00000000" "cdcccc3f" "0000c040"),
+        ("int8c+zstd", PACKED,
+         "000080bf" "fefefebe" "0000803f" "00000000" "c1c0c03f" "0000c040"),
+    ],
+)  # fmt: skip
+def test_golden_values_of_calibrated_channels(codec, data, golden):
+    """-1, -0.498 or -0.467, 1 in one channel, 0, 1.506 or 1.6, 6 in the other: to the last bit."""
+    there = decode(codec, {}, bytes.fromhex(data), TWO_CHANNELS.shape, TWO_RANGES)
+    assert there.astype("<f4").tobytes().hex() == golden
+
+
+def test_a_zstd_frame_made_elsewhere_unpacks():
+    sparse = np.zeros((4, 4, 8), dtype=np.float32)
+    sparse[::2, 1, 3] = 1.0
+    sparse[1, :, 5] = np.float32(7.0) * (np.float32(1.0) / np.float32(15.0))
+    ones = ranges_of([0.0] * 4, [1.0] * 4)
+    there = decode("int4c+zstd", {}, bytes.fromhex(SPARSE), sparse.shape, ones)
+    assert there.tobytes() == sparse.tobytes()
+
+
 @settings(max_examples=60, deadline=None)
 @given(hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_side=5),
                   elements=st.floats(-100, 100, width=32, allow_subnormal=False)))  # fmt: skip
@@ -223,6 +274,48 @@ def test_a_jpeg_made_elsewhere_decodes_to_these_values():
     picture = decode("jpeg85", {}, bytes.fromhex(GOLDEN_JPEG), (8, 8, 3))
     assert picture[0, 0].tolist() == GOLDEN_FIRST
     assert int(picture.astype(int).sum()) == GOLDEN_SUM
+
+
+# a gradient with blobs, 16 x 16: colours at half the resolution in both files
+SUBSAMPLED_JPEG = (
+    "ffd8ffe000104a46494600010100000100010000ffdb004300281c1e231e19282321232d2b28303c64413c37"
+    "373c7b585d4964918099968f808c8aa0b4e6c3a0aadaad8a8cc8ffcbdaeef5ffffff9bc1fffffffaffe6fdff"
+    "f8ffdb0043012b2d2d3c353c76414176f8a58ca5f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8"
+    "f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8f8ffc000110800100010030122000211010311"
+    "01ffc4001f0000010501010101010100000000000000000102030405060708090a0bffc400b5100002010303"
+    "020403050504040000017d01020300041105122131410613516107227114328191a1082342b1c11552d1f024"
+    "33627282090a161718191a25262728292a3435363738393a434445464748494a535455565758595a63646566"
+    "6768696a737475767778797a838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7"
+    "b8b9bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae1e2e3e4e5e6e7e8e9eaf1f2f3f4f5f6f7f8f9faffc400"
+    "1f0100030101010101010101010000000000000102030405060708090a0bffc400b511000201020404030407"
+    "05040400010277000102031104052131061241510761711322328108144291a1b1c109233352f0156272d10a"
+    "162434e125f11718191a262728292a35363738393a434445464748494a535455565758595a63646566676869"
+    "6a737475767778797a82838485868788898a92939495969798999aa2a3a4a5a6a7a8a9aab2b3b4b5b6b7b8b9"
+    "bac2c3c4c5c6c7c8c9cad2d3d4d5d6d7d8d9dae2e3e4e5e6e7e8e9eaf2f3f4f5f6f7f8f9faffda000c030100"
+    "02110311003f00ab4bb4e33838fa51537da0edc6d19add04ee9e87ffd9"
+)
+GOLDEN_WEBP = (
+    "524946463c000000574542505650382030000000f001009d012a1000100005407c25b000035f14786f0a0700"
+    "00fe9c887b9244d1a741fe76ec4439574f40a2125e480000"
+)
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "side", "digest"),
+    [
+        ("jpeg85", GOLDEN_JPEG, 8,
+         "4423018aaba21c86925d93fd8dcf3bd97e8b80282282e3f61f125cbd0ad3af65"),
+        ("jpeg20", SUBSAMPLED_JPEG, 16,
+         "6ab2669bcdd09a9d90cd7cad3d80d3bc80acaf5bd72157382bcb4d167bddc782"),
+        ("webp20", GOLDEN_WEBP, 16,
+         "eba4f214e3a34330ca3f8f88c7eda2d7b55d882a0d8691d47a4ea58ff40eecbb"),
+    ],
+    ids=["jpeg", "subsampled jpeg", "webp"],
+)  # fmt: skip
+def test_every_pixel_of_a_picture_made_elsewhere(codec, data, side, digest):
+    picture = decode(codec, {}, bytes.fromhex(data), (side, side, 3))
+    assert (picture.shape, picture.dtype) == ((side, side, 3), np.uint8)
+    assert hashlib.sha256(picture.tobytes()).hexdigest() == digest
 
 
 @pytest.mark.parametrize("name", ["jpeg0", "jpeg101", "jpeg", "webp1000", "zip", "uint8+zstd"])

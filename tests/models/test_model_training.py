@@ -138,11 +138,61 @@ def test_augmentation_keeps_type_and_follows_its_generator():
     assert ((one == 128).all(axis=3).sum(axis=(1, 2)) >= 9).all()
 
 
-def test_a_camera_network_is_trained_on_small_pictures_first(tmp_path):
+def camera_pictures():
+    """Bright and dark again, larger."""
     rng = np.random.default_rng(0)
     y = np.tile(np.arange(2, dtype=np.uint8), 12)
     x = rng.integers(0, 60, (24, 48, 48, 3)) + 190 * y[:, None, None, None]
-    pictures = Pictures(x.astype(np.uint8), y)
+    return Pictures(x.astype(np.uint8), y)
+
+
+def test_an_epoch_of_camera_pictures_is_the_same_whatever_ran_before():
+    pictures = camera_pictures()
+
+    def feed(seed):
+        return CameraPictures(pictures, pictures, 8, seed, ((1, 16), (1, 24)))
+
+    straight, resumed = feed(3), feed(3)
+    run = {epoch: list(straight.epoch(epoch)) for epoch in range(3)}
+    for epoch in (1, 2):  # as a run that takes up a checkpoint of one epoch
+        again = list(resumed.epoch(epoch))
+        assert len(again) == straight.steps == 3
+        for (x, y), (x2, y2) in zip(run[epoch], again, strict=True):
+            assert torch.equal(x, x2)
+            assert torch.equal(y, y2)
+    classes = [torch.cat([y for _, y in run[epoch]]) for epoch in (1, 2)]
+    assert not torch.equal(*classes), "every epoch has its own order"
+    other = torch.cat([y for _, y in feed(4).epoch(1)])
+    assert not torch.equal(classes[0], other), "and every seed"
+
+
+def test_an_interrupted_run_on_camera_pictures_goes_on_bit_for_bit(tiny_spec, tmp_path):
+    pictures = camera_pictures()
+    kept = Pictures(pictures.x[:, ::6, ::6], pictures.y)  # at the side the network takes
+    args = replace(ARGS, batch=8, sizes=((1, 8), (2, 8)))
+
+    def go(path, report):
+        torch.manual_seed(args.seed)
+        network = BranchyNetwork(tiny_spec, batch_norm=True)
+        feed = CameraPictures(pictures, kept, args.batch, args.seed, args.sizes)
+        train_network(network, args, feed, tmp_path / path, report)
+        return network
+
+    def stop_after_first(report):
+        raise KeyboardInterrupt
+
+    straight = go("a.pt", lambda r: None)
+    with pytest.raises(KeyboardInterrupt):
+        go("b.pt", stop_after_first)
+    reports = []
+    resumed = go("b.pt", reports.append)
+    assert [r.epoch for r in reports] == [2, 3]
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_camera_network_is_trained_on_small_pictures_first(tmp_path):
+    pictures = camera_pictures()
     args = TrainingArgs(
         epochs=3, batch=8, learning_rate=0.02, exit_weights=(1.0,) * 5, label_smoothing=0.1,
         decay_vectors=False, sizes=((1, 16), (1, 32)), bfloat16=False,

@@ -1,10 +1,16 @@
 """The contract of every executor, and the pace of a slower machine."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from artefacts import UsageError
+from artefacts import ArtefactError, UsageError
 from controller.runtime.executors import PacedExecutor, make_executor, softmax_answer
+from models.cards import load_model
+from models.pictures import generated_pictures
 
 
 @pytest.fixture(scope="module", params=["onnx", "torch", "paced"])
@@ -12,6 +18,22 @@ def executor(request, stream):
     if request.param != "paced":
         return make_executor(request.param, stream.model)
     return PacedExecutor(make_executor("onnx", stream.model), stream.edge)
+
+
+@pytest.fixture(scope="module")
+def camera():
+    """The network that comes with the ranges that int8 needs."""
+    return load_model("mobilenetv2")
+
+
+@pytest.fixture(scope="module")
+def small(camera):
+    return make_executor("onnx-int8", camera)
+
+
+@pytest.fixture(scope="module")
+def photos(camera):
+    return camera.normalise(generated_pictures(8, np.random.default_rng(2), side=144))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +52,68 @@ def test_every_cut_gives_what_the_whole_branch_gives(executor, stream, picture):
             assert y == pytest.approx(whole, abs=1e-4, rel=1e-4)
 
 
+def apart(x, y):
+    """Mean difference as a share of what there is."""
+    return float(np.abs(x - y).mean() / np.abs(y).mean())
+
+
+@pytest.mark.parametrize("branch", [0, 4])
+def test_int8_answers_as_float32_does(small, camera, photos, branch):
+    whole = len(camera.spec.branches[branch])
+    exact = make_executor("onnx", camera).run(branch, 0, whole, photos)
+    found = small.run(branch, 0, whole, photos)
+    assert found.dtype == np.float32
+    assert found.shape == exact.shape == (8, 10)
+    assert 0.01 < apart(found, exact) < 0.4
+    # made-up pictures are no photographs, and some answers hang on little
+    assert (found.argmax(axis=1) == exact.argmax(axis=1)).sum() >= 6
+
+
+def test_int8_cut_gives_what_int8_whole_gives(small, camera, photos):
+    whole = len(camera.spec.branches[0])
+    expected = small.run(0, 0, whole, photos)
+    for cut in range(1, whole):
+        there = small.run(0, 0, cut, photos)
+        assert there.shape == (8, *camera.spec.shapes[0][cut])
+        assert apart(small.run(0, cut, whole, there), expected) < 0.02, cut
+
+
+def test_int8_needs_its_ranges(stream):
+    with pytest.raises(ArtefactError, match="activations.json: found no such file"):
+        make_executor("onnx-int8", stream.model)
+
+
+def test_int8_needs_no_torch(tmp_path):
+    """A fresh interpreter, as on the device: quantises a whole branch and runs it."""
+    code = (
+        "import sys, numpy as np\n"
+        "from controller.runtime.executors import make_executor\n"
+        "from models.cards import load_model\n"
+        "model = load_model('mobilenetv2')\n"
+        "executor = make_executor('onnx-int8', model)\n"
+        "x = model.normalise(np.full((1, 144, 144, 3), 90, np.uint8))\n"
+        "logits = executor.run(0, 0, len(model.spec.branches[0]), x)\n"
+        "assert logits.shape == (1, 10) and np.isfinite(logits).all() and logits.std() > 0\n"
+        "sys.exit('torch imported' if 'torch' in sys.modules else 0)"
+    )
+    # a cache of its own: the graph is to be made there, not read
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "COINFER_CACHE": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [p.name[:5] for p in tmp_path.rglob("*.onnx")] == ["int8-"]
+
+
 def test_a_wrong_shape_is_named(executor):
+    check_shapes_named(executor)
+
+
+def test_a_wrong_shape_is_named_by_int8_too(small):
+    check_shapes_named(small)
+
+
+def check_shapes_named(executor):
     with pytest.raises(UsageError, match="found a batch of shape"):
         executor.run(0, 0, 3, np.zeros((1, 3, 8, 8), dtype=np.float32))
     with pytest.raises(UsageError, match="found exit 10, expected 1 to 5"):
