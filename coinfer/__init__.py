@@ -5,7 +5,18 @@
 """
 
 from artefacts import ArtefactError, CoinferError, DependencyError, UsageError
+from controller.daemon.client import AsyncClient, Client, DeviceError, Inference
 
 __version__ = "0.1.0"
 
-__all__ = ["ArtefactError", "CoinferError", "DependencyError", "UsageError", "__version__"]
+__all__ = [
+    "ArtefactError",
+    "AsyncClient",
+    "Client",
+    "CoinferError",
+    "DependencyError",
+    "DeviceError",
+    "Inference",
+    "UsageError",
+    "__version__",
+]

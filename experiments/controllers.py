@@ -125,7 +125,7 @@ class ControllerFactory:
         if not (folder / "policy.json").exists():
             raise UsageError(
                 f"learned policy: found none in '{folder}', expected policy.json and policy.npz "
-                f"(make one: coinfer train --scenario {self.setting.scenario.name})"
+                "(name one with --policy, or make one: coinfer train --scenario ... --out ...)"
             )
         return load_policy(folder, self.setting)
 

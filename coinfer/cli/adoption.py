@@ -26,8 +26,8 @@ scale = 0.1
 [frames]
 # as fast as the device can run the whole model (30 at most), and a deadline of {factor:g} times its
 # latency, or what a small picture needs over the link if that is longer
-rate_fps = {rate:.3g}
-deadline_s = {deadline:.3g}
+rate_fps = {rate}
+deadline_s = {deadline:.4g}
 
 [link]
 rtt_s = 0.030
@@ -139,7 +139,8 @@ def bring(
                         f"{name}, a model that was brought: device and edge are this machine "
                         f"({device.emulation or 'as it is'})"
                     ),
-                    rate=min(1.0 / whole_s, MOST_FPS),
+                    # rounded down: at a rate rounded up the device would fall behind
+                    rate=min(math.floor(100.0 / whole_s) / 100.0, MOST_FPS),
                     deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
                     factor=DEADLINE_FACTOR,
                     codecs=", ".join(f'"{c}"' for c in codecs),

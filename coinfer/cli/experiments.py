@@ -168,7 +168,8 @@ def plan(
         str, typer.Option(help="As 100ms or 0.1s, instead of the scenario's deadline.")
     ] = "",
     max_device_memory: Annotated[
-        str, typer.Option(help="As 64MiB: parameters, activations, picture and payload (not the runtime).")
+        str,
+        typer.Option(help="As 64MiB: weights, activations, picture, payload (not the runtime)."),
     ] = "",
     order: Annotated[str, typer.Option(help="any, edge-first or device-first.")] = "any",
     json: JsonOption = False,

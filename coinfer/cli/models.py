@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -142,9 +142,8 @@ def profile(
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
-    from artefacts import UsageError
     from models.cards import load_model
-    from models.codecs import check_codec
+    from models.codecs import LEARNED, check_codec
     from models.networks.timing import ProfilingArgs
     from models.profiles import write_profile
 
@@ -152,14 +151,12 @@ def profile(
     if ":" in model:
         from coinfer.cli.adoption import bring
 
-        unfit = {"--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
-                 "--reference": reference is not None}  # fmt: skip
-        if any(unfit.values()):
-            raise UsageError(
-                f"{next(k for k, found in unfit.items() if found)}: found it given for a model "
-                "that is brought, expected none (it is run on ONNX Runtime, its layers are of no "
-                "kind that a regression knows)"
-            )
+        why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
+        _refuse("a model that is brought", why, {
+            "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
+            "--reference": reference is not None, f"--codecs {LEARNED}": LEARNED in named,
+            "--input beside --data": bool(side) and data is not None,
+        })  # fmt: skip
         brought = bring(
             model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed,
             threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,
@@ -168,6 +165,10 @@ def profile(
         if json:
             emit_json(brought)
         return
+    _refuse("a network of ours", "only a model that is brought is changed and judged", {
+        "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
+        "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
+    })  # fmt: skip
     loaded = load_model(model)
     if reference is None:
         args = ProfilingArgs(
@@ -193,6 +194,14 @@ def profile(
     else:
         _print_readings(loaded.spec)
     console.print(f"written to {out}")
+
+
+def _refuse(what: str, why: str, given: Mapping[str, bool]) -> None:
+    from artefacts import UsageError
+
+    for option, found in given.items():
+        if found:
+            raise UsageError(f"{option}: found it given for {what}, expected none ({why})")
 
 
 def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:

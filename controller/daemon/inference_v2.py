@@ -165,7 +165,7 @@ def _pictures(
     given: dict[str, Any], tail: bytes, size: tuple[int, int], most_pixels: int
 ) -> Pictures:
     shape, datatype = given.get("shape"), given.get("datatype")
-    whole = isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    whole = isinstance(shape, list) and bool(shape) and all(type(n) is int and n > 0 for n in shape)
     if not whole or not 1 <= shape[0] <= MOST_PICTURES:  # type: ignore[index]
         raise UsageError(
             f"inputs[0].shape: found {_short(shape)}, expected 1 to {MOST_PICTURES} pictures first"

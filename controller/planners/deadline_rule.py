@@ -40,6 +40,7 @@ def choose_plan(
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
     latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
+    alone = np.where(table.gated, np.inf, latency)
     busy_s = occupied_s(table, bandwidth_bps)
     latency = np.where(busy_s <= interval_s, latency, np.inf)
     latency = np.where(table.gated, np.inf, latency)
@@ -49,7 +50,8 @@ def choose_plan(
             best = mine[np.argmin(latency[mine])] if len(mine) else None
             if best is not None and latency[best] <= deadline_s:
                 return int(best), True
-    return int(np.argmin(latency)), False
+    # where none keeps up with the frames, the fastest for the one at hand
+    return int(np.argmin(latency if np.isfinite(latency).any() else alone)), False
 
 
 def occupied_s(table: PlanTable, bandwidth_bps: float) -> Floats:

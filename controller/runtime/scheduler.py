@@ -14,6 +14,7 @@ from typing import Any
 
 LEARNING = 0.2
 """Weight of a new measurement in the running mean (and deviation) of a batch's seconds."""
+TRY_EVERY_S = 1.0
 DEVIATIONS = 2.0
 """An expectation is the mean and this many mean deviations (as TCP's timer, RFC 6298: four)."""
 
@@ -48,13 +49,17 @@ class _Cost:
     spread_s: float = 0.0
     further_s: float = 0.0
     known: bool = False
+    seen: int = 0
+    tried_s: float = -math.inf
 
     def expected_s(self, count: int) -> float:
         mean = self.first_s + (count - 1) * self.further_s
         return mean + DEVIATIONS * self.spread_s if self.known else 0.0
 
     def learn(self, count: int, seconds: float) -> None:
-        if not self.known:
+        self.seen += 1
+        if self.seen <= 2:
+            # the first run of all is cold, and says nothing of those that follow
             self.first_s = self.further_s = seconds / count
             self.spread_s, self.known = self.first_s / 2.0, True
             return
@@ -93,15 +98,28 @@ class Scheduler:
         """Take a request in; why not, where it or one that was promised before would be late."""
         if len(self._waiting) >= self.args.waiting:
             return f"{self.args.waiting} requests are waiting"
+        idle = not self._waiting and now_s >= self._busy_until_s
         place = bisect.bisect_right(self._waiting, work.until_s, key=lambda w: w.until_s)
         self._waiting.insert(place, work)
         late = self._first_late(max(now_s, self._busy_until_s), place)
-        if late is None:
+        if late is None or (idle and self._may_try(work.key, now_s)):
             return None
         del self._waiting[place]
         missing, whose = late
         what = "it" if whose is work else "one that was admitted before"
         return f"{what} would be {1e3 * missing:.1f} ms late behind what is waiting"
+
+    def _may_try(self, key: Hashable, now_s: float) -> bool:
+        """Whether an edge with nothing to do computes what it believes will be late.
+
+        An estimate that a few slow runs made too great would otherwise refuse everything, and never
+        learn better.
+        """
+        cost = self._costs[key]
+        if cost.seen > 1 and now_s - cost.tried_s < TRY_EVERY_S:
+            return False
+        cost.tried_s = now_s
+        return True
 
     def _first_late(self, start_s: float, place: int) -> tuple[float, Work] | None:
         """By how much the first of those behind `place` would be late, and which it is."""
@@ -154,5 +172,7 @@ class Scheduler:
 
     def done(self, key: Hashable, count: int, seconds: float, now_s: float) -> None:
         """A batch was computed: learn what its kind takes."""
-        self._costs.setdefault(key, _Cost()).learn(count, seconds)
+        cost = self._costs.setdefault(key, _Cost())
+        cost.learn(count, seconds)
+        cost.tried_s = now_s
         self._busy_until_s = now_s

@@ -57,11 +57,14 @@ class Probe:
     cost: float
 
 
-def pareto_points(probes: Sequence[Probe], count: int) -> tuple[Cut, ...]:
+def pareto_points(
+    probes: Sequence[Probe], count: int, whole_cost: float = 0.0
+) -> tuple[Cut, ...]:
     """At most `count` points on the front of accuracy against cost, spread along it.
 
     The front first; where it has more points than asked for, those that together dominate the
-    greatest area are taken one by one.
+    greatest area are taken one by one: the area up to `whole_cost` (of the model itself, which is
+    what an exit saves), or to the dearest point's where that is more.
     """
     front = [
         p for p in probes
@@ -71,7 +74,7 @@ def pareto_points(probes: Sequence[Probe], count: int) -> tuple[Cut, ...]:
             for q in probes
         )
     ]  # fmt: skip
-    worst = max(p.cost for p in probes)
+    worst = max(whole_cost, *(p.cost for p in probes))
     chosen: list[Probe] = []
     while len(chosen) < min(count, len(front)):
         left = [p for p in front if p not in chosen]
@@ -168,7 +171,8 @@ def default_head(crossing: Crossing, classes: int) -> nn.Module:
     if len(shape) == 2:
         return nn.Sequential(_MeanTokens(), nn.LayerNorm(shape[1]), nn.Linear(shape[1], classes))
     if len(shape) == 1:
-        return nn.Linear(shape[0], classes)
+        # features of any size, as pooled ones are, would take any learning rate
+        return nn.Sequential(nn.BatchNorm1d(shape[0]), nn.Linear(shape[0], classes))
     raise UsageError(
         f"exit at '{crossing.name}': found a tensor of shape {shape}, expected one, two or three "
         "sizes a sample (give a head of your own)"

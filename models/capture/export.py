@@ -81,14 +81,19 @@ def _try_batches(model: CapturedModel, example: Tensor) -> None:
     more = torch.rand((count + 1, *example.shape[1:]), generator=generator).to(example.dtype)
     try:
         with torch.inference_mode():
-            whole = model.whole(more)
+            whole, again = model.whole(more), model.whole(more)
             parts = [model.whole(more[:count]), model.whole(more[1:])]
     except RuntimeError:
-        whole, parts = torch.empty(0), []
+        whole, again, parts = torch.empty(0), torch.empty(0), []
     if len(whole) != len(more):
         raise UsageError(
             f"model '{model.name}': cannot be captured: it fixes the batch's size to "
             f"{count}, expected one that takes any number of samples"
+        )
+    if not torch.allclose(whole, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise UsageError(
+            f"model '{model.name}': cannot be captured: two answers to the same picture differ, "
+            "expected a model that draws nothing"
         )
     for alone, together in zip(parts, (whole[:count], whole[1:]), strict=True):
         if not torch.allclose(alone, together, rtol=1e-2, atol=1e-4, equal_nan=True):

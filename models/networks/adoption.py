@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,12 +25,13 @@ from models.capture.cost import measure_costs
 from models.capture.exits import (
     WithExits,
     candidate_points,
+    default_head,
     linear_points,
     pareto_points,
     probe_points,
 )
 from models.capture.export import capture
-from models.capture.graph import CapturedModel, Cut
+from models.capture.graph import CapturedModel, Crossing, Cut
 from models.capture.lower import lower
 from models.datasets import Pictures, hold_back
 from models.networks.feeds import Normalisation, SmallPictures, plain_batches
@@ -45,6 +47,7 @@ CHOSEN = "exits.json"
 FORMAT_VERSION = 1
 PROBE_POINTS = 16
 PROBE_PICTURES = 1000
+HEAD_RUNS = 5
 CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "uint8", "jpeg35", "jpeg75")
 Progress = Callable[[int, int], None]
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
@@ -151,7 +154,8 @@ def load_head(named: str) -> HeadFactory:
         try:
             head = factory(shape, classes)
             with torch.inference_mode():
-                found = tuple(head.eval()(torch.zeros(2, *shape)).shape)
+                scores = head.eval()(torch.zeros(2, *shape))
+            found = tuple(scores.shape)
         except Exception as error:  # whatever the user's function and module raise
             raise UsageError(
                 f"heads '{named}' for a tensor of shape {shape}: failed with "
@@ -161,6 +165,11 @@ def load_head(named: str) -> HeadFactory:
             raise UsageError(
                 f"heads '{named}' for a tensor of shape {shape}: found an output of shape "
                 f"{found}, expected (2, {classes}) for a batch of two"
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: found scores that are not finite "
+                "numbers, expected class scores"
             )
         made: nn.Module = head
         return made
@@ -323,6 +332,12 @@ def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut,
         return ()
     kept = read_json(path, ChosenPoints, version=FORMAT_VERSION)
     if kept.wanted != wanted:
+        if (path.parent / "checkpoint.pt").exists():
+            raise ArtefactError(
+                path,
+                found=f"a run for '{kept.wanted[:120]}'",
+                expected=f"one for '{wanted[:120]}' (use another --out, or remove the folder)",
+            )
         return ()
     return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
 
@@ -352,6 +367,18 @@ def _generated(
     return Pictures(made, agreement_labels(made, logits, 50))
 
 
+def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:
+    """(seconds, parameter bytes) of the default head of a tensor, one sample."""
+    head = default_head(crossing, classes).eval()
+    x, times = torch.zeros(1, *crossing.shape), []
+    with torch.inference_mode():
+        for _ in range(HEAD_RUNS):
+            begun = time.perf_counter()
+            head(x)
+            times.append(time.perf_counter() - begun)
+    return float(np.median(times)), sum(4 * p.numel() for p in head.parameters())
+
+
 def _points(
     captured: CapturedModel,
     known: Pictures,
@@ -370,9 +397,12 @@ def _points(
     few = known.take(np.arange(min(PROBE_PICTURES, len(known))))
 
     def price(cut: Cut) -> float:
+        """Of the trunk up to there and of a head hung there."""
+        head_s, head_bytes = _head_price(cut.crossings[0], int(captured.output.shape[0]))
         if args.placement == "pareto":
-            return float(costs.seconds[: cut.at].sum())
-        return float(costs.parameter_bytes[: cut.at].sum()) + costs.peak_bytes(0, cut.at)
+            return float(costs.seconds[: cut.at].sum()) + head_s
+        held = float(costs.parameter_bytes[: cut.at].sum()) + head_bytes
+        return held + costs.peak_bytes(0, cut.at)
 
     probes = probe_points(
         captured,
@@ -381,4 +411,7 @@ def _points(
         plain_batches(held, normalisation, 50),
         price,
     )
-    return pareto_points(probes, args.exits)
+    whole = float(costs.seconds.sum())
+    if args.placement == "pareto-memory":
+        whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
+    return pareto_points(probes, args.exits, whole)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from artefacts import UsageError
 from models.branchy import BottleneckSpec
 from models.cards import Model
 from models.codecs import (
@@ -57,6 +58,13 @@ def judge(
     keys: tuple[Key, ...] = ()
     for start in range(0, len(pictures), batch):
         found = judged.answers(pictures.x[start : start + batch])
+        for (exit_, _, _), scores in found.items():
+            if not np.isfinite(scores).all():
+                raise UsageError(
+                    f"network '{model.spec.name}', exit {exit_ + 1}: found scores that are not "
+                    f"finite numbers for some of pictures {start} to {start + batch - 1}, expected "
+                    "class scores"
+                )
         keys = tuple(sorted(found))
         parts.append(_rows(found, keys))
         exits = [found[(i, "float32", 0)] for i in range(len(model.spec.exits))]

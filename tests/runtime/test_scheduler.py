@@ -151,3 +151,32 @@ def test_every_request_ends_once_and_the_admitted_in_time(offers, batch):
     if batch == 1:
         # without company the arithmetic is exact
         assert all(at <= w.until_s + 1e-9 for w, at in ended)
+
+
+def test_a_cold_first_run_does_not_shut_the_edge_for_good():
+    """A first run of 200 ms, then 3 ms: found by a trial, for all refusals after the cold one."""
+    scheduler, now, served = Scheduler(SchedulerArgs(batch_wait_s=0.0)), 0.0, 0
+    took = iter([0.2] + [0.003] * 200)
+    for frame in range(100):
+        now = max(now, frame * 0.1)
+        work = Work("k", now, now + 0.08, frame)
+        if scheduler.offer(work, now) is not None:
+            continue
+        batch, _, _ = scheduler.take(now, company=False)
+        assert batch == [work]
+        seconds = next(took)
+        now += seconds
+        scheduler.done("k", 1, seconds, now)
+        served += 1
+    assert served >= 97
+
+
+def test_what_is_too_slow_is_tried_once_in_a_while_only():
+    scheduler, now, tried = Scheduler(SchedulerArgs(batch_wait_s=0.0)), 0.0, 0
+    for _ in range(100):
+        now += 0.1
+        if scheduler.offer(Work("k", now, now + 0.05, None), now) is None:
+            assert scheduler.take(now, company=False)[0]
+            scheduler.done("k", 1, 0.09, now + 0.09)
+            tried += 1
+    assert 8 <= tried <= 13

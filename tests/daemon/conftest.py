@@ -1,0 +1,82 @@
+"""A daemon as a real process, and an engine on loopback, for the daemon's tests."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from controller.scenario import load_setting, read_scenario
+
+CONFIG = """format_version = 1
+scenario = "3g-alexnet"
+{more}
+[http]
+port = 0
+socket = "device.sock"
+"""
+
+
+@pytest.fixture(scope="session")
+def stream():
+    """The frame-stream scenario, loaded."""
+    return load_setting(read_scenario("3g-alexnet"))
+
+
+class Running:
+    """A daemon process: where it listens, its log, and a way to write its configuration."""
+
+    def __init__(self, folder, more, environment):
+        self.folder, self.config = folder, folder / "device.toml"
+        self.write(more)
+        ready = folder / "ready"
+        command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", self.config]
+        self.log = (folder / "log").open("w+")
+        self.process = subprocess.Popen(
+            [*command, "--ready-file", ready], stderr=self.log, stdout=self.log, cwd=folder,
+            env=os.environ | environment,
+        )  # fmt: skip
+        self.until(lambda: ready.exists() or self.process.poll() is not None)
+        assert ready.exists(), self.said()
+        self.address, self.unix = ready.read_text().splitlines()
+
+    def write(self, more):
+        text = CONFIG.format(more=more).replace("device.sock", str(self.folder / "device.sock"))
+        fresh = self.config.with_suffix(".new")
+        fresh.write_text(text)
+        fresh.rename(self.config)
+
+    def said(self):
+        return (self.folder / "log").read_text()
+
+    def until(self, true, seconds=60.0):
+        """Wait for another process: nothing here can be told when it is there."""
+        end = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.01)
+
+    def stop(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def running(tmp_path):
+    """`with running(more) as daemon:` a daemon whose configuration ends so."""
+
+    @contextlib.contextmanager
+    def start(more="", **environment):
+        daemon = Running(tmp_path, more, environment)
+        try:
+            yield daemon
+        finally:
+            if daemon.process.poll() is None:
+                daemon.process.kill()
+                daemon.process.wait()
+            daemon.log.close()
+
+    return start

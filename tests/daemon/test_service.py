@@ -1,0 +1,142 @@
+"""The engine as a service: one answer a frame, bounds, other deadlines, a dead link."""
+
+import queue
+
+import numpy as np
+import pytest
+
+from controller.daemon.service import AnyDeadline, BusyError, FrameService
+from controller.planners.fixed import FixedController
+from controller.runtime.engine import EngineArgs, FrameEngine
+from controller.runtime.executors import OnnxExecutor
+from controller.runtime.health import Breaker
+from controller.runtime.pool import NoLink
+from models.pictures import generated_pictures
+
+DEADLINE_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def executor(stream):
+    return OnnxExecutor(stream.model)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return generated_pictures(30, np.random.default_rng(0))
+
+
+def plan_of(stream, wanted):
+    return next(k for k, plan in enumerate(stream.table.plans) if wanted(plan))
+
+
+@pytest.fixture
+def serve(stream, executor):
+    made = []
+
+    def start(controller, live_frames=16, link=None, **options):
+        engine = FrameEngine(
+            stream.model, executor, stream.device, stream.table, controller, link or NoLink(),
+            EngineArgs(DEADLINE_S, always_rescue=True), **options,
+        )  # fmt: skip
+        service = FrameService(engine, live_frames)
+        service.start()
+        made.append(service)
+        return service
+
+    yield start
+    for service in made:
+        service.close()
+
+
+def local(stream):
+    return FixedController("local", plan_of(stream, lambda p: p.is_local))
+
+
+def test_every_frame_gets_its_own_answer_once(stream, executor, pictures, serve):
+    service, answers = serve(local(stream), live_frames=100), queue.Queue()
+    exit_ = stream.table.plans[service.engine.controller.plan].exit
+    whole = executor.run(
+        exit_, 0, len(stream.spec.branches[exit_]), stream.model.normalise(pictures)
+    ).argmax(axis=1)
+    for k, picture in enumerate(pictures):
+        service.submit(picture, lambda record, k=k: answers.put((k, record)))
+    found = dict(answers.get(timeout=30) for _ in pictures)
+    assert sorted(found) == list(range(30))
+    assert [found[k].label for k in range(30)] == whole.tolist()
+    assert all(r.where == "device" and r.exit == exit_ for r in found.values())
+    assert service.drain(5.0)
+    assert answers.empty()
+    assert service.counts.answered == 30
+
+
+def test_more_than_the_limit_is_refused_and_counted(stream, pictures, serve):
+    service, answers = serve(local(stream), live_frames=2), queue.Queue()
+    block = queue.Queue()
+    service.engine.post(lambda: block.get(timeout=30))  # the engine does nothing meanwhile
+    for _ in range(2):
+        service.submit(pictures[0], answers.put)
+    with pytest.raises(BusyError, match="2 frames are under way, expected fewer than 2"):
+        service.submit(pictures[0], answers.put)
+    block.put(None)
+    assert [answers.get(timeout=30).latency_s is not None for _ in range(2)] == [True, True]
+    assert (service.counts.frames, service.counts.refused) == (2, 1)
+    assert service.drain(5.0)
+    with pytest.raises(BusyError, match="stopping"):
+        service.submit(pictures[0], answers.put)
+
+
+def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):
+    """An edge was wanted and none is there; exit 1 is sure enough long before the deadline."""
+    hedge = plan_of(stream, lambda p: not p.is_local and p.start > 0)
+    service, answers = serve(FixedController("x", hedge)), queue.Queue()
+    service.submit(pictures[0], answers.put, threshold=1e-9)
+    record = answers.get(timeout=30)
+    assert record.where == "device"
+    assert record.latency_s < DEADLINE_S / 2
+
+
+def test_a_frame_s_own_deadline_is_kept_and_another_controller_decides(stream, pictures, serve):
+    asked = []
+
+    class Other(FixedController):
+        def decide(self, situation):
+            asked.append(situation.deadline_s)
+            return self.plan
+
+    fast = local(stream)
+    both = AnyDeadline(fast, Other("other", fast.plan), DEADLINE_S)
+    service, answers = serve(both), queue.Queue()
+    for deadline_s in (None, 1.05 * DEADLINE_S, 2.0):
+        service.submit(pictures[0], answers.put, deadline_s=deadline_s)
+        assert answers.get(timeout=30).latency_s is not None
+    assert asked == [2.0]
+    service.submit(pictures[0], answers.put, deadline_s=1e-6)
+    late = answers.get(timeout=30)
+    assert (late.latency_s, late.exit, late.where) == (None, None, None)
+    assert service.counts.late == 1
+
+
+def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, serve):
+    remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+    now = [100.0]
+    breaker = Breaker(failures=2, first_s=1e6)
+    service, answers = serve(FixedController("x", remote), breaker=breaker), queue.Queue()
+    plans = []
+    for _ in range(4):
+        service.submit(pictures[0], answers.put)
+        record = answers.get(timeout=30)
+        assert record.where == "device"
+        plans.append(record.plan)
+    assert plans[:2] == [remote, remote]
+    assert all(stream.table.local[k] for k in plans[2:])
+    assert breaker.open
+    assert now == [100.0]
+
+
+def test_another_controller_takes_over_from_the_next_frame(stream, pictures, serve):
+    service, answers = serve(local(stream)), queue.Queue()
+    other = plan_of(stream, lambda p: p.is_local and p.exit == 1)
+    service.replace_controller(FixedController("other", other))
+    service.submit(pictures[0], answers.put)
+    assert answers.get(timeout=30).plan == other

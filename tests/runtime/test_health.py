@@ -1,0 +1,55 @@
+"""The circuit breaker: opens, tries, backs off with jitter, closes."""
+
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.runtime.health import Breaker
+
+
+def test_it_opens_after_failures_in_a_row_and_a_trial_closes_it():
+    breaker = Breaker(failures=2, first_s=1.0, longest_s=8.0, rng=random.Random(1))
+    breaker.failed(0.0)
+    breaker.worked()
+    breaker.failed(0.0)
+    assert breaker.allows(0.0)
+    breaker.failed(0.1)
+    assert breaker.open
+    assert not breaker.allows(0.5)
+    assert breaker.allows(1.7)
+    assert not breaker.allows(1.7), "one trial at a time"
+    breaker.worked()
+    assert breaker.allows(1.8)
+    assert breaker.opened == 1
+
+
+def test_failed_trials_wait_longer_each_time_up_to_a_bound():
+    breaker = Breaker(failures=1, first_s=1.0, longest_s=8.0, rng=random.Random(2))
+    breaker.failed(0.0)
+    now, waits = 0.0, []
+    for _ in range(8):
+        begun = now
+        while not breaker.allows(now):
+            now += 0.01
+        waits.append(now - begun)
+        breaker.failed(now)
+    assert 0.5 <= waits[0] <= 1.51
+    assert all(w <= 12.02 for w in waits)
+    assert max(waits) > 4.0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["allows", "failed", "worked"]), st.floats(0, 5))))
+def test_a_link_that_works_is_always_used_again(events):
+    breaker, now = Breaker(rng=random.Random(0)), 0.0
+    for what, later in events:
+        now += later
+        if what == "allows":
+            breaker.allows(now)
+        elif what == "failed":
+            breaker.failed(now)
+        else:
+            breaker.worked()
+            assert breaker.allows(now)
+    # whatever happened, a trial is allowed within the longest wait, or one is out
+    assert breaker.allows(now + 12.1) or breaker._trying
