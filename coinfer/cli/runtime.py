@@ -21,9 +21,23 @@ def edge(
         str | None, typer.Option(help="Profile whose times are kept (emulates that machine).")
     ] = None,
     port_file: Annotated[Path | None, typer.Option(help="File to write the port to.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="edge.toml: models, TLS, limits; instead of the others.")
+    ] = None,
 ) -> None:
     """Serve a model's layer intervals over TCP until interrupted."""
     from artefacts import UsageError, atomic_write
+
+    if config is not None:
+        from controller.daemon.edge_main import run_edge
+
+        def ready(where: str) -> None:
+            if port_file is not None:
+                with atomic_write(port_file) as stream:
+                    stream.write(where.rpartition(":")[2])
+
+        run_edge(config, ready)
+        return
     from controller.runtime.edge import EdgeServer
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
     from controller.scenario import load_profile

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +16,7 @@ from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, write_json
 from controller.daemon.http import LocalInterface
+from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
 from controller.daemon.service import AnyDeadline, FrameService
 from controller.daemon.settings import RELOADED, DeviceSettings, parse_edge, read_settings
@@ -34,6 +33,7 @@ from controller.runtime.executors import make_executor
 from controller.runtime.health import Breaker
 from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link, LinkPool, NoLink
+from controller.runtime.secure import client_security
 from controller.runtime.warming import warm
 from controller.scenario import Setting, load_setting, read_scenario
 from controller.sensing.change_point import BayesianDetector
@@ -45,6 +45,8 @@ WATCH_S = 2.0
 """How often the configuration file is looked at."""
 SAVE_S = 60.0
 STATE_VERSION = 1
+LISTEN_AGAIN_S = 1.0
+"""Where nothing was heard of the link for so long, a frame is sent to find out."""
 
 
 class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,7 +61,9 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     """The controller that `device.toml` names, able to serve other deadlines too."""
     frames, table = setting.scenario.frames, setting.table
-    online = OnlineAlgorithm1(table, setting.interval_s)
+    online = OnlineAlgorithm1(
+        table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
+    )
     usual: Controller
     if settings.controller == "learned":
         shipped = SHIPPED_POLICIES / setting.scenario.name
@@ -99,7 +103,7 @@ class Daemon:
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
         self.settings = read_settings(path)
-        set_up_log(self.settings)
+        set_up_log(self.settings.log)
         setting = load_setting(read_scenario(self.settings.scenario))
         if setting.closed_loop:
             raise UsageError(
@@ -136,10 +140,13 @@ class Daemon:
         if not edges:
             return NoLink()
         setting = self._setting
+        security = client_security(self.settings.tls) if self.settings.tls.given else None
         intervals = {(p.exit, p.start, p.stop) for p in setting.table.plans if not p.is_local}
 
         def make(address: tuple[str, int], told: Callable[[Reply], None]) -> Link:
-            return EdgeLink(*address, setting.model.digest, told, intervals=sorted(intervals))
+            return EdgeLink(
+                *address, setting.model.digest, told, intervals=sorted(intervals), security=security
+            )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)
 
@@ -262,7 +269,7 @@ class Daemon:
             return
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
-        set_up_log(found)
+        set_up_log(found.log)
         self.service.live_frames = found.limits.live_frames
         self.interface.limits = found.limits
         self.service.replace_controller(controller)
@@ -302,27 +309,3 @@ class Daemon:
             write_json(self.settings.state, now)
         except (CoinferError, OSError) as error:
             log.warning("counters not saved: %s", error)
-
-
-class _Json(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        said = {
-            "time_s": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "from": record.name,
-            "message": record.getMessage(),
-        }
-        if record.exc_info:
-            said["error"] = self.formatException(record.exc_info)
-        return json.dumps(said)
-
-
-def set_up_log(settings: DeviceSettings) -> None:
-    """Write to standard error in the form that was asked for (the journal takes it from there)."""
-    handler = logging.StreamHandler(sys.stderr)
-    text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(_Json() if settings.log.form == "json" else text)
-    root = logging.getLogger("coinfer")
-    root.handlers[:] = [handler]
-    root.propagate = False
-    root.setLevel(settings.log.level.upper())

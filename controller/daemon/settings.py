@@ -1,4 +1,4 @@
-"""`device.toml`: everything the device daemon is told, with its defaults and bounds."""
+"""`device.toml` and `edge.toml`: everything the daemons are told, with defaults and bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, read_toml
+from controller.runtime.limits import EdgeLimits
+from controller.runtime.scheduler import SchedulerArgs
+from controller.runtime.secure import TlsFiles
 
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "limits", "log")
@@ -62,6 +65,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     executor: Literal["onnx", "onnx-int8"] = "onnx"
     state: str = ""
     """File of counters that outlive a restart ('': none)."""
+    tls: TlsFiles = TlsFiles()
+    """How the edges are spoken to; without it they must be on loopback."""
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
@@ -89,9 +94,56 @@ def read_settings(path: Path) -> DeviceSettings:
         for name in ("policy", "map", "state")
         if getattr(found, name)
     }
+    changed["tls"] = absolute_tls(path, found.tls)
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
     return msgspec.structs.replace(found, **changed)
+
+
+def absolute_tls(path: Path, files: TlsFiles) -> TlsFiles:
+    """Paths seen from the configuration's folder."""
+    named = {name: getattr(files, name) for name in TlsFiles.__struct_fields__}
+    return TlsFiles(**{name: str(_from(path, v)) if v else "" for name, v in named.items()})
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`edge.toml`. Relative paths are seen from its folder."""
+
+    format_version: int
+    models: tuple[str, ...]
+    """Shipped names or folders; devices name them by their digests."""
+    host: str = "127.0.0.1"
+    port: int = 7700
+    executor: Literal["onnx", "onnx-int8"] = "onnx"
+    metrics: str = ""
+    """HOST:PORT of Prometheus metrics ('': none). It has no authentication: loopback."""
+    insecure: bool = False
+    """Listen beyond loopback with neither TLS nor credentials."""
+    tls: TlsFiles = TlsFiles()
+    limits: EdgeLimits = EdgeLimits()
+    schedule: SchedulerArgs = SchedulerArgs()
+    log: LogSettings = LogSettings()
+
+
+def read_edge_settings(path: Path) -> EdgeSettings:
+    """Read and check `edge.toml`; paths in it become absolute."""
+    found = read_toml(path, EdgeSettings, version=FORMAT_VERSION)
+    if not found.models:
+        raise ArtefactError(path, field="models", found="none", expected="at least one model")
+    if not 0 <= found.port <= 65535:
+        raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
+    if found.metrics:
+        parse_edge(found.metrics, path, "metrics")
+    for where, part in (("limits", found.limits), ("schedule", found.schedule)):
+        for name, value in msgspec.structs.asdict(part).items():
+            if not value > 0:
+                raise ArtefactError(
+                    path, field=f"{where}.{name}", found=f"{value:g}", expected="more than 0"
+                )
+    folders = tuple(
+        str(_from(path, m)) if "/" in m or _from(path, m).is_dir() else m for m in found.models
+    )
+    return msgspec.structs.replace(found, tls=absolute_tls(path, found.tls), models=folders)
 
 
 def parse_edge(text: str, path: Path, field: str) -> tuple[str, int]:

@@ -103,17 +103,23 @@ class StaticAlgorithm1:
 class OnlineAlgorithm1:
     """Algorithm 1 at every frame, on the bandwidth measured last.
 
-    After `PATIENCE` seconds on the device alone it forgets what it measured and takes the first
-    transfer as a probe: without that, one slow transfer would keep it local for ever.
+    After `patience_s` on the device alone it forgets what it measured and takes the first
+    transfer as a probe: without that, one slow transfer would keep it local for ever. With
+    `initial_probe` its first measurement is a transfer of its own; without, it is such a probe.
     """
 
-    PATIENCE_S = 5.0
-    initial_probe_bytes = STATIC_PROBE_BYTES
-
     def __init__(
-        self, table: PlanTable, interval_s: float = np.inf, name: str = "algorithm1-online"
+        self,
+        table: PlanTable,
+        interval_s: float = np.inf,
+        name: str = "algorithm1-online",
+        *,
+        patience_s: float = 5.0,
+        initial_probe: bool = True,
     ) -> None:
         self.name = name
+        self.initial_probe_bytes = STATIC_PROBE_BYTES if initial_probe else 0
+        self._patience_s = patience_s
         self._table, self._interval_s = table, interval_s
         self._remote = table.senders
         self.reset()
@@ -121,7 +127,7 @@ class OnlineAlgorithm1:
     def reset(self) -> None:
         """Nothing measured."""
         self._rate_bps: float | None = None
-        self._seen_s = 0.0
+        self._seen_s = 0.0 if self.initial_probe_bytes else -np.inf
 
     def observe(self, measurement: Measurement) -> None:
         """The newest measurement counts."""
@@ -137,8 +143,9 @@ class OnlineAlgorithm1:
             self._table, rate, situation.deadline_s, situation.rtt_s, self._interval_s,
             situation.device_backlog_s,
         )  # fmt: skip
-        blind = situation.now_s - self._seen_s > self.PATIENCE_S
-        if self._table.local[plan] and self._rate_bps is not None and blind:
+        blind = situation.now_s - self._seen_s > self._patience_s
+        heard = self._rate_bps is not None or not self.initial_probe_bytes
+        if self._table.local[plan] and heard and blind and len(self._remote):
             self._seen_s = situation.now_s
             return int(self._remote[np.argmin(self._table.up_bytes[self._remote])])
         return plan

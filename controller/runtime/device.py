@@ -20,6 +20,7 @@ from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord, Pict
 from controller.runtime.executors import Executor
 from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link
+from controller.runtime.secure import Security
 from models.cards import Model
 from models.profiles import Profile
 
@@ -127,6 +128,7 @@ def connect_engine(
     args: EngineArgs,
     *,
     connect_timeout_s: float = 5.0,
+    security: Security | None = None,
     clock: Callable[[], float] = time.monotonic,
     on_record: Callable[[FrameRecord], None] = lambda record: None,
 ) -> FrameEngine:
@@ -138,7 +140,10 @@ def connect_engine(
             made[0].on_reply(reply)
 
     remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
-    link = EdgeLink(edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock)
+    link = EdgeLink(
+        edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock,
+        security=security,
+    )  # fmt: skip
     made.append(
         FrameEngine(
             model, executor, profile, table, controller, link, args, clock, on_record=on_record

@@ -2,8 +2,8 @@
 between requests, so that any number of edges may serve the same devices.
 
 One thread reads, timestamps and writes for every connection; one computes, earliest deadline first
-and alike requests in one batch (`scheduler`). It listens beyond loopback only on the test
-namespaces' addresses: there is no encryption.
+and alike requests in one batch (`scheduler`). It listens beyond loopback (and the test namespaces'
+addresses) only with TLS, or where it was told that anybody may ask.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
 from controller.runtime.addresses import check_address
-from controller.runtime.edge_peer import Arrival, Peer, refusal
+from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import Scheduler, SchedulerArgs, Work
+from controller.runtime.secure import Security
 from controller.wire import CHUNK_BYTES, Message, MessageType
 from controller.wire.messages import meta_int, meta_shape, meta_text
 from models.cards import Model
@@ -70,8 +71,13 @@ class EdgeServer:
         clock: Clock = time.monotonic,
         limits: EdgeLimits | None = None,
         schedule: SchedulerArgs | None = None,
+        security: Security | None = None,
+        *,
+        insecure: bool = False,
     ) -> None:
-        check_address(host)
+        """`insecure`: listen where anybody may ask, with neither TLS nor credentials."""
+        check_address(host, secure=security is not None or insecure)
+        self.security = security
         self.served_models = {model.digest: Served(model, executor)}
         self.clock, self.limits = clock, limits or EdgeLimits()
         self._listener = socket.create_server((host, port))
@@ -81,17 +87,30 @@ class EdgeServer:
         self._to_warm: deque[Interval] = deque()
         self._warm: set[Interval] = set()
         self.peers: set[Peer] = set()
+        self.at_door: set[Door] = set()
+        """Connections whose TLS handshake is under way; they count as connections."""
         self._closed = threading.Event()
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._threads: list[threading.Thread] = []
-        self.served = self.batches = self.refused = 0
+        self.served = self.batches = self.refused = self.received_bytes = 0
+        self.computed_s = 0.0
         self.errors: deque[str] = deque(maxlen=MAX_ERRORS)
 
     def add(self, model: Model, executor: Executor) -> None:
         """Serve one more model."""
         self.served_models[model.digest] = Served(model, executor)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait to be computed."""
+        return len(self._scheduler)
+
+    @property
+    def alive(self) -> bool:
+        """Whether both threads run."""
+        return bool(self._threads) and all(t.is_alive() for t in self._threads)
 
     def start(self) -> None:
         """Accept and compute in the background."""
@@ -121,17 +140,23 @@ class EdgeServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = await self._loop.create_server(lambda: Peer(self), sock=self._listener)
+        server = await self._loop.create_server(self._entrance, sock=self._listener)
         self._listening.set()
         await self._stop.wait()
         server.close()
+        for door in list(self.at_door):
+            door.abort()
         for peer in list(self.peers):
             peer.abort()
         # the transports' last callbacks
         await asyncio.sleep(0)
 
+    def _entrance(self) -> asyncio.Protocol:
+        return Peer(self) if self.security is None else Door(self, self.security.context)
+
     def arrived(self, peer: Peer, arrival: Arrival) -> None:
         """A whole request is here: into the queue, or refused at once with the reason."""
+        self.received_bytes += len(arrival.data)
         if arrival.meta.get("probe"):
             head = {"bytes": 0, "queue_s": 0.0, "compute_s": 0.0} | arrival.timing.meta()
             peer.write(Message(MessageType.REPLY, arrival.request_id, meta=head))
@@ -245,6 +270,7 @@ class EdgeServer:
         with self._changed:
             self._scheduler.done(key, len(taken), done - began, done)
         self.batches += 1
+        self.computed_s += done - began
         answers = []
         for k, job in enumerate(taken):
             head, payload = _answer(served.model, key, y[k : k + 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,69 @@ def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) ->
     return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000], **(more or {})})
 
 
+def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
+    """(address, address and port) of the other end."""
+    found = transport.get_extra_info("peername") or ("?", 0)
+    return str(found[0]), f"{found[0]}:{found[1]}"
+
+
+def _too_many(server: EdgeServer, address: str) -> str | None:
+    """Why one more connection from an address is refused; None where it is not."""
+    limits = server.limits
+    there: list[Peer | Door] = [*server.peers, *server.at_door]
+    if len(there) >= limits.connections:
+        return f"refused, {limits.connections} connections are open"
+    if sum(one.address == address for one in there) >= limits.per_address:
+        return f"refused, {limits.per_address} connections are open"
+    return None
+
+
+class Door(asyncio.Protocol):
+    """A connection until its TLS handshake is done; then it is a peer's."""
+
+    def __init__(self, server: EdgeServer, context: ssl.SSLContext) -> None:
+        self.address, self._name = "?", "?"
+        self._server, self._context = server, context
+        self._transport: asyncio.Transport | None = None
+        self._handshake: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it before a handshake costs anything."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.address, self._name = _who(transport)
+        refused = _too_many(self._server, self.address)
+        if refused is not None:
+            self._server.errors.append(f"{self._name}: {refused}")
+            transport.abort()
+            return
+        self._server.at_door.add(self)
+        transport.pause_reading()  # what comes now is the handshake's
+        self._handshake = asyncio.get_running_loop().create_task(self._open(transport))
+
+    async def _open(self, transport: asyncio.Transport) -> None:
+        peer, loop = Peer(self._server), asyncio.get_running_loop()
+        try:
+            secure = await loop.start_tls(
+                transport, peer, self._context, server_side=True,
+                ssl_handshake_timeout=self._server.limits.greeting_s,
+            )  # fmt: skip
+        except OSError as error:  # ssl's errors and time-outs are some too
+            self._server.errors.append(f"{self._name}: no TLS with it: {error}"[:300])
+            transport.abort()
+            return
+        finally:
+            self._server.at_door.discard(self)
+        if secure is None:
+            return  # gone meanwhile
+        peer.connection_made(secure)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+
 class Peer(asyncio.Protocol):
     """Everything happens on the server's one communicating thread."""
 
@@ -83,6 +147,7 @@ class Peer(asyncio.Protocol):
         self._greeted = False
         self._heard_s = 0.0
         self._error: str | None = None
+        self._early = b""
         self._expiry: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -93,21 +158,21 @@ class Peer(asyncio.Protocol):
         """Count it, and expect a greeting soon."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        limits, peers = self._server.limits, self._server.peers
-        found = transport.get_extra_info("peername") or ("?", 0)
-        self.address, self.name = str(found[0]), f"{found[0]}:{found[1]}"
-        same = sum(p.address == self.address for p in peers)
-        if len(peers) >= limits.connections or same >= limits.per_address:
-            most = limits.connections if len(peers) >= limits.connections else limits.per_address
-            self._error = f"refused, {most} connections are open"
+        limits = self._server.limits
+        self.address, self.name = _who(transport)
+        self._error = _too_many(self._server, self.address)
+        if self._error is not None:
             transport.abort()
             return
-        peers.add(self)
+        self._server.peers.add(self)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.set_write_buffer_limits(high=limits.write_buffer_bytes // 2)
         self._heard_s = self._loop.time()
         self._watch = self._loop.call_later(limits.greeting_s, self._watched)
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free everything it held."""
@@ -155,6 +220,9 @@ class Peer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Messages, each with the time its read ended."""
         if self._error is not None:
+            return
+        if self._transport is None:
+            self._early += data  # came with the end of a handshake, before we were told of that
             return
         now = self._server.clock()
         self._heard_s = self._loop.time()
@@ -204,6 +272,11 @@ class Peer(asyncio.Protocol):
             self._server.arrived(self, arrival)
 
     def _greet(self, meta: Mapping[str, Any]) -> None:
+        security = self._server.security
+        if security is not None and not security.knows(meta.get("token")):
+            reason = "token: found another than this edge's"
+            self.write(Message(MessageType.REFUSE, meta={"reason": reason}))
+            raise RemoteProtocolError(reason)
         served = self._server.served_models
         wanted = meta_text(meta, "model")
         if wanted not in served:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class EdgeLimits:
+class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds of connections, bytes and seconds."""
 
     connections: int = 256

@@ -24,6 +24,7 @@ from typing import Any
 from artefacts import CoinferError
 from controller.interface import Measurement
 from controller.runtime.addresses import check_address
+from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
     Arrived,
     Connection,
@@ -51,6 +52,10 @@ BLIND_IN_FLIGHT_BYTES = 14480
 POLL_S = 0.001
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
+
+
+Stream = socket.socket | SecureSocket
+"""What the link's two threads send into and receive from."""
 
 
 @dataclass
@@ -94,10 +99,17 @@ class EdgeLink:
         intervals: Sequence[tuple[int, int, int]] = (),
         clock: Callable[[], float] = time.monotonic,
         seed: int = 0,
+        security: Security | None = None,
     ) -> None:
         """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares."""
-        check_address(host)
-        self._hello = {"model": model_digest, "intervals": [list(i) for i in intervals]}
+        check_address(host, secure=security is not None)
+        self._hello: dict[str, Any] = {
+            "model": model_digest,
+            "intervals": [list(i) for i in intervals],
+        }
+        self._security = security
+        if security is not None and security.token is not None:
+            self._hello["token"] = security.token.decode("ascii")
         self._address = (host, port)
         self._on_reply, self._clock = on_reply, clock
         self._jitter = random.Random(seed)
@@ -107,7 +119,7 @@ class EdgeLink:
         self._next_id = 1
         self._closed = threading.Event()
         self._up = threading.Event()
-        self._socket: socket.socket | None = None
+        self._socket: Stream | None = None
         self._connection = Connection(Role.DEVICE)
         self._pinged: dict[int, float] = {}
         self._pings = 0
@@ -203,22 +215,29 @@ class EdgeLink:
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
         try:
-            self._greet(sock)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+            if self._security is None:
+                self._greet(sock)
+            else:
+                self._greet(SecureSocket(sock, self._security.context, self._address[0]))
         except BaseException:
             sock.close()
             raise
 
-    def _greet(self, sock: socket.socket) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
+    def _greet(self, sock: Stream) -> None:
         connection = Connection(Role.DEVICE)
         sock.sendall(connection.send(Message(MessageType.HELLO, meta=self._hello)))
         while True:
             data = sock.recv(65536)
             if not data:
-                raise ConnectionError("the edge closed the connection during the greeting")
+                hint = ", as one does that does not believe our certificate"
+                raise ConnectionError(
+                    "the edge closed the connection during the greeting"
+                    + (hint if self._security is not None else "")
+                )
             messages = connection.receive(data)
             if messages:
                 break
@@ -255,7 +274,7 @@ class EdgeLink:
 
     # -- sending ---------------------------------------------------------------------------------
 
-    def _send_all(self, sock: socket.socket) -> None:
+    def _send_all(self, sock: Stream) -> None:
         try:
             while (item := self._outgoing.get()) is not None:
                 if isinstance(item, Upload):
@@ -266,7 +285,7 @@ class EdgeLink:
             # ValueError: the receiver closed the socket between the check and the select
             self._drop(f"sending failed ({error})")
 
-    def _send(self, sock: socket.socket, message: Message) -> None:
+    def _send(self, sock: Stream, message: Message) -> None:
         data = memoryview(self._connection.send(message))
         while data:
             # TCP_NOTSENT_LOWAT holds back only those who ask before they send
@@ -284,7 +303,7 @@ class EdgeLink:
                 if self._closed.is_set():
                     raise
 
-    def _send_upload(self, sock: socket.socket, job: Upload) -> None:
+    def _send_upload(self, sock: Stream, job: Upload) -> None:
         self._wait_for_room(job)
         job.begun_s = self._clock()
         request = job.request_id

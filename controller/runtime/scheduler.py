@@ -12,6 +12,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 LEARNING = 0.2
 """Weight of a new measurement in the running mean (and deviation) of a batch's seconds."""
 TRY_EVERY_S = 1.0
@@ -19,8 +21,7 @@ DEVIATIONS = 2.0
 """An expectation is the mean and this many mean deviations (as TCP's timer, RFC 6298: four)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulerArgs:
+class SchedulerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How requests are put together, and how many may wait."""
 
     waiting: int = 256

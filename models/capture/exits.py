@@ -57,9 +57,7 @@ class Probe:
     cost: float
 
 
-def pareto_points(
-    probes: Sequence[Probe], count: int, whole_cost: float = 0.0
-) -> tuple[Cut, ...]:
+def pareto_points(probes: Sequence[Probe], count: int, whole_cost: float = 0.0) -> tuple[Cut, ...]:
     """At most `count` points on the front of accuracy against cost, spread along it.
 
     The front first; where it has more points than asked for, those that together dominate the

@@ -1,0 +1,88 @@
+"""`coinfer edge --config edge.toml`: the edge as a service."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from artefacts import UsageError
+from controller.daemon.log import set_up_log
+from controller.daemon.settings import parse_edge, read_edge_settings
+from controller.daemon.systemd import notify, watchdog_interval_s
+from controller.runtime.edge import EdgeServer
+from controller.runtime.executors import make_executor
+from controller.runtime.secure import server_security
+from models.cards import load_model
+
+log = logging.getLogger("coinfer.edge")
+TICK_S = 1.0
+
+
+def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
+    """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
+    settings = read_edge_settings(path)
+    set_up_log(settings.log)
+    security = server_security(settings.tls) if settings.tls.given else None
+    models = [load_model(name) for name in settings.models]
+    executors = [make_executor(settings.executor, model) for model in models]
+    try:
+        server = EdgeServer(
+            models[0], executors[0], settings.host, settings.port, limits=settings.limits,
+            schedule=settings.schedule, security=security, insecure=settings.insecure,
+        )  # fmt: skip
+    except OSError as error:
+        raise UsageError(
+            f"{path}, fields 'host' and 'port': cannot listen on {settings.host}:{settings.port} "
+            f"({error.strerror})"
+        ) from None
+    for model, executor in zip(models[1:], executors[1:], strict=True):
+        server.add(model, executor)
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda received, frame: stopped.set())
+    server.start()
+    for model in models:
+        log.info("serving %s %s", model.spec.name, model.digest[:12])
+    secure = "TLS" if security is not None else "without encryption"
+    log.info("listening on %s:%d, %s", server.host, server.port, secure)
+    if settings.metrics:
+        _expose(server, *parse_edge(settings.metrics, path, "metrics"))
+    ready(f"{server.host}:{server.port}")
+    notify("READY=1")
+    _tend(server, stopped)
+    notify("STOPPING=1")
+    server.close()
+    log.info("%d requests served, %d refused", server.served, server.refused)
+
+
+def _tend(server: EdgeServer, stopped: threading.Event) -> None:
+    every = watchdog_interval_s() or TICK_S
+    while not stopped.wait(min(every, TICK_S)):
+        while server.errors:
+            log.info("%s", server.errors.popleft())
+        if server.alive:
+            notify("WATCHDOG=1")
+
+
+def _expose(server: EdgeServer, host: str, port: int) -> None:
+    registry = CollectorRegistry()
+    figures: dict[str, tuple[str, Callable[[], float]]] = {
+        "coinfer_edge_served": ("Requests answered", lambda: server.served),
+        "coinfer_edge_refused": ("Requests refused", lambda: server.refused),
+        "coinfer_edge_batches": ("Batches computed", lambda: server.batches),
+        "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
+        "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),
+        "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computed_s),
+        "coinfer_edge_received_bytes": ("Payload received", lambda: server.received_bytes),
+    }
+    for name, (what, value) in figures.items():
+        Gauge(name, what, registry=registry).set_function(value)
+    try:
+        start_http_server(port, host, registry)
+    except OSError as error:
+        raise UsageError(f"metrics: cannot listen on {host}:{port} ({error.strerror})") from None

@@ -1,0 +1,214 @@
+"""TLS 1.3 for the link between device and edge, and the token that may stand for a certificate.
+
+OpenSSL's object must not be read and written by two threads at once; the device's link does both.
+So records are made and taken apart in memory under a lock, and the socket itself stays plain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+import ssl
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from artefacts import ArtefactError, UsageError
+
+RECORD_BYTES = 16384
+READ_BYTES = 65536
+TOKEN_BYTES = (16, 4096)
+"""A token file's bytes, at least and at most."""
+
+
+class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where one end's credentials are ('': none).
+
+    Both ends name the `authority` they believe. The edge has a certificate; a device has one of
+    its own, or the `token` (a file) that the edge knows too.
+    """
+
+    authority: str = ""
+    certificate: str = ""
+    key: str = ""
+    token: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether TLS is spoken at all."""
+        return bool(self.authority or self.certificate)
+
+
+@dataclass(frozen=True)
+class Security:
+    """One end's side of TLS, and the token's digest where one is used."""
+
+    context: ssl.SSLContext
+    token: bytes | None = None
+    needs_certificate: bool = False
+
+    def knows(self, token: object) -> bool:
+        """Whether a device's token is the edge's, in a time that does not depend on it."""
+        if self.token is None:
+            return True
+        given = hashlib.sha256(token.encode() if isinstance(token, str) else b"").digest()
+        return hmac.compare_digest(given, hashlib.sha256(self.token).digest())
+
+
+def server_security(files: TlsFiles) -> Security:
+    """The edge's: devices show a certificate of the authority, or where a token is set, that."""
+    _need(files.certificate, "tls.certificate")
+    _need(files.key, "tls.key")
+    if not files.authority and not files.token:
+        raise UsageError(
+            "tls: found neither 'authority' nor 'token', expected one: whose devices are believed"
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load_chain(context, files)
+    token = read_token(files.token) if files.token else None
+    if token is None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        _load_authority(context, files.authority)
+    return Security(context, token, token is None)
+
+
+def client_security(files: TlsFiles) -> Security:
+    """A device's: the edge shows a certificate of the authority for the name it is called by."""
+    _need(files.authority, "tls.authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    _load_authority(context, files.authority)
+    if files.certificate:
+        _need(files.key, "tls.key")
+        _load_chain(context, files)
+    return Security(context, read_token(files.token) if files.token else None)
+
+
+def read_token(path: str | Path) -> bytes:
+    """A shared token from its file, white space around it removed."""
+    try:
+        found = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ArtefactError(path, found=str(error.strerror), expected="a token") from None
+    least, most = TOKEN_BYTES
+    if not least <= len(found) <= most or not found.isascii():
+        raise ArtefactError(
+            path, found=f"{len(found)} bytes", expected=f"a token of {least} to {most} ASCII bytes"
+        )
+    return found
+
+
+def _need(value: str, name: str) -> None:
+    if not value:
+        raise UsageError(f"{name}: found none, expected a file")
+
+
+def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ArtefactError(
+            files.certificate, found=_said(error), expected=f"a certificate for '{files.key}'"
+        ) from None
+
+
+def _load_authority(context: ssl.SSLContext, path: str) -> None:
+    try:
+        context.load_verify_locations(path)
+    except (OSError, ssl.SSLError) as error:
+        raise ArtefactError(path, found=_said(error), expected="an authority's PEM") from None
+
+
+def _said(error: OSError) -> str:
+    return str(error.strerror or getattr(error, "reason", None) or error)
+
+
+class SecureSocket:
+    """A connected socket behind TLS, for one thread that sends and one that receives."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, server_name: str) -> None:
+        """Shake hands (the socket's timeout holds for every step)."""
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=server_name)
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._flush()
+                self._feed()
+        self._flush()
+
+    def fileno(self) -> int:
+        """Of the socket underneath (-1: closed)."""
+        return self._sock.fileno()
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Of the socket underneath."""
+        self._sock.settimeout(seconds)
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(view) :]
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send one record's worth; bytes of `data` that are on their way.
+
+        A record is whole or the connection is lost: a part of one cannot be taken back.
+        """
+        with self._writing:
+            with self._lock:
+                written = self._tls.write(data[:RECORD_BYTES])
+                record = memoryview(self._out.read())
+            while record:
+                try:
+                    record = record[self._sock.send(record) :]
+                except TimeoutError:
+                    if self._sock.fileno() < 0:
+                        raise
+        return written
+
+    def recv(self, size: int) -> bytes:
+        """Up to `size` bytes; b'' at the end of the stream."""
+        while True:
+            with self._lock:
+                try:
+                    return self._tls.read(size)
+                except ssl.SSLWantReadError:
+                    pass
+                except ssl.SSLZeroReturnError:
+                    return b""
+            if not self._feed():
+                return b""
+
+    def shutdown(self, how: int) -> None:
+        """Of the socket underneath: whoever blocks on it is woken."""
+        self._sock.shutdown(how)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+    def _feed(self) -> bool:
+        data = self._sock.recv(READ_BYTES)
+        with self._lock:
+            if data:
+                self._in.write(data)
+            else:
+                self._in.write_eof()
+        return bool(data)
+
+    def _flush(self) -> None:
+        with self._writing:
+            with self._lock:
+                waiting = self._out.read()
+            if waiting:
+                self._sock.sendall(waiting)

@@ -1,0 +1,114 @@
+"""`coinfer certs` and `coinfer edge --config`: processes, TLS between them, what is refused."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from artefacts import ArtefactError
+from coinfer import Client
+from controller.daemon.settings import read_edge_settings
+from models.pictures import generated_pictures
+
+
+def coinfer(*argv, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)], cwd=cwd, timeout=60,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def certified(folder):
+    for argv in (
+        ("init",), ("edge", "tower", "--host", "127.0.0.1"), ("device", "pi"),
+        ("token", "--out", "token"),
+    ):  # fmt: skip
+        done = coinfer("certs", *argv, cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_device_and_an_edge_by_certificates_from_the_command(running, tmp_path):
+    certified(tmp_path)
+    (tmp_path / "edge.toml").write_text(
+        'format_version = 1\nmodels = ["alexnet"]\nport = 0\nmetrics = "127.0.0.1:0"\n'
+        '[tls]\nauthority = "certs/ca.pem"\ncertificate = "certs/tower.pem"\n'
+        'key = "certs/tower.key"\n'
+    )
+    text = (tmp_path / "edge.toml").read_text().replace('metrics = "127.0.0.1:0"\n', "")
+    (tmp_path / "edge.toml").write_text(text)
+    edge = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.main", "edge", "--config", "edge.toml",
+         "--port-file", "port"], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        said = ""
+        while "listening on" not in said:
+            line = edge.stderr.readline()
+            assert line, said
+            said += line
+        assert "serving alexnet" in said
+        port = int(re.search(r":(\d+), TLS", said)[1])
+        more = f"""edges = ["127.0.0.1:{port}"]
+[tls]
+authority = "certs/ca.pem"
+certificate = "certs/pi.pem"
+key = "certs/pi.key"
+"""
+        with running(more) as daemon, Client(daemon.address) as client:
+            picture = generated_pictures(1, np.random.default_rng(0))[0]
+            found = set()
+
+            def asked():
+                found.add(client.infer(picture, deadline_s=5.0).where)
+                return "edge" in found
+
+            daemon.until(asked)
+    finally:
+        edge.send_signal(signal.SIGTERM)
+        _, rest = edge.communicate(timeout=30)
+    assert re.search(r"[1-9]\d* requests served", rest)
+    assert edge.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("format_version = 1\nmodels = []\n", "field 'models'"),
+        ('format_version = 1\nmodels = ["alexnet"]\nport = 99999\n', "field 'port'"),
+        ('format_version = 1\nmodels = ["alexnet"]\nmetrics = "here"\n', "field 'metrics'"),
+        ('format_version = 1\nmodels = ["alexnet"]\n[limits]\nidle_s = 0\n', "limits.idle_s"),
+        ('format_version = 1\nmodels = ["alexnet"]\n[limits]\nsize = 0\n', "size"),
+        ('format_version = 1\nmodels = ["alexnet"]\n[tls]\nca = "x"\n', "ca"),
+    ],
+)
+def test_a_mistake_in_edge_toml_is_named(tmp_path, text, said):
+    (tmp_path / "edge.toml").write_text(text)
+    with pytest.raises(ArtefactError) as error:
+        read_edge_settings(tmp_path / "edge.toml")
+    assert said in str(error.value)
+    assert "edge.toml" in str(error.value)
+
+
+def test_paths_are_seen_from_the_file_s_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "edge.toml").write_text(
+        'format_version = 1\nmodels = ["alexnet", "mine"]\n[tls]\nkey = "k"\n'
+    )
+    found = read_edge_settings(tmp_path / "edge.toml")
+    assert found.models == ("alexnet", str(tmp_path / "mine"))
+    assert found.tls.key == str(tmp_path / "k")
+
+
+def test_beyond_loopback_without_tls_is_refused_by_the_command(tmp_path):
+    (tmp_path / "edge.toml").write_text(
+        'format_version = 1\nmodels = ["alexnet"]\nhost = "0.0.0.0"\nport = 0\n'
+    )
+    done = coinfer("edge", "--config", "edge.toml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "without TLS nothing else is served" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == ["edge.toml"]
