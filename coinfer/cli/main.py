@@ -15,6 +15,7 @@ from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
 from coinfer.cli import models as models_commands
 from coinfer.cli import traces as trace_commands
+from coinfer.cli.top import top
 
 app = typer.Typer(
     name="coinfer",
@@ -40,6 +41,7 @@ app.command("demo")(demo_command.demo)
 app.command("replay")(experiment_commands.replay)
 app.command("edge")(runtime.edge)
 app.command("device")(runtime.device)
+app.command("top")(top)
 app.command("profile")(models_commands.profile)
 app.command("figures")(figure_commands.figures)
 bench = typer.Typer(help="Measure parts of coinfer against baselines.", no_args_is_help=True)

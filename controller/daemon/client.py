@@ -154,16 +154,31 @@ class Client:
         # the daemon may have closed a connection that was idle: once more on a new one
         return self._ask(asked, wait_s)
 
-    def _ask(self, asked: _Request, wait_s: float) -> Inference:
+    def _connect(self, wait_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
             self._connection = (
                 _UnixConnection(self._path, wait_s)
                 if self._path
                 else http.client.HTTPConnection(self._host, self._port, timeout=wait_s)
             )
-        self._connection.request("POST", asked.path, asked.body, asked.headers)
-        response = self._connection.getresponse()
+        return self._connection
+
+    def _ask(self, asked: _Request, wait_s: float) -> Inference:
+        connection = self._connect(wait_s)
+        connection.request("POST", asked.path, asked.body, asked.headers)
+        response = connection.getresponse()
         return _inference(response.status, response.read())
+
+    def state(self) -> dict[str, Any]:
+        """What the daemon shows of itself (`/live/state`)."""
+        connection = self._connect(MARGIN_S)
+        connection.request("GET", "/live/state")
+        response = connection.getresponse()
+        body = response.read()
+        if response.status != 200:
+            raise DeviceError(response.status, f"/live/state: status {response.status}")
+        found: dict[str, Any] = json.loads(body)
+        return found
 
     def close(self) -> None:
         """End the connection."""
