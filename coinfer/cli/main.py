@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from artefacts import CoinferError
-from coinfer.cli import bench_detector, bench_models, certs, gates, runtime
+from coinfer.cli import bench_detector, bench_models, bench_runtime, certs, gates, runtime
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
@@ -51,6 +51,9 @@ bench.command("codecs")(bench_models.codecs)
 bench.command("confidence")(bench_models.confidence)
 bench.command("executors")(bench_models.executors)
 bench.command("deadlines")(bench_models.deadlines)
+bench.command("wire")(bench_runtime.wire)
+bench.command("decide")(bench_runtime.decide)
+bench.command("device")(bench_runtime.device)
 app.add_typer(bench, name="bench")
 app.add_typer(trace_commands.app, name="traces")
 app.add_typer(certs.app, name="certs")

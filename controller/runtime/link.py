@@ -26,6 +26,7 @@ from controller.interface import Measurement
 from controller.runtime.addresses import check_address
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
+    CHUNK_BYTES,
     Arrived,
     Connection,
     Inbox,
@@ -38,6 +39,8 @@ from controller.wire.messages import meta_number
 
 UPLOAD_CHUNK_BYTES = 2048
 """Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
+CHUNK_S = 0.002
+"""On a link known to be fast a chunk holds what it carries in so long (`CHUNK_BYTES` at most)."""
 NOT_SENT_BYTES = 4096
 SEND_BUFFER_BYTES = 16384
 CONNECT_TIMEOUT_S = 2.0
@@ -312,10 +315,13 @@ class EdgeLink:
             left = 0.0 if job.until_s == math.inf else max(job.until_s - job.begun_s, 1e-3)
             meta = job.meta | {"remaining_s": round(left, 4)}
             self._send(sock, Message(MessageType.REQUEST, request, meta=meta))
-        for at in range(0, len(job.data), UPLOAD_CHUNK_BYTES):
+        size = UPLOAD_CHUNK_BYTES
+        if self._rate_bps is not None:
+            size = min(max(size, int(self._rate_bps * CHUNK_S / 8.0)), CHUNK_BYTES)
+        for at in range(0, len(job.data), size):
             if job.cancelled:
                 break
-            part = job.data[at : at + UPLOAD_CHUNK_BYTES]
+            part = job.data[at : at + size]
             self._send(sock, Message(MessageType.CHUNK, request, at, payload=part))
             job.sent_bytes = at + len(part)
         if job.cancelled and 0 < job.sent_bytes < len(job.data):
