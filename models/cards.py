@@ -66,6 +66,15 @@ class Model:
     """Calibrated ranges of what layers give, by the layer's name."""
 
     @property
+    def parameters(self) -> State:
+        """`state`, read anew where it was let go (`release`)."""
+        return self.state or load_model(self.folder).state
+
+    def release(self) -> None:
+        """Let the parameters go: sessions hold their own, and a device has little memory."""
+        self.state.clear()
+
+    @property
     def temperatures(self) -> tuple[float, ...]:
         """Of every exit; 1 where the card has none."""
         return self.card.temperatures or (1.0,) * len(self.spec.exits)

@@ -57,7 +57,9 @@ def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activa
     x = model.normalise(pictures)
     for branch in range(len(model.spec.branches)):
         stop = len(model.spec.branches[branch])
-        graph = onnx.ModelProto.FromString(interval_model(model.spec, model.state, branch, 0, stop))
+        graph = onnx.ModelProto.FromString(
+            interval_model(model.spec, model.parameters, branch, 0, stop)
+        )
         inferred = onnx.shape_inference.infer_shapes(graph).graph.value_info
         floats = [i for i in inferred if i.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
         graph.graph.output.extend(i for i in floats)
@@ -107,7 +109,9 @@ def quantised_interval(
         raise DependencyError(
             f"int8: found no package '{error.name}', expected what ONNX Runtime's quantiser needs"
         ) from None
-    graph = onnx.ModelProto.FromString(interval_model(model.spec, model.state, branch, start, stop))
+    graph = onnx.ModelProto.FromString(
+        interval_model(model.spec, model.parameters, branch, start, stop)
+    )
     ranges = dict(activations.ranges)
     if start > 0:
         ranges["x"] = ranges[_crossing_name(model.spec, branch, start)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import signal
@@ -97,6 +99,13 @@ def best_local(setting: Setting) -> int:
     return max(fits, key=lambda k: float(table.accuracy[k]))
 
 
+def _give_back() -> None:
+    """Return to the system what loading has left behind (glibc keeps it otherwise)."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Daemon:
     """A device that answers until it is told to stop."""
 
@@ -111,7 +120,10 @@ class Daemon:
             )
         self._setting = setting
         controller = make_controller(self.settings, setting)
-        executor = make_executor(self.settings.executor, setting.model, setting.device.threads)
+        seams = {p.start for p in setting.table.plans} | {e.after for e in setting.spec.exits}
+        executor = make_executor(
+            self.settings.executor, setting.model, setting.device.threads, seams
+        )
         link = self._link()
         frames = setting.scenario.frames
         args = EngineArgs(
@@ -125,6 +137,8 @@ class Daemon:
             on_record=self._told, breaker=Breaker(),
         )  # fmt: skip
         warm(setting, executor)
+        setting.model.release()
+        _give_back()
         self.service = FrameService(self.engine, self.settings.limits.live_frames)
         self.metrics = DeviceMetrics(self.engine, lambda: len(self.engine.live))
         self.interface = LocalInterface(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -67,13 +68,22 @@ class _Codes(ABC):
 class OnnxExecutor(_Codes):
     """ONNX Runtime on the CPU; a session per interval, made at first use or by warm.
 
-    `precision` 'int8' needs the model's `activations.json` (see `models.quantisation`).
+    `precision` 'int8' needs the model's `activations.json` (see `models.quantisation`). At `seams`
+    (trunk layers) intervals are run piece by piece: the same layers are then held once, however
+    many intervals they are in, for some microseconds a piece.
     """
 
-    def __init__(self, model: Model, threads: int = 1, precision: str = "float32") -> None:
+    def __init__(
+        self,
+        model: Model,
+        threads: int = 1,
+        precision: str = "float32",
+        seams: Collection[int] = (),
+    ) -> None:
         import onnxruntime
 
         super().__init__(model)
+        self._seams = sorted(set(seams))
         self._runtime = onnxruntime
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
@@ -104,8 +114,11 @@ class OnnxExecutor(_Codes):
         if start == stop:
             return x
         _check_shape(self._model, branch, start, x)
-        (result,) = self._session(branch, start, stop).run(None, {"x": np.ascontiguousarray(x)})
-        return np.asarray(result, dtype=np.float32)
+        after = self._model.spec.exits[branch].after
+        inside = [s for s in self._seams if start < s < stop and s <= after]
+        for a, b in itertools.pairwise([start, *inside, stop]):
+            (x,) = self._session(branch, a, b).run(None, {"x": np.ascontiguousarray(x)})
+        return np.asarray(x, dtype=np.float32)
 
     def layer(self, layer: LayerSpec, x: Floats) -> Floats:
         """One layer alone, by its own session."""
@@ -114,7 +127,7 @@ class OnnxExecutor(_Codes):
         def graph() -> bytes:
             from models.onnx_graph import chain_model  # graphs on disk need no onnx in memory
 
-            return chain_model(layer.name, [layer], shapes, self._model.state)
+            return chain_model(layer.name, [layer], shapes, self._model.parameters)
 
         session = self._made(layer.name, graph)
         return np.asarray(session.run(None, {"x": np.ascontiguousarray(x)})[0], dtype=np.float32)
@@ -131,7 +144,7 @@ class OnnxExecutor(_Codes):
             if seen is None:
                 from models.onnx_graph import interval_model
 
-                return interval_model(model.spec, model.state, *key)
+                return interval_model(model.spec, model.parameters, *key)
             from models.quantisation import quantised_interval
 
             return quantised_interval(model, seen, *key)
@@ -163,7 +176,7 @@ class TorchExecutor(_Codes):
         super().__init__(model)
         self._torch = torch
         self._network = BranchyNetwork(model.spec)
-        self._network.load_folded(model.state)
+        self._network.load_folded(model.parameters)
         self._network.eval()
 
     def warm(self, branch: int, start: int, stop: int) -> None:
@@ -241,13 +254,13 @@ class PacedExecutor:
 
 
 def make_executor(
-    name: str, model: Model, threads: int | None = None
+    name: str, model: Model, threads: int | None = None, seams: Collection[int] = ()
 ) -> OnnxExecutor | TorchExecutor:
     """An executor by name: 'onnx', 'onnx-int8' or 'torch'; on half of the cores, or `threads`."""
     if name in ("onnx", "onnx-int8"):
         precision = "int8" if name == "onnx-int8" else "float32"
         half = max(1, (os.cpu_count() or 2) // 2)
-        return OnnxExecutor(model, half if threads is None else threads, precision)
+        return OnnxExecutor(model, half if threads is None else threads, precision, seams)
     if name == "torch":
         return TorchExecutor(model)
     raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from artefacts import ArtefactError, UsageError
-from controller.runtime.executors import PacedExecutor, make_executor, softmax_answer
+from controller.runtime.executors import OnnxExecutor, PacedExecutor, make_executor, softmax_answer
 from models.cards import load_model
 from models.pictures import generated_pictures
 
@@ -156,3 +156,31 @@ def test_the_pace_is_the_profiles(stream):
 def test_softmax_answers():
     label, sure = softmax_answer(np.array([[0.0, np.log(3.0)]], dtype=np.float32))
     assert (label, sure) == (1, pytest.approx(0.75))
+
+
+def test_at_seams_intervals_are_run_piece_by_piece_and_give_the_same(stream, picture):
+    spec = stream.spec
+    plain = OnnxExecutor(stream.model)
+    pieces = OnnxExecutor(stream.model, seams={4, 8, 12, 99})
+    x = picture
+    for branch, layers in enumerate(spec.branches):
+        np.testing.assert_allclose(
+            pieces.run(branch, 0, len(layers), x), plain.run(branch, 0, len(layers), x),
+            rtol=1e-4, atol=1e-5,
+        )  # fmt: skip
+    kept = len(pieces._sessions)
+    pieces.run(4, 0, 12, x)
+    pieces.run(3, 4, 12, pieces.run(2, 0, 4, x))
+    assert len(pieces._sessions) == kept, "the trunk's pieces are every branch's"
+
+
+def test_parameters_let_go_are_read_again_where_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COINFER_CACHE", str(tmp_path))
+    model = load_model("alexnet")
+    executor = OnnxExecutor(model)
+    x = np.zeros((1, 3, 32, 32), np.float32)
+    before = executor.run(0, 0, 12, x)
+    model.release()
+    assert not model.state
+    assert np.array_equal(executor.run(0, 0, 12, x), before)
+    assert executor.run(4, 0, 22, x).shape == (1, 10)

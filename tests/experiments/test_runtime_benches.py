@@ -1,0 +1,70 @@
+"""`bench wire|decide|device`: figures by an injected clock, and the commands themselves."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+
+from controller.planners.fixed import FixedController
+from experiments.decide_bench import decide_row
+from experiments.wire_bench import wire_rows
+
+
+def ticking(*steps):
+    """A clock whose readings lie `steps` apart, over and over."""
+    times = itertools.accumulate(itertools.cycle(steps), initial=0.0)
+    return lambda: next(times)
+
+
+def test_round_trips_are_in_turn_and_ratios_are_of_the_blocking_one():
+    rows = wire_rows(5, sizes=(1000, 4000), clock=ticking(1e-3, 0.0, 3e-3, 0.0))
+    assert [(r.path, r.size_bytes) for r in rows] == [
+        ("blocking sockets", 1000), ("coinfer", 1000), ("blocking sockets", 4000),
+        ("coinfer", 4000),
+    ]  # fmt: skip
+    assert [r.median_us for r in rows] == pytest.approx([1000.0, 3000.0] * 2)
+    assert [r.ratio for r in rows] == pytest.approx([1.0, 3.0] * 2)
+
+
+def test_a_decision_is_timed_from_measurement_to_plan():
+    seen = []
+
+    class Counted(FixedController):
+        def observe(self, measurement):
+            seen.append("m")
+
+        def decide(self, situation):
+            seen.append("d")
+            return self.plan
+
+    row = decide_row(Counted("x", 0), 0.1, 0.04, 50, clock=ticking(2e-6, 1.0))
+    assert row.median_us == pytest.approx(2.0)
+    assert row.ratio == pytest.approx(1.0)
+    assert seen[:4] == ["m", "d", "m", "d"]
+    assert row.decisions == 50
+
+
+@pytest.mark.parametrize(
+    ("argv", "key"),
+    [
+        (("wire", "--repeats", "3", "--tls"), "rows"),
+        (("decide", "--scenario", "3g-alexnet", "--decisions", "50",
+          "--controllers", "learned,algorithm1-online"), "rows"),
+        (("device", "--scenario", "3g-alexnet", "--idle-s", "0.5", "--answers", "3"),
+         "first_answer_s"),
+    ],
+)  # fmt: skip
+def test_the_commands_give_json(argv, key):
+    done = subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", "bench", *argv, "--json"],
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found[key]
+    if argv[0] == "wire":
+        assert {r["path"] for r in found["rows"]} == {
+            "blocking sockets", "coinfer", "coinfer, TLS",
+        }  # fmt: skip
