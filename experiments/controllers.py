@@ -21,7 +21,7 @@ from controller.physics import TraceBank
 from controller.planners.bandit import BanditController
 from controller.planners.configuration_map import ConfigurationMap, MapController, build_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
-from controller.planners.fixed import FixedController
+from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
 from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
@@ -152,39 +152,6 @@ def map_states(
         return tuple(oboe_states()), "the 428 sessions of Oboe"
     states = states_by_quantiles(training, MAP_STATES, 5.0)
     return tuple(states), f"{MAP_STATES} quantile states of the training traces"
-
-
-def device_only_plan(setting: Setting) -> int:
-    """The local plan of greatest expected reward (steadily fed: the queue it makes counts).
-
-    Without gates: it is what a device does that nobody tuned.
-    """
-    table = setting.table
-    local = np.flatnonzero(table.local & ~table.gated)
-    frames = setting.scenario.frames
-    seconds = table.head_s[local]
-    if setting.closed_loop:
-        fits = seconds <= frames.deadline_s
-        value = np.where(fits, np.exp(table.accuracy[local]) + 1.0 / seconds, 0.0)
-    else:
-        fits = (seconds <= frames.deadline_s) & (seconds <= 1.0 / frames.rate_fps)
-        value = np.where(fits, table.accuracy[local], 0.0) - seconds * 1e-9
-    return int(local[np.argmax(value)])
-
-
-def edge_only_plan(setting: Setting) -> int:
-    """The most accurate plan that does everything on the edge; of equals, the fewest bytes."""
-    table = setting.table
-    remote = [
-        k
-        for k, p in enumerate(table.plans)
-        if p.start == 0 and p.stop == len(setting.spec.branches[p.exit]) and not p.hedge
-    ]
-    if not remote:
-        raise UsageError(
-            "controller 'edge-only': the scenario's plans have none without the device"
-        )
-    return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))
 
 
 def best_single(

@@ -217,14 +217,25 @@ class AsyncClient:
         import aiohttp
 
         asked = _request(picture, deadline_s, threshold)
-        if self._session is None:
-            connector = aiohttp.UnixConnector(self._path) if self._path else None
-            self._session = aiohttp.ClientSession(connector=connector)
         limit = aiohttp.ClientTimeout(total=MARGIN_S + (deadline_s or 0.0))
-        async with self._session.post(
+        async with self._opened().post(
             self._base + asked.path, data=asked.body, headers=asked.headers, timeout=limit
         ) as response:
             return _inference(response.status, await response.read())
+
+    async def state(self) -> dict[str, Any]:
+        """As `Client.state`."""
+        async with self._opened().get(self._base + "/live/state") as response:
+            found: dict[str, Any] = await response.json()
+            return found
+
+    def _opened(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            connector = aiohttp.UnixConnector(self._path) if self._path else None
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
 
     async def close(self) -> None:
         """End the connections."""

@@ -241,6 +241,7 @@ class LocalInterface:
             "rtt_ms": None if rtt_s is None else round(1e3 * rtt_s, 2),
             "last_error": engine.link.last_error,
             "frames": counts.frames,
+            "answered": counts.answered,
             "late": counts.late,
             "refused": counts.refused,
             "seconds": self._metrics.recent(),

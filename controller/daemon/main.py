@@ -26,7 +26,7 @@ from controller.daemon.systemd import notify, notify_reloading, watchdog_interva
 from controller.interface import Controller
 from controller.planners.configuration_map import MapController, read_map
 from controller.planners.deadline_rule import OnlineAlgorithm1
-from controller.planners.fixed import FixedController
+from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
@@ -79,24 +79,15 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     elif settings.controller == "algorithm1-online":
         usual = online
     elif settings.controller == "device-only":
-        return FixedController("device-only", best_local(setting))
+        return FixedController("device-only", device_only_plan(setting))
+    elif settings.controller == "edge-only":
+        usual = FixedController("edge-only", edge_only_plan(setting))
     else:
         raise UsageError(
             f"controller: found '{settings.controller}', expected learned, map, "
-            "algorithm1-online or device-only"
+            "algorithm1-online, edge-only or device-only"
         )
     return AnyDeadline(usual, online, frames.deadline_s)
-
-
-def best_local(setting: Setting) -> int:
-    """The most accurate plan without an edge that keeps up with the scenario's frames."""
-    table, frames = setting.table, setting.scenario.frames
-    most = min(frames.deadline_s, setting.interval_s)
-    local = [k for k in range(len(table)) if table.local[k] and not table.gated[k]]
-    fits = [k for k in local if table.head_s[k] <= most]
-    if not fits:
-        return min(local, key=lambda k: float(table.head_s[k]))
-    return max(fits, key=lambda k: float(table.accuracy[k]))
 
 
 def _give_back() -> None:

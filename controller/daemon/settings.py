@@ -57,7 +57,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """HOST:PORT of edges; of those that answer the one of least round trip serves. None: the device
     answers alone."""
     controller: str = "learned"
-    """learned, map, algorithm1-online or device-only."""
+    """learned, map, algorithm1-online, edge-only or device-only."""
     policy: str = ""
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from artefacts import UsageError
 from controller.interface import FrameResult, Measurement, Situation
+from controller.scenario import Setting
 
 
 @dataclass(slots=True)
@@ -27,3 +31,36 @@ class FixedController:
     def decide(self, situation: Situation) -> int:
         """The one plan."""
         return self.plan
+
+
+def device_only_plan(setting: Setting) -> int:
+    """The local plan of greatest expected reward (steadily fed: the queue it makes counts).
+
+    Without gates: it is what a device does that nobody tuned.
+    """
+    table = setting.table
+    local = np.flatnonzero(table.local & ~table.gated)
+    frames = setting.scenario.frames
+    seconds = table.head_s[local]
+    if setting.closed_loop:
+        fits = seconds <= frames.deadline_s
+        value = np.where(fits, np.exp(table.accuracy[local]) + 1.0 / seconds, 0.0)
+    else:
+        fits = (seconds <= frames.deadline_s) & (seconds <= 1.0 / frames.rate_fps)
+        value = np.where(fits, table.accuracy[local], 0.0) - seconds * 1e-9
+    return int(local[np.argmax(value)])
+
+
+def edge_only_plan(setting: Setting) -> int:
+    """The most accurate plan that does everything on the edge; of equals, the fewest bytes."""
+    table = setting.table
+    remote = [
+        k
+        for k, p in enumerate(table.plans)
+        if p.start == 0 and p.stop == len(setting.spec.branches[p.exit]) and not p.hedge
+    ]
+    if not remote:
+        raise UsageError(
+            "controller 'edge-only': the scenario's plans have none without the device"
+        )
+    return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))

@@ -439,6 +439,9 @@ class FrameEngine:
             return
         frame.device_s += result.spent_s
         frame.local_pending -= event.kind == "local"
+        if result.skipped and self.args.always_rescue and not frame.over:
+            self._last_resort(frame)
+            return
         if result.error is not None:
             frame.error = result.error
         if frame.over or result.result is None:
@@ -450,6 +453,14 @@ class FrameEngine:
             self._answer(frame, softmax_answer(result.result, temperature), result.ended_s)
         else:
             self._local_done(frame, event.exit, result)
+
+    def _last_resort(self, frame: Frame) -> None:
+        """What was planned can no longer be done in time; perhaps the first exit can."""
+        length = len(self.model.spec.branches[0])
+        left = self.limit_s(frame) - self.clock()
+        begun = frame.local_pending > 0 or frame.local_answer is not None
+        if not begun and self.profile.interval_s(0, 0, length) <= left:
+            self._local_job(frame, 0, 0, None)
 
     def _head_done(self, frame: Frame, result: CpuDone) -> None:
         head: _Head = result.result
@@ -471,7 +482,11 @@ class FrameEngine:
         frame.local_answer = softmax_answer(logits, self.model.temperatures[exit_])
         if self.args.closed:
             self._answer(frame, frame.local_answer, result.ended_s)
-        elif frame.remote_failed or self._end_if_sure(frame, result.ended_s):
+        elif (
+            frame.plan.is_local  # a last resort: nothing better is on its way
+            or frame.remote_failed
+            or self._end_if_sure(frame, result.ended_s)
+        ):
             self._end(frame, result.ended_s)
         elif frame.plan.hedge and exit_ < frame.plan.exit:
             self._local_job(frame, exit_ + 1, point, trunk)

@@ -1,12 +1,14 @@
 """The engine as a service: one answer a frame, bounds, other deadlines, a dead link."""
 
 import queue
+import threading
 
 import numpy as np
 import pytest
 
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.planners.fixed import FixedController
+from controller.runtime.cpu import CpuJob
 from controller.runtime.engine import EngineArgs, FrameEngine
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.health import Breaker
@@ -140,3 +142,34 @@ def test_another_controller_takes_over_from_the_next_frame(stream, pictures, ser
     service.replace_controller(FixedController("other", other))
     service.submit(pictures[0], answers.put)
     assert answers.get(timeout=30).plan == other
+
+
+def test_where_a_plan_can_no_longer_be_done_the_first_exit_answers(stream, executor, pictures):
+    """The CPU is busy for 30 ms of what the deepest local plan and 20 ms more would take."""
+    now, finish, begun, answers = [100.0], threading.Event(), threading.Event(), queue.Queue()
+    table = stream.table
+    deep = max((k for k in range(len(table)) if table.local[k]), key=lambda k: table.head_s[k])
+    assert table.head_s[deep] > 0.06
+    engine = FrameEngine(
+        stream.model, executor, stream.device, stream.table, FixedController("x", deep), NoLink(),
+        EngineArgs(float(table.head_s[deep]) + 0.02, always_rescue=True), clock=lambda: now[0],
+    )  # fmt: skip
+    service = FrameService(engine, 4)
+    service.start()
+
+    def busy():
+        begun.set()
+        assert finish.wait(30)
+
+    engine._cpu.submit(CpuJob(busy, lambda done: None, 0.03, 0.0, 1e9, lambda: True))
+    assert begun.wait(30)
+    service.submit(pictures[0], answers.put)
+    heard = threading.Event()
+    engine.post(heard.set)
+    assert heard.wait(30)
+    now[0] += 0.03
+    finish.set()
+    record = answers.get(timeout=30)
+    service.close()
+    assert (record.exit, record.where) == (0, "device")
+    assert record.latency_s == pytest.approx(0.03)

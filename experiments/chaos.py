@@ -1,0 +1,394 @@
+"""Ten devices, one edge, and everything that goes wrong between them: is any frame lost?
+
+Real processes: `coinfer device --config` daemons, each behind a relay of its own that can fail, and
+`coinfer edge`, which is killed, stopped and besieged. Every frame is asked over HTTP and must come
+back once, with the answer that its very picture has at the exit it names. Run as
+
+    python -m experiments.chaos --frames 10000
+
+It prints one JSON object and ends with 1 where a frame was lost, doubled or answered with another's
+result. How many were late is reported beside a device that has no edge, asked in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from controller.daemon.client import AsyncClient, DeviceError
+from controller.runtime.executors import OnnxExecutor
+from controller.scenario import load_setting, read_scenario
+from models.pictures import generated_pictures
+
+DEVICES = 10
+RATE_FPS = 10.0
+PICTURES = 200
+CALM_S, FAULT_S = 3.0, 4.0
+MOST_REASONS = 12
+SCENARIO = """format_version = 1
+name = "chaos"
+kind = "frame-stream"
+description = "what crosses is exact, so that every answer can be checked"
+network = "alexnet"
+device_profile = "edgent-pi3"
+edge_profile = "edgent-pc"
+[traces]
+family = "norway"
+[frames]
+rate_fps = 10.0
+deadline_s = 0.1
+[link]
+rtt_s = 0.01
+[plans]
+codecs = ["uint8", "float32"]
+no_rescue = true
+"""
+CONFIG = """format_version = 1
+scenario = "{scenario}"
+controller = "{controller}"
+edges = [{edges}]
+state = "{state}"
+[http]
+port = 0
+[log]
+level = "warning"
+"""
+Mode = Literal["pass", "hole", "drop", "garbage", "trickle", "half-open"]
+MODES: tuple[Mode, ...] = ("hole", "drop", "garbage", "trickle", "half-open")
+
+
+class ChaosFigures(msgspec.Struct, frozen=True):
+    """What came of all frames. `control_late_share`: of the device without an edge."""
+
+    frames: int
+    answered: int
+    late: int
+    refused: int
+    lost: int
+    doubled: int
+    wrong: int
+    by_edge: int
+    late_share: float
+    control_late_share: float
+    faults: dict[str, int]
+    reasons: dict[str, int]
+    """Why frames had no answer, the most frequent first."""
+    seconds: float
+
+
+class Relay:
+    """Forwards one device's connections, until it is told to fail."""
+
+    def __init__(self, target: int, rng: random.Random) -> None:
+        self.mode: Mode = "pass"
+        self.port = 0
+        self._target, self._rng = target, rng
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        """Listen on a free port."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def set(self, mode: Mode) -> None:
+        """Fail, or work again; a dropped connection is dropped at once."""
+        self.mode = mode
+        if mode == "drop":
+            for writer in list(self._writers):
+                writer.transport.abort()
+
+    async def _serve(self, near: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
+        if self.mode == "drop":
+            up.transport.abort()
+            return
+        try:
+            far, down = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            up.transport.abort()
+            return
+        self._writers |= {up, down}
+        try:
+            await asyncio.gather(self._pump(near, down, False), self._pump(far, up, True))
+        finally:
+            for writer in (up, down):
+                writer.transport.abort()
+                self._writers.discard(writer)
+
+    async def _pump(
+        self, source: asyncio.StreamReader, into: asyncio.StreamWriter, replies: bool
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(4096):
+                while self.mode == "hole" or (self.mode == "half-open" and replies):
+                    await asyncio.sleep(0.05)
+                if self.mode == "garbage" and replies:
+                    data = self._rng.randbytes(len(data))
+                if self.mode == "trickle":
+                    await asyncio.sleep(len(data) / 2000.0)
+                into.write(data)
+                await into.drain()
+        into.transport.abort()
+
+
+class Edge:
+    """The edge process, on a port that it keeps over its deaths."""
+
+    def __init__(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            self.port = sock.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        """Begin (again)."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "coinfer.cli.main", "edge", "--model", "alexnet", "--port",
+             str(self.port)], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def kill(self) -> None:
+        """As the kernel does when memory is short."""
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+class Truth:
+    """What every picture's answer is at every exit, and what became of every frame."""
+
+    def __init__(self, scenario: Path) -> None:
+        setting = load_setting(read_scenario(str(scenario)))
+        self.pictures = generated_pictures(PICTURES, np.random.default_rng(0))
+        executor, x = OnnxExecutor(setting.model), setting.model.normalise(self.pictures)
+        self._labels: list[npt.NDArray[np.int64]] = []
+        self._sure: list[npt.NDArray[np.float64]] = []
+        for exit_, layers in enumerate(setting.spec.branches):
+            logits = executor.run(exit_, 0, len(layers), x).astype(np.float64)
+            scaled = np.exp(
+                (logits - logits.max(axis=1, keepdims=True)) / setting.model.temperatures[exit_]
+            )
+            self._labels.append(scaled.argmax(axis=1))
+            self._sure.append(scaled.max(axis=1) / scaled.sum(axis=1))
+
+    def fits(self, picture: int, exit_: int, label: int, confidence: float) -> bool:
+        """Whether an answer is this picture's: its class, and its confidence to three digits."""
+        known = self._labels[exit_ - 1][picture] == label
+        return bool(known and abs(self._sure[exit_ - 1][picture] - confidence) < 1e-3)
+
+
+async def _ask(
+    client: AsyncClient,
+    truth: Truth,
+    picture: int,
+    seen: Counter[str],
+    why: Counter[str],
+    edge_too: bool,
+) -> None:
+    """One frame: counted once, whatever comes of it."""
+    who = "" if edge_too else "control "
+    seen[who + "asked"] += 1
+    try:
+        found = await client.infer(truth.pictures[picture])
+    except DeviceError as error:
+        what = {504: "late", 503: "refused"}.get(error.status, "lost")
+        seen[who + what] += 1
+        why[f"{who}{what}: {error}"] += 1
+        return
+    except Exception as error:  # whatever happens to a request, its frame must be accounted for
+        seen[who + "lost"] += 1
+        print(f"lost: {type(error).__name__}: {error}", file=sys.stderr)
+        return
+    seen[who + "answered"] += 1
+    seen[who + found.where] += 1
+    if not truth.fits(picture, found.exit, found.label, found.confidence):
+        seen[who + "wrong"] += 1
+        print(f"wrong: picture {picture}: {found}", file=sys.stderr)
+
+
+async def _stream(
+    address: str,
+    truth: Truth,
+    first: int,
+    frames: int,
+    seen: Counter[str],
+    why: Counter[str],
+    edge_too: bool,
+) -> None:
+    """Frames at `RATE_FPS`, whether or not those before are answered."""
+    async with AsyncClient(address) as client, asyncio.TaskGroup() as group:
+        begun = time.monotonic()
+        for frame in range(frames):
+            await asyncio.sleep(max(begun + frame / RATE_FPS - time.monotonic(), 0.0))
+            picture = (first + frame) % PICTURES
+            group.create_task(_ask(client, truth, picture, seen, why, edge_too))
+
+
+async def _faults(relays: list[Relay], edge: Edge, rng: random.Random, done: Counter[str]) -> None:
+    """One fault after the other, with calm between, until cancelled."""
+    kinds: list[str] = [*MODES, "edge killed", "edge stopped", "slow-loris", "some links down"]
+    while True:
+        for kind in rng.sample(kinds, len(kinds)):
+            await asyncio.sleep(CALM_S * (0.5 + rng.random()))
+            done[kind] += 1
+            await _fault(kind, relays, edge, rng)
+
+
+async def _fault(kind: str, relays: list[Relay], edge: Edge, rng: random.Random) -> None:
+    if kind == "edge killed":
+        edge.kill()
+        await asyncio.sleep(FAULT_S / 2)
+        edge.start()
+    elif kind == "edge stopped":
+        edge.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(FAULT_S)
+        edge.process.send_signal(signal.SIGCONT)
+    elif kind == "slow-loris":
+        async with _besieged(edge.port):
+            await asyncio.sleep(FAULT_S)
+    else:
+        chosen = rng.sample(relays, 4) if kind == "some links down" else relays
+        mode: Mode = "drop" if kind == "some links down" else kind  # type: ignore[assignment]
+        for relay in chosen:
+            relay.set(mode)
+        # five seconds of black hole, as on a train
+        await asyncio.sleep(FAULT_S + (1.0 if kind == "hole" else 0.0))
+        for relay in chosen:
+            relay.set("pass")
+
+
+@contextlib.asynccontextmanager
+async def _besieged(port: int) -> AsyncIterator[None]:
+    """Fifty connections that send a byte of a greeting every half second."""
+    writers = []
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            writers.append((await asyncio.open_connection("127.0.0.1", port))[1])
+
+    async def drip() -> None:
+        for byte in b"CNFR" * 8:
+            for writer in writers:
+                with contextlib.suppress(OSError):
+                    writer.write(bytes([byte]))
+            await asyncio.sleep(0.5)
+
+    task = asyncio.create_task(drip())
+    try:
+        yield
+    finally:
+        task.cancel()
+        for writer in writers:
+            writer.transport.abort()
+
+
+def _device(folder: Path, number: int, edges: str, *, full: bool) -> subprocess.Popen[bytes]:
+    """A daemon; with `full` it can write no file at all, as on a full disk."""
+    config = folder / f"device{number}.toml"
+    config.write_text(
+        CONFIG.format(
+            scenario=folder / "chaos.toml",
+            edges=edges,
+            state=folder / f"state{number}.json",
+            # half of the devices decide, half send whatever they may
+            controller=("algorithm1-online", "edge-only")[number % 2],
+        )
+    )
+    command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", str(config),
+               "--ready-file", str(folder / f"ready{number}")]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    if full:
+        _await(lambda: (folder / f"ready{number}").exists())
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
+    return process
+
+
+def _await(true: Callable[[], bool], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            raise TimeoutError("chaos: a process did not come up")
+        time.sleep(0.02)
+
+
+async def run_chaos(frames: int, seed: int) -> ChaosFigures:
+    """All of it; `frames` over all devices, the one without an edge aside."""
+    rng, faults = random.Random(seed), Counter[str]()
+    seen, why = Counter[str](), Counter[str]()
+    each = -(-frames // DEVICES)
+    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
+        folder = Path(name)
+        (folder / "chaos.toml").write_text(SCENARIO)
+        truth, edge = Truth(folder / "chaos.toml"), Edge()
+        relays = [Relay(edge.port, random.Random(seed + k)) for k in range(DEVICES)]
+        for relay in relays:
+            await relay.start()
+        devices: list[subprocess.Popen[bytes]] = []
+        try:
+            for k, relay in enumerate(relays):
+                address = f'"127.0.0.1:{relay.port}"'
+                devices.append(_device(folder, k, address, full=k == 0))
+            devices.append(_device(folder, DEVICES, "", full=False))
+            for k in range(DEVICES + 1):
+                ready = folder / f"ready{k}"
+                await asyncio.to_thread(_await, ready.exists)
+            addresses = [(folder / f"ready{k}").read_text() for k in range(DEVICES + 1)]
+            begun = time.monotonic()
+            trouble = asyncio.create_task(_faults(relays, edge, rng, faults))
+            streams: list[Awaitable[None]] = [
+                _stream(address, truth, 7 * k, each, seen, why, k < DEVICES)
+                for k, address in enumerate(addresses)
+            ]
+            await asyncio.gather(*streams)
+            trouble.cancel()
+            doubled = 0
+            for address in addresses:
+                async with AsyncClient(address) as client:
+                    state = await client.state()
+                doubled += abs(state["answered"] + state["late"] - state["frames"])
+            seconds = time.monotonic() - begun
+        finally:
+            for process in devices:
+                process.terminate()
+            for process in devices:
+                process.wait(30)
+            edge.kill()
+    asked = seen["asked"]
+    return ChaosFigures(
+        asked, seen["answered"], seen["late"], seen["refused"], seen["lost"],
+        doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
+        seen["late"] / asked, seen["control late"] / max(seen["control asked"], 1), dict(faults),
+        dict(why.most_common(MOST_REASONS)), seconds,
+    )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 0 where no frame was lost, doubled or answered with another's result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--frames", type=int, default=10_000, help="over all ten devices")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    found = asyncio.run(run_chaos(args.frames, args.seed))
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    print(json.dumps(plain, indent=1))
+    return int(bool(found.lost or found.doubled or found.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
