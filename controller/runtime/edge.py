@@ -166,6 +166,10 @@ class EdgeServer:
         except CoinferError as error:
             self.refuse(peer, arrival, str(error))
             return
+        if peer.admitted >= self.limits.admitted:
+            # nobody fills the queue alone
+            self.refuse(peer, arrival, f"{peer.admitted} requests of this device are waiting")
+            return
         now = self.clock()
         work = Work(key, now, arrival.timing.until_s, _Job(peer, arrival, codec))
         with self._changed:
@@ -174,6 +178,8 @@ class EdgeServer:
                 self._changed.notify()
         if reason is not None:
             self.refuse(peer, arrival, reason)
+        else:
+            peer.admitted += 1
 
     def refuse(self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0) -> None:
         """No answer for a request; what its bytes said of the link still goes back."""
@@ -254,7 +260,7 @@ class EdgeServer:
                 )
                 taken.append(job)
             except CoinferError as error:
-                self._later(self.refuse, job.peer, job.arrival, str(error))
+                self._later(self._give_up, job, str(error))
             except Exception as error:  # the one worker must outlive any single request
                 self._failed(job, error)
         if not taken:
@@ -282,6 +288,7 @@ class EdgeServer:
 
     def _deliver(self, answers: list[tuple[_Job, dict[str, Any], bytes]]) -> None:
         for job, head, payload in answers:
+            job.peer.admitted -= 1
             request = job.arrival.request_id
             messages = [Message(MessageType.REPLY, request, meta=head)]
             for at in range(0, len(payload), CHUNK_BYTES):
@@ -292,11 +299,16 @@ class EdgeServer:
     def _failed(self, job: _Job, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"
         self.errors.append(f"{job.peer.name}: request failed ({reason})")
-        self._later(self.refuse, job.peer, job.arrival, f"the edge failed ({reason})")
+        self._later(self._give_up, job, f"the edge failed ({reason})")
 
     def _refuse_late(self, work: Work, reason: str, now_s: float) -> None:
         job: _Job = work.job
-        self.refuse(job.peer, job.arrival, reason, now_s - job.arrival.timing.last_s)
+        self._give_up(job, reason, now_s - job.arrival.timing.last_s)
+
+    def _give_up(self, job: _Job, reason: str, queue_s: float = 0.0) -> None:
+        """Refuse what was admitted."""
+        job.peer.admitted -= 1
+        self.refuse(job.peer, job.arrival, reason, queue_s)
 
     def _later(self, call: Callable[..., None], *args: Any) -> None:
         """Call on the thread that writes."""

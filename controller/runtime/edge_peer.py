@@ -148,6 +148,8 @@ class Peer(asyncio.Protocol):
         self._heard_s = 0.0
         self._error: str | None = None
         self._early = b""
+        self.admitted = 0
+        """Requests that wait to be computed, or are."""
         self._expiry: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None

@@ -18,6 +18,8 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Without a byte: a device sends a keep-alive every second while nothing else goes."""
     requests: int = 32
     """Coming in at once on one connection."""
+    admitted: int = 32
+    """Waiting to be computed, or being computed, of one connection."""
     tensor_bytes: int = 8 * 1024 * 1024
     """Announced by one request."""
     inbox_bytes: int = 16 * 1024 * 1024

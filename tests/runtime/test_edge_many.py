@@ -246,3 +246,22 @@ def test_more_bytes_than_allowed_are_refused_before_they_come(stream, executor, 
         said = device.next()
         assert (said.type, said.request_id) == (T.REFUSE, 0)
         assert "found 12000 announced, expected at most 10000" in said.meta["reason"]
+
+
+def test_no_device_fills_the_queue_alone(stream, executor, pictures, connect, serving):
+    made, labels = pictures
+    slow = Slow(executor, 0.020)
+    limits = EdgeLimits(admitted=4)
+    with serving(stream.model, slow, limits=limits, schedule=SchedulerArgs(batch=1)) as server:
+        greedy, other = (connect(server.port, stream.model.digest) for _ in range(2))
+        for number in range(1, 31):
+            greedy.ask(number, made[0], stream.model)
+        other.ask(1, made[3], stream.model)
+        assert other.next().meta["class"] == labels[3]
+        said = [greedy.next() for _ in range(30)]
+        refused = [m.meta["reason"] for m in said if m.type is T.REFUSE]
+        assert len(refused) >= 20
+        assert all("requests of this device are waiting" in reason for reason in refused)
+        # what was answered makes room again
+        greedy.ask(99, made[1], stream.model)
+        assert greedy.next().meta["class"] == labels[1]
