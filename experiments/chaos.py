@@ -109,6 +109,12 @@ class Relay:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def close(self) -> None:
+        """Stop listening, drop every connection and see them end."""
+        self._server.close()
+        self.set("drop")
+        await asyncio.sleep(0.1)
+
     def set(self, mode: Mode) -> None:
         """Fail, or work again; a dropped connection is dropped at once."""
         self.mode = mode
@@ -364,6 +370,8 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
                 doubled += abs(state["answered"] + state["late"] - state["frames"])
             seconds = time.monotonic() - begun
         finally:
+            for relay in relays:
+                await relay.close()
             for process in devices:
                 process.terminate()
             for process in devices:
