@@ -99,7 +99,7 @@ def read_json(path: str | Path, kind: type[StructT], *, version: int | None = No
         raw = Path(path).read_bytes()
     try:
         plain = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(path, found=str(error), expected="valid JSON") from None
     return _typed(path, plain, kind, version)
 
@@ -110,7 +110,7 @@ def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = No
         raw = Path(path).read_bytes()
     try:
         plain = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(path, found=str(error), expected="valid TOML") from None
     return _typed(path, plain, kind, version)
 

@@ -229,7 +229,7 @@ async def _ask(
         print(f"wrong: picture {picture}: {found}", file=sys.stderr)
 
 
-async def _stream(
+async def stream(
     address: str,
     truth: Truth,
     first: int,
@@ -247,7 +247,7 @@ async def _stream(
             group.create_task(_ask(client, truth, picture, seen, why, edge_too))
 
 
-async def _faults(relays: list[Relay], edge: Edge, rng: random.Random, done: Counter[str]) -> None:
+async def trouble(relays: list[Relay], edge: Edge, rng: random.Random, done: Counter[str]) -> None:
     """One fault after the other, with calm between, until cancelled."""
     kinds: list[str] = [*MODES, "edge killed", "edge stopped", "slow-loris", "some links down"]
     while True:
@@ -304,7 +304,7 @@ async def _besieged(port: int) -> AsyncIterator[None]:
             writer.transport.abort()
 
 
-def _device(folder: Path, number: int, edges: str, *, full: bool) -> subprocess.Popen[bytes]:
+def start_device(folder: Path, number: int, edges: str, *, full: bool) -> subprocess.Popen[bytes]:
     """A daemon; with `full` it can write no file at all, as on a full disk."""
     config = folder / f"device{number}.toml"
     config.write_text(
@@ -320,17 +320,28 @@ def _device(folder: Path, number: int, edges: str, *, full: bool) -> subprocess.
                "--ready-file", str(folder / f"ready{number}")]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     if full:
-        _await(lambda: (folder / f"ready{number}").exists())
+        wait_until(lambda: (folder / f"ready{number}").exists())
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
     return process
 
 
-def _await(true: Callable[[], bool], seconds: float = 120.0) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
+    """Until a process has come so far."""
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             raise TimeoutError("chaos: a process did not come up")
         time.sleep(0.02)
+
+
+async def unaccounted(addresses: list[str]) -> int:
+    """Frames that the daemons took and did not end exactly once."""
+    found = 0
+    for address in addresses:
+        async with AsyncClient(address) as client:
+            state = await client.state()
+        found += abs(state["answered"] + state["late"] - state["frames"])
+    return found
 
 
 async def run_chaos(frames: int, seed: int) -> ChaosFigures:
@@ -349,25 +360,21 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
         try:
             for k, relay in enumerate(relays):
                 address = f'"127.0.0.1:{relay.port}"'
-                devices.append(_device(folder, k, address, full=k == 0))
-            devices.append(_device(folder, DEVICES, "", full=False))
+                devices.append(start_device(folder, k, address, full=k == 0))
+            devices.append(start_device(folder, DEVICES, "", full=False))
             for k in range(DEVICES + 1):
                 ready = folder / f"ready{k}"
-                await asyncio.to_thread(_await, ready.exists)
+                await asyncio.to_thread(wait_until, ready.exists)
             addresses = [(folder / f"ready{k}").read_text() for k in range(DEVICES + 1)]
             begun = time.monotonic()
-            trouble = asyncio.create_task(_faults(relays, edge, rng, faults))
+            faulty = asyncio.create_task(trouble(relays, edge, rng, faults))
             streams: list[Awaitable[None]] = [
-                _stream(address, truth, 7 * k, each, seen, why, k < DEVICES)
+                stream(address, truth, 7 * k, each, seen, why, k < DEVICES)
                 for k, address in enumerate(addresses)
             ]
             await asyncio.gather(*streams)
-            trouble.cancel()
-            doubled = 0
-            for address in addresses:
-                async with AsyncClient(address) as client:
-                    state = await client.state()
-                doubled += abs(state["answered"] + state["late"] - state["frames"])
+            faulty.cancel()
+            doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
         finally:
             for relay in relays:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 
 from artefacts import UsageError
 from controller.daemon.log import set_up_log
@@ -21,6 +21,7 @@ from models.cards import load_model
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
+BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
@@ -69,7 +70,8 @@ def _tend(server: EdgeServer, stopped: threading.Event) -> None:
             notify("WATCHDOG=1")
 
 
-def _expose(server: EdgeServer, host: str, port: int) -> None:
+def edge_registry(server: EdgeServer) -> CollectorRegistry:
+    """The edge's metrics for Prometheus."""
     registry = CollectorRegistry()
     figures: dict[str, tuple[str, Callable[[], float]]] = {
         "coinfer_edge_served": ("Requests answered", lambda: server.served),
@@ -80,8 +82,23 @@ def _expose(server: EdgeServer, host: str, port: int) -> None:
         "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computed_s),
         "coinfer_edge_received_bytes": ("Payload received", lambda: server.received_bytes),
     }
+    sizes = Histogram(
+        "coinfer_edge_batch_size", "Requests in a batch", registry=registry, buckets=BATCHES
+    )
+    seconds = Histogram("coinfer_edge_batch_seconds", "Computing a batch", registry=registry)
+
+    def batch(size: int, took_s: float) -> None:
+        sizes.observe(size)
+        seconds.observe(took_s)
+
+    server.on_batch = batch
     for name, (what, value) in figures.items():
         Gauge(name, what, registry=registry).set_function(value)
+    return registry
+
+
+def _expose(server: EdgeServer, host: str, port: int) -> None:
+    registry = edge_registry(server)
     try:
         start_http_server(port, host, registry)
     except OSError as error:

@@ -68,7 +68,7 @@ def parse_infer(
     length = len(body) if header_length is None else _number(header_length, len(body))
     try:
         header = json.loads(body[:length])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"infer request: found no valid JSON ({error})") from None
     if not isinstance(header, dict):
         raise UsageError(f"infer request: found {type(header).__name__}, expected an object")

@@ -60,6 +60,10 @@ class DeviceMetrics:
             "coinfer_device_compute_seconds", "Computed on the device for a frame",
             buckets=BUCKETS_S, registry=into,
         )  # fmt: skip
+        self._stages = Histogram(
+            "coinfer_stage_seconds", "Of frames an edge answered, by stage", ("stage",),
+            buckets=BUCKETS_S, registry=into,
+        )  # fmt: skip
         self._sent = Counter("coinfer_sent_bytes", "Payload sent to edges", registry=into)
         self._fallbacks = Counter(
             "coinfer_fallbacks",
@@ -99,6 +103,8 @@ class DeviceMetrics:
         plan = str(self._engine.table.plans[record.plan])
         self._compute.observe(record.device_s)
         self._sent.inc(record.bytes_sent)
+        for stage, seconds in record.stages_s.items():
+            self._stages.labels(stage).observe(max(seconds, 0.0))
         if record.latency_s is None:
             self._late.inc()
         else:

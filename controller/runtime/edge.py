@@ -96,6 +96,8 @@ class EdgeServer:
         self._threads: list[threading.Thread] = []
         self.served = self.batches = self.refused = self.received_bytes = 0
         self.computed_s = 0.0
+        self.on_batch: Callable[[int, float], None] = lambda size, seconds: None
+        """Told of every batch, on the computing thread."""
         self.errors: deque[str] = deque(maxlen=MAX_ERRORS)
 
     def add(self, model: Model, executor: Executor) -> None:
@@ -277,6 +279,7 @@ class EdgeServer:
             self._scheduler.done(key, len(taken), done - began, done)
         self.batches += 1
         self.computed_s += done - began
+        self.on_batch(len(taken), done - began)
         answers = []
         for k, job in enumerate(taken):
             head, payload = _answer(served.model, key, y[k : k + 1])

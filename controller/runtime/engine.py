@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -30,6 +30,7 @@ from models.cards import Model
 from models.codecs import Encoded, carries_picture, decode
 from models.profiles import Profile
 
+STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
 SILENCE_MARGIN_S = 0.04
 """Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
 
@@ -56,6 +57,8 @@ class FrameRecord(msgspec.Struct, frozen=True):
     bytes_sent: int
     device_s: float
     error: str | None
+    stages_s: dict[str, float] = {}
+    """Of an edge's answer: receiving, waiting and computing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Frame:
     answer_exit: int = -1
     answered_s: float | None = None
     answered_by_edge: bool = False
+    stages_s: dict[str, float] = field(default_factory=dict)
     over: bool = False
     rescue_at_s: float | None = None
     bytes_sent: int = 0
@@ -534,6 +538,8 @@ class FrameEngine:
         """The edge's answer, or the tensor that the device goes on with; refuses anything else."""
         plan, spec = frame.plan, self.model.spec
         length = len(spec.branches[plan.exit])
+        for stage, key in STAGES.items():
+            frame.stages_s[stage] = meta_number(reply.meta, key, 0.0)
         if plan.stop == length:
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
             frame.answered_by_edge = reply.at_s <= self.limit_s(frame)
@@ -596,6 +602,7 @@ class FrameEngine:
             frame.bytes_sent,
             frame.device_s,
             frame.error,
+            frame.stages_s,
         )
         self.on_record(record)
         if frame.done is not None:

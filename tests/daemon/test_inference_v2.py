@@ -138,6 +138,8 @@ def test_lengths_and_files_that_lie_are_refused():
         parse_infer(b"{}", "-1", SIZE, PIXELS)
     with pytest.raises(UsageError, match="no valid JSON"):
         parse_infer(b"\xff\xfe", None, SIZE, PIXELS)
+    with pytest.raises(UsageError, match="no valid JSON"):
+        parse_infer(b"[" * 100_000, None, SIZE, PIXELS)
     with pytest.raises(UsageError, match="expected at most 10,000"):
         decode_jpeg(jpeg(200, 200), SIZE, PIXELS)
     with pytest.raises(UsageError, match="no JPEG"):

@@ -1,0 +1,189 @@
+"""Hours of trace replay with random faults: does a device's or the edge's memory grow?
+
+    python -m experiments.soak --minutes 60
+
+Two device daemons ask at 10 frames/s over a link that follows a trace (a test log of Norway, or a
+file), behind relays that fail as in `experiments.chaos`; the edge is killed and stopped too.
+Resident memory, descriptors and threads of every process are sampled; the slope is fitted behind
+the first fifth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from experiments import chaos
+from experiments.testbed.relay import Relay as TraceRelay
+from traces.formats import read_trace
+from traces.library import load_split
+from traces.trace import BandwidthTrace
+
+DEVICES = 2
+SAMPLE_S = 5.0
+WARMING = 0.2
+RTT_S = 0.03
+
+
+class Growth(msgspec.Struct, frozen=True):
+    """One process: first and last resident MiB, the slope, and descriptors and threads."""
+
+    first_mib: float
+    last_mib: float
+    slope_mib_per_hour: float
+    descriptors: tuple[int, int]
+    threads: tuple[int, int]
+
+
+class SoakFigures(msgspec.Struct, frozen=True):
+    """What came of all frames, and how the processes grew (the edge since its last start)."""
+
+    minutes: float
+    frames: int
+    answered: int
+    late: int
+    refused: int
+    lost: int
+    doubled: int
+    wrong: int
+    by_edge: int
+    faults: dict[str, int]
+    growth: dict[str, Growth]
+
+
+def sample(pid: int) -> tuple[float, int, int] | None:
+    """Resident MiB, open descriptors and threads of a process; None where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        resident = int(fields["VmRSS"].split()[0]) / 1024
+        return resident, len(list(Path(f"/proc/{pid}/fd").iterdir())), int(fields["Threads"])
+    except (OSError, KeyError):
+        return None
+
+
+def growth(samples: list[tuple[float, float, int, int]]) -> Growth:
+    """Of (seconds, MiB, descriptors, threads) in order."""
+    kept = samples[int(WARMING * len(samples)) :] or samples
+    at = np.array([s[0] for s in kept])
+    resident = np.array([s[1] for s in kept])
+    slope = 0.0
+    if len(kept) > 2:
+        off = at - at.mean()
+        slope = float(off @ (resident - resident.mean()) / (off @ off)) * 3600.0
+    return Growth(
+        kept[0][1], kept[-1][1], slope, (kept[0][2], kept[-1][2]), (kept[0][3], kept[-1][3])
+    )
+
+
+async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigures:
+    """All of it; the trace begins anew where it ends."""
+    rng, faults = random.Random(seed), Counter[str]()
+    seen, why = Counter[str](), Counter[str]()
+    frames = round(minutes * 60.0 * chaos.RATE_FPS)
+    samples: dict[str, list[tuple[float, float, int, int]]] = {}
+    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
+        folder = Path(name)
+        (folder / "chaos.toml").write_text(chaos.SCENARIO)
+        truth, edge = chaos.Truth(folder / "chaos.toml"), chaos.Edge()
+        shaped = [TraceRelay(("127.0.0.1", edge.port), trace, RTT_S) for _ in range(DEVICES)]
+        relays = [chaos.Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
+        for relay in relays:
+            await relay.start()
+        devices = []
+        try:
+            for k, relay in enumerate(relays):
+                address = f'"127.0.0.1:{relay.port}"'
+                devices.append(chaos.start_device(folder, k, address, full=False))
+            addresses = []
+            for k in range(DEVICES):
+                ready = folder / f"ready{k}"
+                await asyncio.to_thread(chaos.wait_until, ready.exists)
+                addresses.append(ready.read_text())
+            begun = time.monotonic()
+            for one in shaped:
+                one.start_at(begun)
+            tasks = [
+                asyncio.create_task(chaos.trouble(relays, edge, rng, faults)),
+                asyncio.create_task(_sample(begun, [d.pid for d in devices], edge, samples)),
+                asyncio.create_task(_again(shaped, trace.duration_s)),
+            ]
+            await asyncio.gather(
+                *(chaos.stream(a, truth, 7 * k, frames, seen, why, True)
+                  for k, a in enumerate(addresses))
+            )  # fmt: skip
+            for task in tasks:
+                task.cancel()
+            doubled = await chaos.unaccounted(addresses)
+        finally:
+            for relay in relays:
+                await relay.close()
+            for process in devices:
+                process.terminate()
+            for process in devices:
+                process.wait(30)
+            for one in shaped:
+                one.close()
+            edge.kill()
+    return SoakFigures(
+        minutes, seen["asked"], seen["answered"], seen["late"], seen["refused"], seen["lost"],
+        doubled, seen["wrong"], seen["edge"], dict(faults),
+        {name: growth(found) for name, found in sorted(samples.items()) if found},
+    )  # fmt: skip
+
+
+async def _sample(
+    begun: float,
+    pids: list[int],
+    edge: chaos.Edge,
+    samples: dict[str, list[tuple[float, float, int, int]]],
+) -> None:
+    alive = edge.process.pid
+    while True:
+        now = time.monotonic() - begun
+        if edge.process.pid != alive:
+            alive, samples["edge"] = edge.process.pid, []
+        for name, pid in [*((f"device {k}", p) for k, p in enumerate(pids)), ("edge", alive)]:
+            found = sample(pid)
+            if found is not None:
+                samples.setdefault(name, []).append((now, *found))
+        done = samples.get("device 0", [])
+        if done and len(done) % 60 == 0:
+            print(f"{now / 60:.0f} min: device 0 has {done[-1][1]:.1f} MiB", file=sys.stderr)
+        await asyncio.sleep(SAMPLE_S)
+
+
+async def _again(shaped: list[TraceRelay], duration_s: float) -> None:
+    while True:
+        await asyncio.sleep(duration_s)
+        for one in shaped:
+            one.start_at(time.monotonic())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; 0 where no frame was lost, doubled or answered with another's result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--trace", type=Path, help="a file of any known format")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    trace = read_trace(args.trace) if args.trace else load_split("norway", "test").traces[0]
+    found = asyncio.run(run_soak(args.minutes, args.seed, trace))
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    print(json.dumps(plain, indent=1))
+    return int(bool(found.lost or found.doubled or found.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The fuzzing harness: every target takes mutated inputs, and what is found is kept and told."""
+
+import random
+
+import pytest
+
+from artefacts import ArtefactError, read_json
+from experiments import fuzz
+from models.profiles import Profile
+
+NAMES = sorted(fuzz.targets())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mutated_inputs_do_no_more_than_be_refused(name):
+    fuzz.run(name, 60, seed=1)
+
+
+def test_what_is_found_is_kept_and_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def bad(data):
+        raise KeyError("not documented")
+
+    with pytest.raises(KeyError):
+        fuzz.checked("bad", bad, b"input")
+    assert (tmp_path / "crash-bad.bin").read_bytes() == b"input"
+
+    def wordy(data):
+        raise ArtefactError("a", found="two\nlines", expected="one")
+
+    with pytest.raises(AssertionError, match="several lines"):
+        fuzz.checked("wordy", wordy, b"")
+
+
+def test_mutations_are_of_the_seed():
+    one = [fuzz.mutated([b"abcdef" * 9], random.Random(3)) for _ in range(2)]
+    assert one[0] == one[1] != b"abcdef" * 9
+
+
+@pytest.mark.parametrize("data", [b"\xfd\x00", b'"\xfd"', b"[" * 100_000])
+def test_json_that_is_none_is_an_error_that_names_the_file(tmp_path, data):
+    (tmp_path / "p.json").write_bytes(data)
+    with pytest.raises(ArtefactError, match=r"p\.json"):
+        read_json(tmp_path / "p.json", Profile, version=1)
