@@ -5,6 +5,7 @@ Imports no torch and no gymnasium: it is what `coinfer device` runs on a Pi.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,6 +160,7 @@ def load_pictures(
 def run_figures(record: RunRecord) -> dict[str, Any]:
     """A run's figures by the names of `compare --json`."""
     frames = max(len(record.frames), 1)
+    failed = Counter(f.error for f in record.frames if f.error is not None)
     latencies = np.array([f.latency_s for f in record.frames if f.latency_s is not None])
     return {
         "frames": len(record.frames),
@@ -171,5 +173,7 @@ def run_figures(record: RunRecord) -> dict[str, Any]:
         "offloaded_share": sum(f.bytes_sent > 0 for f in record.frames) / frames,
         "late_replies": record.late_replies,
         "reconnects": record.reconnects,
+        "edge_failures": sum(failed.values()),
+        "edge_failure": failed.most_common(1)[0][0] if failed else "none",
         "pictures": record.pictures,
     }
