@@ -98,6 +98,36 @@ def decide(
     )
 
 
+def edge(
+    model: Annotated[str, typer.Option(help="A shipped name or a folder.")] = "mobilenetv2",
+    devices: Annotated[
+        int, typer.Option(min=1, help="Connections, one request under way each.")
+    ] = 32,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Of load.")] = 10.0,
+    deadline_ms: Annotated[float, typer.Option(min=1.0, help="Of every request.")] = 100.0,
+    json: JsonOption = False,
+) -> None:
+    """The edge under many devices, against one loop at its best batch size."""
+    from experiments.edge_bench import edge_figures
+
+    found = edge_figures(model, devices, seconds, deadline_ms / 1e3)
+    if json:
+        emit_json(found)
+        return
+    print_table(
+        f"{model}: {devices} devices, whole pictures as JPEG, one computing thread",
+        ["figure", "value"],
+        [
+            ("one loop", f"{found.loop_per_s:.0f} a second at batch {found.loop_batch}"),
+            ("edge", f"{found.edge_per_s:.0f} a second"),
+            ("of the loop", f"{found.ratio:.2f}"),
+            ("latency, median and p99", f"{1e3 * found.p50_s:.1f}, {1e3 * found.p99_s:.1f} ms"),
+            ("refused", f"{100 * found.refused_share:.2f} %"),
+            ("answered late", f"{100 * found.late_share:.2f} %"),
+        ],
+    )
+
+
 def device(
     scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
     idle_s: Annotated[float, typer.Option(min=0.5, help="How long it idles.")] = 10.0,

@@ -115,6 +115,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
     port: int = 7700
     executor: Literal["onnx", "onnx-int8"] = "onnx"
+    threads: int = 0
+    """Of one computation (0: half of the cores)."""
     metrics: str = ""
     """HOST:PORT of Prometheus metrics ('': none). It has no authentication: loopback."""
     insecure: bool = False
@@ -132,6 +134,8 @@ def read_edge_settings(path: Path) -> EdgeSettings:
         raise ArtefactError(path, field="models", found="none", expected="at least one model")
     if not 0 <= found.port <= 65535:
         raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
+    if found.threads < 0:
+        raise ArtefactError(path, field="threads", found=str(found.threads), expected="0 or more")
     if found.metrics:
         parse_edge(found.metrics, path, "metrics")
     for where, part in (("limits", found.limits), ("schedule", found.schedule)):

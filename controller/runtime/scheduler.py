@@ -26,7 +26,7 @@ class SchedulerArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     waiting: int = 256
     """Requests that may wait; one more is refused."""
-    batch: int = 16
+    batch: int = 8
     """Requests computed at once."""
     batch_wait_s: float = 0.001
     """How long a request waits for company where other devices are connected."""

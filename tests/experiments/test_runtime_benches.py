@@ -54,6 +54,8 @@ def test_a_decision_is_timed_from_measurement_to_plan():
           "--controllers", "learned,algorithm1-online"), "rows"),
         (("device", "--scenario", "3g-alexnet", "--idle-s", "0.5", "--answers", "3"),
          "first_answer_s"),
+        (("edge", "--model", "alexnet", "--devices", "4", "--seconds", "0.5", "--deadline-ms",
+          "2000"), "edge_per_s"),
     ],
 )  # fmt: skip
 def test_the_commands_give_json(argv, key):
