@@ -122,6 +122,7 @@ class Daemon:
             rescue_margin_s=setting.timing.rescue_margin_s,
             rtt_s=setting.scenario.link.rtt_s,
             always_rescue=True,
+            measured_rtt=True,
         )
         self.engine = FrameEngine(
             setting.model, executor, setting.device, setting.table, controller, link, args,

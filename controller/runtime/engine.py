@@ -75,6 +75,8 @@ class EngineArgs:
     give_up_s: float = 60.0
     always_rescue: bool = False
     """Keep time for a local answer also where a plan would not (a scenario may allow that)."""
+    measured_rtt: bool = False
+    """Decide by the link's own round trip once it is known (`rtt_s` until then)."""
 
 
 @dataclass
@@ -183,6 +185,12 @@ class FrameEngine:
 
     # -- time ------------------------------------------------------------------------------------
 
+    @property
+    def rtt_s(self) -> float:
+        """The round trip that decisions and patience go by."""
+        known = self.link.rtt_s if self.args.measured_rtt else None
+        return self.args.rtt_s if known is None else known
+
     def limit_s(self, frame: Frame) -> float:
         """When a frame is given up, on the engine's clock."""
         if self.args.closed:
@@ -250,7 +258,7 @@ class FrameEngine:
             deadline_s,
             max(self._cpu.backlog_s() - max(arrival_s - self.clock(), 0.0), 0.0),
             self.link.backlog_bytes,
-            self.args.rtt_s,
+            self.rtt_s,
         )
         index = self._allowed(self.controller.decide(situation), situation)
         plan = self.table.plans[index]
@@ -580,7 +588,7 @@ class FrameEngine:
                 self._nothing_came(frame)
             elif handed is not None and given_up and not self.args.closed:
                 # the edge's word on what had come by now takes a round trip
-                self._silent[frame.request] = (limit + self.args.rtt_s + SILENCE_MARGIN_S, frame)
+                self._silent[frame.request] = (limit + self.rtt_s + SILENCE_MARGIN_S, frame)
         by_plan = frame.answer is not None
         answer = frame.answer or frame.local_answer
         ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)

@@ -173,3 +173,25 @@ def test_where_a_plan_can_no_longer_be_done_the_first_exit_answers(stream, execu
     service.close()
     assert (record.exit, record.where) == (0, "device")
     assert record.latency_s == pytest.approx(0.03)
+
+
+def test_decisions_go_by_the_round_trip_that_was_measured(stream, executor, pictures):
+    seen, answers, link = [], queue.Queue(), NoLink()
+
+    class Listens(FixedController):
+        def decide(self, situation):
+            seen.append(situation.rtt_s)
+            return self.plan
+
+    engine = FrameEngine(
+        stream.model, executor, stream.device, stream.table, Listens("x", local(stream).plan), link,
+        EngineArgs(DEADLINE_S, rtt_s=0.03, measured_rtt=True),
+    )  # fmt: skip
+    service = FrameService(engine, 4)
+    service.start()
+    for known in (None, 0.2):
+        link.rtt_s = known
+        service.submit(pictures[0], answers.put)
+        answers.get(timeout=30)
+    service.close()
+    assert seen == [0.03, 0.2]
