@@ -55,16 +55,7 @@ def device(name: Name, folder: Folder = Path("certs"), days: Days = 825) -> None
 @app.command()
 def token(out: Annotated[Path, typer.Option(help="File to write it to.")]) -> None:
     """A shared token, for devices without certificates of their own (over TLS only)."""
-    import os
+    from controller.daemon.certificates import write_secret
 
-    from artefacts import ArtefactError
-
-    try:
-        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise ArtefactError(
-            out, found=str(error.strerror).lower(), expected="a file that can be made"
-        ) from None
-    with open(handle, "w", encoding="ascii") as stream:
-        stream.write(secrets.token_urlsafe(32) + "\n")
+    write_secret(out, secrets.token_urlsafe(32).encode() + b"\n")
     console.print(f"written to {out}")

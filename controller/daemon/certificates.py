@@ -137,9 +137,13 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    write_secret(path, text)
+
+
+def write_secret(path: Path, text: bytes) -> None:
+    """A new file that its owner alone may read, never others, not even before a chmod."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # never readable by others, not even for the moment before a chmod
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         raise ArtefactError(
