@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,6 +74,8 @@ level = "warning"
 """
 Mode = Literal["pass", "hole", "drop", "garbage", "trickle", "half-open"]
 MODES: tuple[Mode, ...] = ("hole", "drop", "garbage", "trickle", "half-open")
+KINDS = (*MODES, "edge killed", "edge stopped", "slow-loris", "some links down")
+LEAST_ANSWERED = 0.95
 
 
 class ChaosFigures(msgspec.Struct, frozen=True):
@@ -247,9 +249,14 @@ async def stream(
             group.create_task(_ask(client, truth, picture, seen, why, edge_too))
 
 
-async def trouble(relays: list[Relay], edge: Edge, rng: random.Random, done: Counter[str]) -> None:
+async def trouble(
+    relays: list[Relay],
+    edge: Edge,
+    rng: random.Random,
+    done: Counter[str],
+    kinds: Sequence[str] = KINDS,
+) -> None:
     """One fault after the other, with calm between, until cancelled."""
-    kinds: list[str] = [*MODES, "edge killed", "edge stopped", "slow-loris", "some links down"]
     while True:
         for kind in rng.sample(kinds, len(kinds)):
             await asyncio.sleep(CALM_S * (0.5 + rng.random()))
@@ -373,6 +380,8 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
                 for k, address in enumerate(addresses)
             ]
             await asyncio.gather(*streams)
+            if faulty.done():
+                faulty.result()  # without faults nothing was shown
             faulty.cancel()
             doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
@@ -386,7 +395,8 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
             edge.kill()
     asked = seen["asked"]
     return ChaosFigures(
-        asked, seen["answered"], seen["late"], seen["refused"], seen["lost"],
+        asked, seen["answered"], seen["late"], seen["refused"],
+        seen["lost"] + seen["control lost"],
         doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
         seen["late"] / asked, seen["control late"] / max(seen["control asked"], 1), dict(faults),
         dict(why.most_common(MOST_REASONS)), seconds,
@@ -394,7 +404,9 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command; 0 where no frame was lost, doubled or answered with another's result."""
+    """The command; 0 where no frame was lost, doubled or answered with another's result, and most
+    were answered, some of them by the edge.
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, default=10_000, help="over all ten devices")
     parser.add_argument("--seed", type=int, default=0)
@@ -402,7 +414,8 @@ def main(argv: list[str] | None = None) -> int:
     found = asyncio.run(run_chaos(args.frames, args.seed))
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
-    return int(bool(found.lost or found.doubled or found.wrong))
+    few = found.answered < LEAST_ANSWERED * found.frames or not found.by_edge
+    return int(bool(found.lost or found.doubled or found.wrong or few))
 
 
 if __name__ == "__main__":

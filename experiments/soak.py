@@ -3,7 +3,7 @@
     python -m experiments.soak --minutes 60
 
 Two device daemons ask at 10 frames/s over a link that follows a trace (a test log of Norway, or a
-file), behind relays that fail as in `experiments.chaos`; the edge is killed and stopped too.
+file), behind relays that fail as in `experiments.chaos`; the edge is stopped and besieged too.
 Resident memory, descriptors and threads of every process are sampled; the slope is fitted behind
 the first fifth.
 """
@@ -33,6 +33,8 @@ from traces.trace import BandwidthTrace
 DEVICES = 2
 SAMPLE_S = 5.0
 WARMING = 0.2
+KINDS = tuple(k for k in chaos.KINDS if k != "edge killed")
+"""An edge that is killed begins anew, and its memory with it."""
 RTT_S = 0.03
 
 
@@ -115,7 +117,7 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
             for one in shaped:
                 one.start_at(begun)
             tasks = [
-                asyncio.create_task(chaos.trouble(relays, edge, rng, faults)),
+                asyncio.create_task(chaos.trouble(relays, edge, rng, faults, KINDS)),
                 asyncio.create_task(_sample(begun, [d.pid for d in devices], edge, samples)),
                 asyncio.create_task(_again(shaped, trace.duration_s)),
             ]

@@ -99,7 +99,7 @@ def device(
     from experiments.device_run import DeviceRun, run_device, run_figures
 
     host, separator, port = edge_address.rpartition(":")
-    if not separator or not port.isdigit() or not 0 < int(port) < 65536:
+    if not separator or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise UsageError(f"--edge: found '{edge_address}', expected HOST:PORT")
     if frames is None and duration_s is None:
         frames = 100

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections import Counter
 from typing import Annotated, Any
@@ -26,7 +25,7 @@ def top(
     from rich.live import Live
 
     from artefacts import UsageError
-    from controller.daemon.client import Client
+    from controller.daemon.client import Client, DeviceError
 
     screen = Console()
     with Client(device) as client:
@@ -34,8 +33,7 @@ def top(
         def look() -> dict[str, Any]:
             try:
                 return client.state()
-            except (OSError, http.client.HTTPException) as error:
-                client.close()
+            except DeviceError as error:
                 raise UsageError(f"{device}: no answer from a daemon ({error})") from None
 
         if once:

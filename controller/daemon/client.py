@@ -29,7 +29,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 class DeviceError(CoinferError):
-    """The daemon refused a request, or had no answer in time; `status` is HTTP's."""
+    """The daemon refused a request, or had no answer in time; `status` is HTTP's (0: not there)."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -58,18 +58,21 @@ class _Request:
 def _request(
     picture: Picture | bytes, deadline_s: float | None, threshold: float | None
 ) -> _Request:
+    if deadline_s is not None and not 0.0 < deadline_s < 1e9:
+        raise UsageError(f"deadline: found {deadline_s} s, expected more than 0")
     parameters: dict[str, float] = {}
     if deadline_s is not None:
         parameters["deadline_ms"] = 1e3 * deadline_s
     if threshold is not None:
         parameters["threshold"] = threshold
-    if isinstance(picture, bytes):
+    if isinstance(picture, bytes | bytearray | memoryview):
+        picture = bytes(picture)
         query = urllib.parse.urlencode(parameters)
         return _Request(f"/infer?{query}", picture, {"Content-Type": "image/jpeg"})
-    if picture.dtype != np.uint8 or picture.ndim != 3:
+    found = f"{getattr(picture, 'dtype', type(picture).__name__)} {np.shape(picture)}"
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.uint8 or picture.ndim != 3:
         raise UsageError(
-            f"picture: found {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) or the "
-            "bytes of a JPEG file"
+            f"picture: found {found}, expected uint8 (H, W, 3) or the bytes of a JPEG file"
         )
     raw = np.ascontiguousarray(picture).tobytes()
     given = {
@@ -144,15 +147,7 @@ class Client:
         """
         asked = _request(picture, deadline_s, threshold)
         wait_s = MARGIN_S + (deadline_s or 0.0)
-        kept = self._connection is not None
-        try:
-            return self._ask(asked, wait_s)
-        except (ConnectionError, http.client.HTTPException):
-            self.close()
-            if not kept:
-                raise
-        # the daemon may have closed a connection that was idle: once more on a new one
-        return self._ask(asked, wait_s)
+        return _inference(*self._ask("POST", asked, wait_s))
 
     def _connect(self, wait_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
@@ -161,22 +156,32 @@ class Client:
                 if self._path
                 else http.client.HTTPConnection(self._host, self._port, timeout=wait_s)
             )
+        self._connection.timeout = wait_s
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(wait_s)
         return self._connection
 
-    def _ask(self, asked: _Request, wait_s: float) -> Inference:
-        connection = self._connect(wait_s)
-        connection.request("POST", asked.path, asked.body, asked.headers)
-        response = connection.getresponse()
-        return _inference(response.status, response.read())
+    def _ask(self, method: str, asked: _Request, wait_s: float) -> tuple[int, bytes]:
+        """Status and body; once more on a new connection where a kept one had been closed."""
+        for again in (self._connection is not None, False):
+            try:
+                connection = self._connect(wait_s)
+                connection.request(method, asked.path, asked.body, asked.headers)
+                response = connection.getresponse()
+                return response.status, response.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.close()
+                if not again or isinstance(error, TimeoutError):
+                    where = self._path or f"{self._host}:{self._port}"
+                    why = f"{where}: {error or type(error).__name__}"
+                    raise DeviceError(0, why) from None
+        raise AssertionError("unreachable")
 
     def state(self) -> dict[str, Any]:
         """What the daemon shows of itself (`/live/state`)."""
-        connection = self._connect(MARGIN_S)
-        connection.request("GET", "/live/state")
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            raise DeviceError(response.status, f"/live/state: status {response.status}")
+        status, body = self._ask("GET", _Request("/live/state", b"", {}), MARGIN_S)
+        if status != 200:
+            raise DeviceError(status, f"/live/state: status {status}")
         found: dict[str, Any] = json.loads(body)
         return found
 
@@ -218,10 +223,14 @@ class AsyncClient:
 
         asked = _request(picture, deadline_s, threshold)
         limit = aiohttp.ClientTimeout(total=MARGIN_S + (deadline_s or 0.0))
-        async with self._opened().post(
-            self._base + asked.path, data=asked.body, headers=asked.headers, timeout=limit
-        ) as response:
-            return _inference(response.status, await response.read())
+        try:
+            async with self._opened().post(
+                self._base + asked.path, data=asked.body, headers=asked.headers, timeout=limit
+            ) as response:
+                return _inference(response.status, await response.read())
+        except (OSError, aiohttp.ClientError) as error:
+            why = f"{self._path or self._base}: {error or type(error).__name__}"
+            raise DeviceError(0, why) from None
 
     async def state(self) -> dict[str, Any]:
         """As `Client.state`."""

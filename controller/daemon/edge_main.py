@@ -14,6 +14,7 @@ from artefacts import UsageError
 from controller.daemon.log import set_up_log
 from controller.daemon.settings import parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
+from controller.runtime.addresses import check_address
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import make_executor
 from controller.runtime.secure import server_security
@@ -99,6 +100,7 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
 
 
 def _expose(server: EdgeServer, host: str, port: int) -> None:
+    check_address(host)  # they know no users
     registry = edge_registry(server)
     try:
         start_http_server(port, host, registry)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from artefacts import UsageError
 from controller.daemon.inference_v2 import (
@@ -31,6 +34,18 @@ from controller.runtime.engine import FrameRecord
 LIVE_PAGE = Path(__file__).with_name("live.html")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TOO_LATE, BUSY = 504, 503
+REPLY_S = 0.003
+"""An answer is given out so long before its deadline: it still has to be written and read."""
+ASKED = ("deadline_ms", "threshold")
+log = logging.getLogger("coinfer.device")
+
+
+class _Refused(Exception):
+    """A request that gets no answer; `status` is HTTP's."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 class LocalInterface:
@@ -53,7 +68,7 @@ class LocalInterface:
 
     def application(self) -> web.Application:
         """The routes."""
-        app = web.Application(middlewares=[self._one_line], client_max_size=self.limits.body_bytes)
+        app = web.Application(middlewares=[self._one_line])
         model, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         routes: list[tuple[str, str, Handler]] = [
             ("GET", "/v2", self._server),
@@ -84,10 +99,15 @@ class LocalInterface:
             return _error(400, str(error))
         except BusyError as error:
             return _error(BUSY, str(error), {"Retry-After": "1"})
-        except web.HTTPRequestEntityTooLarge:
-            return _error(413, f"body: found more than {self.limits.body_bytes:,} bytes")
+        except _Refused as error:
+            return _error(error.status, str(error))
+        except (web.RequestPayloadError, BadHttpMessage, ConnectionError) as error:
+            return _error(400, f"body: {type(error).__name__}: {str(error)[:100]!r}")
         except web.HTTPException as error:
             return _error(error.status, error.reason)
+        except Exception as error:  # ours to mend, not the client's to read
+            log.exception("%s %s", request.method, request.path)
+            return _error(500, f"{type(error).__name__} (see the daemon's log)")
 
     # -- the protocol ----------------------------------------------------------------------------
 
@@ -100,14 +120,16 @@ class LocalInterface:
         return web.json_response({"live": True})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        return web.json_response({"ready": self.ready}, status=200 if self.ready else BUSY)
+        ready = self.ready and self._service.alive
+        return web.json_response({"ready": ready}, status=200 if ready else BUSY)
 
     def _known(self, request: web.Request) -> None:
         name, version = request.match_info.get("model"), request.match_info.get("version", "1")
         if name is not None and (name, version) != (self._name, "1"):
-            raise web.HTTPNotFound(
-                reason=f"model: found '{name[:60]}' version '{version[:20]}', expected "
-                f"'{self._name}' version '1'"
+            raise _Refused(
+                404,
+                f"model: found {name[:60]!r} version {version[:20]!r}, expected '{self._name}' "
+                "version '1'",
             )
 
     async def _model(self, request: web.Request) -> web.Response:
@@ -123,11 +145,11 @@ class LocalInterface:
     async def _infer(self, request: web.Request) -> web.Response:
         arrival_s = self._service.engine.clock()
         self._known(request)
-        body = await request.read()
+        body = await self._body(request)
         if request.content_type == "image/jpeg":
             return await self._infer_jpeg(request, body, arrival_s)
-        asked = parse_infer(
-            body, request.headers.get(HEADER_LENGTH), self._size, self.limits.pixels
+        asked = await asyncio.to_thread(
+            parse_infer, body, request.headers.get(HEADER_LENGTH), self._size, self.limits.pixels
         )
         answers = await self._answers(asked, arrival_s)
         made, header_length = build_answer(self._name, asked, answers)
@@ -136,9 +158,19 @@ class LocalInterface:
         headers = {HEADER_LENGTH: str(header_length)}
         return web.Response(body=made, content_type="application/octet-stream", headers=headers)
 
+    async def _body(self, request: web.Request) -> bytes:
+        """What was sent, unpacked; refused as soon as it is longer than the limits allow."""
+        most, body = self.limits.body_bytes, bytearray()
+        async for part in request.content.iter_chunked(65536):
+            body += part
+            if len(body) > most:
+                raise _Refused(413, f"body: found more than {most:,} bytes")
+        return bytes(body)
+
     async def _infer_jpeg(
         self, request: web.Request, body: bytes, arrival_s: float
     ) -> web.Response:
+        _known_queries(request)
         picture = await asyncio.to_thread(decode_jpeg, body, self._size, self.limits.pixels)
         asked = InferRequest(
             picture[None], "", _query(request, "deadline_ms", 1e-3), _query(request, "threshold"),
@@ -158,6 +190,8 @@ class LocalInterface:
         )
 
     async def _answers(self, asked: InferRequest, arrival_s: float) -> list[Answer]:
+        if asked.threshold is not None and asked.threshold > 1.0:
+            raise UsageError(f"threshold: found {asked.threshold:g}, expected at most 1")
         longest = self.limits.longest_deadline_s
         if asked.deadline_s is not None and asked.deadline_s > longest:
             raise UsageError(
@@ -180,18 +214,20 @@ class LocalInterface:
     ) -> asyncio.Future[FrameRecord]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[FrameRecord] = loop.create_future()
+        deadline_s = asked.deadline_s or self._service.engine.args.deadline_s
 
         def set_result(record: FrameRecord) -> None:
             if not future.done():  # whoever asked may have gone
                 future.set_result(record)
 
         def done(record: FrameRecord) -> None:
-            loop.call_soon_threadsafe(set_result, record)
+            with contextlib.suppress(RuntimeError):  # the interface is closed: nobody asks
+                loop.call_soon_threadsafe(set_result, record)
 
         self._service.submit(
             picture,
             done,
-            deadline_s=asked.deadline_s,
+            deadline_s=max(deadline_s - REPLY_S, deadline_s / 2.0),
             threshold=asked.threshold,
             arrival_s=arrival_s,
         )
@@ -200,10 +236,8 @@ class LocalInterface:
     def _answer(self, record: FrameRecord) -> Answer:
         plan = str(self._service.engine.table.plans[record.plan])
         if record.latency_s is None or record.label is None or record.exit is None:
-            raise web.HTTPGatewayTimeout(
-                reason=f"no answer in time by plan '{plan}'"
-                + (f" ({record.error})" if record.error else "")
-            )
+            why = f" ({record.error})" if record.error else ""
+            raise _Refused(TOO_LATE, f"no answer in time by plan '{plan}'{why}")
         return Answer(
             record.label, record.confidence or 0.0, record.exit, plan, record.where or "",
             record.latency_s,
@@ -246,6 +280,12 @@ class LocalInterface:
             "refused": counts.refused,
             "seconds": self._metrics.recent(),
         }
+
+
+def _known_queries(request: web.Request) -> None:
+    for name in request.query:
+        if name not in ASKED:
+            raise UsageError(f"query: found '{name[:40]}', expected {' or '.join(ASKED)}")
 
 
 def _query(request: web.Request, name: str, unit: float = 1.0) -> float | None:

@@ -112,7 +112,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> Picture
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         raise UsageError(
-            f"picture: found no JPEG that can be read ({type(error).__name__}: {str(error)[:100]})"
+            f"picture: found no JPEG that can be read ({type(error).__name__})"
         ) from None
 
 
@@ -201,7 +201,10 @@ def _raw_pictures(
             raise UsageError(f"inputs[0]: found {len(raw)} bytes, expected {math.prod(shape)}")
         return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
     try:
-        values = np.array(data, dtype=np.int64).reshape(shape)
+        found = np.array(data)
+        if found.dtype.kind not in "iu":
+            raise TypeError
+        values = found.astype(np.int64).reshape(shape)
     except (TypeError, ValueError, OverflowError):
         raise UsageError(
             f"inputs[0].data: found no {math.prod(shape)} whole numbers, expected one a value"
@@ -236,7 +239,7 @@ def _wanted(outputs: Any, parameters: dict[str, Any]) -> tuple[tuple[str, bool],
     found = []
     for output in outputs:
         name = output.get("name")
-        if name not in OUTPUTS:
+        if not isinstance(name, str) or name not in OUTPUTS:
             raise UsageError(f"outputs: found {_short(name)}, expected {', '.join(OUTPUTS)}")
         own = _object(output.get("parameters"), f"outputs '{name}'").get("binary_data", usual)
         found.append((name, own is True))
@@ -255,14 +258,17 @@ def _positive(parameters: dict[str, Any], name: str) -> float | None:
     value = parameters.get(name)
     if value is None:
         return None
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number < math.inf:
         raise UsageError(f"parameters.{name}: found {_short(value)}, expected a number above 0")
-    return float(value)
+    return number
 
 
 def _number(text: str, most: int) -> int:
-    if not text.isdecimal() or not int(text) <= most:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) <= most):
         raise UsageError(f"{HEADER_LENGTH}: found '{text[:20]}', expected at most {most}")
     return int(text)
 

@@ -27,6 +27,8 @@ def set_up_log(settings: LogSettings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     handler.setFormatter(_Json() if settings.form == "json" else text)
+    # what a client gets wrong is answered, and what is ours is logged by ourselves
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
     root = logging.getLogger("coinfer")
     root.handlers[:] = [handler]
     root.propagate = False

@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from controller.planners.fixed import FixedController, device_only_plan, edge_on
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
+from controller.runtime.addresses import check_address
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.health import Breaker
@@ -43,6 +45,9 @@ from controller.sensing.state_tracker import StateTracker
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0
+HANG_UP_S = 2.0
+"""What a client that has sent half a request may take, once all frames are answered."""
+REPORT_S = 0.5
 WATCH_S = 2.0
 """How often the configuration file is looked at."""
 SAVE_S = 60.0
@@ -88,6 +93,21 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
             "algorithm1-online, edge-only or device-only"
         )
     return AnyDeadline(usual, online, frames.deadline_s)
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket that a killed run has left; refuse what is anything else, or answers."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise UsageError(f"http.socket: found '{path}', which is no socket, expected none or one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise UsageError(f"http.socket: somebody answers on '{path}', expected nobody")
 
 
 def _give_back() -> None:
@@ -137,6 +157,7 @@ class Daemon:
             self.service, self.metrics, self.settings.limits, version, setting.model.card.classes
         )
         self._before = self._lifetime()
+        self._listens = False
 
     def _link(self) -> Link:
         edges = [
@@ -176,6 +197,8 @@ class Daemon:
         finally:
             self.service.close()
             self._save()
+            if self.settings.http.socket and self._listens:
+                Path(self.settings.http.socket).unlink(missing_ok=True)
 
     async def _serve(self, ready: Callable[[list[str]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -183,7 +206,9 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         self.service.start()
-        runner = web.AppRunner(self.interface.application(), access_log=None)
+        runner = web.AppRunner(
+            self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
+        )
         await runner.setup()
         try:
             where = await self._listen(runner)
@@ -191,12 +216,16 @@ class Daemon:
                 log.info("listening on %s", place)
             ready(where)
             notify("READY=1")
-            tasks = [asyncio.create_task(t) for t in (self._watch(), self._keep(), self._alive())]
+            tasks = [
+                asyncio.create_task(t)
+                for t in (self._watch(), self._keep(), self._alive(), self._report())
+            ]
             await stop.wait()
             log.info("stopping: %d frames under way", len(self.engine.live))
             notify("STOPPING=1")
             self.interface.ready = False
             await asyncio.to_thread(self.service.drain, DRAIN_S)
+            self._save()
             for task in tasks:
                 task.cancel()
         finally:
@@ -204,6 +233,7 @@ class Daemon:
 
     async def _listen(self, runner: web.AppRunner) -> list[str]:
         http = self.settings.http
+        check_address(http.host)  # it knows no users
         site = web.TCPSite(runner, http.host, http.port)
         try:
             await site.start()
@@ -216,15 +246,28 @@ class Daemon:
         if http.socket:
             path = Path(http.socket)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()  # left by a run that was killed
+            _make_way(path)
             try:
                 await web.UnixSite(runner, str(path)).start()
             except OSError as error:
                 raise UsageError(f"http.socket: '{path}': {error.strerror}") from None
             os.chmod(path, 0o660)
+            self._listens = True
             where.append(f"unix:{path}")
         return where
+
+    async def _report(self) -> None:
+        """Say when an edge is there, and when it is not, and why."""
+        said: tuple[bool, str | None] | None = None
+        while self.settings.edges:
+            link = self.engine.link
+            now = (link.connected, None if link.connected else link.last_error)
+            if now[0] and now != said:
+                log.info("edge connected")
+            elif now != said and now[1] is not None:
+                log.warning("no edge: %s", now[1])
+            said = now
+            await asyncio.sleep(REPORT_S)
 
     async def _alive(self) -> None:
         every, loop = watchdog_interval_s(), asyncio.get_running_loop()
@@ -271,6 +314,10 @@ class Daemon:
             controller = make_controller(found, self._setting)
         except CoinferError as error:
             log.error("not reloaded: %s", error)
+            notify("READY=1")
+            return
+        except Exception:  # a file of any kind must not end the watch over it
+            log.exception("not reloaded")
             notify("READY=1")
             return
         if fixed:

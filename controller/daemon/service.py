@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ SAME_DEADLINE = 0.1
 """A policy decides for deadlines that differ from its own by at most this share."""
 
 Done = Callable[[FrameRecord], None]
+log = logging.getLogger("coinfer.device")
 
 
 class BusyError(CoinferError):
@@ -85,6 +87,11 @@ class FrameService:
         self._thread.start()
 
     @property
+    def alive(self) -> bool:
+        """Whether the engine's thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def counts(self) -> ServiceCounts:
         """Since the start."""
         with self._lock:
@@ -138,7 +145,13 @@ class FrameService:
         threshold: float | None,
         ended: Done,
     ) -> None:
-        self.engine.start(number, arrived_s, picture, deadline_s, threshold, ended)
+        try:
+            self.engine.start(number, arrived_s, picture, deadline_s, threshold, ended)
+        except Exception as error:  # a frame must end, and the engine must outlive it
+            log.exception("frame %d", number)
+            why = f"{type(error).__name__}: {error}"
+            if not self.engine.fail(number, why):
+                ended(_nothing(number, arrived_s - self.engine.begin_s, why))
 
     def replace_controller(self, controller: Controller) -> None:
         """Another controller decides from the next frame on; those under way go on as they are."""
@@ -175,4 +188,14 @@ class FrameService:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self.engine.wait(self.engine.clock() + TICK_S)
+            try:
+                self.engine.wait(self.engine.clock() + TICK_S)
+            except Exception:  # whatever befell one event, the frames after it are to be answered
+                log.exception("engine")
+
+
+def _nothing(number: int, arrival_s: float, why: str) -> FrameRecord:
+    """The record of a frame that was never begun."""
+    return FrameRecord(
+        number, 0, arrival_s, None, None, False, None, None, None, 0, 0.0, why
+    )  # fmt: skip

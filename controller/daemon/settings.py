@@ -94,6 +94,9 @@ def read_settings(path: Path) -> DeviceSettings:
         for name in ("policy", "map", "state")
         if getattr(found, name)
     }
+    if found.http.socket:
+        there = str(_from(path, found.http.socket))
+        changed["http"] = msgspec.structs.replace(found.http, socket=there)
     changed["tls"] = absolute_tls(path, found.tls)
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
@@ -153,7 +156,7 @@ def read_edge_settings(path: Path) -> EdgeSettings:
 def parse_edge(text: str, path: Path, field: str) -> tuple[str, int]:
     """(host, port) of 'HOST:PORT'."""
     host, separator, port = text.rpartition(":")
-    if not (separator and host and port.isdigit() and 0 < int(port) < 65536):
+    if not (separator and host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
         raise ArtefactError(path, field=field, found=f"'{text}'", expected="HOST:PORT")
     return host.strip("[]"), int(port)
 

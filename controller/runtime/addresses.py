@@ -28,5 +28,6 @@ def check_address(host: str, *, secure: bool = False) -> None:
     if not (address.is_loopback or inside):
         raise UsageError(
             f"address: found {host}, expected loopback or {TEST_NETWORK} (a test namespace): "
-            "without TLS nothing else is served or asked"
+            "without TLS nothing else is served or asked ([tls] in the file, or insecure = true "
+            "for an edge that anybody may ask)"
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import threading
 import time
@@ -37,6 +38,8 @@ from models.coding import latent_codec
 MAX_ERRORS = 1000
 """What is kept of past trouble: an edge runs for years."""
 START_TIMEOUT_S = 10.0
+ENCODED_EXTRA_BYTES = 4096
+"""What an encoded tensor or picture may have beyond 4 bytes a value (headers)."""
 
 Clock = Callable[[], float]
 Floats = npt.NDArray[np.float32]
@@ -86,6 +89,7 @@ class EdgeServer:
         self._changed = threading.Condition()
         self._to_warm: deque[Interval] = deque()
         self._warm: set[Interval] = set()
+        self._asked: set[Interval] = set()
         self.peers: set[Peer] = set()
         self.at_door: set[Door] = set()
         """Connections whose TLS handshake is under way; they count as connections."""
@@ -130,7 +134,8 @@ class EdgeServer:
         if self._threads:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
-            self._threads[0].join(START_TIMEOUT_S)
+            for thread in self._threads:  # an interpreter must not end under a computation
+                thread.join(START_TIMEOUT_S)
         self._listener.close()
 
     # -- the thread that reads and writes --------------------------------------------------------
@@ -189,13 +194,18 @@ class EdgeServer:
         spent = {"queue_s": queue_s, "compute_s": 0.0}
         peer.write(refusal(arrival.request_id, reason, arrival.timing.meta() | spent))
 
+    def forget(self, peer: Peer) -> None:
+        """A device is gone: nobody waits for what it asked."""
+        with self._changed:
+            peer.admitted -= self._scheduler.remove(lambda work: work.job.peer is peer)
+
     def announce(self, digest: str, intervals: Any) -> None:
         """A device says what it will ask for: made ready when nothing else is to be done."""
         known = _known_intervals(self.served_models[digest].model, intervals, self.limits.warm)
         with self._changed:
             for interval in known:
                 key = (digest, *interval)
-                if key not in self._warm:
+                if key not in self._warm and len(self._warm) < self.limits.intervals:
                     self._warm.add(key)
                     self._to_warm.append(key)
             self._changed.notify()
@@ -219,7 +229,20 @@ class EdgeServer:
             expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
         if shape != expected:
             raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec}")
-        return (digest, branch, start, stop), codec
+        most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES
+        if len(arrival.data) > most:
+            raise UsageError(
+                f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"
+            )
+        key = (digest, branch, start, stop)
+        if key not in self._asked:
+            if len(self._asked) >= self.limits.intervals:
+                raise UsageError(
+                    f"interval: found one more than the {self.limits.intervals} that this edge "
+                    "holds ready"
+                )
+            self._asked.add(key)
+        return key, codec
 
     # -- the thread that computes ----------------------------------------------------------------
 

@@ -117,7 +117,9 @@ class Door(asyncio.Protocol):
                 ssl_handshake_timeout=self._server.limits.greeting_s,
             )  # fmt: skip
         except OSError as error:  # ssl's errors and time-outs are some too
-            self._server.errors.append(f"{self._name}: no TLS with it: {error}"[:300])
+            self._server.errors.append(
+                f"{self._name}: no TLS with it: {error or type(error).__name__}"[:300]
+            )
             transport.abort()
             return
         finally:
@@ -178,10 +180,13 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Free everything it held."""
+        if self._transport is None:
+            return  # its handshake came to nothing, and the door has told of it
         for timer in (self._expiry, self._patience, self._watch):
             if timer is not None:
                 timer.cancel()
         self._server.peers.discard(self)
+        self._server.forget(self)
         if self._error is None and exc is not None:
             self._error = f"connection lost ({exc})"
         if self._error is not None:
@@ -255,7 +260,8 @@ class Peer(asyncio.Protocol):
             self.write(Message(MessageType.PONG, request))
         elif kind is MessageType.REQUEST:
             remaining = meta_number(message.meta, "remaining_s", 0.0)
-            until = now + remaining if remaining > 0 else math.inf
+            longest = self._server.limits.longest_s
+            until = now + (min(remaining, longest) if remaining > 0 else longest)
             self.timings[request] = Timing(now, now, until)
             self._whole(self._inbox.begin(message), now)
         elif kind is MessageType.CHUNK:

@@ -209,6 +209,8 @@ class FrameEngine:
     def wait(self, until_s: float, frame: Frame | None = None) -> None:
         """Handle events, rescues and deadlines until `until_s`, or until `frame` is over."""
         while True:
+            # what has come is looked at before what is due: an answer in time is an answer
+            self._drain()
             self._due()
             if frame is not None and frame.over:
                 return
@@ -224,6 +226,14 @@ class FrameEngine:
                 )
             except queue.Empty:
                 continue
+            self._handle(event)
+
+    def _drain(self) -> None:
+        for _ in range(self._events.qsize()):
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                return
             self._handle(event)
 
     def _due(self) -> None:
@@ -451,11 +461,12 @@ class FrameEngine:
             return
         frame.device_s += result.spent_s
         frame.local_pending -= event.kind == "local"
-        if result.skipped and self.args.always_rescue and not frame.over:
-            self._last_resort(frame)
-            return
         if result.error is not None:
             frame.error = result.error
+        undone = result.skipped or result.error is not None
+        if undone and self.args.always_rescue and not frame.over:
+            self._last_resort(frame)
+            return
         if frame.over or result.result is None:
             return
         if event.kind == "head":
@@ -472,7 +483,16 @@ class FrameEngine:
         left = self.limit_s(frame) - self.clock()
         begun = frame.local_pending > 0 or frame.local_answer is not None
         if not begun and self.profile.interval_s(0, 0, length) <= left:
-            self._local_job(frame, 0, 0, None)
+            self._local_job(frame, 0, 0, self.model.normalise(frame.picture[None]))
+
+    def fail(self, number: int, why: str) -> bool:
+        """End a frame that something unforeseen befell; whether it was under way."""
+        frame = self.live.get(number)
+        if frame is None:
+            return False
+        frame.error = why
+        self._end(frame, self.clock())
+        return True
 
     def _head_done(self, frame: Frame, result: CpuDone) -> None:
         head: _Head = result.result
@@ -515,8 +535,12 @@ class FrameEngine:
         if reply.measurement is not None:
             self.measured = replace(reply.measurement, known_s=now)
             self.controller.observe(self.measured)
-        if self.breaker is not None and reply.error is None and not reply.cancelled:
-            self.breaker.worked()
+        if self.breaker is not None:
+            if reply.lost:
+                self.breaker.failed(self.clock())
+            else:
+                # a refusal, or how much had come of what was cancelled: the link carries
+                self.breaker.worked()
         self._silent.pop(reply.request_id, None)
         frame = self._by_request.pop(reply.request_id, None)
         if frame is None or frame.over or reply.cancelled:
@@ -578,6 +602,8 @@ class FrameEngine:
         frame.over = True
         del self.live[frame.number]
         limit = self.limit_s(frame)
+        if frame.request is not None:
+            self._by_request.pop(frame.request, None)
         if frame.request is not None and frame.answer is None:
             handed = self.link.cancel(frame.request)
             frame.bytes_sent = frame.bytes_sent if handed is None else handed
@@ -612,9 +638,9 @@ class FrameEngine:
             frame.error,
             frame.stages_s,
         )
-        self.on_record(record)
         if frame.done is not None:
             frame.done(record)
+        self.on_record(record)
         known = self.clock() - self.begin_s
         if latency is not None and latency > frame.deadline_s + 1e-6:
             latency = exit_ = None  # the closed loop waits longer, but late is late

@@ -17,6 +17,8 @@ class Breaker:
     failures: int = 2
     first_s: float = 0.25
     longest_s: float = 8.0
+    trial_s: float = 2.0
+    """A trial of which nothing is heard for so long has failed, however it ended."""
     rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def __post_init__(self) -> None:
@@ -25,6 +27,7 @@ class Breaker:
         self._wait_s = self.first_s
         self._opened_until_s: float | None = None
         self._trying = False
+        self._tried_s = 0.0
         self.opened = 0
         """Times it opened."""
 
@@ -37,9 +40,11 @@ class Breaker:
         """Whether a frame may be sent now; an open breaker lets a trial pass when its time came."""
         if self._opened_until_s is None:
             return True
+        if self._trying and now_s - self._tried_s >= self.trial_s:
+            self.failed(now_s)
         if self._trying or now_s < self._opened_until_s:
             return False
-        self._trying = True
+        self._trying, self._tried_s = True, now_s
         return True
 
     def failed(self, now_s: float) -> None:

@@ -28,5 +28,9 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answers that wait for a device that does not read; one more byte and it is dropped."""
     stalled_s: float = 5.0
     """How long a device may take nothing of what waits for it."""
+    intervals: int = 256
+    """Different intervals that all devices together may ask for: each is held in memory."""
+    longest_s: float = 60.0
+    """How long a request may be waited for, whatever it says."""
     warm: int = 256
     """Intervals that a greeting may announce."""

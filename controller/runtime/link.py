@@ -87,6 +87,8 @@ class Reply:
     error: str | None = None
     cancelled: bool = False
     measurement: Measurement | None = None
+    lost: bool = False
+    """The connection went with it."""
 
 
 class EdgeLink:
@@ -161,9 +163,9 @@ class EdgeLink:
 
         None where there is no connection: answer locally.
         """
-        if not self._up.is_set():
-            return None
         with self._lock:
+            if not self._up.is_set():
+                return None
             request = self._next_id
             self._next_id += 1
             job = Upload(request, meta | {"bytes": len(data)}, data, self._clock(), until_s)
@@ -261,7 +263,8 @@ class EdgeLink:
         if self._up.is_set():
             # whoever notices second only sees that the socket is gone
             self.last_error = why
-        self._up.clear()
+        with self._lock:
+            self._up.clear()
         sock = self._socket
         if sock is not None:
             with contextlib.suppress(OSError):
@@ -273,7 +276,7 @@ class EdgeLink:
             lost = list(self._uploads)
             self._uploads.clear()
         for request in lost:
-            self._on_reply(Reply(request, self._clock(), error=why))
+            self._on_reply(Reply(request, self._clock(), error=why, lost=True))
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -416,7 +419,7 @@ class EdgeLink:
             job = self._uploads.pop(request, None)
         # a refusal that says when the bytes came still tells how fast the link is
         timed = job is not None and "received_bytes" in meta
-        seen = measure(job, meta, now, self.rtt_s or 0.0, False) if job and timed else None
+        seen = self._measured(job, meta, now, False) if job and timed else None
         self._learn(seen)
         self._on_reply(Reply(request, now, error=reason, measurement=seen))
 
@@ -434,11 +437,21 @@ class EdgeLink:
             self.late_replies += 1
             return
         self.late_replies += job.cancelled and not cancelled
-        measurement = measure(job, meta, now, self.rtt_s or 0.0, cancelled)
+        measurement = self._measured(job, meta, now, cancelled)
         self._learn(measurement)
         self._on_reply(
             Reply(request, now, meta, data, cancelled=cancelled, measurement=measurement)
         )
+
+    def _measured(
+        self, job: Upload, meta: Mapping[str, Any], now: float, cancelled: bool
+    ) -> Measurement | None:
+        """`measure`, or nothing where the edge's figures make no sense: its answer may."""
+        try:
+            return measure(job, meta, now, self.rtt_s or 0.0, cancelled)
+        except CoinferError as error:
+            self.last_error = f"the edge's receive times: {error}"
+            return None
 
     def _learn(self, measurement: Measurement | None) -> None:
         if measurement is not None:

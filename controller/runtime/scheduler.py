@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,6 +99,8 @@ class Scheduler:
         """Take a request in; why not, where it or one that was promised before would be late."""
         if len(self._waiting) >= self.args.waiting:
             return f"{self.args.waiting} requests are waiting"
+        if now_s > work.until_s:
+            return f"its time was over {now_s - work.until_s:.3f} s before it was whole"
         idle = not self._waiting and now_s >= self._busy_until_s
         place = bisect.bisect_right(self._waiting, work.until_s, key=lambda w: w.until_s)
         self._waiting.insert(place, work)
@@ -110,13 +112,21 @@ class Scheduler:
         what = "it" if whose is work else "one that was admitted before"
         return f"{what} would be {1e3 * missing:.1f} ms late behind what is waiting"
 
+    def remove(self, gone: Callable[[Work], bool]) -> int:
+        """Take out what nobody waits for any more; how many that were."""
+        before = len(self._waiting)
+        self._waiting = [w for w in self._waiting if not gone(w)]
+        return before - len(self._waiting)
+
     def _may_try(self, key: Hashable, now_s: float) -> bool:
         """Whether an edge with nothing to do computes what it believes will be late.
 
         An estimate that a few slow runs made too great would otherwise refuse everything, and never
         learn better.
         """
-        cost = self._costs[key]
+        cost = self._costs.get(key)
+        if cost is None:
+            return True
         if cost.seen > 1 and now_s - cost.tried_s < TRY_EVERY_S:
             return False
         cost.tried_s = now_s

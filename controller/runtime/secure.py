@@ -39,7 +39,7 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def given(self) -> bool:
         """Whether TLS is spoken at all."""
-        return bool(self.authority or self.certificate)
+        return bool(self.authority or self.certificate or self.key or self.token)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Running:
             env=os.environ | environment,
         )  # fmt: skip
         self.until(lambda: ready.exists() or self.process.poll() is not None)
+        if not ready.exists():
+            self.log.close()
         assert ready.exists(), self.said()
         self.address, self.unix = ready.read_text().splitlines()
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coinfer import AsyncClient, Client, DeviceError
+from coinfer import AsyncClient, Client, DeviceError, UsageError
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import OnnxExecutor
 from models.pictures import generated_pictures
@@ -41,6 +41,15 @@ def get(address, path):
     connection = http.client.HTTPConnection(host, int(port), timeout=10)
     with contextlib.closing(connection):
         connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def post(address, path, headers, body):
+    host, port = address.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", path, body, headers)
         response = connection.getresponse()
         return response.status, response.read()
 
@@ -132,6 +141,10 @@ def test_what_cannot_be_answered_is_one_line(running, pictures):
             ):
                 with pytest.raises(DeviceError, match=said):
                     client.infer(wrong)
+            with pytest.raises(UsageError, match="found str"):
+                client.infer("no picture")
+            with pytest.raises(DeviceError, match="threshold: found 2, expected at most 1"):
+                client.infer(pictures[0], threshold=2.0)
             with pytest.raises(DeviceError, match="at most 2 s"):
                 client.infer(pictures[0], deadline_s=3.0)
             with pytest.raises(DeviceError, match="no answer in time") as late:
@@ -141,6 +154,14 @@ def test_what_cannot_be_answered_is_one_line(running, pictures):
         status, body = get(daemon.address, "/v2/models/other")
         assert (status, b"expected 'alexnet'" in body) == (404, True)
         assert get(daemon.address, "/nothing")[0] == 404
+        for path, headers, body in (
+            ("/infer?deadline_s=1", {"Content-Type": "image/jpeg"}, b"x"),
+            ("/infer", {"Content-Encoding": "gzip"}, b"no gzip"),
+            ("/v2/models/a%0d%0aX:y/infer", {}, b"{}"),
+        ):
+            status, body = post(daemon.address, path, headers, body)
+            assert status in (400, 404), body
+            assert set(json.loads(body)) == {"error"}
         assert "Traceback" not in daemon.said()
 
 
@@ -192,6 +213,22 @@ def test_it_drains_counts_and_keeps_its_counters(running, tmp_path, pictures):
         assert "counters begin anew" in daemon.said()
 
 
+def test_half_a_request_does_not_hold_up_the_end_and_nobody_s_file_is_taken(running, tmp_path):
+    with running(f'state = "{tmp_path}/state.json"') as daemon:
+        host, port = daemon.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), 10) as half:
+            half.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\nabc")
+            assert daemon.stop() == 0
+        assert (tmp_path / "state.json").exists()
+        assert not (tmp_path / "device.sock").exists()
+    (tmp_path / "ready").unlink()
+    (tmp_path / "device.sock").write_text("precious")
+    with pytest.raises(AssertionError, match="which is no socket"):
+        with running():
+            pass
+    assert (tmp_path / "device.sock").read_text() == "precious"
+
+
 def test_systemd_hears_that_it_is_ready_alive_and_stopping(running, tmp_path):
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -217,6 +254,12 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(running, tmp_path):
         ('format_version = 1\nscenario = "3g-alexnet"\ncontroller = "map"\n', "map: found none"),
         ('format_version = 1\nscenario = "3g-alexnet"\npolicy = "gone"\n', "gone"),
         ('format_version = 1\nscenario = "3g-alexnet"\nfps = 3\n', "fps"),
+        ('format_version = 1\nscenario = "3g-alexnet"\n[http]\nhost = "0.0.0.0"\n', "0.0.0.0"),
+        (
+            'format_version = 1\nscenario = "3g-alexnet"\nedges = ["127.0.0.1:1"]\n[tls]\n'
+            'token = "t"\n',
+            "tls.authority: found none",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line_and_code_2(tmp_path, text, said):

@@ -122,6 +122,10 @@ def test_answers_are_json_or_raw_bytes():
         (ZEROS | {"parameters": {"threshold": True}}, b"", "threshold: found True"),
         (request(data=[0] * 72) | {"outputs": [{"name": "logits"}]}, b"", "found 'logits'"),
         (request(data=[0] * 72) | {"outputs": 3}, b"", "outputs: found 3"),
+        (ZEROS | {"outputs": [{"name": []}]}, b"", "outputs: found []"),
+        (ZEROS | {"parameters": {"deadline_ms": 10**400}}, b"", "deadline_ms: found 1000"),
+        (request(data=[1.7] + [0] * 71), b"", "expected one a value"),
+        (request(data=["2"] + [0] * 71), b"", "expected one a value"),
     ],
 )  # fmt: skip
 def test_what_is_malformed_is_refused_in_one_line(header, tail, said):
@@ -134,6 +138,8 @@ def test_what_is_malformed_is_refused_in_one_line(header, tail, said):
 def test_lengths_and_files_that_lie_are_refused():
     with pytest.raises(UsageError, match="expected at most 2"):
         parse_infer(b"{}", "3", SIZE, PIXELS)
+    with pytest.raises(UsageError, match="expected at most"):
+        parse_infer(b"{}", "9" * 5000, SIZE, PIXELS)
     with pytest.raises(UsageError, match="found '-1'"):
         parse_infer(b"{}", "-1", SIZE, PIXELS)
     with pytest.raises(UsageError, match="no valid JSON"):

@@ -195,3 +195,43 @@ def test_decisions_go_by_the_round_trip_that_was_measured(stream, executor, pict
         answers.get(timeout=30)
     service.close()
     assert seen == [0.03, 0.2]
+
+
+def test_what_befalls_one_frame_or_event_does_not_end_the_engine(stream, pictures, serve):
+    class Fails(FixedController):
+        def decide(self, situation):
+            if situation.frame == 0:
+                raise ZeroDivisionError("in a controller")
+            return self.plan
+
+        def record(self, result):
+            if result.frame == 1:
+                raise KeyError("in another place")
+
+    service, answers = serve(Fails("x", local(stream).plan)), queue.Queue()
+    for _ in range(3):
+        service.submit(pictures[0], answers.put)
+    found = sorted((answers.get(timeout=30) for _ in range(3)), key=lambda r: r.frame)
+    assert (found[0].latency_s, found[0].error) == (None, "ZeroDivisionError: in a controller")
+    assert [r.latency_s is not None for r in found[1:]] == [True, True]
+    assert service.drain(5.0)
+    assert service.alive
+    assert service.counts.frames == service.counts.answered + service.counts.late == 3
+
+
+def test_a_computation_that_fails_is_made_good_by_the_first_exit(stream, pictures, serve):
+    deep = plan_of(stream, lambda p: p.is_local and p.exit > 0)
+    service, answers = serve(FixedController("x", deep)), queue.Queue()
+    run = service.engine.executor.run
+
+    class Breaks:
+        def run(self, branch, start, stop, x):
+            if branch > 0:
+                raise MemoryError("no room")
+            return run(branch, start, stop, x)
+
+    service.engine.executor = Breaks()
+    service.submit(pictures[0], answers.put)
+    record = answers.get(timeout=30)
+    assert (record.exit, record.where) == (0, "device")
+    assert "MemoryError" in record.error

@@ -266,3 +266,43 @@ def test_no_device_fills_the_queue_alone(stream, executor, pictures, connect, se
         # what was answered makes room again
         greedy.ask(99, made[1], stream.model)
         assert greedy.next().meta["class"] == labels[1]
+
+
+def test_what_a_lost_device_asked_is_not_computed(stream, executor, pictures, connect, serving):
+    made, labels = pictures
+    slow = Slow(executor, 0.050)
+    with serving(stream.model, slow, schedule=SchedulerArgs(batch=1)) as server:
+        gone, other = (connect(server.port, stream.model.digest) for _ in range(2))
+        for number in range(1, 31):
+            gone.ask(number, made[0], stream.model)
+        gone.ask(31, made[0], stream.model, shape=[1, 1, 1])
+        while gone.next().request_id != 31:  # all have come: the last is refused at once
+            pass
+        gone.sock.close()
+        until = time.monotonic() + 10
+        while len(server.peers) > 1 and time.monotonic() < until:
+            threading.Event().wait(0.01)
+        assert server.waiting <= 1
+        other.ask(1, made[3], stream.model)
+        assert other.next().meta["class"] == labels[3]
+        assert server.served < 25
+
+
+def test_more_bytes_than_a_tensor_can_have_and_too_many_intervals_are_refused(
+    stream, executor, pictures, connect, serving
+):
+    made, labels = pictures
+    with serving(stream.model, executor, limits=EdgeLimits(intervals=1)) as server:
+        device = connect(server.port, stream.model.digest)
+        data = bytes(16_000)
+        asked = {"model": stream.model.digest, "exit": 0, "start": 0, "stop": 12,
+                 "codec": "jpeg75", "shape": [32, 32, 3], "bytes": 65_000}  # fmt: skip
+        device.say(Message(T.REQUEST, 1, meta=asked))
+        for k in range(5):
+            part = data if k < 4 else data[:1000]
+            device.say(Message(T.CHUNK, 1, 16_000 * k, payload=part))
+        assert "payload: found 65000 bytes" in device.next().meta["reason"]
+        device.ask(2, made[0], stream.model)
+        assert device.next().meta["class"] == labels[0]
+        device.ask(3, made[0], stream.model, stop=5)
+        assert "interval: found one more than the 1" in device.next().meta["reason"]

@@ -51,5 +51,14 @@ def test_a_link_that_works_is_always_used_again(events):
         else:
             breaker.worked()
             assert breaker.allows(now)
-    # whatever happened, a trial is allowed within the longest wait, or one is out
-    assert breaker.allows(now + 12.1) or breaker._trying
+    # whatever happened, and if nothing is ever heard of a trial: another one is allowed in time
+    assert any(breaker.allows(now + 12.1 * k) for k in (1, 2))
+
+
+def test_a_trial_that_ends_in_nothing_at_all_has_failed():
+    breaker = Breaker(failures=1, first_s=0.5, longest_s=1.0, trial_s=2.0)
+    breaker.failed(0.0)
+    assert breaker.allows(1.0)
+    assert not breaker.allows(2.9)
+    assert not breaker.allows(3.1), "it has failed, and a wait begins"
+    assert breaker.allows(5.0)

@@ -180,3 +180,12 @@ def test_what_is_too_slow_is_tried_once_in_a_while_only():
             scheduler.done("k", 1, 0.09, now + 0.09)
             tried += 1
     assert 8 <= tried <= 13
+
+
+def test_what_is_late_before_it_is_whole_is_refused_and_leaves_nothing_behind():
+    scheduler = Scheduler(SchedulerArgs())
+    assert "before it was whole" in scheduler.offer(Work("new", 1.0, 1.0, None), 1.1)
+    assert len(scheduler) == 0
+    assert scheduler.offer(Work("new", 1.0, 2.0, "mine"), 1.1) is None
+    assert scheduler.remove(lambda work: work.job == "mine") == 1
+    assert len(scheduler) == 0
