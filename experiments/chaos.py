@@ -277,7 +277,11 @@ async def _fault(kind: str, relays: list[Relay], edge: Edge, rng: random.Random)
         async with _besieged(edge.port):
             await asyncio.sleep(FAULT_S)
     else:
-        chosen = rng.sample(relays, 4) if kind == "some links down" else relays
+        chosen = (
+            rng.sample(relays, max(2 * len(relays) // 5, 1))
+            if kind == "some links down"
+            else relays
+        )
         mode: Mode = "drop" if kind == "some links down" else kind  # type: ignore[assignment]
         for relay in chosen:
             relay.set(mode)

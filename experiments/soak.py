@@ -126,6 +126,8 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
                   for k, a in enumerate(addresses))
             )  # fmt: skip
             for task in tasks:
+                if task.done():
+                    task.result()  # without faults, or without samples, nothing was shown
                 task.cancel()
             doubled = await chaos.unaccounted(addresses)
         finally:
