@@ -125,10 +125,7 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
                 *(chaos.stream(a, truth, 7 * k, frames, seen, why, True)
                   for k, a in enumerate(addresses))
             )  # fmt: skip
-            for task in tasks:
-                if task.done():
-                    task.result()  # without faults, or without samples, nothing was shown
-                task.cancel()
+            _finish(tasks)
             doubled = await chaos.unaccounted(addresses)
         finally:
             for relay in relays:
@@ -145,6 +142,14 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
         doubled, seen["wrong"], seen["edge"], dict(faults),
         {name: growth(found) for name, found in sorted(samples.items()) if found},
     )  # fmt: skip
+
+
+def _finish(tasks: list[asyncio.Task[None]]) -> None:
+    """End what goes on for ever; without faults, or without samples, nothing was shown."""
+    for task in tasks:
+        if task.done():
+            task.result()
+        task.cancel()
 
 
 async def _sample(
