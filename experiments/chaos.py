@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,7 @@ import numpy.typing as npt
 from controller.daemon.client import AsyncClient, DeviceError
 from controller.runtime.executors import OnnxExecutor
 from controller.scenario import load_setting, read_scenario
+from experiments.testbed.link import wait_for_file
 from models.pictures import generated_pictures
 
 DEVICES = 10
@@ -76,6 +77,8 @@ Mode = Literal["pass", "hole", "drop", "garbage", "trickle", "half-open"]
 MODES: tuple[Mode, ...] = ("hole", "drop", "garbage", "trickle", "half-open")
 KINDS = (*MODES, "edge killed", "edge stopped", "slow-loris", "some links down")
 LEAST_ANSWERED = 0.95
+START_LIMIT_S = 120.0
+CLOSING_S = 5.0
 
 
 class ChaosFigures(msgspec.Struct, frozen=True):
@@ -105,6 +108,7 @@ class Relay:
         self.port = 0
         self._target, self._rng = target, rng
         self._writers: set[asyncio.StreamWriter] = set()
+        self._served: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         """Listen on a free port."""
@@ -115,7 +119,8 @@ class Relay:
         """Stop listening, drop every connection and see them end."""
         self._server.close()
         self.set("drop")
-        await asyncio.sleep(0.1)
+        if self._served:
+            await asyncio.wait(self._served, timeout=CLOSING_S)
 
     def set(self, mode: Mode) -> None:
         """Fail, or work again; a dropped connection is dropped at once."""
@@ -125,6 +130,10 @@ class Relay:
                 writer.transport.abort()
 
     async def _serve(self, near: asyncio.StreamReader, up: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._served.add(task)
+        task.add_done_callback(self._served.discard)
         if self.mode == "drop":
             up.transport.abort()
             return
@@ -238,12 +247,15 @@ async def stream(
     frames: int,
     seen: Counter[str],
     why: Counter[str],
+    stop: asyncio.Event,
     edge_too: bool,
 ) -> None:
-    """Frames at `RATE_FPS`, whether or not those before are answered."""
+    """Frames at `RATE_FPS`, whether or not those before are answered, until `stop`."""
     async with AsyncClient(address) as client, asyncio.TaskGroup() as group:
         begun = time.monotonic()
         for frame in range(frames):
+            if stop.is_set():
+                break
             await asyncio.sleep(max(begun + frame / RATE_FPS - time.monotonic(), 0.0))
             picture = (first + frame) % PICTURES
             group.create_task(_ask(client, truth, picture, seen, why, edge_too))
@@ -315,8 +327,8 @@ async def _besieged(port: int) -> AsyncIterator[None]:
             writer.transport.abort()
 
 
-def start_device(folder: Path, number: int, edges: str, *, full: bool) -> subprocess.Popen[bytes]:
-    """A daemon; with `full` it can write no file at all, as on a full disk."""
+def _device(folder: Path, number: int, edges: str) -> subprocess.Popen[bytes]:
+    """A daemon, beginning."""
     config = folder / f"device{number}.toml"
     config.write_text(
         CONFIG.format(
@@ -329,20 +341,53 @@ def start_device(folder: Path, number: int, edges: str, *, full: bool) -> subpro
     )
     command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", str(config),
                "--ready-file", str(folder / f"ready{number}")]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    if full:
-        wait_until(lambda: (folder / f"ready{number}").exists())
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, 0))
-    return process
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Until a process has come so far."""
-    end = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > end:
-            raise TimeoutError("chaos: a process did not come up")
-        time.sleep(0.02)
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, relays: list[Relay], edge: Edge, *, control: bool
+) -> AsyncIterator[list[tuple[subprocess.Popen[bytes], str]]]:
+    """A daemon behind every relay (with `control` one more that has no edge): process, address.
+
+    The first can write no file. All of them, the relays and the edge end with the block.
+    """
+    edges = [f'"127.0.0.1:{relay.port}"' for relay in relays] + [""] * control
+    devices: list[tuple[subprocess.Popen[bytes], str]] = []
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, named in enumerate(edges):
+            processes.append(_device(folder, number, named))
+        for number, process in enumerate(processes):
+            ready = folder / f"ready{number}"
+            address = await asyncio.to_thread(wait_for_file, ready, process, START_LIMIT_S)
+            devices.append((process, address))
+        # as on a full disk
+        resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (0, 0))
+        yield devices
+    finally:
+        for relay in relays:
+            await relay.close()
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+        edge.kill()
+
+
+def stopped_by_user() -> asyncio.Event:
+    """Set at Ctrl-C: what was seen until then is still reported."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop.set)
+    return stop
+
+
+def finish(tasks: list[asyncio.Task[None]]) -> None:
+    """End what goes on for ever; one that has ended by itself has failed, and nothing was shown."""
+    for task in tasks:
+        if task.done():
+            task.result()
+        task.cancel()
 
 
 async def unaccounted(addresses: list[str]) -> int:
@@ -358,7 +403,7 @@ async def unaccounted(addresses: list[str]) -> int:
 async def run_chaos(frames: int, seed: int) -> ChaosFigures:
     """All of it; `frames` over all devices, the one without an edge aside."""
     rng, faults = random.Random(seed), Counter[str]()
-    seen, why = Counter[str](), Counter[str]()
+    seen, why, stop = Counter[str](), Counter[str](), stopped_by_user()
     each = -(-frames // DEVICES)
     with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
         folder = Path(name)
@@ -367,43 +412,25 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
         relays = [Relay(edge.port, random.Random(seed + k)) for k in range(DEVICES)]
         for relay in relays:
             await relay.start()
-        devices: list[subprocess.Popen[bytes]] = []
-        try:
-            for k, relay in enumerate(relays):
-                address = f'"127.0.0.1:{relay.port}"'
-                devices.append(start_device(folder, k, address, full=k == 0))
-            devices.append(start_device(folder, DEVICES, "", full=False))
-            for k in range(DEVICES + 1):
-                ready = folder / f"ready{k}"
-                await asyncio.to_thread(wait_until, ready.exists)
-            addresses = [(folder / f"ready{k}").read_text() for k in range(DEVICES + 1)]
+        async with running(folder, relays, edge, control=True) as devices:
+            addresses = [address for _, address in devices]
             begun = time.monotonic()
             faulty = asyncio.create_task(trouble(relays, edge, rng, faults))
             streams: list[Awaitable[None]] = [
-                stream(address, truth, 7 * k, each, seen, why, k < DEVICES)
+                stream(address, truth, 7 * k, each, seen, why, stop, k < DEVICES)
                 for k, address in enumerate(addresses)
             ]
             await asyncio.gather(*streams)
-            if faulty.done():
-                faulty.result()  # without faults nothing was shown
-            faulty.cancel()
+            finish([faulty])
             doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
-        finally:
-            for relay in relays:
-                await relay.close()
-            for process in devices:
-                process.terminate()
-            for process in devices:
-                process.wait(30)
-            edge.kill()
     asked = seen["asked"]
     return ChaosFigures(
         asked, seen["answered"], seen["late"], seen["refused"],
         seen["lost"] + seen["control lost"],
         doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
-        seen["late"] / asked, seen["control late"] / max(seen["control asked"], 1), dict(faults),
-        dict(why.most_common(MOST_REASONS)), seconds,
+        seen["late"] / max(asked, 1), seen["control late"] / max(seen["control asked"], 1),
+        dict(faults), dict(why.most_common(MOST_REASONS)), seconds,
     )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ import msgspec
 import numpy as np
 
 from artefacts import CoinferError
-from controller.daemon.client import Client, DeviceError
+from controller.daemon.client import Client
 from controller.scenario import load_setting, read_scenario
+from experiments.testbed.link import wait_for_file
 
 START_LIMIT_S = 60.0
 CONFIG = """format_version = 1
@@ -57,11 +58,8 @@ def device_figures(scenario: str, idle_s: float, answers: int) -> DeviceFigures:
         begun = time.monotonic()
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            while not ready.exists():
-                if process.poll() is not None or time.monotonic() - begun > START_LIMIT_S:
-                    raise CoinferError("bench device: the daemon did not come up")
-                time.sleep(0.005)
-            with Client(ready.read_text().splitlines()[0]) as client:
+            address = wait_for_file(ready, process, START_LIMIT_S)
+            with Client(address) as client:
                 client.infer(picture, deadline_s=5.0)
                 first_s = time.monotonic() - begun
                 spent = _cpu_s(process.pid)
@@ -70,10 +68,7 @@ def device_figures(scenario: str, idle_s: float, answers: int) -> DeviceFigures:
                 times = []
                 for _ in range(answers):
                     asked = time.monotonic()
-                    try:
-                        client.infer(picture, deadline_s=1.0)
-                    except DeviceError as error:
-                        raise CoinferError(f"bench device: {error}") from None
+                    client.infer(picture, deadline_s=1.0)
                     times.append(time.monotonic() - asked)
                 resident = _resident_mib(process.pid)
         finally:

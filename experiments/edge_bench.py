@@ -16,12 +16,14 @@ import numpy as np
 
 from controller.runtime.executors import OnnxExecutor
 from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
+from experiments.testbed.link import wait_for_file
 from models.cards import Model, load_model
 from models.codecs import encode
 from models.pictures import generated_pictures
 
 BATCHES = (1, 2, 4, 8, 16)
 LOOP_S = 2.0
+START_LIMIT_S = 60.0
 PICTURES = 16
 CODEC = "jpeg75"
 
@@ -68,9 +70,7 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
              "--port-file", str(port_file)], env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         try:
-            while not port_file.exists():
-                time.sleep(0.02)
-            port = int(port_file.read_text())
+            port = int(wait_for_file(port_file, process, START_LIMIT_S))
             meta = _meta(model, pictures[0].shape, len(sent[0].data), deadline_s)
             found = asyncio.run(_load(port, model, meta, sent[0].data, devices, seconds))
         finally:

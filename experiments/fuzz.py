@@ -9,12 +9,15 @@ run ends with 1 at the first input that does anything else, and names the file t
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import random
 import resource
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,84 +67,71 @@ def codecs(data: bytes) -> None:
 
 
 def infer(data: bytes) -> None:
-    """A body at the daemon, as it stands and behind a good header."""
-    try:
-        parse_infer(data, None, (4, 4), 10_000)
-    except CoinferError:
-        decode_jpeg(data, (4, 4), 10_000)
+    """A body at the daemon: as JSON, as JSON and raw bytes, as raw bytes behind a good header."""
+    middle = str(len(data) // 2)
+    head = json.dumps(
+        {"inputs": [{"name": "picture", "shape": [1], "datatype": "BYTES",
+                     "parameters": {"binary_data_size": len(data)}}]}
+    ).encode()  # fmt: skip
+    for body, length in ((data, None), (data, middle), (head + data, str(len(head)))):
+        with contextlib.suppress(CoinferError):
+            parse_infer(body, length, (4, 4), 10_000)
+    decode_jpeg(data, (4, 4), 10_000)
 
 
-def _reading(suffix: str, read: Callable[[Path], Any]) -> Target:
-    folder = Path(tempfile.mkdtemp(prefix="coinfer-fuzz-", dir=_memory()))
+def _reading(
+    folder: Path, name: str, read: Callable[[Path], Any], beside: Path | None = None
+) -> Target:
+    """Writes every input as the file `name` and has it read; `beside` lies in the same folder."""
+    own = Path(tempfile.mkdtemp(dir=folder))
+    if beside is not None:
+        shutil.copy(beside, own)
 
     def target(data: bytes) -> None:
-        path = folder / f"input{suffix}"
-        path.write_bytes(data)
-        read(path)
+        (own / name).write_bytes(data)
+        read(own / name)
 
     return target
 
 
-def _memory() -> str | None:
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def _policy_reader() -> Callable[[Path], Any]:
-    setting = load_setting(read_scenario("3g-alexnet"))
-    weights = (SHIPPED_POLICIES / "3g-alexnet" / "policy.npz").read_bytes()
-
-    def read(path: Path) -> Any:
-        (path.parent / "policy.npz").write_bytes(weights)
-        return load_policy(path.parent, setting)
-
-    return read
-
-
-def targets() -> dict[str, tuple[Target, list[bytes]]]:
+@contextlib.contextmanager
+def targets() -> Iterator[dict[str, tuple[Target, list[bytes]]]]:
     """By name: what is fed, and good inputs to begin from."""
-    model = SHIPPED / "mobilenetv2"
-    setting = load_setting(read_scenario("3g-alexnet"))
-    hello = serialise(Message(MessageType.PING, 7))
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="coinfer-fuzz-", dir=memory) as name:
+        yield _targets(Path(name))
+
+
+def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
+    model, shipped = SHIPPED / "mobilenetv2", SHIPPED_POLICIES / "lte-mobilenet"
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    ping = serialise(Message(MessageType.PING, 7))
     request = serialise(Message(MessageType.REQUEST, 1, meta={"model": "x", "bytes": 4}))
     chunk = serialise(Message(MessageType.CHUNK, 1, 0, payload=b"abcd"))
-    device = b'format_version = 1\nscenario = "x"\n[http]\nport = 1\n'
-    edge = b'format_version = 1\nmodels = ["x"]\n[limits]\nidle_s = 1.0\n'
-    scenarios = Path(__file__).parents[1] / "controller" / "scenarios"
+    scenarios = sorted((Path(__file__).parents[1] / "controller" / "scenarios").glob("*.toml"))
+    files: dict[str, tuple[str, Callable[[Path], Any], list[bytes]]] = {
+        "traces": ("t.csv", read_traces, [b"time_s,rate_bps\n0,1e6\n1,2e6\n", b"10\n20\n20\n"]),
+        "profile": ("p.json", read_profile, [(model / "profiles/edge-x86.json").read_bytes()]),
+        "outcomes": ("o.npz", read_outcomes, [(model / "held_back.npz").read_bytes()]),
+        "scenario": ("s.toml", read_scenario, [p.read_bytes() for p in scenarios]),
+        "map": ("map.json", lambda p: read_map(p, setting), [(shipped / "map.json").read_bytes()]),
+        "device.toml": (
+            "d.toml", read_settings, [b'format_version = 1\nscenario = "x"\n[http]\nport = 1\n']
+        ),
+        "edge.toml": (
+            "e.toml", read_edge_settings,
+            [b'format_version = 1\nmodels = ["x"]\n[limits]\nidle_s = 1.0\n'],
+        ),
+    }  # fmt: skip
+    policy = _reading(
+        folder, "policy.json", lambda p: load_policy(p.parent, setting), shipped / "policy.npz"
+    )
     return {
-        "wire": (wire, [hello, request + chunk]),
+        "wire": (wire, [ping, request + chunk]),
         "codecs": (codecs, [bytes(24), bytes(48)]),
         "infer": (infer, [b'{"inputs": [{"name": "picture", "shape": [1, 4, 4, 3]}]}']),
-        "traces": (
-            _reading(".csv", read_traces),
-            [b"time_s,rate_bps\n0,1e6\n1,2e6\n", b"10\n20\n20\n", b"0 1 2 3 4 5\n1 1 2 3 4 5\n"],
-        ),
-        "profile": (
-            _reading(".json", read_profile), [(model / "profiles/edge-x86.json").read_bytes()]
-        ),
-        "outcomes": (_reading(".npz", read_outcomes), [(model / "held_back.npz").read_bytes()]),
-        "scenario": (
-            _reading(".toml", lambda p: read_scenario(str(p))),
-            [p.read_bytes() for p in sorted(scenarios.glob("*.toml"))],
-        ),
-        "map": (_reading(".json", lambda p: read_map(p, setting)), [b'{"format_version": 1}']),
-        "policy": (
-            _policy_target(),
-            [(SHIPPED_POLICIES / "3g-alexnet" / "policy.json").read_bytes()],
-        ),
-        "device.toml": (_reading(".toml", read_settings), [device]),
-        "edge.toml": (_reading(".toml", read_edge_settings), [edge]),
-    }  # fmt: skip
-
-
-def _policy_target() -> Target:
-    read, folder = _policy_reader(), Path(tempfile.mkdtemp(prefix="coinfer-fuzz-", dir=_memory()))
-
-    def target(data: bytes) -> None:
-        path = folder / "policy.json"
-        path.write_bytes(data)
-        read(path)
-
-    return target
+        "policy": (policy, [(shipped / "policy.json").read_bytes()]),
+    } | {key: (_reading(folder, name, read), good) for key, (name, read, good) in files.items()}
 
 
 def checked(name: str, target: Target, data: bytes) -> None:
@@ -153,7 +143,7 @@ def checked(name: str, target: Target, data: bytes) -> None:
         if "\n" in str(error):
             _keep(name, data)
             raise AssertionError(f"{name}: an error of several lines: {error!r}") from None
-    except BaseException:
+    except Exception:
         _keep(name, data)
         raise
     if time.monotonic() - begun > SLOWEST_S:
@@ -186,9 +176,8 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def run(name: str, inputs: int, seed: int) -> None:
-    """Feed one target `inputs` mutated inputs; raises at the first that does what none may."""
-    target, seeds = targets()[name]
+def run(name: str, target: Target, seeds: list[bytes], inputs: int, seed: int) -> None:
+    """Feed a target `inputs` mutated inputs; raises at the first that does what none may."""
     rng, before = random.Random(seed), _peak_mib()
     for data in seeds:
         checked(name, target, data)
@@ -209,32 +198,38 @@ def _peak_mib() -> int:
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    names = ["wire", "codecs", "infer", "traces", "profile", "outcomes", "scenario", "map",
-             "policy", "device.toml", "edge.toml"]  # fmt: skip
-    parser.add_argument("--target", choices=[*names, "all"], default="all")
+    parser.add_argument("--target", default="all", help="one of them (all)")
     parser.add_argument("--inputs", type=int, default=10_000, help="of every target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--atheris", action="store_true", help="coverage-guided (one target)")
     args = parser.parse_args(argv)
-    if args.atheris:
-        return _guided(args.target, args.inputs)
-    for name in names if args.target == "all" else [args.target]:
-        run(name, args.inputs, args.seed)
+    with targets() as known:
+        names = sorted(known) if args.target == "all" else [args.target]
+        if args.target not in (*known, "all") or (args.atheris and len(names) > 1):
+            parser.error(f"--target: found '{args.target}', expected {', '.join(sorted(known))}")
+        try:
+            for name in names:
+                target, seeds = known[name]
+                if args.atheris:
+                    _guided(name, target, seeds, args.inputs)
+                else:
+                    run(name, target, seeds, args.inputs, args.seed)
+        except KeyboardInterrupt:
+            print("interrupted: nothing was found until then", file=sys.stderr)
+            return 130
     return 0
 
 
-def _guided(name: str, inputs: int) -> int:
+def _guided(name: str, target: Target, seeds: list[bytes], inputs: int) -> None:
     import atheris
 
     atheris.instrument_all()
-    target, seeds = targets()[name]
-    corpus = Path(tempfile.mkdtemp(prefix="coinfer-corpus-"))
-    for k, data in enumerate(seeds):
-        (corpus / str(k)).write_bytes(data)
-    options = [f"-runs={inputs}", f"-max_len={max(LONGEST, *map(len, seeds))}", str(corpus)]
-    atheris.Setup([sys.argv[0], *options], lambda data: checked(name, target, bytes(data)))
-    atheris.Fuzz()
-    return 0
+    with tempfile.TemporaryDirectory(prefix="coinfer-corpus-") as corpus:
+        for k, data in enumerate(seeds):
+            (Path(corpus) / str(k)).write_bytes(data)
+        options = [f"-runs={inputs}", f"-max_len={max(LONGEST, *map(len, seeds))}", corpus]
+        atheris.Setup([sys.argv[0], *options], lambda data: checked(name, target, bytes(data)))
+        atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Growth(msgspec.Struct, frozen=True):
 
 
 class SoakFigures(msgspec.Struct, frozen=True):
-    """What came of all frames, and how the processes grew (the edge since its last start)."""
+    """What came of all frames, and how the processes grew."""
 
     minutes: float
     frames: int
@@ -92,7 +92,7 @@ def growth(samples: list[tuple[float, float, int, int]]) -> Growth:
 async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigures:
     """All of it; the trace begins anew where it ends."""
     rng, faults = random.Random(seed), Counter[str]()
-    seen, why = Counter[str](), Counter[str]()
+    seen, why, stop = Counter[str](), Counter[str](), chaos.stopped_by_user()
     frames = round(minutes * 60.0 * chaos.RATE_FPS)
     samples: dict[str, list[tuple[float, float, int, int]]] = {}
     with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
@@ -103,53 +103,30 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
         relays = [chaos.Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
         for relay in relays:
             await relay.start()
-        devices = []
-        try:
-            for k, relay in enumerate(relays):
-                address = f'"127.0.0.1:{relay.port}"'
-                devices.append(chaos.start_device(folder, k, address, full=False))
-            addresses = []
-            for k in range(DEVICES):
-                ready = folder / f"ready{k}"
-                await asyncio.to_thread(chaos.wait_until, ready.exists)
-                addresses.append(ready.read_text())
+        async with chaos.running(folder, relays, edge, control=False) as devices:
             begun = time.monotonic()
             for one in shaped:
                 one.start_at(begun)
+            pids = [process.pid for process, _ in devices]
             tasks = [
                 asyncio.create_task(chaos.trouble(relays, edge, rng, faults, KINDS)),
-                asyncio.create_task(_sample(begun, [d.pid for d in devices], edge, samples)),
+                asyncio.create_task(_sample(begun, pids, edge, samples)),
                 asyncio.create_task(_again(shaped, trace.duration_s)),
             ]
             await asyncio.gather(
-                *(chaos.stream(a, truth, 7 * k, frames, seen, why, True)
-                  for k, a in enumerate(addresses))
+                *(chaos.stream(address, truth, 7 * k, frames, seen, why, stop, True)
+                  for k, (_, address) in enumerate(devices))
             )  # fmt: skip
-            _finish(tasks)
-            doubled = await chaos.unaccounted(addresses)
-        finally:
-            for relay in relays:
-                await relay.close()
-            for process in devices:
-                process.terminate()
-            for process in devices:
-                process.wait(30)
-            for one in shaped:
-                one.close()
-            edge.kill()
+            chaos.finish(tasks)
+            minutes = (time.monotonic() - begun) / 60.0
+            doubled = await chaos.unaccounted([address for _, address in devices])
+        for one in shaped:
+            one.close()
     return SoakFigures(
         minutes, seen["asked"], seen["answered"], seen["late"], seen["refused"], seen["lost"],
         doubled, seen["wrong"], seen["edge"], dict(faults),
         {name: growth(found) for name, found in sorted(samples.items()) if found},
     )  # fmt: skip
-
-
-def _finish(tasks: list[asyncio.Task[None]]) -> None:
-    """End what goes on for ever; without faults, or without samples, nothing was shown."""
-    for task in tasks:
-        if task.done():
-            task.result()
-        task.cancel()
 
 
 async def _sample(
@@ -158,12 +135,10 @@ async def _sample(
     edge: chaos.Edge,
     samples: dict[str, list[tuple[float, float, int, int]]],
 ) -> None:
-    alive = edge.process.pid
+    named = [*((f"device {k}", pid) for k, pid in enumerate(pids)), ("edge", edge.process.pid)]
     while True:
         now = time.monotonic() - begun
-        if edge.process.pid != alive:
-            alive, samples["edge"] = edge.process.pid, []
-        for name, pid in [*((f"device {k}", p) for k, p in enumerate(pids)), ("edge", alive)]:
+        for name, pid in named:
             found = sample(pid)
             if found is not None:
                 samples.setdefault(name, []).append((now, *found))

@@ -1,4 +1,4 @@
-"""`coinfer bench wire|decide|device`: what the runtime takes, as ratios of the same run."""
+"""`coinfer bench wire|decide|edge|device`: what the runtime takes, as ratios of the same run."""
 
 from __future__ import annotations
 

@@ -120,8 +120,11 @@ class LocalInterface:
         return web.json_response({"live": True})
 
     async def _ready(self, request: web.Request) -> web.Response:
-        ready = self.ready and self._service.alive
-        return web.json_response({"ready": ready}, status=200 if ready else BUSY)
+        return web.json_response({"ready": self._serves}, status=200 if self._serves else BUSY)
+
+    @property
+    def _serves(self) -> bool:
+        return self.ready and self._service.alive
 
     def _known(self, request: web.Request) -> None:
         name, version = request.match_info.get("model"), request.match_info.get("version", "1")
@@ -139,7 +142,7 @@ class LocalInterface:
     async def _model_ready(self, request: web.Request) -> web.Response:
         self._known(request)
         return web.json_response(
-            {"name": self._name, "ready": self.ready}, status=200 if self.ready else BUSY
+            {"name": self._name, "ready": self._serves}, status=200 if self._serves else BUSY
         )
 
     async def _infer(self, request: web.Request) -> web.Response:

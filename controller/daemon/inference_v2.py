@@ -51,7 +51,7 @@ class InferRequest:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One picture's answer; `exit` is 0-based, -1 where none came in time."""
+    """One picture's answer; `exit` is 0-based."""
 
     label: int
     confidence: float

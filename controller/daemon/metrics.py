@@ -43,6 +43,7 @@ class DeviceMetrics:
     def __init__(self, engine: FrameEngine, under_way: Callable[[], int]) -> None:
         self._engine = engine
         self._lock = threading.Lock()
+        self._plans = [str(plan) for plan in engine.table.plans]
         self._recent: deque[Second] = deque(maxlen=KEPT_S)
         self._latencies: list[float] = []
         self.registry = CollectorRegistry()
@@ -100,7 +101,7 @@ class DeviceMetrics:
 
     def told(self, record: FrameRecord) -> None:
         """A frame has ended."""
-        plan = str(self._engine.table.plans[record.plan])
+        plan = self._plans[record.plan]
         self._compute.observe(record.device_s)
         self._sent.inc(record.bytes_sent)
         for stage, seconds in record.stages_s.items():
@@ -126,16 +127,22 @@ class DeviceMetrics:
             key = str(record.exit + 1)
             now.exits[key] = now.exits.get(key, 0) + 1
             self._latencies.append(1e3 * record.latency_s)
-            now.p50_ms, now.p95_ms = np.quantile(self._latencies, [0.5, 0.95]).tolist()
         rate = self._bandwidth()
         now.bandwidth_mbps = None if math.isnan(rate) else rate / 1e6
 
     def _now(self) -> Second:
         second = int(self._engine.clock() - self._engine.begin_s)
         if not self._recent or self._recent[-1].at_s != second:
+            self._summarise()
             self._recent.append(Second(second))
             self._latencies = []
         return self._recent[-1]
+
+    def _summarise(self) -> None:
+        """Quantiles of the newest second: when it is over, or looked at."""
+        if self._latencies:
+            last = self._recent[-1]
+            last.p50_ms, last.p95_ms = np.quantile(self._latencies, [0.5, 0.95]).tolist()
 
     def text(self) -> bytes:
         """Prometheus' exposition format."""
@@ -145,5 +152,6 @@ class DeviceMetrics:
     def recent(self) -> list[dict[str, Any]]:
         """The last seconds in which a frame ended, oldest first."""
         with self._lock:
+            self._summarise()
             found: list[dict[str, Any]] = msgspec.to_builtins(list(self._recent))
         return found

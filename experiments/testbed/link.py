@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from artefacts import UsageError
 from experiments.testbed.namespaces import NamespacePair, TestbedError, missing_tools, remove_stale
@@ -239,7 +239,7 @@ def _by_tc(trace: BandwidthTrace, rtt_s: float, stack: contextlib.ExitStack) -> 
     return stack.enter_context(contextlib.closing(TcLink(trace, rtt_s, pair)))
 
 
-def wait_for_file(path: Path, process: subprocess.Popen[str], timeout_s: float) -> str:
+def wait_for_file(path: Path, process: subprocess.Popen[Any], timeout_s: float) -> str:
     """The text of a file another process writes; an error where that process ends first."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
