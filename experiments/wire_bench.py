@@ -1,33 +1,36 @@
-"""Round trips through the production path against plain blocking sockets, in the same run."""
+"""Round trips through the production path against plain blocking sockets, gRPC and torch's RPC.
+
+Every far end is a process of its own (`wire_peer`); all paths are asked in turn.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import queue
 import socket
 import struct
-import threading
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from controller.runtime.edge import EdgeServer
 from controller.runtime.link import EdgeLink, Reply
-from controller.runtime.secure import Security
-from models.branchy import BranchySpec, ExitSpec
-from models.cards import Card, Model
-from models.codecs import Encoded
-from models.layers import LayerSpec
+from experiments import wire_peer
+from experiments.testbed.namespaces import TestbedError
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-CLASSES = 10
 WARMUP = 20
 WAIT_S = 30.0
+BASE = "blocking sockets"
+Ask = Callable[[], None]
 
 
 class WireRow(msgspec.Struct, frozen=True):
@@ -40,127 +43,164 @@ class WireRow(msgspec.Struct, frozen=True):
     ratio: float
 
 
-class _Nothing:
-    """Computes nothing, in no time: what is left is the wire's, the scheduler's and ours."""
-
-    def run(self, branch: int, start: int, stop: int, x: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.zeros((len(x), CLASSES), dtype=np.float32)
-
-    def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        return Encoded(np.ascontiguousarray(x).tobytes(), {})
-
-    def decode(
-        self, codec: str, branch: int, cut: int, meta: Any, data: bytes
-    ) -> npt.NDArray[np.float32]:
-        return np.zeros((1, 1), dtype=np.float32)
-
-
-def _model(size_bytes: int) -> Model:
-    """A network whose input is `size_bytes` of float32."""
-    spec = BranchySpec(
-        "wire",
-        (size_bytes // 40, 10),
-        CLASSES,
-        (LayerSpec("fc", "fc", channels=CLASSES),),
-        (ExitSpec(1),),
-    )
-    third = (0.0, 0.0, 0.0)
-    card = Card(
-        1, "wire", spec, "0" * 64, ("",) * CLASSES, "none", third, (1.0, 1.0, 1.0), {}, (), ()
-    )
-    return Model(spec, {}, card, f"{size_bytes:064x}", Path())
+def lacking() -> tuple[str, ...]:
+    """What of the rivals is not installed."""
+    rivals = {"grpc": "grpcio", "torch": "torch"}
+    return tuple(name for module, name in rivals.items() if not importlib.util.find_spec(module))
 
 
 def wire_rows(
     repeats: int,
     sizes: tuple[int, ...] = SIZES,
-    security: tuple[Security, Security] | None = None,
+    *,
+    tls: bool = False,
+    rivals: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[WireRow]:
-    """Round trips of requests with small answers, the paths in turn; `security` adds TLS.
+    """Round trips of requests with small answers, the paths in turn.
 
-    (the edge's side, the device's side) of `security` as `controller.runtime.secure` makes them.
+    `tls` adds the same over TLS; `rivals` gRPC and torch's RPC, those of them that are installed.
     """
     rows = []
-    for size in sizes:
-        with contextlib.ExitStack() as stack:
-            paths = {
-                "blocking sockets": stack.enter_context(_blocking(size)),
-                "coinfer": stack.enter_context(_production(size, None)),
-            }
-            if security is not None:
-                paths["coinfer, TLS"] = stack.enter_context(_production(size, security))
-            times: dict[str, list[float]] = {name: [] for name in paths}
-            for turn in range(-WARMUP, repeats):
-                for name, ask in paths.items():
-                    begun = clock()
-                    ask()
-                    if turn >= 0:
-                        times[name].append(clock() - begun)
-        base = float(np.median(times["blocking sockets"]))
-        for name, seen in times.items():
-            median, p95 = np.quantile(seen, [0.5, 0.95])
-            rows.append(
-                WireRow(name, size, 1e6 * float(median), 1e6 * float(p95), float(median) / base)
-            )
+    with contextlib.ExitStack() as stack:
+        asked = _paths(sizes, tls, rivals, stack)
+        for size in sizes:
+            times: dict[str, list[float]] = {name: [] for name in asked}
+            with contextlib.ExitStack() as opened:
+                paths = {n: opened.enter_context(begin(size)) for n, begin in asked.items()}
+                for turn in range(-WARMUP, repeats):
+                    for name, ask in paths.items():
+                        begun = clock()
+                        ask()
+                        if turn >= 0:
+                            times[name].append(clock() - begun)
+            base = float(np.median(times[BASE]))
+            for name, seen in times.items():
+                median, p95 = np.quantile(seen, [0.5, 0.95])
+                rows.append(
+                    WireRow(name, size, 1e6 * float(median), 1e6 * float(p95), float(median) / base)
+                )
     return rows
 
 
-@contextlib.contextmanager
-def _blocking(size: int) -> Iterator[Callable[[], None]]:
-    """A length, that many bytes, and an answer of 64."""
-    data, answer = struct.pack("<Q", size) + bytes(size), bytes(64)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            sock, _ = listener.accept()
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            room = bytearray(size)
-            with sock, contextlib.suppress(ConnectionError):
-                while len(head := sock.recv(8, socket.MSG_WAITALL)) == 8:
-                    view = memoryview(room)[: struct.unpack("<Q", head)[0]]
-                    while view:
-                        view = view[sock.recv_into(view) :]
-                    sock.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        with socket.create_connection(listener.getsockname()) as sock:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-            def ask() -> None:
-                sock.sendall(data)
-                sock.recv(64, socket.MSG_WAITALL)
-
-            yield ask
-        thread.join(WAIT_S)
+def _paths(
+    sizes: Sequence[int], tls: bool, rivals: bool, stack: contextlib.ExitStack
+) -> dict[str, Callable[[int], contextlib.AbstractContextManager[Ask]]]:
+    """How each path is opened for a size; the far ends run as long as `stack` is open."""
+    blocking = stack.enter_context(peer("blocking", sizes))
+    plain = stack.enter_context(peer("coinfer", sizes))
+    made: dict[str, Callable[[int], contextlib.AbstractContextManager[Ask]]] = {
+        BASE: lambda size: _blocking(blocking, size),
+        "coinfer": lambda size: production("127.0.0.1", plain, size, None),
+    }
+    if tls:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinfer-")))
+        wire_peer.make_credentials(folder)
+        secure = stack.enter_context(peer("coinfer", sizes, "--tls", str(folder)))
+        made["coinfer, TLS"] = lambda size: production("127.0.0.1", secure, size, folder)
+    if rivals and "grpcio" not in lacking():
+        port = stack.enter_context(peer("grpc", sizes))
+        made["gRPC"] = lambda size: _grpc(port, size)
+    if rivals and "torch" not in lacking():
+        stack.enter_context(_torch_workers(sizes))
+        made["torch RPC"] = _torch
+    return made
 
 
 @contextlib.contextmanager
-def _production(
-    size: int, security: tuple[Security, Security] | None
-) -> Iterator[Callable[[], None]]:
-    model, replies = _model(size), queue.Queue[Reply]()
-    server = EdgeServer(model, _Nothing(), security=None if security is None else security[0])
-    server.start()
-    link = EdgeLink(
-        "127.0.0.1", server.port, model.digest, replies.put,
-        security=None if security is None else security[1],
+def peer(
+    kind: str, sizes: Sequence[int], *options: str, prefix: Sequence[str] = (), wait: bool = True
+) -> Iterator[int]:
+    """A far end in its own process (behind `prefix`, as in a namespace); its port."""
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-m", "experiments.wire_peer", kind, *map(str, sizes), *options],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline() or "{}").get("port", 0) if wait else 0
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def _blocking(port: int, size: int) -> Iterator[Ask]:
+    data = struct.pack("<Q", size) + bytes(size)
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def ask() -> None:
+            sock.sendall(data)
+            sock.recv(len(wire_peer.ANSWER), socket.MSG_WAITALL)
+
+        yield ask
+
+
+@contextlib.contextmanager
+def production(host: str, port: int, size: int, tls: Path | None) -> Iterator[Ask]:
+    """A device's link to an edge that serves networks of `size`; requests by `ask`."""
+    with opened(host, port, size, tls) as (ask, _):
+        yield ask
+
+
+@contextlib.contextmanager
+def opened(host: str, port: int, size: int, tls: Path | None) -> Iterator[tuple[Ask, EdgeLink]]:
+    """The same, with the link itself."""
+    model, replies = wire_peer.wire_model(size), queue.Queue[Reply]()
+    security = None if tls is None else wire_peer.credentials(tls, "device")
+    link = EdgeLink(host, port, model.digest, replies.put, security=security)
     data = bytes(size)
     meta = {"model": model.digest, "exit": 0, "start": 0, "stop": 1, "codec": "float32",
             "shape": [size // 40, 10]}  # fmt: skip
 
     def ask() -> None:
         if link.upload(meta, data) is None:
-            raise ConnectionError(link.last_error or "the link is down")
+            raise TestbedError(f"link: {link.last_error or 'found it down, expected it up'}")
         reply = replies.get(timeout=WAIT_S)
         if reply.error is not None:
-            raise ConnectionError(reply.error)
+            raise TestbedError(f"edge: {reply.error}")
 
     try:
         link.wait_connected(WAIT_S)
-        yield ask
+        yield ask, link
     finally:
         link.close()
-        server.close()
+
+
+@contextlib.contextmanager
+def _grpc(port: int, size: int) -> Iterator[Ask]:
+    import grpc
+
+    data = bytes(size)
+    limit = [("grpc.max_send_message_length", 4 * size + 4096)]
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=limit) as channel:
+        call = channel.unary_unary(wire_peer.GRPC_METHOD)
+        yield lambda: call(data, timeout=WAIT_S)
+
+
+@contextlib.contextmanager
+def _torch_workers(sizes: Sequence[int]) -> Iterator[None]:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = int(sock.getsockname()[1])
+    with peer("torch-rpc", sizes, "--meet", str(port), wait=False):
+        wire_peer.join_torch(0, port)
+        try:
+            yield
+        finally:
+            wire_peer.leave_torch()
+
+
+@contextlib.contextmanager
+def _torch(size: int) -> Iterator[Ask]:
+    import torch
+    from torch.distributed import rpc
+
+    data = torch.zeros(size, dtype=torch.uint8)
+
+    def ask() -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            rpc.rpc_sync(wire_peer.TORCH_NAMES[1], wire_peer.torch_answer, args=(data,))
+
+    yield ask

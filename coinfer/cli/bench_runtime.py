@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coinfer.cli.console import emit_json, print_table
+from coinfer.cli.console import console, emit_json, print_table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 
@@ -14,31 +14,24 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 def wire(
     repeats: Annotated[int, typer.Option(min=1, help="Round trips of every size.")] = 300,
     tls: Annotated[bool, typer.Option(help="The same over TLS too.")] = False,
+    rivals: Annotated[bool, typer.Option(help="gRPC and torch's RPC too.")] = False,
+    shaped: Annotated[
+        bool, typer.Option(help="On a link of known rate and delay instead (root, tc).")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Round trips through device link, edge and scheduler, against plain blocking sockets."""
-    import datetime
-    import tempfile
-    from pathlib import Path
+    """Round trips through device link, edge and scheduler, against plain blocking sockets.
 
-    from experiments.wire_bench import wire_rows
+    With --shaped: time to answer on a link of known rate and delay, warm, cold and after a silence.
+    """
+    if shaped:
+        _shaped(max(repeats // 10, 3), json)
+        return
+    from experiments.wire_bench import lacking, wire_rows
 
-    if tls:
-        from controller.daemon.certificates import make_authority, make_certificate
-        from controller.runtime.secure import TlsFiles, client_security, server_security
-
-        with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-            folder, now = Path(name), datetime.datetime.now(datetime.UTC)
-            authority = make_authority(folder, now)
-            edge = make_certificate(folder, "edge", "edge", ["127.0.0.1"], 1, now)
-            pi = make_certificate(folder, "device", "pi", [], 1, now)
-            ends = [
-                TlsFiles(str(authority), str(own), str(own.with_suffix(".key")))
-                for own in (edge, pi)
-            ]
-            rows = wire_rows(repeats, security=(server_security(ends[0]), client_security(ends[1])))
-    else:
-        rows = wire_rows(repeats)
+    if rivals and lacking():
+        console.print(f"left out, not installed: {', '.join(lacking())}")
+    rows = wire_rows(repeats, tls=tls, rivals=rivals)
     if json:
         emit_json({"rows": rows})
         return
@@ -56,6 +49,33 @@ def wire(
             for r in rows
         ],
     )
+
+
+def _shaped(repeats: int, json: bool) -> None:
+    from experiments.shaped_bench import shaped_rows
+
+    rows = shaped_rows(repeats)
+    if json:
+        emit_json({"rows": rows})
+        return
+    print_table(
+        "time to answer on a shaped link",
+        ["RTT ms", "Mbit/s", "bytes", "connection", "median ms", "of bytes/rate + RTT",
+         "of the model", "rate believed / true"],
+        [
+            (
+                f"{1e3 * r.rtt_s:.0f}",
+                f"{r.rate_bps / 1e6:g}",
+                f"{r.size_bytes:,}",
+                r.case,
+                f"{1e3 * r.measured_s:.1f}",
+                f"{r.of_ideal:.3f}",
+                f"{r.of_model:.3f}",
+                f"{r.believed_of_rate:.2f}",
+            )
+            for r in rows
+        ],
+    )  # fmt: skip
 
 
 def decide(

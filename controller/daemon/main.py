@@ -32,6 +32,7 @@ from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
 from controller.runtime.addresses import check_address
+from controller.runtime.awareness import LinkAwareness
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.health import Breaker
@@ -147,6 +148,7 @@ class Daemon:
         self.engine = FrameEngine(
             setting.model, executor, setting.device, setting.table, controller, link, args,
             on_record=self._told, breaker=Breaker(),
+            awareness=LinkAwareness(self.settings.probes),
         )  # fmt: skip
         warm(setting, executor)
         setting.model.release()
@@ -323,6 +325,8 @@ class Daemon:
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         set_up_log(found.log)
+        if self.engine.awareness is not None:
+            self.engine.awareness.probes = found.probes
         self.service.live_frames = found.limits.live_frames
         self.interface.limits = found.limits
         self.service.replace_controller(controller)

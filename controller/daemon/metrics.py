@@ -73,6 +73,19 @@ class DeviceMetrics:
         )
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
+            "coinfer_bandwidth_estimate_bps": (
+                "What the measurements of the last seconds say together",
+                self._estimate,
+            ),
+            "coinfer_change_points": (
+                "Times the bandwidth became another",
+                lambda: self._known("changes"),
+            ),
+            "coinfer_probed_bytes": (
+                "Sent to learn of the link alone",
+                lambda: self._known("probed_bytes"),
+            ),
+            "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
             "coinfer_rtt_seconds": (
                 "Round trip to the edge",
                 lambda: engine.link.rtt_s or math.nan,
@@ -90,8 +103,18 @@ class DeviceMetrics:
         measured = self._engine.measured
         return math.nan if measured is None else measured.rate_bps
 
-    def _rtt(self) -> float:
-        return self._engine.link.rtt_s or math.nan
+    def _estimate(self) -> float:
+        known, now = self._engine.awareness, self._engine.clock() - self._engine.begin_s
+        found = None if known is None else known.bandwidth_bps(now)
+        return math.nan if found is None else found
+
+    def _known(self, name: str) -> float:
+        known = self._engine.awareness
+        return 0.0 if known is None else float(getattr(known, name))
+
+    def _opened(self) -> float:
+        breaker = self._engine.breaker
+        return 0.0 if breaker is None else float(breaker.opened)
 
     def _connected(self) -> float:
         return float(self._engine.link.connected)

@@ -190,6 +190,7 @@ class FrameService:
         while not self._stopped.is_set():
             try:
                 self.engine.wait(self.engine.clock() + TICK_S)
+                self.engine.look_around()
             except Exception:  # whatever befell one event, the frames after it are to be answered
                 log.exception("engine")
 

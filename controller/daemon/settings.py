@@ -8,12 +8,13 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, read_toml
+from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
 from controller.runtime.secure import TlsFiles
 
 FORMAT_VERSION = 1
-RELOADED = ("controller", "policy", "map", "limits", "log")
+RELOADED = ("controller", "policy", "map", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
 
 
@@ -67,6 +68,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """File of counters that outlive a restart ('': none)."""
     tls: TlsFiles = TlsFiles()
     """How the edges are spoken to; without it they must be on loopback."""
+    probes: ProbeSettings = ProbeSettings()
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
@@ -82,6 +84,9 @@ def read_settings(path: Path) -> DeviceSettings:
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
         ("limits.pixels", limits.pixels, 64, 10**9),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
+        ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
+        ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
+        ("probes.blind_s", found.probes.blind_s, 0.1, 3600.0),
     ):
         if not least <= value <= most:
             raise ArtefactError(

@@ -6,6 +6,7 @@ never ends (zero rate, or past the end of a log that is run without wrapping) en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from traces.trace import BandwidthTrace
+
+LEAST_RTT_S = 1e-4
+RTT_JITTER = 0.1
+"""Of a round trip: nothing shorter can be told from its own changes."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -172,3 +177,41 @@ class LinkModel:
         """Window after an upload that began with `window_bytes`: doubled for every full round."""
         rounds = np.ceil(np.log2(np.maximum(wire_bytes / window_bytes, 1.0) + 1.0)) - 1.0
         return np.asarray(window_bytes * 2.0**rounds)
+
+
+def ramp_s(wire_bytes: float, window_bytes: float, rtt_s: float, rate_bps: float) -> float:
+    """Seconds of an upload on a link of constant rate: `LinkModel.transfer_end` for one transfer.
+
+    From the first byte sent to the last one through; `window_bytes` may go in the first round trip.
+    """
+    spent, left, window = 0.0, wire_bytes, window_bytes
+    while left > window and rtt_s > 0:
+        spent += max(8.0 * window / rate_bps, rtt_s)
+        left -= window
+        window *= 2.0
+    return spent + 8.0 * left / rate_bps
+
+
+def unramped_rate_bps(
+    wire_bytes: float, duration_s: float, window_bytes: float, rtt_s: float
+) -> float:
+    """The link's rate that explains an upload's duration under TCP's ramp (`ramp_s`).
+
+    Bytes over seconds where the window held nothing back. What is left behind the last round trip
+    tells the rate; where that is lost in the round trip's own jitter, only that it is no slower.
+    """
+    slowest = 8.0 * wire_bytes / duration_s
+    if wire_bytes <= window_bytes or rtt_s < LEAST_RTT_S:
+        return slowest
+    rounds = math.ceil(math.log2(wire_bytes / window_bytes + 1.0)) - 1
+    last = wire_bytes - window_bytes * (2.0**rounds - 1.0)
+    fastest = max(8.0 * last / (RTT_JITTER * rtt_s), slowest)
+    if ramp_s(wire_bytes, window_bytes, rtt_s, fastest) >= duration_s:
+        return fastest
+    for _ in range(30):
+        middle = math.sqrt(slowest * fastest)
+        if ramp_s(wire_bytes, window_bytes, rtt_s, middle) > duration_s:
+            slowest = middle
+        else:
+            fastest = middle
+    return fastest

@@ -20,6 +20,7 @@ from artefacts import CoinferError
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
+from controller.runtime.awareness import LinkAwareness
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.health import Breaker
@@ -153,6 +154,8 @@ class FrameEngine:
     affair, as in simulation)."""
     measured: Measurement | None = None
     """The newest."""
+    awareness: LinkAwareness | None = None
+    """Follows the link beside the controller, and may probe it (None: nobody does)."""
 
     def __post_init__(self) -> None:
         """Threads report here."""
@@ -165,6 +168,7 @@ class FrameEngine:
         self.begin_s = self.clock()
         self.end_s = float("inf")
         self.probe_bytes_sent = 0
+        self._asked_at_s = float("-inf")
 
     def on_reply(self, reply: Reply) -> None:
         """The link's callback (its own thread)."""
@@ -262,6 +266,7 @@ class FrameEngine:
     ) -> Frame:
         """Decide a frame's plan and set about it; `done` is told of its one answer."""
         deadline_s = self.args.deadline_s if deadline_s is None else deadline_s
+        self._asked_at_s = arrival_s
         situation = Situation(
             arrival_s - self.begin_s,
             number,
@@ -533,8 +538,7 @@ class FrameEngine:
     def _replied(self, reply: Reply) -> None:
         now = reply.at_s - self.begin_s
         if reply.measurement is not None:
-            self.measured = replace(reply.measurement, known_s=now)
-            self.controller.observe(self.measured)
+            self._learn(replace(reply.measurement, known_s=now))
         if self.breaker is not None:
             if reply.lost:
                 self.breaker.failed(self.clock())
@@ -651,12 +655,29 @@ class FrameEngine:
     def _nothing_came(self, frame: Frame) -> None:
         now = self.clock()
         spent = max(now - frame.arrival_s, 1e-3)
-        self.measured = Measurement(now - self.begin_s, 0, spent, False)
-        self.controller.observe(self.measured)
+        self._learn(Measurement(now - self.begin_s, 0, spent, False))
         if self.breaker is not None:
             self.breaker.failed(now)
 
-    # -- the one charged measurement -------------------------------------------------------------
+    def _learn(self, measurement: Measurement) -> None:
+        """Whoever follows the link hears of a transfer."""
+        self.measured = measurement
+        self.controller.observe(measurement)
+        if self.awareness is not None:
+            self.awareness.observe(measurement)
+
+    # -- measurements that no frame asked for ----------------------------------------------------
+
+    def look_around(self) -> None:
+        """Probe the link where frames come, none is sent, and the budget allows it."""
+        now, link = self.clock(), self.link
+        known = self.awareness
+        if known is None or now - self._asked_at_s > known.probes.blind_s:
+            return  # nobody asks for anything: the link need not be known
+        if link.connected and not link.backlog_bytes:
+            size = known.probe_bytes(now - self.begin_s)
+            if size:
+                link.upload({"model": self.model.digest, "probe": True}, bytes(size))
 
     def probe(self) -> None:
         """The transfer a controller asks for at the start; awaited in the closed loop."""

@@ -17,12 +17,14 @@ import struct
 import termios
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from artefacts import CoinferError
 from controller.interface import Measurement
+from controller.physics.links import unramped_rate_bps
 from controller.runtime.addresses import check_address
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
@@ -40,19 +42,37 @@ from controller.wire.messages import meta_number
 UPLOAD_CHUNK_BYTES = 2048
 """Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
 CHUNK_S = 0.002
-"""On a link known to be fast a chunk holds what it carries in so long (`CHUNK_BYTES` at most)."""
+"""On a link known to be fast as much is handed over at once as it carries in so long."""
+BURST_BYTES = 262144
+"""But no more than this."""
 NOT_SENT_BYTES = 4096
 SEND_BUFFER_BYTES = 16384
+BLIND_BUFFER_BYTES = 65536
+"""While nothing is known of the link: TCP itself sends no more than its first window and as much
+again as has come through, and a buffer below that would look like a slow link."""
+BUFFER_S = 0.005
+"""On a link known to be fast the send buffer holds what it carries in so long: what a cancelled
+upload leaves there delays the next frame by no more."""
+WINDOWS = 2.0
+"""And so many bandwidth-delay products."""
+LARGEST_BUFFER_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 2.0
+GREETING_S = 4.0
+"""From the first packet to the greeting's end: an edge that dribbles is no edge."""
 BACK_OFF_S = (0.1, 5.0)
 KEEPALIVE_S = 1.0
+"""A ping goes out so often, whether or not anything else does."""
 SILENCE_S = 5.0
+RTT_WINDOW_S = 10.0
+"""The round trip is the least of so long: a ping that waits behind an upload says nothing of it."""
 QUEUE_GAIN = 1.25
 """An upload begins once no more than this many bandwidth-delay products are on the way."""
 LEAST_IN_FLIGHT_BYTES = 1448
 BLIND_IN_FLIGHT_BYTES = 14480
 """TCP's initial window (RFC 6928): what may be on the way before the link's rate is known."""
 POLL_S = 0.001
+TCP_INFO = struct.Struct("=16xI60xI")
+"""Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
@@ -71,6 +91,8 @@ class Upload:
     submitted_s: float
     until_s: float = math.inf
     begun_s: float | None = None
+    window_bytes: float = math.inf
+    """What TCP let into the first round trip (infinite where the system does not tell)."""
     sent_bytes: int = 0
     cancelled: bool = False
     finished: bool = False
@@ -128,6 +150,9 @@ class EdgeLink:
         self._connection = Connection(Role.DEVICE)
         self._pinged: dict[int, float] = {}
         self._pings = 0
+        self._asked_s = 0.0
+        self._rtts: deque[tuple[float, float]] = deque()
+        self._buffer_bytes = BLIND_BUFFER_BYTES
         self.rtt_s: float | None = None
         self._rate_bps: float | None = None
         self.last_error: str | None = None
@@ -144,6 +169,11 @@ class EdgeLink:
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for the greeting."""
         return self._up.wait(timeout_s)
+
+    @property
+    def rate_bps(self) -> float | None:
+        """The link's rate as the newest upload tells it (None before any)."""
+        return self._rate_bps
 
     @property
     def backlog_bytes(self) -> int:
@@ -219,9 +249,13 @@ class EdgeLink:
 
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        # each step has its time-out; together they must not take for ever
+        patience = threading.Timer(GREETING_S, _hang_up, (sock,))
+        patience.daemon = True
+        patience.start()
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLIND_BUFFER_BYTES)
             if hasattr(socket, "TCP_NOTSENT_LOWAT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
             if self._security is None:
@@ -231,6 +265,8 @@ class EdgeLink:
         except BaseException:
             sock.close()
             raise
+        finally:
+            patience.cancel()
 
     def _greet(self, sock: Stream) -> None:
         connection = Connection(Role.DEVICE)
@@ -253,7 +289,8 @@ class EdgeLink:
             self._outgoing.get_nowait()
         self._socket, self._connection = sock, connection
         self._pinged.clear()
-        self._rate_bps = None
+        self._rtts.clear()
+        self._rate_bps, self._buffer_bytes = None, BLIND_BUFFER_BYTES
         self._heard_s = self._clock()
         self._inbox = Inbox()
         self._up.set()
@@ -285,14 +322,17 @@ class EdgeLink:
             while (item := self._outgoing.get()) is not None:
                 if isinstance(item, Upload):
                     self._send_upload(sock, item)
-                else:
-                    self._send(sock, item)
+                    continue
+                if item.type is MessageType.PING:
+                    # how long it waited behind our own uploads is not the link's doing
+                    self._pinged[item.request_id] = self._clock()
+                self._send(sock, item)
         except (OSError, ValueError, CoinferError) as error:
             # ValueError: the receiver closed the socket between the check and the select
             self._drop(f"sending failed ({error})")
 
-    def _send(self, sock: Stream, message: Message) -> None:
-        data = memoryview(self._connection.send(message))
+    def _send(self, sock: Stream, *messages: Message) -> None:
+        data = memoryview(b"".join([self._connection.send(m) for m in messages]))
         while data:
             # TCP_NOTSENT_LOWAT holds back only those who ask before they send
             if sock.fileno() < 0:
@@ -313,26 +353,48 @@ class EdgeLink:
         self._wait_for_room(job)
         job.begun_s = self._clock()
         request = job.request_id
-        if not job.cancelled:
-            # waiting has cost time: what remains is counted from now
-            left = 0.0 if job.until_s == math.inf else max(job.until_s - job.begun_s, 1e-3)
-            meta = job.meta | {"remaining_s": round(left, 4)}
-            self._send(sock, Message(MessageType.REQUEST, request, meta=meta))
-        size = UPLOAD_CHUNK_BYTES
-        if self._rate_bps is not None:
-            size = min(max(size, int(self._rate_bps * CHUNK_S / 8.0)), CHUNK_BYTES)
-        for at in range(0, len(job.data), size):
+        burst = self._fit(sock)
+        size = min(burst, CHUNK_BYTES)
+        # waiting has cost time: what remains is counted from now
+        left = 0.0 if job.until_s == math.inf else max(job.until_s - job.begun_s, 1e-3)
+        opening = [
+            Message(MessageType.REQUEST, request, meta=job.meta | {"remaining_s": round(left, 4)})
+        ]
+        for at in range(0, max(len(job.data), 1), burst):
             if job.cancelled:
                 break
-            part = job.data[at : at + size]
-            self._send(sock, Message(MessageType.CHUNK, request, at, payload=part))
-            job.sent_bytes = at + len(part)
+            until = min(at + burst, len(job.data))
+            parts = [
+                Message(MessageType.CHUNK, request, k, payload=job.data[k : min(k + size, until)])
+                for k in range(at, until, size)
+            ]
+            # the opening goes with the first bytes: one packet, one waking of the edge
+            self._send(sock, *opening, *parts)
+            if opening:
+                job.window_bytes = self._window()
+            opening, job.sent_bytes = [], until
         if job.cancelled and 0 < job.sent_bytes < len(job.data):
             self._send(sock, Message(MessageType.CANCEL, request))
         job.finished = True
         if job.sent_bytes == 0:
             with self._lock:
                 self._uploads.pop(request, None)
+
+    def _fit(self, sock: Stream) -> int:
+        """Bytes to hand over at once, from the link's rate; fits the send buffer to it too."""
+        rate = self._rate_bps
+        if rate is None:
+            return UPLOAD_CHUNK_BYTES
+        # twice what the link holds: a window that is too small would look like a slow link
+        carried = rate * (BUFFER_S + WINDOWS * (self.rtt_s or 0.0)) / 8.0
+        wanted = min(max(SEND_BUFFER_BYTES, int(carried)), LARGEST_BUFFER_BYTES)
+        if not 0.5 <= wanted / self._buffer_bytes <= 2.0:
+            self._buffer_bytes = wanted
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wanted)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                unsent = max(NOT_SENT_BYTES, int(rate * CHUNK_S / 8.0))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)
+        return min(max(UPLOAD_CHUNK_BYTES, int(rate * CHUNK_S / 8.0)), BURST_BYTES)
 
     def _wait_for_room(self, job: Upload) -> None:
         """Hold an upload back while older bytes fill the link: once handed over they cannot be
@@ -349,6 +411,23 @@ class EdgeLink:
             # the kernel tells nobody when the other side acknowledges: it must be asked
             time.sleep(POLL_S)
 
+    def _window(self) -> float:
+        """Bytes that TCP lets into one round trip now (Linux; else infinite).
+
+        Asked behind an upload's first bytes: after a silence TCP begins anew with the next send.
+        """
+        sock = self._socket
+        if sock is None or not hasattr(socket, "TCP_INFO"):
+            return math.inf
+        try:
+            told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO.size)
+        except (OSError, ValueError):
+            return math.inf  # closed meanwhile
+        if len(told) < TCP_INFO.size:
+            return math.inf
+        segment, window = TCP_INFO.unpack(told)
+        return min(float(segment * window), float(self._buffer_bytes))
+
     def _in_flight(self) -> int:
         """Bytes in the socket that the other side has not acknowledged (Linux; else 0)."""
         sock = self._socket
@@ -363,7 +442,7 @@ class EdgeLink:
     def _ping(self) -> None:
         number = (1 << 63) + self._pings
         self._pings += 1
-        self._pinged[number] = self._clock()
+        self._asked_s = self._clock()
         self._outgoing.put(Message(MessageType.PING, number))
 
     # -- receiving -------------------------------------------------------------------------------
@@ -384,6 +463,8 @@ class EdgeLink:
                 self._heard_s = self._clock()
                 for message in self._connection.receive(data):
                     self._handle(message)
+                if self._heard_s - self._asked_s >= KEEPALIVE_S:
+                    self._ping()
         except (OSError, CoinferError) as error:
             self._drop(str(error))
 
@@ -399,8 +480,7 @@ class EdgeLink:
         if kind is MessageType.PONG:
             sent = self._pinged.pop(request, None)
             if sent is not None:
-                rtt = self._clock() - sent
-                self.rtt_s = rtt if self.rtt_s is None else min(rtt, 0.9 * self.rtt_s + 0.1 * rtt)
+                self._timed(sent)
         elif kind is MessageType.REPLY:
             self._whole(self._inbox.begin(message))
         elif kind is MessageType.CHUNK:
@@ -409,6 +489,14 @@ class EdgeLink:
             self._ended(request, message.meta, b"", cancelled=True)
         elif kind is MessageType.REFUSE:
             self._refused(request, message.meta)
+
+    def _timed(self, sent_s: float) -> None:
+        """A ping has come back."""
+        now = self._clock()
+        self._rtts.append((now, now - sent_s))
+        while self._rtts[0][0] < now - RTT_WINDOW_S:
+            self._rtts.popleft()
+        self.rtt_s = min(rtt for _, rtt in self._rtts)
 
     def _refused(self, request: int, meta: Mapping[str, Any]) -> None:
         reason = str(meta.get("reason", "no reason given"))
@@ -458,6 +546,12 @@ class EdgeLink:
             self._rate_bps = measurement.rate_bps
 
 
+def _hang_up(sock: socket.socket) -> None:
+    """Wake whoever waits for a socket."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
 def measure(
     job: Upload, meta: Mapping[str, Any], now_s: float, rtt_s: float, cancelled: bool
 ) -> Measurement | None:
@@ -473,7 +567,11 @@ def measure(
     if cancelled and job.sent_bytes == 0:
         return None
     if span >= MIN_SPAN_S and received > first:
-        return Measurement(now_s, int(received - first), span, not cancelled)
+        # what TCP held back is not the link's slowness
+        rate = unramped_rate_bps(received - first, span, job.window_bytes, rtt_s)
+        return Measurement(
+            now_s, int(received - first), 8.0 * (received - first) / rate, not cancelled
+        )
     begun = job.submitted_s if job.begun_s is None else job.begun_s
     spent = now_s - begun - rtt_s
     spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)

@@ -153,6 +153,14 @@ class SecureSocket:
         """Of the socket underneath."""
         self._sock.settimeout(seconds)
 
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        """Of the socket underneath."""
+        self._sock.setsockopt(level, option, value)
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        """Of the socket underneath."""
+        return self._sock.getsockopt(level, option, size)
+
     def sendall(self, data: bytes) -> None:
         """Send all of it."""
         view = memoryview(data)

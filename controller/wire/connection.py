@@ -113,6 +113,8 @@ class Connection:
 
     def _take(self, view: memoryview, found: list[Message]) -> int | None:
         """Move bytes until one more header or message is complete; None when all are used."""
+        if not self._buffer and len(view) >= HEADER.size:
+            return self._take_header(view, found)
         wanted = HEADER.size
         if self._header is not None:
             wanted += self._header.meta_bytes + self._header.payload_bytes
@@ -125,8 +127,21 @@ class Connection:
             self._check(self._header.type)
             if self._header.meta_bytes or self._header.payload_bytes:
                 return taken
-        found.append(self._complete(self._header))
+        found.append(self._complete(self._header, memoryview(self._buffer)))
+        self._buffer, self._header = bytearray(), None
         return taken
+
+    def _take_header(self, view: memoryview, found: list[Message]) -> int:
+        """The same where a message begins in `view`: what is whole there is copied once."""
+        header = parse_header(view)
+        self._check(header.type)
+        whole = HEADER.size + header.meta_bytes + header.payload_bytes
+        if len(view) >= whole:
+            found.append(self._complete(header, view[:whole]))
+            return whole
+        self._header = header
+        self._buffer += view
+        return len(view)
 
     def _check(self, kind: MessageType) -> None:
         if (self._peer, self.state, kind) not in TRANSITIONS:
@@ -135,15 +150,12 @@ class Connection:
                 f"expected {self._allowed(self._peer)}"
             )
 
-    def _complete(self, header: Header) -> Message:
+    def _complete(self, header: Header, raw: memoryview) -> Message:
+        """The message of a header, from its bytes `raw`."""
         middle = HEADER.size + header.meta_bytes
-        meta = parse_metadata(bytes(self._buffer[HEADER.size : middle]))
-        message = Message(
-            header.type, header.request_id, header.offset, meta, bytes(self._buffer[middle:])
-        )
+        meta = parse_metadata(bytes(raw[HEADER.size : middle]))
+        message = Message(header.type, header.request_id, header.offset, meta, bytes(raw[middle:]))
         self.state = TRANSITIONS[(self._peer, self.state, header.type)]
-        self._buffer.clear()
-        self._header = None
         return message
 
     def _allowed(self, role: Role) -> str:

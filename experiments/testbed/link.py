@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from artefacts import UsageError
-from experiments.testbed.namespaces import NamespacePair, TestbedError, missing_tools, remove_stale
+from experiments.testbed.namespaces import (
+    NamespacePair,
+    TestbedError,
+    can_carry,
+    has_netem,
+    missing_tools,
+    remove_stale,
+)
 from experiments.testbed.relay import Relay
 from experiments.testbed.shaping import TcShaper
 from traces.trace import BandwidthTrace
@@ -110,9 +117,12 @@ class TcLink:
             TcShaper(pair.device, pair.device_interface),
             TcShaper(pair.edge, pair.edge_interface),
         ]
-        applied = [s.set_up(CALIBRATION_BPS, rtt_s) for s in self._shapers]
-        self._delayed = all(a.delay for a in applied)
+        carried = pair.rtt_s > 0
+        applied = [s.set_up(CALIBRATION_BPS, 0.0 if carried else rtt_s) for s in self._shapers]
+        self._delayed = carried or all(a.delay for a in applied)
         notes = [n for a in applied[:1] for n in a.notes]
+        if carried:
+            notes.append("this kernel has no netem: packets are delayed by a process between")
         self._report = LinkReport(f"tc ({applied[0].by})", notes)
         self._stopped = threading.Event()
         self._relay: subprocess.Popen[str] | None = None
@@ -235,7 +245,8 @@ def open_link(trace: BandwidthTrace, rtt_s: float, method: str = "auto") -> Iter
 
 def _by_tc(trace: BandwidthTrace, rtt_s: float, stack: contextlib.ExitStack) -> TcLink:
     remove_stale()
-    pair = stack.enter_context(NamespacePair())
+    carried = rtt_s > 0 and not has_netem() and can_carry()
+    pair = stack.enter_context(NamespacePair(rtt_s=rtt_s if carried else 0.0))
     return stack.enter_context(contextlib.closing(TcLink(trace, rtt_s, pair)))
 
 

@@ -1,10 +1,15 @@
-"""Two network namespaces joined by a veth pair, made and removed by us. Needs root and iproute2."""
+"""Two network namespaces and a link between them, made and removed by us: a veth pair, or one that
+delays packets where the kernel has no netem. Needs root and iproute2.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -36,10 +41,34 @@ def run(argv: Sequence[str]) -> str:
     return done.stdout
 
 
-class NamespacePair:
-    """A context: namespaces `device` and `edge`, 10.200.N.1 and 10.200.N.2, one veth between."""
+def has_netem() -> bool:
+    """Whether the kernel can delay packets by itself (tried in a namespace of its own)."""
+    name = f"{PREFIX}{os.getpid()}n"
+    try:
+        run(["ip", "netns", "add", name])
+        run(["ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "lo", "root", "netem",
+             "delay", "1ms"])  # fmt: skip
+    except TestbedError:
+        return False
+    finally:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return True
 
-    def __init__(self, number: int | None = None) -> None:
+
+def can_carry() -> bool:
+    """Whether packets can be carried, and delayed, by a process of ours."""
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK)
+
+
+class NamespacePair:
+    """A context: namespaces `device` and `edge`, 10.200.N.1 and 10.200.N.2, one link between.
+
+    With `rtt_s` above 0 a process of ours carries the packets, each half of it late.
+    """
+
+    def __init__(self, number: int | None = None, rtt_s: float = 0.0) -> None:
+        self.rtt_s = rtt_s
+        self._carrier: subprocess.Popen[str] | None = None
         number = os.getpid() if number is None else number
         tag = f"{number}"  # the owner's process id: seven digits at most, so interfaces' names fit
         self.device, self.edge = f"{PREFIX}{tag}d", f"{PREFIX}{tag}e"
@@ -57,13 +86,18 @@ class NamespacePair:
                 (self.device, self.device_interface, self.device_address),
                 (self.edge, self.edge_interface, self.edge_address),
             )
-            run(["ip", "link", "add", ends[0][1], "type", "veth", "peer", "name", ends[1][1]])
-            for name, interface, address in ends:
-                run(["ip", "link", "set", interface, "netns", name])
-                run(["ip", "-n", name, "addr", "add", f"{address}/30", "dev", interface])
-                # one packet at a time, or the shaper lets the first tens of kilobytes through
-                run(["ip", "-n", name, "link", "set", interface, "gso_max_segs", "1",
-                     "gso_max_size", "1514"])  # fmt: skip
+            if self.rtt_s > 0:
+                self._carry()
+            else:
+                run(["ip", "link", "add", ends[0][1], "type", "veth", "peer", "name", ends[1][1]])
+            for (name, interface, address), (_, _, peer) in zip(ends, ends[::-1], strict=True):
+                if self.rtt_s <= 0:
+                    run(["ip", "link", "set", interface, "netns", name])
+                    # one packet at a time, or the shaper lets the first tens of kilobytes through
+                    run(["ip", "-n", name, "link", "set", interface, "gso_max_segs", "1",
+                         "gso_max_size", "1514"])  # fmt: skip
+                run(["ip", "-n", name, "addr", "add", address, "peer", f"{peer}/32", "dev",
+                     interface])  # fmt: skip
                 run(["ip", "-n", name, "link", "set", interface, "up"])
         except BaseException:
             self.remove()
@@ -79,8 +113,32 @@ class NamespacePair:
         """Remove both; their ends of the veth go with them."""
         self.remove()
 
+    def _carry(self) -> None:
+        """Begin the process that carries packets, and wait for its interfaces."""
+        command = [sys.executable, "-m", "experiments.testbed.packets", self.device,
+                   self.device_interface, self.edge, self.edge_interface,
+                   str(self.rtt_s)]  # fmt: skip
+        self._carrier = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self._carrier.stdout is not None
+        ready = False
+        with contextlib.suppress(json.JSONDecodeError):
+            ready = json.loads(self._carrier.stdout.readline() or "{}").get("ready", False)
+        if not ready:
+            _, errors = self._carrier.communicate(timeout=5)
+            last = errors.strip().splitlines()[-1:] or ["no word of why"]
+            raise TestbedError(f"delayed link: found {last[0]}, expected two TUN interfaces")
+
     def remove(self) -> None:
         """Remove what exists of the pair."""
+        if self._carrier is not None:
+            self._carrier.kill()
+            self._carrier.communicate()
         for name in (self.device, self.edge):
             subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
         subprocess.run(

@@ -6,6 +6,7 @@ import socket
 import termios
 import threading
 import time
+from collections import deque
 
 import numpy as np
 import pytest
@@ -267,6 +268,72 @@ def test_a_refusal_of_the_whole_connection_is_told_with_its_reason(stream):
             number = link.upload({}, bytes(10))
             lost = replies.get(timeout=5)
     assert (lost.request_id, lost.error) == (number, "the edge dropped us: too many devices")
+
+
+def test_an_edge_that_dribbles_its_greeting_is_given_up(stream, monkeypatch):
+    monkeypatch.setattr("controller.runtime.link.GREETING_S", 0.3)
+    welcome = serialise(Message(T.WELCOME, meta={"models": ["x" * 3000]}))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def dribble():
+            sock, _ = listener.accept()
+            with sock, contextlib.suppress(OSError):
+                for byte in welcome:
+                    sock.sendall(bytes([byte]))
+                    if ended.wait(0.01):
+                        return
+
+        thread = threading.Thread(target=dribble, daemon=True)
+        thread.start()
+        link = EdgeLink("127.0.0.1", listener.getsockname()[1], stream.model.digest, print)
+        try:
+            thread.join(10.0)
+            assert not thread.is_alive(), "the device hung up"
+            assert not link.connected
+        finally:
+            ended.set()
+            link.close()
+
+
+def test_the_round_trip_is_the_least_of_the_last_seconds():
+    """A ping behind an upload is slow; a route that has become slower is believed in time."""
+    now = [0.0]
+    link = EdgeLink.__new__(EdgeLink)
+    link._clock, link._rtts, link.rtt_s = lambda: now[0], deque(), None
+    for at, rtt in ((1.0, 0.05), (2.0, 0.3), (3.0, 0.06)):
+        now[0] = at
+        link._timed(at - rtt)
+    assert link.rtt_s == pytest.approx(0.05)
+    for at in (12.0, 13.0, 14.0):
+        now[0] = at
+        link._timed(at - 0.1)
+    assert link.rtt_s == pytest.approx(0.1)
+
+
+def test_pings_go_out_while_answers_keep_coming(stream, executor, serving, monkeypatch):
+    """The receiving thread never falls silent, and the round trip is measured all the same."""
+    monkeypatch.setattr("controller.runtime.link.KEEPALIVE_S", 0.05)
+    replies = queue.Queue()
+    with serving(stream.model, executor) as server:
+        link = EdgeLink("127.0.0.1", server.port, stream.model.digest, replies.put)
+        try:
+            assert link.wait_connected(5.0)
+            until, before = time.monotonic() + 10.0, link._pings
+            while link._pings < before + 3 and time.monotonic() < until:
+                link.upload({"model": stream.model.digest, "probe": True}, bytes(100))
+                replies.get(timeout=5.0)
+            assert link._pings >= before + 3
+        finally:
+            link.close()
+
+
+def test_what_tcp_held_back_is_not_the_link_s_slowness():
+    job = Upload(1, {}, bytes(100_000), 0.0, begun_s=0.0, sent_bytes=100_000)
+    meta = {"received_bytes": 100_000, "first_read_bytes": 1448, "receive_s": 0.22}
+    slow = measure(job, meta, 0.3, 0.1, False).rate_bps
+    job.window_bytes = 14_480.0
+    assert measure(job, meta, 0.3, 0.1, False).rate_bps > 4 * slow
 
 
 def test_what_was_never_sent_says_nothing_of_the_link():

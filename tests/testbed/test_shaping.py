@@ -1,16 +1,38 @@
 """tc in namespaces: what is applied is read back, and nothing is left behind."""
 
 import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
 from experiments.testbed.link import open_link
-from experiments.testbed.namespaces import PREFIX, NamespacePair, TestbedError, missing_tools, run
+from experiments.testbed.namespaces import (
+    PREFIX,
+    NamespacePair,
+    TestbedError,
+    can_carry,
+    missing_tools,
+    run,
+)
 from experiments.testbed.shaping import TcShaper, parse_classes
 from traces.trace import BandwidthTrace
 
+_ECHO = (
+    "import socket,sys\n"
+    "s=socket.create_server((sys.argv[1],0)); print(s.getsockname()[1],flush=True)\n"
+    "c,_=s.accept()\n"
+    "while d:=c.recv(1): c.sendall(d)\n"
+)
+_ASK = (
+    "import socket,sys,time\n"
+    "t=time.monotonic(); c=socket.create_connection((sys.argv[1],int(sys.argv[2])))\n"
+    "a=time.monotonic()-t; r=[]\n"
+    "for _ in range(5):\n"
+    "  t=time.monotonic(); c.sendall(b'x'); c.recv(1); r.append(time.monotonic()-t)\n"
+    "print(a,min(r))\n"
+)
 TRACE = BandwidthTrace("t", np.array([0.0, 0.2]), np.array([1e6, 0.0]), 1.0)
 needs_root = pytest.mark.skipif(
     bool(missing_tools()), reason=f"needs {', '.join(missing_tools())} for network namespaces"
@@ -56,6 +78,29 @@ def test_what_is_said_to_be_applied_is_what_tc_shows():
         shaper.change(5e5)
         assert shaper.close() == ""
         assert any(abs(c.rate_bps - 5e5) < 1e4 for c in shaper.classes())
+
+
+@needs_root
+@pytest.mark.skipif(not can_carry(), reason="needs /dev/net/tun")
+def test_packets_are_delayed_where_the_kernel_cannot():
+    """A real TCP connection between the namespaces sees the round trip, and its rate stays."""
+    with NamespacePair(77003, rtt_s=0.08) as pair:
+        sink = subprocess.Popen(
+            ["ip", "netns", "exec", pair.edge, sys.executable, "-c", _ECHO, pair.edge_address],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            port = sink.stdout.readline().strip()
+            done = subprocess.run(
+                ["ip", "netns", "exec", pair.device, sys.executable, "-c", _ASK, pair.edge_address,
+                 port], capture_output=True, text=True, check=True, timeout=30,
+            )  # fmt: skip
+        finally:
+            sink.kill()
+            sink.communicate()
+    connected, least = map(float, done.stdout.split())
+    assert connected >= 0.08
+    assert 0.08 <= least <= 0.12
 
 
 @needs_root
