@@ -1,8 +1,10 @@
 """Ten devices, one edge, and everything that goes wrong between them: is any frame lost?
 
 Real processes: `coinfer device --config` daemons, each behind a relay of its own that can fail, and
-`coinfer edge`, which is killed, stopped and besieged. Every frame is asked over HTTP and must come
-back once, with the answer that its very picture has at the exit it names. Run as
+`coinfer edge`, which is killed, stopped and besieged. The wall clock of all of them jumps. As root
+both ends live in namespaces, and the link between these goes down and loses its rate. Every frame
+is asked over HTTP and must come back once, with the answer that its very picture has at the exit
+it names. Run as
 
     python -m experiments.chaos --frames 10000
 
@@ -38,6 +40,15 @@ from controller.daemon.client import AsyncClient, DeviceError
 from controller.runtime.executors import OnnxExecutor
 from controller.scenario import load_setting, read_scenario
 from experiments.testbed.link import wait_for_file
+from experiments.testbed.namespaces import (
+    NamespacePair,
+    TestbedError,
+    inside,
+    missing_tools,
+    remove_stale,
+    run,
+)
+from experiments.testbed.shaping import TcShaper
 from models.pictures import generated_pictures
 
 DEVICES = 10
@@ -73,9 +84,15 @@ port = 0
 [log]
 level = "warning"
 """
+LINK_BPS = 50e6
+JUMPS_S = (3600.0, -86400.0, 0.0)
+"""Of the wall clock: an hour ahead, a day back, as it is."""
+COMMAND = (sys.executable, "-m", "coinfer.cli.main")
 Mode = Literal["pass", "hole", "drop", "garbage", "trickle", "half-open"]
 MODES: tuple[Mode, ...] = ("hole", "drop", "garbage", "trickle", "half-open")
 KINDS = (*MODES, "edge killed", "edge stopped", "slow-loris", "some links down")
+CLOCK_KIND = "clock jumps"
+NAMESPACE_KINDS = ("link down", "no rate")
 LEAST_ANSWERED = 0.95
 START_LIMIT_S = 120.0
 CLOSING_S = 5.0
@@ -97,16 +114,18 @@ class ChaosFigures(msgspec.Struct, frozen=True):
     faults: dict[str, int]
     reasons: dict[str, int]
     """Why frames had no answer, the most frequent first."""
+    left_out: dict[str, str]
+    """Faults that this machine cannot make, and why."""
     seconds: float
 
 
 class Relay:
     """Forwards one device's connections, until it is told to fail."""
 
-    def __init__(self, target: int, rng: random.Random) -> None:
+    def __init__(self, target: int, rng: random.Random, host: str = "127.0.0.1") -> None:
         self.mode: Mode = "pass"
         self.port = 0
-        self._target, self._rng = target, rng
+        self._target, self._rng = (host, target), rng
         self._writers: set[asyncio.StreamWriter] = set()
         self._served: set[asyncio.Task[Any]] = set()
 
@@ -138,7 +157,7 @@ class Relay:
             up.transport.abort()
             return
         try:
-            far, down = await asyncio.open_connection("127.0.0.1", self._target)
+            far, down = await asyncio.open_connection(*self._target)
         except OSError:
             up.transport.abort()
             return
@@ -167,9 +186,15 @@ class Relay:
 
 
 class Edge:
-    """The edge process, on a port that it keeps over its deaths."""
+    """The edge process (`prefix`: in a namespace), on a port that it keeps over its deaths."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        prefix: Sequence[str] = (),
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.host, self._command = host, (*prefix, *command)
         with socket.create_server(("127.0.0.1", 0)) as sock:
             self.port = sock.getsockname()[1]
         self.start()
@@ -177,7 +202,7 @@ class Edge:
     def start(self) -> None:
         """Begin (again)."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "coinfer.cli.main", "edge", "--model", "alexnet", "--port",
+            [*self._command, "edge", "--model", "alexnet", "--host", self.host, "--port",
              str(self.port)], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
@@ -261,19 +286,77 @@ async def stream(
             group.create_task(_ask(client, truth, picture, seen, why, edge_too))
 
 
+class Ground:
+    """What device and edge stand on: namespaces and a link between them, and a wall clock.
+
+    As root the calling process is in the device's namespace while it is open.
+    """
+
+    def __init__(self, stack: contextlib.ExitStack, folder: Path) -> None:
+        self.host, self.prefix = "127.0.0.1", tuple[str, ...]()
+        self.kinds, self.left_out = (*KINDS, CLOCK_KIND), dict[str, str]()
+        self._pair: NamespacePair | None = None
+        try:
+            self._lay_link(stack)
+        except (TestbedError, OSError) as error:
+            self.left_out |= dict.fromkeys(NAMESPACE_KINDS, str(error))
+        self._clock = folder / "clock"
+        self._clock.write_text("0")
+        self.command = (sys.executable, "-m", "experiments.testbed.wall_clock", str(self._clock))
+
+    def _lay_link(self, stack: contextlib.ExitStack) -> None:
+        lacking = missing_tools()
+        if lacking:
+            raise TestbedError(f"found no {' and no '.join(lacking)}")
+        remove_stale()
+        pair = stack.enter_context(NamespacePair())
+        self._shaper = TcShaper(pair.device, pair.device_interface)
+        self._shaper.set_up(LINK_BPS, 0.0)
+        stack.callback(self._shaper.close)
+        stack.enter_context(inside(pair.device))
+        self._pair = pair
+        self.host, self.prefix = pair.edge_address, ("ip", "netns", "exec", pair.edge)
+        self.kinds += NAMESPACE_KINDS
+
+    async def fail(self, kind: str) -> None:
+        """One of the faults that need the ground itself; over when it returns."""
+        if kind == CLOCK_KIND:
+            for jump_s in JUMPS_S:
+                fresh = self._clock.with_suffix(".new")
+                fresh.write_text(str(jump_s))
+                fresh.rename(self._clock)
+                await asyncio.sleep(FAULT_S / len(JUMPS_S))
+            return
+        assert self._pair is not None
+        link = ["ip", "-n", self._pair.device, "link", "set", self._pair.device_interface]
+        if kind == "link down":
+            await asyncio.to_thread(run, [*link, "down"])
+        else:
+            self._shaper.change(0.0)
+        await asyncio.sleep(FAULT_S)
+        if kind == "link down":
+            await asyncio.to_thread(run, [*link, "up"])
+        else:
+            self._shaper.change(LINK_BPS)
+
+
 async def trouble(
     relays: list[Relay],
     edge: Edge,
     rng: random.Random,
     done: Counter[str],
     kinds: Sequence[str] = KINDS,
+    ground: Ground | None = None,
 ) -> None:
     """One fault after the other, with calm between, until cancelled."""
     while True:
         for kind in rng.sample(kinds, len(kinds)):
             await asyncio.sleep(CALM_S * (0.5 + rng.random()))
             done[kind] += 1
-            await _fault(kind, relays, edge, rng)
+            if ground is not None and kind in (*NAMESPACE_KINDS, CLOCK_KIND):
+                await ground.fail(kind)
+            else:
+                await _fault(kind, relays, edge, rng)
 
 
 async def _fault(kind: str, relays: list[Relay], edge: Edge, rng: random.Random) -> None:
@@ -286,7 +369,7 @@ async def _fault(kind: str, relays: list[Relay], edge: Edge, rng: random.Random)
         await asyncio.sleep(FAULT_S)
         edge.process.send_signal(signal.SIGCONT)
     elif kind == "slow-loris":
-        async with _besieged(edge.port):
+        async with _besieged(edge):
             await asyncio.sleep(FAULT_S)
     else:
         chosen = (
@@ -304,12 +387,12 @@ async def _fault(kind: str, relays: list[Relay], edge: Edge, rng: random.Random)
 
 
 @contextlib.asynccontextmanager
-async def _besieged(port: int) -> AsyncIterator[None]:
+async def _besieged(edge: Edge) -> AsyncIterator[None]:
     """Fifty connections that send a byte of a greeting every half second."""
     writers = []
     for _ in range(50):
         with contextlib.suppress(OSError):
-            writers.append((await asyncio.open_connection("127.0.0.1", port))[1])
+            writers.append((await asyncio.open_connection(edge.host, edge.port))[1])
 
     async def drip() -> None:
         for byte in b"CNFR" * 8:
@@ -327,7 +410,9 @@ async def _besieged(port: int) -> AsyncIterator[None]:
             writer.transport.abort()
 
 
-def _device(folder: Path, number: int, edges: str) -> subprocess.Popen[bytes]:
+def _device(
+    folder: Path, number: int, edges: str, coinfer: Sequence[str]
+) -> subprocess.Popen[bytes]:
     """A daemon, beginning."""
     config = folder / f"device{number}.toml"
     config.write_text(
@@ -339,14 +424,19 @@ def _device(folder: Path, number: int, edges: str) -> subprocess.Popen[bytes]:
             controller=("algorithm1-online", "edge-only")[number % 2],
         )
     )
-    command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", str(config),
-               "--ready-file", str(folder / f"ready{number}")]  # fmt: skip
+    ready = str(folder / f"ready{number}")
+    command = [*coinfer, "device", "--config", str(config), "--ready-file", ready]
     return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, relays: list[Relay], edge: Edge, *, control: bool
+    folder: Path,
+    relays: list[Relay],
+    edge: Edge,
+    *,
+    control: bool,
+    command: Sequence[str] = COMMAND,
 ) -> AsyncIterator[list[tuple[subprocess.Popen[bytes], str]]]:
     """A daemon behind every relay (with `control` one more that has no edge): process, address.
 
@@ -357,7 +447,7 @@ async def running(
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for number, named in enumerate(edges):
-            processes.append(_device(folder, number, named))
+            processes.append(_device(folder, number, named, command))
         for number, process in enumerate(processes):
             ready = folder / f"ready{number}"
             address = await asyncio.to_thread(wait_for_file, ready, process, START_LIMIT_S)
@@ -405,17 +495,18 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
     rng, faults = random.Random(seed), Counter[str]()
     seen, why, stop = Counter[str](), Counter[str](), stopped_by_user()
     each = -(-frames // DEVICES)
-    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinfer-")))
         (folder / "chaos.toml").write_text(SCENARIO)
-        truth, edge = Truth(folder / "chaos.toml"), Edge()
-        relays = [Relay(edge.port, random.Random(seed + k)) for k in range(DEVICES)]
+        truth, ground = Truth(folder / "chaos.toml"), Ground(stack, folder)
+        edge = Edge(ground.host, ground.prefix, ground.command)
+        relays = [Relay(edge.port, random.Random(seed + k), edge.host) for k in range(DEVICES)]
         for relay in relays:
             await relay.start()
-        async with running(folder, relays, edge, control=True) as devices:
+        async with running(folder, relays, edge, control=True, command=ground.command) as devices:
             addresses = [address for _, address in devices]
             begun = time.monotonic()
-            faulty = asyncio.create_task(trouble(relays, edge, rng, faults))
+            faulty = asyncio.create_task(trouble(relays, edge, rng, faults, ground.kinds, ground))
             streams: list[Awaitable[None]] = [
                 stream(address, truth, 7 * k, each, seen, why, stop, k < DEVICES)
                 for k, address in enumerate(addresses)
@@ -430,7 +521,7 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
         seen["lost"] + seen["control lost"],
         doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
         seen["late"] / max(asked, 1), seen["control late"] / max(seen["control asked"], 1),
-        dict(faults), dict(why.most_common(MOST_REASONS)), seconds,
+        dict(faults), dict(why.most_common(MOST_REASONS)), ground.left_out, seconds,
     )  # fmt: skip
 
 

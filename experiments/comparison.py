@@ -66,6 +66,18 @@ class PairedDifference(msgspec.Struct, frozen=True):
     interval95: tuple[float, float]
 
 
+class WorstTraces(msgspec.Struct, frozen=True):
+    """A controller less the device alone, on the trace where that is worst for it.
+
+    Shares of the frames: goodput accuracy (below 0 is worse) and late frames (above 0 is worse).
+    """
+
+    goodput_accuracy: float
+    goodput_trace: str
+    late_share: float
+    late_trace: str
+
+
 class Comparison(msgspec.Struct, frozen=True):
     """What `compare --json` prints."""
 
@@ -77,6 +89,8 @@ class Comparison(msgspec.Struct, frozen=True):
     bound: float
     controllers: dict[str, ControllerFigures]
     differences: tuple[PairedDifference, ...]
+    against_device_only: dict[str, WorstTraces] = {}
+    """Where 'device-only' was among the controllers."""
 
 
 def compare(
@@ -116,7 +130,27 @@ def compare(
         bound=float(np.concatenate(reference).mean()),
         controllers=figures,
         differences=tuple(_differences(runs, seed)),
+        against_device_only=_against_device(figures),
     )
+
+
+def _against_device(figures: dict[str, ControllerFigures]) -> dict[str, WorstTraces]:
+    alone = figures.get("device-only")
+    if alone is None:
+        return {}
+    found = {}
+    for name, own in figures.items():
+        off = [
+            (
+                f.goodput_accuracy - alone.per_trace[trace].goodput_accuracy,
+                f.late_share - alone.per_trace[trace].late_share,
+                trace,
+            )
+            for trace, f in own.per_trace.items()
+        ]
+        low, high = min(off), max(off, key=lambda row: row[1])
+        found[name] = WorstTraces(low[0], low[2], high[1], high[2])
+    return found
 
 
 def _bounds(

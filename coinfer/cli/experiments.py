@@ -96,6 +96,10 @@ def compare(
     seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
     detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
+    as_daemon: Annotated[
+        bool,
+        typer.Option("--as-daemon", help="Every offloading plan keeps time for a local answer."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare controllers in simulation on whole traces."""
@@ -107,7 +111,9 @@ def compare(
     names = chosen_names(controllers)
     chosen = _traces(setting, traces)
     _say_source(chosen)
-    factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
+    factory = ControllerFactory(
+        setting, policy_folder=policy, detector=detector, keeps_time=as_daemon
+    )
     with progress_bar() as bar:
         task = bar.add_task("compare", total=len(names), note="")
 

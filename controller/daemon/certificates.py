@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from artefacts import ArtefactError, UsageError, atomic_write
 
 AUTHORITY_DAYS = 3650
+NAME = re.compile(
+    r"(?=.{1,253}$)(\*\.)?([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)"
+    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
+)
+"""A DNS name (RFC 1123), the first label of which may be a star."""
 AUTHORITY, AUTHORITY_KEY = "ca.pem", "ca.key"
 Role = Literal["edge", "device"]
 BACKDATED = datetime.timedelta(hours=1)
@@ -111,6 +117,10 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not NAME.fullmatch(host):
+            raise UsageError(
+                f"--host: found {host[:80]!r}, expected an IP address or a DNS name"
+            ) from None
         return x509.DNSName(host)
 
 

@@ -14,6 +14,7 @@ from artefacts import UsageError
 from controller.daemon.log import set_up_log
 from controller.daemon.settings import parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
+from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.addresses import check_address
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import make_executor
@@ -45,6 +46,10 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
         ) from None
     for model, executor in zip(models[1:], executors[1:], strict=True):
         server.add(model, executor)
+    tracing: EdgeTracing | None = None
+    if settings.tracing.endpoint:
+        tracing = EdgeTracing(make_provider("coinfer-edge", settings.tracing), server.clock)
+        server.on_answer = tracing.answered
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
@@ -60,6 +65,8 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
     _tend(server, stopped)
     notify("STOPPING=1")
     server.close()
+    if tracing is not None:
+        tracing.close()
     log.info("%d requests served, %d refused", server.served, server.refused)
 
 

@@ -24,6 +24,7 @@ from controller.daemon.metrics import DeviceMetrics
 from controller.daemon.service import AnyDeadline, FrameService
 from controller.daemon.settings import RELOADED, DeviceSettings, parse_edge, read_settings
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
+from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.interface import Controller
 from controller.planners.configuration_map import MapController, read_map
 from controller.planners.deadline_rule import OnlineAlgorithm1
@@ -150,6 +151,11 @@ class Daemon:
             on_record=self._told, breaker=Breaker(),
             awareness=LinkAwareness(self.settings.probes),
         )  # fmt: skip
+        self._tracing: DeviceTracing | None = None
+        if self.settings.tracing.endpoint:
+            provider = make_provider("coinfer-device", self.settings.tracing)
+            self._tracing = DeviceTracing(provider, self.engine.clock)
+            self.engine.on_begun = self._tracing.begun
         warm(setting, executor)
         setting.model.release()
         _give_back()
@@ -159,6 +165,7 @@ class Daemon:
             self.service, self.metrics, self.settings.limits, version, setting.model.card.classes
         )
         self._before = self._lifetime()
+        self._seen = self._stamp()
         self._listens = False
 
     def _link(self) -> Link:
@@ -187,6 +194,8 @@ class Daemon:
 
     def _told(self, record: FrameRecord) -> None:
         self.metrics.told(record)
+        if self._tracing is not None:
+            self._tracing.ended(record, self.engine.begin_s)
         if record.latency_s is None:
             log.info("frame %d: no answer in time (%s)", record.frame, record.error or "late")
 
@@ -198,6 +207,8 @@ class Daemon:
             asyncio.run(self._serve(ready))
         finally:
             self.service.close()
+            if self._tracing is not None:
+                self._tracing.close()
             self._save()
             if self.settings.http.socket and self._listens:
                 Path(self.settings.http.socket).unlink(missing_ok=True)
@@ -288,12 +299,10 @@ class Daemon:
     # -- reloading -------------------------------------------------------------------------------
 
     async def _watch(self) -> None:
-        seen = self._stamp()
         while True:
             await asyncio.sleep(WATCH_S)
             now = self._stamp()
-            if now != seen and now is not None:
-                seen = now
+            if now != self._seen and now is not None:
                 self.reload()
 
     def _stamp(self) -> tuple[int, int] | None:
@@ -306,6 +315,7 @@ class Daemon:
     def reload(self) -> None:
         """Take over what may change while frames are under way; a mistake changes nothing."""
         notify_reloading()
+        self._seen = self._stamp()  # a signal and a change of the file are one reload
         try:
             found = read_settings(self._path)
             fixed = [

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, read_toml
+from controller.daemon.tracing import TracingSettings
 from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
@@ -71,6 +72,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probes: ProbeSettings = ProbeSettings()
     http: HttpSettings = HttpSettings()
     limits: LimitSettings = LimitSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
 
@@ -84,6 +86,7 @@ def read_settings(path: Path) -> DeviceSettings:
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
         ("limits.pixels", limits.pixels, 64, 10**9),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
+        ("tracing.share", found.tracing.share, 0.0, 1.0),
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
         ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
         ("probes.blind_s", found.probes.blind_s, 0.1, 3600.0),
@@ -132,6 +135,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls: TlsFiles = TlsFiles()
     limits: EdgeLimits = EdgeLimits()
     schedule: SchedulerArgs = SchedulerArgs()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
 

@@ -102,6 +102,8 @@ class EdgeServer:
         self.computed_s = 0.0
         self.on_batch: Callable[[int, float], None] = lambda size, seconds: None
         """Told of every batch, on the computing thread."""
+        self.on_answer: Callable[[Arrival, float, float, int], None] | None = None
+        """Told of every request that was computed: when that began, ended, and with how many."""
         self.errors: deque[str] = deque(maxlen=MAX_ERRORS)
 
     def add(self, model: Model, executor: Executor) -> None:
@@ -311,6 +313,9 @@ class EdgeServer:
             answers.append((job, head, payload))
         self.served += len(answers)
         self._later(self._deliver, answers)
+        if self.on_answer is not None:
+            for job in taken:
+                self.on_answer(job.arrival, began, done, len(taken))
 
     def _deliver(self, answers: list[tuple[_Job, dict[str, Any], bytes]]) -> None:
         for job, head, payload in answers:

@@ -106,6 +106,8 @@ class Frame:
     answered_by_edge: bool = False
     stages_s: dict[str, float] = field(default_factory=dict)
     over: bool = False
+    traceparent: str | None = None
+    """How the edge's part of this frame finds its trace."""
     rescue_at_s: float | None = None
     bytes_sent: int = 0
     device_s: float = 0.0
@@ -154,6 +156,8 @@ class FrameEngine:
     affair, as in simulation)."""
     measured: Measurement | None = None
     """The newest."""
+    on_begun: Callable[[Frame], str | None] = lambda frame: None
+    """Told of every frame whose plan is decided; gives its traceparent where it is traced."""
     awareness: LinkAwareness | None = None
     """Follows the link beside the controller, and may probe it (None: nobody does)."""
 
@@ -281,6 +285,7 @@ class FrameEngine:
             number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done
         )
         self.live[number] = frame
+        frame.traceparent = self.on_begun(frame)
         if self.table.head_s[index] > 0:
             self._run_head(frame)
         else:
@@ -394,6 +399,8 @@ class FrameEngine:
             "codec": plan.codec,
             "shape": list(shape),
         } | encoded.meta
+        if frame.traceparent is not None:
+            meta["traceparent"] = frame.traceparent
         if tensor is not None:
             frame.x = tensor
         frame.request = self.link.upload(meta, encoded.data, self.limit_s(frame))

@@ -5,17 +5,20 @@ delays packets where the kernel has no netem. Needs root and iproute2.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from artefacts import CoinferError
 
 PREFIX = "coinfer-"
+CLONE_NEWNET = 0x40000000
 
 
 class TestbedError(CoinferError):
@@ -53,6 +56,26 @@ def has_netem() -> bool:
     finally:
         subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
     return True
+
+
+@contextlib.contextmanager
+def inside(namespace: str) -> Iterator[None]:
+    """Let the sockets, interfaces and children of this thread belong to a namespace meanwhile."""
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def enter(path: str) -> None:
+        with open(path, "rb") as there:
+            if libc.setns(there.fileno(), CLONE_NEWNET) != 0:
+                code = ctypes.get_errno()
+                raise TestbedError(f"namespace '{path}': {os.strerror(code)}")
+
+    own = f"/proc/self/task/{threading.get_native_id()}/ns/net"
+    with open(own, "rb") as before:
+        enter(f"/run/netns/{namespace}")
+        try:
+            yield
+        finally:
+            libc.setns(before.fileno(), CLONE_NEWNET)
 
 
 def can_carry() -> bool:

@@ -9,7 +9,6 @@ Prints one JSON line when both exist; ends when its standard input closes. Needs
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -19,9 +18,10 @@ import sys
 import time
 from collections import deque
 
+from experiments.testbed.namespaces import inside
+
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
-CLONE_NEWNET = 0x40000000
 PACKET_BYTES = 2048
 SPIN_S = 0.0002
 """A packet that is due so soon is waited for awake: the kernel's timers are coarser."""
@@ -29,26 +29,12 @@ SPIN_S = 0.0002
 
 def open_tun(namespace: str, interface: str) -> int:
     """A TUN interface made inside a namespace; its file descriptor."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    own = os.open("/proc/self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        _enter(libc, there, namespace)
+    with inside(namespace):
         device = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
         fcntl.ioctl(
             device, TUNSETIFF, struct.pack("16sH22x", interface.encode(), IFF_TUN | IFF_NO_PI)
         )
-        _enter(libc, own, "our own")
-    finally:
-        os.close(there)
-        os.close(own)
     return device
-
-
-def _enter(libc: ctypes.CDLL, namespace: int, name: str) -> None:
-    if libc.setns(namespace, CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"setns to namespace {name}: {os.strerror(code)}")
 
 
 def carry(ends: tuple[int, int], delay_s: float, until: int) -> None:

@@ -1,5 +1,6 @@
 """`coinfer certs` and `coinfer edge --config`: processes, TLS between them, what is refused."""
 
+import datetime
 import os
 import re
 import signal
@@ -9,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from artefacts import ArtefactError
+from artefacts import ArtefactError, UsageError
 from coinfer import Client
+from controller.daemon.certificates import make_authority, make_certificate
 from controller.daemon.settings import read_edge_settings
 from models.pictures import generated_pictures
 
@@ -112,3 +114,15 @@ def test_beyond_loopback_without_tls_is_refused_by_the_command(tmp_path):
     assert "without TLS nothing else is served" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert os.listdir(tmp_path) == ["edge.toml"]
+
+
+@pytest.mark.parametrize(
+    "host", ["", "a b", "-x.example", "x..y", "a" * 70, "ü.example", "1.2.3.4:7"]
+)
+def test_a_certificate_is_made_for_names_that_can_be(tmp_path, host):
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    make_authority(tmp_path, now)
+    with pytest.raises(UsageError, match="expected an IP address or a DNS name"):
+        make_certificate(tmp_path, "edge", "tower", [host], 1, now)
+    assert not (tmp_path / "tower.pem").exists()
+    make_certificate(tmp_path, "edge", "tower", ["tower.example", "::1", "*.lab"], 1, now)

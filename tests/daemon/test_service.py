@@ -1,6 +1,7 @@
 """The engine as a service: one answer a frame, bounds, other deadlines, a dead link."""
 
 import queue
+import socket
 import threading
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.planners.fixed import FixedController
 from controller.runtime.cpu import CpuJob
+from controller.runtime.device import connect_engine
 from controller.runtime.engine import EngineArgs, FrameEngine
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.health import Breaker
+from controller.runtime.link import SILENCE_S
 from controller.runtime.pool import NoLink
+from controller.wire import Connection, Message, MessageType, Role
 from models.pictures import generated_pictures
 
 DEADLINE_S = 5.0
@@ -134,6 +138,47 @@ def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, s
     assert all(stream.table.local[k] for k in plans[2:])
     assert breaker.open
     assert now == [100.0]
+
+
+def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, pictures):
+    """An edge that greets and then swallows everything: two frames are lost on it, no more."""
+    deadline_s = 0.3
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ended = threading.Event()
+
+        def swallow():
+            sock, _ = listener.accept()
+            edge = Connection(Role.EDGE)
+            with sock:
+                while not edge.receive(sock.recv(65536)):
+                    pass
+                sock.sendall(edge.send(Message(MessageType.WELCOME, meta={"models": []})))
+                ended.wait(60.0)
+
+        threading.Thread(target=swallow, daemon=True).start()
+        remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+        engine = connect_engine(
+            stream.model, executor, stream.device, stream.table, FixedController("x", remote),
+            ("127.0.0.1", listener.getsockname()[1]), EngineArgs(deadline_s, always_rescue=True),
+        )  # fmt: skip
+        engine.breaker, plans = Breaker(failures=2, first_s=1e6), []
+        try:
+            engine.begin(engine.clock())
+            begun = engine.clock()
+            for number in range(6):
+                frame = engine.start(number, engine.clock(), pictures[number])
+                engine.wait(frame.arrival_s + deadline_s + 0.1)
+                plans.append(frame.plan_index)
+                if number == 0:
+                    assert engine.measured is not None
+                    assert engine.measured.payload_bytes == 0
+                    assert engine.clock() - begun < SILENCE_S / 2
+        finally:
+            engine.close()
+            engine.link.close()
+            ended.set()
+    assert plans[:2] == [remote, remote]
+    assert all(stream.table.local[k] for k in plans[2:])
 
 
 def test_another_controller_takes_over_from_the_next_frame(stream, pictures, serve):
