@@ -7,7 +7,7 @@ robust, bandit, learned, oracle.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.interface import Controller, FrameResult, Measurement, Situation
-from controller.physics import PlanTable, TraceBank
+from controller.physics import TraceBank
 from controller.planners.bandit import BanditController
 from controller.planners.configuration_map import ConfigurationMap, MapController, build_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
@@ -64,8 +64,6 @@ class ControllerFactory:
     policy: Policy | None = None
     policy_folder: Path | None = None
     detector: str = "bayes"
-    keeps_time: bool = False
-    """As the daemon does it: every plan that offloads keeps time for a local answer."""
     progress: Callable[[str], None] = field(default=lambda what: None)
 
     @cached_property
@@ -92,13 +90,6 @@ class ControllerFactory:
 
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         """A function that makes the controller `name` for trace k of `traces`."""
-        make = self._maker(name, traces)
-        if not self.keeps_time:
-            return make
-        twins = rescued_twins(self.setting.table)
-        return lambda k: KeepsTime(make(k), twins)
-
-    def _maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         setting, table = self.setting, self.setting.table
         frames = setting.scenario.frames
         deadline, interval = frames.deadline_s, setting.interval_s
@@ -142,37 +133,6 @@ class ControllerFactory:
         made = self.configuration_map
         tracker = StateTracker(made.states, make_detector(self.detector))
         return MapController(self.setting, made, tracker)
-
-
-def rescued_twins(table: PlanTable) -> npt.NDArray[np.int64]:
-    """Of every plan the one that differs only in keeping time for a rescue; itself without one."""
-    places = {plan: row for row, plan in enumerate(table.plans)}
-    twins = [replace(plan, rescue=True) for plan in table.plans]
-    return np.array([places.get(twin, row) for row, twin in enumerate(twins)], dtype=np.int64)
-
-
-class KeepsTime:
-    """A controller as the daemon runs it: what it decides keeps time for a local answer."""
-
-    def __init__(self, inner: Controller, twins: npt.NDArray[np.int64]) -> None:
-        self._inner, self._twins = inner, twins
-        self.name, self.initial_probe_bytes = inner.name, inner.initial_probe_bytes
-
-    def reset(self) -> None:
-        """As the inner one."""
-        self._inner.reset()
-
-    def observe(self, measurement: Measurement) -> None:
-        """As the inner one."""
-        self._inner.observe(measurement)
-
-    def record(self, result: FrameResult) -> None:
-        """As the inner one."""
-        self._inner.record(result)
-
-    def decide(self, situation: Situation) -> int:
-        """The inner one's plan, with a rescue."""
-        return int(self._twins[self._inner.decide(situation)])
 
 
 def chosen_names(listed: str) -> list[str]:

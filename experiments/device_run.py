@@ -45,6 +45,8 @@ class DeviceRun:
     agreed_start: Callable[[], float] | None
     """Called when all is loaded and connected: the moment at which the stream begins."""
     seed: int
+    as_daemon: bool = False
+    """Time is kept for a local answer, whatever the plan."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,6 +136,7 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
         rescue_margin_s=setting.timing.rescue_margin_s,
         rtt_s=setting.scenario.link.rtt_s,
         loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
+        always_rescue=run.as_daemon,
     )
 
 

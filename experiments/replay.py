@@ -39,6 +39,9 @@ class ReplayArgs:
     policy: Path | None
     method: str
     seed: int
+    as_daemon: bool = False
+    """The device keeps time for a local answer whatever the plan, as the daemon does; the
+    prediction knows nothing of it."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -123,6 +126,8 @@ def _run(
             "--duration-s", repr(trace.duration_s), "--ready-file", str(ready_file),
             "--records", str(records), "--seed", str(args.seed), "--json",
         ]  # fmt: skip
+        if args.as_daemon:
+            command.append("--as-daemon")
         if args.policy is not None:
             command += ["--policy", str(args.policy)]
         device = subprocess.Popen(

@@ -96,10 +96,6 @@ def compare(
     seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
     detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
-    as_daemon: Annotated[
-        bool,
-        typer.Option("--as-daemon", help="Every offloading plan keeps time for a local answer."),
-    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Compare controllers in simulation on whole traces."""
@@ -111,9 +107,7 @@ def compare(
     names = chosen_names(controllers)
     chosen = _traces(setting, traces)
     _say_source(chosen)
-    factory = ControllerFactory(
-        setting, policy_folder=policy, detector=detector, keeps_time=as_daemon
-    )
+    factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
     with progress_bar() as bar:
         task = bar.add_task("compare", total=len(names), note="")
 
@@ -259,6 +253,9 @@ def replay(
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
     method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
+    as_daemon: Annotated[
+        bool, typer.Option("--as-daemon", help="Every frame keeps time for a local answer.")
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
@@ -276,7 +273,7 @@ def replay(
         result = run_replay(
             setting,
             part,
-            ReplayArgs(scenario, controller, policy, method, seed),
+            ReplayArgs(scenario, controller, policy, method, seed, as_daemon),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )

@@ -85,6 +85,9 @@ def device(
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
+    as_daemon: Annotated[
+        bool, typer.Option("--as-daemon", help="Keep time for a local answer, whatever the plan.")
+    ] = False,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
@@ -107,6 +110,7 @@ def device(
         DeviceRun(
             scenario, (host, int(port)), controller, policy, executor, pace, frames, duration_s,
             None if ready_file is None else lambda: _agreed_start(ready_file), seed,
+            as_daemon,
         ),
         console.print,
     )  # fmt: skip

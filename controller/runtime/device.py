@@ -42,12 +42,16 @@ class DeviceConfig:
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     loading_s: float = 0.0
+    always_rescue: bool = False
 
     @property
     def engine(self) -> EngineArgs:
         """What of it concerns a single frame."""
         closed = self.mode == "closed"
-        return EngineArgs(self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s)
+        return EngineArgs(
+            self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s,
+            self.always_rescue,
+        )  # fmt: skip
 
 
 @dataclass

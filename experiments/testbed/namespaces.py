@@ -116,9 +116,9 @@ class NamespacePair:
             for (name, interface, address), (_, _, peer) in zip(ends, ends[::-1], strict=True):
                 if self.rtt_s <= 0:
                     run(["ip", "link", "set", interface, "netns", name])
-                    # one packet at a time, or the shaper lets the first tens of kilobytes through
-                    run(["ip", "-n", name, "link", "set", interface, "gso_max_segs", "1",
-                         "gso_max_size", "1514"])  # fmt: skip
+                # one packet at a time, or the shaper lets the first tens of kilobytes through
+                run(["ip", "-n", name, "link", "set", interface, "gso_max_segs", "1",
+                     "gso_max_size", "1514"])  # fmt: skip
                 run(["ip", "-n", name, "addr", "add", address, "peer", f"{peer}/32", "dev",
                      interface])  # fmt: skip
                 run(["ip", "-n", name, "link", "set", interface, "up"])

@@ -21,8 +21,9 @@ from experiments.testbed.namespaces import TestbedError, run
 from traces.trace import BandwidthTrace
 
 PACKET_BYTES = 1514
-LEAST_BPS = 1000.0
-"""HTB knows no rate of 0: an outage is 1 kbit/s, an eighth of a kilobyte a second."""
+LEAST_BPS = 16_000.0
+"""HTB knows no rate of 0, and charges a packet at the rate of its moment, for good: at 1 kbit/s one
+of 1,500 bytes would hold the link for 12 s, whatever rate comes next; so it is 0.75 s."""
 
 
 @dataclass(frozen=True, slots=True)
