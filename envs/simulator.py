@@ -32,6 +32,8 @@ class StepResult:
     reward: Floats
     device_cost: Floats
     byte_cost: Floats
+    energy_j: Floats
+    """The device's beyond idling; 0 where its profile has no power model."""
     ended: Bools
     """The lane's trace is over: no further frame fits into it."""
 
@@ -264,7 +266,10 @@ class Simulator:
         )
         self.now_s = arrival + self.interval_s
         ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
-        return StepResult(outcome, arrival, correct, in_time, reward, device_cost, byte_cost, ended)
+        return StepResult(
+            outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
+            self._energy_j(outcome), ended,
+        )  # fmt: skip
 
     def _closed(
         self, outcome: FrameOutcome, ending: Ints, arrival: Floats, sample: Ints
@@ -280,7 +285,15 @@ class Simulator:
         self.now_s = np.minimum(outcome.answered_s, duration)
         ended = ~(self.now_s < duration)
         zero = np.zeros(self.lanes)
-        return StepResult(outcome, arrival, correct, in_time, reward, zero, zero, ended)
+        return StepResult(
+            outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended
+        )
+
+    def _energy_j(self, outcome: FrameOutcome) -> Floats:
+        power = self.setting.device.power
+        if power is None:
+            return np.zeros(self.lanes)
+        return power.energy_j(outcome.device_s, outcome.measured_duration_s, outcome.bytes_sent)
 
     def _wonder(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
         """What the device cannot know yet of frames whose gates are still to be asked."""

@@ -36,6 +36,7 @@ class TraceFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     share_of_bound: float
     mean_reward: float | None = None
     throughput_fps: float | None = None
+    energy_j_per_frame: float | None = None
 
 
 class ControllerFigures(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,6 +54,8 @@ class ControllerFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     per_trace: dict[str, TraceFigures]
     mean_reward: float | None = None
     throughput_fps: float | None = None
+    energy_j_per_frame: float | None = None
+    """The device's beyond idling; None where nothing is known of its power."""
     plans: dict[str, float] = {}
     """The plans chosen most often and their share of the frames (`MOST_USED` at most)."""
 
@@ -191,6 +194,7 @@ def controller_figures(
         },
         mean_reward=pooled.mean_reward,
         throughput_fps=pooled.throughput_fps,
+        energy_j_per_frame=pooled.energy_j_per_frame,
         plans=_most_used(setting, runs),
     )
 
@@ -226,7 +230,14 @@ def figures_of(
         share_of_bound=float(rewards.sum()) / bound if bound > 0 else 0.0,
         mean_reward=float(rewards.sum()) / frames if closed else None,
         throughput_fps=len(rewards) / spent if closed and spent > 0 else None,
+        energy_j_per_frame=_known(np.concatenate([r.energy_j for r in runs])),
     )
+
+
+def _known(energy_j: Floats) -> float | None:
+    """Mean of what is known; a real run, or a device without a power model, tells nothing."""
+    known = energy_j[np.isfinite(energy_j)]
+    return float(known.mean()) if known.any() else None
 
 
 def _spent_s(run: TraceRun) -> float:
@@ -273,7 +284,7 @@ def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:
     """Columns and rows of the printed table, best reward first."""
     closed = any(f.mean_reward is not None for f in result.controllers.values())
     columns = ["controller", "goodput accuracy", "late", "mean ms", "p95 ms", "bytes/frame"]
-    columns += ["mean reward", "frames/s"] if closed else ["device ms/frame"]
+    columns += ["mean reward", "frames/s"] if closed else ["device ms/frame", "mJ/frame"]
     columns += ["share of bound", "95 % interval"]
     rows = []
     for name, f in sorted(result.controllers.items(), key=lambda item: -item[1].reward):
@@ -288,7 +299,9 @@ def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:
         if closed:
             row += [f"{f.mean_reward or 0:.2f}", f"{f.throughput_fps or 0:.2f}"]
         else:
+            energy = f.energy_j_per_frame
             row += [f"{1000 * f.device_compute_s_per_frame:.1f}"]
+            row += ["" if energy is None else f"{1000 * energy:.0f}"]
         low, high = f.interval95
         row += [f"{f.share_of_bound:.4f}", f"{low:.4f} to {high:.4f}"]
         rows.append(row)

@@ -1,7 +1,7 @@
 """Controllers by name, made for a setting; the one place that knows every name.
 
-Names: device-only, edge-only, best-single (hindsight), fixed, algorithm1, algorithm1-online, map,
-robust, bandit, learned, oracle.
+Names: device-only, edge-only, best-single (hindsight), fixed, fixed-hedged, algorithm1,
+algorithm1-online, map, rate-rule, robust, bandit, learned, oracle.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from controller.planners.bandit import BanditController
 from controller.planners.configuration_map import ConfigurationMap, MapController, build_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
 from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
+from controller.planners.rate_rule import MARGINS, RateRule
 from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
@@ -30,7 +31,7 @@ from controller.scenario import Setting
 from controller.sensing.state_tracker import StateTracker
 from envs.simulator import Simulator
 from experiments.detectors.page_hinkley import make_detector
-from experiments.evaluation import clairvoyant_values
+from experiments.evaluation import clairvoyant_values, evaluate
 from traces.library import TraceSet
 from traces.states import BandwidthState, oboe_states, states_by_quantiles
 from traces.trace import BandwidthTrace
@@ -40,9 +41,11 @@ NAMES = (
     "edge-only",
     "best-single",
     "fixed",
+    "fixed-hedged",
     "algorithm1",
     "algorithm1-online",
     "map",
+    "rate-rule",
     "robust",
     "bandit",
     "learned",
@@ -50,7 +53,8 @@ NAMES = (
 )
 DEPLOYABLE = tuple(n for n in NAMES if n not in ("best-single", "oracle"))
 MAP_STATES = 32
-FIXED_CANDIDATES = 6
+FIXED_FRAMES = 1500
+"""Of every training trace, for what is chosen there."""
 
 Maker = Callable[[int], Controller]
 Floats = npt.NDArray[np.float64]
@@ -84,9 +88,41 @@ class ControllerFactory:
 
     @cached_property
     def fixed_plan(self) -> int:
-        """The single plan that did best on the training traces."""
+        """The single plan without hedging that did best on the training traces."""
+        rewards = self._single_rewards
+        return int(np.argmax(np.where(hedged(self.setting), -np.inf, rewards)))
+
+    @cached_property
+    def hedged_plan(self) -> int:
+        """The single plan with hedging that did best on the training traces."""
+        which = hedged(self.setting)
+        if not which.any():
+            raise UsageError(
+                f"controller 'fixed-hedged': scenario '{self.setting.scenario.name}' has no plan "
+                "that hedges, expected some ([plans] hedge = true)"
+            )
+        return int(np.argmax(np.where(which, self._single_rewards, -np.inf)))
+
+    @cached_property
+    def _single_rewards(self) -> Floats:
         self.progress("best plan on the training traces")
-        return best_single(self.setting, self.training.traces, "policy", max_frames=1500)
+        traces = self.training.traces
+        return single_plan_rewards(self.setting, traces, "policy", max_frames=FIXED_FRAMES)
+
+    @cached_property
+    def margin(self) -> float:
+        """The rate rule's safety margin that did best on the training traces."""
+        self.progress("the rate rule's margin on the training traces")
+        traces = self.training.traces
+
+        def earned(margin: float) -> float:
+            runs = evaluate(
+                self.setting, traces, lambda k: RateRule(self.setting, margin), half="policy",
+                max_frames=FIXED_FRAMES,
+            )  # fmt: skip
+            return float(np.concatenate([run.reward for run in runs]).mean())
+
+        return max(MARGINS, key=earned)
 
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         """A function that makes the controller `name` for trace k of `traces`."""
@@ -96,6 +132,7 @@ class ControllerFactory:
         simple: dict[str, Callable[[], Any]] = {
             "algorithm1": lambda: StaticAlgorithm1(table, interval),
             "algorithm1-online": lambda: OnlineAlgorithm1(table, interval),
+            "rate-rule": lambda: RateRule(setting, self.margin),
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
             "learned": lambda: LearnedController(self.learned, table, deadline),
@@ -107,6 +144,7 @@ class ControllerFactory:
             "device-only": lambda: device_only_plan(setting),
             "edge-only": lambda: edge_only_plan(setting),
             "fixed": lambda: self.fixed_plan,
+            "fixed-hedged": lambda: self.hedged_plan,
             "best-single": lambda: best_single(setting, traces, "report"),
         }
         if name in plans:
@@ -135,9 +173,20 @@ class ControllerFactory:
         return MapController(self.setting, made, tracker)
 
 
-def chosen_names(listed: str) -> list[str]:
-    """Controllers named in 'a,b'; all where nothing is named; refuses one that does not exist."""
-    names = [n.strip() for n in listed.split(",") if n.strip()] or list(NAMES)
+def hedged(setting: Setting) -> npt.NDArray[np.bool_]:
+    """Which plans of a setting hedge."""
+    return np.array([plan.hedge for plan in setting.table.plans], dtype=np.bool_)
+
+
+def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
+    """Controllers named in 'a,b'; all that `setting` has where nothing is named.
+
+    Refuses one that does not exist.
+    """
+    names = [n.strip() for n in listed.split(",") if n.strip()]
+    if not names:
+        hedges = setting is None or hedged(setting).any()
+        names = [n for n in NAMES if hedges or n != "fixed-hedged"]
     for name in names:
         if name not in NAMES:
             raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")

@@ -40,6 +40,7 @@ class TraceRun:
     reward: Floats
     bytes_sent: Floats
     device_s: Floats
+    energy_j: Floats
     probe_bytes: float
     loading_s: float
     duration_s: float
@@ -74,19 +75,21 @@ class _Recorder:
                 result.reward[lane],
                 result.outcome.bytes_sent[lane],
                 result.outcome.device_s[lane],
+                result.energy_j[lane],
             )
         )
 
     def blocked(self, start_s: float, end_s: float) -> None:
         """A loop that the one charged transfer at its start held up to the trace's end: a miss."""
-        self.rows.append((0, start_s, end_s - start_s, 0, 0, 0, 0, 0))
+        self.rows.append((0, start_s, end_s - start_s, 0, 0, 0, 0, 0, 0))
 
     def run(self, trace: str, probe: float, loading: float, duration: float) -> TraceRun:
         """The frames as arrays."""
-        table = np.array(self.rows, dtype=np.float64).reshape(-1, 8)
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 9)
         return TraceRun(
             trace, table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0,
-            table[:, 4] > 0, table[:, 5], table[:, 6], table[:, 7], probe, loading, duration,
+            table[:, 4] > 0, table[:, 5], table[:, 6], table[:, 7], table[:, 8], probe, loading,
+            duration,
         )  # fmt: skip
 
 

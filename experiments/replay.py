@@ -222,6 +222,7 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
         np.asarray(reward, dtype=np.float64),
         sent,
         device_s,
+        np.full(len(kept), np.nan),
         float(record.probe_bytes),
         setting.device.model_loading_s if setting.closed_loop else 0.0,
         trace.duration_s,

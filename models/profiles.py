@@ -18,6 +18,7 @@ from artefacts import ArtefactError, read_json, write_json
 from models.branchy import BranchySpec
 
 FORMAT_VERSION = 1
+Floats = npt.NDArray[np.float64]
 
 
 class LayerProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +69,25 @@ class CodecProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decode_s: float
 
 
+class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device draws, in watts: always, more while it computes, more while it sends.
+
+    Sending at r Mbit/s draws `radio_w` + r x `radio_w_per_mbps` (Huang et al., MobiSys 2012,
+    section 5.2). `source` says where the figures are from.
+    """
+
+    idle_w: float
+    compute_w: float
+    radio_w: float
+    radio_w_per_mbps: float
+    source: str
+
+    def energy_j(self, compute_s: Floats, sending_s: Floats, sent_bytes: Floats) -> Floats:
+        """Joules beyond idling of computing so long, and sending so many bytes in so long."""
+        radio = self.radio_w * sending_s + self.radio_w_per_mbps * 8e-6 * sent_bytes
+        return np.asarray(self.compute_w * compute_s + radio, dtype=np.float64)
+
+
 class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The machine a profile was taken on."""
 
@@ -105,6 +125,8 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     process_peak_bytes: int | None = None
     codecs: tuple[CodecProfile, ...] = ()
     memory: Literal["measured", "from shapes"] = "from shapes"
+    power: PowerModel | None = None
+    """None: nothing is known of it."""
 
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut`; '' is the picture."""
@@ -164,6 +186,9 @@ def read_profile(path: str | Path) -> Profile:
         _require(path, f"codecs[{n}].decode_s", codec.decode_s, 0.0)
     _require(path, "model_loading_s", profile.model_loading_s, 0.0)
     _require(path, "spread", profile.spread, 1.0)
+    if profile.power is not None:
+        for name in ("idle_w", "compute_w", "radio_w", "radio_w_per_mbps"):
+            _require(path, f"power.{name}", getattr(profile.power, name), 0.0)
     return profile
 
 

@@ -104,7 +104,7 @@ def compare(
     from experiments.controllers import ControllerFactory, chosen_names
 
     setting = _setting(scenario)
-    names = chosen_names(controllers)
+    names = chosen_names(controllers, setting)
     chosen = _traces(setting, traces)
     _say_source(chosen)
     factory = ControllerFactory(setting, policy_folder=policy, detector=detector)

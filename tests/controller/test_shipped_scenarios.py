@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -89,3 +90,28 @@ def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
     named = msgspec.structs.replace(scenario, device_profile=str(tmp_path / "bare.json"))
     with pytest.raises(ArtefactError, match="field 'codecs': found no time for 'jpeg20'"):
         load_setting(named)
+
+
+@pytest.mark.parametrize("name", ["lte-mobilenet-priced", "3g-mobilenet-priced"])
+def test_the_priced_scenarios_differ_by_prices_and_hedging_alone(name):
+    priced, plain = read_scenario(name), read_scenario(name.removesuffix("-priced"))
+    assert (priced.reward.device_second, priced.reward.megabyte) == (0.5, 3.0)
+    assert (plain.reward.device_second, plain.reward.megabyte) == (0.0, 0.0)
+    assert priced.plans == msgspec.structs.replace(plain.plans, hedge=True)
+    for part in ("network", "device_profile", "edge_profile", "traces", "frames", "link"):
+        assert getattr(priced, part) == getattr(plain, part)
+    table = load_setting(priced).table
+    assert any(plan.hedge for plan in table.plans)
+
+
+def test_energy_is_of_computing_and_of_sending():
+    power = load_setting(read_scenario("lte-mobilenet")).device.power
+    assert power is not None
+    assert power.source
+    quiet = power.energy_j(np.array(0.0), np.array(0.0), np.array(0.0))
+    busy = power.energy_j(np.array(0.04), np.array(0.02), np.array(5000.0))
+    assert float(quiet) == 0.0
+    # 40 ms of a core; 20 ms of radio, and 0.04 Mbit at the watts of a Mbit/s
+    assert float(busy) == pytest.approx(
+        0.04 * power.compute_w + 0.02 * power.radio_w + 0.04 * power.radio_w_per_mbps
+    )

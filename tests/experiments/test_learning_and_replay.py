@@ -7,14 +7,21 @@ import pytest
 import torch
 from stable_baselines3 import PPO
 
+from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.algorithm1 import algorithm1
 from controller.planners.fixed import FixedController
 from controller.policies.observation import FEATURES
+from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
 from envs.vector import LaneCore
 from experiments.comparison import compare, figures_of
-from experiments.controllers import ControllerFactory, best_single, single_plan_rewards
+from experiments.controllers import (
+    ControllerFactory,
+    best_single,
+    chosen_names,
+    single_plan_rewards,
+)
 from experiments.evaluation import bound_per_frame, evaluate
 from experiments.figures import dynamic as dynamic_figure
 from experiments.figures.edgent import edgent_inputs
@@ -115,6 +122,38 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
         low, high = figures.interval95
         assert low <= figures.share_of_bound <= high
         assert sum(t.frames for t in figures.per_trace.values()) > 500
+    alone = result.controllers["device-only"].per_trace
+    for name, worst in result.against_device_only.items():
+        own = result.controllers[name].per_trace
+        off = [own[t].goodput_accuracy - alone[t].goodput_accuracy for t in own]
+        late = [own[t].late_share - alone[t].late_share for t in own]
+        assert worst.goodput_accuracy == min(off)
+        assert worst.late_share == max(late)
+        assert own[worst.goodput_trace].goodput_accuracy == pytest.approx(
+            alone[worst.goodput_trace].goodput_accuracy + min(off)
+        )
+
+
+def test_hedging_is_a_baseline_of_its_own_and_energy_is_told(short_traces, monkeypatch):
+    monkeypatch.setattr("experiments.controllers.FIXED_FRAMES", 100)
+    setting = load_setting(read_scenario("lte-mobilenet-priced"))
+    names = ["device-only", "fixed", "fixed-hedged"]
+    traces = TraceSet(short_traces, True, "made")
+    found = compare(setting, traces, names, ControllerFactory(setting), max_frames=200)
+    (plan,) = found.controllers["fixed-hedged"].plans
+    assert "hedge" in plan
+    assert "hedge" not in next(iter(found.controllers["fixed"].plans))
+    power = setting.device.power
+    local = found.controllers["device-only"]
+    assert local.energy_j_per_frame == pytest.approx(
+        power.compute_w * local.device_compute_s_per_frame
+    )
+    assert local.reward < local.goodput_accuracy
+    other = load_setting(read_scenario("lte-mobilenet"))
+    with pytest.raises(UsageError, match="has no plan that hedges"):
+        ControllerFactory(other).maker("fixed-hedged", ())
+    assert "fixed-hedged" in chosen_names("", setting)
+    assert "fixed-hedged" not in chosen_names("", other)
 
 
 def test_a_distilled_map_knows_its_loss(closed):
