@@ -17,6 +17,7 @@ from gymnasium.vector import VectorEnv as GymVectorEnv
 
 from controller.physics import TraceBank
 from controller.policies.observation import FEATURES, Observer, Scales
+from controller.policies.probing import Prober
 from controller.scenario import Setting, load_setting, read_scenario
 from envs.simulator import Simulator, StepResult
 
@@ -31,9 +32,10 @@ def observation_space() -> gym.spaces.Box:
     return gym.spaces.Box(-3.0, 3.0, (FEATURES,), np.float32)
 
 
-def observe(simulator: Simulator, observer: Observer) -> npt.NDArray[np.float32]:
-    """Tell `observer` what has become known by now; observations (L, FEATURES) of every lane."""
+def observe(simulator: Simulator, observer: Observer, prober: Prober) -> npt.NDArray[np.float32]:
+    """Tell both what has become known by now; observations (L, FEATURES) of every lane."""
     for found in simulator.deliver():
+        prober.measured(found.lanes, found.known_s)
         observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
     for ended in simulator.ends():
         observer.ended(ended.lanes, ended.in_time, ended.by_plan)
@@ -63,6 +65,7 @@ class LaneCore:
         self.bank = TraceBank(setting.traces(part).traces)
         self.reward_scale = closed_loop_scale(setting) if setting.closed_loop else 1.0
         self.observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        self.prober = Prober(setting.table, lanes)
         self.seed(seed)
 
     def seed(self, seed: int | None) -> None:
@@ -77,16 +80,21 @@ class LaneCore:
         mask = np.ones(self.lanes, dtype=np.bool_) if lanes is None else lanes
         self.simulator.place_randomly(mask, self.episode_frames)
         self.observer.reset(mask)
+        self.prober.reset(mask)
         self._frames[mask] = 0
         return self.observe()
 
     def observe(self) -> npt.NDArray[np.float32]:
         """Observations at the lanes' present decision times, new measurements taken in."""
-        return observe(self.simulator, self.observer)
+        return observe(self.simulator, self.observer, self.prober)
 
     def step(self, plan: npt.NDArray[np.int64]) -> tuple[StepResult, Bools]:
-        """One frame in every lane; gives the result and which episodes are over."""
-        result = self.simulator.step(plan)
+        """One frame in every lane; gives the result and which episodes are over.
+
+        Where a lane is blind its plan may give way to a probe (`controller.policies.probing`), as
+        the learned controller's does.
+        """
+        result = self.simulator.step(self.prober.applied(plan, self.simulator.now_s))
         self._frames += 1
         return result, result.ended | (self._frames >= self.episode_frames)
 

@@ -1,4 +1,8 @@
-"""The device's CPU as one resource: a thread that runs one job at a time, the frames' in order."""
+"""The device's CPU as one resource: a thread that runs one job at a time, the frames' in order.
+
+A rescue that may become necessary is announced (`reserve`): a job that would run into its time
+waits, where it can, until it is clear whether the rescue is needed.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,19 @@ class CpuJob:
     wanted: Callable[[], bool]
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Reservation:
+    """Time that a frame's rescue may need: from `begin_s`, until `latest_start_s` at the latest.
+
+    Whoever made it submits the job then and releases it, or releases it when nothing is needed.
+    """
+
+    begin_s: float
+    latest_start_s: float
+    expected_s: float
+    due_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class CpuDone:
     """A job that ended: its result (None where skipped or failed), when, and seconds spent."""
@@ -48,6 +65,7 @@ class DeviceCpu:
         self._clock = clock
         self._changed = threading.Condition()
         self._waiting: list[CpuJob] = []
+        self._reserved: list[Reservation] = []
         self._closing = False
         self._running_until_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -58,6 +76,18 @@ class DeviceCpu:
         with self._changed:
             bisect.insort(self._waiting, job, key=lambda waiting: waiting.due_s)
             self._changed.notify()
+
+    def reserve(self, place: Reservation) -> None:
+        """Keep time for a job that may come."""
+        with self._changed:
+            bisect.insort(self._reserved, place, key=lambda one: one.begin_s)
+
+    def release(self, place: Reservation) -> None:
+        """It has come, or will not; twice is once."""
+        with self._changed:
+            if place in self._reserved:
+                self._reserved.remove(place)
+                self._changed.notify()
 
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""
@@ -102,6 +132,23 @@ class DeviceCpu:
 
     def _next(self) -> CpuJob | None:
         with self._changed:
-            while not self._waiting and not self._closing:
-                self._changed.wait()
-            return self._waiting.pop(0) if self._waiting else None
+            while True:
+                now = self._clock()
+                self._reserved = [p for p in self._reserved if now <= p.latest_start_s]
+                for number, job in enumerate(self._waiting):
+                    if self._closing or not self._should_wait(job, now):
+                        return self._waiting.pop(number)
+                if self._closing:
+                    return None
+                # until somebody says something, or the first of the reserved times is over
+                until = self._reserved[0].latest_start_s if self._waiting else None
+                self._changed.wait(None if until is None else max(until - now, 0.0) + 1e-4)
+
+    def _should_wait(self, job: CpuJob, now: float) -> bool:
+        """Whether a job would run into the reserved time of a frame due before, and can wait."""
+        free, runs_into = now, False
+        for place in self._reserved:
+            if place.due_s < job.due_s:
+                runs_into |= now + job.expected_s > place.latest_start_s
+                free = max(free, place.begin_s) + place.expected_s
+        return runs_into and free <= job.latest_start_s and job.wanted()

@@ -21,7 +21,7 @@ from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
 from controller.runtime.awareness import LinkAwareness
-from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu
+from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.health import Breaker
 from controller.runtime.link import Reply
@@ -109,6 +109,8 @@ class Frame:
     traceparent: str | None = None
     """How the edge's part of this frame finds its trace."""
     rescue_at_s: float | None = None
+    reservation: Reservation | None = None
+    """What the CPU keeps free for the rescue."""
     bytes_sent: int = 0
     device_s: float = 0.0
     remote_failed: bool = False
@@ -250,6 +252,7 @@ class FrameEngine:
             if frame.rescue_at_s is not None and now >= frame.rescue_at_s:
                 frame.rescue_at_s = None
                 self._local_job(frame, 0, frame.plan.start, frame.x)
+                self._release(frame)
             if now >= self.limit_s(frame):
                 self._end(frame, None)
         for request, (moment, frame) in list(self._silent.items()):
@@ -437,8 +440,17 @@ class FrameEngine:
         elif plan.rescue or self.args.always_rescue:
             first = len(self.model.spec.branches[0])
             seconds = self.profile.interval_p95_s(0, plan.start, first)
-            latest = self.limit_s(frame) - seconds - self.args.rescue_margin_s
-            frame.rescue_at_s = max(latest, now)
+            due = self.limit_s(frame)
+            frame.rescue_at_s = max(due - seconds - self.args.rescue_margin_s, now)
+            median = self.profile.interval_s(0, plan.start, first)
+            frame.reservation = Reservation(frame.rescue_at_s, due - median, median, due)
+            self._cpu.reserve(frame.reservation)
+
+    def _release(self, frame: Frame) -> None:
+        """The CPU need not wait for this frame's rescue any more."""
+        if frame.reservation is not None:
+            self._cpu.release(frame.reservation)
+            frame.reservation = None
 
     def _local_job(self, frame: Frame, exit_: int, start: int, tensor: Floats | None) -> None:
         """Complete an exit on the device from the tensor before layer `start`."""
@@ -567,6 +579,7 @@ class FrameEngine:
     def _remote_lost(self, frame: Frame, why: str, at_s: float) -> None:
         """No answer will come from the edge: the frame is the device's own from now on."""
         frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
+        self._release(frame)
         if frame.local_answer is not None and not self._computing(frame):
             self._end(frame, at_s)
         elif not frame.local_begun:
@@ -611,6 +624,7 @@ class FrameEngine:
         if frame.over:
             return
         frame.over = True
+        self._release(frame)
         del self.live[frame.number]
         limit = self.limit_s(frame)
         if frame.request is not None:

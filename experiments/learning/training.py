@@ -23,6 +23,7 @@ from controller.physics import TraceBank
 from controller.planners.robust import BandwidthBelief, RobustPlanner
 from controller.policies.network import Policy, make_policy
 from controller.policies.observation import Observer, Scales
+from controller.policies.probing import Prober
 from controller.scenario import Setting
 from envs.simulator import Simulator
 from envs.vector import LaneCore, observation_space, observe
@@ -275,11 +276,13 @@ class Validation:
         rng = np.random.default_rng(setting.scenario.seeds.evaluate)
         simulator = Simulator(setting, bank, lanes, "policy", rng)
         observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        prober = Prober(setting.table, lanes)
         everyone = np.ones(lanes, dtype=np.bool_)
         simulator.place(everyone, np.arange(lanes), np.zeros(lanes))
         alive, total, count = everyone.copy(), 0.0, 0
         for _ in range(self._frames):
-            result = simulator.step(policy.decide(observe(simulator, observer)))
+            plan = policy.decide(observe(simulator, observer, prober))
+            result = simulator.step(prober.applied(plan, simulator.now_s))
             total += float(result.reward[alive].sum())
             count += int(alive.sum())
             alive &= ~result.ended

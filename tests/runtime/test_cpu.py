@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from controller.runtime.cpu import CpuJob, DeviceCpu
+from controller.runtime.cpu import CpuJob, DeviceCpu, Reservation
 
 
 @pytest.fixture
@@ -70,3 +70,54 @@ def test_a_frames_second_job_stands_before_a_later_frames_first(cpu):
     assert [done.get(timeout=10).result for _ in range(4)] == [
         "head of the first", "answer of the first", "head of the second", "head of the third",
     ]  # fmt: skip
+
+
+def test_a_job_that_would_run_into_a_rescue_waits_until_that_is_settled(cpu):
+    """A frame's local answer takes 40 ms; the frame before it may need its rescue in 10."""
+    made, now = cpu
+    done = queue.Queue()
+    rescue = Reservation(begin_s=100.010, latest_start_s=100.015, expected_s=0.030, due_s=100.045)
+    made.reserve(rescue)
+    made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090, work=lambda: "later"))
+    with pytest.raises(queue.Empty):
+        done.get(timeout=0.1)
+    # short work of the later frame fits before it
+    made.submit(job(done.put, 0.004, latest_s=100.050, due_s=100.090, work=lambda: "short"))
+    assert done.get(timeout=10).result == "short"
+    # the rescue comes, and stands first
+    now[0] = 100.010
+    made.submit(job(done.put, 0.030, latest_s=100.015, due_s=100.045, work=lambda: "rescue"))
+    made.release(rescue)
+    assert [done.get(timeout=10).result for _ in range(2)] == ["rescue", "later"]
+
+
+def test_what_is_answered_in_time_holds_nobody_up(cpu):
+    made, _ = cpu
+    done = queue.Queue()
+    rescue = Reservation(100.010, 100.015, 0.030, 100.045)
+    made.reserve(rescue)
+    made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090))
+    made.release(rescue)
+    made.release(rescue)
+    assert done.get(timeout=10).result == "result"
+
+
+def test_who_cannot_wait_does_not(cpu):
+    """Behind the rescue it would be too late: the rescue may yet prove needless."""
+    made, _ = cpu
+    done = queue.Queue()
+    made.reserve(Reservation(100.010, 100.015, 0.030, 100.045))
+    made.submit(job(done.put, 0.040, latest_s=100.030, due_s=100.070))
+    assert done.get(timeout=10).result == "result"
+    # and a frame that is due before the rescue's waits for nothing
+    made.submit(job(done.put, 0.040, latest_s=101.0, due_s=100.040))
+    assert done.get(timeout=10).result == "result"
+
+
+def test_a_reservation_that_nobody_releases_ends_by_itself(cpu):
+    made, now = cpu
+    done = queue.Queue()
+    made.reserve(Reservation(100.010, 100.015, 0.030, 100.045))
+    made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090))
+    now[0] = 100.016
+    assert done.get(timeout=10).result == "result"

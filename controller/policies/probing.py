@@ -1,0 +1,59 @@
+"""When a policy must hear of the link: the plan that asks it takes the place of one that does not.
+
+A policy decides without drawing, so one that stays on the device would never learn that the link is
+back. The rule is part of the controller and of the environment that it is trained in: the same
+lanes' arithmetic serves both.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import PlanTable
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+BLIND_S = 0.25
+"""Seconds without a measurement after which a plan that tells nothing gives way to the probe."""
+
+
+def probe_plan(table: PlanTable) -> int | None:
+    """The plan that asks the link: of those that send every frame and have a local answer in
+    reserve (all that send, where none has), the one of fewest bytes. None where nothing sends.
+    """
+    senders = table.senders
+    if not len(senders):
+        return None
+    safe = senders[np.isfinite(table.rescue_s[senders]) | (table.wait_exit[senders, 0] >= 0)]
+    among = safe if len(safe) else senders
+    return int(among[np.argmin(table.up_bytes[among])])
+
+
+class Prober:
+    """Keeps for L lanes when the link was heard of last, and asks it where that is too long ago."""
+
+    def __init__(self, table: PlanTable, lanes: int, blind_s: float = BLIND_S) -> None:
+        self._quiet, self._probe = table.quiet, probe_plan(table)
+        self._blind_s = blind_s
+        self._heard_s = np.full(lanes, -np.inf)
+
+    def reset(self, lanes: Bools) -> None:
+        """Nothing was heard in the masked lanes."""
+        self._heard_s[lanes] = -np.inf
+
+    def measured(self, lanes: Bools, known_s: Floats) -> None:
+        """A measurement became known in the masked lanes (arrays of length L)."""
+        self._heard_s[lanes] = np.maximum(self._heard_s[lanes], known_s[lanes])
+
+    def applied(self, plan: Ints, now_s: Floats) -> Ints:
+        """The plans (L,) as they are carried out at the lanes' times."""
+        if self._probe is None:
+            return plan
+        asks = self._quiet[plan] & (now_s - self._heard_s >= self._blind_s)
+        if not asks.any():
+            return plan
+        self._heard_s[asks] = now_s[asks]
+        return np.where(asks, self._probe, plan)
