@@ -1,7 +1,7 @@
 """The device's CPU as one resource: a thread that runs one job at a time, the frames' in order.
 
-A rescue that may become necessary is announced (`reserve`): a job that would run into its time
-waits, where it can, until it is clear whether the rescue is needed.
+A rescue that may become necessary is announced (`reserve`). A job that would run into its time
+waits, where it can, and the rescue is made at once: the CPU does not stand idle, both are in time.
 """
 
 from __future__ import annotations
@@ -32,15 +32,18 @@ class CpuJob:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Reservation:
-    """Time that a frame's rescue may need: from `begin_s`, until `latest_start_s` at the latest.
+    """Time that a frame's rescue may need: from `begin_s`, or from `latest_start_s` at the latest.
 
     Whoever made it submits the job then and releases it, or releases it when nothing is needed.
+    `early` (called once, on the CPU's thread) asks for the job at once: another one would run into
+    its time, and the CPU would stand idle until then.
     """
 
     begin_s: float
     latest_start_s: float
     expected_s: float
     due_s: float
+    early: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class DeviceCpu:
         self._changed = threading.Condition()
         self._waiting: list[CpuJob] = []
         self._reserved: list[Reservation] = []
+        self._asked: set[Reservation] = set()
         self._closing = False
         self._running_until_s = 0.0
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -85,6 +89,7 @@ class DeviceCpu:
     def release(self, place: Reservation) -> None:
         """It has come, or will not; twice is once."""
         with self._changed:
+            self._asked.discard(place)
             if place in self._reserved:
                 self._reserved.remove(place)
                 self._changed.notify()
@@ -135,6 +140,7 @@ class DeviceCpu:
             while True:
                 now = self._clock()
                 self._reserved = [p for p in self._reserved if now <= p.latest_start_s]
+                self._asked &= set(self._reserved)
                 for number, job in enumerate(self._waiting):
                     if self._closing or not self._should_wait(job, now):
                         return self._waiting.pop(number)
@@ -146,9 +152,15 @@ class DeviceCpu:
 
     def _should_wait(self, job: CpuJob, now: float) -> bool:
         """Whether a job would run into the reserved time of a frame due before, and can wait."""
-        free, runs_into = now, False
+        free, first = now, None
         for place in self._reserved:
             if place.due_s < job.due_s:
-                runs_into |= now + job.expected_s > place.latest_start_s
-                free = max(free, place.begin_s) + place.expected_s
-        return runs_into and free <= job.latest_start_s and job.wanted()
+                if first is None and now + job.expected_s > place.latest_start_s:
+                    first = place
+                free = max(free, now) + place.expected_s
+        if first is None or free > job.latest_start_s or not job.wanted():
+            return False
+        if first not in self._asked:
+            self._asked.add(first)
+            first.early()
+        return True

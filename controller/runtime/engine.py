@@ -250,9 +250,7 @@ class FrameEngine:
         now = self.clock()
         for frame in list(self.live.values()):
             if frame.rescue_at_s is not None and now >= frame.rescue_at_s:
-                frame.rescue_at_s = None
-                self._local_job(frame, 0, frame.plan.start, frame.x)
-                self._release(frame)
+                self._rescue(frame)
             if now >= self.limit_s(frame):
                 self._end(frame, None)
         for request, (moment, frame) in list(self._silent.items()):
@@ -443,8 +441,19 @@ class FrameEngine:
             due = self.limit_s(frame)
             frame.rescue_at_s = max(due - seconds - self.args.rescue_margin_s, now)
             median = self.profile.interval_s(0, plan.start, first)
-            frame.reservation = Reservation(frame.rescue_at_s, due - median, median, due)
+            frame.reservation = Reservation(
+                frame.rescue_at_s, due - median, median, due,
+                lambda: self.post(lambda: self._rescue(frame)),
+            )  # fmt: skip
             self._cpu.reserve(frame.reservation)
+
+    def _rescue(self, frame: Frame) -> None:
+        """Have the device answer by its first exit, unless the edge has or that is under way."""
+        if frame.over or frame.rescue_at_s is None:
+            return
+        frame.rescue_at_s = None
+        self._local_job(frame, 0, frame.plan.start, frame.x)
+        self._release(frame)
 
     def _release(self, frame: Frame) -> None:
         """The CPU need not wait for this frame's rescue any more."""

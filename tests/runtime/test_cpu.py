@@ -72,23 +72,22 @@ def test_a_frames_second_job_stands_before_a_later_frames_first(cpu):
     ]  # fmt: skip
 
 
-def test_a_job_that_would_run_into_a_rescue_waits_until_that_is_settled(cpu):
+def test_a_job_that_would_run_into_a_rescue_waits_and_the_rescue_is_made_at_once(cpu):
     """A frame's local answer takes 40 ms; the frame before it may need its rescue in 10."""
-    made, now = cpu
-    done = queue.Queue()
-    rescue = Reservation(begin_s=100.010, latest_start_s=100.015, expected_s=0.030, due_s=100.045)
+    made, _ = cpu
+    done, asked = queue.Queue(), queue.Queue()
+    rescue = Reservation(100.010, 100.015, 0.030, 100.045, early=lambda: asked.put("at once"))
     made.reserve(rescue)
-    made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090, work=lambda: "later"))
-    with pytest.raises(queue.Empty):
-        done.get(timeout=0.1)
     # short work of the later frame fits before it
-    made.submit(job(done.put, 0.004, latest_s=100.050, due_s=100.090, work=lambda: "short"))
+    made.submit(job(done.put, 0.004, latest_s=100.080, due_s=100.090, work=lambda: "short"))
     assert done.get(timeout=10).result == "short"
-    # the rescue comes, and stands first
-    now[0] = 100.010
+    assert asked.empty()
+    made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090, work=lambda: "later"))
+    assert asked.get(timeout=10) == "at once"
     made.submit(job(done.put, 0.030, latest_s=100.015, due_s=100.045, work=lambda: "rescue"))
     made.release(rescue)
     assert [done.get(timeout=10).result for _ in range(2)] == ["rescue", "later"]
+    assert asked.empty(), "it is asked once"
 
 
 def test_what_is_answered_in_time_holds_nobody_up(cpu):
@@ -107,7 +106,7 @@ def test_who_cannot_wait_does_not(cpu):
     made, _ = cpu
     done = queue.Queue()
     made.reserve(Reservation(100.010, 100.015, 0.030, 100.045))
-    made.submit(job(done.put, 0.040, latest_s=100.030, due_s=100.070))
+    made.submit(job(done.put, 0.040, latest_s=100.029, due_s=100.070))
     assert done.get(timeout=10).result == "result"
     # and a frame that is due before the rescue's waits for nothing
     made.submit(job(done.put, 0.040, latest_s=101.0, due_s=100.040))
