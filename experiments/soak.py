@@ -33,6 +33,10 @@ from traces.trace import BandwidthTrace
 DEVICES = 2
 SAMPLE_S = 5.0
 WARMING = 0.2
+MOST_MIB_PER_HOUR, MOST_GROWN_MIB = 8.0, 4.0
+SPARE_DESCRIPTORS, SPARE_THREADS = 8, 3
+"""A connection that is being made or ended when the last sample is taken."""
+LEAST_BY_EDGE = 0.05
 KINDS = tuple(k for k in chaos.KINDS if k != "edge killed")
 """An edge that is killed begins anew, and its memory with it."""
 RTT_S = 0.03
@@ -166,7 +170,19 @@ def main(argv: list[str] | None = None) -> int:
     found = asyncio.run(run_soak(args.minutes, args.seed, trace))
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
-    return int(bool(found.lost or found.doubled or found.wrong))
+    return int(_failed(found))
+
+
+def _failed(found: SoakFigures) -> bool:
+    """Lost frames, a link that nobody used, or something that grew."""
+    leaks = any(
+        (g.slope_mib_per_hour > MOST_MIB_PER_HOUR and g.last_mib - g.first_mib > MOST_GROWN_MIB)
+        or g.descriptors[1] > g.descriptors[0] + SPARE_DESCRIPTORS
+        or g.threads[1] > g.threads[0] + SPARE_THREADS
+        for g in found.growth.values()
+    )
+    unused = found.by_edge < LEAST_BY_EDGE * found.frames
+    return bool(found.lost or found.doubled or found.wrong or leaks or unused)
 
 
 if __name__ == "__main__":

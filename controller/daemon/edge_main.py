@@ -33,7 +33,8 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
     security = server_security(settings.tls) if settings.tls.given else None
     models = [load_model(name) for name in settings.models]
     threads = settings.threads or None
-    executors = [make_executor(settings.executor, model, threads) for model in models]
+    most = settings.limits.intervals
+    executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
     try:
         server = EdgeServer(
             models[0], executors[0], settings.host, settings.port, limits=settings.limits,

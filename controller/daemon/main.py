@@ -8,6 +8,7 @@ import ctypes
 import gc
 import logging
 import os
+import random
 import signal
 import socket
 from collections.abc import Callable
@@ -148,7 +149,7 @@ class Daemon:
         )
         self.engine = FrameEngine(
             setting.model, executor, setting.device, setting.table, controller, link, args,
-            on_record=self._told, breaker=Breaker(),
+            on_record=self._told, breaker=Breaker(rng=random.Random()),
             awareness=LinkAwareness(self.settings.probes),
         )  # fmt: skip
         self._tracing: DeviceTracing | None = None
@@ -165,6 +166,7 @@ class Daemon:
             self.service, self.metrics, self.settings.limits, version, setting.model.card.classes
         )
         self._before = self._lifetime()
+        self._saved: LifetimeCounts | None = None
         self._seen = self._stamp()
         self._listens = False
 
@@ -181,7 +183,12 @@ class Daemon:
 
         def make(address: tuple[str, int], told: Callable[[Reply], None]) -> Link:
             return EdgeLink(
-                *address, setting.model.digest, told, intervals=sorted(intervals), security=security
+                *address,
+                setting.model.digest,
+                told,
+                intervals=sorted(intervals),
+                security=security,
+                seed=None,
             )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)
@@ -372,7 +379,10 @@ class Daemon:
         now = msgspec.structs.replace(
             before, frames=before.frames + counts.frames, late=before.late + counts.late
         )
+        if now == self._saved:
+            return  # nothing has come since: no need to wear the card
         try:
             write_json(self.settings.state, now)
+            self._saved = now
         except (CoinferError, OSError) as error:
             log.warning("counters not saved: %s", error)

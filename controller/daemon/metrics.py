@@ -68,7 +68,7 @@ class DeviceMetrics:
         self._sent = Counter("coinfer_sent_bytes", "Payload sent to edges", registry=into)
         self._fallbacks = Counter(
             "coinfer_fallbacks",
-            "Frames that an edge was asked for and the device answered",
+            "Frames of plans with an edge that another answer of the device ended",
             registry=into,
         )
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
@@ -135,7 +135,8 @@ class DeviceMetrics:
             self._latency.labels(plan).observe(record.latency_s)
             exit_ = "" if record.exit is None else str(record.exit + 1)
             self._frames.labels(exit_, record.where or "", str(record.by_plan).lower()).inc()
-            if record.bytes_sent and record.where == "device":
+            remote = not self._engine.table.local[record.plan]
+            if remote and not record.by_plan:
                 self._fallbacks.inc()
         with self._lock:
             self._add(self._now(), record, plan)

@@ -146,6 +146,10 @@ def read_edge_settings(path: Path) -> EdgeSettings:
         raise ArtefactError(path, field="models", found="none", expected="at least one model")
     if not 0 <= found.port <= 65535:
         raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
+    if not 0.0 <= found.tracing.share <= 1.0:
+        raise ArtefactError(
+            path, field="tracing.share", found=f"{found.tracing.share:g}", expected="0 to 1"
+        )
     if found.threads < 0:
         raise ArtefactError(path, field="threads", found=str(found.threads), expected="0 or more")
     if found.metrics:

@@ -7,6 +7,7 @@ the request waited and how long it was computed.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -21,6 +22,9 @@ from controller.runtime.engine import Frame, FrameRecord
 TRACEPARENT = re.compile(
     r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
 )
+
+EXPORT_S = 2
+"""A collector that takes longer is done without: the end of a daemon must not wait for it."""
 
 
 class TracingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,20 +43,22 @@ def make_provider(service: str, settings: TracingSettings, exporter: Any = None)
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+
+        if exporter is None:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+            exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_S)
     except ImportError:
         raise UsageError(
-            "tracing.endpoint: found no opentelemetry-sdk, expected it installed "
+            "tracing.endpoint: found no OpenTelemetry, expected SDK and OTLP exporter "
             "(pip install 'coinfer[tracing]')"
         ) from None
-    if exporter is None:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint)
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.share)),
         resource=Resource.create({"service.name": service}),
     )
-    provider.add_span_processor(BatchSpanProcessor(exporter))
+    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # a collector that is away
+    provider.add_span_processor(BatchSpanProcessor(exporter, export_timeout_millis=1e3 * EXPORT_S))
     return provider
 
 
@@ -106,7 +112,8 @@ class DeviceTracing:
         if record.latency_s is None:
             span.end()
             return
-        span.end(end_time=self._clock.ns(begin_s + record.arrival_s + record.latency_s))
+        # counted from its own begin: a wall clock that jumped meanwhile must not turn it round
+        span.end(end_time=span.start_time + int(1e9 * record.latency_s))
 
     def close(self) -> None:
         """Send what is left."""

@@ -16,6 +16,9 @@ from controller.interface import Measurement
 from controller.sensing.change_point import BayesianDetector
 from controller.sensing.estimators import Ewma
 
+LOOK_S = 0.25
+"""The detector hears no more often: measurements so close together tell it the same thing."""
+
 
 class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When the link is asked although no frame needs it. 0 bytes a minute: never."""
@@ -41,14 +44,16 @@ class LinkAwareness:
         self.probed_bytes = 0
         self._detector = BayesianDetector()
         self._ewma = Ewma()
-        self._measured_s = -math.inf
+        self._measured_s = self._looked_s = -math.inf
         self._budget = float(self.probes.bytes_per_minute)
         self._paid_s: float | None = None
 
     def observe(self, measurement: Measurement) -> None:
         """A transfer ended (or nothing of one came)."""
         self._ewma.observe(measurement)
-        self.changes += self._detector.update(measurement.rate_bps, measurement.known_s).change
+        if measurement.known_s - self._looked_s >= LOOK_S:
+            self._looked_s = measurement.known_s
+            self.changes += self._detector.update(measurement.rate_bps, measurement.known_s).change
         self._measured_s = max(self._measured_s, measurement.known_s)
 
     def bandwidth_bps(self, now_s: float) -> float | None:

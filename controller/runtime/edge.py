@@ -89,8 +89,9 @@ class EdgeServer:
         self._changed = threading.Condition()
         self._to_warm: deque[Interval] = deque()
         self._warm: set[Interval] = set()
-        self._asked: set[Interval] = set()
         self.peers: set[Peer] = set()
+        self.strangers: dict[Peer | Door, None] = {}
+        """Connections that have not greeted yet, the oldest first."""
         self.at_door: set[Door] = set()
         """Connections whose TLS handshake is under way; they count as connections."""
         self._closed = threading.Event()
@@ -236,15 +237,7 @@ class EdgeServer:
             raise UsageError(
                 f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"
             )
-        key = (digest, branch, start, stop)
-        if key not in self._asked:
-            if len(self._asked) >= self.limits.intervals:
-                raise UsageError(
-                    f"interval: found one more than the {self.limits.intervals} that this edge "
-                    "holds ready"
-                )
-            self._asked.add(key)
-        return key, codec
+        return (digest, branch, start, stop), codec
 
     # -- the thread that computes ----------------------------------------------------------------
 

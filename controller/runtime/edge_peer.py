@@ -78,7 +78,7 @@ def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
 def _too_many(server: EdgeServer, address: str) -> str | None:
     """Why one more connection from an address is refused; None where it is not."""
     limits = server.limits
-    there: list[Peer | Door] = [*server.peers, *server.at_door]
+    there = [peer for peer in server.peers if peer.greeted]
     if len(there) >= limits.connections:
         return f"refused, {limits.connections} connections are open"
     if sum(one.address == address for one in there) >= limits.per_address:
@@ -86,11 +86,24 @@ def _too_many(server: EdgeServer, address: str) -> str | None:
     return None
 
 
+def _let_in(server: EdgeServer, newcomer: Peer | Door) -> None:
+    """One more that has not greeted; where there are too many, the one that came first goes.
+
+    Those who never greet thus cannot shut out those who do.
+    """
+    while len(server.strangers) >= server.limits.strangers:
+        oldest = next(iter(server.strangers))
+        del server.strangers[oldest]
+        server.errors.append(f"{oldest.name}: dropped, it had not greeted and others came")
+        oldest.abort()
+    server.strangers[newcomer] = None
+
+
 class Door(asyncio.Protocol):
     """A connection until its TLS handshake is done; then it is a peer's."""
 
     def __init__(self, server: EdgeServer, context: ssl.SSLContext) -> None:
-        self.address, self._name = "?", "?"
+        self.address, self.name = "?", "?"
         self._server, self._context = server, context
         self._transport: asyncio.Transport | None = None
         self._handshake: asyncio.Task[None] | None = None
@@ -99,13 +112,14 @@ class Door(asyncio.Protocol):
         """Count it before a handshake costs anything."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.address, self._name = _who(transport)
+        self.address, self.name = _who(transport)
         refused = _too_many(self._server, self.address)
         if refused is not None:
-            self._server.errors.append(f"{self._name}: {refused}")
+            self._server.errors.append(f"{self.name}: {refused}")
             transport.abort()
             return
         self._server.at_door.add(self)
+        _let_in(self._server, self)
         transport.pause_reading()  # what comes now is the handshake's
         self._handshake = asyncio.get_running_loop().create_task(self._open(transport))
 
@@ -118,12 +132,13 @@ class Door(asyncio.Protocol):
             )  # fmt: skip
         except OSError as error:  # ssl's errors and time-outs are some too
             self._server.errors.append(
-                f"{self._name}: no TLS with it: {error or type(error).__name__}"[:300]
+                f"{self.name}: no TLS with it: {error or type(error).__name__}"[:300]
             )
             transport.abort()
             return
         finally:
             self._server.at_door.discard(self)
+            self._server.strangers.pop(self, None)
         if secure is None:
             return  # gone meanwhile
         peer.connection_made(secure)
@@ -146,7 +161,7 @@ class Peer(asyncio.Protocol):
         self._inbox = Inbox(limits.requests, limits.tensor_bytes, limits.inbox_bytes)
         self.timings: dict[int, Timing] = {}
         self._transport: asyncio.Transport | None = None
-        self._greeted = False
+        self.greeted = False
         self._heard_s = 0.0
         self._error: str | None = None
         self._early = b""
@@ -169,6 +184,7 @@ class Peer(asyncio.Protocol):
             transport.abort()
             return
         self._server.peers.add(self)
+        _let_in(self._server, self)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.set_write_buffer_limits(high=limits.write_buffer_bytes // 2)
@@ -186,6 +202,7 @@ class Peer(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._server.peers.discard(self)
+        self._server.strangers.pop(self, None)
         self._server.forget(self)
         if self._error is None and exc is not None:
             self._error = f"connection lost ({exc})"
@@ -202,7 +219,7 @@ class Peer(asyncio.Protocol):
     def _watched(self) -> None:
         """The greeting's time is over, or the silence's."""
         limits = self._server.limits
-        if not self._greeted:
+        if not self.greeted:
             self._drop(f"found no greeting within {limits.greeting_s:g} s, expected HELLO")
             return
         silent = self._loop.time() - self._heard_s
@@ -216,7 +233,7 @@ class Peer(asyncio.Protocol):
         if self._error is not None or self._transport is None:
             return
         self._error = error
-        if self._greeted:
+        if self.greeted:
             self._transport.write(serialise(refusal(0, error)))
         # what is written goes out first, but nobody waits for a device that does not read
         self._transport.close()
@@ -245,7 +262,7 @@ class Peer(asyncio.Protocol):
         self._expect()
 
     def eof_received(self) -> bool:
-        """The device will send no more; what it asked for is still answered."""
+        """The device has closed: nobody waits for what it asked."""
         try:
             self._connection.end_of_stream()
         except RemoteProtocolError as error:
@@ -292,8 +309,13 @@ class Peer(asyncio.Protocol):
             reason = f"model digest: found {wanted[:12]}…, expected {known}"
             self.write(Message(MessageType.REFUSE, meta={"reason": reason}))
             raise RemoteProtocolError(reason)
-        self._greeted = True
-        self.write(Message(MessageType.WELCOME, meta={"models": list(served)}))
+        refused = _too_many(self._server, self.address)
+        if refused is not None:
+            self.write(Message(MessageType.REFUSE, meta={"reason": refused}))
+            raise RemoteProtocolError(refused)
+        self.greeted = True
+        self._server.strangers.pop(self, None)
+        self.write(Message(MessageType.WELCOME, meta={"models": [wanted]}))
         self._server.announce(wanted, meta.get("intervals"))
 
     # -- requests whose time is over before they are whole ---------------------------------------

@@ -6,6 +6,7 @@ Imports nothing that a Pi does not need (no torch, gymnasium, pandas, matplotlib
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ from models.cards import Model
 from models.codecs import Encoded, carries_picture, decode
 from models.profiles import Profile
 
+log = logging.getLogger("coinfer.device")
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
 SILENCE_MARGIN_S = 0.04
 """Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
@@ -568,10 +570,11 @@ class FrameEngine:
         if reply.measurement is not None:
             self._learn(replace(reply.measurement, known_s=now))
         if self.breaker is not None:
-            if reply.lost:
+            if reply.error is not None:
+                # the connection went, or the edge has no time: frames need not be sent for that
                 self.breaker.failed(self.clock())
             else:
-                # a refusal, or how much had come of what was cancelled: the link carries
+                # an answer, or how much had come of what was cancelled: the link carries
                 self.breaker.worked()
         self._silent.pop(reply.request_id, None)
         frame = self._by_request.pop(reply.request_id, None)
@@ -638,6 +641,8 @@ class FrameEngine:
         limit = self.limit_s(frame)
         if frame.request is not None:
             self._by_request.pop(frame.request, None)
+        elif self.breaker is not None and not self.table.local[frame.plan_index]:
+            self.breaker.abandoned()
         if frame.request is not None and frame.answer is None:
             handed = self.link.cancel(frame.request)
             frame.bytes_sent = frame.bytes_sent if handed is None else handed
@@ -692,9 +697,12 @@ class FrameEngine:
     def _learn(self, measurement: Measurement) -> None:
         """Whoever follows the link hears of a transfer."""
         self.measured = measurement
-        self.controller.observe(measurement)
-        if self.awareness is not None:
-            self.awareness.observe(measurement)
+        try:
+            self.controller.observe(measurement)
+            if self.awareness is not None:
+                self.awareness.observe(measurement)
+        except Exception:  # a frame's answer does not depend on what is learnt
+            log.exception("measurement %s", measurement)
 
     # -- measurements that no frame asked for ----------------------------------------------------
 

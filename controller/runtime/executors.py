@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from models.quantisation import Activations
 
 Floats = npt.NDArray[np.float32]
+MOST_SESSIONS = 1024
+"""Held at once: an edge sets its own bound."""
 PRECISIONS = ("float32", "int8")
 
 
@@ -70,7 +73,8 @@ class OnnxExecutor(_Codes):
 
     `precision` 'int8' needs the model's `activations.json` (see `models.quantisation`). At `seams`
     (trunk layers) intervals are run piece by piece: the same layers are then held once, however
-    many intervals they are in, for some microseconds a piece.
+    many intervals they are in, for some microseconds a piece. Of more than `most` sessions the one
+    used longest ago goes.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class OnnxExecutor(_Codes):
         threads: int = 1,
         precision: str = "float32",
         seams: Collection[int] = (),
+        most: int = MOST_SESSIONS,
     ) -> None:
         import onnxruntime
 
@@ -94,7 +99,8 @@ class OnnxExecutor(_Codes):
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.add_session_config_entry("session.use_env_allocators", "1")
         _share_arena(onnxruntime)
-        self._sessions: dict[Any, Any] = {}
+        self._sessions: OrderedDict[Any, Any] = OrderedDict()
+        self._most = most
         self._lock = threading.Lock()
         if precision not in PRECISIONS:
             raise UsageError(f"precision: found '{precision}', expected {' or '.join(PRECISIONS)}")
@@ -157,6 +163,9 @@ class OnnxExecutor(_Codes):
                 self._sessions[key] = self._runtime.InferenceSession(
                     graph(), self._options, providers=["CPUExecutionProvider"]
                 )
+                if len(self._sessions) > self._most:
+                    self._sessions.popitem(last=False)
+            self._sessions.move_to_end(key)
             return self._sessions[key]
 
 
@@ -254,13 +263,17 @@ class PacedExecutor:
 
 
 def make_executor(
-    name: str, model: Model, threads: int | None = None, seams: Collection[int] = ()
+    name: str,
+    model: Model,
+    threads: int | None = None,
+    seams: Collection[int] = (),
+    most: int = MOST_SESSIONS,
 ) -> OnnxExecutor | TorchExecutor:
     """An executor by name: 'onnx', 'onnx-int8' or 'torch'; on half of the cores, or `threads`."""
     if name in ("onnx", "onnx-int8"):
         precision = "int8" if name == "onnx-int8" else "float32"
         half = max(1, (os.cpu_count() or 2) // 2)
-        return OnnxExecutor(model, half if threads is None else threads, precision, seams)
+        return OnnxExecutor(model, half if threads is None else threads, precision, seams, most)
     if name == "torch":
         return TorchExecutor(model)
     raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")

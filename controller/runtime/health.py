@@ -58,6 +58,10 @@ class Breaker:
             self._wait_s = min(2.0 * self._wait_s, self.longest_s)
             self._open(now_s)
 
+    def abandoned(self) -> None:
+        """The frame that was to be the trial has not been sent after all: the next one may."""
+        self._trying = False
+
     def worked(self) -> None:
         """Something came back."""
         self._failed, self._wait_s = 0, self.first_s

@@ -12,6 +12,8 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Open at once, over all addresses."""
     per_address: int = 256
     """Open at once from one address (carriers put many devices behind one)."""
+    strangers: int = 64
+    """Of them not greeted yet, beside those that are: of more the one that came first goes."""
     greeting_s: float = 5.0
     """From the connection to a whole greeting."""
     idle_s: float = 60.0
@@ -28,8 +30,8 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answers that wait for a device that does not read; one more byte and it is dropped."""
     stalled_s: float = 5.0
     """How long a device may take nothing of what waits for it."""
-    intervals: int = 256
-    """Different intervals that all devices together may ask for: each is held in memory."""
+    intervals: int = 96
+    """Different intervals of a model that are held ready: of more the one used longest ago goes."""
     longest_s: float = 60.0
     """How long a request may be waited for, whatever it says."""
     warm: int = 256

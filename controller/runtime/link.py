@@ -13,6 +13,7 @@ import queue
 import random
 import select
 import socket
+import statistics
 import struct
 import termios
 import threading
@@ -60,9 +61,14 @@ CONNECT_TIMEOUT_S = 2.0
 GREETING_S = 4.0
 """From the first packet to the greeting's end: an edge that dribbles is no edge."""
 BACK_OFF_S = (0.1, 5.0)
+SETTLED_S = 5.0
+"""A connection that lived so long begins the back-off anew."""
 KEEPALIVE_S = 1.0
-"""A ping goes out so often, whether or not anything else does."""
+"""A ping goes out so often while requests do."""
+IDLE_KEEPALIVE_S = 10.0
+"""And so often while none do (0.2 KB each: 55 MB a month)."""
 SILENCE_S = 5.0
+"""How long a ping may go without anything being heard."""
 RTT_WINDOW_S = 10.0
 """The round trip is the least of so long: a ping that waits behind an upload says nothing of it."""
 QUEUE_GAIN = 1.25
@@ -73,6 +79,8 @@ BLIND_IN_FLIGHT_BYTES = 14480
 POLL_S = 0.001
 TCP_INFO = struct.Struct("=16xI60xI")
 """Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
+CARRIED = 1.02
+"""Bytes in TCP's window for a byte of tensor: our own headers count there too."""
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
@@ -125,10 +133,13 @@ class EdgeLink:
         *,
         intervals: Sequence[tuple[int, int, int]] = (),
         clock: Callable[[], float] = time.monotonic,
-        seed: int = 0,
+        seed: int | None = 0,
         security: Security | None = None,
     ) -> None:
-        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares."""
+        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares.
+
+        `seed` of the back-off's jitter; None draws from the system, so that no two devices agree.
+        """
         check_address(host, secure=security is not None)
         self._hello: dict[str, Any] = {
             "model": model_digest,
@@ -151,6 +162,7 @@ class EdgeLink:
         self._pinged: dict[int, float] = {}
         self._pings = 0
         self._asked_s = 0.0
+        self._awaited_s: float | None = None
         self._rtts: deque[tuple[float, float]] = deque()
         self._buffer_bytes = BLIND_BUFFER_BYTES
         self.rtt_s: float | None = None
@@ -158,7 +170,7 @@ class EdgeLink:
         self.last_error: str | None = None
         self.late_replies = 0
         self.reconnects = 0
-        self._heard_s = self._clock()
+        self._heard_s = self._used_s = self._clock()
         threading.Thread(target=self._keep_up, daemon=True).start()
 
     @property
@@ -198,6 +210,7 @@ class EdgeLink:
                 return None
             request = self._next_id
             self._next_id += 1
+            self._used_s = self._clock()
             job = Upload(request, meta | {"bytes": len(data)}, data, self._clock(), until_s)
             self._uploads[request] = job
         self._outgoing.put(job)
@@ -231,12 +244,12 @@ class EdgeLink:
         while not self._closed.is_set():
             try:
                 self._connect()
-            except (OSError, CoinferError) as error:
+            except (OSError, ValueError, CoinferError) as error:
+                # ValueError: a name that cannot be one
                 self.last_error = f"{self._address[0]}:{self._address[1]}: {error}"
-                self._closed.wait(delay * (0.5 + self._jitter.random()))
-                delay = min(2.0 * delay, BACK_OFF_S[1])
+                delay = self._back_off(delay)
                 continue
-            delay = BACK_OFF_S[0]
+            greeted_s = self._clock()
             sender = threading.Thread(target=self._send_all, args=(self._socket,), daemon=True)
             sender.start()
             self._receive_all()
@@ -244,8 +257,18 @@ class EdgeLink:
             self._outgoing.put(None)
             sender.join(CONNECT_TIMEOUT_S)
             self._fail_uploads(self.last_error or "connection lost")
-            if not self._closed.is_set():
-                self.reconnects += 1
+            if self._closed.is_set():
+                return
+            self.reconnects += 1
+            if self._clock() - greeted_s >= SETTLED_S:
+                delay = BACK_OFF_S[0]
+            # an edge that greets and closes, over and over, is not asked at full speed either
+            delay = self._back_off(delay)
+
+    def _back_off(self, delay_s: float) -> float:
+        """Wait, jittered; how long to wait next time."""
+        self._closed.wait(delay_s * (0.5 + self._jitter.random()))
+        return min(2.0 * delay_s, BACK_OFF_S[1])
 
     def _connect(self) -> None:
         sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
@@ -291,7 +314,7 @@ class EdgeLink:
         self._pinged.clear()
         self._rtts.clear()
         self._rate_bps, self._buffer_bytes = None, BLIND_BUFFER_BYTES
-        self._heard_s = self._clock()
+        self._heard_s, self._awaited_s = self._clock(), None
         self._inbox = Inbox()
         self._up.set()
         self._ping()
@@ -337,7 +360,7 @@ class EdgeLink:
             # TCP_NOTSENT_LOWAT holds back only those who ask before they send
             if sock.fileno() < 0:
                 raise ConnectionError("closed while sending")
-            if not select.select([], [sock], [], KEEPALIVE_S)[1]:
+            if not _writable(sock, KEEPALIVE_S):
                 if self._closed.is_set() or not self._up.is_set():
                     raise ConnectionError("closed while sending")
                 continue
@@ -426,7 +449,9 @@ class EdgeLink:
         if len(told) < TCP_INFO.size:
             return math.inf
         segment, window = TCP_INFO.unpack(told)
-        return min(float(segment * window), float(self._buffer_bytes))
+        # the kernel may grant less than was asked for, and says twice what it grants
+        held = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) / 2.0
+        return min(float(segment * window), held)
 
     def _in_flight(self) -> int:
         """Bytes in the socket that the other side has not acknowledged (Linux; else 0)."""
@@ -443,6 +468,8 @@ class EdgeLink:
         number = (1 << 63) + self._pings
         self._pings += 1
         self._asked_s = self._clock()
+        if self._awaited_s is None:
+            self._awaited_s = self._asked_s
         self._outgoing.put(Message(MessageType.PING, number))
 
     # -- receiving -------------------------------------------------------------------------------
@@ -460,20 +487,28 @@ class EdgeLink:
                 if not data:
                     self._connection.end_of_stream()
                     raise ConnectionError("the edge closed the connection")
-                self._heard_s = self._clock()
+                self._heard_s, self._awaited_s = self._clock(), None
                 for message in self._connection.receive(data):
                     self._handle(message)
-                if self._heard_s - self._asked_s >= KEEPALIVE_S:
+                if self._heard_s - self._asked_s >= self._keepalive_s:
                     self._ping()
         except (OSError, CoinferError) as error:
             self._drop(str(error))
 
     def _idle(self) -> None:
         """Nothing heard for a while: ask, and give up on an edge that stays silent."""
-        silent = self._clock() - self._heard_s
-        if silent > SILENCE_S:
+        now = self._clock()
+        if self._awaited_s is not None and now - self._awaited_s >= SILENCE_S:
+            silent = now - self._heard_s
             raise ConnectionError(f"nothing heard for {silent:.1f} s, expected a keep-alive")
-        self._ping()
+        if now - self._asked_s >= self._keepalive_s:
+            self._ping()
+
+    @property
+    def _keepalive_s(self) -> float:
+        """Seconds between two pings: an unused connection costs little."""
+        recent = self._clock() - self._used_s < IDLE_KEEPALIVE_S
+        return KEEPALIVE_S if recent else IDLE_KEEPALIVE_S
 
     def _handle(self, message: Message) -> None:
         kind, request = message.type, message.request_id
@@ -536,7 +571,8 @@ class EdgeLink:
     ) -> Measurement | None:
         """`measure`, or nothing where the edge's figures make no sense: its answer may."""
         try:
-            return measure(job, meta, now, self.rtt_s or 0.0, cancelled)
+            usual = statistics.median(rtt for _, rtt in self._rtts) if self._rtts else 0.0
+            return measure(job, meta, now, self.rtt_s or 0.0, cancelled, usual)
         except CoinferError as error:
             self.last_error = f"the edge's receive times: {error}"
             return None
@@ -546,6 +582,13 @@ class EdgeLink:
             self._rate_bps = measurement.rate_bps
 
 
+def _writable(sock: Stream, timeout_s: float) -> bool:
+    """Whether a socket takes bytes within so long (poll knows descriptors beyond 1,024)."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLOUT)
+    return bool(poll.poll(1e3 * timeout_s))
+
+
 def _hang_up(sock: socket.socket) -> None:
     """Wake whoever waits for a socket."""
     with contextlib.suppress(OSError):
@@ -553,26 +596,43 @@ def _hang_up(sock: socket.socket) -> None:
 
 
 def measure(
-    job: Upload, meta: Mapping[str, Any], now_s: float, rtt_s: float, cancelled: bool
+    job: Upload,
+    meta: Mapping[str, Any],
+    now_s: float,
+    rtt_s: float,
+    cancelled: bool,
+    usual_rtt_s: float = 0.0,
 ) -> Measurement | None:
     """How fast an upload was, from the edge's receive times; None where none of it was sent.
 
     What came after the first read, over the time since it. Where everything came in one read (a
-    small tensor on a fast link), the time from the upload's beginning to the reply, less the round
-    trip and the edge's own time. The sender's buffer is never asked.
+    small tensor on a fast link), the time from the upload's beginning to the reply, less the usual
+    round trip and the edge's own time. The sender's buffer is never asked.
     """
-    received = meta_number(meta, "received_bytes", len(job.data))
-    first = meta_number(meta, "first_read_bytes", 0)
-    span = meta_number(meta, "receive_s", 0.0)
+    received = _within(meta, "received_bytes", len(job.data), len(job.data))
+    first = _within(meta, "first_read_bytes", 0.0, received)
+    span = _within(meta, "receive_s", 0.0, math.inf)
     if cancelled and job.sent_bytes == 0:
         return None
     if span >= MIN_SPAN_S and received > first:
         # what TCP held back is not the link's slowness
-        rate = unramped_rate_bps(received - first, span, job.window_bytes, rtt_s)
+        share = (received - first) / received
+        rate = (
+            unramped_rate_bps(CARRIED * received, span, job.window_bytes, rtt_s, CARRIED * first)
+            / CARRIED
+        )
         return Measurement(
-            now_s, int(received - first), 8.0 * (received - first) / rate, not cancelled
+            now_s, int(received - first), 8.0 * share * received / rate, not cancelled
         )
     begun = job.submitted_s if job.begun_s is None else job.begun_s
-    spent = now_s - begun - rtt_s
+    spent = now_s - begun - max(rtt_s, usual_rtt_s)
     spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
     return Measurement(now_s, int(received), max(spent, MIN_SPAN_S / 4), not cancelled)
+
+
+def _within(meta: Mapping[str, Any], key: str, default: float, most: float) -> float:
+    """A number of the edge's from 0 to `most`; a `RemoteProtocolError` for any other."""
+    value = meta_number(meta, key, default)
+    if not 0 <= value <= most:
+        raise RemoteProtocolError(f"{key}: found {value:g}, expected 0 to {most:g}")
+    return value

@@ -13,6 +13,7 @@ import ssl
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import msgspec
 
@@ -62,9 +63,10 @@ def server_security(files: TlsFiles) -> Security:
     """The edge's: devices show a certificate of the authority, or where a token is set, that."""
     _need(files.certificate, "tls.certificate")
     _need(files.key, "tls.key")
-    if not files.authority and not files.token:
+    if bool(files.authority) == bool(files.token):
+        found = "both" if files.token else "neither"
         raise UsageError(
-            "tls: found neither 'authority' nor 'token', expected one: whose devices are believed"
+            f"tls: found {found} of 'authority' and 'token', expected one: it says who is believed"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -157,8 +159,16 @@ class SecureSocket:
         """Of the socket underneath."""
         self._sock.setsockopt(level, option, value)
 
-    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+    @overload
+    def getsockopt(self, level: int, option: int) -> int: ...
+
+    @overload
+    def getsockopt(self, level: int, option: int, size: int) -> bytes: ...
+
+    def getsockopt(self, level: int, option: int, size: int | None = None) -> int | bytes:
         """Of the socket underneath."""
+        if size is None:
+            return self._sock.getsockopt(level, option)
         return self._sock.getsockopt(level, option, size)
 
     def sendall(self, data: bytes) -> None:

@@ -31,6 +31,10 @@ class Pace:
         self._free_s = 0.0
         self.passed_bytes = 0
 
+    def restart(self) -> None:
+        """The trace begins anew, and nothing is under way."""
+        self._free_s = 0.0
+
     def finish(self, arrived_s: float, n_bytes: int) -> float:
         """Time (on the trace's clock) at which `n_bytes` that came at `arrived_s` are through."""
         self.passed_bytes += n_bytes
@@ -77,6 +81,8 @@ class Relay:
 
     def start_at(self, begin_s: float) -> None:
         """Let the trace's time 0 be `begin_s` of the clock; before it bytes pass unshaped."""
+        for pace in (self._up, self._down):
+            pace.restart()
         self._begin_s = begin_s
         self._begun.set()
 

@@ -184,3 +184,12 @@ def test_parameters_let_go_are_read_again_where_they_are_needed(tmp_path, monkey
     assert not model.state
     assert np.array_equal(executor.run(0, 0, 12, x), before)
     assert executor.run(4, 0, 22, x).shape == (1, 10)
+
+
+def test_of_many_intervals_the_one_used_longest_ago_goes(stream):
+    bounded = OnnxExecutor(stream.model, most=2)
+    x = stream.model.normalise(generated_pictures(1, np.random.default_rng(0)))
+    free, last = OnnxExecutor(stream.model), len(stream.spec.branches[0])
+    for stop in (3, 5, 3, last, 5):
+        assert np.array_equal(bounded.run(0, 0, stop, x), free.run(0, 0, stop, x))
+        assert len(bounded._sessions) <= 2

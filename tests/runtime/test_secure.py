@@ -180,7 +180,7 @@ def test_without_tls_nothing_listens_beyond_loopback_unless_told(stream, executo
 def test_what_is_missing_or_does_not_match_is_named(files, tmp_path):
     with pytest.raises(UsageError, match=r"tls\.certificate: found none"):
         server_security(tls(files))
-    with pytest.raises(UsageError, match="whose devices are believed"):
+    with pytest.raises(UsageError, match="it says who is believed"):
         server_security(tls(files, authority="", name="edge"))
     with pytest.raises(UsageError, match=r"tls\.authority: found none"):
         client_security(tls(files, authority="", name="pi"))
@@ -250,3 +250,9 @@ def test_one_thread_sends_while_another_receives(files):
         sender.join(10)
         secure.close()
         thread.join(10)
+
+
+def test_an_authority_beside_a_token_is_no_half_measure(files):
+    """Either devices show certificates, or a token: both named would quietly mean the second."""
+    with pytest.raises(UsageError, match="found both of 'authority' and 'token'"):
+        server_security(tls(files, name="edge", token="token"))
