@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.wire import (
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from controller.runtime.edge import EdgeServer
 
 
+GAPS = 6
+"""As many round trips as a window of ten segments needs for a megabyte."""
+FIRST_WINDOW_BYTES = 14480
+"""RFC 6928: what fits into it has waited for nothing."""
+
+
 @dataclass(slots=True)
 class Timing:
     """When a request's bytes came, on the edge's clock; nobody waits for it after `until_s`."""
@@ -37,9 +44,14 @@ class Timing:
     first_read_bytes: int = 0
     whole_chunks_bytes: int = 0
     received_bytes: int = 0
+    gaps_s: list[float] = field(default_factory=list)
+    """The longest times between two reads: where TCP's window was small, it waited there."""
 
     def note(self, now_s: float, partial_bytes: int) -> None:
         """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
+        if now_s > self.last_s:
+            keep = heapq.heappush if len(self.gaps_s) < GAPS else heapq.heappushpop
+            keep(self.gaps_s, now_s - self.last_s)
         self.last_s = now_s
         self.received_bytes = self.whole_chunks_bytes + partial_bytes
         if now_s == self.first_s:
@@ -47,11 +59,14 @@ class Timing:
 
     def meta(self) -> dict[str, Any]:
         """What the device's bandwidth estimate is made of."""
-        return {
+        told: dict[str, Any] = {
             "first_read_bytes": self.first_read_bytes,
             "received_bytes": self.received_bytes,
             "receive_s": self.last_s - self.first_s,
         }
+        if self.received_bytes > FIRST_WINDOW_BYTES:
+            told["gaps_s"] = [round(gap, 5) for gap in sorted(self.gaps_s, reverse=True)]
+        return told
 
 
 @dataclass(frozen=True, slots=True)

@@ -616,6 +616,10 @@ def measure(
         return None
     if span >= MIN_SPAN_S and received > first:
         # what TCP held back is not the link's slowness
+        waited = _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
+        if waited is not None:
+            busy = max(span - waited, MIN_SPAN_S / 4)
+            return Measurement(now_s, int(received - first), busy, not cancelled)
         share = (received - first) / received
         rate = (
             unramped_rate_bps(CARRIED * received, span, job.window_bytes, rtt_s, CARRIED * first)
@@ -628,6 +632,25 @@ def measure(
     spent = now_s - begun - max(rtt_s, usual_rtt_s)
     spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
     return Measurement(now_s, int(received), max(spent, MIN_SPAN_S / 4), not cancelled)
+
+
+def _waited_s(
+    wire_bytes: float, meta: Mapping[str, Any], rtt_s: float, window_bytes: float
+) -> float | None:
+    """How long TCP stood still for want of window, by the edge's longest gaps; None: not told.
+
+    An upload of n windows' doublings has waited n times at most, no longer than a round trip each.
+    """
+    gaps = meta.get("gaps_s")
+    if not isinstance(gaps, list) or not all(
+        isinstance(gap, float | int) and math.isfinite(gap) for gap in gaps
+    ):
+        return None
+    if wire_bytes <= window_bytes or rtt_s <= 0:
+        return 0.0
+    rounds = math.ceil(math.log2(wire_bytes / window_bytes + 1.0)) - 1
+    longest = sorted((min(max(float(gap), 0.0), rtt_s) for gap in gaps), reverse=True)
+    return math.fsum(longest[:rounds])
 
 
 def _within(meta: Mapping[str, Any], key: str, default: float, most: float) -> float:

@@ -334,6 +334,20 @@ def test_what_tcp_held_back_is_not_the_link_s_slowness():
     slow = measure(job, meta, 0.3, 0.1, False).rate_bps
     job.window_bytes = 14_480.0
     assert measure(job, meta, 0.3, 0.1, False).rate_bps > 4 * slow
+    # an edge that tells its longest gaps: three windows, and what is left of the time is the link's
+    told = meta | {"gaps_s": [0.07, 0.06, 0.05, 0.001, 0.001, 0.001]}
+    found = measure(job, told, 0.3, 0.1, False)
+    assert found.rate_bps == pytest.approx(8 * 98_552 / (0.22 - 0.18))
+    # gaps of an upload that fitted into the window are the link's own
+    job.window_bytes = 200_000.0
+    assert measure(job, told, 0.3, 0.1, False).rate_bps == pytest.approx(slow)
+
+
+@pytest.mark.parametrize("gaps", ["x", [None], [float("nan")], [-5.0], [1e300]])
+def test_gaps_that_make_no_sense_do_no_harm(gaps):
+    job = Upload(1, {}, bytes(100_000), 0.0, begun_s=0.0, window_bytes=14480.0, sent_bytes=100_000)
+    meta = {"received_bytes": 100_000, "first_read_bytes": 1448, "receive_s": 0.22, "gaps_s": gaps}
+    assert 0 < measure(job, meta, 0.3, 0.1, False).rate_bps < 2e9
 
 
 def test_what_was_never_sent_says_nothing_of_the_link():
