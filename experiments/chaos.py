@@ -94,6 +94,8 @@ KINDS = (*MODES, "edge killed", "edge stopped", "slow-loris", "some links down")
 CLOCK_KIND = "clock jumps"
 NAMESPACE_KINDS = ("link down", "no rate")
 LEAST_ANSWERED = 0.95
+ALL_KINDS_FRAMES = 10_000
+"""From so many on every kind of fault must have occurred."""
 START_LIMIT_S = 120.0
 CLOSING_S = 5.0
 
@@ -114,6 +116,10 @@ class ChaosFigures(msgspec.Struct, frozen=True):
     faults: dict[str, int]
     reasons: dict[str, int]
     """Why frames had no answer, the most frequent first."""
+    all_kinds: bool
+    """Every fault that this machine can make has been made."""
+    full_disk_told: bool
+    """The device that can write no file has said so in its log."""
     left_out: dict[str, str]
     """Faults that this machine cannot make, and why."""
     seconds: float
@@ -426,7 +432,8 @@ def _device(
     )
     ready = str(folder / f"ready{number}")
     command = [*coinfer, "device", "--config", str(config), "--ready-file", ready]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    with (folder / f"log{number}").open("wb") as log:
+        return subprocess.Popen(command, stderr=log)
 
 
 @contextlib.asynccontextmanager
@@ -515,13 +522,15 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
             finish([faulty])
             doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
+        told = "counters not saved" in (folder / "log0").read_text()
     asked = seen["asked"]
     return ChaosFigures(
         asked, seen["answered"], seen["late"], seen["refused"],
         seen["lost"] + seen["control lost"],
         doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
         seen["late"] / max(asked, 1), seen["control late"] / max(seen["control asked"], 1),
-        dict(faults), dict(why.most_common(MOST_REASONS)), ground.left_out, seconds,
+        dict(faults), dict(why.most_common(MOST_REASONS)), set(ground.kinds) <= set(faults), told,
+        ground.left_out, seconds,
     )  # fmt: skip
 
 
@@ -537,7 +546,8 @@ def main(argv: list[str] | None = None) -> int:
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
     few = found.answered < LEAST_ANSWERED * found.frames or not found.by_edge
-    return int(bool(found.lost or found.doubled or found.wrong or few))
+    unmade = args.frames >= ALL_KINDS_FRAMES and not (found.all_kinds and found.full_disk_told)
+    return int(bool(found.lost or found.doubled or found.wrong or few or unmade))
 
 
 if __name__ == "__main__":

@@ -48,6 +48,10 @@ class _Refused(Exception):
         self.status = status
 
 
+HELD = "held bytes"
+"""Under this name a request keeps how much of its body is held."""
+
+
 class LocalInterface:
     """The daemon's HTTP application. `limits` may be replaced while it serves."""
 
@@ -65,6 +69,7 @@ class LocalInterface:
         self._name = model.spec.name
         self._size = (model.spec.input_shape[1], model.spec.input_shape[2])
         self.ready = True
+        self._held_bytes = 0
 
     def application(self) -> web.Application:
         """The routes."""
@@ -148,7 +153,13 @@ class LocalInterface:
     async def _infer(self, request: web.Request) -> web.Response:
         arrival_s = self._service.engine.clock()
         self._known(request)
-        body = await self._body(request)
+        try:
+            return await self._inferred(request, arrival_s)
+        finally:
+            self._held_bytes -= request.get(HELD, 0)
+
+    async def _inferred(self, request: web.Request, arrival_s: float) -> web.Response:
+        body = await self._read(request)
         if request.content_type == "image/jpeg":
             return await self._infer_jpeg(request, body, arrival_s)
         asked = await asyncio.to_thread(
@@ -161,13 +172,29 @@ class LocalInterface:
         headers = {HEADER_LENGTH: str(header_length)}
         return web.Response(body=made, content_type="application/octet-stream", headers=headers)
 
+    async def _read(self, request: web.Request) -> bytes:
+        """The body, within its time; what it holds counts until the request is answered."""
+        limits = self.limits
+        try:
+            async with asyncio.timeout(limits.body_s):
+                return await self._body(request)
+        except TimeoutError:
+            raise _Refused(408, f"body: found it not whole after {limits.body_s:g} s") from None
+
     async def _body(self, request: web.Request) -> bytes:
         """What was sent, unpacked; refused as soon as it is longer than the limits allow."""
-        most, body = self.limits.body_bytes, bytearray()
+        limits, body = self.limits, bytearray()
         async for part in request.content.iter_chunked(65536):
             body += part
-            if len(body) > most:
-                raise _Refused(413, f"body: found more than {most:,} bytes")
+            self._held_bytes += len(part)
+            request[HELD] = len(body)
+            if len(body) > limits.body_bytes:
+                raise _Refused(413, f"body: found more than {limits.body_bytes:,} bytes")
+            if self._held_bytes > limits.bodies_bytes:
+                raise BusyError(
+                    f"{self._held_bytes:,} bytes of requests are held, expected at most "
+                    f"{limits.bodies_bytes:,}"
+                )
         return bytes(body)
 
     async def _infer_jpeg(

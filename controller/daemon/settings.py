@@ -36,6 +36,10 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Frames under way at once; one more is refused with 503."""
     body_bytes: int = 8_388_608
     """Of one HTTP request."""
+    bodies_bytes: int = 67_108_864
+    """Of all HTTP requests that are being read or decoded; one more byte is refused with 503."""
+    body_s: float = 10.0
+    """That reading one may take."""
     pixels: int = 25_000_000
     """Of one JPEG before it is scaled to the network's input."""
     longest_deadline_s: float = 60.0
@@ -84,6 +88,8 @@ def read_settings(path: Path) -> DeviceSettings:
         ("http.port", found.http.port, 0, 65535),
         ("limits.live_frames", limits.live_frames, 1, 10_000),
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
+        ("limits.bodies_bytes", limits.bodies_bytes, 1024, 2**32),
+        ("limits.body_s", limits.body_s, 0.1, 3600.0),
         ("limits.pixels", limits.pixels, 64, 10**9),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
         ("tracing.share", found.tracing.share, 0.0, 1.0),

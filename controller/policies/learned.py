@@ -62,4 +62,5 @@ class LearnedController:
             np.array([situation.device_backlog_s]),
             np.array([float(situation.uplink_backlog_bytes)]),
         )
-        return int(self._prober.applied(self._policy.decide(observation), now_s)[0])
+        scores = self._policy.scores(observation)
+        return int(self._prober.applied(scores.argmax(axis=1), now_s, scores)[0])

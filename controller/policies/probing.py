@@ -7,6 +7,8 @@ lanes' arithmetic serves both.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,14 +23,17 @@ BLIND_S = 0.25
 
 
 def probe_plan(table: PlanTable) -> int | None:
-    """The plan that asks the link: of those that send every frame and have a local answer in
-    reserve (all that send, where none has), the one of fewest bytes. None where nothing sends.
+    """The plan that asks the link where nobody scores them: of those that send every frame and
+    leave the device free (all that send, where none does), with a rescue where there are such, the
+    one of fewest bytes. None where nothing sends.
     """
     senders = table.senders
     if not len(senders):
         return None
-    safe = senders[np.isfinite(table.rescue_s[senders]) | (table.wait_exit[senders, 0] >= 0)]
-    among = safe if len(safe) else senders
+    free = np.array([table.plans[k].start == 0 for k in senders])
+    among = senders[free] if free.any() else senders
+    kept = np.isfinite(table.rescue_s[among])
+    among = among[kept] if kept.any() else among
     return int(among[np.argmin(table.up_bytes[among])])
 
 
@@ -36,7 +41,7 @@ class Prober:
     """Keeps for L lanes when the link was heard of last, and asks it where that is too long ago."""
 
     def __init__(self, table: PlanTable, lanes: int, blind_s: float = BLIND_S) -> None:
-        self._quiet, self._probe = table.quiet, probe_plan(table)
+        self._quiet, self._senders, self._probe = table.quiet, table.senders, probe_plan(table)
         self._blind_s = blind_s
         self._heard_s = np.full(lanes, -np.inf)
 
@@ -48,12 +53,20 @@ class Prober:
         """A measurement became known in the masked lanes (arrays of length L)."""
         self._heard_s[lanes] = np.maximum(self._heard_s[lanes], known_s[lanes])
 
-    def applied(self, plan: Ints, now_s: Floats) -> Ints:
-        """The plans (L,) as they are carried out at the lanes' times."""
+    def applied(
+        self, plan: Ints, now_s: Floats, scores: npt.NDArray[np.floating[Any]] | None = None
+    ) -> Ints:
+        """The plans (L,) as they are carried out at the lanes' times.
+
+        With `scores` (L, P) of the plans the best of those that send asks, else `probe_plan`.
+        """
         if self._probe is None:
             return plan
         asks = self._quiet[plan] & (now_s - self._heard_s >= self._blind_s)
         if not asks.any():
             return plan
         self._heard_s[asks] = now_s[asks]
-        return np.where(asks, self._probe, plan)
+        probe = self._probe
+        if scores is not None:
+            probe = self._senders[np.argmax(scores[:, self._senders], axis=1)]
+        return np.where(asks, probe, plan)

@@ -471,9 +471,11 @@ class FrameEngine:
         point = max(spec.exits[exit_].after, start)
         length = len(spec.branches[exit_])
 
-        def work() -> tuple[int, Floats, Floats]:
+        def work() -> tuple[int, Floats, Floats] | None:
             x = self._input(frame) if tensor is None else tensor
             trunk = self.executor.run(exit_, start, point, x) if start < point else x
+            if frame.over:
+                return None  # answered meanwhile: the rest would keep others waiting
             return point, trunk, self.executor.run(exit_, point, length, trunk)
 
         self._job(frame, "local", work, self.profile.interval_s(exit_, start, length), exit_)

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -280,3 +281,29 @@ def test_the_daemon_imports_nothing_a_pi_lacks():
         "'envs', 'experiments', 'onnx'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_bodies_are_bounded_together_and_in_time(running):
+    """Two clients that send most of a picture and stop: one is too many, the other too slow."""
+
+    def begun(daemon):
+        host, port = daemon.address.removeprefix("http://").split(":")
+        sock = socket.create_connection((host, int(port)), 10)
+        sock.sendall(
+            b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+            b"Content-Length: 15000\r\n\r\n" + bytes(12_000)
+        )
+        return sock
+
+    more = "[limits]\nbodies_bytes = 20000\nbody_s = 1.5\n"
+    with running(more) as daemon, begun(daemon) as first:
+        until = time.monotonic() + 10
+        refused = b""
+        while b" 503 " not in refused and time.monotonic() < until:
+            with begun(daemon) as second:
+                second.settimeout(0.5)
+                with contextlib.suppress(TimeoutError):
+                    refused = second.recv(65536)
+        assert b" 503 " in refused
+        assert b"bytes of requests are held" in refused
+        assert b" 408 " in first.recv(65536)

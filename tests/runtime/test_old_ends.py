@@ -112,7 +112,7 @@ def test_an_old_device_is_served_by_today_s_edge():
     assert b'"received_bytes":24' in heard[6, 2]
 
 
-@pytest.mark.parametrize("answer", ["REPLY", "REFUSE"])
+@pytest.mark.parametrize("answer", ["REPLY", "REFUSE", "CANCELLED"])
 def test_today_s_device_understands_an_old_edge(answer):
     model, replies, asked = wire_model(40), queue.Queue(), []
 
@@ -124,6 +124,7 @@ def test_today_s_device_understands_an_old_edge(answer):
             while sum(kind == 3 for kind, _, _ in asked) < 1:
                 asked.extend(messages(sock, 1))
             asked.extend(messages(sock, 1))
+            sock.sendall(bytes.fromhex(OLD_EDGE["PONG"]))
             sock.sendall(with_request(bytes.fromhex(OLD_EDGE[answer]), 1))
             done.wait(10.0)
 
@@ -153,8 +154,12 @@ def test_today_s_device_understands_an_old_edge(answer):
     if answer == "REPLY":
         assert (reply.meta["class"], reply.meta["confidence"]) == (3, 0.5)
         assert reply.error is None
-    else:
+        assert link.rtt_s is not None
+    elif answer == "REFUSE":
         assert reply.error == "late"
+    else:
+        assert reply.cancelled
+        assert not reply.measurement.complete
     assert reply.measurement is not None
 
 
