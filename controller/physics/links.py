@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from traces.trace import BandwidthTrace
 
+GRID_PER_PIECE = 2
+STEPS = 6
 LEAST_RTT_S = 1e-4
 MOST_WAITS = 40
 RTT_JITTER = 0.1
@@ -76,6 +78,11 @@ class TraceBank:
         self._times_s = np.append(np.concatenate(edges), durations.sum())
         self._bits = np.append(np.concatenate(levels), bits.sum())
         self._rates_bps = np.append(np.concatenate([t.rates_bps for t in traces]), 0.0)
+        # where to begin to look for the piece of a time: half a piece apart, so that few steps do
+        pieces = len(self._rates_bps)
+        self._grid_s = float(self._times_s[-1]) / (GRID_PER_PIECE * pieces)
+        grid = np.arange(GRID_PER_PIECE * pieces + 1) * self._grid_s
+        self._begin = np.searchsorted(self._times_s, grid, side="right") - 1
 
     def lanes(self, index: Ints) -> BankLink:
         """The link of lanes whose traces are `index` (any shape that broadcasts with the times)."""
@@ -89,20 +96,46 @@ class TraceBank:
 
     def cumulative(self, at_s: Floats) -> Floats:
         """Bits delivered before the bank's own time `at_s`."""
-        piece = np.searchsorted(self._times_s, at_s, side="right") - 1
-        piece = np.clip(piece, 0, len(self._rates_bps) - 1)
+        return self.delivered(at_s, self.piece(at_s))
+
+    def delivered(self, at_s: Floats, piece: Ints) -> Floats:
+        """The same where the pieces of the times are known."""
         return np.asarray(
             self._bits[piece] + self._rates_bps[piece] * (at_s - self._times_s[piece])
         )
 
-    def first_time(self, bits: Floats) -> Floats:
-        """Earliest own time at which `bits` have been delivered (bits within the bank's total)."""
-        boundary = np.searchsorted(self._bits, bits, side="left")
-        piece = np.clip(boundary - 1, 0, len(self._rates_bps) - 1)
+    def piece(self, at_s: Floats) -> Ints:
+        """The piece that each time lies in."""
+        slot = np.minimum((at_s / self._grid_s).astype(np.int64), len(self._begin) - 1)
+        return _advanced(self._begin[slot], self._times_s, at_s, "right")
+
+    def first_time(self, bits: Floats, piece: Ints) -> Floats:
+        """Earliest own time at which `bits` have been delivered (bits within the bank's total).
+
+        From `piece` on, at whose beginning no more than `bits` had been.
+        """
+        piece = _advanced(piece, self._bits, bits, "left")
         rate = self._rates_bps[piece]
         with np.errstate(divide="ignore", invalid="ignore"):
             inside = np.where(rate > 0, (bits - self._bits[piece]) / rate, 0.0)
         return np.asarray(self._times_s[piece] + inside)
+
+
+def _advanced(piece: Ints, edges: Floats, value: Floats, side: Literal["left", "right"]) -> Ints:
+    """`np.searchsorted(edges, value, side) - 1` for those who know a piece at or before it.
+
+    A few steps from there do for almost all; the others are searched for.
+    """
+    last = len(edges) - 1
+    piece = np.asarray(piece, dtype=np.int64)
+    for _ in range(STEPS):
+        ahead = np.minimum(piece + 1, last)
+        beyond = edges[ahead] <= value if side == "right" else edges[ahead] < value
+        beyond &= piece < last
+        if not beyond.any():
+            return piece
+        piece = piece + beyond
+    return np.maximum(np.searchsorted(edges, value, side=side) - 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +149,18 @@ class BankLink:
     duration_s: Floats
 
     def _delivered(self, at_s: Floats) -> Floats:
-        inside = np.clip(at_s, 0.0, self.duration_s)
+        inside = np.minimum(np.maximum(at_s, 0.0), self.duration_s)
         bits = self.bank.cumulative(inside + self.offset_s) - self.offset_bits
         return np.minimum(bits, self.total_bits)
 
     def transfer_end(self, start_s: Floats, n_bytes: Floats) -> Floats:
         """Exact end of a transfer by integrating the trace; inf where the trace ends first."""
         finite = np.where(np.isfinite(start_s), start_s, 0.0)
-        target = self._delivered(finite) + 8.0 * n_bytes
-        end = self.bank.first_time(np.minimum(target, self.total_bits) + self.offset_bits)
+        own_s = np.minimum(np.maximum(finite, 0.0), self.duration_s) + self.offset_s
+        piece = self.bank.piece(own_s)
+        before = np.minimum(self.bank.delivered(own_s, piece) - self.offset_bits, self.total_bits)
+        target = before + 8.0 * n_bytes
+        end = self.bank.first_time(np.minimum(target, self.total_bits) + self.offset_bits, piece)
         end = np.maximum(end - self.offset_s, finite)
         never = (target > self.total_bits * (1 + 1e-12)) | ~np.isfinite(start_s)
         return np.where(n_bytes > 0, np.where(never, np.inf, end), start_s)

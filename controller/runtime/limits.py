@@ -17,7 +17,7 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     greeting_s: float = 5.0
     """From the connection to a whole greeting."""
     idle_s: float = 60.0
-    """Without a byte: a device sends a keep-alive every second while nothing else goes."""
+    """Without a byte: a device sends a keep-alive every ten seconds while nothing else goes."""
     requests: int = 32
     """Coming in at once on one connection."""
     admitted: int = 32

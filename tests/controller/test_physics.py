@@ -207,3 +207,27 @@ def test_a_cancelled_upload_owes_what_the_kernel_holds(stream):
     assert float(after.uplink_s[0]) == pytest.approx(0.088 + 0.1)
     assert not outcome.measured_complete[0]
     assert float(outcome.measured_bytes[0]) == pytest.approx(passed)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=st.lists(st.floats(0.01, 40.0), min_size=1, max_size=40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pieces_are_found_by_a_few_steps_as_by_a_search(lengths, seed):
+    """Pieces of any lengths, some without rate; times on their very edges too."""
+    rng = np.random.default_rng(seed)
+    rates_bps = np.where(rng.random(len(lengths)) < 0.3, 0.0, rng.uniform(1e4, 1e7, len(lengths)))
+    trace = BandwidthTrace.from_intervals("t", lengths, rates_bps)
+    bank = TraceBank([trace, trace])
+    edges = np.concatenate([trace.times_s, trace.times_s + trace.duration_s])
+    times = np.concatenate([rng.uniform(0, 2 * trace.duration_s, 50), edges])
+    own = np.append(edges, 2 * trace.duration_s)
+    assert np.array_equal(bank.piece(times), np.searchsorted(own, times, side="right") - 1)
+    starts, sizes = rng.uniform(0, trace.duration_s, 50), rng.uniform(1, 1e6, 50)
+    ends = bank.lanes(np.ones(50, dtype=np.int64)).transfer_end(starts, sizes)
+    for start, size, end in zip(starts, sizes, ends, strict=True):
+        wanted = float(trace.transfer_end(start, size, "stop"))
+        left = trace.total_bytes - float(trace.bytes_between(0, start, "stop"))
+        if abs(left - size) > 1e-3:
+            assert float(end) == pytest.approx(wanted, abs=1e-6)
