@@ -96,7 +96,7 @@ class Connection:
                 view = view[taken:]
         except RemoteProtocolError:
             self.state = State.FAILED
-            self._buffer.clear()
+            self._buffer = bytearray()  # what was raised may still look at the old one
             raise
         return found
 

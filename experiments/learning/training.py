@@ -281,8 +281,9 @@ class Validation:
         simulator.place(everyone, np.arange(lanes), np.zeros(lanes))
         alive, total, count = everyone.copy(), 0.0, 0
         for _ in range(self._frames):
-            plan = policy.decide(observe(simulator, observer, prober))
-            result = simulator.step(prober.applied(plan, simulator.now_s))
+            scores = policy.scores(observe(simulator, observer, prober))
+            plan = prober.applied(scores.argmax(axis=1), simulator.now_s, scores)
+            result = simulator.step(plan)
             total += float(result.reward[alive].sum())
             count += int(alive.sum())
             alive &= ~result.ended

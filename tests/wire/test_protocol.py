@@ -183,3 +183,15 @@ def test_fields_are_checked(value):
         meta_int({"exit": value}, "exit", 0, 4)
     with pytest.raises(RemoteProtocolError, match="shape: found"):
         meta_shape({"shape": [value, 0]}, "shape")
+
+
+@pytest.mark.parametrize("cut", [1, 27, 28, 29, 33])
+def test_bad_metadata_that_comes_in_pieces_is_the_documented_error(cut):
+    raw = bytearray(serialise(Message(MessageType.HELLO, meta={"a": 1})))
+    raw[-1:] = b"!"
+    edge = Connection(Role.EDGE)
+    edge.receive(bytes(raw[:cut]))
+    with pytest.raises(RemoteProtocolError, match="metadata: found invalid JSON"):
+        edge.receive(bytes(raw[cut:]))
+    with pytest.raises(RemoteProtocolError, match="after a failure"):
+        edge.receive(b"x")
