@@ -18,6 +18,8 @@ PACKET_BYTES = 1500
 """What one Mahimahi line lets pass."""
 MAHIMAHI_STEP_MS = 100
 """Width of the pieces a packet-delivery trace is read into."""
+LONGEST_MS = 1e8
+"""Of such a trace, whose pieces are counted out: a stray stamp must not fill the memory."""
 OBOE_LAST_CHUNK_MS = 1000.0
 CSV_HEADER = "time_s,rate_bps"
 SUFFIXES = (".log", ".txt", ".csv", ".up", ".down", ".trace")
@@ -159,11 +161,11 @@ def _read_oboe(path: Path, rows: list[Row]) -> BandwidthTrace:
 
 def _read_mahimahi(path: Path, rows: list[Row]) -> BandwidthTrace:
     """Mahimahi: each line the millisecond at which one 1500-byte packet may pass."""
-    what = "one whole number of milliseconds that does not fall"
+    what = "one whole number of milliseconds that does not fall, 1e8 (a day) at most"
     stamps: list[int] = []
     for number, line, (at_ms,) in _numbers(path, rows, 1, what):
         falls = bool(stamps) and at_ms < stamps[-1]
-        if at_ms < 0 or at_ms != int(at_ms) or falls or at_ms > 1e9:
+        if at_ms < 0 or at_ms != int(at_ms) or falls or at_ms > LONGEST_MS:
             raise ArtefactError(path, line=number, found=repr(line[:80]), expected=what)
         stamps.append(int(at_ms))
     last = max(stamps[-1], 1)
