@@ -32,6 +32,8 @@ from traces.trace import BandwidthTrace
 
 DEVICES = 2
 SAMPLE_S = 5.0
+SAID_EVERY = 36
+"""Samples between two lines of progress."""
 WARMING = 0.2
 MOST_MIB_PER_HOUR, MOST_GROWN_MIB = 8.0, 4.0
 SPARE_DESCRIPTORS, SPARE_THREADS = 8, 3
@@ -146,9 +148,10 @@ async def _sample(
             found = sample(pid)
             if found is not None:
                 samples.setdefault(name, []).append((now, *found))
-        done = samples.get("device 0", [])
-        if done and len(done) % 60 == 0:
-            print(f"{now / 60:.0f} min: device 0 has {done[-1][1]:.1f} MiB", file=sys.stderr)
+        count = max(map(len, samples.values()), default=0)
+        if count and count % SAID_EVERY == 0:
+            held = ", ".join(f"{name} {rows[-1][1]:.1f} MiB" for name, rows in samples.items())
+            print(f"{now / 60:.0f} min: {held}", file=sys.stderr)
         await asyncio.sleep(SAMPLE_S)
 
 
