@@ -12,6 +12,7 @@ import os
 import re
 import tempfile
 import tomllib
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, overload
@@ -130,7 +131,7 @@ def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | Non
         match = _FIELD.match(str(error))
         what, field = (match["what"], match["field"]) if match else (str(error), None)
         raise ArtefactError(
-            path, field=field or None, found=what, expected=f"a valid {kind.__name__}"
+            path, field=field or None, found=what, expected=_expected(kind, field or "", what)
         ) from None
 
 
@@ -146,3 +147,19 @@ def _readable(path: str | Path) -> Iterator[None]:
         raise ArtefactError(
             path, found="no permission to read", expected="a readable file"
         ) from None
+
+
+def _expected(kind: type[Any], field: str, what: str) -> str:
+    """What a field may be: its values, or a table's keys, where its type says so."""
+    found: Any = kind
+    for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", field)):
+        hints = typing.get_type_hints(found) if isinstance(found, type) else {}
+        found = hints.get(name)
+    if typing.get_origin(found) is typing.Literal:
+        return " or ".join(repr(value) for value in typing.get_args(found))
+    if isinstance(found, type) and issubclass(found, msgspec.Struct) and "unknown field" in what:
+        return f"one of {', '.join(found.__struct_fields__)}"
+    if found in (int, float, str, bool):
+        names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        return names[found]
+    return f"a valid {kind.__name__}"

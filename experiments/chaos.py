@@ -539,7 +539,12 @@ def main(argv: list[str] | None = None) -> int:
     were answered, some of them by the edge.
     """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--frames", type=int, default=10_000, help="over all ten devices")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=10_000,
+        help=f"over all ten devices; from {ALL_KINDS_FRAMES:,} on every fault must have been made",
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     found = asyncio.run(run_chaos(args.frames, args.seed))

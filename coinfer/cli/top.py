@@ -52,7 +52,11 @@ def render(state: dict[str, Any], width: int) -> str:
     """The screen: facts, three lines of the last seconds, exits and plans of the last minute."""
     seconds = state["seconds"][-SHOWN_S:]
     rtt = "unknown" if state["rtt_ms"] is None else f"{state['rtt_ms']:g} ms"
-    edge = f"edge connected, round trip {rtt}" if state["connected"] else "no edge"
+    edge = (
+        f"edge {state.get('edge') or 'connected'}, round trip {rtt}"
+        if state["connected"]
+        else "no edge"
+    )
     if state["breaker_open"]:
         edge += ", frames kept on the device"
     lines = [

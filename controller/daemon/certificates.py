@@ -117,7 +117,7 @@ def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
-        if not NAME.fullmatch(host):
+        if not NAME.fullmatch(host) or host.rpartition(".")[2].isdigit():
             raise UsageError(
                 f"--host: found {host[:80]!r}, expected an IP address or a DNS name"
             ) from None

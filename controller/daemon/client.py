@@ -59,7 +59,7 @@ def _request(
     picture: Picture | bytes, deadline_s: float | None, threshold: float | None
 ) -> _Request:
     if deadline_s is not None and not 0.0 < deadline_s < 1e9:
-        raise UsageError(f"deadline: found {deadline_s} s, expected more than 0")
+        raise UsageError(f"deadline: found {deadline_s:g} s, expected more than 0 and below 1e9")
     parameters: dict[str, float] = {}
     if deadline_s is not None:
         parameters["deadline_ms"] = 1e3 * deadline_s

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_se
 
 from artefacts import UsageError
 from controller.daemon.log import set_up_log
-from controller.daemon.settings import parse_edge, read_edge_settings
+from controller.daemon.metrics import Counted
+from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.addresses import check_address
@@ -30,6 +31,11 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
     """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
     settings = read_edge_settings(path)
     set_up_log(settings.log)
+    with naming(path):
+        _serve(path, settings, ready)
+
+
+def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> None:
     security = server_security(settings.tls) if settings.tls.given else None
     models = [load_model(name) for name in settings.models]
     threads = settings.threads or None
@@ -42,7 +48,7 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
         )  # fmt: skip
     except OSError as error:
         raise UsageError(
-            f"{path}, fields 'host' and 'port': cannot listen on {settings.host}:{settings.port} "
+            f"fields 'host' and 'port': cannot listen on {settings.host}:{settings.port} "
             f"({error.strerror})"
         ) from None
     for model, executor in zip(models[1:], executors[1:], strict=True):
@@ -102,6 +108,9 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
         seconds.observe(took_s)
 
     server.on_batch = batch
+    counted = ("served", "refused", "batches", "compute_seconds", "received_bytes")
+    names = [f"coinfer_edge_{name}" for name in counted]
+    registry.register(Counted({name: figures.pop(name) for name in names}))
     for name, (what, value) in figures.items():
         Gauge(name, what, registry=registry).set_function(value)
     return registry

@@ -159,6 +159,9 @@ class LocalInterface:
             self._held_bytes -= request.get(HELD, 0)
 
     async def _inferred(self, request: web.Request, arrival_s: float) -> web.Response:
+        if request.content_type.startswith("image/") and request.content_type != "image/jpeg":
+            kind = request.content_type[:40]
+            raise _Refused(415, f"Content-Type: found {kind!r}, expected image/jpeg, or JSON")
         body = await self._read(request)
         if request.content_type == "image/jpeg":
             return await self._infer_jpeg(request, body, arrival_s)
@@ -301,6 +304,7 @@ class LocalInterface:
             "controller": engine.controller.name,
             "deadline_ms": 1e3 * engine.args.deadline_s,
             "connected": engine.link.connected,
+            "edge": engine.link.address if engine.link.connected else "",
             "breaker_open": engine.breaker is not None and engine.breaker.open,
             "rtt_ms": None if rtt_s is None else round(1e3 * rtt_s, 2),
             "last_error": engine.link.last_error,

@@ -29,7 +29,8 @@ def set_up_log(settings: LogSettings) -> None:
     handler.setFormatter(_Json() if settings.form == "json" else text)
     # what a client gets wrong is answered, and what is ours is logged by ourselves
     logging.getLogger("aiohttp").setLevel(logging.CRITICAL)
-    root = logging.getLogger("coinfer")
-    root.handlers[:] = [handler]
-    root.propagate = False
-    root.setLevel(settings.level.upper())
+    for name, level in (("coinfer", settings.level.upper()), ("opentelemetry", logging.ERROR)):
+        root = logging.getLogger(name)
+        root.handlers[:] = [handler]
+        root.propagate = False
+        root.setLevel(level)

@@ -23,7 +23,13 @@ from controller.daemon.http import LocalInterface
 from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
 from controller.daemon.service import AnyDeadline, FrameService
-from controller.daemon.settings import RELOADED, DeviceSettings, parse_edge, read_settings
+from controller.daemon.settings import (
+    RELOADED,
+    DeviceSettings,
+    naming,
+    parse_edge,
+    read_settings,
+)
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.interface import Controller
@@ -127,6 +133,11 @@ class Daemon:
         self._path = path
         self.settings = read_settings(path)
         set_up_log(self.settings.log)
+        with naming(path):
+            self._make(version)
+
+    def _make(self, version: str) -> None:
+        """Everything that the settings name."""
         setting = load_setting(read_scenario(self.settings.scenario))
         if setting.closed_loop:
             raise UsageError(
@@ -211,7 +222,9 @@ class Daemon:
     def run(self, ready: Callable[[list[str]], None] = lambda where: None) -> None:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
-            asyncio.run(self._serve(ready))
+            self._save()  # a place that cannot be written is told of now
+            with naming(self._path):
+                asyncio.run(self._serve(ready))
         finally:
             self.service.close()
             if self._tracing is not None:
@@ -270,23 +283,31 @@ class Daemon:
             try:
                 await web.UnixSite(runner, str(path)).start()
             except OSError as error:
-                raise UsageError(f"http.socket: '{path}': {error.strerror}") from None
+                raise UsageError(f"http.socket: '{path}': {error.strerror or error}") from None
             os.chmod(path, 0o660)
             self._listens = True
             where.append(f"unix:{path}")
         return where
 
     async def _report(self) -> None:
-        """Say when an edge is there, and when it is not, and why."""
+        """Say which edge serves, when none does and why, and when frames are kept here."""
         said: tuple[bool, str | None] | None = None
+        kept = False
         while self.settings.edges:
-            link = self.engine.link
-            now = (link.connected, None if link.connected else link.last_error)
+            link, breaker = self.engine.link, self.engine.breaker
+            now = (link.connected, link.address if link.connected else link.last_error)
             if now[0] and now != said:
-                log.info("edge connected")
+                log.info("edge %s serves", now[1])
+                # what befell the one before says nothing of this one
+                if breaker is not None:
+                    self.engine.post(breaker.worked)
             elif now != said and now[1] is not None:
                 log.warning("no edge: %s", now[1])
             said = now
+            if breaker is not None and breaker.open != kept:
+                kept = breaker.open
+                what = "frames are kept on the device: nothing comes back" if kept else "it answers"
+                log.log(logging.WARNING if kept else logging.INFO, "edge %s: %s", now[1], what)
             await asyncio.sleep(REPORT_S)
 
     async def _alive(self) -> None:

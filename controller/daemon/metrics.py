@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from controller.runtime.engine import FrameEngine, FrameRecord
 
@@ -32,6 +34,18 @@ class Second(msgspec.Struct):
     bandwidth_mbps: float | None = None
     exits: dict[str, int] = msgspec.field(default_factory=dict)
     plans: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Counted(Collector):
+    """Counts that others keep, as Prometheus' counters: (help, value) by name."""
+
+    def __init__(self, figures: dict[str, tuple[str, Callable[[], float]]]) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Asked at every scrape."""
+        for name, (what, value) in self._figures.items():
+            yield CounterMetricFamily(name, what, value=value())
 
 
 class DeviceMetrics:
@@ -74,7 +88,7 @@ class DeviceMetrics:
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
             "coinfer_bandwidth_estimate_bps": (
-                "What the measurements of the last seconds say together",
+                "What measurements of some 2 s say together; it stays while nothing is measured",
                 self._estimate,
             ),
             "coinfer_change_points": (
@@ -96,6 +110,9 @@ class DeviceMetrics:
             "coinfer_late_replies": ("Replies nobody waited for", lambda: engine.link.late_replies),
             "coinfer_under_way": ("Frames under way", under_way),
         }
+        counted = ("coinfer_change_points", "coinfer_probed_bytes", "coinfer_breaker_opened",
+                   "coinfer_reconnects", "coinfer_late_replies")  # fmt: skip
+        into.register(Counted({name: gauges.pop(name) for name in counted}))
         for name, (what, value) in gauges.items():
             Gauge(name, what, registry=into).set_function(value)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from artefacts import ArtefactError, read_toml
+from artefacts import ArtefactError, UsageError, read_toml
 from controller.daemon.tracing import TracingSettings
 from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
@@ -92,7 +95,6 @@ def read_settings(path: Path) -> DeviceSettings:
         ("limits.body_s", limits.body_s, 0.1, 3600.0),
         ("limits.pixels", limits.pixels, 64, 10**9),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
-        ("tracing.share", found.tracing.share, 0.0, 1.0),
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
         ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
         ("probes.blind_s", found.probes.blind_s, 0.1, 3600.0),
@@ -101,6 +103,7 @@ def read_settings(path: Path) -> DeviceSettings:
             raise ArtefactError(
                 path, field=field, found=f"{value:g}", expected=f"{least:g} to {most:g}"
             )
+    check_tracing(path, found.tracing)
     for number, edge in enumerate(found.edges):
         parse_edge(edge, path, f"edges[{number}]")
     changed: dict[str, Any] = {
@@ -115,6 +118,37 @@ def read_settings(path: Path) -> DeviceSettings:
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
     return msgspec.structs.replace(found, **changed)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let a mistake in what a file asks for name that file too."""
+    try:
+        yield
+    except ArtefactError:
+        raise  # of another file, which it names
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def check_tracing(path: Path, found: TracingSettings) -> None:
+    """Refuse an address that spans cannot be sent to, and a share that is none."""
+    if not 0.0 <= found.share <= 1.0:
+        raise ArtefactError(
+            path, field="tracing.share", found=f"{found.share:g}", expected="0 to 1"
+        )
+    if not found.endpoint:
+        return
+    try:
+        parts = urllib.parse.urlsplit(found.endpoint)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ArtefactError(
+            path, field="tracing.endpoint", found=f"'{found.endpoint}'",
+            expected="http(s)://HOST[:PORT]/PATH",
+        )  # fmt: skip
 
 
 def absolute_tls(path: Path, files: TlsFiles) -> TlsFiles:
@@ -152,10 +186,7 @@ def read_edge_settings(path: Path) -> EdgeSettings:
         raise ArtefactError(path, field="models", found="none", expected="at least one model")
     if not 0 <= found.port <= 65535:
         raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
-    if not 0.0 <= found.tracing.share <= 1.0:
-        raise ArtefactError(
-            path, field="tracing.share", found=f"{found.tracing.share:g}", expected="0 to 1"
-        )
+    check_tracing(path, found.tracing)
     if found.threads < 0:
         raise ArtefactError(path, field="threads", found=str(found.threads), expected="0 or more")
     if found.metrics:

@@ -7,7 +7,6 @@ the request waited and how long it was computed.
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Callable
@@ -57,7 +56,6 @@ def make_provider(service: str, settings: TracingSettings, exporter: Any = None)
         sampler=ParentBased(TraceIdRatioBased(settings.share)),
         resource=Resource.create({"service.name": service}),
     )
-    logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # a collector that is away
     provider.add_span_processor(BatchSpanProcessor(exporter, export_timeout_millis=1e3 * EXPORT_S))
     return provider
 

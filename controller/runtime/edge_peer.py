@@ -147,7 +147,7 @@ class Door(asyncio.Protocol):
             )  # fmt: skip
         except OSError as error:  # ssl's errors and time-outs are some too
             self._server.errors.append(
-                f"{self.name}: no TLS with it: {error or type(error).__name__}"[:300]
+                f"{self.name}: no TLS with it: {str(error) or type(error).__name__}"[:300]
             )
             transport.abort()
             return

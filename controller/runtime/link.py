@@ -178,6 +178,17 @@ class EdgeLink:
         """Whether the edge has greeted us."""
         return self._up.is_set()
 
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the edge."""
+        return f"{self._address[0]}:{self._address[1]}"
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds that a ping has waited for anything to be heard (0 where none does)."""
+        awaited = self._awaited_s
+        return 0.0 if awaited is None else max(self._clock() - awaited, 0.0)
+
     def wait_connected(self, timeout_s: float) -> bool:
         """Wait for the greeting."""
         return self._up.wait(timeout_s)

@@ -38,6 +38,14 @@ class Link(Protocol):
         """Whether an edge has greeted us."""
 
     @property
+    def address(self) -> str:
+        """HOST:PORT of the edge that serves."""
+
+    @property
+    def unanswered_s(self) -> float:
+        """Seconds that it has been silent though it was asked."""
+
+    @property
     def backlog_bytes(self) -> int:
         """Bytes that the link still has to carry."""
 
@@ -62,6 +70,8 @@ class NoLink:
     reconnects = 0
     rtt_s: float | None = None
     connected = False
+    address = ""
+    unanswered_s = 0.0
     backlog_bytes = 0
 
     def upload(self, meta: dict[str, Any], data: bytes, until_s: float = math.inf) -> int | None:
@@ -81,7 +91,8 @@ class NoLink:
 
 
 class LinkPool:
-    """Several edges: requests go to the one of least measured round trip among those connected.
+    """Several edges: requests go to the one of least measured round trip among those connected; one
+    that is silent though it was asked counts as no nearer than its silence is long.
 
     Any edge serves any request, so that a lost one costs the requests it held and nothing else.
     Request ids are `id of the link * links + its number`.
@@ -113,7 +124,7 @@ class LinkPool:
         with self._lock:
             here = self._links[self._chosen]
             rtts = {
-                k: math.inf if link.rtt_s is None else link.rtt_s
+                k: math.inf if link.rtt_s is None else max(link.rtt_s, link.unanswered_s)
                 for k, link in enumerate(self._links)
                 if link.connected
             }
@@ -132,6 +143,16 @@ class LinkPool:
     def connected(self) -> bool:
         """Whether any edge has greeted us."""
         return any(link.connected for link in self._links)
+
+    @property
+    def address(self) -> str:
+        """Of the edge that serves."""
+        return self._links[self.chosen].address
+
+    @property
+    def unanswered_s(self) -> float:
+        """Of the edge that serves."""
+        return self._links[self.chosen].unanswered_s
 
     @property
     def last_error(self) -> str | None:

@@ -110,6 +110,9 @@ def _need(value: str, name: str) -> None:
 
 
 def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
+    for path in (files.certificate, files.key):
+        if not Path(path).is_file():
+            raise ArtefactError(path, found="no such file", expected="a PEM file")
     try:
         context.load_cert_chain(files.certificate, files.key)
     except (OSError, ssl.SSLError) as error:

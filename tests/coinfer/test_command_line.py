@@ -63,7 +63,7 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
     [
         (
             ("compare", "--scenario", "mars"),
-            "expected one of 3g-alexnet, 3g-mobilenet, edgent, lte-mobilenet",
+            "expected one of 3g-alexnet, 3g-mobilenet, 3g-mobilenet-priced, edgent",
         ),
         (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
         (("compare", "--scenario", "edgent", "--traces", "nowhere.log"), "no such file"),
@@ -152,3 +152,35 @@ def test_device_and_edge_as_processes(tmp_path):
         edge.terminate()
         assert edge.wait(10) == 0
         edge.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('controler = "x"', "unknown field `controler`, expected one of format_version, scenario"),
+        (
+            'executor = "tpu"',
+            "field 'executor': found Invalid enum value 'tpu', expected 'onnx' or",
+        ),
+        ('[log]\nlevel = "loud"', "field 'log.level': found Invalid enum value 'loud', expected"),
+        ("[limits]\nfoo = 1", "unknown field `foo`, expected one of live_frames, body_bytes"),
+        (
+            '[probes]\nbytes_each = "x"',
+            "field 'probes.bytes_each': found Expected `int`, got `str`",
+        ),
+        ('[tracing]\nendpoint = "ftp://a/x"', "field 'tracing.endpoint': found 'ftp://a/x'"),
+        ("[tracing]\nshare = 5.0", "field 'tracing.share': found 5, expected 0 to 1"),
+        ('controller = "nope"', "device.toml: controller: found 'nope', expected learned, map"),
+    ],
+)
+def test_a_mistake_in_device_toml_names_file_field_found_and_expected(tmp_path, line, said):
+    path = tmp_path / "device.toml"
+    path.write_text(f'format_version = 1\nscenario = "3g-alexnet"\n{line}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", "device", "--config", str(path)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "device.toml" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -117,7 +117,7 @@ def test_beyond_loopback_without_tls_is_refused_by_the_command(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "host", ["", "a b", "-x.example", "x..y", "a" * 70, "ü.example", "1.2.3.4:7"]
+    "host", ["", "a b", "-x.example", "x..y", "a" * 70, "ü.example", "1.2.3.4:7", "300.1.1.1"]
 )
 def test_a_certificate_is_made_for_names_that_can_be(tmp_path, host):
     now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)

@@ -9,6 +9,7 @@ class Fake:
         self.told, self.rtt_s, self.connected = told, rtt_s, connected
         self.last_error, self.late_replies, self.reconnects, self.backlog_bytes = None, 1, 2, 3
         self.uploads, self.cancelled, self.closed = [], [], False
+        self.address, self.unanswered_s = f"edge at {rtt_s}", 0.0
 
     def upload(self, meta, data, until_s=0.0):
         if not self.connected:
@@ -80,3 +81,15 @@ def test_without_an_edge_nothing_is_sent():
     assert link.cancel(1) is None
     assert not link.wait_connected(0.0)
     link.close()
+
+
+def test_an_edge_that_falls_silent_is_no_longer_the_nearest():
+    """Its last round trip was the shortest, but it has not answered since."""
+    made, (near, far), _ = pool(0.01, 0.05)
+    assert made.address == near.address
+    near.unanswered_s = 0.02
+    assert made.address == near.address
+    near.unanswered_s = 1.2
+    assert made.address == far.address
+    near.unanswered_s = 0.0
+    assert made.address == near.address
