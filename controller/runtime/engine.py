@@ -21,6 +21,7 @@ from artefacts import CoinferError
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
+from controller.policies.probing import probe_plan
 from controller.runtime.awareness import LinkAwareness
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.runtime.executors import Executor, softmax_answer
@@ -170,6 +171,8 @@ class FrameEngine:
         self._events: queue.Queue[_Event] = queue.Queue()
         self._cpu = DeviceCpu(self.clock)
         self._mean_head_s = self.table.mean_head_s
+        self._light = probe_plan(self.table)
+        self._first_exit_s = self.profile.interval_p95_s(0, 0, len(self.model.spec.branches[0]))
         self.live: dict[int, Frame] = {}
         self._by_request: dict[int, Frame] = {}
         self._silent: dict[int, tuple[float, Frame]] = {}
@@ -283,6 +286,7 @@ class FrameEngine:
             self.rtt_s,
         )
         index = self._allowed(self.controller.decide(situation), situation)
+        index = self._keeping_time(index, situation)
         plan = self.table.plans[index]
         frame = Frame(
             number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done
@@ -307,6 +311,25 @@ class FrameEngine:
         if not len(fits):
             return int(local[np.argmin(ready)])
         return int(fits[np.argmax(self.table.accuracy[fits])])
+
+    def _keeping_time(self, index: int, situation: Situation) -> int:
+        """The plan decided; where its own local answer would come too late, one that sends the
+        picture as it is and keeps time for a rescue, or the first exit.
+        """
+        table, plan = self.table, self.table.plans[index]
+        if not self.args.always_rescue or plan.is_local or not table.head_s[index] > 0:
+            return index
+        spare = situation.deadline_s - situation.device_backlog_s - self.args.rescue_margin_s
+        if table.wait_exit[index, 0] >= 0 or plan.gates:
+            own_s = float(table.head_s[index] + table.wait_s[index, 0])
+        else:
+            own_s = float(self._mean_head_s[index]) + self._first_exit_s
+        if own_s <= spare:
+            return index
+        if self._light is not None and self._first_exit_s <= spare:
+            return self._light
+        first = np.flatnonzero(table.local & (table.exit == 0) & ~table.gated)
+        return int(first[0]) if len(first) else index
 
     def _input(self, frame: Frame) -> Floats:
         """The network's input of a frame that no layer has run on."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
+from controller.interface import Situation
 from controller.planners.fixed import FixedController
 from controller.runtime.cpu import CpuJob
 from controller.runtime.device import connect_engine
@@ -16,6 +17,7 @@ from controller.runtime.executors import OnnxExecutor
 from controller.runtime.health import Breaker
 from controller.runtime.link import SILENCE_S
 from controller.runtime.pool import NoLink
+from controller.scenario import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
 from models.pictures import generated_pictures
 
@@ -179,6 +181,37 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
             ended.set()
     assert plans[:2] == [remote, remote]
     assert all(stream.table.local[k] for k in plans[2:])
+
+
+def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(executor):
+    """The camera network behind a backlog: a cut deep in the network is no way to ask the link."""
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    table, deadline_s = setting.table, setting.scenario.frames.deadline_s
+    engine = FrameEngine(
+        setting.model, OnnxExecutor(setting.model), setting.device, table,
+        FixedController("x", 0), NoLink(), EngineArgs(deadline_s, always_rescue=True),
+    )  # fmt: skip
+    try:
+        deep = next(
+            k for k, p in enumerate(table.plans)
+            if not p.is_local and not p.gates and p.start > 3 and table.wait_exit[k, 0] >= 0
+        )  # fmt: skip
+        own_s = float(table.head_s[deep] + table.wait_s[deep, 0])
+
+        def kept(backlog_s):
+            situation = Situation(0.0, 0, deadline_s, backlog_s, 0, 0.03)
+            return engine._keeping_time(deep, situation)
+
+        assert kept(0.0) == deep
+        assert kept(deadline_s - own_s - 0.006) == deep
+        light = table.plans[kept(deadline_s - own_s)]
+        assert light.start == 0
+        assert not light.is_local
+        assert table.plans[kept(0.9 * deadline_s)].is_local
+        engine.args = EngineArgs(deadline_s)
+        assert kept(0.9 * deadline_s) == deep, "the simulation's engine does as it is told"
+    finally:
+        engine.close()
 
 
 def test_another_controller_takes_over_from_the_next_frame(stream, pictures, serve):
