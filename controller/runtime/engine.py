@@ -381,6 +381,13 @@ class FrameEngine:
             tensor = self.executor.run(plan.exit, point, stop, kept) if point < stop else kept
             return _Head(kept, tensor, self._encode(frame, tensor))
 
+        if not self.args.closed and self.table.wait_exit[row, 0] >= 0:
+            # its local answer is asked for when the head has ended, and another frame's job must
+            # not slip in between
+            seconds, due = float(self.table.wait_s[row, 0]), self.limit_s(frame)
+            begin_s = self.clock() + float(self.table.head_s[row])
+            frame.reservation = Reservation(begin_s, due - seconds, seconds, due)
+            self._cpu.reserve(frame.reservation)
         # which way its gates send a frame is not known: it counts as its plan's do on average
         first = float(self.table.early_s[row, 0]) if plan.gates else None
         self._job(frame, "head", work, float(self._mean_head_s[row]), plan.exit, first)
@@ -438,7 +445,10 @@ class FrameEngine:
         else:
             self._by_request[frame.request] = frame
             frame.bytes_sent = len(encoded.data)
+        held, frame.reservation = frame.reservation, None
         self._answer_meanwhile(frame, kept, tensor)
+        if held is not None:
+            self._cpu.release(held)
 
     def _answer_meanwhile(self, frame: Frame, kept: Floats | None, tensor: Floats | None) -> None:
         """What the device does of its own while the edge is awaited."""
