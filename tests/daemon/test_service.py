@@ -13,11 +13,10 @@ from controller.planners.fixed import FixedController
 from controller.runtime.cpu import CpuJob
 from controller.runtime.device import connect_engine
 from controller.runtime.engine import EngineArgs, FrameEngine
-from controller.runtime.executors import OnnxExecutor, PacedExecutor
+from controller.runtime.executors import OnnxExecutor
 from controller.runtime.health import Breaker
 from controller.runtime.link import SILENCE_S
 from controller.runtime.pool import NoLink
-from controller.runtime.warming import warm
 from controller.scenario import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
 from models.pictures import generated_pictures
@@ -215,57 +214,52 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
         engine.close()
 
 
-def test_nothing_slips_between_a_frame_s_head_and_its_local_answer(pictures):
-    """A cut plan answers locally by the exit it passes, though a later frame waits for the CPU."""
+def test_nothing_slips_between_a_frame_s_head_and_its_local_answer():
+    """While the head runs, time is kept for the answer of the exit that it passes."""
     setting = load_setting(read_scenario("lte-mobilenet"))
-    table = setting.table
+    table, inner = setting.table, OnnxExecutor(setting.model)
     deep = next(
         k for k, p in enumerate(table.plans)
         if not p.is_local and not p.gates and table.wait_exit[k, 0] >= 0
     )  # fmt: skip
-    local = next(k for k, p in enumerate(table.plans) if p.is_local and not p.gates)
+    begun, go_on = threading.Event(), threading.Event()
 
-    class Turns(FixedController):
-        def decide(self, situation):
-            return deep if situation.frame == 0 else local
+    class Gated:
+        encode, decode = inner.encode, inner.decode
+
+        def run(self, *interval):
+            begun.set()
+            assert go_on.wait(10)
+            return inner.run(*interval)
 
     class Hole(NoLink):
-        connected, n = True, 0
+        connected = True
 
         def upload(self, meta, data, until_s=0.0):
-            self.n += 1
-            return self.n
+            return 1
 
         def cancel(self, request):
             return 1
 
     records = []
-    executor = PacedExecutor(OnnxExecutor(setting.model, 1), setting.device)
-    warm(setting, executor)
     engine = FrameEngine(
-        setting.model, executor, setting.device, table, Turns("x", 0), Hole(), EngineArgs(0.4),
-        on_record=records.append,
+        setting.model, Gated(), setting.device, table, FixedController("x", deep), Hole(),
+        EngineArgs(3.0), on_record=records.append,
     )  # fmt: skip
     picture = generated_pictures(1, np.random.default_rng(0), 144)[0][:144, :144]
-    handled, told = engine._head_done, threading.Event()
-
-    def slowly(frame, result):
-        """An engine that hears late of a head's end, as on a busy machine."""
-        told.wait(0.05)
-        handled(frame, result)
-
-    engine._head_done = slowly
     try:
-        begun = engine.clock()
-        engine.begin(begun)
-        # the head and its answer end within the deadline, but not behind nine other frames
-        for number in range(10):
-            engine.start(number, begun, picture)
-        engine.wait(begun + 0.45)
+        engine.begin(engine.clock())
+        frame = engine.start(0, engine.clock(), picture)
+        assert begun.wait(10)
+        (place,) = engine._cpu._reserved
+        assert place.due_s == pytest.approx(frame.arrival_s + 3.0)
+        assert place.expected_s == pytest.approx(float(table.wait_s[deep, 0]))
+        go_on.set()
+        engine.wait(engine.clock() + 5.0, frame)
+        assert not engine._cpu._reserved
     finally:
         engine.close()
-    first = next(r for r in records if r.frame == 0)
-    assert first.exit == int(table.wait_exit[deep, 0])
+    assert records[0].exit == int(table.wait_exit[deep, 0])
 
 
 def test_another_controller_takes_over_from_the_next_frame(stream, pictures, serve):
