@@ -26,6 +26,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -432,8 +433,23 @@ def _device(
     )
     ready = str(folder / f"ready{number}")
     command = [*coinfer, "device", "--config", str(config), "--ready-file", ready]
-    with (folder / f"log{number}").open("wb") as log:
-        return subprocess.Popen(command, stderr=log)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+
+    def keep() -> None:
+        # the device that can write no file cannot write its log into one either
+        assert process.stderr is not None
+        (folder / f"log{number}").write_bytes(process.stderr.read())
+
+    threading.Thread(target=keep, daemon=True).start()
+    return process
+
+
+async def _log_of(path: Path) -> str:
+    """What a daemon that has ended wrote; its keeper may still be at it."""
+    until = time.monotonic() + CLOSING_S
+    while not path.exists() and time.monotonic() < until:
+        await asyncio.sleep(0.05)
+    return path.read_text() if path.exists() else ""
 
 
 @contextlib.asynccontextmanager
@@ -522,7 +538,7 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
             finish([faulty])
             doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
-        told = "counters not saved" in (folder / "log0").read_text()
+        told = "counters not saved" in await _log_of(folder / "log0")
     asked = seen["asked"]
     return ChaosFigures(
         asked, seen["answered"], seen["late"], seen["refused"],
