@@ -22,7 +22,7 @@ from controller.runtime.link import UPLOAD_CHUNK_BYTES
 from controller.wire.messages import HEADER
 from experiments.testbed.link import open_link
 from experiments.testbed.namespaces import TestbedError, run
-from experiments.wire_bench import opened, peer
+from experiments.wire_bench import Ask, opened, peer
 from traces.trace import BandwidthTrace
 
 SIZES = (10_000, 100_000)
@@ -30,6 +30,8 @@ RATES_BPS = (2e6, 10e6)
 RTTS_S = (0.0, 0.04)
 WARMUP = 12
 SILENCE_S = 1.5
+GREETED_S = 0.2
+"""After which the greeting and its ping are over."""
 SEGMENT_BYTES = 1448
 TCP_IP_BYTES, ETHERNET_BYTES = 52, 14
 REQUEST_BYTES = 220
@@ -132,7 +134,7 @@ def device(host: str, port: int, repeats: int, sizes: Sequence[int]) -> None:
         cold, believed = [], 0.0
         for _ in range(max(repeats // 5, 3)):
             with opened(host, port, size, None) as (ask, link):
-                time.sleep(0.2)  # the greeting's pings are over
+                time.sleep(GREETED_S)
                 cold.append(_timed(ask))
                 believed = link.rate_bps or 0.0
         cases["cold"] = cold, believed
@@ -150,9 +152,9 @@ def device(host: str, port: int, repeats: int, sizes: Sequence[int]) -> None:
     print(json.dumps(found))
 
 
-def _timed(ask: object) -> float:
+def _timed(ask: Ask) -> float:
     begun = time.perf_counter()
-    ask()  # type: ignore[operator]
+    ask()
     return time.perf_counter() - begun
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
 
 from artefacts import UsageError
+from controller.daemon.counted import Counted, Figures
 from controller.daemon.log import set_up_log
-from controller.daemon.metrics import Counted
 from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
@@ -89,14 +89,17 @@ def _tend(server: EdgeServer, stopped: threading.Event) -> None:
 def edge_registry(server: EdgeServer) -> CollectorRegistry:
     """The edge's metrics for Prometheus."""
     registry = CollectorRegistry()
-    figures: dict[str, tuple[str, Callable[[], float]]] = {
+    counts: Figures = {
         "coinfer_edge_served": ("Requests answered", lambda: server.served),
         "coinfer_edge_refused": ("Requests refused", lambda: server.refused),
         "coinfer_edge_batches": ("Batches computed", lambda: server.batches),
-        "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
-        "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),
         "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computed_s),
         "coinfer_edge_received_bytes": ("Payload received", lambda: server.received_bytes),
+    }
+    registry.register(Counted(counts))
+    gauges: Figures = {
+        "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
+        "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),
     }
     sizes = Histogram(
         "coinfer_edge_batch_size", "Requests in a batch", registry=registry, buckets=BATCHES
@@ -108,10 +111,7 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
         seconds.observe(took_s)
 
     server.on_batch = batch
-    counted = ("served", "refused", "batches", "compute_seconds", "received_bytes")
-    names = [f"coinfer_edge_{name}" for name in counted]
-    registry.register(Counted({name: figures.pop(name) for name in names}))
-    for name, (what, value) in figures.items():
+    for name, (what, value) in gauges.items():
         Gauge(name, what, registry=registry).set_function(value)
     return registry
 

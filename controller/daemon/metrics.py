@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
+from controller.daemon.counted import Counted, Figures
 from controller.runtime.engine import FrameEngine, FrameRecord
 
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
@@ -34,18 +33,6 @@ class Second(msgspec.Struct):
     bandwidth_mbps: float | None = None
     exits: dict[str, int] = msgspec.field(default_factory=dict)
     plans: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class Counted(Collector):
-    """Counts that others keep, as Prometheus' counters: (help, value) by name."""
-
-    def __init__(self, figures: dict[str, tuple[str, Callable[[], float]]]) -> None:
-        self._figures = figures
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Asked at every scrape."""
-        for name, (what, value) in self._figures.items():
-            yield CounterMetricFamily(name, what, value=value())
 
 
 class DeviceMetrics:
@@ -85,12 +72,8 @@ class DeviceMetrics:
             "Frames of plans with an edge that another answer of the device ended",
             registry=into,
         )
-        gauges: dict[str, tuple[str, Callable[[], float]]] = {
-            "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
-            "coinfer_bandwidth_estimate_bps": (
-                "What measurements of some 2 s say together; it stays while nothing is measured",
-                self._estimate,
-            ),
+        link = engine.link
+        counts: Figures = {
             "coinfer_change_points": (
                 "Times the bandwidth became another",
                 lambda: self._known("changes"),
@@ -100,19 +83,21 @@ class DeviceMetrics:
                 lambda: self._known("probed_bytes"),
             ),
             "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
-            "coinfer_rtt_seconds": (
-                "Round trip to the edge",
-                lambda: engine.link.rtt_s or math.nan,
+            "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
+            "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
+        }
+        into.register(Counted(counts))
+        gauges: Figures = {
+            "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
+            "coinfer_bandwidth_estimate_bps": (
+                "What measurements of some 2 s say together; it stays while nothing is measured",
+                self._estimate,
             ),
+            "coinfer_rtt_seconds": ("Round trip to the edge", lambda: link.rtt_s or math.nan),
             "coinfer_edge_connected": ("1: an edge has greeted us", self._connected),
             "coinfer_breaker_open": ("1: frames are kept on the device", self._open),
-            "coinfer_reconnects": ("Connections lost", lambda: engine.link.reconnects),
-            "coinfer_late_replies": ("Replies nobody waited for", lambda: engine.link.late_replies),
             "coinfer_under_way": ("Frames under way", under_way),
         }
-        counted = ("coinfer_change_points", "coinfer_probed_bytes", "coinfer_breaker_opened",
-                   "coinfer_reconnects", "coinfer_late_replies")  # fmt: skip
-        into.register(Counted({name: gauges.pop(name) for name in counted}))
         for name, (what, value) in gauges.items():
             Gauge(name, what, registry=into).set_function(value)
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from artefacts import UsageError
-from controller.runtime.edge_peer import Arrival
-from controller.runtime.engine import Frame, FrameRecord
+
+if TYPE_CHECKING:
+    from controller.runtime.edge_peer import Arrival
+    from controller.runtime.engine import Frame, FrameRecord
 
 TRACEPARENT = re.compile(
     r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"

@@ -6,7 +6,6 @@ never ends (zero rate, or past the end of a log that is run without wrapping) en
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -18,11 +17,6 @@ from traces.trace import BandwidthTrace
 
 GRID_PER_PIECE = 2
 STEPS = 6
-LEAST_RTT_S = 1e-4
-MOST_WAITS = 40
-RTT_JITTER = 0.1
-"""Of a round trip: nothing shorter can be told from its own changes."""
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -227,42 +221,3 @@ def ramp_s(wire_bytes: float, window_bytes: float, rtt_s: float, rate_bps: float
         left -= window
         window *= 2.0
     return spent + 8.0 * left / rate_bps
-
-
-def unramped_rate_bps(
-    wire_bytes: float,
-    duration_s: float,
-    window_bytes: float,
-    rtt_s: float,
-    before_bytes: float = 0.0,
-) -> float:
-    """The link's rate that explains an upload's duration under TCP's ramp (`ramp_s`).
-
-    Bytes over seconds where the window held nothing back. What is left behind the last round trip
-    tells the rate; where that is lost in the round trip's own jitter, only that it is no slower.
-    `duration_s` began when the first `before_bytes` (of the first window) were through.
-    """
-    slowest = 8.0 * (wire_bytes - before_bytes) / duration_s
-    if wire_bytes <= window_bytes or rtt_s < LEAST_RTT_S:
-        return slowest
-    # it has waited no longer than it took: where the window asks for more, it was greater than told
-    waits = min(int((1.0 + RTT_JITTER) * duration_s / rtt_s), MOST_WAITS)
-    window_bytes = max(window_bytes, wire_bytes / (2.0 ** (waits + 1) - 1.0))
-    if wire_bytes <= window_bytes:
-        return slowest
-    rounds = math.ceil(math.log2(wire_bytes / window_bytes + 1.0)) - 1
-    last = wire_bytes - window_bytes * (2.0**rounds - 1.0)
-    fastest = max(8.0 * last / (RTT_JITTER * rtt_s), slowest)
-
-    def modelled_s(rate_bps: float) -> float:
-        return ramp_s(wire_bytes, window_bytes, rtt_s, rate_bps) - 8.0 * before_bytes / rate_bps
-
-    if modelled_s(fastest) >= duration_s:
-        return fastest
-    for _ in range(30):
-        middle = math.sqrt(slowest * fastest)
-        if modelled_s(middle) > duration_s:
-            slowest = middle
-        else:
-            fastest = middle
-    return fastest

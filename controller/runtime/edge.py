@@ -91,9 +91,7 @@ class EdgeServer:
         self._warm: set[Interval] = set()
         self.peers: set[Peer] = set()
         self.strangers: dict[Peer | Door, None] = {}
-        """Connections that have not greeted yet, the oldest first."""
-        self.at_door: set[Door] = set()
-        """Connections whose TLS handshake is under way; they count as connections."""
+        """Connections that have not greeted yet, TLS handshakes among them; the oldest first."""
         self._closed = threading.Event()
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -154,10 +152,8 @@ class EdgeServer:
         self._listening.set()
         await self._stop.wait()
         server.close()
-        for door in list(self.at_door):
-            door.abort()
-        for peer in list(self.peers):
-            peer.abort()
+        for one in {*self.strangers, *self.peers}:
+            one.abort()
         # the transports' last callbacks
         await asyncio.sleep(0)
 

@@ -133,7 +133,6 @@ class Door(asyncio.Protocol):
             self._server.errors.append(f"{self.name}: {refused}")
             transport.abort()
             return
-        self._server.at_door.add(self)
         _let_in(self._server, self)
         transport.pause_reading()  # what comes now is the handshake's
         self._handshake = asyncio.get_running_loop().create_task(self._open(transport))
@@ -152,7 +151,6 @@ class Door(asyncio.Protocol):
             transport.abort()
             return
         finally:
-            self._server.at_door.discard(self)
             self._server.strangers.pop(self, None)
         if secure is None:
             return  # gone meanwhile

@@ -549,6 +549,7 @@ class FrameEngine:
 
     def _last_resort(self, frame: Frame) -> None:
         """What was planned can no longer be done in time; perhaps the first exit can."""
+        self._release(frame)
         length = len(self.model.spec.branches[0])
         left = self.limit_s(frame) - self.clock()
         begun = frame.local_pending > 0 or frame.local_answer is not None

@@ -25,7 +25,6 @@ from typing import Any
 
 from artefacts import CoinferError
 from controller.interface import Measurement
-from controller.physics.links import unramped_rate_bps
 from controller.runtime.addresses import check_address
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
@@ -627,18 +626,8 @@ def measure(
         return None
     if span >= MIN_SPAN_S and received > first:
         # what TCP held back is not the link's slowness
-        waited = _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
-        if waited is not None:
-            busy = max(span - waited, MIN_SPAN_S / 4)
-            return Measurement(now_s, int(received - first), busy, not cancelled)
-        share = (received - first) / received
-        rate = (
-            unramped_rate_bps(CARRIED * received, span, job.window_bytes, rtt_s, CARRIED * first)
-            / CARRIED
-        )
-        return Measurement(
-            now_s, int(received - first), 8.0 * share * received / rate, not cancelled
-        )
+        busy = span - _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
+        return Measurement(now_s, int(received - first), max(busy, MIN_SPAN_S / 4), not cancelled)
     begun = job.submitted_s if job.begun_s is None else job.begun_s
     spent = now_s - begun - max(rtt_s, usual_rtt_s)
     spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
@@ -647,8 +636,8 @@ def measure(
 
 def _waited_s(
     wire_bytes: float, meta: Mapping[str, Any], rtt_s: float, window_bytes: float
-) -> float | None:
-    """How long TCP stood still for want of window, by the edge's longest gaps; None: not told.
+) -> float:
+    """How long TCP stood still for want of window, by the longest gaps that the edge tells of.
 
     An upload of n windows' doublings has waited n times at most, no longer than a round trip each.
     """
@@ -656,7 +645,7 @@ def _waited_s(
     if not isinstance(gaps, list) or not all(
         isinstance(gap, float | int) and math.isfinite(gap) for gap in gaps
     ):
-        return None
+        return 0.0
     if wire_bytes <= window_bytes or rtt_s <= 0:
         return 0.0
     rounds = math.ceil(math.log2(wire_bytes / window_bytes + 1.0)) - 1

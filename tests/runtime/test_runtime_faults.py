@@ -333,8 +333,7 @@ def test_what_tcp_held_back_is_not_the_link_s_slowness():
     meta = {"received_bytes": 100_000, "first_read_bytes": 1448, "receive_s": 0.22}
     slow = measure(job, meta, 0.3, 0.1, False).rate_bps
     job.window_bytes = 14_480.0
-    assert measure(job, meta, 0.3, 0.1, False).rate_bps > 4 * slow
-    # an edge that tells its longest gaps: three windows, and what is left of the time is the link's
+    # three windows, and what is left of the time is the link's
     told = meta | {"gaps_s": [0.07, 0.06, 0.05, 0.001, 0.001, 0.001]}
     found = measure(job, told, 0.3, 0.1, False)
     assert found.rate_bps == pytest.approx(8 * 98_552 / (0.22 - 0.18))
