@@ -42,20 +42,31 @@ def priced(
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """Expected reward of S bandwidths x P plans, and the seconds each keeps device and uplink."""
+    """Of S bandwidths x P plans: expected reward, and what it is made of.
+
+    `answer`: the reward before prices (the probability of a correct answer in time, in a stream);
+    `own`: the probability that the plan's own answer is in time; the seconds that device and uplink
+    are kept; the bytes sent.
+    """
 
     reward: Floats
+    answer: Floats
+    own: Floats
     device_s: Floats
     uplink_s: Floats
+    bytes_sent: Floats
 
 
 def expectation(
-    setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0
+    setting: Setting,
+    bandwidth_bps: Floats,
+    device_backlog_s: float = 0.0,
+    uplink_backlog_bytes: float = 0.0,
 ) -> Expectation:
     """What every plan gives at constant bandwidths (S,), one frame on its own.
 
     Medians of the compute times, accuracies of the outcomes' policy half, resources idle but for
-    the device's backlog.
+    the backlogs.
     """
     rows = setting.rows("policy")
     table = rows.stops.table
@@ -63,19 +74,31 @@ def expectation(
     plan = np.broadcast_to(np.arange(len(table)), shape)
     resources = Resources.idle(shape)
     resources.device_s = np.full(shape, device_backlog_s)
-    link = ConstantLink(np.broadcast_to(np.asarray(bandwidth_bps)[:, None], shape))
+    rate = np.broadcast_to(np.asarray(bandwidth_bps)[:, None], shape)
+    link = ConstantLink(rate)
+    resources.uplink_s = link.transfer_end(np.zeros(shape), np.full(shape, uplink_backlog_bytes))
     outcome, _ = run_frames(
         table, plan, np.zeros(shape), resources, link, setting.link_model, setting.timing
     )
     own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
     if setting.closed_loop:
         requirement = setting.scenario.frames.deadline_s
-        reward = edgent_reward(own, outcome.latency_s, requirement)
+        answer = reward = edgent_reward(own, outcome.latency_s, requirement)
     else:
-        answered = np.where(outcome.answer_exit >= 0, own, 0.0)
-        reward = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
-    parts = (reward, outcome.device_s, outcome.measured_duration_s)
+        answer = np.where(outcome.answer_exit >= 0, own, 0.0)
+        reward = priced(setting, answer, outcome.device_s, outcome.bytes_sent)[0]
+    parts = (
+        reward, answer, outcome.by_plan.astype(np.float64), outcome.device_s,
+        outcome.measured_duration_s, outcome.bytes_sent,
+    )  # fmt: skip
     return Expectation(*(rows.stops.mixed(part, rows.share) for part in parts))
+
+
+def reward_scale(setting: Setting) -> float:
+    """What makes rewards about 1: those of the closed loop are about 1/latency."""
+    if not setting.closed_loop:
+        return 1.0
+    return float(setting.table.latency_s(np.array(1e7)).min())
 
 
 HEADROOM = 0.8

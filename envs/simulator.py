@@ -36,6 +36,8 @@ class StepResult:
     """The device's beyond idling; 0 where its profile has no power model."""
     ended: Bools
     """The lane's trace is over: no further frame fits into it."""
+    mean_reward: Floats
+    """The reward with the answer's accuracy in place of whether it was right for this sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +266,13 @@ class Simulator:
         reward, device_cost, byte_cost = priced(
             self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
         )
+        exit_ = np.maximum(outcome.answer_exit, 0)
+        answer = np.where(in_time, self.rows.accuracy(ending, exit_, outcome.by_plan), 0.0)
         self.now_s = arrival + self.interval_s
         ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
         return StepResult(
             outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
-            self._energy_j(outcome), ended,
+            self._energy_j(outcome), ended, answer - device_cost - byte_cost,
         )  # fmt: skip
 
     def _closed(
@@ -286,8 +290,9 @@ class Simulator:
         ended = ~(self.now_s < duration)
         zero = np.zeros(self.lanes)
         return StepResult(
-            outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended
-        )
+            outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended,
+            reward,
+        )  # fmt: skip
 
     def _energy_j(self, outcome: FrameOutcome) -> Floats:
         power = self.setting.device.power

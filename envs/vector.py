@@ -18,6 +18,7 @@ from gymnasium.vector import VectorEnv as GymVectorEnv
 from controller.physics import TraceBank
 from controller.policies.observation import FEATURES, Observer, Scales
 from controller.policies.probing import Prober
+from controller.rewards import reward_scale
 from controller.scenario import Setting, load_setting, read_scenario
 from envs.simulator import Simulator, StepResult
 
@@ -63,7 +64,7 @@ class LaneCore:
         self.setting, self.lanes, self.half = setting, lanes, half
         self.episode_frames = episode_frames
         self.bank = TraceBank(setting.traces(part).traces)
-        self.reward_scale = closed_loop_scale(setting) if setting.closed_loop else 1.0
+        self.reward_scale = reward_scale(setting)
         self.observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
         self.prober = Prober(setting.table, lanes)
         self.seed(seed)
@@ -97,12 +98,6 @@ class LaneCore:
         result = self.simulator.step(self.prober.applied(plan, self.simulator.now_s))
         self._frames += 1
         return result, result.ended | (self._frames >= self.episode_frames)
-
-
-def closed_loop_scale(setting: Setting) -> float:
-    """Rewards of the closed loop are about 1/latency: scaled to about 1 for learning only."""
-    fastest = float(setting.table.latency_s(np.array(1e7)).min())
-    return fastest
 
 
 class VectorEnv(GymVectorEnv[Any, Any, Any]):

@@ -23,11 +23,12 @@ from controller.planners.configuration_map import ConfigurationMap, MapControlle
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
 from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
 from controller.planners.rate_rule import MARGINS, RateRule
-from controller.planners.robust import BandwidthBelief, RobustPlanner
+from controller.planners.robust import RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
+from controller.sensing.belief import BandwidthBelief
 from controller.sensing.state_tracker import StateTracker
 from envs.simulator import Simulator
 from experiments.detectors.page_hinkley import make_detector
@@ -78,7 +79,7 @@ class ControllerFactory:
     @cached_property
     def belief(self) -> BandwidthBelief:
         """How the bandwidth moves, counted on the training traces."""
-        return BandwidthBelief(self.training.traces)
+        return BandwidthBelief.counted(self.training.traces)
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:
@@ -128,14 +129,14 @@ class ControllerFactory:
         """A function that makes the controller `name` for trace k of `traces`."""
         setting, table = self.setting, self.setting.table
         frames = setting.scenario.frames
-        deadline, interval = frames.deadline_s, setting.interval_s
+        interval = setting.interval_s
         simple: dict[str, Callable[[], Any]] = {
             "algorithm1": lambda: StaticAlgorithm1(table, interval),
             "algorithm1-online": lambda: OnlineAlgorithm1(table, interval),
             "rate-rule": lambda: RateRule(setting, self.margin),
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
-            "learned": lambda: LearnedController(self.learned, table, deadline),
+            "learned": lambda: LearnedController(self.learned, setting),
             "map": self._map_controller,
         }
         if name in simple:

@@ -70,7 +70,7 @@ def run_demo(args: DemoArgs, progress: DemoProgress) -> DemoResult:
         setting,
         TrainArgs(frames=args.frames),
         progress.trained,
-        warming=lambda share: progress.share("warm start", share),
+        planning=lambda share: progress.share("planning", share),
     )
     folder = args.out / "policy"
     save_policy(folder, policy)

@@ -31,7 +31,7 @@ def _say_source(traces: TraceSet) -> None:
 def train(
     scenario: ScenarioOption,
     out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 5_000_000,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 1_500_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")] = 1,
     json: JsonOption = False,
@@ -61,13 +61,13 @@ def train(
             note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
             bar.update(task, completed=min(now.frames, frames), note=note)
 
-        warm = bar.add_task("warm start", total=100, note="imitates the robust planner")
+        warm = bar.add_task("planning", total=100, note="values of the queue's states")
         policy = train_policy(
             setting,
             args,
             report,
             lambda: bool(interrupted),
-            warming=lambda share: bar.update(warm, completed=round(100 * share)),
+            planning=lambda share: bar.update(warm, completed=round(100 * share)),
         )
     signal.signal(signal.SIGINT, before)
     save_policy(out, policy)

@@ -84,7 +84,7 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     if settings.controller == "learned":
         shipped = SHIPPED_POLICIES / setting.scenario.name
         folder = Path(settings.policy) if settings.policy else shipped
-        usual = LearnedController(load_policy(folder, setting), table, frames.deadline_s)
+        usual = LearnedController(load_policy(folder, setting), setting)
     elif settings.controller == "map":
         if not settings.map:
             raise UsageError("map: found none, expected the file of a configuration map")

@@ -189,6 +189,10 @@ class LinkModel:
         packets = np.ceil(message / self.segment_bytes)
         return np.where(payload_bytes > 0, message + packets * self.packet_bytes, 0.0)
 
+    def rate_bps(self, payload_bytes: Floats, duration_s: Floats) -> Floats:
+        """The link's own rate where a message of `payload_bytes` took `duration_s`."""
+        return np.asarray(8.0 * self.on_wire(payload_bytes) / np.maximum(duration_s, 1e-6))
+
     def transfer_end(
         self, link: Link, start_s: Floats, wire_bytes: Floats, window_bytes: Floats | float
     ) -> Floats:

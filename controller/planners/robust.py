@@ -7,8 +7,6 @@ planner that went local returns to the link by itself when that pays in expectat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -16,72 +14,13 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.rewards import expected_rewards
 from controller.scenario import Setting
-from traces.trace import BandwidthTrace
+from controller.sensing.belief import BandwidthBelief
 
 Floats = npt.NDArray[np.float64]
 
-LEVELS = 24
-LAGS_S = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-FORGOTTEN_S = 128.0
-"""Age at which a measurement says nothing more: the belief is the long-run distribution."""
 PROBE_HORIZON_S = 2.0
 """Seconds for which what a probe finds is worth knowing (half the levels' memory at 4 s)."""
 PROBE_SPACING_S = 0.5
-GRID_S = 0.5
-
-
-class BandwidthBelief:
-    """P(level now | level measured `age` ago), by counting over training traces.
-
-    Levels are quantiles of the rates; `rates_bps` (LEVELS,) their medians.
-    """
-
-    def __init__(self, traces: Sequence[BandwidthTrace]) -> None:
-        grids = [self._grid(t) for t in traces]
-        pooled = np.concatenate(grids)
-        self._edges = np.quantile(pooled, np.linspace(0, 1, LEVELS + 1)[1:-1])
-        levels = [np.searchsorted(self._edges, g, side="right") for g in grids]
-        flat = np.concatenate(levels)
-        overall = np.median(pooled)
-        self.rates_bps: Floats = np.array(
-            [np.median(pooled[flat == k]) if (flat == k).any() else overall for k in range(LEVELS)]
-        )
-        # a fifth of a count everywhere: no bandwidth is ever held impossible
-        self.kernels: Floats = np.stack([self._kernel(levels, lag) for lag in LAGS_S])
-
-    @staticmethod
-    def _grid(trace: BandwidthTrace) -> Floats:
-        count = max(int(trace.duration_s / GRID_S), 1)
-        return np.asarray(trace.resample(GRID_S).rates_bps[:count])
-
-    @staticmethod
-    def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float) -> Floats:
-        # a measurement averages over the past moments: lag 0 looks one grid step ahead
-        steps = max(round(lag_s / GRID_S), 1)
-        counts = np.full((LEVELS, LEVELS), 0.2 / LEVELS)
-        for level in levels:
-            if len(level) > steps:
-                np.add.at(counts, (level[:-steps], level[steps:]), 1.0)
-        return np.asarray(counts / counts.sum(axis=1, keepdims=True))
-
-    def of(self, rate_bps: float, age_s: float) -> Floats:
-        """Probabilities of the levels now, given a rate measured `age_s` ago."""
-        level = int(np.searchsorted(self._edges, rate_bps, side="right"))
-        if age_s > LAGS_S[-1]:
-            gone = min((age_s - LAGS_S[-1]) / (FORGOTTEN_S - LAGS_S[-1]), 1.0)
-            return np.asarray((1 - gone) * self.kernels[-1, level] + gone * self.blind)
-        position = float(np.interp(age_s, LAGS_S, np.arange(len(LAGS_S))))
-        low = int(position)
-        high = min(low + 1, len(LAGS_S) - 1)
-        share = position - low
-        return np.asarray(
-            (1 - share) * self.kernels[low, level] + share * self.kernels[high, level]
-        )
-
-    @property
-    def blind(self) -> Floats:
-        """Probabilities of the levels with nothing measured."""
-        return np.full(LEVELS, 1.0 / LEVELS)
 
 
 class RobustPlanner:

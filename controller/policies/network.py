@@ -1,13 +1,14 @@
 """The policy artefact: a directory of JSON + npz that decides without torch and without pickles.
 
-`policy.json` says what the network is, what it was trained for and how; `policy.npz` holds its
-weights. A policy made for another scenario, or for other plans, is refused.
+`policy.json` says what the policy is, what it was trained for and how; `policy.npz` holds its
+weights, the belief about the bandwidth and planning's advantages that its inputs are made of, and
+the range of the contexts it was trained on. A policy made for another scenario, or for other plans,
+is refused.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,50 +19,96 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
+from controller.planners.queue_values import QueueAdvantages
 from controller.plans import Plan
-from controller.policies.observation import NAMES
+from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, PolicyView
 from controller.scenario import Setting
+from controller.sensing.belief import BandwidthBelief
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Float32s = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 class PolicyCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`policy.json`: the network's shape, its observation, plans, scenario and training record."""
+    """`policy.json`: what the policy sees, its plans and scenario, and its training record."""
 
     format_version: int
     scenario: str
     scenario_digest: str
     model_digest: str
-    observation: tuple[str, ...]
+    context: tuple[str, ...]
+    described: tuple[str, ...]
+    candidates: int
     plans: tuple[str, ...]
-    layers: tuple[int, ...]
-    activation: str
+    hidden: int
+    blind_s: float
     weights_digest: str
     training: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ScorerWeights:
+    """One small network that scores every candidate by itself; H hidden units.
+
+    score = w_out . relu(M relu(A context + B description + a) + m) + sharpness x advantage, with
+    the 20-fold advantage that the description begins with: at w_out = 0 it is planning alone.
+    """
+
+    context: Float32s
+    context_bias: Float32s
+    described: Float32s
+    middle: Float32s
+    middle_bias: Float32s
+    out: Float32s
+    sharpness: Float32s
+
+    def scores(self, flat: Float32s) -> Float32s:
+        """Scores (L, K) of rows of `View.flat` (L, WIDTH); absent candidates come last."""
+        lanes, c = len(flat), len(CONTEXT)
+        described = flat[:, c:-CANDIDATES].reshape(lanes, CANDIDATES, len(DESCRIBED))
+        about = flat[:, :c] @ self.context + self.context_bias
+        hidden = np.maximum(about[:, None, :] + described @ self.described, 0.0)
+        hidden = np.maximum(hidden @ self.middle + self.middle_bias, 0.0)
+        scores = hidden @ self.out + self.sharpness[0] * described[:, :, 0]
+        return np.asarray(scores - ABSENT * (1.0 - flat[:, -CANDIDATES:]), dtype=np.float32)
+
+
+ABSENT = np.float32(1e4)
+"""What is taken from the score of a candidate that is not there."""
+
+
 @dataclass(frozen=True)
 class Policy:
-    """A multilayer perceptron: observation (FEATURES,) -> a score per plan."""
+    """Weights, what their inputs are made of, and the contexts' range in training (C,) each."""
 
     card: PolicyCard
-    weights: tuple[Float32s, ...]
-    biases: tuple[Float32s, ...]
+    weights: ScorerWeights
+    belief: BandwidthBelief
+    advantages: QueueAdvantages
+    lowest: Float32s
+    highest: Float32s
 
-    def scores(self, observation: Float32s) -> Float32s:
-        """Scores (..., P) of observations (..., FEATURES); the greatest is the policy's choice."""
-        x = observation
-        last = len(self.weights) - 1
-        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = x @ weight + bias
-            if k < last:
-                x = np.tanh(x)
-        return x
+    def view(self, setting: Setting) -> PolicyView:
+        """What looks at a stream of `setting` for this policy."""
+        return PolicyView(setting, self.belief, self.advantages)
 
-    def decide(self, observation: Float32s) -> npt.NDArray[np.int64]:
-        """Plan indices of observations."""
-        return np.asarray(np.argmax(self.scores(observation), axis=-1))
+    def scores(self, flat: Float32s) -> Float32s:
+        """Scores (L, K) of the candidates; the greatest is the policy's choice."""
+        return self.weights.scores(flat)
+
+    def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
+        """Which candidate (L,) of each row."""
+        return np.asarray(np.argmax(self.scores(flat), axis=-1))
+
+    def outside(self, context: Float32s) -> npt.NDArray[np.bool_]:
+        """Which contexts (L, C) leave the range of training by more than `MARGIN` of its width."""
+        slack = MARGIN * (self.highest - self.lowest) + 1e-3
+        off = (context < self.lowest - slack) | (context > self.highest + slack)
+        return np.asarray(off.any(axis=-1))
+
+
+MARGIN = 0.1
 
 
 def plan_names(plans: tuple[Plan, ...]) -> tuple[str, ...]:
@@ -71,31 +118,56 @@ def plan_names(plans: tuple[Plan, ...]) -> tuple[str, ...]:
 
 def make_policy(
     setting: Setting,
-    weights: list[Float32s],
-    biases: list[Float32s],
+    weights: ScorerWeights,
+    belief: BandwidthBelief,
+    advantages: QueueAdvantages,
+    contexts: tuple[Float32s, Float32s],
     training: dict[str, Any],
+    blind_s: float,
 ) -> Policy:
-    """A policy for a setting from its layers' weights (inputs, outputs) and biases."""
+    """A policy for a setting; `contexts` are the least and greatest values met in training.
+
+    Tables are kept as they will be written, so that what is saved decides as what was trained.
+    """
+    belief, advantages = as_written(belief, advantages)
+    arrays = _arrays(weights, belief, advantages, *contexts)
     card = PolicyCard(
         format_version=FORMAT_VERSION,
         scenario=setting.scenario.name,
         scenario_digest=setting.scenario.digest,
         model_digest=setting.model.digest,
-        observation=NAMES,
+        context=CONTEXT,
+        described=DESCRIBED,
+        candidates=CANDIDATES,
         plans=plan_names(setting.table.plans),
-        layers=tuple([weights[0].shape[0], *(w.shape[1] for w in weights)]),
-        activation="tanh",
-        weights_digest=digest_bytes(_packed(weights, biases)),
+        hidden=len(weights.out),
+        blind_s=blind_s,
+        weights_digest=digest_bytes(_packed(arrays)),
         training=training,
     )
-    return Policy(card, tuple(weights), tuple(biases))
+    return Policy(card, weights, belief, advantages, *contexts)
+
+
+def as_written(
+    belief: BandwidthBelief, advantages: QueueAdvantages
+) -> tuple[BandwidthBelief, QueueAdvantages]:
+    """Both at the precision of the artefact: half of it for advantages, single for kernels."""
+    kernels = belief.kernels.astype(np.float32).astype(np.float64)
+    table = advantages.table.astype(np.float16).astype(np.float32)
+    return (
+        BandwidthBelief(belief.edges_bps, belief.rates_bps, belief.lags_s, kernels),
+        QueueAdvantages(advantages.device_s, advantages.uplink_bytes, table),
+    )
 
 
 def save_policy(folder: str | Path, policy: Policy) -> None:
     """Write the artefact; the weights first, so that a card never names absent ones."""
     folder = Path(folder)
+    arrays = _arrays(
+        policy.weights, policy.belief, policy.advantages, policy.lowest, policy.highest
+    )
     with atomic_write(folder / "policy.npz", "wb") as stream:
-        stream.write(_packed(list(policy.weights), list(policy.biases)))
+        stream.write(_packed(arrays))
     write_json(folder / "policy.json", policy.card)
 
 
@@ -114,9 +186,10 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     expected = {
         "scenario_digest": (card.scenario_digest, setting.scenario.digest),
         "model_digest": (card.model_digest, setting.model.digest),
-        "observation": (str(card.observation), str(NAMES)),
+        "context": (str(card.context), str(CONTEXT)),
+        "described": (str(card.described), str(DESCRIBED)),
+        "candidates": (str(card.candidates), str(CANDIDATES)),
         "plans": (str(card.plans), str(plan_names(setting.table.plans))),
-        "activation": (card.activation, "tanh"),
     }
     for field, (found, wanted) in expected.items():
         if found != wanted:
@@ -125,43 +198,96 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     found = digest_file(archive)
     if found != card.weights_digest:
         raise ArtefactError(archive, field="digest", found=found, expected=card.weights_digest)
-    return Policy(card, *_unpacked(archive, card.layers))
+    return _unpacked(archive, card, setting)
 
 
-def _packed(weights: list[Float32s], biases: list[Float32s]) -> bytes:
-    arrays = {f"weight{k}": w for k, w in enumerate(weights)}
-    arrays |= {f"bias{k}": b for k, b in enumerate(biases)}
+def _arrays(
+    weights: ScorerWeights,
+    belief: BandwidthBelief,
+    advantages: QueueAdvantages,
+    lowest: Float32s,
+    highest: Float32s,
+) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {
+        f"weights_{name}": getattr(weights, name) for name in ScorerWeights.__slots__
+    }
+    return arrays | {
+        "belief_edges_bps": belief.edges_bps,
+        "belief_rates_bps": belief.rates_bps,
+        "belief_lags_s": belief.lags_s,
+        "belief_kernels": belief.kernels.astype(np.float32),
+        "advantages_device_s": advantages.device_s,
+        "advantages_uplink_bytes": advantages.uplink_bytes,
+        "advantages_table": advantages.table.astype(np.float16),
+        "lowest": lowest,
+        "highest": highest,
+    }
+
+
+def _packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
-    # a plain stored zip with fixed dates: the same weights give the same bytes
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    # fixed dates and order: the same arrays give the same bytes
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in sorted(arrays.items()):
             part = io.BytesIO()
-            np.save(part, np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), part.getvalue())
+            np.save(part, np.ascontiguousarray(array), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(entry, part.getvalue(), zipfile.ZIP_DEFLATED, 9)
     return buffer.getvalue()
 
 
-def _unpacked(
-    path: Path, layers: tuple[int, ...]
-) -> tuple[tuple[Float32s, ...], tuple[Float32s, ...]]:
-    weights: list[Float32s] = []
-    biases: list[Float32s] = []
+def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            for k, shape in enumerate(itertools.pairwise(layers)):
-                weights.append(_shaped(path, archive, f"weight{k}", shape))
-                biases.append(_shaped(path, archive, f"bias{k}", shape[1:]))
+            arrays = {name: archive[name] for name in archive.files}
     except (ValueError, OSError, zipfile.BadZipFile) as error:
         raise ArtefactError(path, found=str(error), expected="an npz of arrays") from None
-    return tuple(weights), tuple(biases)
+    take = _Taker(path, arrays)
+    c, f, h = len(CONTEXT), len(DESCRIBED), card.hidden
+    weights = ScorerWeights(
+        take("weights_context", (c, h)), take("weights_context_bias", (h,)),
+        take("weights_described", (f, h)), take("weights_middle", (h, h)),
+        take("weights_middle_bias", (h,)), take("weights_out", (h,)),
+        take("weights_sharpness", (1,)),
+    )  # fmt: skip
+    rates = take("belief_rates_bps", None, np.float64)
+    lags = take("belief_lags_s", None, np.float64)
+    k = len(rates)
+    belief = BandwidthBelief(
+        take("belief_edges_bps", (k - 1,), np.float64), rates, lags,
+        take("belief_kernels", (len(lags), k, k)).astype(np.float64),
+    )  # fmt: skip
+    device = take("advantages_device_s", None, np.float64)
+    uplink = take("advantages_uplink_bytes", None, np.float64)
+    shape = (len(device), len(uplink), k, len(setting.table))
+    table = take("advantages_table", shape, np.float16).astype(np.float32)
+    return Policy(
+        card, weights, belief, QueueAdvantages(device, uplink, table),
+        take("lowest", (c,)), take("highest", (c,)),
+    )  # fmt: skip
 
 
-def _shaped(path: Path, archive: Any, name: str, shape: tuple[int, ...]) -> Float32s:
-    if name not in archive:
-        raise ArtefactError(path, field=name, found="nothing", expected=f"an array {shape}")
-    array: Float32s = archive[name]
-    if array.shape != shape or array.dtype != np.float32:
-        raise ArtefactError(
-            path, field=name, found=f"{array.dtype} {array.shape}", expected=f"float32 {shape}"
-        )
-    return array
+@dataclass(frozen=True, slots=True)
+class _Taker:
+    """Arrays by name, refused where shape or type is not what the card says."""
+
+    path: Path
+    arrays: dict[str, npt.NDArray[Any]]
+
+    def __call__(
+        self, name: str, shape: tuple[int, ...] | None, dtype: type = np.float32
+    ) -> npt.NDArray[Any]:
+        if name not in self.arrays:
+            raise ArtefactError(self.path, field=name, found="nothing", expected="an array")
+        array = self.arrays[name]
+        fits = array.ndim == 1 and len(array) > 0 if shape is None else array.shape == shape
+        if not fits or array.dtype != dtype:
+            raise ArtefactError(
+                self.path,
+                field=name,
+                found=f"{array.dtype} {array.shape}",
+                expected=f"{np.dtype(dtype)} {'(N,)' if shape is None else shape}",
+            )
+        if not np.isfinite(array).all():
+            raise ArtefactError(self.path, field=name, found="NaN or inf", expected="numbers")
+        return array

@@ -56,6 +56,7 @@ class Observer:
         self.lanes, self.scales = lanes, scales
         self._rates = np.zeros((lanes, HISTORY))
         self._at = np.full((lanes, HISTORY), -np.inf)
+        self._newest_bps = np.full(lanes, BLIND_RATE_BPS)
         self._complete = np.zeros((lanes, HISTORY))
         self._fast = np.zeros(lanes)
         self._slow = np.zeros(lanes)
@@ -69,6 +70,7 @@ class Observer:
         blind = log_rate(np.array(BLIND_RATE_BPS))
         self._rates[lanes] = blind
         self._at[lanes] = -np.inf
+        self._newest_bps[lanes] = BLIND_RATE_BPS
         self._complete[lanes] = 0.0
         for mean in (self._fast, self._slow):
             mean[lanes] = blind
@@ -93,12 +95,23 @@ class Observer:
             history[lanes, 1:] = history[lanes, :-1]
         self._rates[lanes, 0] = value
         self._at[lanes, 0] = known_s[lanes]
+        self._newest_bps[lanes] = rate_bps[lanes]
         self._complete[lanes, 0] = complete[lanes]
 
     def ended(self, lanes: Bools, in_time: Bools, by_plan: Bools) -> None:
         """A frame ended in the masked lanes."""
         self._in_time[lanes] += 0.2 * (in_time[lanes] - self._in_time[lanes])
         self._by_plan[lanes] += 0.2 * (by_plan[lanes] - self._by_plan[lanes])
+
+    def newest(self) -> tuple[Floats, Floats]:
+        """The newest measured rate of every lane, and when it became known (-inf: never)."""
+        return self._newest_bps, self._at[:, 0]
+
+    def rates_bps(self) -> tuple[Floats, Floats, Floats, Floats]:
+        """Newest, fast mean, slow mean and least of the last rates of every lane."""
+        logs = (self._rates[:, 0], self._fast, self._slow, self._rates.min(axis=1))
+        newest, fast, slow, least = (10.0 ** (6.0 + 0.75 * value) for value in logs)
+        return newest, fast, slow, least
 
     def observe(
         self, now_s: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from controller.physics import TraceBank
 from controller.planners.configuration_map import (
     ConfigurationMap,
     MapController,
@@ -18,7 +19,7 @@ from controller.rewards import expected_rewards
 from controller.scenario import Setting
 from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
-from envs.vector import LaneCore
+from envs.views import ViewedLanes
 from experiments.controllers import map_states
 from experiments.evaluation import evaluate
 from experiments.learning.training import Validation
@@ -43,22 +44,31 @@ def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distilla
     states, source = map_states(setting, setting.traces("train").traces)
     means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
     votes = np.zeros((len(states), len(setting.table)))
-    core = LaneCore(setting, LANES, seed=setting.scenario.seeds.train, episode_frames=FRAMES)
-    observation = core.reset()
-    slow = policy.card.observation.index("slow_log_rate")
+    rng = np.random.default_rng(setting.scenario.seeds.train)
+    bank, blind_s = TraceBank(setting.traces("train").traces), policy.card.blind_s
+    lanes = ViewedLanes(setting, bank, LANES, policy.view(setting), "policy", rng, blind_s)
+    everyone = np.ones(LANES, dtype=np.bool_)
+    lanes.simulator.place_randomly(everyone, FRAMES)
+    lanes.forget(everyone)
+    slow = policy.card.context.index("slow_log_rate")
     for _ in range(FRAMES):
-        plan = policy.decide(observation)
-        nearest = np.abs(observation[:, [slow]] - means).argmin(axis=1)
-        np.add.at(votes, (nearest, plan), 1.0)
-        _, over = core.step(plan)
-        observation = core.reset(over) if over.any() else core.observe()
+        view = lanes.look()
+        chosen = policy.decide(view.flat)
+        nearest = np.abs(view.context[:, [slow]] - means).argmin(axis=1)
+        np.add.at(votes, (nearest, view.plans[np.arange(LANES), chosen]), 1.0)
+        over = lanes.step(view, chosen).ended
+        if over.any():
+            lanes.simulator.place_randomly(over, FRAMES)
+            lanes.forget(over)
     rewards = [expected_rewards(setting, state_bandwidths(s)).mean(axis=0) for s in states]
     plans = [
         int(np.argmax(vote)) if vote.any() else int(np.argmax(reward))
         for vote, reward in zip(votes, rewards, strict=True)
     ]
     made = map_of(setting, states, plans, f"distilled from a policy over {source}", rewards)
-    return made, Distillation(Validation(setting).reward(policy), _map_reward(setting, made))
+    validation = Validation(setting, policy.view(setting), blind_s)
+    rewarded = validation.reward(policy.weights)
+    return made, Distillation(rewarded, _map_reward(setting, made))
 
 
 def _map_reward(setting: Setting, made: ConfigurationMap) -> float:
@@ -70,5 +80,4 @@ def _map_reward(setting: Setting, made: ConfigurationMap) -> float:
         half="policy",
         max_frames=4000,
     )
-    rewards = np.concatenate([r.reward for r in runs])
-    return float(rewards.mean()) if len(rewards) else 0.0
+    return float(np.mean([run.reward.mean() for run in runs if len(run.reward)]))

@@ -1,4 +1,4 @@
-"""PPO on the batched environment; the policy leaves it as numpy and JSON.
+"""Reinforcement learning on the batched environment; the policy leaves it as numpy and JSON.
 
 Choices (which checkpoint to keep) are made on the validation split and the policy half of the
 outcomes; the test split and the report half are not touched here.
@@ -7,59 +7,65 @@ outcomes; the test split and the report half are not touched here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
-from stable_baselines3 import PPO
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from controller.physics import TraceBank
-from controller.planners.robust import BandwidthBelief, RobustPlanner
-from controller.policies.network import Policy, make_policy
-from controller.policies.observation import Observer, Scales
-from controller.policies.probing import Prober
+from controller.planners.queue_values import COUNTING, solve
+from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
+from controller.policies.view import CANDIDATES, CONTEXT, WIDTH, PolicyView
+from controller.rewards import reward_scale
 from controller.scenario import Setting
-from envs.simulator import Simulator
-from envs.vector import LaneCore, observation_space, observe
-from experiments.learning.imitation import LANES, imitate
+from controller.sensing.belief import BandwidthBelief
+from envs.views import HIDDEN, ViewedLanes, mean_reward
+from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
+
+Float32s = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainArgs:
-    """Everything that decides a PPO run."""
+    """Everything that decides a run."""
 
-    frames: int = 3_000_000
-    """Frames (environment steps) over all lanes."""
-    lanes: int = 256
+    frames: int = 1_500_000
+    """Frames (environment steps) over all lanes; 0 keeps planning alone."""
+    algorithm: Literal["ppo", "dqn"] = "ppo"
+    """PPO, or DQN (which learns values and has no use for the hyper-parameters of rollouts)."""
+    lanes: int = 512
     """Streams stepped together."""
-    steps: int = 64
-    """Frames a lane gives between two updates."""
-    epochs: int = 6
-    """Passes over a rollout."""
-    batch: int = 2048
+    steps: int = 32
+    """Frames a lane gives between two updates (PPO)."""
+    epochs: int = 4
+    """Passes over a rollout (PPO)."""
+    batch: int = 4096
     """Frames per gradient step."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     """Adam's, falling linearly to a tenth."""
     gamma: float = 0.95
     """Discount per frame: what a plan does to queues and knowledge fades within some frames."""
     gae_lambda: float = 0.9
-    """Of generalised advantage estimation."""
-    entropy: float = 0.004
+    """Of generalised advantage estimation (PPO)."""
+    entropy: float = 0.0
     """Weight of the entropy bonus at the start, falling linearly to 0: what is kept decides by
     the greatest score, so what is trained must end up deciding so too."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the policy's hidden layers (tanh)."""
-    warm_start: bool = True
-    """First imitate the robust planner (see `.imitation`), then improve by reward."""
-    critic_share: float = 0.08
+    hidden: int = 32
+    """Units of both hidden layers of the scorer."""
+    critic_share: float = 0.05
     """Share of the frames, at the start, in which only the value estimate learns: an untrained
-    one would first unteach what was imitated."""
+    one would first unteach planning."""
+    blind_s: float = 0.5
+    """Seconds without a measurement after which a plan that tells nothing gives way to a probe."""
+    episode_frames: int = 256
+    """Frames of an episode; each begins at a random place of a random training trace."""
     validations: int = 8
     """How often the policy is judged on the validation traces; the best is kept."""
     seed: int = 0
@@ -77,16 +83,22 @@ class TrainReport:
     frames_per_s: float
 
 
-class LaneVecEnv(VecEnv):
-    """stable-baselines3's vector interface over the batched environment (no copies per lane)."""
+class ViewVecEnv(VecEnv):
+    """stable-baselines3's vector interface over viewed lanes (no copies per lane).
 
-    def __init__(self, core: LaneCore) -> None:
-        self.core = core
-        self._actions: npt.NDArray[np.int64] = np.zeros(core.lanes, dtype=np.int64)
+    An observation is a row of `View.flat` and what is hidden from the policy behind it.
+    """
+
+    def __init__(self, lanes: ViewedLanes, episode_frames: int, seed: int) -> None:
+        self.core, self._episode_frames = lanes, episode_frames
+        self._scale = reward_scale(lanes.setting)
+        self._frames = np.zeros(lanes.lanes, dtype=np.int64)
+        self._actions: npt.NDArray[np.int64] = np.zeros(lanes.lanes, dtype=np.int64)
         self._rewards: list[float] = []
-        super().__init__(
-            core.lanes, observation_space(), gym.spaces.Discrete(len(core.setting.table))
-        )
+        self.lowest = np.full(len(CONTEXT), np.inf, dtype=np.float32)
+        self.highest = np.full(len(CONTEXT), -np.inf, dtype=np.float32)
+        space = gym.spaces.Box(-3.0, 3.0, (WIDTH + HIDDEN,), np.float32)
+        super().__init__(lanes.lanes, space, gym.spaces.Discrete(CANDIDATES))
 
     def take_mean_reward(self) -> float:
         """Mean reward per frame since the last call (stable-baselines3's buffer adds values)."""
@@ -94,32 +106,58 @@ class LaneVecEnv(VecEnv):
         self._rewards.clear()
         return mean
 
-    def reset(self) -> npt.NDArray[np.float32]:
+    def reset(self) -> Float32s:
         """Start every lane anew."""
-        if self._seeds[0] is not None:
-            self.core.seed(self._seeds[0])
         self._reset_seeds()
-        return self.core.reset()
+        self._place(np.ones(self.num_envs, dtype=np.bool_))
+        return self._look()
+
+    def _place(self, lanes: npt.NDArray[np.bool_]) -> None:
+        self.core.simulator.place_randomly(lanes, self._episode_frames)
+        self.core.forget(lanes)
+        self._frames[lanes] = 0
+
+    def _look(self) -> Float32s:
+        self._view = self.core.look()
+        context = self._view.context
+        self.lowest = np.minimum(self.lowest, context.min(axis=0))
+        self.highest = np.maximum(self.highest, context.max(axis=0))
+        return np.concatenate([self._view.flat, self.core.hidden()], axis=1)
 
     def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Remember the plans."""
+        """Remember the candidates."""
         self._actions = np.asarray(actions, dtype=np.int64)
 
     def step_wait(
         self,
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.bool_], list[Any]]:
-        """One frame in every lane; finished episodes begin anew, their last observation in info."""
-        result, over = self.core.step(self._actions)
-        observation = self.core.observe()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.core.lanes)]
+    ) -> tuple[Float32s, Float32s, npt.NDArray[np.bool_], list[Any]]:
+        """One frame in every lane; finished episodes begin anew, their last observation in info.
+
+        Rewards count an answer's accuracy, not one sample's luck: the same in expectation.
+        """
+        # where fewer plans are there, what fills up stands for the first
+        present = self._view.present[np.arange(self.num_envs), self._actions]
+        result = self.core.step(self._view, np.where(present, self._actions, 0))
+        self._frames += 1
+        over = result.ended | (self._frames >= self._episode_frames)
+        observation = self._look()
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if over.any():
             for lane in np.flatnonzero(over):
                 infos[lane]["terminal_observation"] = observation[lane].copy()
                 infos[lane]["TimeLimit.truncated"] = True
-            observation = self.core.reset(over)
+            self._place(over)
+            observation = self._look()
         self._rewards.append(float(result.reward.mean()))
-        reward = (result.reward * self.core.reward_scale).astype(np.float32)
+        reward = (result.mean_reward * self._scale).astype(np.float32)
         return observation, reward, over, infos
+
+    def run_as_planned(self) -> None:
+        """One episode of every lane by planning alone: what its contexts are."""
+        self.reset()
+        for _ in range(self._episode_frames):
+            self.step_async(np.zeros(self.num_envs, dtype=np.int64))
+            self.step_wait()
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -149,76 +187,96 @@ def train_policy(
     args: TrainArgs,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
-    warming: Callable[[float], None] = lambda share: None,
+    planning: Callable[[float], None] = lambda share: None,
 ) -> Policy:
-    """Train with PPO and give the policy that did best on the validation traces.
+    """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
-    `warming` is told the share of the warm start that is done, `report` of every rollout after it.
+    `planning` is told the share of the planning that is done, `report` of every rollout after it.
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far.
     """
     torch.manual_seed(args.seed)
-    core = LaneCore(setting, args.lanes, seed=args.seed)
-    model = PPO(
-        "MlpPolicy",
-        LaneVecEnv(core),
-        learning_rate=lambda left: args.learning_rate * (0.1 + 0.9 * left),
-        n_steps=args.steps,
-        batch_size=args.batch,
-        n_epochs=args.epochs,
-        gamma=args.gamma,
-        gae_lambda=args.gae_lambda,
-        ent_coef=args.entropy,
-        policy_kwargs={"net_arch": list(args.hidden), "activation_fn": torch.nn.Tanh},
-        seed=args.seed,
-        device="cpu",
-    )
-    if args.warm_start:
-        belief = BandwidthBelief(setting.traces("train").traces)
-        rng = np.random.default_rng([args.seed, 1])
-        simulator = Simulator(setting, core.bank, LANES, "policy", rng)
-        imitate(
-            actor_of(model),
-            setting,
-            simulator,
-            lambda: RobustPlanner(setting, belief),
-            args.seed,
-            warming,
-        )
-    keeper = _Keeper(setting, args, report, stopped)
-    model.learn(args.frames, callback=keeper)
-    return keeper.result(model)
+    train = setting.traces("train")
+    planning(0.0)
+    belief = BandwidthBelief.counted(train.traces, COUNTING)
+    belief, advantages = as_written(belief, solve(setting, belief))
+    planning(1.0)
+    view = PolicyView(setting, belief, advantages)
+    lanes = ViewedLanes(
+        setting, TraceBank(train.traces), args.lanes, view, "policy",
+        np.random.default_rng(args.seed), args.blind_s,
+    )  # fmt: skip
+    env = ViewVecEnv(lanes, args.episode_frames, args.seed)
+    model = make_model(env, args)
+    scorer = scorer_of(model)
+
+    keeper = _Keeper(Validation(setting, view, args.blind_s), args, scorer, report, stopped)
+    if args.frames > 0:
+        model.learn(args.frames, callback=keeper)
+    else:
+        env.run_as_planned()
+    weights = keeper.result(model.num_timesteps)
+    training = asdict(args) | {"traces": train.source} | keeper.record
+    contexts = (env.lowest, env.highest)
+    return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
 
-def actor_of(model: Any) -> torch.nn.Sequential:
-    """The layers from observation to scores (shared with the model, not copied)."""
-    return torch.nn.Sequential(model.policy.mlp_extractor.policy_net, model.policy.action_net)
+def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
+    """The stable-baselines3 model of `args` on lanes."""
+
+    def falling(left: float) -> float:
+        return args.learning_rate * (0.1 + 0.9 * left)
+
+    common: dict[str, Any] = {
+        "learning_rate": falling, "gamma": args.gamma, "batch_size": args.batch,
+        "policy_kwargs": {"hidden": args.hidden}, "seed": args.seed, "device": "cpu",
+    }  # fmt: skip
+    if args.algorithm == "dqn":
+        # explores by the plans that are next best least: a random candidate costs a frame
+        return DQN(
+            ScorerQPolicy, env, buffer_size=args.lanes * 512, learning_starts=args.lanes * 64,
+            train_freq=4, gradient_steps=4, target_update_interval=args.lanes * 100,
+            exploration_fraction=0.5, exploration_initial_eps=0.1, exploration_final_eps=0.01,
+            **common,
+        )  # fmt: skip
+    return PPO(
+        ScorerPolicy, env, n_steps=args.steps, n_epochs=args.epochs, gae_lambda=args.gae_lambda,
+        ent_coef=args.entropy, **common,
+    )  # fmt: skip
+
+
+def scorer_of(model: PPO | DQN) -> Scorer:
+    """The network that decides, shared with the model."""
+    found = model.q_net.q_net if isinstance(model, DQN) else model.policy.action_net
+    assert isinstance(found, Scorer)
+    return found
 
 
 class _Keeper(BaseCallback):
-    """Judges the policy on the validation traces now and then, and keeps the best."""
+    """Judges the scorer on the validation traces now and then, and keeps the best weights."""
 
     def __init__(
         self,
-        setting: Setting,
+        validation: Validation,
         args: TrainArgs,
+        scorer: Scorer,
         report: Callable[[TrainReport], None],
         stopped: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._setting, self._args, self._report, self._stopped = setting, args, report, stopped
-        self._rollouts = max(args.frames // (args.lanes * args.steps), 1)
-        self._done = 0
+        self._validation, self._args, self._scorer = validation, args, scorer
+        self._report, self._stopped = report, stopped
+        self._next, self._halt = 0, False
         self._began_s = time.monotonic()
-        self.best: Policy | None = None
-        self.best_reward: float | None = None
-        self._validation = Validation(setting)
-        self._halt = False
+        self._best: ScorerWeights | None = None
+        self.record: dict[str, Any] = {}
+        """Of the best: `frames_seen`, `validation_reward`, and what planning alone had."""
 
     def _on_step(self) -> bool:
         return not self._halt
 
     def _on_rollout_end(self) -> None:
-        self._done += 1
+        if self._args.algorithm == "dqn" and self.num_timesteps % (64 * self._args.lanes):
+            return
         reward = self.training_env.take_mean_reward()  # type: ignore[attr-defined]
         spent = max(time.monotonic() - self._began_s, 1e-9)
         self._report(
@@ -226,84 +284,61 @@ class _Keeper(BaseCallback):
                 self.num_timesteps,
                 self._args.frames,
                 reward,
-                self.best_reward,
+                self.record.get("validation_reward"),
                 self.num_timesteps / spent,
             )
         )
 
     def _on_rollout_start(self) -> None:
-        left = max(1.0 - self.num_timesteps / self._args.frames, 0.0)
-        self.model.ent_coef = self._args.entropy * max(1.25 * left - 0.25, 0.0)  # type: ignore[attr-defined]
-        every = max(self._rollouts // self._args.validations, 1)
-        if self._done % every == 0:
-            self._judge(self.model)
-        learns = not self._args.warm_start or 1.0 - left >= self._args.critic_share
-        for parameter in actor_of(self.model).parameters():
-            parameter.requires_grad_(learns)
+        done = min(self.num_timesteps / self._args.frames, 1.0)
+        if isinstance(self.model, PPO):
+            self.model.ent_coef = self._args.entropy * max(1.0 - 1.25 * done, 0.0)
+            for parameter in self._scorer.parameters():
+                parameter.requires_grad_(done >= self._args.critic_share)
+        if self.num_timesteps >= self._next:
+            self._next += max(self._args.frames // self._args.validations, 1)
+            self._judge(self.num_timesteps)
         self._halt = self._stopped()
 
-    def _judge(self, model: Any) -> None:
-        policy = extract_policy(self._setting, model, self._record())
-        reward = self._validation.reward(policy)
-        if self.best_reward is None or reward > self.best_reward:
-            self.best, self.best_reward = policy, reward
+    def _judge(self, seen: int) -> None:
+        weights = self._scorer.exported()
+        reward = self._validation.reward(weights)
+        if self._best is None:
+            self.record["validation_reward_of_planning"] = reward
+        if self._best is None or reward > self.record["validation_reward"]:
+            self._best = weights
+            self.record |= {"frames_seen": seen, "validation_reward": reward}
 
-    def _record(self) -> dict[str, Any]:
-        source = self._setting.traces("train").source
-        return {
-            "algorithm": "PPO", "frames_seen": self.num_timesteps, "traces": source,
-        } | asdict(self._args)  # fmt: skip
+    def result(self, seen: int) -> ScorerWeights:
+        """The best weights, the final ones included."""
+        self._judge(seen)
+        assert self._best is not None
+        return self._best
 
-    def result(self, model: Any) -> Policy:
-        """The best policy, the final one included."""
-        self._judge(model)
-        assert self.best is not None
-        self.best.card.training["validation_reward"] = self.best_reward
-        return self.best
+
+@dataclass(frozen=True, slots=True)
+class _Deciding:
+    """Weights as someone who decides."""
+
+    weights: ScorerWeights
+
+    def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
+        return np.asarray(self.weights.scores(flat).argmax(axis=1))
 
 
 class Validation:
-    """Mean reward of a policy on the validation traces, each run once from its start."""
+    """Mean reward on the validation traces, each run once from its start (policy half)."""
 
-    def __init__(self, setting: Setting, frames: int = 4000) -> None:
-        self._setting, self._frames = setting, frames
+    def __init__(
+        self, setting: Setting, view: PolicyView, blind_s: float, frames: int = 4000
+    ) -> None:
+        self._setting, self._view, self._blind_s = setting, view, blind_s
+        self._frames = frames
         self._bank = TraceBank(setting.traces("validation").traces)
 
-    def reward(self, policy: Policy) -> float:
-        """Mean reward per frame over all validation frames (policy half of the outcomes)."""
-        setting, bank = self._setting, self._bank
-        lanes = len(bank.names)
+    def reward(self, weights: ScorerWeights) -> float:
+        """Mean over the traces, each counted equally."""
+        setting, lanes = self._setting, len(self._bank.names)
         rng = np.random.default_rng(setting.scenario.seeds.evaluate)
-        simulator = Simulator(setting, bank, lanes, "policy", rng)
-        observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
-        prober = Prober(setting.table, lanes)
-        everyone = np.ones(lanes, dtype=np.bool_)
-        simulator.place(everyone, np.arange(lanes), np.zeros(lanes))
-        alive, total, count = everyone.copy(), 0.0, 0
-        for _ in range(self._frames):
-            scores = policy.scores(observe(simulator, observer, prober))
-            plan = prober.applied(scores.argmax(axis=1), simulator.now_s, scores)
-            result = simulator.step(plan)
-            total += float(result.reward[alive].sum())
-            count += int(alive.sum())
-            alive &= ~result.ended
-            if not alive.any():
-                break
-            stay = ~alive
-            simulator.now_s = np.where(stay, 0.0, simulator.now_s)
-        return total / max(count, 1)
-
-
-def extract_policy(setting: Setting, model: Any, training: dict[str, Any]) -> Policy:
-    """The actor of a stable-baselines3 PPO model as numpy layers."""
-    layers = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
-    layers.append(model.policy.action_net)
-    weights = [m.weight.detach().cpu().numpy().T.copy() for m in layers]
-    biases = [m.bias.detach().cpu().numpy().copy() for m in layers]
-    return make_policy(setting, weights, biases, training)
-
-
-def policy_frequencies(policy: Policy, observations: npt.NDArray[np.float32]) -> Sequence[float]:
-    """Share of observations for which each plan is chosen."""
-    chosen = policy.decide(observations)
-    return [float(x) for x in np.bincount(chosen, minlength=len(policy.card.plans)) / len(chosen)]
+        viewed = ViewedLanes(setting, self._bank, lanes, self._view, "policy", rng, self._blind_s)
+        return float(mean_reward(viewed, _Deciding(weights), self._frames).mean())

@@ -11,11 +11,12 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.configuration_map import build_map, read_map, write_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1, choose_plan
 from controller.planners.rate_rule import RateRule
-from controller.planners.robust import BandwidthBelief, RobustPlanner
+from controller.planners.robust import RobustPlanner
 from controller.policies.network import load_policy, make_policy, save_policy
 from controller.policies.observation import FEATURES, NAMES, Observer, Scales
 from controller.rewards import expected_rewards
 from controller.scenario import read_scenario
+from controller.sensing.belief import BandwidthBelief
 from experiments.controllers import DEPLOYABLE, ControllerFactory
 from experiments.controllers import NAMES as CONTROLLERS
 from traces.states import BandwidthState
@@ -141,14 +142,14 @@ def test_a_plan_that_would_pile_up_frames_is_not_chosen(stream):
 def test_the_belief_forgets(closed):
     rng = np.random.default_rng(0)
     trace = BandwidthTrace("t", np.arange(600.0), np.exp(rng.normal(14, 1, 600)), 600.0)
-    belief = BandwidthBelief([trace])
+    belief = BandwidthBelief.counted([trace])
     assert belief.kernels.sum(axis=2) == pytest.approx(np.ones(belief.kernels.shape[:2]))
     assert belief.of(1e6, 1e6) == pytest.approx(belief.blind)
 
 
 def test_the_robust_planner_probes_when_blind(closed):
     traces = closed.traces("train").traces
-    planner = RobustPlanner(closed, BandwidthBelief(traces))
+    planner = RobustPlanner(closed, BandwidthBelief.counted(traces))
     planner.observe(Measurement(0.0, 12_288, 1.0))
     plans = [
         planner.decide(situation(t, k, setting=closed))

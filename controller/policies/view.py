@@ -1,0 +1,229 @@
+"""What the policy decides on: the situation's context, and the plans worth a look, described.
+
+A policy scores plans by what planning expects of them, not by their place in a table: the same
+weights serve any network, any plans and any prices. The `CANDIDATES` that planning holds best are
+described; the others could only win where it is far off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.planners.queue_values import QueueAdvantages, mixed_by_place
+from controller.policies.observation import NAMES, Observer
+from controller.rewards import expectation, reward_scale
+from controller.scenario import Setting
+from controller.sensing.belief import BandwidthBelief
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Float32s = npt.NDArray[np.float32]
+
+CANDIDATES = 12
+SENDING = 3
+"""Of the candidates, so many at least send every frame."""
+CONTEXT: tuple[str, ...] = (
+    *NAMES, "belief_mean", "belief_spread", "device_price", "byte_price", "deadline", "interval",
+    "round_trip", "best_reward",
+)  # fmt: skip
+"""The observation (`controller.policies.observation`), then: mean and deviation of the log rate
+believed in; prices of a device second and, over 5, of a megabyte; log2 of the deadline over 0.1 s
+and of the interval over 50 ms, over 3; round trip over the deadline; the greatest expected reward.
+"""
+DESCRIBED: tuple[str, ...] = (
+    "advantage", "advantage_newest", "advantage_fast", "advantage_slow", "advantage_least",
+    "reward", "own", "device", "uplink", "price", "send_share", "bytes", "local", "gated", "hedged",
+)  # fmt: skip
+"""Of a candidate: how far it is below the best by planning, under the belief and were the rate the
+newest measured, the fast or slow mean, or the least of the last (20-fold); this frame's expected
+reward, chance of the plan's own answer in time, intervals of device and uplink taken, price paid
+(10-fold); share of its frames that send, log2 of 1 + KiB over 3; three marks of its kind.
+"""
+SHARPNESS = 20.0
+"""Advantages are said 20-fold: two hundredths of an answer matter."""
+MODEL_BACKLOGS = 6
+MODEL_BYTES = (0.0, 2048.0, 6144.0, 16384.0)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Of L lanes: `context` (L, C), `described` (L, K, F), the candidates' `plans` (L, K).
+
+    Candidates stand in the order of `advantage` (L, P), planning's own word on every plan.
+    `present` is False for those that fill up where the table has fewer than K plans.
+    """
+
+    context: Float32s
+    described: Float32s
+    plans: Ints
+    present: Bools
+    advantage: Float32s
+
+    @property
+    def flat(self) -> Float32s:
+        """Everything as (L, WIDTH): context, descriptions, presence; one row a lane."""
+        lanes = len(self.context)
+        return np.concatenate(
+            [self.context, self.described.reshape(lanes, -1), self.present.astype(np.float32)],
+            axis=1,
+        )
+
+
+WIDTH = len(CONTEXT) + CANDIDATES * (len(DESCRIBED) + 1)
+"""Numbers in a row of `View.flat`."""
+
+
+class PolicyView:
+    """Looks at L lanes of a setting by a belief and planning's advantages; keeps no state."""
+
+    def __init__(
+        self, setting: Setting, belief: BandwidthBelief, advantages: QueueAdvantages
+    ) -> None:
+        table, scenario = setting.table, setting.scenario
+        self.belief, self.advantages = belief, advantages
+        self._model = _Model(setting, belief)
+        self._log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
+        self._senders = table.senders
+        hedged = np.array([plan.hedge for plan in table.plans], dtype=np.bool_)
+        size = np.log2(1.0 + table.up_bytes / 1024.0) / 3.0
+        self._kind = np.stack(
+            [table.send_share, size, table.local, table.gated, hedged], axis=1
+        ).astype(np.float32)
+        frames, unit_s = scenario.frames, self._model.unit_s
+        self._about = np.array(
+            [
+                scenario.reward.device_second,
+                scenario.reward.megabyte / 5.0,
+                np.log2(frames.deadline_s / 0.1) / 3.0,
+                np.log2(unit_s / 0.05) / 3.0,
+                scenario.link.rtt_s / frames.deadline_s,
+            ]
+        )
+
+    def look(
+        self,
+        observer: Observer,
+        now_s: Floats,
+        device_backlog_s: Floats,
+        uplink_backlog_bytes: Floats,
+    ) -> View:
+        """The view of every lane at its decision time; the observer's rates are the link's own."""
+        seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
+        probability = self._believed(observer, now_s)
+        advantages, believed = self.advantages, probability.astype(np.float32)
+        place, weight = advantages.corners(device_backlog_s, uplink_backlog_bytes)
+        flat = advantages.table.reshape(-1, *advantages.table.shape[2:])
+        advantage = mixed_by_place(flat, believed, place, weight)
+        plans, present = self._candidates(advantage)
+        nearest = np.take_along_axis(place, weight.argmax(axis=1)[:, None], 1)
+        levels = np.stack([self.belief.level(r) for r in observer.rates_bps()], axis=1)
+        at_levels = flat[nearest[:, :, None], levels[:, :, None], plans[:, None, :]]
+        model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
+        mine = np.take_along_axis(advantage, plans, 1)
+        described = np.concatenate(
+            [
+                SHARPNESS * (mine - mine[:, :1])[..., None],
+                SHARPNESS * at_levels.transpose(0, 2, 1),
+                model,
+                self._kind[plans],
+            ],
+            axis=-1,
+        )
+        mean = probability @ self._log_rates
+        spread = np.sqrt(np.maximum(probability @ self._log_rates**2 - mean**2, 0.0))
+        context = np.concatenate(
+            [
+                seen,
+                np.stack([(mean - 6.0) / 0.75, spread], axis=1),
+                np.broadcast_to(self._about, (len(now_s), len(self._about))),
+                model[:, :, 0].max(axis=1, keepdims=True),
+            ],
+            axis=1,
+        )
+        return View(
+            np.clip(context, -3.0, 3.0).astype(np.float32),
+            np.clip(described, -3.0, 3.0).astype(np.float32, copy=False),
+            plans,
+            present,
+            advantage,
+        )
+
+    def _believed(self, observer: Observer, now_s: Floats) -> Floats:
+        rate, at = observer.newest()
+        heard = np.isfinite(at)
+        if not heard.any():
+            return np.broadcast_to(self.belief.blind, (len(now_s), len(self.belief.blind)))
+        age = np.maximum(now_s - np.where(heard, at, now_s), 0.0)
+        return np.where(heard[:, None], self.belief.of(rate, age), self.belief.blind)
+
+    def _candidates(self, advantage: Float32s) -> tuple[Ints, Bools]:
+        lanes, count = advantage.shape
+        rows, key = np.arange(lanes)[:, None], advantage
+        if len(self._senders) and count > CANDIDATES:
+            most = self._senders[_greatest(advantage[:, self._senders], SENDING)]
+            key = advantage.copy()
+            key[rows, most] += 1e3
+        chosen = _greatest(key, CANDIDATES)
+        order = np.argsort(-advantage[rows, chosen], axis=1, kind="stable")
+        plans = np.take_along_axis(chosen, order, 1)
+        present = np.ones((lanes, CANDIDATES), dtype=np.bool_)
+        if count < CANDIDATES:
+            fill = np.repeat(plans[:, :1], CANDIDATES - count, axis=1)
+            plans = np.concatenate([plans, fill], axis=1)
+            present[:, count:] = False
+        return plans, present
+
+
+class _Model:
+    """What the physics expects of a frame on its own: reward, own answer, device, uplink, price."""
+
+    PARTS = 5
+
+    def __init__(self, setting: Setting, belief: BandwidthBelief) -> None:
+        closed, frames = setting.closed_loop, setting.scenario.frames
+        self.unit_s = frames.deadline_s if closed else setting.interval_s
+        backlogs = [0.0] if closed else np.linspace(0.0, frames.deadline_s, MODEL_BACKLOGS)
+        sizes = [0.0] if closed else list(MODEL_BYTES)
+        self._device_s, self._bytes = np.array(backlogs), np.array(sizes)
+        self._tables = np.stack(
+            [self._table(setting, belief, float(d), b) for d in backlogs for b in sizes]
+        )
+        self._plans = len(setting.table)
+
+    def _table(
+        self, setting: Setting, belief: BandwidthBelief, device_s: float, uplink_bytes: float
+    ) -> Float32s:
+        found = expectation(setting, belief.rates_bps, device_s, uplink_bytes)
+        uplink = np.minimum(found.uplink_s / self.unit_s, 3.0)
+        scale = reward_scale(setting)
+        parts = (
+            scale * found.reward, found.own, found.device_s / self.unit_s, uplink,
+            10.0 * (found.answer - found.reward),
+        )  # fmt: skip
+        stacked = np.stack(parts, axis=-1).astype(np.float32)
+        return np.asarray(stacked.reshape(len(stacked), -1))
+
+    def of(
+        self, believed: Float32s, device_s: Floats, uplink_bytes: Floats, plans: Ints
+    ) -> Float32s:
+        """(L, K, 5) of the plans (L, K) under beliefs (L, levels); backlogs are rounded up."""
+        d = np.searchsorted(self._device_s, device_s - 1e-9)
+        u = np.searchsorted(self._bytes, uplink_bytes - 1e-9)
+        d = np.minimum(d, len(self._device_s) - 1)
+        place = d * len(self._bytes) + np.minimum(u, len(self._bytes) - 1)
+        whole = np.ones((len(place), 1), dtype=np.float32)
+        found = mixed_by_place(self._tables, believed, place[:, None], whole)
+        by_plan = found.reshape(len(place), self._plans, self.PARTS)
+        return np.asarray(np.take_along_axis(by_plan, plans[..., None], 1))
+
+
+def _greatest(values: Float32s, count: int) -> Ints:
+    """Columns (L, count) of the greatest values of every row; all where there are no more."""
+    columns = values.shape[1]
+    if columns <= count:
+        return np.tile(np.arange(columns), (len(values), 1))
+    return np.asarray(np.argpartition(-values, count - 1, axis=1)[:, :count], dtype=np.int64)

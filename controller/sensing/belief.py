@@ -1,0 +1,100 @@
+"""Where the bandwidth is now, given what was measured some seconds ago.
+
+Counted on training traces: how the level of the rate has moved in that time. The longer nothing was
+measured, the closer the belief is to the long-run distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+FORGOTTEN = 4.0
+"""A measurement says nothing more at this many times the longest lag: what is left is the long run.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How finely a belief is counted: levels of the rate, lags, and the grid of time."""
+
+    levels: int = 24
+    lags_s: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+    grid_s: float = 0.5
+
+
+@dataclass(frozen=True)
+class BandwidthBelief:
+    """P(level now | level measured `age` ago), K levels.
+
+    Levels lie between `edges_bps` (K - 1,); `rates_bps` (K,) are their medians; `kernels`
+    (lags, K, K) has a row per level measured for every lag of `lags_s`.
+    """
+
+    edges_bps: Floats
+    rates_bps: Floats
+    lags_s: Floats
+    kernels: Floats
+
+    @classmethod
+    def counted(
+        cls, traces: Sequence[BandwidthTrace], how: Counting | None = None
+    ) -> BandwidthBelief:
+        """The belief of someone who has seen `traces`; levels are quantiles of their rates."""
+        how = Counting() if how is None else how
+        grids = [_grid(t, how.grid_s) for t in traces]
+        pooled = np.concatenate(grids)
+        edges = np.quantile(pooled, np.linspace(0, 1, how.levels + 1)[1:-1])
+        levels = [np.searchsorted(edges, g, side="right") for g in grids]
+        flat, overall = np.concatenate(levels), np.median(pooled)
+        rates = [
+            np.median(pooled[flat == k]) if (flat == k).any() else overall
+            for k in range(how.levels)
+        ]
+        kernels = [_kernel(levels, lag, how) for lag in how.lags_s]
+        return cls(edges, np.array(rates), np.array(how.lags_s), np.stack(kernels))
+
+    def level(self, rate_bps: Floats | float) -> Ints:
+        """The level of a rate."""
+        return np.asarray(np.searchsorted(self.edges_bps, rate_bps, side="right"), dtype=np.int64)
+
+    def of(self, rate_bps: Floats | float, age_s: Floats | float) -> Floats:
+        """Probabilities (..., K) of the levels now, given a rate measured `age_s` ago."""
+        level, age = self.level(rate_bps), np.asarray(age_s, dtype=np.float64)
+        position = np.interp(age, self.lags_s, np.arange(len(self.lags_s)))
+        low = position.astype(np.int64)
+        high = np.minimum(low + 1, len(self.lags_s) - 1)
+        share = (position - low)[..., None]
+        found = (1 - share) * self.kernels[low, level] + share * self.kernels[high, level]
+        last = self.lags_s[-1]
+        gone = np.clip((age - last) / ((FORGOTTEN - 1.0) * last), 0.0, 1.0)[..., None]
+        return np.asarray((1 - gone) * found + gone / len(self.rates_bps))
+
+    @property
+    def blind(self) -> Floats:
+        """Probabilities of the levels with nothing measured."""
+        return np.full(len(self.rates_bps), 1.0 / len(self.rates_bps))
+
+
+def _grid(trace: BandwidthTrace, grid_s: float) -> Floats:
+    count = max(int(trace.duration_s / grid_s), 1)
+    return np.asarray(trace.resample(grid_s).rates_bps[:count])
+
+
+def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float, how: Counting) -> Floats:
+    # a measurement averages over the past moments: lag 0 looks one grid step ahead
+    steps = max(round(lag_s / how.grid_s), 1)
+    # a fifth of a count everywhere: no bandwidth is ever held impossible
+    counts = np.full((how.levels, how.levels), 0.2 / how.levels)
+    for level in levels:
+        if len(level) > steps:
+            np.add.at(counts, (level[:-steps], level[steps:]), 1.0)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))

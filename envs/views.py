@@ -1,0 +1,126 @@
+"""The batched simulator as the policy sees it: views in, candidates out.
+
+`ViewedLanes` carries out what the learned controller does on the device, for L lanes at once: the
+same observer, view and probing rule. Training steps it, validation and distillation run it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import TraceBank
+from controller.policies.observation import Observer, Scales, log_rate
+from controller.policies.probing import Prober
+from controller.policies.view import PolicyView, View
+from controller.scenario import Setting
+from envs.simulator import Simulator, StepResult
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+AHEAD_S = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0), (1.0, 3.0))
+"""Stretches of the trace to come whose rates the value estimate is told in training."""
+HIDDEN = len(AHEAD_S) + 1
+
+
+class ViewedLanes:
+    """L lanes, each with what its controller has seen."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        bank: TraceBank,
+        lanes: int,
+        view: PolicyView,
+        half: str,
+        rng: np.random.Generator,
+        blind_s: float,
+    ) -> None:
+        self.setting, self.lanes = setting, lanes
+        self.simulator = Simulator(setting, bank, lanes, half, rng)
+        self._view = view
+        self._observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        self._prober = Prober(setting.table, lanes, blind_s)
+        self._rows = np.arange(lanes)
+
+    def forget(self, lanes: Bools) -> None:
+        """The masked lanes begin anew and have seen nothing."""
+        self._observer.reset(lanes)
+        self._prober.reset(lanes)
+
+    def look(self) -> View:
+        """What has become known is taken in; the view of every lane at its decision time."""
+        simulator = self.simulator
+        for found in simulator.deliver():
+            self._prober.measured(found.lanes, found.known_s)
+            rate = simulator.model.rate_bps(found.payload_bytes, found.duration_s)
+            self._observer.measured(found.lanes, found.known_s, rate, found.complete)
+        for ended in simulator.ends():
+            self._observer.ended(ended.lanes, ended.in_time, ended.by_plan)
+        return self._view.look(self._observer, simulator.now_s, *simulator.backlogs())
+
+    def plans(self, view: View, candidate: Ints) -> Ints:
+        """The plans (L,) of the chosen candidates, a probe in the place of blind ones."""
+        plan = view.plans[self._rows, candidate]
+        return self._prober.applied(plan, self.simulator.now_s, view.advantage)
+
+    def step(self, view: View, candidate: Ints) -> StepResult:
+        """One frame in every lane."""
+        return self.simulator.step(self.plans(view, candidate))
+
+    def hidden(self) -> Float32s:
+        """What no controller may see, (L, HIDDEN): rates to come, and the uplink's true backlog.
+
+        For a value estimate in training only (asymmetric actor-critic: Pinto et al., RSS 2018).
+        """
+        simulator = self.simulator
+        now, end = simulator.now_s, simulator.bank.durations_s[simulator.trace]
+        link = simulator.bank.lanes(simulator.trace)
+        parts = []
+        for begin_s, end_s in AHEAD_S:
+            start, stop = np.minimum(now + begin_s, end), np.minimum(now + end_s, end)
+            passed = link.bytes_between(start, stop)
+            parts.append(log_rate(8.0 * passed / (end_s - begin_s)))
+        busy = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now
+        parts.append(np.clip(5.0 * busy, 0.0, 3.0))
+        return np.stack(parts, axis=1).astype(np.float32)
+
+
+class Decider(Protocol):
+    """Anything that names a candidate for every row of views."""
+
+    def decide(self, flat: Float32s) -> Ints:
+        """Candidates (L,)."""
+
+
+def mean_reward(
+    lanes: ViewedLanes, decide: Decider, frames: int, *, expected: bool = True
+) -> Floats:
+    """Mean reward per frame of every trace (L,), each run once from its start by lane k.
+
+    `expected`: with the answers' accuracies in place of single samples' luck.
+    """
+    simulator = lanes.simulator
+    everyone = np.ones(lanes.lanes, dtype=np.bool_)
+    phase = simulator.rng.random(lanes.lanes) * simulator.interval_s
+    loading = lanes.setting.device.model_loading_s if lanes.setting.closed_loop else 0.0
+    simulator.place(everyone, np.arange(lanes.lanes), phase + loading)
+    lanes.forget(everyone)
+    alive, total, count = everyone, np.zeros(lanes.lanes), np.zeros(lanes.lanes)
+    for _ in range(frames):
+        view = lanes.look()
+        result = lanes.step(view, decide.decide(view.flat))
+        counted = alive & ~result.ended if lanes.setting.closed_loop else alive
+        reward = result.mean_reward if expected else result.reward
+        total += np.where(counted, reward, 0.0)
+        count += counted
+        alive = alive & ~result.ended
+        if not alive.any():
+            break
+        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
+    return np.asarray(total / np.maximum(count, 1.0))
