@@ -1,8 +1,8 @@
 """The batched physics against one frame at a time: plain numbers, ifs and loops, none of its code.
 
-The scalar account walks a trace piece by piece, a ramp round by round and a plan job by job. Tables,
-links and streams are drawn from a seed, so that no two times coincide by being round numbers: what
-happens first where they do is the rounding's choice.
+The scalar account walks a trace piece by piece, a ramp round by round and a plan job by job. What
+is drawn comes from a seed, so that no two times coincide by being round numbers: which of them is
+first where they do is for the rounding to say.
 """
 
 import functools
