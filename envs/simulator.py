@@ -307,12 +307,12 @@ class Simulator:
     ) -> StepResult:
         in_time = outcome.answer_exit >= 0
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
+        correct = in_time & (self._flat.take(row * self.rows.samples + sample) > 0)
         reward, device_cost, byte_cost = priced(
             self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
         )
         self.now_s = arrival + self.interval_s
-        ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
+        ended = self.now_s + self.deadline_s > self._link.duration_s
         return StepResult(
             outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
             self._energy_j(outcome), ended,
@@ -327,7 +327,7 @@ class Simulator:
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
-        duration = self.bank.durations_s[self.trace]
+        duration = self._link.duration_s
         reward = np.where(outcome.answered_s <= duration, reward, 0.0)
         self.now_s = np.minimum(outcome.answered_s, duration)
         ended = ~(self.now_s < duration)

@@ -161,7 +161,7 @@ def _head(
         runs &= at + stretch <= limit
         asked = asked + stretch * noise * runs
         at, done = start + asked, upto
-        np.copyto(early, gate.exit.take(plan), where=gate.exists.take(plan) & runs & (at <= limit))
+        np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
     last = table.head_s.take(plan) - done
     ends = runs & (at + last <= limit)
     return asked + last * noise * ends, ends, early, asked
@@ -270,9 +270,9 @@ class _LocalJobs:
         runs = job.exists.take(plan) & self._offloads & (start < self._closed) & useful
         taken = seconds * self._noise
         end = start + taken
-        np.copyto(self.exit, job.exit.take(plan), where=runs & (end <= self._limit))
-        self.spent_s = self.spent_s + taken * runs
-        self.free_s = np.where(runs, end, self.free_s)
+        np.putmask(self.exit, runs & (end <= self._limit), job.exit.take(plan))
+        np.putmask(self.free_s, runs, end)
+        self.spent_s += taken * runs
 
     def finish(self, table: PlanTable, plan: Ints, back: Floats) -> tuple[Floats, Floats | float]:
         """Edge-first plans' last part: when the edge's answer is the user's, and the seconds."""
@@ -282,5 +282,5 @@ class _LocalJobs:
         start = np.maximum(back, self.free_s)
         end = start + tail
         runs = (tail > 0) & (start < self._limit)
-        self.free_s = np.where(runs, end, self.free_s)
+        np.putmask(self.free_s, runs, end)
         return np.where(tail > 0, end, back), tail * runs
