@@ -256,7 +256,7 @@ class Simulator:
         ready = known_s <= self.now_s
         turn, lane = np.divmod(np.flatnonzero(ready[order]), self.lanes)
         entry = order.take(turn) * self.lanes + lane
-        found = []
+        found, told = [], entry
         while len(lane):
             index, lanes = (
                 np.zeros(self.lanes, dtype=np.int64),
@@ -268,7 +268,7 @@ class Simulator:
             found.append((lanes, index, known_s.take(index)))
             later = index.take(lane) != entry
             lane, entry = lane[later], entry[later]
-        np.putmask(known_s, ready, np.inf)
+        known_s.put(told, np.inf)
         return found
 
     def step(self, plan: Ints) -> StepResult:

@@ -171,7 +171,8 @@ class BankLink:
 
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that pass in [start_s, end_s)."""
-        return np.maximum(self._delivered(end_s) - self._delivered(start_s), 0.0) / 8.0
+        before, after = self._delivered(np.array([start_s, end_s]))
+        return np.maximum(after - before, 0.0) / 8.0
 
     def some(self, lanes: Ints) -> BankLink:
         """Those lanes of the bank."""
@@ -208,18 +209,20 @@ class LinkModel:
         self, link: Link, start_s: Floats, wire_bytes: Floats, window_bytes: Floats | float
     ) -> Floats:
         """End of an upload that may send `window_bytes` in its first round trip, then double."""
-        end = link.transfer_end(start_s, wire_bytes)
-        if self.rtt_s > 0.0:
-            wider = (wire_bytes > window_bytes) & (start_s < np.inf)
-            lanes = np.flatnonzero(wider)
-            if len(lanes):
-                window = np.broadcast_to(window_bytes, wider.shape).take(lanes)
-                at, left = start_s.take(lanes), wire_bytes.take(lanes)
-                end.put(lanes, self._ramp_end(link.some(lanes), at, left, window))
+        if self.rtt_s <= 0.0:
+            return link.transfer_end(start_s, wire_bytes)
+        wider = (wire_bytes > window_bytes) & (start_s < np.inf)
+        end = link.transfer_end(start_s, np.where(wider, window_bytes, wire_bytes))
+        lanes = np.flatnonzero(wider)
+        if len(lanes):
+            window = np.broadcast_to(window_bytes, wider.shape).take(lanes)
+            left = wire_bytes.take(lanes) - window
+            at = np.maximum(end.take(lanes), start_s.take(lanes) + self.rtt_s)
+            end.put(lanes, self._ramp_end(link.some(lanes), at, left, 2.0 * window))
         return end
 
     def _ramp_end(self, link: Link, at_s: Floats, left: Floats, window: Floats) -> Floats:
-        """End of uploads of which a round trip carries no more than the growing window."""
+        """End of uploads that go on at `at_s` with `left` bytes under a window that doubles."""
         while np.any(left > window):
             sent = np.minimum(left, window)
             end = link.transfer_end(at_s, sent)
