@@ -1,6 +1,8 @@
 """How many frames a second the batched environment steps: on one core, with plans drawn at random.
 
-Plain numpy by measurement: @NUMBA.
+Plain numpy by measurement: a numba loop over the same frames ran 8.8 million/s where `run_frames`
+ran 1.6 to 2.3 (lte-mobilenet, 1,024 lanes), which a whole step would feel as less than twice, for
+208 MB of packages on a device and a second copy of the physics.
 """
 
 from __future__ import annotations

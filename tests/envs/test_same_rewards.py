@@ -8,25 +8,35 @@ import pytest
 from controller.physics import TraceBank
 from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
+from traces.trace import BandwidthTrace
 
 LANES, FRAMES = 64, 150
 
 EXPECTED = {
-    "lte-mobilenet": "aa48767b41ade1e6",
-    "lte-mobilenet-priced": "3f09c55b2c2eb0a4",
-    "3g-alexnet": "fa01e914c31c4583",
-    "edgent": "9b1568114a0a7cff",
+    "lte-mobilenet": "fbb27d405d4ef912",
+    "lte-mobilenet-priced": "8707766b245a58ac",
+    "3g-alexnet": "6e2bc1b9a6c377e0",
+    "edgent": "8b4a9cb9514a54ee",
 }
 """Taken with the code of November 2026; they change with the shipped artefacts too. Numbers count
 to nine decimals: the exponential of a normal draw is the processor's to round.
 """
 
 
+def made_bank():
+    """Three traces of a minute: neither the logs nor their stand-ins enter."""
+    rng, traces = np.random.default_rng(6), []
+    for name in "abc":
+        share = rng.random(80)
+        rates_bps = 6e6 * share * share * share * (rng.random(80) > 0.05)
+        traces.append(BandwidthTrace.from_intervals(name, rng.uniform(0.3, 1.2, 80), rates_bps))
+    return TraceBank(traces)
+
+
 def digest(name):
     """Answers, rewards, backlogs and what becomes known, under plans drawn at random."""
     setting = load_setting(read_scenario(name))
-    bank = TraceBank(setting.traces("train").traces)
-    simulator = Simulator(setting, bank, LANES, "policy", np.random.default_rng(7))
+    simulator = Simulator(setting, made_bank(), LANES, "policy", np.random.default_rng(7))
     simulator.place_randomly(np.ones(LANES, dtype=np.bool_), FRAMES)
     found, rng = hashlib.sha256(), np.random.default_rng(8)
     for _ in range(FRAMES):
