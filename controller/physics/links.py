@@ -172,7 +172,7 @@ class BankLink:
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that pass in [start_s, end_s)."""
         before, after = self._delivered(np.array([start_s, end_s]))
-        return np.maximum(after - before, 0.0) / 8.0
+        return np.asarray(np.maximum(after - before, 0.0) / 8.0)
 
     def some(self, lanes: Ints) -> BankLink:
         """Those lanes of the bank."""
