@@ -225,7 +225,9 @@ class OutcomeRows:
         self, plan: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
         """The row of `stops` that each plan becomes for its sample."""
-        return plan if self.at is None else self.at[plan, sample].astype(np.int64)
+        if self.at is None:
+            return plan
+        return self.at.take(plan * self.samples + sample).astype(np.int64)
 
     def row(
         self,

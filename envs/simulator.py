@@ -7,7 +7,7 @@ once known), sampled pictures and rewards. The arithmetic of a frame is `control
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,27 @@ class Delivered:
         return 8.0 * self.payload_bytes / np.maximum(self.duration_s, 1e-6)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Frames whose end is still to be told, (slots, L); `known_s` is inf where there is none."""
+
+    frame: Ints
+    plan: Ints
+    known_s: Floats
+    latency_s: Floats
+    exit: Ints
+    in_time: Bools
+    by_plan: Bools
+
+    @classmethod
+    def of(cls, slots: int, lanes: int) -> _Ends:
+        """None in any slot."""
+        shape = (slots, lanes)
+        none, numbers = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
+        never = np.full(shape, np.inf)
+        return cls(numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy())
+
+
 class Simulator:
     """L lanes of a scenario. Decide with `now_s`, `deliver`, `backlogs`; then `step`.
 
@@ -106,15 +127,15 @@ class Simulator:
         self._live_bytes = np.zeros((self._pending + 1, lanes))
         # when the link would be free without that upload: it counts only once handed over
         self._free_before_s = np.zeros((self._pending + 1, lanes))
-        # frames whose gates are still to be asked: when they began, what the device expects of them
-        # on average, when it will know better, and what they really take
+        # frames whose gates are still to be asked: when the device expects them to end, on average,
+        # when it will know better, and when they really end
         self._mean_head_s = setting.table.mean_head_s
         self._asks = bool(setting.table.gated.any())
-        self._began_s = np.zeros((self._pending, lanes))
         self._expected_s = np.zeros((self._pending, lanes))
         self._asked_s = np.full((self._pending, lanes), -np.inf)
-        self._took_s = np.zeros((self._pending, lanes))
-        self._ends: list[Ended] = []
+        self._over_s = np.zeros((self._pending, lanes))
+        # frames whose end is not told yet; a lane whose trace is over never comes to know
+        self._ends = _Ends.of(self._pending, lanes)
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
         self._link = bank.lanes(self.trace)
@@ -131,9 +152,8 @@ class Simulator:
         self._known[:, lanes] = np.inf
         self._live_until[:, lanes] = -np.inf
         self._asked_s[:, lanes] = -np.inf
+        self._ends.known_s[:, lanes] = np.inf
         self.frame = np.where(lanes, 0, self.frame)
-        for ended in self._ends:
-            ended.lanes[lanes] = False
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by duration) with room for `frames`."""
@@ -156,7 +176,7 @@ class Simulator:
         known = np.where(lanes, end + self.model.rtt_s, np.inf)
         self._known[self._pending] = np.where(lanes, known, self._known[self._pending])
         self._bytes[self._pending] = np.where(lanes, n_bytes, self._bytes[self._pending])
-        took = np.where(np.isfinite(end), end, start) - start
+        took = np.subtract(end, start, out=np.zeros(self.lanes), where=end < np.inf)
         self._duration[self._pending] = np.where(lanes, took, self._duration[self._pending])
         self._complete[self._pending] |= lanes
         self._live_from[self._pending] = np.where(lanes, start, self._live_from[self._pending])
@@ -175,55 +195,82 @@ class Simulator:
         ready = self.resources.device_s
         if self._asks:
             unknown = self._asked_s > self.now_s
-            believed = np.maximum(self._began_s + self._expected_s, self.now_s)
-            more = believed - (self._began_s + self._took_s)
-            ready = ready + np.where(unknown, more, 0.0).sum(axis=0)
+            more = np.maximum(self._expected_s, self.now_s) - self._over_s
+            ready = ready + (more * unknown).sum(axis=0)
         device = np.maximum(ready - self.now_s, 0.0)
-        alive = (self._live_from <= self.now_s) & (self._live_until > self.now_s)
-        live = np.where(alive, self._live_bytes, 0.0).sum(axis=0)
-        coming = (self._live_from > self.now_s) & (self._live_until > self.now_s)
+        under_way = self._live_until > self.now_s
+        alive = under_way & (self._live_from <= self.now_s)
+        live = (self._live_bytes * alive).sum(axis=0)
+        coming = under_way ^ alive
         free = np.where(coming, self._free_before_s, self.resources.uplink_s).min(axis=0)
-        busy = free > self.now_s
-        if not busy.any():
-            return device, live
-        until = np.minimum(free, self.bank.durations_s[self.trace])
-        owed = self._link.bytes_between(self.now_s, np.maximum(until, self.now_s))
-        never = busy & ~np.isfinite(free)
-        owed = np.where(never, self.model.send_buffer_bytes, owed)
-        return device, np.maximum(live, np.where(busy, owed, 0.0))
+        lanes = np.flatnonzero(free > self.now_s)
+        if len(lanes):
+            own, now, free = live.take(lanes), self.now_s.take(lanes), free.take(lanes)
+            until = np.minimum(free, self._link.duration_s.take(lanes))
+            owed = self._link.some(lanes).bytes_between(now, np.maximum(until, now))
+            owed = np.where(free < np.inf, owed, self.model.send_buffer_bytes)
+            live.put(lanes, np.maximum(own, owed))
+        return device, live
 
     def ends(self) -> list[Ended]:
-        """Frames whose end is known by the lanes' present times, oldest first; each is given once.
+        """Frames whose end is known by the lanes' present times, a lane's oldest first; once each.
 
         A frame without an answer is known to be late at its deadline, not when it was decided.
         """
-        found: list[Ended] = []
-        for ended in self._ends:
-            ready = ended.lanes & (ended.known_s <= self.now_s)
-            if ready.any():
-                found.append(replace(ended, lanes=ready))
-                ended.lanes[ready] = False
-        # lanes whose trace is over never come to know; what they wait for is let go
-        self._ends = [e for e in self._ends[-self._pending :] if e.lanes.any()]
-        return found
+        ends = self._ends
+        return [
+            Ended(
+                lanes,
+                ends.frame.take(index),
+                ends.plan.take(index),
+                known_s,
+                ends.latency_s.take(index),
+                ends.exit.take(index),
+                ends.in_time.take(index),
+                ends.by_plan.take(index),
+            )
+            for lanes, index, known_s in self._news(ends.known_s, self._oldest_first())
+        ]
 
     def deliver(self) -> list[Delivered]:
-        """Measurements known by the lanes' present times, oldest first; each is given once."""
-        found: list[Delivered] = []
-        for shift in range(self._pending + 1):
-            slot = self._pending if shift == 0 else (self._slot + shift - 1) % self._pending
-            ready = self._known[slot] <= self.now_s
-            if ready.any():
-                found.append(
-                    Delivered(
-                        ready,
-                        self._known[slot].copy(),
-                        self._bytes[slot].copy(),
-                        self._duration[slot].copy(),
-                        self._complete[slot].copy(),
-                    )
-                )
-                self._known[slot, ready] = np.inf
+        """Measurements known by the lanes' present times, a lane's oldest first; once each."""
+        order = np.append(self._pending, self._oldest_first())
+        return [
+            Delivered(
+                lanes,
+                known_s,
+                self._bytes.take(index),
+                self._duration.take(index),
+                self._complete.take(index),
+            )
+            for lanes, index, known_s in self._news(self._known, order)
+        ]
+
+    def _oldest_first(self) -> Ints:
+        return (self._slot + np.arange(self._pending)) % self._pending
+
+    def _news(self, known_s: Floats, order: Ints) -> list[tuple[Bools, Ints, Floats]]:
+        """What is known by now of (slots, L), and made inf: lanes (mask), flat indices, known when.
+
+        First what every lane comes to know first in the slots' `order`, then what it does second,
+        and so on: few rounds, however many slots.
+        """
+        ready = known_s <= self.now_s
+        turn, lane = np.divmod(np.flatnonzero(ready[order]), self.lanes)
+        entry = order.take(turn) * self.lanes + lane
+        found, told = [], entry
+        while len(lane):
+            index, lanes = (
+                np.zeros(self.lanes, dtype=np.int64),
+                np.zeros(self.lanes, dtype=np.bool_),
+            )
+            # of a lane's entries the last to be written stays: its first
+            index[lane[::-1]] = entry[::-1]
+            lanes[lane] = True
+            found.append((lanes, index, known_s.take(index)))
+            later = index.take(lane) != entry
+            lane, entry = lane[later], entry[later]
+        known_s.put(told, np.inf)
         return found
 
     def step(self, plan: Ints) -> StepResult:
@@ -246,15 +293,15 @@ class Simulator:
             np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
             np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
         )
-        self._remember(outcome, np.where(table.local[ending], 0.0, table.up_bytes[ending]))
+        self._remember(outcome, table.up_bytes.take(ending))
         if self._asks:
             self._wonder(outcome, plan, ending)
-        self._slot = (self._slot + 1) % self._pending
         if self.setting.closed_loop:
             result = self._closed(outcome, ending, arrival, sample)
         else:
             result = self._streamed(outcome, ending, arrival, sample)
         self._await_end(result, plan)
+        self._slot = (self._slot + 1) % self._pending
         return result
 
     def _streamed(
@@ -262,14 +309,14 @@ class Simulator:
     ) -> StepResult:
         in_time = outcome.answer_exit >= 0
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
+        correct = in_time & (self._flat.take(row * self.rows.samples + sample) > 0)
         reward, device_cost, byte_cost = priced(
             self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
         )
         exit_ = np.maximum(outcome.answer_exit, 0)
         answer = np.where(in_time, self.rows.accuracy(ending, exit_, outcome.by_plan), 0.0)
         self.now_s = arrival + self.interval_s
-        ended = self.now_s + self.deadline_s > self.bank.durations_s[self.trace]
+        ended = self.now_s + self.deadline_s > self._link.duration_s
         return StepResult(
             outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
             self._energy_j(outcome), ended, answer - device_cost - byte_cost,
@@ -284,7 +331,7 @@ class Simulator:
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
-        duration = self.bank.durations_s[self.trace]
+        duration = self._link.duration_s
         reward = np.where(outcome.answered_s <= duration, reward, 0.0)
         self.now_s = np.minimum(outcome.answered_s, duration)
         ended = ~(self.now_s < duration)
@@ -303,12 +350,11 @@ class Simulator:
     def _wonder(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
         """What the device cannot know yet of frames whose gates are still to be asked."""
         slot, took = self._slot, outcome.device_head_s
-        self._began_s[slot] = outcome.device_start_s
-        self._expected_s[slot] = self._mean_head_s[plan]
-        self._took_s[slot] = took
+        self._expected_s[slot] = outcome.device_start_s + self._mean_head_s.take(plan)
+        self._over_s[slot] = outcome.device_start_s + took
         # one that a gate stops is known for it when it is over
-        known = np.where(ending != plan, outcome.device_start_s + took, outcome.asked_s)
-        gated = self.setting.table.gated[plan] & (took > 0)
+        known = np.where(ending != plan, self._over_s[slot], outcome.asked_s)
+        gated = self.setting.table.gated.take(plan) & (took > 0)
         self._asked_s[slot] = np.where(gated, known, -np.inf)
 
     def _remember(self, outcome: FrameOutcome, upload_bytes: Floats) -> None:
@@ -329,11 +375,9 @@ class Simulator:
         known = np.where(result.in_time, outcome.answered_s, at_deadline)
         if self.setting.closed_loop:
             known = outcome.answered_s
-        everyone = np.ones(self.lanes, dtype=np.bool_)
-        self._ends.append(
-            Ended(
-                everyone, self.frame, plan, known, outcome.latency_s, outcome.answer_exit,
-                result.in_time, outcome.by_plan,
-            )
-        )  # fmt: skip
+        ends, slot = self._ends, self._slot
+        ends.frame[slot], ends.plan[slot] = self.frame, plan
+        ends.known_s[slot], ends.latency_s[slot] = known, outcome.latency_s
+        ends.exit[slot], ends.in_time[slot] = outcome.answer_exit, result.in_time
+        ends.by_plan[slot] = outcome.by_plan
         self.frame = self.frame + 1

@@ -9,7 +9,15 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from artefacts import CoinferError
-from coinfer.cli import bench_detector, bench_models, bench_runtime, certs, gates, runtime
+from coinfer.cli import (
+    bench_detector,
+    bench_environment,
+    bench_models,
+    bench_runtime,
+    certs,
+    gates,
+    runtime,
+)
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
@@ -55,6 +63,7 @@ bench.command("wire")(bench_runtime.wire)
 bench.command("decide")(bench_runtime.decide)
 bench.command("edge")(bench_runtime.edge)
 bench.command("device")(bench_runtime.device)
+bench.command("environment")(bench_environment.environment)
 app.add_typer(bench, name="bench")
 app.add_typer(trace_commands.app, name="traces")
 app.add_typer(certs.app, name="certs")

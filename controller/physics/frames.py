@@ -4,6 +4,7 @@ Vectorised over lanes of any shape: the environment passes (L,), the clairvoyant
 Every resource is first-come: a job starts when it is ready and the resource is free. With a
 deadline, what is in flight at the deadline is cancelled; without one (closed loop) a frame runs to
 its end. The device's answer on the way, its hedges and its rescue are device jobs like any other.
+Plain numpy and not numba by measurement: see `experiments.environment_bench`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.physics.links import Floats, Ints, Link, LinkModel
-from controller.physics.table import PlanTable
+from controller.physics.table import Answers, PlanTable
 
 Bools = npt.NDArray[np.bool_]
 
@@ -68,7 +69,6 @@ class FrameOutcome:
     asked_s: Floats
     device_start_s: Floats
     device_head_s: Floats
-    parts_s: dict[str, Floats]
 
 
 def run_frames(
@@ -87,82 +87,56 @@ def run_frames(
     `device_noise` and `edge_noise` multiply the profile's medians (drawn by the caller).
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
-    local = table.local[plan]
+    columns = table.columns
+    local = table.local.take(plan)
     # a plan without a device part goes straight to the link, whatever the device is doing
-    computes = table.head_s[plan] > 0
-    start = np.where(computes, np.maximum(arrival_s, resources.device_s), arrival_s)
-    begun, runs, head, early, asked = _head(table, plan, start, limit, device_noise)
-    handed = np.where(runs, start + head, np.inf)
+    queued_s = np.maximum(arrival_s, resources.device_s)
+    start = np.where(columns.computes.take(plan), queued_s, arrival_s)
+    head, ends, early, asked = _head(table, plan, start, limit, device_noise)
+    after = start + head
+    done = np.where(ends, after, np.inf)
+    device_free = np.where(head > 0, after, resources.device_s)
 
-    # uplink: what is not sent by the deadline is cancelled, but the send buffer is still owed
-    offloads = runs & ~local & (handed < limit)
-    up = _upload(table.up_bytes[plan], handed, offloads, resources, link, model, limit)
-    reached = np.where(up.end_s < limit, up.end_s + model.rtt_s / 2, np.inf)
-    edge_start = np.maximum(reached, resources.edge_s)
-    edge_end = edge_start + table.edge_s[plan] * edge_noise
-    down_start = np.maximum(edge_end, resources.downlink_s)
-    down_bytes = model.on_wire(np.where(np.isfinite(down_start), table.down_bytes[plan], 0.0))
-    down_end = link.transfer_end(down_start, down_bytes)
+    offloads = (done < limit) & ~local
+    handed = np.where(offloads, done, np.inf)
+    up = _upload(table, plan, handed, resources, link, model, limit)
+    edge_end, down_end = _at_edge(table, plan, up, resources, link, model, edge_noise)
     back = down_end + model.rtt_s / 2
 
-    device_at = np.where(computes & runs, handed, resources.device_s)
-    jobs = _LocalJobs(table, plan, device_at, offloads, back, limit, device_noise, early)
-    jobs.run(arrival_s, timing, table)
-    tail = table.tail_s[plan] * device_noise
-    has_tail = tail > 0
-    tail_start = np.maximum(back, jobs.free_s)
-    tail_runs = offloads & has_tail & (tail_start < limit)
-    by_edge = np.where(has_tail, tail_start + tail, back)
-    by_plan_s = np.where(local, handed, np.where(offloads, by_edge, np.inf))
-    in_time = by_plan_s <= limit
-    by_plan = in_time & np.isfinite(by_plan_s)
-    answer_exit = np.where(by_plan, table.exit[plan], jobs.exit)
+    jobs = _LocalJobs(device_free, early, offloads, back, limit, device_noise)
+    jobs.run(table, plan, arrival_s, timing)
+    by_edge, tail_s = jobs.finish(table, plan, back)
+    by_plan_s = np.where(local, done, by_edge)
+    by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
 
-    device_free = np.where(computes & begun, start + head, resources.device_s)
-    device_free = np.maximum(device_free, np.where(offloads, jobs.free_s, 0.0))
-    device_free = np.where(tail_runs, tail_start + tail, device_free)
-    device_used = np.where(begun, head, 0.0) + jobs.spent_s + np.where(tail_runs, tail, 0.0)
-    finished = np.isfinite(edge_end)
     fresh = Resources(
-        device_s=device_free,
-        uplink_s=np.where(offloads, up.free_s, resources.uplink_s),
-        edge_s=np.where(finished, edge_end, resources.edge_s),
+        device_s=jobs.free_s,
+        uplink_s=up.free_s,
+        edge_s=np.where(up.complete, edge_end, resources.edge_s),
         downlink_s=np.where(
-            finished, np.where(np.isfinite(down_end), down_end, limit), resources.downlink_s
+            up.complete, np.where(down_end < np.inf, down_end, limit), resources.downlink_s
         ),
         window_bytes=up.window_bytes,
     )
-    complete = offloads & (up.end_s < limit)
-    known = np.where(
-        complete & np.isfinite(back), back, np.where(np.isfinite(limit), limit, np.inf)
-    )
     # what was never begun the device knows of itself; of the rest the edge's word must come back
-    sent = up.sent_bytes > 0
-    known = known + np.where(sent & ~complete, model.rtt_s, 0.0)
+    known = np.where(back < np.inf, back, limit + model.rtt_s * up.cancelled)
     outcome = FrameOutcome(
         answered_s=answered,
-        answer_exit=answer_exit,
+        answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
         by_plan=by_plan,
         latency_s=answered - arrival_s,
-        device_s=device_used,
+        device_s=head + jobs.spent_s + tail_s,
         bytes_sent=up.sent_bytes,
-        measured_bytes=np.where(complete, table.up_bytes[plan], up.payload_bytes),
-        measured_duration_s=np.where(offloads, up.duration_s, 0.0),
+        measured_bytes=up.payload_bytes,
+        measured_duration_s=up.duration_s,
         measured_known_s=np.where(offloads, known, np.inf),
-        measured_complete=complete,
-        handed_s=np.where(offloads, handed, np.inf),
+        measured_complete=up.complete,
+        handed_s=handed,
         asked_s=start + asked,
         device_start_s=start,
-        device_head_s=np.where(begun, head, 0.0),
-        parts_s={
-            "queue": start - arrival_s,
-            "device": head + np.where(by_plan, tail, 0.0),
-            "uplink": _between(handed, up.end_s),
-            "edge": _between(reached, edge_end),
-            "downlink": _between(edge_end, down_end),
-        },
+        device_head_s=head,
     )
     return outcome, fresh
 
@@ -173,34 +147,25 @@ def _head(
     start: Floats,
     limit: Floats | float,
     noise: Floats | float,
-) -> tuple[Bools, Bools, Floats, Ints, Floats]:
-    """The device's first part: begun, ended, its seconds, its answer, and its gates' seconds.
+) -> tuple[Floats, Bools, Ints, Floats]:
+    """The device's first part: its seconds, whether it ended, its answer, and its gates' seconds.
 
     A gated plan's goes from gate to gate. A stretch whose median would miss the deadline is not
     begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
     """
     early = np.full(start.shape, -1, dtype=np.int64)
-    spent, asked = np.zeros(start.shape), np.zeros(start.shape)
-    runs, first = np.ones(start.shape, dtype=np.bool_), table.head_s[plan]
-    for g in range(table.early_exit.shape[1]):
-        exit_, upto = table.early_exit[plan, g], table.early_s[plan, g]
-        here = exit_ >= 0
-        stretch = upto - asked
-        first = np.where(here, upto, first) if g == 0 else first
-        runs = runs & ~(here & (start + spent + stretch > limit))
-        spent = np.where(here & runs, spent + stretch * noise, spent)
-        asked = np.where(here, upto, asked)
-        early = np.where(here & runs & (start + spent <= limit), exit_, early)
-    last = table.head_s[plan] - asked
-    ends = runs & (start + spent + last <= limit)
-    begun = start + first <= limit
-    return begun, ends, np.where(ends, spent + last * noise, spent), early, spent
-
-
-def _between(begin: Floats, end: Floats) -> Floats:
-    """End - begin where both happened, else inf."""
-    happened = np.isfinite(begin) & np.isfinite(end)
-    return np.where(happened, np.where(happened, end, 0.0) - np.where(happened, begin, 0.0), np.inf)
+    asked, done, at = np.zeros(start.shape), np.zeros(start.shape), start
+    runs = np.ones(start.shape, dtype=np.bool_)
+    for gate in table.columns.gates:
+        upto = gate.seconds.take(plan)
+        stretch = upto - done
+        runs &= at + stretch <= limit
+        asked = asked + stretch * noise * runs
+        at, done = start + asked, upto
+        np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
+    last = table.head_s.take(plan) - done
+    ends = runs & (at + last <= limit)
+    return asked + last * noise * ends, ends, early, asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,94 +176,112 @@ class _Upload:
     payload_bytes: Floats
     duration_s: Floats
     window_bytes: Floats
+    complete: Bools
+    cancelled: Bools
 
 
 def _upload(
-    payload: Floats,
+    table: PlanTable,
+    plan: Ints,
     handed: Floats,
-    offloads: Bools,
     resources: Resources,
     link: Link,
     model: LinkModel,
     limit: Floats | float,
 ) -> _Upload:
-    wire = np.where(offloads, model.on_wire(payload), 0.0)
-    ready = np.where(offloads, np.maximum(handed, resources.uplink_s), np.inf)
+    """What is not sent by the deadline is cancelled, but the send buffer is still owed."""
+    wire = model.on_wire(table.up_bytes).take(plan)
+    ready = np.maximum(handed, resources.uplink_s)
+    window = resources.window_bytes
     idle = ready > resources.uplink_s + model.idle_reset_s
-    cold = np.minimum(resources.window_bytes, model.initial_window_bytes)
-    window = np.where(idle, cold, resources.window_bytes)
+    window = np.where(idle, np.minimum(window, model.initial_window_bytes), window)
     end = model.transfer_end(link, ready, wire, window)
-    end = np.where(offloads, end, np.inf)
-    begun = offloads & (ready < limit)
-    cancelled = begun & ~(end < limit) & np.isfinite(limit)
-    free, sent = end, np.where(begun, wire, 0.0)
-    if np.any(cancelled):
-        stop = np.where(cancelled, limit, 0.0)
-        begin = np.where(cancelled, ready, 0.0)
-        passed = np.minimum(link.bytes_between(np.minimum(begin, stop), stop), wire)
-        owed = np.minimum(wire - passed, model.send_buffer_bytes)
-        free = np.where(cancelled, link.transfer_end(stop, owed), end)
-        sent = np.where(cancelled, passed + owed, sent)
-        received = np.maximum(passed * payload / np.maximum(wire, 1.0), 0.0)
-    else:
-        received = np.zeros_like(wire)
-    waited = np.where(offloads & ~begun, resources.uplink_s, free)
-    duration = np.where(cancelled, limit - np.where(begun, ready, 0.0), _between(ready, end))
-    return _Upload(
-        end_s=end,
-        free_s=waited,
-        sent_bytes=sent,
-        payload_bytes=np.where(cancelled, received, 0.0),
-        duration_s=np.where(begun, np.nan_to_num(duration, posinf=0.0), 0.0),
-        window_bytes=np.where(begun, model.window_after(window, wire), resources.window_bytes),
-    )
+    begun, complete = ready < limit, end < limit
+    cancelled = begun & ~complete & np.isfinite(limit)
+    free = np.where(begun, end, resources.uplink_s)
+    sent = wire * begun
+    payload = table.up_bytes.take(plan) * complete
+    duration = np.subtract(end, ready, out=np.zeros(end.shape), where=complete)
+    window = np.where(begun, model.window_after(window, wire), resources.window_bytes)
+    lanes = np.flatnonzero(cancelled)
+    if len(lanes):
+        stop, begin, whole = np.asarray(limit).take(lanes), ready.take(lanes), wire.take(lanes)
+        own = link.some(lanes)
+        passed = np.minimum(own.bytes_between(begin, stop), whole)
+        owed = np.minimum(whole - passed, model.send_buffer_bytes)
+        free.put(lanes, own.transfer_end(stop, owed))
+        sent.put(lanes, passed + owed)
+        payload.put(lanes, passed * table.up_bytes.take(plan.take(lanes)) / np.maximum(whole, 1.0))
+        duration.put(lanes, stop - begin)
+    return _Upload(end, free, sent, payload, duration, window, complete, cancelled)
+
+
+def _at_edge(
+    table: PlanTable,
+    plan: Ints,
+    up: _Upload,
+    resources: Resources,
+    link: Link,
+    model: LinkModel,
+    noise: Floats | float,
+) -> tuple[Floats, Floats]:
+    """When the edge has computed what came up, and when all it sends has come down."""
+    reached = np.where(up.complete, up.end_s + model.rtt_s / 2, np.inf)
+    edge_end = np.maximum(reached, resources.edge_s) + table.edge_s.take(plan) * noise
+    down_start = np.maximum(edge_end, resources.downlink_s)
+    return edge_end, link.transfer_end(down_start, model.on_wire(table.down_bytes).take(plan))
 
 
 class _LocalJobs:
-    """The device's own answers while the edge is awaited: anytime head, hedges, rescue."""
+    """The device's own work while the edge is awaited and after: anytime head, hedges, rescue."""
 
     def __init__(
         self,
-        table: PlanTable,
-        plan: Ints,
         free_s: Floats,
+        early: Ints,
         offloads: Bools,
         back: Floats,
         limit: Floats | float,
         noise: Floats | float,
-        early: Ints,
     ) -> None:
-        self.free_s: Floats = np.where(offloads, free_s, 0.0)
+        self.free_s: Floats = free_s
         self.exit: Ints = early
         self.spent_s: Floats = np.zeros(free_s.shape)
-        self._plan, self._offloads, self._noise = plan, offloads, noise
+        self._offloads, self._noise = offloads, noise
         # a job may begin only while the edge's answer is not there and the frame is alive
         self._closed = np.minimum(back, limit)
         self._limit = limit
 
-    def run(self, arrival_s: Floats, timing: Timing, table: PlanTable) -> None:
-        wait_s = table.wait_s[self._plan]
-        wait_exit = table.wait_exit[self._plan]
-        for k in range(wait_s.shape[-1]):
-            exists = wait_exit[..., k] >= 0
-            self._job(exists, self.free_s, wait_s[..., k], wait_exit[..., k])
-        if timing.deadline_s is None:
+    def run(self, table: PlanTable, plan: Ints, arrival_s: Floats, timing: Timing) -> None:
+        """Those that may answer before the edge does, in their order."""
+        for job in table.columns.waits:
+            self._job(job, plan, self.free_s)
+        rescue = table.columns.rescue
+        if timing.deadline_s is None or rescue is None:
             return
-        rescue = table.rescue_s[self._plan]
-        exists = np.isfinite(rescue)
-        seconds = np.where(exists, rescue, 0.0)
-        keep = np.where(exists, table.rescue_p95_s[self._plan], 0.0)
         # an idle device's clock stands in the past, and nothing begins before its frame is there
-        latest = arrival_s + np.maximum(timing.deadline_s - keep - timing.rescue_margin_s, 0.0)
-        self._job(exists, np.maximum(self.free_s, latest), seconds, np.zeros_like(self._plan))
+        latest = timing.deadline_s - table.columns.rescue_p95_s - timing.rescue_margin_s
+        latest = np.maximum(latest, 0.0).take(plan)
+        self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest))
 
-    def _job(self, exists: Bools, start: Floats, seconds: Floats, exit_: Ints) -> None:
-        taken = seconds * self._noise
+    def _job(self, job: Answers, plan: Ints, start: Floats) -> None:
+        seconds = job.seconds.take(plan)
         # not begun where the median itself would miss the deadline: it could answer nobody
         useful = start + seconds <= self._limit
-        runs = exists & self._offloads & (start < self._closed) & useful
-        end = np.where(runs, start + taken, self.free_s)
-        answers = runs & (end <= self._limit)
-        self.exit = np.where(answers, exit_, self.exit)
-        self.spent_s = self.spent_s + np.where(runs, taken, 0.0)
-        self.free_s = np.where(runs, end, self.free_s)
+        runs = job.exists.take(plan) & self._offloads & (start < self._closed) & useful
+        taken = seconds * self._noise
+        end = start + taken
+        np.putmask(self.exit, runs & (end <= self._limit), job.exit.take(plan))
+        np.putmask(self.free_s, runs, end)
+        self.spent_s += taken * runs
+
+    def finish(self, table: PlanTable, plan: Ints, back: Floats) -> tuple[Floats, Floats | float]:
+        """Edge-first plans' last part: when the edge's answer is the user's, and the seconds."""
+        if not table.columns.has_tails:
+            return back, 0.0
+        tail = table.tail_s.take(plan) * self._noise
+        start = np.maximum(back, self.free_s)
+        end = start + tail
+        runs = (tail > 0) & (start < self._limit)
+        np.putmask(self.free_s, runs, end)
+        return np.where(tail > 0, end, back), tail * runs

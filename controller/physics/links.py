@@ -16,7 +16,7 @@ import numpy.typing as npt
 from traces.trace import BandwidthTrace
 
 GRID_PER_PIECE = 2
-STEPS = 6
+STEPS = 3
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -29,6 +29,9 @@ class Link(Protocol):
 
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that pass in [start_s, end_s); both finite."""
+
+    def some(self, lanes: Ints) -> Link:
+        """The link of the lanes at these flat indices only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class ConstantLink:
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Rate times time."""
         return np.asarray(self.rate_bps * np.maximum(end_s - start_s, 0.0) / 8.0)
+
+    def some(self, lanes: Ints) -> ConstantLink:
+        """Those lanes' rates; one rate is everybody's."""
+        rate = np.asarray(self.rate_bps)
+        return self if rate.size == 1 else ConstantLink(rate.take(lanes))
 
 
 class TraceBank:
@@ -72,6 +80,10 @@ class TraceBank:
         self._times_s = np.append(np.concatenate(edges), durations.sum())
         self._bits = np.append(np.concatenate(levels), bits.sum())
         self._rates_bps = np.append(np.concatenate([t.rates_bps for t in traces]), 0.0)
+        # where nothing passes any number of bits over this rate is no time
+        self._divisors_bps = np.where(self._rates_bps > 0, self._rates_bps, np.inf)
+        self._ends_s = np.append(self._times_s[1:], np.inf)
+        self._ends_bits = np.append(self._bits[1:], np.inf)
         # where to begin to look for the piece of a time: half a piece apart, so that few steps do
         pieces = len(self._rates_bps)
         self._grid_s = float(self._times_s[-1]) / (GRID_PER_PIECE * pieces)
@@ -95,41 +107,40 @@ class TraceBank:
     def delivered(self, at_s: Floats, piece: Ints) -> Floats:
         """The same where the pieces of the times are known."""
         return np.asarray(
-            self._bits[piece] + self._rates_bps[piece] * (at_s - self._times_s[piece])
+            self._bits.take(piece)
+            + self._rates_bps.take(piece) * (at_s - self._times_s.take(piece))
         )
 
     def piece(self, at_s: Floats) -> Ints:
         """The piece that each time lies in."""
-        slot = np.minimum((at_s / self._grid_s).astype(np.int64), len(self._begin) - 1)
-        return _advanced(self._begin[slot], self._times_s, at_s, "right")
+        slot = (at_s / self._grid_s).astype(np.int64)
+        return _advanced(self._begin.take(slot, mode="clip"), self._ends_s, at_s, "right")
 
     def first_time(self, bits: Floats, piece: Ints) -> Floats:
         """Earliest own time at which `bits` have been delivered (bits within the bank's total).
 
         From `piece` on, at whose beginning no more than `bits` had been.
         """
-        piece = _advanced(piece, self._bits, bits, "left")
-        rate = self._rates_bps[piece]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            inside = np.where(rate > 0, (bits - self._bits[piece]) / rate, 0.0)
-        return np.asarray(self._times_s[piece] + inside)
+        piece = _advanced(piece, self._ends_bits, bits, "left")
+        inside = (bits - self._bits.take(piece)) / self._divisors_bps.take(piece)
+        return np.asarray(self._times_s.take(piece) + inside)
 
 
-def _advanced(piece: Ints, edges: Floats, value: Floats, side: Literal["left", "right"]) -> Ints:
-    """`np.searchsorted(edges, value, side) - 1` for those who know a piece at or before it.
+def _advanced(piece: Ints, ends: Floats, value: Floats, side: Literal["left", "right"]) -> Ints:
+    """`np.searchsorted(ends, value, side)` for those who know a piece at or before it.
 
     A few steps from there do for almost all; the others are searched for.
     """
-    last = len(edges) - 1
-    piece = np.asarray(piece, dtype=np.int64)
     for _ in range(STEPS):
-        ahead = np.minimum(piece + 1, last)
-        beyond = edges[ahead] <= value if side == "right" else edges[ahead] < value
-        beyond &= piece < last
-        if not beyond.any():
+        end = ends.take(piece)
+        beyond = end <= value if side == "right" else end < value
+        if not np.count_nonzero(beyond):
             return piece
         piece = piece + beyond
-    return np.maximum(np.searchsorted(edges, value, side=side) - 1, 0)
+    end = ends.take(piece)
+    far = np.flatnonzero(end <= value if side == "right" else end < value)
+    piece.put(far, np.searchsorted(ends, value.take(far), side=side))
+    return piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +160,24 @@ class BankLink:
 
     def transfer_end(self, start_s: Floats, n_bytes: Floats) -> Floats:
         """Exact end of a transfer by integrating the trace; inf where the trace ends first."""
-        finite = np.where(np.isfinite(start_s), start_s, 0.0)
-        own_s = np.minimum(np.maximum(finite, 0.0), self.duration_s) + self.offset_s
+        own_s = np.minimum(np.maximum(start_s, 0.0), self.duration_s) + self.offset_s
         piece = self.bank.piece(own_s)
         before = np.minimum(self.bank.delivered(own_s, piece) - self.offset_bits, self.total_bits)
         target = before + 8.0 * n_bytes
         end = self.bank.first_time(np.minimum(target, self.total_bits) + self.offset_bits, piece)
-        end = np.maximum(end - self.offset_s, finite)
-        never = (target > self.total_bits * (1 + 1e-12)) | ~np.isfinite(start_s)
-        return np.where(n_bytes > 0, np.where(never, np.inf, end), start_s)
+        end = np.maximum(end - self.offset_s, start_s)
+        np.putmask(end, target > self.total_bits * (1 + 1e-12), np.inf)
+        return np.where(n_bytes > 0, end, start_s)
 
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that pass in [start_s, end_s)."""
-        return np.maximum(self._delivered(end_s) - self._delivered(start_s), 0.0) / 8.0
+        before, after = self._delivered(np.array([start_s, end_s]))
+        return np.asarray(np.maximum(after - before, 0.0) / 8.0)
+
+    def some(self, lanes: Ints) -> BankLink:
+        """Those lanes of the bank."""
+        own = (self.offset_s, self.offset_bits, self.total_bits, self.duration_s)
+        return BankLink(self.bank, *(value.take(lanes) for value in own))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,21 +213,36 @@ class LinkModel:
         self, link: Link, start_s: Floats, wire_bytes: Floats, window_bytes: Floats | float
     ) -> Floats:
         """End of an upload that may send `window_bytes` in its first round trip, then double."""
-        if self.rtt_s <= 0.0 or not np.any(wire_bytes > window_bytes):
+        if self.rtt_s <= 0.0:
             return link.transfer_end(start_s, wire_bytes)
-        at, left, window = start_s, wire_bytes, np.asarray(window_bytes, dtype=np.float64)
+        wider = (wire_bytes > window_bytes) & (start_s < np.inf)
+        end = link.transfer_end(start_s, np.where(wider, window_bytes, wire_bytes))
+        lanes = np.flatnonzero(wider)
+        if len(lanes):
+            window = np.broadcast_to(window_bytes, wider.shape).take(lanes)
+            left = wire_bytes.take(lanes) - window
+            at = np.maximum(end.take(lanes), start_s.take(lanes) + self.rtt_s)
+            end.put(lanes, self._ramp_end(link.some(lanes), at, left, 2.0 * window))
+        return end
+
+    def _ramp_end(self, link: Link, at_s: Floats, left: Floats, window: Floats) -> Floats:
+        """End of uploads that go on at `at_s` with `left` bytes under a window that doubles."""
         while np.any(left > window):
             sent = np.minimum(left, window)
-            end = link.transfer_end(at, sent)
+            end = link.transfer_end(at_s, sent)
             left = left - sent
-            at = np.where(left > 0, np.maximum(end, at + self.rtt_s), end)
+            at_s = np.where(left > 0, np.maximum(end, at_s + self.rtt_s), end)
             window = 2.0 * window
-        return np.where(left > 0, link.transfer_end(at, left), at)
+        return np.where(left > 0, link.transfer_end(at_s, left), at_s)
 
     def window_after(self, window_bytes: Floats, wire_bytes: Floats) -> Floats:
         """Window after an upload that began with `window_bytes`: doubled for every full round."""
-        rounds = np.ceil(np.log2(np.maximum(wire_bytes / window_bytes, 1.0) + 1.0)) - 1.0
-        return np.asarray(window_bytes * 2.0**rounds)
+        after = np.array(window_bytes, dtype=np.float64)
+        lanes = np.flatnonzero(wire_bytes > window_bytes)
+        window, wire = after.take(lanes), wire_bytes.take(lanes)
+        rounds = np.ceil(np.log2(wire / window + 1.0)) - 1.0
+        after.put(lanes, window * 2.0**rounds)
+        return after
 
 
 def ramp_s(wire_bytes: float, window_bytes: float, rtt_s: float, rate_bps: float) -> float:

@@ -44,6 +44,32 @@ PER_PLAN = (
 """The table's arrays that have a row for every plan."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One answer on the way of every plan that `exists` in (P,): seconds, and the exit it is of."""
+
+    exists: Bools
+    seconds: Floats
+    exit: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A table's columns as the physics takes them: without what no plan of the table has.
+
+    `gates` in their order, at their seconds from the head's begin; where a plan has no further gate
+    the seconds of its last one stay, so that nothing lies between. `waits`: local jobs in their
+    order. `rescue` None: no plan keeps time for one; where one does, for `rescue_p95_s` (P,).
+    """
+
+    computes: Bools
+    gates: tuple[Answers, ...]
+    waits: tuple[Answers, ...]
+    rescue: Answers | None
+    rescue_p95_s: Floats
+    has_tails: bool
+
+
 @dataclass(frozen=True, repr=False)
 class PlanTable:
     """Costs of P plans, each an array of length P (or P x K for the answers on the way).
@@ -114,6 +140,21 @@ class PlanTable:
     def senders(self) -> Ints:
         """Plans that send something of every frame: what may serve as a probe."""
         return np.flatnonzero(~self.local & ~self.gated)
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What `frames` takes of the plans, contiguous."""
+        rescued = np.isfinite(self.rescue_s)
+        rescue_s = np.where(rescued, self.rescue_s, 0.0)
+        rescue = Answers(rescued, rescue_s, np.zeros(len(self), dtype=np.int64))
+        return Columns(
+            computes=self.head_s > 0,
+            gates=_answers(np.maximum.accumulate(self.early_s, axis=1), self.early_exit),
+            waits=_answers(self.wait_s, self.wait_exit),
+            rescue=rescue if rescued.any() else None,
+            rescue_p95_s=np.where(rescued, self.rescue_p95_s, 0.0),
+            has_tails=bool((self.tail_s > 0).any()),
+        )
 
     @property
     def rescue_p95_s(self) -> Floats:
@@ -214,6 +255,13 @@ class PlanTable:
         )
         local = self.local & (self.head_s <= soonest + 1e-12)
         return np.asarray(better & (remote | local))
+
+
+def _answers(seconds: Floats, exits: Ints) -> tuple[Answers, ...]:
+    """The columns of (P, K) seconds and exits in which any plan has an answer."""
+    pairs = zip(seconds.T, exits.T, strict=True)
+    columns = [Answers(e >= 0, np.ascontiguousarray(s), np.ascontiguousarray(e)) for s, e in pairs]
+    return tuple(column for column in columns if column.exists.any())
 
 
 def build_table(
