@@ -128,7 +128,6 @@ class ControllerFactory:
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         """A function that makes the controller `name` for trace k of `traces`."""
         setting, table = self.setting, self.setting.table
-        frames = setting.scenario.frames
         interval = setting.interval_s
         simple: dict[str, Callable[[], Any]] = {
             "algorithm1": lambda: StaticAlgorithm1(table, interval),
