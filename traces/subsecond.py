@@ -41,12 +41,17 @@ class LevelFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `empty`: share of steps in which nothing passes. `factors`: quantile function of the others'
     rate over the second's own, up to a scale. `weights`: share of the Gaussian variance that each
-    of the fit's correlation times has.
+    of the fit's correlation times has. `measured_*`: what the seconds fitted to showed (steps'
+    standard deviation over their second's mean, share of empty ones, autocorrelation at the fit's
+    `lags`); not used by the overlay.
     """
 
     empty: float
     factors: tuple[float, ...]
     weights: tuple[float, ...]
+    measured_std: float
+    measured_empty: float
+    measured_acf: tuple[float, ...]
 
 
 class HeldOutRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,6 +73,7 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `level_edges`: second's rate over its trace's mean, between one level and the next (rising).
     `quantile_levels`: rise from 0 to 1. `correlation_s`: 0 is white.
+    `lags`: in steps.
     """
 
     format_version: int
@@ -78,6 +84,7 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level_edges: tuple[float, ...]
     quantile_levels: tuple[float, ...]
     correlation_s: tuple[float, ...]
+    lags: tuple[int, ...]
     levels: tuple[LevelFit, ...]
     held_out: tuple[HeldOutRow, ...]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, write_json
+from artefacts import ArtefactError, UsageError, write_json
 from traces.formats import read_packets, trace_files
 from traces.subsecond import (
     FORMAT_VERSION,
@@ -39,7 +39,8 @@ ROUNDS = 10
 REPEATS = 20
 """Overlays of the held-out seconds that are pooled: the model's own chance should not show."""
 FEWEST_SECONDS = 40
-"""Of a file: a level of a half has hardly a dozen seconds then."""
+"""Of a file: a level of its half has four seconds then, hardly enough."""
+FEWEST_OF_A_LEVEL = 3
 QUANTILE_LEVELS = (0.0, *np.linspace(0.025, 0.975, 39).round(3).tolist(), 0.985, 0.995, 1.0)
 STD_BOUND = 0.20
 ACF_BOUND = 0.10
@@ -100,10 +101,16 @@ def fit_subsecond(
     levels = []
     for k in range(len(edges) + 1):
         progress(f"level {k + 1} of {len(edges) + 1}")
-        levels.append(_fit_level(found.deviation[which == k], seed))
+        own = found.deviation[which == k]
+        if len(own) < FEWEST_OF_A_LEVEL or not own.std() > 0:
+            raise UsageError(
+                f"sub-second fit: found {len(own)} seconds with variation in level {k + 1} of "
+                f"{len(edges) + 1}, expected {FEWEST_OF_A_LEVEL} or more"
+            )
+        levels.append(_fit_level(own, seed))
     return SubsecondFit(
         FORMAT_VERSION, made_by, tuple(t.name for t in traces), len(found.level), STEP_MS / 1000.0,
-        tuple(edges.round(4).tolist()), QUANTILE_LEVELS, CORRELATION_S, tuple(levels),
+        tuple(edges.round(4).tolist()), QUANTILE_LEVELS, CORRELATION_S, LAGS, tuple(levels),
         tuple(held_out),
     )  # fmt: skip
 
@@ -112,10 +119,15 @@ def _fit_level(deviation: Floats, seed: int) -> LevelFit:
     """The nearest of `ROUNDS` corrections: with a dozen seconds they need not settle."""
     wanted, wanted_acf, wanted_empty = _shape(deviation), acf(deviation), _empty(deviation)
     empty, factors, aim = wanted_empty, wanted.copy(), wanted_acf.copy()
+    measured = (
+        round(float(deviation.std()), 4),
+        round(wanted_empty, 4),
+        tuple(wanted_acf.round(4).tolist()),
+    )
     nearest, best = np.inf, None
     for _ in range(ROUNDS):
         scaled = (factors / factors.mean()).round(4).tolist()
-        level = LevelFit(round(empty, 5), tuple(scaled), nearest_weights(aim))
+        level = LevelFit(round(empty, 5), tuple(scaled), nearest_weights(aim), *measured)
         shown = _simulated(level, seed)
         off = float(np.abs(acf(shown) - wanted_acf).sum() + abs(_empty(shown) - wanted_empty))
         off += abs(float(shown.std() / deviation.std()) - 1.0)
@@ -141,7 +153,8 @@ def _shape(deviation: Floats) -> Floats:
 def _simulated(level: LevelFit, seed: int) -> Floats:
     """Deviations (SIMULATED_S, STEPS) of seconds that are all of one level."""
     fit = SubsecondFit(
-        FORMAT_VERSION, "", (), 0, STEP_MS / 1000.0, (), QUANTILE_LEVELS, CORRELATION_S, (level,), ()
+        FORMAT_VERSION, "", (), 0, STEP_MS / 1000.0, (), QUANTILE_LEVELS, CORRELATION_S,
+        LAGS, (level,), (),
     )  # fmt: skip
     flat = np.ones(SIMULATED_S)
     made = with_subsecond(BandwidthTrace.from_intervals("flat", flat, flat), fit, seed)
@@ -209,8 +222,10 @@ def held_out_rows(
         kind = name.split()[0]
         bound = {"std": STD_BOUND * value, "acf": ACF_BOUND, "empty": EMPTY_BOUND}[kind]
         within = abs(got[name] - value) <= bound
-        figures = (round(number, 4) for number in (known[name], got[name], value, bound))
-        rows.append(HeldOutRow(name, *figures, within))
+        first_own, shown, own, allowed = (
+            round(number, 4) for number in (known[name], got[name], value, bound)
+        )
+        rows.append(HeldOutRow(name, first_own, shown, own, allowed, within))
     return rows
 
 

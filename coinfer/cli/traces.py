@@ -181,7 +181,8 @@ def fit_subsecond(
         raise UsageError(
             "fit-subsecond: found no packet-delivery traces, expected --from FOLDER or COINFER_DATA"
         )
-    made_by = f"coinfer traces fit-subsecond --seed {seed}"
+    given = f" --from {source}" if source else ""
+    made_by = f"coinfer traces fit-subsecond{given} --seed {seed}"
     made = refit_subsecond(folder, out or SUBSECOND, seed, made_by, console.print)
     if json:
         emit_json(made.held_out)

@@ -77,6 +77,10 @@ class TraceBank:
         self._grid_s = float(self._times_s[-1]) / (GRID_PER_PIECE * pieces)
         grid = np.arange(GRID_PER_PIECE * pieces + 1) * self._grid_s
         self._begin = np.searchsorted(self._times_s, grid, side="right") - 1
+        # and the piece of a number of bits; a hair early, for what the slot's division rounds
+        self._grid_bits = max(float(self._bits[-1]) / (GRID_PER_PIECE * pieces), 1e-300)
+        grid = np.arange(GRID_PER_PIECE * pieces + 1) * (self._grid_bits * (1.0 - 1e-9))
+        self._begin_bits = np.maximum(np.searchsorted(self._bits, grid, side="left") - 1, 0)
 
     def lanes(self, index: Ints) -> BankLink:
         """The link of lanes whose traces are `index` (any shape that broadcasts with the times)."""
@@ -108,7 +112,8 @@ class TraceBank:
 
         From `piece` on, at whose beginning no more than `bits` had been.
         """
-        piece = _advanced(piece, self._bits, bits, "left")
+        slot = np.minimum((bits / self._grid_bits).astype(np.int64), len(self._begin_bits) - 1)
+        piece = _advanced(np.maximum(piece, self._begin_bits[slot]), self._bits, bits, "left")
         rate = self._rates_bps[piece]
         with np.errstate(divide="ignore", invalid="ignore"):
             inside = np.where(rate > 0, (bits - self._bits[piece]) / rate, 0.0)
@@ -128,8 +133,10 @@ def _advanced(piece: Ints, edges: Floats, value: Floats, side: Literal["left", "
         beyond &= piece < last
         if not beyond.any():
             return piece
-        piece = piece + beyond
-    return np.maximum(np.searchsorted(edges, value, side=side) - 1, 0)
+        piece = np.asarray(piece + beyond)
+    far = np.broadcast_to(value, beyond.shape)[beyond]
+    piece[beyond] = np.maximum(np.searchsorted(edges, far, side=side) - 1, 0)
+    return piece
 
 
 @dataclass(frozen=True, slots=True)
