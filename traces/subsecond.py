@@ -73,7 +73,7 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `level_edges`: second's rate over its trace's mean, between one level and the next (rising).
     `quantile_levels`: rise from 0 to 1. `correlation_s`: 0 is white.
-    `lags`: in steps.
+    `lags`: in steps. `mean_bps`: of the traces fitted to, over which their levels are absolute.
     """
 
     format_version: int
@@ -85,6 +85,7 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quantile_levels: tuple[float, ...]
     correlation_s: tuple[float, ...]
     lags: tuple[int, ...]
+    mean_bps: float
     levels: tuple[LevelFit, ...]
     held_out: tuple[HeldOutRow, ...]
 
@@ -94,9 +95,7 @@ def read_subsecond(path: str | Path = SUBSECOND) -> SubsecondFit:
     fit = read_json(path, SubsecondFit, version=FORMAT_VERSION)
     for field, wrong, expected in _complaints(fit):
         if wrong:
-            raise ArtefactError(
-                path, field=field, found=_short(fit, field), expected=expected
-            ) from None
+            raise ArtefactError(path, field=field, found=_short(fit, field), expected=expected)
     return fit
 
 
@@ -122,6 +121,7 @@ def _complaints(fit: SubsecondFit) -> list[tuple[str, bool, str]]:
             not len(times) or not bool(np.all(np.isfinite(times) & (times >= 0))),
             "one or more times in seconds, none below 0",
         ),
+        ("mean_bps", not 0 < fit.mean_bps < math.inf, "bit/s above 0"),
         (
             "levels",
             len(fit.levels) != len(edges) + 1,
@@ -171,14 +171,21 @@ def _short(fit: SubsecondFit, field: str) -> str:
 
 
 def with_subsecond(
-    trace: BandwidthTrace, fit: SubsecondFit, seed: int, step_s: float | None = None
+    trace: BandwidthTrace,
+    fit: SubsecondFit,
+    seed: int,
+    step_s: float | None = None,
+    *,
+    reference_bps: float | None = None,
 ) -> BandwidthTrace:
     """The trace with variation within its pieces, on steps of about `step_s` (the fit's own).
 
     Every piece is cut into equal steps and keeps its bytes; one without rate stays whole, one
     shorter than a step and a half as it is. The randomness comes from `seed` and the trace's name
-    alone. Levels are relative to the trace's mean, so scaling before or after gives the same.
-    Meant for logs whose pieces last about a second.
+    alone. Levels are relative to the trace's mean, so scaling before or after gives the same; the
+    other reading of the fit, that a link is rough where it is slow in bit/s, is `reference_bps` =
+    `fit.mean_bps` (two traces of the same mean cannot tell them apart). Meant for logs whose
+    pieces last about a second.
     """
     step_s = fit.step_s if step_s is None else step_s
     if not fit.step_s <= step_s <= COARSEST_S:
@@ -191,11 +198,16 @@ def with_subsecond(
             f"trace '{trace.name}': found {trace.duration_s:g} s, expected at most "
             f"{MOST_STEPS * fit.step_s:g} s for sub-second variation"
         )
+    reference = trace.mean_bps if reference_bps is None else reference_bps
+    if reference_bps is not None and not 0 < reference_bps < math.inf:
+        raise UsageError(
+            f"sub-second levels: found a reference of {reference_bps} bit/s, expected one above 0"
+        )
     if not trace.total_bytes > 0:
         return trace
     rng = np.random.default_rng([seed, zlib.crc32(trace.name.encode())])
     fine = _Steps.of(lengths, fit.step_s)
-    level = np.searchsorted(fit.level_edges, trace.rates_bps / trace.mean_bps, side="right")
+    level = np.searchsorted(fit.level_edges, trace.rates_bps / reference, side="right")
     factors = fit_factors(fit, level[fine.piece], fine, rng)
     steps = fine if step_s == fit.step_s else _Steps.of(lengths, step_s)
     if steps is not fine:
@@ -207,13 +219,22 @@ def with_subsecond(
 
 
 def subsecond_set(
-    traces: TraceSet, seed: int, fit: SubsecondFit | None = None, step_s: float | None = None
+    traces: TraceSet,
+    seed: int,
+    fit: SubsecondFit | None = None,
+    step_s: float | None = None,
+    *,
+    reference_bps: float | None = None,
 ) -> TraceSet:
     """The set with variation within seconds (the shipped fit); its source says so."""
     fit = shipped_subsecond() if fit is None else fit
-    made = tuple(with_subsecond(trace, fit, seed, step_s) for trace in traces.traces)
+    made = tuple(
+        with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
+        for trace in traces.traces
+    )
     step_ms = 1000.0 * (fit.step_s if step_s is None else step_s)
-    said = f"with sub-second variation on {step_ms:g} ms steps (seed {seed})"
+    over = "" if reference_bps is None else f", levels over {reference_bps / 1e6:g} Mbit/s"
+    said = f"with sub-second variation on {step_ms:g} ms steps (seed {seed}{over})"
     return replace(traces, traces=made, source=f"{traces.source} {said}")
 
 

@@ -106,6 +106,14 @@ def compare(
     sub_second_seed: Annotated[
         int | None, typer.Option(min=0, help="Of that variation (0).")
     ] = None,
+    sub_second_mean: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            help="Mbit/s below which seconds are slow and rough (each trace's own mean).",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compare controllers in simulation on whole traces.
@@ -119,7 +127,7 @@ def compare(
 
     setting = _setting(scenario)
     names = chosen_names(controllers, setting)
-    chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed)
+    chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     _say_source(chosen)
     factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
     with progress_bar() as bar:
@@ -175,15 +183,19 @@ def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
     return setting.scaled(TraceSet(read, False, ", ".join(str(p) for p in paths)))
 
 
-def _uneven(traces: TraceSet, sub_second: bool, seed: int | None) -> TraceSet:
+def _uneven(
+    traces: TraceSet, sub_second: bool, seed: int | None, mean_mbps: float | None
+) -> TraceSet:
     from artefacts import UsageError
     from traces.subsecond import subsecond_set
 
-    if not sub_second:
-        if seed is not None:
-            raise UsageError(f"--sub-second-seed: found {seed}, expected --sub-second with it")
-        return traces
-    return subsecond_set(traces, seed or 0)
+    if sub_second:
+        reference_bps = None if mean_mbps is None else 1e6 * mean_mbps
+        return subsecond_set(traces, seed or 0, reference_bps=reference_bps)
+    for name, value in (("seed", seed), ("mean", mean_mbps)):
+        if value is not None:
+            raise UsageError(f"--sub-second-{name}: found {value}, expected --sub-second with it")
+    return traces
 
 
 def plan(

@@ -77,6 +77,10 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
             ("compare", "--scenario", "edgent", "--sub-second-seed", "1"),
             "found 1, expected --sub-second with it",
         ),
+        (
+            ("compare", "--scenario", "edgent", "--sub-second-mean", "5.5"),
+            "found 5.5, expected --sub-second with it",
+        ),
         (("traces", "generate", "--mode", "x", "--out", "a.csv"), "found mode 'x'"),
         (("edge", "--host", "8.8.8.8"), "found 8.8.8.8"),
         (("edge", "--model", "vgg"), "found 'vgg'"),
@@ -129,6 +133,7 @@ def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
     plain, _ = compared()
     one, said = compared("--sub-second", "--sub-second-seed", "5")
     two, _ = compared("--sub-second", "--sub-second-seed", "6")
+    absolute, _ = compared("--sub-second", "--sub-second-seed", "5", "--sub-second-mean", "5.5")
     ending = "with sub-second variation on 20 ms steps (seed 5)"
     assert one["source"] == f"{plain['source']} {ending}"
     assert ending in said
@@ -136,8 +141,8 @@ def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
     # the device alone sends nothing and cannot tell; whoever uploads can
     alone = [found["controllers"]["device-only"]["goodput_accuracy"] for found in (plain, one)]
     assert alone[0] == alone[1]
-    uploading = [found["controllers"]["rate-rule"] for found in (plain, one, two)]
-    assert len({c["mean_latency_s"] for c in uploading}) == 3
+    uploading = [found["controllers"]["rate-rule"] for found in (plain, one, two, absolute)]
+    assert len({c["mean_latency_s"] for c in uploading}) == 4
 
 
 def test_the_sub_second_fit_is_made_from_packet_files(tmp_path):

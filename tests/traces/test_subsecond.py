@@ -92,6 +92,21 @@ def test_scaling_before_or_after_gives_the_same():
     assert one.rates_bps == pytest.approx(two.rates_bps, rel=1e-12)
 
 
+def test_over_a_reference_it_is_the_rate_itself_that_counts():
+    fit = shipped_subsecond()
+    log = made([(1.0, 1e6)] * 200)
+    spread = [
+        with_subsecond(log, fit, 1, reference_bps=reference).rates_bps.std() / 1e6
+        for reference in (1e5, None, fit.mean_bps)
+    ]
+    measured = [level.measured_std for level in fit.levels]
+    assert spread == pytest.approx([measured[3], measured[2], measured[0]], rel=0.12)
+    assert 3e6 < fit.mean_bps < 8e6
+    for reference in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(UsageError, match="expected one above 0"):
+            with_subsecond(log, fit, 1, reference_bps=reference)
+
+
 def test_wider_steps_are_means_of_the_finer_ones():
     fit, log = shipped_subsecond(), made([(1.0, 4e6), (1.0, 0.0), (1.0, 1e6)])
     fine, coarse = with_subsecond(log, fit, 3), with_subsecond(log, fit, 3, 0.1)
@@ -220,6 +235,8 @@ def test_a_set_says_so_and_keeps_its_names():
     logs = TraceSet((made([(1.0, 3e6)] * 3, "a"), made([(1.0, 3e6)] * 3, "b")), True, "made ones")
     found = subsecond_set(logs, 4)
     assert found.source == "made ones with sub-second variation on 20 ms steps (seed 4)"
+    absolute = subsecond_set(logs, 4, reference_bps=5.5e6)
+    assert absolute.source.endswith("(seed 4, levels over 5.5 Mbit/s)")
     assert "50 ms steps" in subsecond_set(logs, 4, step_s=0.05).source
     assert [t.name for t in found.traces] == ["a", "b"]
     assert found.generated
@@ -243,6 +260,7 @@ def _set(value, *path):
         (_set("fast", "step_s"), "field 'step_s': found .*, expected a number"),
         (_set(0.0, "step_s"), r"field 'step_s': found 0\.0, expected seconds"),
         (_set([0.5, 0.5, 1.2], "level_edges"), r"'level_edges': found \[0\.5, 0\.5, 1\.2\]"),
+        (_set(0.0, "mean_bps"), r"'mean_bps': found 0\.0, expected bit/s above 0"),
         (_set([0.5], "level_edges"), "field 'levels': found 4 levels, expected 2 levels"),
         (_set(0.5, "quantile_levels", 0), "'quantile_levels': found 43 numbers .* 0 to 1"),
         (_set(-1.0, "correlation_s", 1), "'correlation_s': found .*, expected one or more"),
