@@ -33,6 +33,7 @@ from models.outcomes import Outcomes, read_outcomes
 from models.profiles import Profile, check_profile, read_profile
 from models.reference import REFERENCE_NAMES, reference_profile
 from traces.library import TraceSet, load_split
+from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
 
 FORMAT_VERSION = 1
@@ -286,6 +287,8 @@ class Setting:
     """The plans that are worth choosing among; controllers answer with an index into it."""
     candidates: PlanTable
     """Every plan the scenario allows, gates aside."""
+    sub_second_seed: int | None = None
+    """Of the variation within seconds that is laid over every part's traces; None for none."""
 
     def __repr__(self) -> str:
         return f"Setting({self.scenario.name}, {len(self.table)} plans)"
@@ -319,7 +322,14 @@ class Setting:
 
     def traces(self, part: str) -> TraceSet:
         """The scenario's traces of 'train', 'validation' or 'test', scaled."""
-        return self.scaled(load_split(self.scenario.traces.family, part))
+        found = self.scaled(load_split(self.scenario.traces.family, part))
+        if self.sub_second_seed is None:
+            return found
+        return subsecond_set(found, self.sub_second_seed)
+
+    def with_sub_second(self, seed: int) -> Setting:
+        """The same with variation within seconds on every part's traces (`traces.subsecond`)."""
+        return replace(self, sub_second_seed=seed)
 
     def scaled(self, traces: TraceSet) -> TraceSet:
         """Other traces, scaled as this scenario's are."""

@@ -159,8 +159,22 @@ def _read_oboe(path: Path, rows: list[Row]) -> BandwidthTrace:
     return BandwidthTrace(path.stem, starts, np.array(rates), duration)
 
 
+def read_packets(path: str | Path, step_ms: int) -> BandwidthTrace:
+    """A packet-delivery (Mahimahi) file on pieces of `step_ms`."""
+    path = Path(path)
+    rows = _rows(path)
+    if not rows or _reader(path, rows[0]) is not _read_mahimahi:
+        found = f"line 1 '{rows[0][1][:80]}'" if rows else "an empty file"
+        raise ArtefactError(path, found=found, expected="a packet-delivery (Mahimahi) trace")
+    return _packets_trace(path, rows, step_ms)
+
+
 def _read_mahimahi(path: Path, rows: list[Row]) -> BandwidthTrace:
     """Mahimahi: each line the millisecond at which one 1500-byte packet may pass."""
+    return _packets_trace(path, rows, MAHIMAHI_STEP_MS)
+
+
+def _packets_trace(path: Path, rows: list[Row], step_ms: int) -> BandwidthTrace:
     what = "one whole number of milliseconds that does not fall, 1e8 (a day) at most"
     stamps: list[int] = []
     for number, line, (at_ms,) in _numbers(path, rows, 1, what):
@@ -170,10 +184,10 @@ def _read_mahimahi(path: Path, rows: list[Row]) -> BandwidthTrace:
         stamps.append(int(at_ms))
     last = max(stamps[-1], 1)
     # the trace repeats after its last stamp, whose packet passes at the very end of the lap
-    piece = np.minimum(np.array(stamps), last - 1) // MAHIMAHI_STEP_MS
-    count = -(-last // MAHIMAHI_STEP_MS)
+    piece = np.minimum(np.array(stamps), last - 1) // step_ms
+    count = -(-last // step_ms)
     packets = np.bincount(piece, minlength=count)
-    edges = np.minimum(np.arange(count + 1) * MAHIMAHI_STEP_MS, last) / 1000.0
+    edges = np.minimum(np.arange(count + 1) * step_ms, last) / 1000.0
     rates = 8.0 * PACKET_BYTES * packets / np.diff(edges)
     return BandwidthTrace(path.name, edges[:-1], rates, float(edges[-1]))
 

@@ -96,16 +96,38 @@ def compare(
     seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
     detector: Annotated[str, typer.Option(help="Change detector of 'map'.")] = "bayes",
+    sub_second: Annotated[
+        bool,
+        typer.Option(
+            "--sub-second",
+            help="Lay variation within seconds, as of packet-delivery traces, over the traces.",
+        ),
+    ] = False,
+    sub_second_seed: Annotated[
+        int | None, typer.Option(min=0, help="Of that variation (0).")
+    ] = None,
+    sub_second_mean: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=1e6,
+            help="Mbit/s below which seconds are slow and rough (each trace's own mean).",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Compare controllers in simulation on whole traces."""
+    """Compare controllers in simulation on whole traces.
+
+    With --sub-second every second of a trace keeps its bytes but passes them as unevenly as a real
+    link; the training traces that controllers learn from stay as they are.
+    """
     from experiments.comparison import compare as run_comparison
     from experiments.comparison import comparison_rows
     from experiments.controllers import ControllerFactory, chosen_names
 
     setting = _setting(scenario)
     names = chosen_names(controllers, setting)
-    chosen = _traces(setting, traces)
+    chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     _say_source(chosen)
     factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
     with progress_bar() as bar:
@@ -159,6 +181,21 @@ def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
     if factor != 1.0:
         console.print(f"traces: scaled by {factor:g}, as scenario '{setting.scenario.name}' says")
     return setting.scaled(TraceSet(read, False, ", ".join(str(p) for p in paths)))
+
+
+def _uneven(
+    traces: TraceSet, sub_second: bool, seed: int | None, mean_mbps: float | None
+) -> TraceSet:
+    from artefacts import UsageError
+    from traces.subsecond import subsecond_set
+
+    if sub_second:
+        reference_bps = None if mean_mbps is None else 1e6 * mean_mbps
+        return subsecond_set(traces, seed or 0, reference_bps=reference_bps)
+    for name, value in (("seed", seed), ("mean", mean_mbps)):
+        if value is not None:
+            raise UsageError(f"--sub-second-{name}: found {value}, expected --sub-second with it")
+    return traces
 
 
 def plan(

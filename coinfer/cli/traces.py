@@ -1,4 +1,4 @@
-"""`coinfer traces`: list, info, convert, generate, fit, plot, fetch."""
+"""`coinfer traces`: list, info, convert, generate, fit, fit-subsecond, plot, fetch."""
 
 from __future__ import annotations
 
@@ -158,6 +158,46 @@ def fit(
         raise UsageError(f"fit: found family '{family}', expected belgium or norway")
     made = refit(family, dict(by_mode), seed)
     console.print(f"{family}: fitted {', '.join(made.modes)} to {made.fitted_to}")
+
+
+@app.command("fit-subsecond")
+def fit_subsecond(
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Packet-delivery files (the Mahimahi set's).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write (the shipped fit).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the simulated seconds.")] = 7,
+    json: JsonOption = False,
+) -> None:
+    """Fit the variation within seconds to packet-delivery traces; judge it on held-out halves."""
+    from artefacts import UsageError, data_directory
+    from traces.library import FOLDERS
+    from traces.subsecond import SUBSECOND
+    from traces.subsecond_fit import refit_subsecond
+
+    root = data_directory()
+    folder = source or (root / "traces" / FOLDERS["mahimahi"] if root else None)
+    if folder is None:
+        raise UsageError(
+            "fit-subsecond: found no packet-delivery traces, expected --from FOLDER or COINFER_DATA"
+        )
+    given = f" --from {source}" if source else ""
+    made_by = f"coinfer traces fit-subsecond{given} --seed {seed}"
+    made = refit_subsecond(folder, out or SUBSECOND, seed, made_by, console.print)
+    if json:
+        emit_json(made.held_out)
+        return
+    print_table(
+        f"fitted to first halves, laid over the seconds of second halves; "
+        f"{sum(r.within for r in made.held_out)} of {len(made.held_out)} within their bounds",
+        ["statistic", "first halves", "overlaid", "second halves", "bound", "within"],
+        [
+            (r.statistic, f"{r.first_halves:.3f}", f"{r.overlaid:.3f}", f"{r.second_halves:.3f}",
+             f"{r.bound:.3f}", "yes" if r.within else "NO")
+            for r in made.held_out
+        ],
+    )  # fmt: skip
+    console.print(f"{out or SUBSECOND}: fitted to {made.seconds} s of {', '.join(made.fitted_to)}")
 
 
 @app.command()

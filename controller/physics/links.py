@@ -89,6 +89,10 @@ class TraceBank:
         self._grid_s = float(self._times_s[-1]) / (GRID_PER_PIECE * pieces)
         grid = np.arange(GRID_PER_PIECE * pieces + 1) * self._grid_s
         self._begin = np.searchsorted(self._times_s, grid, side="right") - 1
+        # and the piece of a number of bits; a hair early, for what the slot's division rounds
+        self._grid_bits = max(float(self._bits[-1]) / (GRID_PER_PIECE * pieces), 1e-300)
+        grid = np.arange(GRID_PER_PIECE * pieces + 1) * (self._grid_bits * (1.0 - 1e-9))
+        self._begin_bits = np.maximum(np.searchsorted(self._bits, grid, side="left") - 1, 0)
 
     def lanes(self, index: Ints) -> BankLink:
         """The link of lanes whose traces are `index` (any shape that broadcasts with the times)."""
@@ -121,6 +125,8 @@ class TraceBank:
 
         From `piece` on, at whose beginning no more than `bits` had been.
         """
+        slot = np.minimum((bits / self._grid_bits).astype(np.int64), len(self._begin_bits) - 1)
+        piece = np.maximum(piece, self._begin_bits.take(slot))
         piece = _advanced(piece, self._ends_bits, bits, "left")
         inside = (bits - self._bits.take(piece)) / self._divisors_bps.take(piece)
         return np.asarray(self._times_s.take(piece) + inside)

@@ -80,28 +80,34 @@ class Observer:
 
     def measured(self, lanes: Bools, known_s: Floats, rate_bps: Floats, complete: Bools) -> None:
         """A measurement became known in the masked lanes (arrays of length L)."""
-        if not lanes.any():
+        at = np.flatnonzero(lanes)
+        if not len(at):
             return
-        value = log_rate(rate_bps[lanes])
-        gap = np.clip(known_s[lanes] - self._at[lanes, 0], 0.0, MAX_AGE_S)
-        first = ~np.isfinite(self._at[lanes, 0])
+        rate, known = rate_bps.take(at), known_s.take(at)
+        value, newest = log_rate(rate), self._at[:, 0].take(at)
+        gap = np.clip(known - newest, 0.0, MAX_AGE_S)
+        first = ~np.isfinite(newest)
         for mean, horizon_s in ((self._fast, 1.0), (self._slow, 10.0)):
             weight = np.where(first, 1.0, 1.0 - np.exp(-np.maximum(gap, 0.05) / horizon_s))
-            mean[lanes] += weight * (value - mean[lanes])
+            old = mean.take(at)
+            mean[at] = old + weight * (value - old)
         weight = 1.0 - np.exp(-np.maximum(gap, 0.05) / 10.0)
-        off = np.abs(value - self._slow[lanes])
-        self._spread[lanes] += weight * (off - self._spread[lanes])
-        for history in (self._rates, self._at, self._complete):
-            history[lanes, 1:] = history[lanes, :-1]
-        self._rates[lanes, 0] = value
-        self._at[lanes, 0] = known_s[lanes]
-        self._newest_bps[lanes] = rate_bps[lanes]
-        self._complete[lanes, 0] = complete[lanes]
+        off, old = np.abs(value - self._slow.take(at)), self._spread.take(at)
+        self._spread[at] = old + weight * (off - old)
+        self._newest_bps[at] = rate
+        news = (value, known, complete.take(at))
+        for history, new in zip((self._rates, self._at, self._complete), news, strict=True):
+            rows = history.take(at, axis=0)
+            rows[:, 1:] = rows[:, :-1]
+            rows[:, 0] = new
+            history[at] = rows
 
     def ended(self, lanes: Bools, in_time: Bools, by_plan: Bools) -> None:
         """A frame ended in the masked lanes."""
-        self._in_time[lanes] += 0.2 * (in_time[lanes] - self._in_time[lanes])
-        self._by_plan[lanes] += 0.2 * (by_plan[lanes] - self._by_plan[lanes])
+        at = np.flatnonzero(lanes)
+        for share, new in ((self._in_time, in_time), (self._by_plan, by_plan)):
+            old = share.take(at)
+            share[at] = old + 0.2 * (new.take(at) - old)
 
     def newest(self) -> tuple[Floats, Floats]:
         """The newest measured rate of every lane, and when it became known (-inf: never)."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -45,6 +46,7 @@ def test_a_command_s_help_names_it(name):
         ("compare", "--scenario", "edgent", "--frames", "0"),
         ("train", "--scenario", "edgent", "--seed", "-3"),
         ("traces", "generate", "--mode", "bus", "--out", "a.csv", "--seed", "-1"),
+        ("compare", "--scenario", "edgent", "--sub-second", "--sub-second-seed", "-1"),
         ("compare", "--scenario", "edgent", "--no-such-option"),
         ("compare",),
         ("nothing",),
@@ -70,6 +72,15 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
         (("compare", "--scenario", "edgent", "--policy", "nowhere"), "coinfer train --scenario"),
         (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
         (("traces", "info", "nowhere.log"), "no such file"),
+        (("traces", "fit-subsecond", "--from", "nowhere"), "no such file"),
+        (
+            ("compare", "--scenario", "edgent", "--sub-second-seed", "1"),
+            "found 1, expected --sub-second with it",
+        ),
+        (
+            ("compare", "--scenario", "edgent", "--sub-second-mean", "5.5"),
+            "found 5.5, expected --sub-second with it",
+        ),
         (("traces", "generate", "--mode", "x", "--out", "a.csv"), "found mode 'x'"),
         (("edge", "--host", "8.8.8.8"), "found 8.8.8.8"),
         (("edge", "--model", "vgg"), "found 'vgg'"),
@@ -108,6 +119,50 @@ def test_compare_speaks_the_documented_json(tmp_path):
         "--frames", "40", "--json", data=tmp_path / "none",
     )  # fmt: skip
     assert again.stdout == done.stdout
+
+
+def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
+    def compared(*more):
+        done = coinfer(
+            "compare", "--scenario", "3g-mobilenet", "--controllers", "device-only,rate-rule",
+            "--frames", "60", "--json", *more, data=tmp_path / "none",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), " ".join(done.stderr.split())
+
+    plain, _ = compared()
+    one, said = compared("--sub-second", "--sub-second-seed", "5")
+    two, _ = compared("--sub-second", "--sub-second-seed", "6")
+    absolute, _ = compared("--sub-second", "--sub-second-seed", "5", "--sub-second-mean", "5.5")
+    ending = "with sub-second variation on 20 ms steps (seed 5)"
+    assert one["source"] == f"{plain['source']} {ending}"
+    assert ending in said
+    assert one["traces"] == plain["traces"]
+    # the device alone sends nothing and cannot tell; whoever uploads can
+    alone = [found["controllers"]["device-only"]["goodput_accuracy"] for found in (plain, one)]
+    assert alone[0] == alone[1]
+    uploading = [found["controllers"]["rate-rule"] for found in (plain, one, two, absolute)]
+    assert len({c["mean_latency_s"] for c in uploading}) == 4
+
+
+def test_the_sub_second_fit_is_made_from_packet_files(tmp_path):
+    rng = random.Random(3)
+    for name in ("a.up", "a.down"):
+        at, stamps = 0, []
+        while at < 90_000:
+            # faster and slower seconds, each with gaps of its own
+            at += rng.choice((0, 1, 4, 8 + 30 * ((at // 1000) % 4)))
+            stamps.append(at)
+        (tmp_path / name).write_text("\n".join(map(str, stamps)) + "\n")
+    out = tmp_path / "fit.json"
+    done = coinfer("traces", "fit-subsecond", "--from", tmp_path, "--out", out, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    fit = json.loads(out.read_text())
+    assert fit["held_out"] == rows
+    assert fit["fitted_to"] == ["a.down", "a.up"]
+    assert fit["made_by"] == f"coinfer traces fit-subsecond --from {tmp_path} --seed 7"
+    assert all(row["within"] for row in rows if row["statistic"].startswith("std"))
 
 
 def test_a_plan_is_explained():

@@ -231,3 +231,30 @@ def test_pieces_are_found_by_a_few_steps_as_by_a_search(lengths, seed):
         left = trace.total_bytes - float(trace.bytes_between(0, start, "stop"))
         if abs(left - size) > 1e-3:
             assert float(end) == pytest.approx(wanted, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 4))
+def test_transfers_over_hundreds_of_short_pieces_end_as_the_traces_say(seed, count):
+    """Fast and slow traces of 20 ms pieces side by side: neither grid fits them all."""
+    rng = np.random.default_rng(seed)
+    traces = []
+    for k in range(count):
+        rates_bps = rng.lognormal(0.0, 1.0, 400) * 10.0 ** rng.uniform(3, 8)
+        rates_bps[rng.random(400) < 0.2] = 0.0
+        traces.append(BandwidthTrace.from_intervals(f"t{k}", np.full(400, 0.02), rates_bps))
+    index = rng.integers(0, count, 80)
+    starts = np.where(rng.random(80) < 0.3, rng.integers(0, 400, 80) * 0.02, rng.uniform(0, 8, 80))
+    sizes = np.array([traces[k].total_bytes for k in index]) * 10.0 ** rng.uniform(-6, 0, 80)
+    link = TraceBank(traces).lanes(index)
+    ends, whole = link.transfer_end(starts, sizes), np.isfinite(link.transfer_end(starts, sizes))
+    for k, start, size, end in zip(index, starts, sizes, ends, strict=True):
+        trace = traces[k]
+        left = trace.total_bytes - float(trace.bytes_between(0, start, "stop"))
+        if abs(left - size) > 1e-6 * trace.total_bytes:
+            wanted = float(trace.transfer_end(start, size, "stop"))
+            # where a rate is next to nothing a bank's rounding of bits is a longer time
+            passed = abs(float(trace.bytes_between(min(end, wanted), max(end, wanted), "stop")))
+            assert np.isfinite(end) == np.isfinite(wanted)
+            assert end == wanted or passed <= 1e-6 * max(t.total_bytes for t in traces)
+    assert whole.any()
