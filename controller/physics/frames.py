@@ -279,9 +279,11 @@ class _LocalJobs:
     def run(self, arrival_s: Floats, timing: Timing, table: PlanTable) -> None:
         wait_s = table.wait_s[self._plan]
         wait_exit = table.wait_exit[self._plan]
+        # each goes on from the tensor that the one before it left
+        reached = np.ones(wait_s.shape[:-1], dtype=np.bool_)
         for k in range(wait_s.shape[-1]):
-            exists = wait_exit[..., k] >= 0
-            self._job(exists, self.free_s, wait_s[..., k], wait_exit[..., k])
+            exists = reached & (wait_exit[..., k] >= 0)
+            reached = self._job(exists, self.free_s, wait_s[..., k], wait_exit[..., k])
         if timing.deadline_s is None:
             return
         rescue = table.rescue_s[self._plan]
@@ -292,7 +294,7 @@ class _LocalJobs:
         latest = arrival_s + np.maximum(timing.deadline_s - keep - timing.rescue_margin_s, 0.0)
         self._job(exists, np.maximum(self.free_s, latest), seconds, np.zeros_like(self._plan))
 
-    def _job(self, exists: Bools, start: Floats, seconds: Floats, exit_: Ints) -> None:
+    def _job(self, exists: Bools, start: Floats, seconds: Floats, exit_: Ints) -> Bools:
         taken = seconds * self._noise
         # not begun where the median itself would miss the deadline: it could answer nobody
         useful = start + seconds <= self._limit
@@ -302,3 +304,4 @@ class _LocalJobs:
         self.exit = np.where(answers, exit_, self.exit)
         self.spent_s = self.spent_s + np.where(runs, taken, 0.0)
         self.free_s = np.where(runs, end, self.free_s)
+        return np.asarray(runs)
