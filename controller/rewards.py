@@ -158,7 +158,16 @@ def shortlist(setting: Setting) -> list[int]:
                 best = value.argmax(axis=1)
                 # where nothing is worth its price, no plan is the answer
                 chosen.update(int(k) for k in best[value.max(axis=1) > 0])
-    return sorted(chosen | _edge_only(setting, chosen))
+    return sorted(chosen | _edge_only(setting, chosen) | _hedged(setting, bandwidths, chosen))
+
+
+def _hedged(setting: Setting, bandwidths: Floats, chosen: set[int]) -> set[int]:
+    """The hedged plan worth most over all bandwidths, where no situation chose one: a rival too."""
+    hedged = np.flatnonzero([plan.hedge for plan in setting.table.plans])
+    if not len(hedged) or chosen & set(hedged.tolist()):
+        return set()
+    worth = expectation(setting, bandwidths).reward.mean(axis=0)
+    return {int(hedged[worth[hedged].argmax()])}
 
 
 def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:

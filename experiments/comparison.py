@@ -9,9 +9,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from controller.interface import Controller
 from controller.scenario import Setting
-from experiments.controllers import ControllerFactory
+from experiments.controllers import ControllerFactory, Maker
 from experiments.evaluation import TraceRun, bound_per_frame, evaluate
+from experiments.optimum_play import OptimumController
 from traces.library import TraceSet
 
 Floats = npt.NDArray[np.float64]
@@ -56,6 +58,8 @@ class ControllerFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     throughput_fps: float | None = None
     energy_j_per_frame: float | None = None
     """The device's beyond idling; None where nothing is known of its power."""
+    share_of_optimum: float | None = None
+    """Of the optimum's expectation, where 'optimum' was among the controllers."""
     plans: dict[str, float] = {}
     """The plans chosen most often and their share of the frames (`MOST_USED` at most)."""
 
@@ -94,6 +98,11 @@ class Comparison(msgspec.Struct, frozen=True):
     differences: tuple[PairedDifference, ...]
     against_device_only: dict[str, WorstTraces] = {}
     """Where 'device-only' was among the controllers."""
+    optimum: float | None = None
+    """The expected reward per frame of the optimum over the coupled queue, where it was asked for:
+    what no controller of this stream can exceed but by luck (`experiments.optimum`).
+    """
+    optimum_per_trace: dict[str, float] = {}
 
 
 def compare(
@@ -111,6 +120,7 @@ def compare(
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
     runs: dict[str, list[TraceRun]] = {}
+    players: list[tuple[str, OptimumController]] = []
     for name in names:
         progress(name, 0.0)
 
@@ -118,11 +128,26 @@ def compare(
             progress(name, share)
 
         make = factory.maker(name, traces.traces)
+
+        def made(k: int, make: Maker = make) -> Controller:
+            controller = make(k)
+            if isinstance(controller, OptimumController):
+                players.append((traces.traces[k].name, controller))
+            return controller
+
         runs[name] = evaluate(
-            setting, traces.traces, make, seed=seed, progress=told, max_frames=max_frames
+            setting, traces.traces, made, seed=seed, progress=told, max_frames=max_frames
         )
     bounds = _bounds(setting, traces, runs)
     figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
+    optima = [(trace, p.optimum) for trace, p in players if p.optimum is not None]
+    optimum = None
+    if optima:
+        optimum = sum(o.expected for _, o in optima) / sum(o.frames for _, o in optima)
+        figures = {
+            n: msgspec.structs.replace(f, share_of_optimum=f.reward / optimum)
+            for n, f in figures.items()
+        }
     reference = next(iter(bounds.values()))
     return Comparison(
         scenario=setting.scenario.name,
@@ -134,6 +159,8 @@ def compare(
         controllers=figures,
         differences=tuple(_differences(runs, seed)),
         against_device_only=_against_device(figures),
+        optimum=optimum,
+        optimum_per_trace={name: o.per_frame for name, o in optima},
     )
 
 
@@ -286,6 +313,7 @@ def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:
     columns = ["controller", "goodput accuracy", "late", "mean ms", "p95 ms", "bytes/frame"]
     columns += ["mean reward", "frames/s"] if closed else ["device ms/frame", "mJ/frame"]
     columns += ["share of bound", "95 % interval"]
+    columns += ["of optimum"] if result.optimum is not None else []
     rows = []
     for name, f in sorted(result.controllers.items(), key=lambda item: -item[1].reward):
         row: list[Any] = [
@@ -304,5 +332,6 @@ def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:
             row += ["" if energy is None else f"{1000 * energy:.0f}"]
         low, high = f.interval95
         row += [f"{f.share_of_bound:.4f}", f"{low:.4f} to {high:.4f}"]
+        row += [f"{f.share_of_optimum:.4f}"] if f.share_of_optimum is not None else []
         rows.append(row)
     return columns, rows

@@ -1,7 +1,7 @@
 """Controllers by name, made for a setting; the one place that knows every name.
 
 Names: device-only, edge-only, best-single (hindsight), fixed, fixed-hedged, algorithm1,
-algorithm1-online, map, rate-rule, robust, bandit, learned, oracle.
+algorithm1-online, map, rate-rule, robust, bandit, learned, oracle, optimum (only where asked for).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from controller.sensing.state_tracker import StateTracker
 from envs.simulator import Simulator
 from experiments.detectors.page_hinkley import make_detector
 from experiments.evaluation import clairvoyant_values, evaluate
+from experiments.optimum_play import OptimumController
+from experiments.optimum_queue import CoupledQueue
 from traces.library import TraceSet
 from traces.states import BandwidthState, oboe_states, states_by_quantiles
 from traces.trace import BandwidthTrace
@@ -51,8 +53,12 @@ NAMES = (
     "bandit",
     "learned",
     "oracle",
+    "optimum",
 )
-DEPLOYABLE = tuple(n for n in NAMES if n not in ("best-single", "oracle"))
+SIMULATION_ONLY = ("best-single", "oracle", "optimum")
+DEPLOYABLE = tuple(n for n in NAMES if n not in SIMULATION_ONLY)
+ON_DEMAND = ("optimum",)
+"""Takes minutes a log: not among all controllers, only where named."""
 MAP_STATES = 32
 FIXED_FRAMES = 1500
 """Of every training trace, for what is chosen there."""
@@ -69,6 +75,8 @@ class ControllerFactory:
     policy: Policy | None = None
     policy_folder: Path | None = None
     detector: str = "bayes"
+    max_frames: int | None = None
+    """How far the optimum looks, where not every frame of a trace is run."""
     progress: Callable[[str], None] = field(default=lambda what: None)
 
     @cached_property
@@ -150,9 +158,19 @@ class ControllerFactory:
         if name in plans:
             plan = plans[name]()
             return lambda k: FixedController(name, plan)
+        if name in ("oracle", "optimum") and not traces:
+            raise UsageError(f"controller: found '{name}', expected one that needs no trace here")
         if name == "oracle":
             return lambda k: OracleController(setting, traces[k])
+        if name == "optimum":
+            queue = self.queue
+            return lambda k: OptimumController(queue, traces[k], self.max_frames, self.progress)
         raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")
+
+    @cached_property
+    def queue(self) -> CoupledQueue:
+        """The states of the stream's queue, for the optimum."""
+        return CoupledQueue(self.setting)
 
     @cached_property
     def learned(self) -> Policy:
@@ -179,14 +197,14 @@ def hedged(setting: Setting) -> npt.NDArray[np.bool_]:
 
 
 def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
-    """Controllers named in 'a,b'; all that `setting` has where nothing is named.
+    """Controllers named in 'a,b'; all that `setting` has, but `ON_DEMAND`, where nothing is named.
 
     Refuses one that does not exist.
     """
     names = [n.strip() for n in listed.split(",") if n.strip()]
     if not names:
         hedges = setting is None or hedged(setting).any()
-        names = [n for n in NAMES if hedges or n != "fixed-hedged"]
+        names = [n for n in NAMES if n not in ON_DEMAND and (hedges or n != "fixed-hedged")]
     for name in names:
         if name not in NAMES:
             raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")

@@ -21,13 +21,12 @@ from controller.runtime.engine import FrameRecord
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
 from controller.runtime.warming import warm
 from controller.scenario import Setting, load_setting, read_scenario
-from experiments.controllers import ControllerFactory
+from experiments.controllers import SIMULATION_ONLY, ControllerFactory
 from models.datasets import judged_pictures
 from models.pictures import generated_pictures
 
 FORMAT_VERSION = 2
 GENERATED = 500
-SIMULATION_ONLY = ("oracle", "best-single")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def check_deployable(controller: str) -> None:
     if controller in SIMULATION_ONLY:
         raise UsageError(
             f"controller: found '{controller}', expected one that needs no hindsight "
-            "(oracle and best-single exist in simulation only)"
+            f"({', '.join(SIMULATION_ONLY)}: in simulation only)"
         )
 
 

@@ -1,4 +1,4 @@
-"""`coinfer bench codecs|confidence|executors|deadlines`: figures of networks and scenarios.
+"""`coinfer bench codecs|confidence|executors|deadlines|optimum`: figures of networks and scenarios.
 
 Prints what outcomes, profiles and `experiments` say; owns no figure of its own.
 """
@@ -185,6 +185,47 @@ def deadlines(
                 f"{r.best_single:.4f}",
                 r.best_local,
                 f"{r.device_only:.4f}",
+            )
+            for r in rows
+        ],
+    )
+
+
+def optimum(
+    scenario: Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")],
+    frames: Annotated[int, typer.Option(min=1, help="Of every test log.")] = 600,
+    refine: Annotated[bool, typer.Option(help="Tell the grid's error (8 times the time).")] = False,
+    json: JsonOption = False,
+) -> None:
+    """The clairvoyant optimum over the coupled queue, its error, and what its policy earns."""
+    from controller.scenario import load_setting, read_scenario
+    from experiments.optimum_play import optimum_row
+    from experiments.optimum_queue import CoupledQueue
+
+    setting = load_setting(read_scenario(scenario))
+    queue, traces = CoupledQueue(setting), setting.traces("test")
+    rows = []
+    with progress_bar() as bar:
+        task = bar.add_task("optimum", total=len(traces.traces), note="")
+        for trace in traces.traces:
+            rows.append(optimum_row(queue, trace, frames, refine))
+            bar.update(task, advance=1, note=f"{rows[-1].frames_per_s:,.0f} frames/s")
+    if json:
+        emit_json(rows)
+        return
+    console.print(f"traces: {traces.source}; report half of the outcomes")
+    print_table(
+        f"{scenario}: reward per frame",
+        ["trace", "frames", "bound", "optimum", "grid error", "earned", "frames/s"],
+        [
+            (
+                r.trace,
+                r.frames,
+                f"{r.bound:.5f}",
+                f"{r.optimum:.5f}",
+                "-" if r.grid_error is None else f"{100 * r.grid_error:+.4f} %",
+                f"{r.earned:.5f} +- {r.earned_error:.5f}",
+                f"{r.frames_per_s:,.0f}",
             )
             for r in rows
         ],

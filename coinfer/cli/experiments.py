@@ -91,7 +91,13 @@ def compare(
     traces: Annotated[
         list[Path] | None, typer.Option(help="Trace files or folders (the test split).")
     ] = None,
-    controllers: Annotated[str, typer.Option(help="Names separated by commas (all).")] = "",
+    controllers: Annotated[
+        str,
+        typer.Option(
+            help="Names separated by commas (all but 'optimum', the clairvoyant one over the "
+            "queue, which takes minutes a log: see --frames)."
+        ),
+    ] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")] = None,
@@ -129,12 +135,19 @@ def compare(
     names = chosen_names(controllers, setting)
     chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     _say_source(chosen)
-    factory = ControllerFactory(setting, policy_folder=policy, detector=detector)
     with progress_bar() as bar:
         task = bar.add_task("compare", total=len(names), note="")
 
         def told(name: str, share: float) -> None:
             bar.update(task, completed=names.index(name) + share, note=name)
+
+        factory = ControllerFactory(
+            setting,
+            policy_folder=policy,
+            detector=detector,
+            max_frames=frames,
+            progress=lambda what: bar.update(task, note=what),
+        )
 
         result = run_comparison(
             setting, chosen, names, factory, seed=seed, progress=told, max_frames=frames
@@ -146,7 +159,8 @@ def compare(
     columns, rows = comparison_rows(result)
     print_table(
         f"{result.scenario}: {len(result.traces)} traces, {result.source}; clairvoyant bound "
-        f"{result.bound:.4f} per frame",
+        f"{result.bound:.4f} per frame"
+        + ("" if result.optimum is None else f", optimum over the queue {result.optimum:.4f}"),
         columns,
         rows,
     )

@@ -254,26 +254,29 @@ class _LocalJobs:
 
     def run(self, table: PlanTable, plan: Ints, arrival_s: Floats, timing: Timing) -> None:
         """Those that may answer before the edge does, in their order."""
+        possible = self._offloads
         for job in table.columns.waits:
-            self._job(job, plan, self.free_s)
+            # each goes on from the tensor that the one before it left
+            possible = self._job(job, plan, self.free_s, possible)
         rescue = table.columns.rescue
         if timing.deadline_s is None or rescue is None:
             return
         # an idle device's clock stands in the past, and nothing begins before its frame is there
         latest = timing.deadline_s - table.columns.rescue_p95_s - timing.rescue_margin_s
         latest = np.maximum(latest, 0.0).take(plan)
-        self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest))
+        self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest), self._offloads)
 
-    def _job(self, job: Answers, plan: Ints, start: Floats) -> None:
+    def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:
         seconds = job.seconds.take(plan)
         # not begun where the median itself would miss the deadline: it could answer nobody
         useful = start + seconds <= self._limit
-        runs = job.exists.take(plan) & self._offloads & (start < self._closed) & useful
+        runs = job.exists.take(plan) & possible & (start < self._closed) & useful
         taken = seconds * self._noise
         end = start + taken
         np.putmask(self.exit, runs & (end <= self._limit), job.exit.take(plan))
         np.putmask(self.free_s, runs, end)
         self.spent_s += taken * runs
+        return np.asarray(runs)
 
     def finish(self, table: PlanTable, plan: Ints, back: Floats) -> tuple[Floats, Floats | float]:
         """Edge-first plans' last part: when the edge's answer is the user's, and the seconds."""

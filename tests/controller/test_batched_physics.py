@@ -138,15 +138,18 @@ def local_answers(table, p, arrival, free, back, limit, timing, noise):
     jobs = [
         (int(e), float(s), 0.0) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True)
     ]
-    jobs = [job for job in jobs if job[0] >= 0]
+    chained = len(jobs)
     if timing.deadline_s is not None and table.rescue_s[p] < INF:
         keep = float(table.rescue_s[p]) * math.exp(QUANTILE_95 * table.device_sigma)
         wait = max(timing.deadline_s - keep - timing.rescue_margin_s, 0.0)
         jobs.append((0, float(table.rescue_s[p]), arrival + wait))
-    spent, answer = 0.0, None
-    for exit_, median, earliest in jobs:
+    spent, answer, broken = 0.0, None, False
+    for number, (exit_, median, earliest) in enumerate(jobs):
         begin = max(free, earliest)
-        if begin >= back or begin >= limit or begin + median > limit:
+        late = begin >= back or begin >= limit or begin + median > limit
+        # a hedge goes on from what the one before it has computed; a rescue begins anew
+        broken = number < chained and (broken or late or exit_ < 0)
+        if late or broken:
             continue
         free, spent = begin + median * noise, spent + median * noise
         if free <= limit:
@@ -421,8 +424,8 @@ def outcome_digest(link_kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected"), [("traces", "40a2d76e871e65dc"), ("rates", "39e2bb20b05967cc")]
+    ("kind", "expected"), [("traces", "1c5ba4054a7c19ff"), ("rates", "18e33c4796d3f57d")]
 )
 def test_not_one_bit_has_changed(kind, expected):
-    """Digests of the code of November 2026, before it was made faster: rounding included."""
+    """Digests of the code before it was made faster, hedges mended: rounding included."""
     assert outcome_digest(kind) == expected

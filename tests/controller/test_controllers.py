@@ -51,6 +51,10 @@ CHOSEN_ON_TRACES = ("fixed", "fixed-hedged", "best-single")
 def test_every_controller_keeps_the_contract(factory, name):
     setting = factory.setting
     trace = BandwidthTrace("t", np.array([0.0, 4.0]), np.array([2e6, 2e5]), 9.0)
+    if name == "optimum" and setting.closed_loop:
+        with pytest.raises(UsageError, match="of kind 'closed-loop', expected kind 'frame-stream'"):
+            factory.maker(name, [trace])
+        return
     controller = factory.maker(name, [trace])(0)
     assert controller.name == name
     assert controller.initial_probe_bytes >= 0
@@ -80,7 +84,7 @@ def test_every_controller_keeps_the_contract(factory, name):
 
 
 def test_the_deployable_ones_need_no_hindsight():
-    assert set(CONTROLLERS) - set(DEPLOYABLE) == {"best-single", "oracle"}
+    assert set(CONTROLLERS) - set(DEPLOYABLE) == {"best-single", "oracle", "optimum"}
 
 
 def test_the_rate_rule_takes_the_better_plan_on_the_better_link_and_asks_when_blind(stream):

@@ -74,6 +74,8 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
         if begin < min(back, limit) and begin + seconds <= limit:
             free = begin + seconds
             local_exit = int(e)
+        else:
+            break  # the next one would go on from what this one leaves
     device = max(device, free)
     final = back
     if table.tail_s[p] > 0 and back < INF:
@@ -94,7 +96,7 @@ rates = st.lists(st.one_of(st.just(0.0), st.floats(1e4, 8e6)), min_size=2, max_s
 @given(
     rates=rates,
     seed=st.integers(0, 2**32 - 1),
-    name=st.sampled_from(["edgent", "3g-alexnet", "3g-mobilenet"]),
+    name=st.sampled_from(["edgent", "3g-alexnet", "3g-mobilenet", "3g-mobilenet-priced"]),
 )
 def test_a_stream_equals_the_scalar_account(rates, seed, name):
     setting = loaded(name)
@@ -258,3 +260,21 @@ def test_transfers_over_hundreds_of_short_pieces_end_as_the_traces_say(seed, cou
             assert np.isfinite(end) == np.isfinite(wanted)
             assert end == wanted or passed <= 1e-6 * max(t.total_bytes for t in traces)
     assert whole.any()
+
+
+def test_a_hedge_goes_on_only_from_what_it_has_computed():
+    """Too late for exit 1 is too late for exit 2, though its own share alone would still fit."""
+    setting = loaded("3g-mobilenet-priced")
+    table, deadline_s = setting.candidates, setting.scenario.frames.deadline_s
+    hedged = next(k for k, p in enumerate(table.plans) if p.hedge and table.wait_exit[k, 1] == 1)
+    first_s, second_s = table.wait_s[hedged, :2]
+    assert second_s < first_s
+    resources = Resources.idle(1)
+    resources.device_s = np.array([deadline_s - table.head_s[hedged] - 0.9 * first_s])
+    outcome, after = run_frames(
+        table, np.array([hedged]), np.zeros(1), resources, ConstantLink(np.zeros(1)),
+        setting.link_model, setting.timing,
+    )  # fmt: skip
+    assert outcome.answer_exit[0] == -1
+    assert outcome.device_s[0] == pytest.approx(table.head_s[hedged])
+    assert after.device_s[0] == pytest.approx(deadline_s - 0.9 * first_s)

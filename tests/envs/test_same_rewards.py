@@ -14,7 +14,7 @@ LANES, FRAMES = 64, 150
 
 EXPECTED = {
     "lte-mobilenet": "fbb27d405d4ef912",
-    "lte-mobilenet-priced": "8707766b245a58ac",
+    "lte-mobilenet-priced": "60869b98f1838f9b",
     "3g-alexnet": "6e2bc1b9a6c377e0",
     "edgent": "8b4a9cb9514a54ee",
 }
