@@ -37,7 +37,7 @@ def sweep(
     from experiments.sweeps.on_ray import run_on_ray
 
     wanted = read_sweep(definition)
-    count = jobs or len(os.sched_getaffinity(0))
+    processes = jobs or len(os.sched_getaffinity(0))
     with progress_bar() as bar:
         task = bar.add_task("sweep", total=None, note="")
 
@@ -54,7 +54,7 @@ def sweep(
             done = run_sweep(
                 wanted,
                 out,
-                lambda cells: run_on_ray(cells, ray) if ray else run_local(cells, count),
+                lambda cells: run_on_ray(cells, ray) if ray else run_local(cells, processes),
                 begun,
                 told,
             )
@@ -64,7 +64,8 @@ def sweep(
     _report(wanted, done, out, json)
     if done.failed:
         names = "; ".join(record.cell.label for record in done.failed)
-        console.print(f"{len(done.failed)} cells failed: {names}", soft_wrap=True)
+        count = f"{len(done.failed)} {'cell' if len(done.failed) == 1 else 'cells'}"
+        console.print(f"{count} failed: {names}", soft_wrap=True)
         raise typer.Exit(1)
 
 

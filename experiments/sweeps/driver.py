@@ -38,11 +38,12 @@ def run_sweep(
     `run` gives cells as they end, in any order, and ends what runs when it is closed; `begun` hears
     how many cells there are and how many were finished before, `told` of every one that ends now.
     """
-    store = Store(folder, expand(sweep))
+    cells = expand(sweep)
+    store = Store(folder, cells)
     with store.locked():
         missing = store.load()
-        skipped = len(store.records())
-        begun(skipped + len(missing), skipped)
+        skipped = len(cells) - len(missing)
+        begun(len(cells), skipped)
         store.write_tables()
         if missing:
             with closing(run(missing)) as ended:

@@ -98,17 +98,16 @@ class Store:
             yield
 
     def load(self) -> tuple[Cell, ...]:
-        """Read what is finished; the cells that are still to do, earlier failures among them."""
+        """Read what is there; the cells that are still to do, earlier failures among them."""
         for cell in self._cells:
-            path = self._of(cell) / "result.json"
-            if path.exists():
-                result = read_json(path, CellResult, version=FORMAT_VERSION)
-                if result.cell.id != cell.id:
-                    raise ArtefactError(
-                        path, field="cell.id", found=result.cell.id, expected=cell.id
-                    )
-                self._records[cell.id] = result
-        return tuple(cell for cell in self._cells if cell.id not in self._records)
+            kinds: tuple[tuple[str, type[Record]], ...]
+            kinds = (("failure.json", CellFailure), ("result.json", CellResult))
+            for name, kind in kinds:
+                path = self._of(cell) / name
+                if path.exists():
+                    self._records[cell.id] = _read(path, kind, cell)
+        results = {r.cell.id for r in self._records.values() if isinstance(r, CellResult)}
+        return tuple(cell for cell in self._cells if cell.id not in results)
 
     def add(self, done: Done) -> Record:
         """Write what a cell gave, its result last, and both tables anew."""
@@ -143,6 +142,13 @@ class Store:
 
     def _of(self, cell: Cell) -> Path:
         return self.folder / "cells" / cell.id
+
+
+def _read(path: Path, kind: type[Record], cell: Cell) -> Record:
+    found: Record = read_json(path, kind, version=FORMAT_VERSION)
+    if found.cell.id != cell.id:
+        raise ArtefactError(path, field="cell.id", found=found.cell.id, expected=cell.id)
+    return found
 
 
 def table_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
