@@ -89,7 +89,10 @@ def _run(cell: Cell) -> Answer:
         parts = {part: _judged(cell, setting, part, Path(folder)) for part in cell.evaluation.parts}
         files = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
     measured = Measured(parts, trained_s - began_s, time.monotonic() - trained_s, platform.node())
-    return {"measured": msgspec.json.encode(measured), "files": files}
+    encoded = msgspec.json.encode(measured)
+    # what cannot be read back (a figure that is no number) is this cell's failure, not the sweep's
+    msgspec.json.decode(encoded, type=Measured)
+    return {"measured": encoded, "files": files}
 
 
 def _judged(cell: Cell, setting: Any, part: str, folder: Path) -> PartResult:

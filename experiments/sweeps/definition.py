@@ -6,6 +6,7 @@ converted by its field's type, a name that is no field is refused with the list 
 
 from __future__ import annotations
 
+import math
 import typing
 from collections.abc import Sequence
 from dataclasses import fields
@@ -133,9 +134,12 @@ def _algorithms(path: Path, names: tuple[str, ...], kind: type[Any]) -> tuple[st
 
 def _converted(path: Path, field: str, value: Any, hint: Any) -> Any:
     try:
-        return msgspec.convert(value, hint)
+        converted = msgspec.convert(value, hint)
     except msgspec.ValidationError:
         _refuse(path, field, repr(value), _said(hint))
+    if isinstance(converted, float) and not math.isfinite(converted):
+        _refuse(path, field, repr(value), "a finite number")
+    return converted
 
 
 def _said(hint: Any) -> str:

@@ -83,7 +83,7 @@ def make_cell(
     known: dict[str, Any],
 ) -> Cell:
     """A cell with its id; `known` is the `basis` of its scenario."""
-    plain = msgspec.to_builtins(asdict(args))
+    plain = msgspec.json.decode(msgspec.json.encode(asdict(args)))
     cell = Cell("", scenario, algorithm, plain, evaluation)
     return msgspec.structs.replace(cell, id=cell_id(cell, known))
 

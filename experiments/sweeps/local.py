@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.context
+import multiprocessing.process
 import os
 import signal
 import threading
@@ -15,6 +17,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 import msgspec
 
@@ -55,12 +58,26 @@ def run_local(cells: Sequence[Cell], jobs: int) -> Generator[Done]:
             slot.close()
 
 
+class _Spawned(multiprocessing.context.SpawnContext):
+    """Starts processes anew, and remembers them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[multiprocessing.process.BaseProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        """A process as executors ask for one."""
+        process = super().Process(*args, **options)
+        self.processes.append(process)
+        return process
+
+
 class _Slot:
     """One worker process, started when it is first needed and again after a death."""
 
     def __init__(self) -> None:
+        self._context = _Spawned()
         self._pool: ProcessPoolExecutor | None = None
-        self._processes: set[multiprocessing.process.BaseProcess] = set()
 
     def begin(self, cell: Cell) -> Future[Answer]:
         """Hand a cell to the process."""
@@ -69,33 +86,27 @@ class _Slot:
             try:
                 return self._pool.submit(run_cell, encoded)
             except BrokenProcessPool:  # it died while it had nothing to do
-                self.bury()
-        self._pool = ProcessPoolExecutor(
-            1, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare
-        )
-        before = set(multiprocessing.active_children())
+                self.close()
+        self._context = _Spawned()
+        self._pool = ProcessPoolExecutor(1, mp_context=self._context, initializer=_prepare)
         with _as_workers_begin():
-            future = self._pool.submit(run_cell, encoded)
-        self._processes = set(multiprocessing.active_children()) - before
-        return future
+            return self._pool.submit(run_cell, encoded)
 
     def bury(self) -> str:
         """Clean up after a death; how it died."""
-        codes = []
-        for process in self._processes:
-            process.join()
-            codes.append(process.exitcode)
         self.close()
-        killed = [signal.Signals(-c).name for c in codes if c is not None and c < 0]
-        return f"by {killed[0]}" if killed else f"with exit code {codes[0] if codes else '?'}"
+        codes = [process.exitcode for process in self._context.processes]
+        killed = [signal.Signals(-code).name for code in codes if code is not None and code < 0]
+        return f"by {killed[0]}" if killed else f"with exit code {codes[0]}"
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        for process in self._processes:
-            process.kill()
         if self._pool is not None:
+            for process in self._context.processes:
+                process.kill()
+            # the executor waits for its process; whoever else did would take the exit code from it
             self._pool.shutdown(wait=True, cancel_futures=True)
-        self._pool, self._processes = None, set()
+        self._pool = None
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 Cells are real trainings, tiny ones, on logs of six seconds that stand where the real ones would.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -16,10 +17,11 @@ import threading
 import time
 import uuid
 import zlib
+from dataclasses import dataclass
 from importlib.util import find_spec
-from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -28,7 +30,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError, DependencyError, UsageError
 from controller.policies.network import load_policy
 from controller.scenario import SHIPPED, load_setting, read_scenario
 from experiments.comparison import compare
@@ -41,6 +43,7 @@ from experiments.sweeps.definition import EvaluationSection, Sweep, argument_typ
 from experiments.sweeps.driver import run_sweep
 from experiments.sweeps.grid import basis, cell_id, combinations, expand, make_cell
 from experiments.sweeps.local import run_local
+from experiments.sweeps.on_ray import run_on_ray
 from experiments.sweeps.results import Store
 from experiments.sweeps.runners import MAX_ATTEMPTS, Done
 from models.cards import SHIPPED as MODELS
@@ -99,7 +102,8 @@ def started(*argv, data, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "coinfer.cli.main", "sweep", *map(str, argv)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ | {"COINFER_DATA": str(data)}, start_new_session=True, **options,
+        env=os.environ | {"COINFER_DATA": str(data), "OMP_NUM_THREADS": "2"},
+        start_new_session=True, **options,
     )  # fmt: skip
 
 
@@ -276,8 +280,9 @@ def test_a_cell_that_kills_its_workers_is_given_up(here):
     thread = threading.Thread(target=lambda: found.extend(run_local([cell], 1)))
     thread.start()
     while thread.is_alive():
-        for child in active_children():
-            child.kill()
+        for worker in workers_of(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
         time.sleep(0.01)
     assert found == [
         Done(cell, {"error": "its process died 4 times, at last by SIGKILL"}, MAX_ATTEMPTS)
@@ -485,6 +490,8 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
          "field 'grid.warm_start[0]': found 1, expected true or false"),
         (HEAD + "[grid]\nhidden = [64]\n",
          "field 'grid.hidden[0]': found 64, expected a list, each a whole number"),
+        (HEAD + "[grid]\ngamma = [nan]\n",
+         "field 'grid.gamma[0]': found nan, expected a finite number"),
         (HEAD + "[grid]\nlanes = 5\n", "field 'grid.lanes': found 5, expected a list of values"),
         (HEAD + "[grid]\nlanes = []\n",
          "field 'grid.lanes': found an empty list, expected one value or more"),
@@ -503,7 +510,8 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
         (HEAD.replace("[0]", "[]"),
          "field 'seeds': found an empty list, expected one value or more"),
         (HEAD + "lanes = 5\n",
-         "found Object contains unknown field `lanes`, expected a valid SweepFile"),
+         "found Object contains unknown field `lanes`, expected one of format_version, scenarios, "
+         "seeds, algorithms, frames, grid, evaluation"),
         (HEAD.replace("= 1", "= 2"), "field 'format_version': found 2, expected 1"),
     ],
 )  # fmt: skip
@@ -516,16 +524,12 @@ def test_a_definition_that_does_not_fit_is_refused(text, said, tmp_path):
 
 
 def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
-    from dataclasses import dataclass
-    from typing import Literal
-
     @dataclass(frozen=True)
     class Other:
         algorithm: Literal["ppo", "dqn"] = "ppo"
         seed: int = 0
         epsilon: float = 0.1
 
-    Other.__init__.__globals__.setdefault("Literal", Literal)
     path = tmp_path / "sweep.toml"
     path.write_text(HEAD + 'algorithms = ["dqn", "ppo"]\n[grid]\nepsilon = [1]\n')
     sweep = read_sweep(path, Other)
@@ -535,6 +539,12 @@ def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
     path.write_text(HEAD + 'algorithms = ["a2c"]\n')
     with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'a2c', expected 'ppo' or"):
         read_sweep(path, Other)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DependencyError, match=r"pip install 'coinfer\[ray\]'"):
+        next(run_on_ray([], "127.0.0.1:1"))
 
 
 def test_a_cluster_that_is_not_there_is_one_line(data, tmp_path):
@@ -595,10 +605,8 @@ class Cluster:
     def kill(self, name):
         while pids := self.processes(name):
             for pid in pids:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
             time.sleep(0.02)
 
 
