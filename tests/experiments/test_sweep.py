@@ -145,16 +145,21 @@ def read_of(pid, name):
         return b""
 
 
-def workers_of(driver):
-    """Processes that run cells for a driver (its resource tracker runs none)."""
-    found = []
+def parents():
+    """Every process that is no zombie, and its parent."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             stat = read_of(entry.name, "stat").rpartition(b") ")[2].split()
-            ours = len(stat) > 1 and stat[1] == str(driver).encode() and stat[0] != b"Z"
-            if ours and b"spawn_main" in read_of(entry.name, "cmdline"):
-                found.append(int(entry.name))
+            if len(stat) > 1 and stat[0] != b"Z":
+                found[int(entry.name)] = int(stat[1])
     return found
+
+
+def workers_of(driver):
+    """Processes that run cells for a driver (its resource tracker runs none)."""
+    ours = [pid for pid, parent in parents().items() if parent == driver]
+    return [pid for pid in ours if b"spawn_main" in read_of(pid, "cmdline")]
 
 
 @pytest.fixture(scope="module")
@@ -594,9 +599,12 @@ class Cluster:
         assert "Ray runtime started" in log.read_text(), log.read_text()
 
     def processes(self, name):
-        mark = self.marks[name].encode()
-        pids = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
-        return [pid for pid in pids if mark in read_of(pid, "environ")]
+        mark, known = self.marks[name].encode(), parents()
+        found = {pid for pid in known if mark in read_of(pid, "environ")}
+        # who names itself anew overwrites the mark; its parent still has it
+        while more := {pid for pid, parent in known.items() if parent in found} - found:
+            found |= more
+        return found
 
     def running(self, name):
         """Whether a task runs on that node now (Ray names its workers so)."""
