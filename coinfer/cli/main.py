@@ -23,6 +23,7 @@ from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
 from coinfer.cli import models as models_commands
 from coinfer.cli import traces as trace_commands
+from coinfer.cli.sweep import sweep
 from coinfer.cli.top import top
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ app.command("train-gates")(gates.train_gates)
 app.command("plan")(experiment_commands.plan)
 app.command("map")(experiment_commands.make_map)
 app.command("train")(experiment_commands.train)
+app.command("sweep")(sweep)
 app.command("compare")(experiment_commands.compare)
 app.command("demo")(demo_command.demo)
 app.command("replay")(experiment_commands.replay)

@@ -1,0 +1,98 @@
+"""The files that cells need on a machine that shares no disk with the driver.
+
+Shipped models, profiles and scenarios come with coinfer and are not sent; a model of the user's
+own, profiles given as files and the real logs are. Names within a bundle are relative paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from artefacts import data_directory
+from controller.scenario import Scenario
+from experiments.sweeps.grid import TRAINING_PARTS, Cell
+from models.cards import RANGES
+from traces.library import FOLDERS, read_split
+
+MODEL_FILES = ("card.json", "weights.safetensors", RANGES, "outcomes.npz")
+NAMED = ("network", "device_profile", "edge_profile")
+"""Fields of a scenario that may name a file or a folder."""
+
+Bundle = dict[str, bytes]
+
+
+def pack(cells: Sequence[Cell]) -> Bundle:
+    """Files, by name in the bundle, that the cells' scenarios name and coinfer does not ship."""
+    bundle: Bundle = {}
+    for cell in {c.scenario: c for c in cells}.values():
+        for field in NAMED:
+            bundle |= _named(getattr(cell.scenario, field))
+        bundle |= _logs(cell)
+    return bundle
+
+
+@contextlib.contextmanager
+def unpacked(bundle: Bundle, cell: Cell) -> Iterator[Cell]:
+    """The cell with its scenario pointing at the bundle's files, in a folder that goes again.
+
+    Within it the real logs are the bundle's and no others.
+    """
+    with tempfile.TemporaryDirectory(prefix="coinfer-bundle-") as folder:
+        root = Path(folder)
+        for name, content in bundle.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        (root / "data").mkdir(exist_ok=True)
+        before = os.environ.get("COINFER_DATA")
+        os.environ["COINFER_DATA"] = str(root / "data")
+        try:
+            yield msgspec.structs.replace(cell, scenario=_moved(cell.scenario, root))
+        finally:
+            del os.environ["COINFER_DATA"]
+            if before is not None:
+                os.environ["COINFER_DATA"] = before
+
+
+def _moved(scenario: Scenario, root: Path) -> Scenario:
+    moved = {field: root / _place(getattr(scenario, field)) for field in NAMED}
+    there = {field: str(path) for field, path in moved.items() if path.exists()}
+    return msgspec.structs.replace(scenario, **there)
+
+
+def _place(name: str) -> Path:
+    """Where a file or folder lies in a bundle; its own name, part of a digest, stays."""
+    path = Path(name).absolute()
+    return Path("files", *path.parts[1:])
+
+
+def _named(name: str) -> Bundle:
+    path = Path(name)
+    if path.is_file():
+        return {str(_place(name)): path.read_bytes()}
+    if not path.is_dir():
+        return {}
+    files = [path / known for known in MODEL_FILES if (path / known).is_file()]
+    files += sorted((path / "profiles").glob("*.json"))
+    return {str(_place(name) / f.relative_to(path)): f.read_bytes() for f in files}
+
+
+def _logs(cell: Cell) -> Bundle:
+    """The real logs of the splits that are used, where this machine has all of a split's."""
+    root = data_directory()
+    if root is None:
+        return {}
+    family = cell.scenario.traces.family
+    bundle: Bundle = {}
+    for part in dict.fromkeys((*TRAINING_PARTS, *cell.evaluation.parts)):
+        inner = Path("traces", FOLDERS[family])
+        paths = [inner / f.file for f in getattr(read_split(family), part)]
+        if all((root / p).exists() for p in paths):
+            bundle |= {str("data" / p): (root / p).read_bytes() for p in paths}
+    return bundle

@@ -1,0 +1,126 @@
+"""The cells of a sweep, and what makes a cell the same one again.
+
+A cell's id is the digest of everything that decides its figures: scenario, model, profiles,
+recorded outcomes, traces, all the training's arguments, and how it is judged. Code is no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from artefacts import UsageError, digest_bytes, digest_file
+from controller.scenario import Scenario, Setting, load_setting
+from experiments.learning.training import TrainArgs
+from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types
+from traces.generator import read_fit
+from traces.library import TraceSet
+
+ID_LENGTH = 20
+"""Hex digits of the digest: 80 bits, and a folder's name that can still be read."""
+TRAINING_PARTS = ("train", "validation")
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One training and what it is judged on; crosses processes and machines as JSON."""
+
+    id: str
+    scenario: Scenario
+    algorithm: str
+    args: dict[str, Any]
+    """Every field of the training's arguments, as plain data."""
+    evaluation: EvaluationSection
+
+    @property
+    def label(self) -> str:
+        """How a person tells it from others."""
+        return f"{self.scenario.name}, {self.algorithm}, seed {self.args['seed']} ({self.id})"
+
+
+def combinations(sweep: Sweep, kind: type[Any] = TrainArgs) -> Iterator[tuple[Scenario, str, Any]]:
+    """Scenario, algorithm and arguments of every cell, the seeds slowest.
+
+    So a sweep that is cut short has tried everything with its first seeds.
+    """
+    types = argument_types(kind)
+    names = list(sweep.grid)
+    axes = (sweep.seeds, sweep.scenarios, sweep.algorithms, *sweep.grid.values())
+    for seed, scenario, algorithm, *values in itertools.product(*axes):
+        chosen = dict(zip(names, values, strict=True)) | {"seed": seed}
+        if "algorithm" in types:
+            chosen["algorithm"] = algorithm
+        yield scenario, algorithm, kind(**chosen)
+
+
+def expand(sweep: Sweep) -> tuple[Cell, ...]:
+    """Every cell of a sweep; loads what the scenarios name."""
+    known = {s: basis(load_setting(s), sweep.evaluation) for s in sweep.scenarios}
+    cells = tuple(
+        make_cell(scenario, algorithm, args, sweep.evaluation, known[scenario])
+        for scenario, algorithm, args in combinations(sweep)
+    )
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        if cell.id in seen:
+            raise UsageError(
+                f"sweep: found scenario '{cell.scenario.name}' twice, expected different ones"
+            )
+        seen[cell.id] = cell
+    return cells
+
+
+def make_cell(
+    scenario: Scenario,
+    algorithm: str,
+    args: Any,
+    evaluation: EvaluationSection,
+    known: dict[str, Any],
+) -> Cell:
+    """A cell with its id; `known` is the `basis` of its scenario."""
+    plain = msgspec.json.decode(msgspec.json.encode(asdict(args)))
+    cell = Cell("", scenario, algorithm, plain, evaluation)
+    return msgspec.structs.replace(cell, id=cell_id(cell, known))
+
+
+def cell_id(cell: Cell, known: dict[str, Any]) -> str:
+    """Digest of everything that decides a cell's figures."""
+    content = {
+        "basis": known,
+        "algorithm": cell.algorithm,
+        "args": cell.args,
+        "evaluation": msgspec.to_builtins(cell.evaluation),
+    }
+    return digest_bytes(msgspec.json.encode(content, order="deterministic"))[:ID_LENGTH]
+
+
+def basis(setting: Setting, evaluation: EvaluationSection) -> dict[str, Any]:
+    """Digests of what a scenario names, as found here."""
+    parts = dict.fromkeys((*TRAINING_PARTS, *evaluation.parts))
+    family = setting.scenario.traces.family
+    return {
+        "scenario": setting.scenario.digest,
+        "model": setting.model.digest,
+        "device_profile": digest_bytes(msgspec.json.encode(setting.device)),
+        "edge_profile": digest_bytes(msgspec.json.encode(setting.edge)),
+        "outcomes": digest_file(setting.model.folder / "outcomes.npz"),
+        "traces": {part: _traces_digest(family, setting.traces(part)) for part in parts},
+    }
+
+
+def _traces_digest(family: str, traces: TraceSet) -> str:
+    if traces.generated:
+        # made by seed; their last bits may differ between processors, what they are does not
+        made = [traces.source, [t.name for t in traces.traces], read_fit(family)]
+        return digest_bytes(msgspec.json.encode(made))
+    digest = hashlib.sha256()
+    for trace in traces.traces:
+        digest.update(trace.name.encode())
+        for values in (trace.times_s, trace.rates_bps, [trace.duration_s]):
+            digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+    return digest.hexdigest()

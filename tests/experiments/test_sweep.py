@@ -1,0 +1,658 @@
+"""Sweeps: what is a cell, what stays on disk, and what survives deaths of drivers, workers, nodes.
+
+Cells are real trainings, tiny ones, on logs of six seconds that stand where the real ones would.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+import zlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artefacts import ArtefactError, DependencyError, UsageError
+from controller.policies.network import load_policy
+from controller.scenario import SHIPPED, load_setting, read_scenario
+from experiments.comparison import compare
+from experiments.controllers import ControllerFactory
+from experiments.learning.training import TrainArgs
+from experiments.sweeps import cell as cell_module
+from experiments.sweeps.bundle import pack, unpacked
+from experiments.sweeps.cell import run_cell
+from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types, read_sweep
+from experiments.sweeps.driver import run_sweep
+from experiments.sweeps.grid import basis, cell_id, combinations, expand, make_cell
+from experiments.sweeps.local import run_local
+from experiments.sweeps.on_ray import run_on_ray
+from experiments.sweeps.results import Store
+from experiments.sweeps.runners import MAX_ATTEMPTS, Done
+from models.cards import SHIPPED as MODELS
+from traces.formats import write_csv
+from traces.library import FOLDERS, read_split
+from traces.trace import BandwidthTrace
+
+ROOT = Path(__file__).resolve().parents[2]
+LOG_S = 6.0
+DEFINITION = """
+format_version = 1
+scenarios = ["3g-alexnet"]
+seeds = [0, 1]
+frames = {frames}
+[grid]
+learning_rate = [1e-3, 3e-4]
+hidden = [[8]]
+lanes = {lanes}
+steps = [32]
+batch = [512]
+epochs = [1]
+validations = [1]
+warm_start = [false]
+[evaluation]
+max_frames = 50
+"""
+CELLS = 4
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder that looks like the real data: every log of two families, six seconds long."""
+    root = tmp_path_factory.mktemp("data")
+    for family in ("norway", "belgium"):
+        split = read_split(family)
+        folder = root / "traces" / FOLDERS[family]
+        for file in (*split.train, *split.validation, *split.test):
+            rates = np.random.default_rng(zlib.crc32(file.file.encode())).uniform(2e5, 4e6, 6)
+            write_csv(folder / file.file, BandwidthTrace("x", np.arange(LOG_S), rates, LOG_S))
+    return root
+
+
+@pytest.fixture
+def here(data, monkeypatch):
+    """This process finds those logs too."""
+    monkeypatch.setenv("COINFER_DATA", str(data))
+
+
+def definition(folder, frames=2048, lanes="[32]", extra=""):
+    path = folder / "sweep.toml"
+    path.write_text(DEFINITION.format(frames=frames, lanes=lanes) + extra)
+    return path
+
+
+def started(*argv, data, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.main", "sweep", *map(str, argv)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=os.environ | {"COINFER_DATA": str(data), "OMP_NUM_THREADS": "2"},
+        start_new_session=True, **options,
+    )  # fmt: skip
+
+
+def ended(process, timeout_s=120):
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
+
+
+def swept(*argv, data):
+    return ended(started(*argv, data=data))
+
+
+def until(true, what, timeout_s=60.0):
+    """Poll for what other processes do."""
+    limit_s = time.monotonic() + timeout_s
+    while time.monotonic() < limit_s:
+        found = true()
+        if found:
+            return found
+        time.sleep(0.02)
+    pytest.fail(f"{what}: not within {timeout_s:g} s")
+
+
+def finished(out):
+    return sorted((out / "cells").glob("*/result.json"))
+
+
+def rows_of(out, name="results"):
+    return pq.read_table(out / f"{name}.parquet").to_pylist()
+
+
+def read_of(pid, name):
+    try:
+        return Path("/proc", str(pid), name).read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
+
+
+def parents():
+    """Every process that is no zombie, and its parent."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            stat = read_of(entry.name, "stat").rpartition(b") ")[2].split()
+            if len(stat) > 1 and stat[0] != b"Z":
+                found[int(entry.name)] = int(stat[1])
+    return found
+
+
+def workers_of(driver):
+    """Processes that run cells for a driver (its resource tracker runs none)."""
+    ours = [pid for pid, parent in parents().items() if parent == driver]
+    return [pid for pid in ours if b"spawn_main" in read_of(pid, "cmdline")]
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """A sweep of four cells that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    done = swept(definition(folder), "--out", folder / "out", "--jobs", 2, "--json", data=data)
+    assert done.returncode == 0, done.stderr
+    return SimpleNamespace(folder=folder, out=folder / "out", said=json.loads(done.stdout))
+
+
+def test_a_sweep_gives_a_row_a_cell_and_a_row_a_trace(whole, here):
+    rows = rows_of(whole.out)
+    assert [(r["seed"], r["learning_rate"]) for r in rows] == [
+        (0, 1e-3), (0, 3e-4), (1, 1e-3), (1, 3e-4)
+    ]  # fmt: skip
+    assert set(argument_types(TrainArgs)) <= set(rows[0])
+    for row in rows:
+        assert row["hidden"] == [8]
+        assert (row["algorithm"], row["status"], row["attempts"]) == ("ppo", "finished", 1)
+        assert row["validation_traces"] == "real norway logs (validation split)"
+        assert row["host"] == os.uname().nodename
+        assert row["train_s"] > 0
+        assert row["error"] is None
+        assert not any(name.startswith("test_") for name in row)
+        traces = [t for t in rows_of(whole.out, "traces") if t["cell"] == row["cell"]]
+        assert len(traces) == len(read_split("norway").validation)
+        assert all(t["frames"] == 50 and t["part"] == "validation" for t in traces)
+        mean = sum(t["mean_reward"] for t in traces) / len(traces)
+        assert row["validation_mean_reward"] == pytest.approx(mean)
+    assert len({r["validation_mean_reward"] for r in rows}) > 1
+    assert [r["cell"] for r in whole.said["rows"]] == [r["cell"] for r in rows]
+    assert whole.said["skipped"] == 0
+
+
+def test_what_a_row_says_is_what_its_policy_earns(whole, here):
+    setting = load_setting(read_scenario("3g-alexnet"))
+    row = rows_of(whole.out)[2]
+    folder = whole.out / "cells" / row["cell"]
+    assert load_policy(folder, setting).card.training["seed"] == 1
+    factory = ControllerFactory(setting, policy_folder=folder)
+    found = compare(setting, setting.traces("validation"), ["learned"], factory, max_frames=50)
+    figures = found.controllers["learned"]
+    assert row["validation_mean_reward"] == figures.reward
+    assert row["validation_late_share"] == figures.late_share
+    assert row["validation_share_of_bound"] == figures.share_of_bound
+
+
+def test_going_on_skips_what_is_finished_and_redoes_what_is_half_written(whole, data, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(whole.out, out)
+    half, *others = finished(out)
+    half.unlink()
+    (half.parent / "policy.npz").write_bytes(b"half")
+    (out / "results.parquet").unlink()
+    before = {path: path.stat().st_mtime_ns for path in others}
+    done = swept(definition(tmp_path), "--out", out, data=data)
+    assert done.returncode == 0, done.stderr
+    assert "3 of 4 cells were finished before and are skipped" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in others} == before
+    again, same = (
+        folder / "cells" / half.parent.name / "policy.npz" for folder in (out, whole.out)
+    )
+    assert again.read_bytes() == same.read_bytes()
+    assert [r["cell"] for r in rows_of(out)] == [r["cell"] for r in rows_of(whole.out)]
+
+
+def test_a_driver_that_is_killed_leaves_tables_and_no_process(whole, data, tmp_path):
+    path, out = definition(tmp_path), tmp_path / "out"
+    driver = started(path, "--out", out, "--jobs", 2, data=data)
+    try:
+        until(lambda: (out / "results.parquet").exists() and rows_of(out), "a first cell")
+        workers = workers_of(driver.pid)
+        assert 1 <= len(workers) <= 2
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        ended(driver)
+    until(lambda: not any(b"spawn_main" in read_of(w, "cmdline") for w in workers), "no worker")
+    kept = len(finished(out))
+    assert 1 <= len(rows_of(out)) <= kept
+    done = swept(path, "--out", out, "--jobs", 2, data=data)
+    assert done.returncode == 0, done.stderr
+    assert f"{kept} of {CELLS} cells were finished before and are skipped" in done.stderr
+    compared = [{k: v for k, v in r.items() if k[-2:] != "_s"} for r in rows_of(out)]
+    assert compared == [{k: v for k, v in r.items() if k[-2:] != "_s"} for r in rows_of(whole.out)]
+
+
+def test_ctrl_c_ends_at_once_and_keeps_what_is_done(data, tmp_path):
+    out = tmp_path / "out"
+    driver = started(definition(tmp_path, lanes="[32, 33]"), "--out", out, "--jobs", 2, data=data)
+    try:
+        until(lambda: (out / "results.parquet").exists() and rows_of(out), "a first cell")
+        workers = workers_of(driver.pid)
+    finally:
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+        done = ended(driver)
+    assert done.returncode == 130, done.stderr
+    assert f"interrupted: the same command goes on from {out}" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not any(read_of(worker, "cmdline") for worker in workers)
+    assert 1 <= len(rows_of(out)) < 2 * CELLS
+
+
+def test_a_worker_that_is_killed_costs_its_own_cell_one_attempt(whole, data, tmp_path):
+    out = tmp_path / "out"
+    driver = started(definition(tmp_path, frames=8192), "--out", out, "--jobs", 2, data=data)
+    try:
+        until(lambda: finished(out), "a first cell")
+        victim, *_ = until(lambda: workers_of(driver.pid), "workers")
+        assert b"\0OMP_NUM_THREADS=1\0" in read_of(victim, "environ")
+        os.kill(victim, signal.SIGKILL)
+    finally:
+        done = ended(driver)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(out)
+    assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
+    assert {r["status"] for r in rows} == {"finished"}
+
+
+def test_a_cell_that_kills_its_workers_is_given_up(here):
+    (cell, *_) = expand(made())
+    found = []
+    thread = threading.Thread(target=lambda: found.extend(run_local([cell], 1)))
+    thread.start()
+    while thread.is_alive():
+        for worker in workers_of(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+        time.sleep(0.01)
+    assert found == [
+        Done(cell, {"error": "its process died 4 times, at last by SIGKILL"}, MAX_ATTEMPTS)
+    ]
+
+
+def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
+    path, out = definition(tmp_path, lanes="[-1, 32]"), tmp_path / "out"
+    path.write_text(path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 3e-4]", "[1e-3]"))
+    done = swept(path, "--out", out, "--jobs", 2, data=data)
+    assert done.returncode == 1, done.stderr
+    rows = rows_of(out)
+    failed = [r for r in rows if r["status"] == "failed"]
+    assert [r["lanes"] for r in failed] == [-1]
+    assert [r["lanes"] for r in rows if r["status"] == "finished"] == [32]
+    assert all(r["error"] and "\n" not in r["error"] and r["attempts"] == 1 for r in failed)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("1 cell failed: 3g-alexnet, ppo, seed 0 (")
+    assert all(r["cell"] in last for r in failed)
+    assert "Traceback" not in done.stderr
+    again = swept(path, "--out", out, "--json", data=data)
+    assert again.returncode == 1
+    said = json.loads(again.stdout)
+    assert (said["skipped"], said["failed"]) == (1, [r["cell"] for r in failed])
+
+
+def made(**grid):
+    sizes = {"frames": (64,), "lanes": (2,), "steps": (8,), "batch": (16,), "warm_start": (False,)}
+    return Sweep(
+        scenarios=(read_scenario("3g-alexnet"),),
+        seeds=(0,),
+        algorithms=("ppo",),
+        grid=sizes | grid,
+        evaluation=EvaluationSection(),
+    )
+
+
+def test_a_cell_s_error_is_one_line(here, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("first\n  second")
+
+    monkeypatch.setattr("experiments.learning.training.train_policy", broken)
+    (cell,) = expand(made())
+    encoded = msgspec.json.encode(cell)
+    assert run_cell(encoded) == {"error": "RuntimeError: first second"}
+
+
+def test_a_cell_refuses_other_logs_than_the_sweep_began_with(here, monkeypatch, tmp_path):
+    (cell,) = expand(made())
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
+    monkeypatch.setattr(cell_module.platform, "node", lambda: "pi")
+    assert run_cell(msgspec.json.encode(cell)) == {
+        "error": f"cell {cell.id} of scenario '3g-alexnet' on pi: found other profiles, outcomes, "
+        "weights or traces, expected those the sweep began with"
+    }
+
+
+def test_a_failure_goes_when_the_cell_succeeds(whole, here, tmp_path):
+    (cell,) = expand(made())
+    store = Store(tmp_path, [cell])
+    store.add(Done(cell, {"error": "no"}, 2))
+    assert rows_of(tmp_path)[0]["error"] == "no"
+    assert store.load() == Store(tmp_path, [cell]).load() == (cell,)
+    kept = finished(whole.out)[0]
+    measured = msgspec.json.encode(json.loads(kept.read_text())["measured"])
+    store.add(Done(cell, {"measured": measured, "files": {"policy.json": b"{}"}}, 1))
+    assert {p.name for p in (tmp_path / "cells" / cell.id).iterdir()} == {
+        "policy.json", "result.json"
+    }  # fmt: skip
+    assert Store(tmp_path, [cell]).load() == ()
+    with pytest.raises(ArtefactError, match=r"field 'cell.id': found"):
+        shutil.move(tmp_path / "cells" / cell.id, tmp_path / "cells" / "x")
+        Store(tmp_path, [msgspec.structs.replace(cell, id="x")]).load()
+
+
+def test_two_sweeps_do_not_write_into_one_folder(tmp_path):
+    with Store(tmp_path, []).locked():
+        with pytest.raises(UsageError) as refused:
+            with Store(tmp_path, []).locked():
+                pass
+        assert str(refused.value) == f"{tmp_path}: found another sweep at work in it, expected none"
+    with Store(tmp_path, []).locked():
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError, match="expected a folder to write into"):
+        with Store(tmp_path / "file", []).locked():
+            pass
+
+
+def test_a_sweep_that_is_broken_off_ends_what_runs(here, tmp_path):
+    closed = []
+
+    def run(cells):
+        try:
+            yield Done(cells[0], {"error": "no"}, 1)
+            raise KeyboardInterrupt
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(made(lanes=(2, 3)), tmp_path, run)
+    assert closed == [True]
+    assert len(rows_of(tmp_path)) == 1
+
+
+def test_files_of_one_s_own_travel_with_the_cells(here, tmp_path, data):
+    mine = tmp_path / "mine"
+    shutil.copytree(MODELS / "alexnet", mine / "model")
+    text = (SHIPPED / "3g-alexnet.toml").read_text().replace('"alexnet"', '"model"')
+    (mine / "scenario.toml").write_text(text)
+    path = definition(tmp_path)
+    path.write_text(path.read_text().replace('"3g-alexnet"', '"mine/scenario.toml"'))
+    cell, *_ = expand(read_sweep(path))
+    bundle = pack([cell])
+    shutil.rmtree(mine)
+    names = {Path(name).name for name in bundle}
+    assert {"card.json", "weights.safetensors", "outcomes.npz"} <= names
+    split = read_split("norway")
+    assert {f.file for f in (*split.train, *split.validation)} <= names
+    assert not {f.file for f in split.test} & names
+    with unpacked(bundle, cell) as moved:
+        setting = load_setting(moved.scenario)
+        assert not setting.traces("train").generated
+        assert setting.traces("test").generated
+        assert cell_id(moved, basis(setting, moved.evaluation)) == cell.id
+        folder = setting.model.folder
+    assert not folder.exists()
+    assert os.environ["COINFER_DATA"] == str(data)
+    with pytest.raises(UsageError):
+        load_setting(cell.scenario)
+
+
+names = st.sampled_from(["learning_rate", "gamma", "entropy", "critic_share"])
+values = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=3, unique=True)
+grids = st.dictionaries(names, values.map(tuple), max_size=3)
+seeds = st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True).map(tuple)
+
+
+def ids(sweep):
+    return [
+        make_cell(scenario, algorithm, args, sweep.evaluation, {}).id
+        for scenario, algorithm, args in combinations(sweep)
+    ]
+
+
+@given(grids, seeds, st.randoms(use_true_random=False))
+def test_a_grid_is_every_combination_once_in_any_order(grid, seeds, random):
+    one = msgspec.structs.replace(made(), grid=grid, seeds=seeds)
+    found = list(combinations(one))
+    assert len(found) == len(seeds) * math.prod(map(len, grid.values()))
+    assert [args.seed for _, _, args in found] == sorted(
+        (args.seed for _, _, args in found), key=seeds.index
+    )
+    for _, _, args in found:
+        for name in argument_types(TrainArgs):
+            if name in grid:
+                assert getattr(args, name) in grid[name]
+            elif name != "seed":
+                assert getattr(args, name) == getattr(TrainArgs(), name)
+    assert len(set(ids(one))) == len(found)
+    shuffled = list(grid.items())
+    random.shuffle(shuffled)
+    other = msgspec.structs.replace(
+        one,
+        grid={name: tuple(random.sample(v, len(v))) for name, v in shuffled},
+        seeds=tuple(random.sample(seeds, len(seeds))),
+    )
+    assert set(ids(other)) == set(ids(one))
+
+
+def test_an_id_holds_everything_that_decides(here):
+    scenario = read_scenario("3g-alexnet")
+    setting = load_setting(scenario)
+    known = basis(setting, EvaluationSection())
+    args = TrainArgs(frames=64)
+    plain = make_cell(scenario, "ppo", args, EvaluationSection(), known)
+    others = [
+        make_cell(scenario, "dqn", args, EvaluationSection(), known),
+        make_cell(scenario, "ppo", TrainArgs(frames=65), EvaluationSection(), known),
+        make_cell(scenario, "ppo", args, EvaluationSection(max_frames=5), known),
+        make_cell(scenario, "ppo", args, EvaluationSection(seed=5), known),
+        make_cell(scenario, "ppo", args, EvaluationSection(("validation", "test")), known),
+        *(make_cell(scenario, "ppo", args, EvaluationSection(), known | {k: "x"}) for k in known),
+    ]
+    assert len({c.id for c in (plain, *others)}) == 1 + len(others)
+    assert make_cell(scenario, "ppo", args, EvaluationSection(), known) == plain
+    # and where files lie, or that it crossed a border as JSON, decides nothing
+    crossed = msgspec.json.decode(msgspec.json.encode(plain), type=type(plain))
+    assert crossed == plain
+    assert cell_id(crossed, basis(load_setting(crossed.scenario), plain.evaluation)) == plain.id
+
+
+HEAD = 'format_version = 1\nscenarios = ["edgent"]\nseeds = [0]\n'
+KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "algorithm"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (HEAD + "[grid]\nlanez = [1]\n",
+         f"field 'grid.lanez': found no hyper-parameter 'lanez', expected one of {KNOWN}"),
+        (HEAD + "[grid]\nlanes = [1, 2.5]\n",
+         "field 'grid.lanes[1]': found 2.5, expected a whole number"),
+        (HEAD + "[grid]\nwarm_start = [1]\n",
+         "field 'grid.warm_start[0]': found 1, expected true or false"),
+        (HEAD + "[grid]\nhidden = [64]\n",
+         "field 'grid.hidden[0]': found 64, expected a list, each a whole number"),
+        (HEAD + "[grid]\ngamma = [nan]\n",
+         "field 'grid.gamma[0]': found nan, expected a finite number"),
+        (HEAD + "[grid]\nlanes = 5\n", "field 'grid.lanes': found 5, expected a list of values"),
+        (HEAD + "[grid]\nlanes = []\n",
+         "field 'grid.lanes': found an empty list, expected one value or more"),
+        (HEAD + "[grid]\ngamma = [1, 1.0]\n",
+         "field 'grid.gamma[1]': found 1.0 again, expected each value once"),
+        (HEAD + "[grid]\nseed = [1]\n",
+         "field 'grid.seed': found 'seed' in the grid, expected 'seeds' at the top"),
+        (HEAD + "frames = 5\n[grid]\nframes = [1]\n",
+         "field 'grid.frames': found 'frames' at the top too, expected it in one place"),
+        (HEAD + "frames = 0\n", "field 'frames': found 0, expected 1 or more"),
+        (HEAD + '[evaluation]\nparts = ["train"]\n',
+         "field 'evaluation.parts[0]': found 'train', expected validation or test"),
+        (HEAD + "[evaluation]\nmax_frames = 0\n",
+         "field 'evaluation.max_frames': found 0, expected 1 or more"),
+        (HEAD.replace("[0]", "[0, -1]"), "field 'seeds[1]': found -1, expected 0 or more"),
+        (HEAD.replace("[0]", "[]"),
+         "field 'seeds': found an empty list, expected one value or more"),
+        (HEAD + "lanes = 5\n",
+         "found Object contains unknown field `lanes`, expected one of format_version, scenarios, "
+         "seeds, algorithms, frames, grid, evaluation"),
+        (HEAD.replace("= 1", "= 2"), "field 'format_version': found 2, expected 1"),
+    ],
+)  # fmt: skip
+def test_a_definition_that_does_not_fit_is_refused(text, said, tmp_path):
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    with pytest.raises(ArtefactError) as refused:
+        read_sweep(path)
+    assert str(refused.value).removeprefix(f"{path}").lstrip(",: ") == said
+
+
+def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
+    @dataclass(frozen=True)
+    class Other:
+        algorithm: Literal["ppo", "dqn"] = "ppo"
+        seed: int = 0
+        epsilon: float = 0.1
+
+    path = tmp_path / "sweep.toml"
+    path.write_text(HEAD + 'algorithms = ["dqn", "ppo"]\n[grid]\nepsilon = [1]\n')
+    sweep = read_sweep(path, Other)
+    assert [args for _, _, args in combinations(sweep, Other)] == [
+        Other("dqn", 0, 1.0), Other("ppo", 0, 1.0)
+    ]  # fmt: skip
+    path.write_text(HEAD + 'algorithms = ["a2c"]\n')
+    with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'a2c', expected 'ppo' or"):
+        read_sweep(path, Other)
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DependencyError, match=r"pip install 'coinfer\[ray\]'"):
+        next(run_on_ray([], "127.0.0.1:1"))
+
+
+def test_a_cluster_that_is_not_there_is_one_line(data, tmp_path):
+    path = definition(tmp_path)
+    for argv, said in (
+        (("--ray", "nowhere"), "found 'nowhere', expected HOST:PORT of a cluster's head"),
+        (("--ray", "127.0.0.1:1"), "found no cluster that answers at 127.0.0.1:1"),
+        (("--ray", "127.0.0.1:1", "--jobs", 1), "found --jobs and --ray, expected one of them"),
+    ):
+        if said.startswith("found no cluster") and find_spec("ray") is None:
+            continue
+        done = swept(path, "--out", tmp_path / "out", *argv, data=data)
+        assert done.returncode == 2
+        assert said in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+class Cluster:
+    """Two Ray nodes on this machine, each known by a mark in its processes' environment."""
+
+    def __init__(self, folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._folder = folder
+        self.marks = {}
+
+    def start(self, name, *argv):
+        mark = self.marks[name] = f"COINFER_TEST_NODE={uuid.uuid4()}"
+        key, _, value = mark.partition("=")
+        env = {k: v for k, v in os.environ.items() if k != "COINFER_DATA"} | {
+            key: value,
+            "PYTHONPATH": str(ROOT),
+            "RAY_health_check_initial_delay_ms": "500",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_failure_threshold": "4",
+        }
+        log = self._folder / f"{name}.log"
+        with open(log, "w") as stream:
+            subprocess.run(
+                [sys.executable, "-m", "ray.scripts.scripts", "start", *argv, "--num-cpus=1",
+                 "--disable-usage-stats", "--min-worker-port=0",
+                 "--max-worker-port=0", "--object-store-memory=80000000",
+                 f"--temp-dir={self._folder}"],
+                stdout=stream, stderr=stream, env=env, cwd=ROOT, timeout=60, check=False,
+            )  # fmt: skip
+        assert "Ray runtime started" in log.read_text(), log.read_text()
+
+    def processes(self, name):
+        mark, known = self.marks[name].encode(), parents()
+        found = {pid for pid in known if mark in read_of(pid, "environ")}
+        # who names itself anew overwrites the mark; its parent still has it
+        while more := {pid for pid, parent in known.items() if parent in found} - found:
+            found |= more
+        return found
+
+    def running(self, name):
+        """Whether a task runs on that node now (Ray names its workers so)."""
+        return any(b"ray::run_task" in read_of(pid, "cmdline") for pid in self.processes(name))
+
+    def kill(self, name):
+        while pids := self.processes(name):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def cluster():
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed (pip install 'coinfer[ray]')")
+    # a socket's path may have 107 letters; pytest's folders leave too few of them
+    folder = Path(tempfile.mkdtemp(prefix="cr"))
+    found = Cluster(folder)
+    try:
+        found.start(
+            "head",
+            "--head",
+            "--include-dashboard=false",
+            f"--port={found.address.rpartition(':')[2]}",
+        )
+        found.start("worker", f"--address={found.address}")
+        yield found
+    finally:
+        for name in found.marks:
+            found.kill(name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, data, tmp_path):
+    out = tmp_path / "out"
+    path = definition(tmp_path, frames=16384)
+    driver = started(path, "--out", out, "--ray", cluster.address, data=data)
+    try:
+        until(lambda: cluster.running("head") and cluster.running("worker"), "both nodes at work")
+        cluster.kill("worker")
+    finally:
+        done = ended(driver)
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(out)
+    assert {r["status"] for r in rows} == {"finished"}
+    assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
+    # the nodes' own processes know no logs: these came with the cells
+    assert {r["validation_traces"] for r in rows} == {"real norway logs (validation split)"}
+    assert cluster.processes("head")
