@@ -22,6 +22,7 @@ def coinfer(*argv, data=None, cwd=None):
 COMMANDS = (
     "traces", "train-model", "train-gates", "profile", "plan", "map", "train", "edge", "device",
     "replay", "compare", "bench", "figures", "demo", "top", "certs",
+    "evaluate", "report",
 )  # fmt: skip
 
 
