@@ -83,12 +83,12 @@ def _study(path: Path | None, scenario: str, policies: list[Path] | None) -> Stu
 
 
 def _print(evaluation: Evaluation) -> None:
-    from experiments.reporting.tables import controller_rows, headline_lines
+    from experiments.reporting.tables import bound_text, controller_rows, headline_lines
 
     columns, rows = controller_rows(evaluation)
     print_table(
         f"{evaluation.name}: {len(evaluation.traces)} test files, {evaluation.source}; "
-        f"clairvoyant bound {evaluation.bound:.4f} per frame",
+        f"{bound_text(evaluation)}",
         columns,
         rows,
     )

@@ -164,6 +164,8 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     modes: tuple[str | None, ...]
     traces_digest: str
     source: str
+    own_traces: bool
+    """The scenario's own test split."""
     generated: bool
     scale: float
     training_source: str
@@ -177,6 +179,7 @@ class Evaluation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """At most, a trace; None: all."""
     policies: tuple[PolicyFacts, ...]
     bound: float
+    """Clairvoyant, per frame; in the closed loop at the first controller's own starts."""
     bound_per_trace: dict[str, float]
     controllers: dict[str, ControllerResult]
     versions: dict[str, str]
@@ -216,20 +219,13 @@ class Matrix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cells: tuple[tuple[Cell | None, ...], ...]
 
 
-class Planned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One evaluation that a study wants, and whether accuracy against deadlines belongs to it."""
-
-    name: str
-    deadlines: bool
-
-
 class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`study.json`: the command that was given, and what it was meant to leave."""
 
     format_version: int
     title: str
     command: str
-    evaluations: tuple[Planned, ...]
+    evaluations: tuple[str, ...]
     matrices: tuple[str, ...]
 
 

@@ -34,7 +34,6 @@ from experiments.headline.results import (
     Cell,
     Evaluation,
     Matrix,
-    Planned,
     PolicyFacts,
     StudyRecord,
 )
@@ -55,7 +54,7 @@ def run_study(
     """Run or read every unit, then write evaluations and matrices into `folder`."""
     write_json(folder / STUDY, StudyRecord(
         FORMAT_VERSION, study.title, command,
-        tuple(Planned(e.name, bool(e.deadlines_ms)) for e in study.evaluations),
+        tuple(e.name for e in study.evaluations),
         tuple(m.name for m in study.matrices),
     ))  # fmt: skip
     found = []
@@ -161,6 +160,7 @@ def _provenance(spec: EvaluationSpec, setting: Setting, groups: Sequence[Group])
         "deadline_s": scenario.frames.deadline_s,
         "traces_digest": traces_digest([t for g in groups for t in g.traces.traces]),
         "source": "; ".join(sources),
+        "own_traces": not (spec.traces or spec.traces_of or spec.folds),
         "generated": any(g.traces.generated for g in groups),
         "scale": trace_scale(spec, setting),
         "training_source": "; ".join(training),
