@@ -60,7 +60,8 @@ def _frames(run: TraceRun, start_s: float, end_s: float, table: PlanTable) -> Se
     rows, index = np.unique(run.plan[inside], return_inverse=True)
     return SeriesOf(
         tuple(run.arrival_s[inside].tolist()), tuple(index.tolist()),
-        tuple(str(table.plans[k]) for k in rows), tuple(run.latency_s[inside].tolist()),
+        tuple(str(table.plans[k]) for k in rows),
+        tuple(s if np.isfinite(s) else None for s in run.latency_s[inside].tolist()),
         tuple(run.in_time[inside].tolist()), tuple(run.correct[inside].tolist()),
     )  # fmt: skip
 

@@ -36,6 +36,8 @@ from experiments.statistics import (
 
 Floats = npt.NDArray[np.float64]
 PLANS_TOLD = 3
+NO_GAP = 1e-9
+"""A distance to the bound, in reward per frame, that is rounding."""
 AVERAGED = (
     "goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s", "bytes_per_frame",
     "device_compute_s_per_frame", "reward", "share_of_bound",
@@ -206,6 +208,7 @@ def _gap(mine: Runs, rival: Runs, seed: int) -> tuple[float | None, tuple[float,
         seeds_averaged(part) for part in (mine.rewards, rival.rewards, rival.bounds)
     )
     gained, there = own - theirs, bound - theirs
+    there = np.where(np.abs(there) < NO_GAP, 0.0, there)
     if not there.sum() > 0:
         return None, None
     return float(gained.sum() / there.sum()), bootstrap_ratio(gained, there, seed)

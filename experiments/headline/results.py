@@ -106,12 +106,15 @@ class Headline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SeriesOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One controller's frames in the drawn part: when, which plan (index into `plans`), whether."""
+    """One controller's frames in the drawn part: when, which plan (index into `plans`), whether.
+
+    A frame that nothing answered has no latency.
+    """
 
     at_s: tuple[float, ...]
     plan: tuple[int, ...]
     plans: tuple[str, ...]
-    latency_s: tuple[float, ...]
+    latency_s: tuple[float | None, ...]
     in_time: tuple[bool, ...]
     correct: tuple[bool, ...]
 

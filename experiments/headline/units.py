@@ -108,14 +108,16 @@ class UnitRunner:
             self.setting, traces, factory.maker(name, traces), seed=seed,
             progress=lambda share: self.progress(name, share), max_frames=self.frames,
         )  # fmt: skip
-        unit = Unit(tuple(runs), self._bound_sums(runs, seed))
+        # as they will be read: what is told now and what is told later are the same figures
+        packed = pack_runs(runs)
+        unit = Unit(unpack_runs(packed), self._bound_sums(runs, seed))
         bounds = [np.array([total]) for total in unit.bound_sums]
-        figures = controller_figures(self.setting, runs, bounds, seed)
+        figures = controller_figures(self.setting, unit.runs, bounds, seed)
         named = "" if policy is None else str(policy)
         self._keep(UnitFile(
-            FORMAT_VERSION, key, self.setting.scenario.name, name, named, seed, "",
-            unit.bound_sums, figures,
-        ), runs)  # fmt: skip
+            FORMAT_VERSION, key, self.setting.scenario.name, name, named, seed,
+            digest_bytes(packed), unit.bound_sums, figures,
+        ), packed)  # fmt: skip
         return unit
 
     @cached_property
@@ -156,11 +158,9 @@ class UnitRunner:
             write_json(path, _BoundFile(FORMAT_VERSION, tuple(found)))
         return tuple(found)
 
-    def _keep(self, unit: UnitFile, runs: Sequence[TraceRun]) -> None:
-        packed = pack_runs(runs)
+    def _keep(self, unit: UnitFile, packed: bytes) -> None:
         with atomic_write(self.folder / f"{unit.key}.npz", "wb") as stream:
             stream.write(packed)
-        unit = msgspec.structs.replace(unit, frames_digest=digest_bytes(packed))
         write_json(self.folder / f"{unit.key}.json", unit)
 
 
