@@ -217,10 +217,20 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
+def _settle(figure: Figure) -> None:
+    """Lay out once and round: the layout's solver gives other last digits from run to run."""
+    figure.draw_without_rendering()
+    places = [(axes, axes.get_position().bounds) for axes in figure.axes]
+    figure.set_layout_engine("none")
+    for axes, (left, bottom, width, height) in places:
+        axes.set_position((round(left, 3), round(bottom, 3), round(width, 3), round(height, 3)))
+
+
 def svg_bytes(figure: Figure, salt: str) -> bytes:
     """A whole SVG file: no date, ids from `salt`, text as text."""
     import matplotlib
 
+    _settle(figure)
     written = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
@@ -229,6 +239,7 @@ def svg_bytes(figure: Figure, salt: str) -> bytes:
 
 def png_bytes(figure: Figure) -> bytes:
     """A PNG without a note of what wrote it."""
+    _settle(figure)
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=110, metadata={"Software": None})
     return written.getvalue()
