@@ -68,6 +68,24 @@ def bootstrap_mean(values: npt.ArrayLike, seed: int) -> Interval:
     return _quantiles(own[_drawn(len(own), seed)].mean(axis=1))
 
 
+def bootstrap_crossed(values: npt.ArrayLike, seed: int) -> Interval | None:
+    """95 % percentile interval of the mean of (seeds, traces), both drawn with replacement.
+
+    What another training and other traces might give, where `bootstrap_mean` of the seeds' mean
+    speaks of these trainings alone (the crossed, or pigeonhole, bootstrap: Owen, Annals of Applied
+    Statistics 2007). None of a single seed: it says nothing of another.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    seeds_averaged(table)
+    if len(table) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    seeds, traces = table.shape
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1.0 / seeds), RESAMPLES) / seeds
+    of_traces = rng.multinomial(traces, np.full(traces, 1.0 / traces), RESAMPLES) / traces
+    return _quantiles(np.asarray(((of_seeds @ table) * of_traces).sum(axis=1)))
+
+
 def bootstrap_ratio(above: npt.ArrayLike, below: npt.ArrayLike, seed: int) -> Interval | None:
     """95 % percentile interval of sum(above) / sum(below) over traces drawn with replacement.
 

@@ -27,6 +27,7 @@ from experiments.headline.results import (
 )
 from experiments.statistics import (
     Paired,
+    bootstrap_crossed,
     bootstrap_ratio,
     by_group,
     holm,
@@ -194,6 +195,7 @@ def headline(
         reward=msgspec.structs.replace(reward, p_holm=p_holm),
         goodput=against(mine.goodput, rival.goodput, best, traces, seed),
         per_seed=tuple((mine.rewards.mean(axis=1) - theirs.mean()).tolist()),
+        seeds_and_traces95=bootstrap_crossed(mine.rewards - theirs, seed),
         modes=_modes(mine, rival, best, traces, modes, seed),
         gap_closed=gap,
         gap_closed95=interval,

@@ -101,6 +101,8 @@ class Headline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goodput: Against
     per_seed: tuple[float, ...]
     modes: dict[str, ModeClaim]
+    seeds_and_traces95: Interval | None = None
+    """Interval of the reward's difference with seeds drawn too; None of a single seed."""
     gap_closed: float | None = None
     gap_closed95: Interval | None = None
 

@@ -146,9 +146,9 @@ class UnitRunner:
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:
         """Of every trace; in a stream every controller's frames start alike, so it is kept."""
         path = self.folder / f"bound-{self._key('bound', None, seed)}.json"
-        if not self.setting.closed_loop and path.exists():
-            kept = read_json(path, _BoundFile, version=FORMAT_VERSION)
-            return kept.sums
+        kept = None if self.setting.closed_loop else _kept_bound(path, len(runs))
+        if kept is not None:
+            return kept
         self.progress("clairvoyant bound", 0.0)
         found = []
         for done, (trace, run) in enumerate(zip(self.group.traces.traces, runs, strict=True)):
@@ -167,6 +167,14 @@ class UnitRunner:
 class _BoundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
     sums: tuple[float, ...]
+
+
+def _kept_bound(path: Path, traces: int) -> tuple[float, ...] | None:
+    try:
+        sums = read_json(path, _BoundFile, version=FORMAT_VERSION).sums
+    except CoinferError:
+        return None
+    return sums if len(sums) == traces else None
 
 
 def read_unit(folder: Path, key: str) -> Unit | None:

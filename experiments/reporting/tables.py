@@ -120,7 +120,11 @@ def headline_lines(found: Evaluation) -> list[str]:
     )
     lines.append(_gap_line(found))
     seeds = ", ".join(f"{scale * value:+.2f}" for value in told.per_seed)
-    lines.append(f"Each seed alone: {seeds} {unit}.")
+    drawn = told.seeds_and_traces95
+    also = "one seed says nothing of another training"
+    if drawn is not None:
+        also = f"interval with seeds drawn too: {scale * drawn[0]:+.2f} to {scale * drawn[1]:+.2f}"
+    lines.append(f"Each seed alone: {seeds} {unit}; {also}.")
     return lines
 
 

@@ -175,8 +175,6 @@ def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, counted, ending, 
     first = run_evaluation(spec, folder)
     counted.clear()
     for path in folder.glob(f"*.{ending}"):
-        if path.name.startswith("bound-"):
-            continue
         raw = path.read_bytes()
         if harm == "gone":
             path.unlink()
@@ -277,6 +275,8 @@ def test_the_headline_s_known_answers(stream):
     low, high = found.gap_closed95
     assert low <= found.gap_closed <= high
     assert found.per_seed == pytest.approx([0.125, 0.075])
+    low, high = found.seeds_and_traces95
+    assert low < found.reward.interval95[0] < found.reward.interval95[1] <= high
     assert found.modes["bus"].files == 2
     assert found.modes["bus"].against.mean == pytest.approx(0.15)
     assert found.modes["bus"].against.worst_trace == "t1"
@@ -523,6 +523,15 @@ def test_the_study_in_the_documentation_is_one(tmp_path):
     study = read_study(path)
     assert study.evaluations[0].folds[0].policies == ("runs/without_bus_3",)
     assert study.matrices[0].figure == "share_of_bound"
+
+
+def test_the_shipped_studies_are_studies():
+    paths = sorted((inputs.ROOT / "experiments" / "studies").glob("*.toml"))
+    assert paths
+    for path in paths:
+        for spec in read_study(path).evaluations:
+            assert read_scenario(spec.scenario)
+            assert spec.traces_of == "" or read_scenario(spec.traces_of)
 
 
 def test_paths_lie_beside_the_study(tmp_path):

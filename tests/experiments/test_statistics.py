@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from artefacts import UsageError
 from experiments import statistics
 from experiments.statistics import (
+    bootstrap_crossed,
     bootstrap_mean,
     bootstrap_ratio,
     by_group,
@@ -126,6 +127,22 @@ def test_the_bootstrap_s_known_answers():
     error = values.std() / 20
     assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.1 * error)
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
+
+
+def test_another_seed_s_interval():
+    assert bootstrap_crossed([[0.1, 0.2, 0.3]], 0) is None
+    same = np.tile([0.1, 0.4, 0.3, 0.2], (5, 1))
+    # seeds that agree: nothing but the traces is uncertain
+    assert bootstrap_crossed(same, 0) == pytest.approx(bootstrap_mean(same[0], 0), abs=0.011)
+    # traces that agree: nothing but the seeds is
+    assert bootstrap_crossed(same.T, 0) == pytest.approx(bootstrap_mean(same[0], 0), abs=0.011)
+    # both: the variances add up
+    rng = np.random.default_rng(0)
+    both = rng.normal(size=(60, 1)) + rng.normal(size=(1, 60))
+    low, high = bootstrap_crossed(both, 0)
+    error = np.hypot(both.mean(axis=1).std(), both.mean(axis=0).std()) / np.sqrt(60)
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    assert low < both.mean() < high
 
 
 def test_a_ratio_s_interval():
