@@ -43,16 +43,15 @@ def evaluate(
         planned = msgspec.structs.replace(planned, evaluations=tuple(limited))
         command += ["--frames", str(frames)]
     with progress_bar() as bar:
-        task = bar.add_task("evaluate", total=len(planned.evaluations), note="")
         names = [e.name for e in planned.evaluations]
+        task = bar.add_task("evaluate", total=100 * len(names), note="")
 
         def told(what: str, share: float) -> None:
             done = names.index(what.split(":")[0])
-            note = f"{what} {100 * share:.0f} %" if share else what
-            bar.update(task, completed=done, note=note)
+            bar.update(task, completed=round(100 * (done + share)), note=what)
 
         found = run_study(planned, out, shlex.join([*command, "--out", str(out)]), told)
-        bar.update(task, completed=len(names), note="")
+        bar.update(task, completed=100 * len(names), note="")
     if json:
         emit_json(found)
         return

@@ -32,6 +32,7 @@ from experiments.headline.results import (
     MATRIX,
     STUDY,
     Cell,
+    DeadlinePoint,
     Evaluation,
     Matrix,
     PolicyFacts,
@@ -51,7 +52,11 @@ def run_study(
     command: str,
     progress: Progress = lambda what, share: None,
 ) -> list[Evaluation]:
-    """Run or read every unit, then write evaluations and matrices into `folder`."""
+    """Run or read every unit, then write evaluations and matrices into `folder`.
+
+    `progress` is told what is being done, after its evaluation's name, and how much of that
+    evaluation's units is done.
+    """
     write_json(folder / STUDY, StudyRecord(
         FORMAT_VERSION, study.title, command,
         tuple(e.name for e in study.evaluations),
@@ -87,9 +92,11 @@ def run_evaluation(
     learned = results["learned"].against_best if "learned" in results else None
     reference = next(iter(every.values()))
     one = groups[0]
-    deadlines = (
-        deadline_points(spec, setting, one, seeds[0], units, progress) if spec.deadlines_ms else ()
-    )
+    deadlines: tuple[DeadlinePoint, ...] = ()
+    if spec.deadlines_ms:
+        deadlines = deadline_points(
+            spec, setting, one, seeds[0], units, lambda what, share: progress(what, 1.0)
+        )
     return Evaluation(
         **_provenance(spec, setting, groups),
         traces=tuple(names),
@@ -120,19 +127,42 @@ def _every(
     progress: Progress,
 ) -> dict[str, Runs]:
     """Runs of every controller: one row a seed, one column a trace, folds side by side."""
-    runners = [UnitRunner(setting, g, units, spec.frames, spec.detector, progress) for g in groups]
+    names = baseline_names(spec, setting)
+    policies = len(groups[0].policies)
+    steps = _Steps((len(names) + policies) * len(seeds) * len(groups), progress)
+    runners = [
+        UnitRunner(setting, g, units, spec.frames, spec.detector, steps.told) for g in groups
+    ]
     found = {}
-    for name in baseline_names(spec, setting):
-        found[name] = _joined(setting, [[r.baseline(name, s) for r in runners] for s in seeds])
-    if groups[0].policies:
-        count = len(groups[0].policies)
+    for name in names:
+        rows = [[steps.done(r.baseline(name, s)) for r in runners] for s in seeds]
+        found[name] = _joined(setting, rows)
+    if policies:
         rows = [
-            [runner.learned(runner.group.policies[p], s) for runner in runners]
-            for p in range(count)
+            [steps.done(runner.learned(runner.group.policies[p], s)) for runner in runners]
+            for p in range(policies)
             for s in seeds
         ]
         found["learned"] = _joined(setting, rows)
     return found
+
+
+class _Steps:
+    """An evaluation's share that is done, from the shares of its units; it never falls."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = max(total, 1), progress
+        self._done, self._share = 0, 0.0
+
+    def told(self, what: str, share: float) -> None:
+        """What one unit tells."""
+        self._share = max(self._share, (self._done + min(share, 1.0)) / self._total)
+        self._progress(what, min(self._share, 1.0))
+
+    def done(self, unit: Unit) -> Unit:
+        """A unit is there."""
+        self._done += 1
+        return unit
 
 
 def _joined(setting: Setting, units: Sequence[Sequence[Unit]]) -> Runs:

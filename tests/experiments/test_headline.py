@@ -159,6 +159,16 @@ def test_what_is_learnt_from_other_training_traces_is_run_anew(
     assert sorted(counted) == sorted(NAMES)  # the learned policy is its own file
 
 
+def test_progress_never_falls_and_names_what_is_done(logs, tmp_path):
+    told = []
+    spec = spec_of(logs, deadlines_ms=(60.0,), deadline_frames=20)
+    run_evaluation(spec, tmp_path / "units", lambda what, share: told.append((what, share)))
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert {*NAMES, "learned", "clairvoyant bound", "60 ms: fixed"} <= {what for what, _ in told}
+
+
 def test_changed_sources_are_other_results(logs, tmp_path, counted, monkeypatch):
     spec = spec_of(logs, controllers=("device-only",))
     run_evaluation(spec, tmp_path / "units")
