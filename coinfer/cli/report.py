@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
     from experiments.headline.results import Evaluation
@@ -50,7 +50,11 @@ def evaluate(
             done = names.index(what.split(":")[0])
             bar.update(task, completed=round(100 * (done + share)), note=what)
 
-        found = run_study(planned, out, shlex.join([*command, "--out", str(out)]), told)
+        try:
+            found = run_study(planned, out, shlex.join([*command, "--out", str(out)]), told)
+        except KeyboardInterrupt:
+            say_interrupted(out / "units")
+            raise typer.Exit(130) from None
         bar.update(task, completed=100 * len(names), note="")
     if json:
         emit_json(found)

@@ -180,22 +180,27 @@ def headline(
     traces: Sequence[str],
     modes: Sequence[str | None],
     seed: int,
+    policies: int,
     p_holm: float | None = None,
 ) -> Headline | None:
-    """The learned policy over the best deployable baseline; None where there are not both."""
+    """The learned policy over the best deployable baseline; None where there are not both.
+
+    `policies`: how many were trained; of each, the rows of every evaluation seed follow each other.
+    """
     best = best_baseline(every)
     if best is None or "learned" not in every:
         return None
     mine, rival = every["learned"], every[best]
     reward = against(mine.rewards, rival.rewards, best, traces, seed)
     gap, interval = _gap(mine, rival, seed)
-    theirs = seeds_averaged(rival.rewards)
+    trained = mine.rewards.reshape(policies, -1, len(traces)).mean(axis=1)
+    off = trained - seeds_averaged(rival.rewards)
     return Headline(
         best_baseline=best,
         reward=msgspec.structs.replace(reward, p_holm=p_holm),
         goodput=against(mine.goodput, rival.goodput, best, traces, seed),
-        per_seed=tuple((mine.rewards.mean(axis=1) - theirs.mean()).tolist()),
-        seeds_and_traces95=bootstrap_crossed(mine.rewards - theirs, seed),
+        per_seed=tuple(off.mean(axis=1).tolist()),
+        seeds_and_traces95=bootstrap_crossed(off, seed),
         modes=_modes(mine, rival, best, traces, modes, seed),
         gap_closed=gap,
         gap_closed95=interval,

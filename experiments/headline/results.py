@@ -54,6 +54,7 @@ class Against(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ControllerResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One controller, means over its seeds of figures pooled over all frames.
 
+    `seeds`: runs of every trace (trained policies x evaluation seeds).
     `trace_reward`: mean over traces, each equally, of the seeds' mean (what differences are made
     of); `per_trace` its parts, `per_seed` the same of every seed alone.
     """
@@ -93,7 +94,8 @@ class Headline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     The rival is chosen in hindsight, in its own favour. `gap_closed`: (learned - best baseline) /
     (clairvoyant bound - best baseline); None in the closed loop, whose starts and bound depend on
-    the controller. Its interval is None where a resample leaves no gap.
+    the controller. Its interval is None where a resample leaves no gap. `per_seed`: the reward's
+    mean difference of every trained policy alone.
     """
 
     best_baseline: str
@@ -102,7 +104,7 @@ class Headline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_seed: tuple[float, ...]
     modes: dict[str, ModeClaim]
     seeds_and_traces95: Interval | None = None
-    """Interval of the reward's difference with seeds drawn too; None of a single seed."""
+    """Interval of the reward's difference with trainings drawn too; None of a single one."""
     gap_closed: float | None = None
     gap_closed95: Interval | None = None
 

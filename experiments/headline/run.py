@@ -106,7 +106,9 @@ def run_evaluation(
         bound=float(reference.bound_sums.sum() / _frames(reference)),
         bound_per_trace=dict(zip(names, reference.bounds.mean(axis=0).tolist(), strict=True)),
         controllers=results,
-        headline=headline(every, names, modes, seeds[0], learned.p_holm if learned else None),
+        headline=headline(
+            every, names, modes, seeds[0], len(one.policies), learned.p_holm if learned else None
+        ),
         series=series_of(spec.series, traces, every, best, setting.table),
         deadlines=deadlines,
         deadline_frames=spec.deadline_frames if deadlines else None,
@@ -260,6 +262,6 @@ def cell_of(evaluation: Evaluation, figure: Figure) -> Cell:
         values = list(own.values())
         mean, interval = float(np.mean(values)), bootstrap_mean(values, evaluation.seeds[0])
     return Cell(
-        mean, interval, len(evaluation.traces), learned.seeds, evaluation.generated, p_value,
+        mean, interval, len(evaluation.traces), len(evaluation.headline.per_seed), evaluation.generated, p_value,
         f"over {evaluation.headline.best_baseline}" if figure == "against_best" else "",
     )  # fmt: skip

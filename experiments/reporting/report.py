@@ -27,7 +27,7 @@ from experiments.headline.results import (
 )
 from experiments.reporting import plots
 from experiments.reporting.page import page
-from experiments.reporting.tables import markdown_of
+from experiments.reporting.tables import markdown_of, trainings
 
 EXPECTED_MATRICES = ("generalisation", "ablations")
 
@@ -114,7 +114,7 @@ def _absent(found: Evaluation) -> list[str]:
     ]
     parts = {
         "no learned policy, nothing is claimed": found.headline is None,
-        "only one seed of the learned policy": len(found.policies) == 1,
+        "only one seed of the learned policy": trainings(found) == 1,
         "no time series": found.series is None,
         "no accuracy against deadline": found.own_traces and not found.deadlines,
         "no configuration map": found.map is None,

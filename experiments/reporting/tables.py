@@ -28,7 +28,7 @@ def controller_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     ordered = sorted(found.controllers.items(), key=lambda item: (-item[1].trace_reward, item[0]))
     for name, own in ordered:
         row = [
-            _named(name, own.deployable, own.seeds if name == "learned" else 1),
+            _named(name, own.deployable, trainings(found) if name == "learned" else 1),
             f"{100 * own.goodput_accuracy:.2f} %",
             f"{100 * own.late_share:.2f} %",
             f"{1000 * own.p95_latency_s:.1f}",
@@ -42,6 +42,11 @@ def controller_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
         row += _against(own.against_best, found.closed_loop)
         rows.append(row)
     return columns, rows
+
+
+def trainings(found: Evaluation) -> int:
+    """Seeds of training that the learned policy's figures are a mean over."""
+    return len(found.headline.per_seed) if found.headline else 0
 
 
 def _best(found: Evaluation) -> str:
@@ -124,7 +129,7 @@ def headline_lines(found: Evaluation) -> list[str]:
     also = "one seed says nothing of another training"
     if drawn is not None:
         also = f"interval with seeds drawn too: {scale * drawn[0]:+.2f} to {scale * drawn[1]:+.2f}"
-    lines.append(f"Each seed alone: {seeds} {unit}; {also}.")
+    lines.append(f"Each trained policy alone: {seeds} {unit}; {also}.")
     return lines
 
 

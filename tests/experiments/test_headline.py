@@ -274,7 +274,7 @@ def test_the_headline_s_known_answers(stream):
     }
     assert best_baseline(every) == "robust"  # who knows the future is no baseline
     traces, modes = ["t0", "t1", "t2", "t3"], ["bus", "bus", "tram", None]
-    found = made_headline(every, traces, modes, 0)
+    found = made_headline(every, traces, modes, 0, 2)
     off = [0.2, 0.1, 0.2, -0.1]
     assert found.reward.mean == pytest.approx(0.1)
     assert found.reward.worst == pytest.approx(-0.1)
@@ -292,6 +292,11 @@ def test_the_headline_s_known_answers(stream):
     assert found.modes["bus"].against.worst_trace == "t1"
     assert found.modes["tram"].against is None
     assert None not in found.modes
+    # one training judged by two evaluation seeds is one training
+    once = made_headline(every, traces, modes, 0, 1)
+    assert once.per_seed == pytest.approx([0.1])
+    assert once.seeds_and_traces95 is None
+    assert once.reward == found.reward
     results = controller_results(every, traces, stream.table, 0)
     assert results["robust"].against_best is None
     assert results["device-only"].against_best.mean == pytest.approx(-0.1)
@@ -304,9 +309,9 @@ def test_the_headline_s_known_answers(stream):
 def test_no_gap_no_share_of_it():
     every = {"robust": flat([0.6, 0.6]), "learned": flat([0.7, 0.7], bound=0.6)}
     every["robust"] = replace(every["robust"], bound_sums=np.full((1, 2), 6.0))
-    found = made_headline(every, ["t0", "t1"], [None, None], 0)
+    found = made_headline(every, ["t0", "t1"], [None, None], 0, 1)
     assert (found.gap_closed, found.gap_closed95) == (None, None)
-    assert made_headline({"robust": every["robust"]}, ["t0", "t1"], [None, None], 0) is None
+    assert made_headline({"robust": every["robust"]}, ["t0", "t1"], [None, None], 0, 0) is None
 
 
 def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path):
