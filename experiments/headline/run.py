@@ -262,6 +262,11 @@ def cell_of(evaluation: Evaluation, figure: Figure) -> Cell:
         values = list(own.values())
         mean, interval = float(np.mean(values)), bootstrap_mean(values, evaluation.seeds[0])
     return Cell(
-        mean, interval, len(evaluation.traces), len(evaluation.headline.per_seed), evaluation.generated, p_value,
-        f"over {evaluation.headline.best_baseline}" if figure == "against_best" else "",
-    )  # fmt: skip
+        mean,
+        interval,
+        traces=len(evaluation.traces),
+        seeds=len(evaluation.headline.per_seed),
+        generated=evaluation.generated,
+        p_value=p_value,
+        note=f"over {evaluation.headline.best_baseline}" if figure == "against_best" else "",
+    )
