@@ -30,7 +30,7 @@ from experiments.statistics import (
     bootstrap_crossed,
     bootstrap_ratio,
     by_group,
-    holm,
+    jointly,
     paired,
     seeds_averaged,
 )
@@ -133,15 +133,18 @@ def controller_results(
             against(own.rewards, every[best].rewards, best, traces, seed)
             if best is not None and rival else None,
         )  # fmt: skip
-    p_values = {n: r.against_best.p_value for n, r in found.items() if r.against_best is not None}
-    adjusted = holm(p_values)
+    if best is None:
+        return found
+    theirs = seeds_averaged(every[best].rewards)
+    off = {n: seeds_averaged(own.rewards) - theirs for n, own in every.items() if n != best}
+    adjusted = jointly(off, seed)
     return {n: _adjusted(r, adjusted.get(n)) for n, r in found.items()}
 
 
-def _adjusted(result: ControllerResult, p_holm: float | None) -> ControllerResult:
+def _adjusted(result: ControllerResult, p_adjusted: float | None) -> ControllerResult:
     if result.against_best is None:
         return result
-    told = msgspec.structs.replace(result.against_best, p_holm=p_holm)
+    told = msgspec.structs.replace(result.against_best, p_adjusted=p_adjusted)
     return msgspec.structs.replace(result, against_best=told)
 
 
@@ -181,7 +184,7 @@ def headline(
     modes: Sequence[str | None],
     seed: int,
     policies: int,
-    p_holm: float | None = None,
+    p_adjusted: float | None = None,
 ) -> Headline | None:
     """The learned policy over the best deployable baseline; None where there are not both.
 
@@ -197,7 +200,7 @@ def headline(
     off = trained - seeds_averaged(rival.rewards)
     return Headline(
         best_baseline=best,
-        reward=msgspec.structs.replace(reward, p_holm=p_holm),
+        reward=msgspec.structs.replace(reward, p_adjusted=p_adjusted),
         goodput=against(mine.goodput, rival.goodput, best, traces, seed),
         per_seed=tuple(off.mean(axis=1).tolist()),
         seeds_and_traces95=bootstrap_crossed(off, seed),

@@ -33,9 +33,9 @@ class PolicyFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Against(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Difference to another controller, seeds averaged within traces, paired over traces.
 
-    `interval95` bootstrap, `p_value` sign-flip, `p_holm` the same adjusted for all controllers of
-    the table, `sign_flip95` what that test does not refuse, `leave_one_out` the mean's range when
-    any one file is left out, `worst` the least difference of a trace.
+    `interval95` bootstrap, `p_value` sign-flip, `p_adjusted` the same adjusted for all controllers
+    of the table, `sign_flip95` what that test does not refuse, `leave_one_out` the mean's range
+    when any one file is left out, `worst` the least difference of a trace.
     """
 
     over: str
@@ -48,7 +48,7 @@ class Against(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worst_trace: str
     sign_flip95: Interval | None = None
     leave_one_out: Interval | None = None
-    p_holm: float | None = None
+    p_adjusted: float | None = None
 
 
 class ControllerResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -107,7 +107,12 @@ def run_evaluation(
         bound_per_trace=dict(zip(names, reference.bounds.mean(axis=0).tolist(), strict=True)),
         controllers=results,
         headline=headline(
-            every, names, modes, seeds[0], len(one.policies), learned.p_holm if learned else None
+            every,
+            names,
+            modes,
+            seeds[0],
+            len(one.policies),
+            learned.p_adjusted if learned else None,
         ),
         series=series_of(spec.series, traces, every, best, setting.table),
         deadlines=deadlines,

@@ -12,9 +12,9 @@ EXPLAINED = (
     "frame stream 1 point is 0.01 of a correct answer), seeds averaged within a test file first, "
     "then paired over files, each file equally; 95 % percentile bootstrap interval over files; p "
     "of the two-sided sign-flip test over files, in brackets adjusted for all rows of the table "
-    "(Holm). The best baseline is the deployable controller of the greatest mean on these very "
-    "files: chosen in hindsight, in its own favour, and kept in every resample. Nothing is claimed "
-    "of a mode of transport with a single test file."
+    "(Westfall and Young, step-down max-T). The best baseline is the deployable controller of the "
+    "greatest mean on these very files: chosen in hindsight, in its own favour, and kept in every "
+    "resample. Nothing is claimed of a mode of transport with a single test file."
 )
 
 
@@ -23,7 +23,7 @@ def controller_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     unit = "reward" if found.closed_loop else "points"
     columns = ["controller", "goodput accuracy", "late", "p95 ms", "bytes/frame"]
     columns += ["mean reward", "frames/s"] if found.closed_loop else ["device ms/frame", "mJ/frame"]
-    columns += ["share of bound", "95 % interval", f"over {_best(found)}, {unit}", "p (Holm)"]
+    columns += ["share of bound", "95 % interval", f"over {_best(found)}, {unit}", "p (adjusted)"]
     rows = []
     ordered = sorted(found.controllers.items(), key=lambda item: (-item[1].trace_reward, item[0]))
     for name, own in ordered:
@@ -63,8 +63,8 @@ def _named(name: str, deployable: bool, seeds: int) -> str:
 def _against(found: Against | None, closed: bool) -> list[str]:
     if found is None:
         return ["(this one)", ""]
-    holm = "" if found.p_holm is None else f" ({p_text(found.p_holm)})"
-    return [difference(found, closed), p_text(found.p_value) + holm]
+    adjusted = "" if found.p_adjusted is None else f" ({p_text(found.p_adjusted)})"
+    return [difference(found, closed), p_text(found.p_value) + adjusted]
 
 
 def difference(found: Against, closed: bool) -> str:

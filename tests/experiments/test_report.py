@@ -166,7 +166,7 @@ def test_the_page_s_figures_are_those_of_the_json(page, results):
     assert (
         learned[f"over {best}, points"] == f"{100 * over['mean']:+.2f} ({low:+.2f} to {high:+.2f})"
     )
-    assert learned["p (Holm)"].startswith(tables.p_text(over["p_value"]))
+    assert learned["p (adjusted)"].startswith(tables.p_text(over["p_value"]))
     assert rows[best][-2] == "(this one)"
     assert "oracle (not deployable)" in rows
     order = [c["trace_reward"] for c in plain["controllers"].values()]

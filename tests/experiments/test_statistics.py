@@ -14,7 +14,7 @@ from experiments.statistics import (
     bootstrap_mean,
     bootstrap_ratio,
     by_group,
-    holm,
+    jointly,
     leave_one_out,
     paired,
     seeds_averaged,
@@ -206,18 +206,68 @@ def test_no_claim_about_a_mode_of_one_file():
     assert found["bus"].traces == 2
 
 
-def test_holm_s_known_answers():
-    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03})
-    assert adjusted == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-    assert list(adjusted) == ["a", "b", "c"]
-    assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-    assert holm({}) == {}
+@given(DIFFERENCES)
+def test_one_test_alone_is_not_adjusted(off):
+    alone = jointly({"a": off}, 0)["a"]
+    assert alone == pytest.approx(sign_flip(off, 0).p_value)
+    # the same question twice, or with the other sign, is one question
+    assert jointly({"a": off, "b": off, "c": [-x for x in off]}, 0) == pytest.approx(
+        dict.fromkeys("abc", alone)
+    )
 
 
-@given(st.dictionaries(st.text(max_size=3), st.floats(0.001, 1), max_size=8))
-def test_holm_never_helps_and_never_exceeds_bonferroni(p_values):
-    for name, p in holm(p_values).items():
-        assert p_values[name] <= p <= min(1.0, len(p_values) * p_values[name]) + 1e-12
+def test_joint_p_values_known_answers():
+    assert jointly({}, 0) == {}
+    # every rival beaten on all eight traces: two patterns of 256, however many rivals
+    rivals = {f"r{k}": [0.1 * (k + 1)] * 8 for k in range(11)}
+    assert jointly(rivals, 0) == pytest.approx(dict.fromkeys(rivals, 2 / 256))
+    # two traces: statistics sqrt(2) and 0 under ++ and --, 0 and sqrt(2) under +- and -+
+    assert jointly({"a": [1.0, 1.0], "b": [1.0, -1.0]}, 0) == {"a": 1.0, "b": 1.0}
+    assert jointly({"a": [1.0, 1.0, 1.0], "z": [0.0, 0.0, 0.0]}, 0) == {"a": 0.25, "z": 1.0}
+
+
+@given(st.integers(2, 5).flatmap(lambda n: st.lists(
+    st.lists(st.integers(-16, 16), min_size=n, max_size=n), min_size=1, max_size=4)))  # fmt: skip
+def test_joint_p_values_are_the_definition_s(rows):
+    table = np.array(rows, dtype=float).T
+    norm = np.sqrt((table**2).sum(axis=0))
+    table = table / np.where(norm > 0, norm, 1.0)
+    patterns = np.array(list(itertools.product((-1, 1), repeat=len(table))))
+    observed, every = np.abs(table.sum(axis=0)), np.abs(patterns @ table)
+    found = jointly({str(k): row for k, row in enumerate(rows)}, 0)
+    assert list(found) == [str(k) for k in range(len(rows))]
+    for k in range(len(rows)):
+        # step-down: among those that are not more striking; then never less than theirs
+        steps = [
+            float((every[:, observed <= observed[j] + 1e-12].max(axis=1)
+                   >= observed[j] - 1e-12).mean())
+            for j in range(len(rows)) if observed[j] >= observed[k] - 1e-12
+        ]  # fmt: skip
+        assert found[str(k)] == pytest.approx(max(steps))
+        assert found[str(k)] >= sign_flip(rows[k], 0).p_value - 1e-12
+
+
+def test_adjusted_p_values_err_together_as_rarely_as_they_say():
+    """Five comparisons of which none is true, 300 times: any of them below 5 % in 5 % of cases."""
+    for seed in (0, 1, 2):
+        rng = np.random.default_rng(seed)
+        wrong = 0
+        for _ in range(300):
+            common = rng.normal(size=8)
+            off = {str(k): common + rng.normal(size=8) for k in range(5)}
+            wrong += min(jointly(off, 0).values()) <= 0.05
+        assert wrong / 300 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_many_traces_are_adjusted_by_drawn_patterns(monkeypatch):
+    rng = np.random.default_rng(0)
+    off = {str(k): rng.normal(0.4, 1, 14) for k in range(4)}
+    every = jointly(off, 0)
+    monkeypatch.setattr(statistics, "EXACT_UP_TO", 13)
+    drawn = jointly(off, 0)
+    assert drawn == jointly(off, 0)
+    assert drawn == pytest.approx(every, abs=0.015)
+    assert drawn != every
 
 
 @pytest.mark.parametrize("bad", [[], [np.nan], [[1.0]]])
