@@ -14,10 +14,10 @@ from controller.scenario import Setting
 from experiments.controllers import ControllerFactory, Maker
 from experiments.evaluation import TraceRun, bound_per_frame, evaluate
 from experiments.optimum_play import OptimumController
+from experiments.statistics import bootstrap_ratio, paired
 from traces.library import TraceSet
 
 Floats = npt.NDArray[np.float64]
-RESAMPLES = 2000
 MOST_USED = 3
 
 
@@ -71,6 +71,12 @@ class PairedDifference(msgspec.Struct, frozen=True):
     over: str
     mean: float
     interval95: tuple[float, float]
+    p_value: float
+    """Two-sided sign-flip test over traces."""
+    leave_one_out: tuple[float, float] | None = None
+    """Range of the mean when any one trace is left out; None of a single trace."""
+    sign_flip95: tuple[float, float] | None = None
+    """What the sign-flip test does not refuse at 5 %; None of fewer than six traces."""
 
 
 class WorstTraces(msgspec.Struct, frozen=True):
@@ -215,7 +221,7 @@ def controller_figures(
         device_compute_s_per_frame=pooled.device_compute_s_per_frame,
         reward=pooled.reward,
         share_of_bound=pooled.share_of_bound,
-        interval95=_bootstrap_ratio(sums, seed),
+        interval95=share_interval(sums[:, 0], sums[:, 1], seed),
         per_trace={
             r.trace: figures_of([r], [b], closed) for r, b in zip(runs, bounds, strict=True)
         },
@@ -224,6 +230,11 @@ def controller_figures(
         energy_j_per_frame=pooled.energy_j_per_frame,
         plans=_most_used(setting, runs),
     )
+
+
+def share_interval(rewards: Floats, bounds: Floats, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of sum(rewards) / sum(bounds) over traces; of nothing it is 0."""
+    return bootstrap_ratio(rewards, np.maximum(bounds, 1e-12), seed) or (0.0, 0.0)
 
 
 def _most_used(setting: Setting, runs: Sequence[TraceRun]) -> dict[str, float]:
@@ -274,37 +285,29 @@ def _spent_s(run: TraceRun) -> float:
     return float(run.arrival_s[-1] + run.latency_s[-1])
 
 
-def _bootstrap_ratio(sums: Floats, seed: int) -> tuple[float, float]:
-    """95 % interval of sum(column 0) / sum(column 1), traces drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(sums), (RESAMPLES, len(sums)))
-    totals = sums[drawn].sum(axis=1)
-    shares = totals[:, 0] / np.maximum(totals[:, 1], 1e-12)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return (float(low), float(high))
+def trace_means(runs: Sequence[TraceRun]) -> Floats:
+    """Mean reward per frame of every trace, (traces,); 0 of one without frames."""
+    return np.array([float(r.reward.mean()) if len(r.reward) else 0.0 for r in runs])
 
 
 def _differences(runs: dict[str, list[TraceRun]], seed: int) -> list[PairedDifference]:
     """The learned policy over every other controller, paired by trace, each trace equally."""
     if "learned" not in runs:
         return []
+    mine = trace_means(runs["learned"])
+    others = {name: trace_means(own) for name, own in runs.items() if name != "learned"}
+    return [paired_difference("learned", n, mine, own, seed) for n, own in others.items()]
 
-    def means(of_controller: list[TraceRun]) -> Floats:
-        return np.array([float(r.reward.mean()) if len(r.reward) else 0.0 for r in of_controller])
 
-    rng = np.random.default_rng(seed)
-    mine = means(runs["learned"])
-    drawn = rng.integers(0, len(mine), (RESAMPLES, len(mine)))
-    found = []
-    for name, others in runs.items():
-        if name == "learned":
-            continue
-        off = mine - means(others)
-        low, high = np.quantile(off[drawn].mean(axis=1), [0.025, 0.975])
-        found.append(
-            PairedDifference("learned", name, float(off.mean()), (float(low), float(high)))
-        )
-    return found
+def paired_difference(
+    of: str, over: str, mine: Floats, theirs: Floats, seed: int
+) -> PairedDifference:
+    """Statistics of two controllers' mean rewards (traces,)."""
+    found = paired(mine, theirs, seed)
+    return PairedDifference(
+        of, over, found.mean, found.interval95, found.p_value, found.leave_one_out,
+        found.sign_flip95,
+    )  # fmt: skip
 
 
 def comparison_rows(result: Comparison) -> tuple[list[str], list[list[Any]]]:

@@ -176,12 +176,22 @@ def compare(
     if result.differences:
         print_table(
             "reward per frame, learned over each other controller, paired over traces",
-            ["over", "difference", "95 % interval"],
+            ["over", "difference", "95 % interval", "sign-flip p", "one trace left out"],
             [
-                (d.over, f"{d.mean:+.4f}", f"{d.interval95[0]:+.4f} to {d.interval95[1]:+.4f}")
+                (
+                    d.over,
+                    f"{d.mean:+.4f}",
+                    _range(d.interval95),
+                    f"{d.p_value:.4f}",
+                    _range(d.leave_one_out),
+                )
                 for d in result.differences
             ],
         )
+
+
+def _range(found: tuple[float, float] | None) -> str:
+    return "" if found is None else f"{found[0]:+.4f} to {found[1]:+.4f}"
 
 
 def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:

@@ -22,6 +22,7 @@ from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
 from coinfer.cli import models as models_commands
+from coinfer.cli import report as report_commands
 from coinfer.cli import traces as trace_commands
 from coinfer.cli.sweep import sweep
 from coinfer.cli.top import top
@@ -47,6 +48,8 @@ app.command("map")(experiment_commands.make_map)
 app.command("train")(experiment_commands.train)
 app.command("sweep")(sweep)
 app.command("compare")(experiment_commands.compare)
+app.command("evaluate")(report_commands.evaluate)
+app.command("report")(report_commands.report)
 app.command("demo")(demo_command.demo)
 app.command("replay")(experiment_commands.replay)
 app.command("edge")(runtime.edge)

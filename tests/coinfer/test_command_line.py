@@ -22,7 +22,7 @@ def coinfer(*argv, data=None, cwd=None):
 
 COMMANDS = (
     "traces", "train-model", "train-gates", "profile", "plan", "map", "train", "edge", "device",
-    "replay", "compare", "sweep", "bench", "figures", "demo", "top", "certs",
+    "replay", "compare", "sweep", "evaluate", "report", "bench", "figures", "demo", "top", "certs",
 )  # fmt: skip
 
 

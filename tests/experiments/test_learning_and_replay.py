@@ -117,6 +117,16 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
     result = compare(stream, TraceSet(short_traces, True, "made"), names, ControllerFactory(stream))
     assert list(result.controllers) == names
     assert len(result.differences) == len(names) - 1
+    for told in result.differences:
+        off = [
+            result.controllers["learned"].per_trace[t].reward
+            - result.controllers[told.over].per_trace[t].reward
+            for t in result.traces
+        ]
+        assert told.mean == pytest.approx(np.mean(off))
+        assert told.p_value in (0.25, 0.5, 0.75, 1.0)  # of three traces: quarters
+        low, high = told.leave_one_out
+        assert low <= told.mean <= high
     for figures in result.controllers.values():
         assert 0 < figures.share_of_bound < 1.02
         low, high = figures.interval95

@@ -1,0 +1,251 @@
+"""Rows, sentences and Markdown of evaluations: what is printed is made here once, for all forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.headline.results import Against, Cell, Evaluation, Interval, Matrix
+
+GENERATED = "GENERATED TRACES, not recorded ones"
+EXPLAINED = (
+    "Figures pooled over all frames, means over seeds. Differences: mean reward per frame (in the "
+    "frame stream 1 point is 0.01 of a correct answer), seeds averaged within a test file first, "
+    "then paired over files, each file equally; 95 % percentile bootstrap interval over files; p "
+    "of the two-sided sign-flip test over files, in brackets adjusted for all rows of the table "
+    "(Westfall and Young, step-down max-T). The best baseline is the deployable controller of the "
+    "greatest mean on these very files: chosen in hindsight, in its own favour, and kept in every "
+    "resample. Nothing is claimed of a mode of transport with a single test file."
+)
+
+
+def controller_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of the table of controllers, greatest mean reward over traces first."""
+    unit = "reward" if found.closed_loop else "points"
+    columns = ["controller", "goodput accuracy", "late", "p95 ms", "bytes/frame"]
+    columns += ["mean reward", "frames/s"] if found.closed_loop else ["device ms/frame", "mJ/frame"]
+    columns += ["share of bound", "95 % interval", f"over {_best(found)}, {unit}", "p (adjusted)"]
+    rows = []
+    ordered = sorted(found.controllers.items(), key=lambda item: (-item[1].trace_reward, item[0]))
+    for name, own in ordered:
+        row = [
+            _named(name, own.deployable, trainings(found) if name == "learned" else 1),
+            f"{100 * own.goodput_accuracy:.2f} %",
+            f"{100 * own.late_share:.2f} %",
+            f"{1000 * own.p95_latency_s:.1f}",
+            f"{own.bytes_per_frame:.0f}",
+        ]
+        if found.closed_loop:
+            row += [f"{own.reward:.2f}", _number(own.throughput_fps, "{:.1f}")]
+        else:
+            row += [f"{1000 * own.device_compute_s_per_frame:.1f}", energy(own.energy_j_per_frame)]
+        row += [f"{own.share_of_bound:.4f}", span(own.interval95, "{:.4f}")]
+        row += _against(own.against_best, found.closed_loop)
+        rows.append(row)
+    return columns, rows
+
+
+def trainings(found: Evaluation) -> int:
+    """Seeds of training that the learned policy's figures are a mean over."""
+    return len(found.headline.per_seed) if found.headline else 0
+
+
+def _best(found: Evaluation) -> str:
+    rivals = [c.against_best.over for c in found.controllers.values() if c.against_best is not None]
+    return rivals[0] if rivals else "best baseline"
+
+
+def _named(name: str, deployable: bool, seeds: int) -> str:
+    notes = [] if deployable else ["not deployable"]
+    notes += [f"{seeds} seeds"] if seeds > 1 else []
+    return f"{name} ({', '.join(notes)})" if notes else name
+
+
+def _against(found: Against | None, closed: bool) -> list[str]:
+    if found is None:
+        return ["(this one)", ""]
+    adjusted = "" if found.p_adjusted is None else f" ({p_text(found.p_adjusted)})"
+    return [difference(found, closed), p_text(found.p_value) + adjusted]
+
+
+def difference(found: Against, closed: bool) -> str:
+    """Mean and interval, in points or (closed loop) in the paper's reward."""
+    scale = 1.0 if closed else 100.0
+    low, high = found.interval95
+    return f"{scale * found.mean:+.2f} ({scale * low:+.2f} to {scale * high:+.2f})"
+
+
+def p_text(p: float) -> str:
+    """A p-value; at four digits, never as 0."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def span(found: Interval | None, form: str) -> str:
+    """`low to high`, or what stands for no interval."""
+    return "none" if found is None else f"{form.format(found[0])} to {form.format(found[1])}"
+
+
+def energy(joule: float | None) -> str:
+    """Millijoules of the device beyond idling; 'unknown' without a power model."""
+    return "unknown" if joule is None else f"{1000 * joule:.0f}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def headline_lines(found: Evaluation) -> list[str]:
+    """What may be claimed of the learned policy, and on how many test files it rests."""
+    lines = [warning for warning in (generated_line(found), seen_line(found)) if warning]
+    told = found.headline
+    if told is None:
+        return [*lines, "No learned policy was evaluated: nothing is claimed."]
+    own, closed = told.reward, found.closed_loop
+    unit = "of mean reward" if closed else "points"
+    scale = 1.0 if closed else 100.0
+    lines.append(
+        f"Learned over {told.best_baseline} (best deployable baseline here): "
+        f"{difference(own, closed)} {unit}, sign-flip p {p_text(own.p_value)}, "
+        f"{files(own.traces)}, {len(told.per_seed)} seed{'s' * (len(told.per_seed) > 1)}."
+    )
+    if own.sign_flip95 is not None:
+        low, high = own.sign_flip95
+        lines.append(
+            f"Interval by the sign-flip test: {scale * low:+.2f} to {scale * high:+.2f} {unit}."
+        )
+    if own.leave_one_out is not None:
+        low, high = own.leave_one_out
+        lines.append(
+            f"Any one file left out, the mean is {scale * low:+.2f} to {scale * high:+.2f} {unit}; "
+            f"worst file {own.worst_trace}: {scale * own.worst:+.2f}."
+        )
+    lines.append(
+        f"Goodput accuracy: {difference(told.goodput, False)} points, sign-flip p "
+        f"{p_text(told.goodput.p_value)}; worst file {told.goodput.worst_trace}: "
+        f"{100 * told.goodput.worst:+.2f}."
+    )
+    lines.append(_gap_line(found))
+    seeds = ", ".join(f"{scale * value:+.2f}" for value in told.per_seed)
+    drawn = told.seeds_and_traces95
+    also = "one seed says nothing of another training"
+    if drawn is not None:
+        also = f"interval with seeds drawn too: {scale * drawn[0]:+.2f} to {scale * drawn[1]:+.2f}"
+    lines.append(f"Each trained policy alone: {seeds} {unit}; {also}.")
+    return lines
+
+
+def _gap_line(found: Evaluation) -> str:
+    told = found.headline
+    if told is None or told.gap_closed is None:
+        why = "the closed loop's bound depends on the controller" if found.closed_loop else "no gap"
+        return f"Gap to the clairvoyant bound: not told ({why})."
+    interval = span(told.gap_closed95, "{:.3f}")
+    return (
+        f"Of the gap between {told.best_baseline} and the clairvoyant bound "
+        f"{told.gap_closed:.3f} is closed (95 % interval {interval})."
+    )
+
+
+def mode_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Learned over the best baseline by mode of transport; no claim from a single file."""
+    columns = ["mode", "test files", "difference", "p", "worst file"]
+    rows = []
+    for mode, claim in (found.headline.modes if found.headline else {}).items():
+        told = claim.against
+        if told is None:
+            rows.append([mode, str(claim.files), "no claim from one file", "", ""])
+            continue
+        rows.append(
+            [mode, str(claim.files), difference(told, found.closed_loop), p_text(told.p_value),
+             told.worst_trace]
+        )  # fmt: skip
+    return columns, rows
+
+
+def generated_line(found: Evaluation) -> str:
+    """Says loudly that traces were generated; empty where all were recorded."""
+    parts = [
+        word
+        for word, made in (
+            ("the test traces", found.generated), ("the training traces", found.training_generated)
+        )
+        if made
+    ]  # fmt: skip
+    return f"{GENERATED}: {' and '.join(parts)} of '{found.name}'." if parts else ""
+
+
+def seen_line(found: Evaluation) -> str:
+    """Says that test traces were seen in training; empty where none was."""
+    seen = found.seen_in_training
+    if not seen:
+        return ""
+    return (
+        f"SEEN IN TRAINING: {len(seen)} of {files(len(found.traces))} ({', '.join(seen)}) are "
+        "training or validation traces of the scenario."
+    )
+
+
+def files(count: int) -> str:
+    """'1 test file', '8 test files'."""
+    return f"{count} test file{'s' * (count != 1)}"
+
+
+def bound_text(found: Evaluation) -> str:
+    """The clairvoyant bound per frame; the closed loop has one for every controller."""
+    if found.closed_loop:
+        return "share of the clairvoyant bound at a controller's own starts"
+    return f"clairvoyant bound {found.bound:.4f} per frame"
+
+
+def matrix_rows(found: Matrix) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a matrix."""
+    columns = [f"{found.row_title} \\ {found.column_title}", *found.columns]
+    rows = [
+        [name, *(cell_text(cell, found.figure) for cell in row)]
+        for name, row in zip(found.rows, found.cells, strict=True)
+    ]
+    return columns, rows
+
+
+def cell_text(cell: Cell | None, figure: str) -> str:
+    """Mean, interval and what it rests on."""
+    if cell is None:
+        return "not evaluated"
+    scale, form = (100.0, "{:+.2f}") if figure == "against_best" else (1.0, "{:.4f}")
+    text = form.format(scale * cell.mean)
+    if cell.interval95 is not None:
+        low, high = (scale * end for end in cell.interval95)
+        text += f" ({form.format(low)} to {form.format(high)})"
+    rests = [] if cell.traces is None else [files(cell.traces)]
+    rests += [f"{cell.seeds} seeds"] if cell.seeds is not None and cell.seeds > 1 else []
+    rests += [f"p {p_text(cell.p_value)}"] if cell.p_value is not None else []
+    rests += [cell.note] if cell.note else []
+    rests += ["GENERATED traces"] if cell.generated else []
+    return text + (f", {', '.join(rests)}" if rests else "")
+
+
+def markdown_of(
+    evaluations: Sequence[Evaluation], matrices: Sequence[Matrix], command: str,
+    missing: Sequence[str],
+) -> str:  # fmt: skip
+    """The tables for a README."""
+    parts = [f"`{command}`" if command else "", EXPLAINED]
+    for found in evaluations:
+        parts.append(
+            f"### {found.name}\n{files(len(found.traces))}, {found.source}; {bound_text(found)}; "
+            f"scenario {found.scenario_digest[:12]}"
+        )
+        parts.append(_markdown_table(*controller_rows(found)))
+        parts.append("\n".join(f"- {line}" for line in headline_lines(found)))
+    for matrix in matrices:
+        parts.append(f"### {matrix.name} ({matrix.figure})")
+        parts.append(_markdown_table(*matrix_rows(matrix)))
+    if missing:
+        parts.append("Missing:\n" + "\n".join(f"- {line}" for line in missing))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([line(columns), "|" + "---|" * len(columns), *(line(row) for row in rows)])
