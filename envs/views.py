@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.physics import TraceBank
-from controller.policies.observation import Observer, Scales, log_rate
-from controller.policies.probing import Prober
+from controller.policies.lookout import Lookout
+from controller.policies.observation import log_rate
 from controller.policies.view import PolicyView, View
 from controller.scenario import Setting
 from envs.simulator import Simulator, StepResult
@@ -43,35 +43,35 @@ class ViewedLanes:
     ) -> None:
         self.setting, self.lanes = setting, lanes
         self.simulator = Simulator(setting, bank, lanes, half, rng)
-        self._view = view
-        self._observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
-        self._prober = Prober(setting.table, lanes, blind_s)
+        self._lookout = Lookout(setting, view, lanes, blind_s)
         self._rows = np.arange(lanes)
+        self._rtt_s = np.full(lanes, setting.scenario.link.rtt_s)
 
     def forget(self, lanes: Bools) -> None:
         """The masked lanes begin anew and have seen nothing."""
-        self._observer.reset(lanes)
-        self._prober.reset(lanes)
+        self._lookout.forget(lanes)
 
     def look(self) -> View:
         """What has become known is taken in; the view of every lane at its decision time."""
-        simulator = self.simulator
+        simulator, lookout = self.simulator, self._lookout
         for found in simulator.deliver():
-            self._prober.measured(found.lanes, found.known_s)
-            rate = simulator.model.rate_bps(found.payload_bytes, found.duration_s)
-            self._observer.measured(found.lanes, found.known_s, rate, found.complete)
+            lookout.measured(
+                found.lanes, found.known_s, found.payload_bytes, found.duration_s, found.complete
+            )
         for ended in simulator.ends():
-            self._observer.ended(ended.lanes, ended.in_time, ended.by_plan)
-        return self._view.look(self._observer, simulator.now_s, *simulator.backlogs())
-
-    def plans(self, view: View, candidate: Ints) -> Ints:
-        """The plans (L,) of the chosen candidates, a probe in the place of blind ones."""
-        plan = view.plans[self._rows, candidate]
-        return self._prober.applied(plan, self.simulator.now_s, view.advantage)
+            lookout.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
+        self._device_s, uplink_bytes = simulator.backlogs()
+        return lookout.look(simulator.now_s, self._device_s, uplink_bytes)
 
     def step(self, view: View, candidate: Ints) -> StepResult:
-        """One frame in every lane."""
-        return self.simulator.step(self.plans(view, candidate))
+        """One frame in every lane, a probe in the place of blind candidates."""
+        simulator = self.simulator
+        plan = view.plans[self._rows, candidate]
+        plan = self._lookout.applied(plan, view, simulator.now_s)
+        self._lookout.carried_out(
+            simulator.frame, plan, simulator.now_s, self._device_s, self._rtt_s
+        )
+        return simulator.step(plan)
 
     def hidden(self) -> Float32s:
         """What no controller may see, (L, HIDDEN): rates to come, and the uplink's true backlog.

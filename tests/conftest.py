@@ -8,7 +8,14 @@ import os
 import shutil
 import tempfile
 
+import numpy as np
+import pytest
 from hypothesis import settings
+
+from controller.planners.queue_values import COUNTING, Solving, solve
+from controller.policies.network import ScorerWeights, make_policy
+from controller.policies.view import CONTEXT, DESCRIBED
+from controller.sensing.belief import BandwidthBelief
 
 settings.register_profile("fixed", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
@@ -17,3 +24,27 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
 os.environ["COINFER_CACHE"] = _cache
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def random_policy():
+    """Makes a policy with random weights on coarse planning: (setting, seed, training) -> Policy.
+
+    Its range of contexts is everything, so that it is the policy that decides.
+    """
+    planned = {}
+
+    def make(setting, seed=0, training=None, hidden=8):
+        if setting.scenario.name not in planned:
+            belief = BandwidthBelief.counted(setting.traces("train").traces, COUNTING)
+            planned[setting.scenario.name] = belief, solve(setting, belief, Solving(4, sweeps=20))
+        rng, c, f, h = np.random.default_rng(seed), len(CONTEXT), len(DESCRIBED), hidden
+        shapes = ((c, h), (h,), (f, h), (h, h), (h,), (h,))
+        arrays = [rng.normal(0.0, 0.5, shape).astype(np.float32) for shape in shapes]
+        weights = ScorerWeights(*arrays, np.array([1.5], dtype=np.float32))
+        wide = np.full(c, 3.0, dtype=np.float32)
+        return make_policy(
+            setting, weights, *planned[setting.scenario.name], (-wide, wide), training or {}, 0.5
+        )
+
+    return make

@@ -12,6 +12,7 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from controller.scenario import Setting
+    from experiments.learning.policy_explanation import Moment
     from traces.library import TraceSet
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
@@ -233,12 +234,32 @@ def plan(
         typer.Option(help="As 64MiB: weights, activations, picture, payload (not the runtime)."),
     ] = "",
     order: Annotated[str, typer.Option(help="any, edge-first or device-first.")] = "any",
+    policy: Annotated[
+        Path | None, typer.Option(help="A policy's folder: explain its decision instead.")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Of a policy (the shipped one), at full length.")
+    ] = False,
+    age: Annotated[str, typer.Option(help="Of the last measurement, as 50ms (policy).")] = "50ms",
+    device_backlog: Annotated[str, typer.Option(help="As 20ms (policy).")] = "",
+    uplink_backlog: Annotated[str, typer.Option(help="As 4KiB (policy).")] = "",
     json: JsonOption = False,
 ) -> None:
-    """One decision of Algorithm 1, explained: the deepest exit that latency and memory allow."""
+    """One decision, explained: Algorithm 1's, or (--policy, --explain) a learned policy's."""
     from experiments.learning.explanation import explain_plan
 
     setting = _setting(scenario)
+    if policy is not None or explain:
+        from experiments.learning.policy_explanation import Moment
+
+        moment = Moment(
+            max(bandwidth * 1e6, 1.0),
+            _quantity("--age", age, LATENCY_UNITS) or 0.0,
+            _quantity("--device-backlog", device_backlog, LATENCY_UNITS) or 0.0,
+            round(_quantity("--uplink-backlog", uplink_backlog, MEMORY_UNITS) or 0.0),
+        )
+        _explained_policy(setting, policy, moment, json)
+        return
     latency_s = _quantity("--max-latency", max_latency, LATENCY_UNITS)
     memory = _quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
     found = explain_plan(setting, bandwidth * 1e6, latency_s, order, memory)
@@ -252,6 +273,36 @@ def plan(
     console.print(
         f"accuracy {100 * found.accuracy:.1f} %, device memory {found.device_bytes / 2**20:.2f} MiB"
     )
+
+
+def _explained_policy(setting: Setting, folder: Path | None, moment: Moment, as_json: bool) -> None:
+    from experiments.controllers import ControllerFactory
+    from experiments.learning.policy_explanation import explain_policy
+
+    factory = ControllerFactory(setting, policy_folder=folder)
+    found = explain_policy(setting, factory.learned, moment, factory)
+    if as_json:
+        emit_json(found)
+        return
+    console.print(f"{setting.scenario.name}: {found.plan}, decided by {found.decided_by}")
+    console.print(found.reason)
+    print_table(
+        "what was seen (normalised)",
+        ["feature", "value"],
+        [(name, f"{value:.3f}") for name, value in found.seen.items()],
+    )
+    print_table(
+        "plans looked at",
+        ["score", "by planning", "expected reward", "own answer in time", "plan"],
+        [
+            (
+                f"{c.score:.2f}", f"{c.advantage:+.4f}", f"{c.described['reward']:.3f}",
+                f"{c.described['own']:.2f}", c.plan,
+            )
+            for c in found.candidates
+        ],
+    )  # fmt: skip
+    print_table("others would take", ["controller", "plan"], list(found.baselines.items()))
 
 
 LATENCY_UNITS = {"ms": 1e-3, "s": 1.0}

@@ -83,6 +83,10 @@ class DeviceMetrics:
                 lambda: self._known("probed_bytes"),
             ),
             "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
+            "coinfer_policy_fallbacks": (
+                "Frames that the robust planner decided: seen outside the policy's training",
+                lambda: float(getattr(engine.controller, "fallbacks", 0)),
+            ),
             "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
             "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
         }

@@ -36,6 +36,11 @@ class AnyDeadline:
         self.initial_probe_bytes = 0
         self._usual, self._other, self._deadline_s = usual, other, deadline_s
 
+    @property
+    def fallbacks(self) -> int:
+        """Frames that the usual one left to another rule; see `LearnedController`."""
+        return int(getattr(self._usual, "fallbacks", 0))
+
     def reset(self) -> None:
         """Both forget."""
         self._usual.reset()

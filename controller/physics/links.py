@@ -177,6 +177,8 @@ class BankLink:
 
     def bytes_between(self, start_s: Floats, end_s: Floats) -> Floats:
         """Bytes that pass in [start_s, end_s)."""
+        if np.shape(start_s) != np.shape(end_s):
+            start_s, end_s = np.broadcast_arrays(start_s, end_s)
         before, after = self._delivered(np.array([start_s, end_s]))
         return np.asarray(np.maximum(after - before, 0.0) / 8.0)
 

@@ -25,9 +25,6 @@ Ints = npt.NDArray[np.int64]
 
 COUNTING = Counting(32, (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0), 0.1)
 """How finely the belief is counted: a measurement a frame old says more than one a second old."""
-UPLINK_BYTES = (
-    0.0, 512.0, 1024.0, 1536.0, 2048.0, 3072.0, 4096.0, 6144.0, 8192.0, 12288.0, 16384.0, 32768.0,
-)  # fmt: skip
 LEAST_BPS = 1e3
 """A level without any rate counts as this one, so that seconds stay finite."""
 WORST = -2.0
@@ -48,58 +45,43 @@ class Solving:
 class QueueAdvantages:
     """How far every plan is below the best, (D, U, levels, P), at most 0.
 
-    At device backlogs `device_s` (D,), uplink backlogs `uplink_bytes` (U,) and the belief's levels;
-    between them linearly, beyond them as at the end.
+    At device backlogs `device_s` (D,) and uplink backlogs `uplink_s` (U,) in seconds at each of the
+    belief's levels; between them linearly, beyond them as at the end.
     """
 
     device_s: Floats
-    uplink_bytes: Floats
+    uplink_s: Floats
     table: Float32s
 
-    def corners(
-        self, device_backlog_s: Floats, uplink_backlog_bytes: Floats
-    ) -> tuple[Ints, Float32s]:
-        """Places (L, 4) in the flattened (D, U) grid around L states, and their weights (L, 4)."""
-        d, dw = _between(self.device_s, device_backlog_s)
-        u, uw = _between(self.uplink_bytes, uplink_backlog_bytes)
-        width = len(self.uplink_bytes)
-        up = min(1, width - 1)
-        down = width if len(self.device_s) > 1 else 0
-        base = d * width + u
-        place = np.stack([base, base + up, base + down, base + down + up], axis=-1)
-        weight = np.stack(
-            [(1 - dw) * (1 - uw), (1 - dw) * uw, dw * (1 - uw), dw * uw], axis=-1
-        ).astype(np.float32)
-        return place, weight
-
     def of(
-        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats
+        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats
     ) -> Float32s:
-        """Advantages (L, P) under beliefs (L, levels)."""
-        place, weight = self.corners(device_backlog_s, uplink_backlog_bytes)
-        flat = self.table.reshape(-1, *self.table.shape[2:])
-        return mixed_by_place(flat, probability.astype(np.float32), place, weight)
+        """Advantages (L, P) under beliefs (L, levels), uplink backlogs (L, levels).
+
+        Levels that are hardly believed in are left out.
+        """
+        lane, level = np.nonzero(probability >= HARDLY)
+        values = self.at(device_backlog_s[lane], uplink_backlog_s[lane, level], level)
+        values *= probability[lane, level].astype(np.float32)[:, None]
+        found = np.zeros((len(probability), self.table.shape[-1]), dtype=np.float32)
+        # pairs stand lane by lane, and every lane has one
+        found += np.add.reduceat(values, np.searchsorted(lane, np.arange(len(found))), axis=0)
+        return found
+
+    def at(self, device_backlog_s: Floats, uplink_backlog_s: Floats, level: Ints) -> Float32s:
+        """Advantages (N, P) of N states whose level is known."""
+        d, dw = _between(self.device_s, device_backlog_s)
+        u, uw = _between(self.uplink_s, uplink_backlog_s)
+        if len(self.uplink_s) == 1:
+            return np.array(self.table[d, u, level])
+        dw, uw = dw[:, None], uw[:, None]
+        near = (1 - uw) * self.table[d, u, level] + uw * self.table[d, u + 1, level]
+        far = (1 - uw) * self.table[d + 1, u, level] + uw * self.table[d + 1, u + 1, level]
+        return np.asarray((1 - dw) * near + dw * far)
 
 
-def mixed_by_place(
-    tables: Float32s, probability: Float32s, place: Ints, weight: Float32s
-) -> Float32s:
-    """Sum over a state's corners and levels: tables (G, levels, W) give (L, W).
-
-    Lanes of the same place share one matrix product.
-    """
-    found = np.zeros((len(place), tables.shape[-1]), dtype=np.float32)
-    for c in range(place.shape[1]):
-        at, share = place[:, c], weight[:, c]
-        if len(at) == 1:
-            if share[0] > 0:
-                found[0] += share[0] * (probability[0] @ tables[at[0]])
-            continue
-        order = np.argsort(at, kind="stable")
-        cuts = np.flatnonzero(np.diff(at[order])) + 1
-        for lanes in np.split(order, cuts):
-            found[lanes] += share[lanes, None] * (probability[lanes] @ tables[at[lanes[0]]])
-    return found
+HARDLY = 0.004
+"""Levels of less belief are left out: with 32 of them there is always one that has more."""
 
 
 def solve(setting: Setting, belief: BandwidthBelief, how: Solving | None = None) -> QueueAdvantages:
@@ -188,7 +170,7 @@ class _Queue:
         return np.asarray(self._reward + self._how.discount * mixed, dtype=np.float32)
 
     def advantages(self) -> QueueAdvantages:
-        """Sweep until values move together, then lay them over uplink backlogs in bytes."""
+        """Sweep until values move together."""
         value = np.zeros(self._reward.shape[:3], dtype=np.float32)
         action = self._reward
         for _ in range(self._how.sweeps):
@@ -198,20 +180,9 @@ class _Queue:
             value = fresh
             if float(moved.max() - moved.min()) < self._how.tolerance:
                 break
-        return self._by_bytes(action)
-
-    def _by_bytes(self, action: Float32s) -> QueueAdvantages:
-        uplink_bytes = np.array(UPLINK_BYTES)
-        u, weight = _between(self._uplink_s, 8.0 * uplink_bytes / self._rates[:, None])
-        level = np.arange(len(self._rates))[:, None]
-        by_uplink = action.transpose(0, 2, 1, 3)
-        w = weight[..., None, None]
-        found = (1 - w) * by_uplink[level, u] + w * by_uplink[level, u + 1]
-        found = found - found.max(axis=-1, keepdims=True)
-        table = np.maximum(found, WORST).transpose(2, 1, 0, 3)
-        return QueueAdvantages(
-            self._device_s, uplink_bytes, np.ascontiguousarray(table, dtype=np.float32)
-        )
+        below = np.maximum(action - action.max(axis=-1, keepdims=True), WORST)
+        table = np.ascontiguousarray(below.transpose(1, 2, 0, 3), dtype=np.float32)
+        return QueueAdvantages(self._device_s, self._uplink_s, table)
 
 
 def _between(grid: Floats, at: Floats) -> tuple[Ints, Float32s]:

@@ -156,7 +156,7 @@ def as_written(
     table = advantages.table.astype(np.float16).astype(np.float32)
     return (
         BandwidthBelief(belief.edges_bps, belief.rates_bps, belief.lags_s, kernels),
-        QueueAdvantages(advantages.device_s, advantages.uplink_bytes, table),
+        QueueAdvantages(advantages.device_s, advantages.uplink_s, table),
     )
 
 
@@ -217,7 +217,7 @@ def _arrays(
         "belief_lags_s": belief.lags_s,
         "belief_kernels": belief.kernels.astype(np.float32),
         "advantages_device_s": advantages.device_s,
-        "advantages_uplink_bytes": advantages.uplink_bytes,
+        "advantages_uplink_s": advantages.uplink_s,
         "advantages_table": advantages.table.astype(np.float16),
         "lowest": lowest,
         "highest": highest,
@@ -258,7 +258,7 @@ def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
         take("belief_kernels", (len(lags), k, k)).astype(np.float64),
     )  # fmt: skip
     device = take("advantages_device_s", None, np.float64)
-    uplink = take("advantages_uplink_bytes", None, np.float64)
+    uplink = take("advantages_uplink_s", None, np.float64)
     shape = (len(device), len(uplink), k, len(setting.table))
     table = take("advantages_table", shape, np.float16).astype(np.float32)
     return Policy(

@@ -54,15 +54,21 @@ class Prober:
         self._heard_s[lanes] = np.maximum(self._heard_s[lanes], known_s[lanes])
 
     def applied(
-        self, plan: Ints, now_s: Floats, scores: npt.NDArray[np.floating[Any]] | None = None
+        self,
+        plan: Ints,
+        now_s: Floats,
+        scores: npt.NDArray[np.floating[Any]] | None = None,
+        lanes: Bools | None = None,
     ) -> Ints:
-        """The plans (L,) as they are carried out at the lanes' times.
+        """The plans (L,) as they are carried out at the times of the masked lanes (all).
 
         With `scores` (L, P) of the plans the best of those that send asks, else `probe_plan`.
         """
         if self._probe is None:
             return plan
         asks = self._quiet[plan] & (now_s - self._heard_s >= self._blind_s)
+        if lanes is not None:
+            asks &= lanes
         if not asks.any():
             return plan
         self._heard_s[asks] = now_s[asks]

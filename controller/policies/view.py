@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from controller.planners.queue_values import QueueAdvantages, mixed_by_place
+from controller.planners.queue_values import LEAST_BPS, QueueAdvantages
+from controller.policies.in_flight import InFlight
 from controller.policies.observation import NAMES, Observer
 from controller.rewards import expectation, reward_scale
 from controller.scenario import Setting
@@ -107,27 +108,32 @@ class PolicyView:
     def look(
         self,
         observer: Observer,
+        in_flight: InFlight,
         now_s: Floats,
         device_backlog_s: Floats,
         uplink_backlog_bytes: Floats,
     ) -> View:
         """The view of every lane at its decision time; the observer's rates are the link's own."""
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
-        probability = self._believed(observer, now_s)
-        advantages, believed = self.advantages, probability.astype(np.float32)
-        place, weight = advantages.corners(device_backlog_s, uplink_backlog_bytes)
-        flat = advantages.table.reshape(-1, *advantages.table.shape[2:])
-        advantage = mixed_by_place(flat, believed, place, weight)
+        rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
+        uplink_s, likelihood = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
+        probability = self._believed(observer, now_s) * likelihood
+        probability /= probability.sum(axis=1, keepdims=True)
+        advantage = self.advantages.of(probability, device_backlog_s, uplink_s)
         plans, present = self._candidates(advantage)
-        nearest = np.take_along_axis(place, weight.argmax(axis=1)[:, None], 1)
-        levels = np.stack([self.belief.level(r) for r in observer.rates_bps()], axis=1)
-        at_levels = flat[nearest[:, :, None], levels[:, :, None], plans[:, None, :]]
+        at_levels = []
+        for rate in observer.rates_bps():
+            level = self.belief.level(rate)
+            there = uplink_s[np.arange(len(level)), level]
+            known = self.advantages.at(device_backlog_s, there, level)
+            at_levels.append(np.take_along_axis(known, plans, 1))
+        believed = probability.astype(np.float32)
         model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
         mine = np.take_along_axis(advantage, plans, 1)
         described = np.concatenate(
             [
                 SHARPNESS * (mine - mine[:, :1])[..., None],
-                SHARPNESS * at_levels.transpose(0, 2, 1),
+                SHARPNESS * np.stack(at_levels, axis=-1),
                 model,
                 self._kind[plans],
             ],
@@ -215,8 +221,11 @@ class _Model:
         u = np.searchsorted(self._bytes, uplink_bytes - 1e-9)
         d = np.minimum(d, len(self._device_s) - 1)
         place = d * len(self._bytes) + np.minimum(u, len(self._bytes) - 1)
-        whole = np.ones((len(place), 1), dtype=np.float32)
-        found = mixed_by_place(self._tables, believed, place[:, None], whole)
+        found = np.empty((len(place), self._tables.shape[-1]), dtype=np.float32)
+        # lanes of the same backlogs share one matrix product
+        for k in np.unique(place).tolist():
+            lanes = np.flatnonzero(place == k)
+            found[lanes] = believed[lanes] @ self._tables[k]
         by_plan = found.reshape(len(place), self._plans, self.PARTS)
         return np.asarray(np.take_along_axis(by_plan, plans[..., None], 1))
 

@@ -25,6 +25,9 @@ from experiments.evaluation import evaluate
 from experiments.learning.training import Validation
 
 LANES, FRAMES = 128, 256
+JUDGED_FRAMES = 4000
+"""Of every validation trace."""
+USED = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,11 @@ class Distillation:
 
 
 def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distillation]:
-    """Run the policy on training traces; each state takes the plan chosen most near it.
+    """Run the policy on training traces; each state takes a plan that was chosen near it.
 
-    Near is by the slow mean of the measured rate, as the policy saw it. A state that the policy
-    never met takes the plan of greatest expected reward.
+    Near is by the fast mean of the measured rate, as the policy saw it. Of the plans it used there
+    for at least `USED` of the frames, the one that a whole stream is served best by: a policy mixes
+    plans as the queue allows, a map has one. A state never met has the plan of greatest reward.
     """
     states, source = map_states(setting, setting.traces("train").traces)
     means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
@@ -50,11 +54,11 @@ def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distilla
     everyone = np.ones(LANES, dtype=np.bool_)
     lanes.simulator.place_randomly(everyone, FRAMES)
     lanes.forget(everyone)
-    slow = policy.card.context.index("slow_log_rate")
+    fast = policy.card.context.index("fast_log_rate")
     for _ in range(FRAMES):
         view = lanes.look()
         chosen = policy.decide(view.flat)
-        nearest = np.abs(view.context[:, [slow]] - means).argmin(axis=1)
+        nearest = np.abs(view.context[:, [fast]] - means).argmin(axis=1)
         np.add.at(votes, (nearest, view.plans[np.arange(LANES), chosen]), 1.0)
         over = lanes.step(view, chosen).ended
         if over.any():
@@ -62,13 +66,12 @@ def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distilla
             lanes.forget(over)
     rewards = [expected_rewards(setting, state_bandwidths(s)).mean(axis=0) for s in states]
     plans = [
-        int(np.argmax(vote)) if vote.any() else int(np.argmax(reward))
+        int(np.argmax(np.where(vote >= USED * vote.sum(), reward, -np.inf)))
         for vote, reward in zip(votes, rewards, strict=True)
     ]
     made = map_of(setting, states, plans, f"distilled from a policy over {source}", rewards)
-    validation = Validation(setting, policy.view(setting), blind_s)
-    rewarded = validation.reward(policy.weights)
-    return made, Distillation(rewarded, _map_reward(setting, made))
+    validation = Validation(setting, policy.view(setting), blind_s, JUDGED_FRAMES)
+    return made, Distillation(validation.reward(policy.weights), _map_reward(setting, made))
 
 
 def _map_reward(setting: Setting, made: ConfigurationMap) -> float:
@@ -78,6 +81,6 @@ def _map_reward(setting: Setting, made: ConfigurationMap) -> float:
         traces,
         lambda k: MapController(setting, made, StateTracker(made.states, make_detector("bayes"))),
         half="policy",
-        max_frames=4000,
+        max_frames=JUDGED_FRAMES,
     )
     return float(np.mean([run.reward.mean() for run in runs if len(run.reward)]))

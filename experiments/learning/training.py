@@ -68,6 +68,8 @@ class TrainArgs:
     """Frames of an episode; each begins at a random place of a random training trace."""
     validations: int = 8
     """How often the policy is judged on the validation traces; the best is kept."""
+    validation_frames: int = 4000
+    """Of every validation trace, each time."""
     seed: int = 0
     """Seeds initialisation, streams and sampling."""
 
@@ -89,7 +91,7 @@ class ViewVecEnv(VecEnv):
     An observation is a row of `View.flat` and what is hidden from the policy behind it.
     """
 
-    def __init__(self, lanes: ViewedLanes, episode_frames: int, seed: int) -> None:
+    def __init__(self, lanes: ViewedLanes, episode_frames: int) -> None:
         self.core, self._episode_frames = lanes, episode_frames
         self._scale = reward_scale(lanes.setting)
         self._frames = np.zeros(lanes.lanes, dtype=np.int64)
@@ -205,11 +207,12 @@ def train_policy(
         setting, TraceBank(train.traces), args.lanes, view, "policy",
         np.random.default_rng(args.seed), args.blind_s,
     )  # fmt: skip
-    env = ViewVecEnv(lanes, args.episode_frames, args.seed)
+    env = ViewVecEnv(lanes, args.episode_frames)
     model = make_model(env, args)
     scorer = scorer_of(model)
 
-    keeper = _Keeper(Validation(setting, view, args.blind_s), args, scorer, report, stopped)
+    validation = Validation(setting, view, args.blind_s, args.validation_frames)
+    keeper = _Keeper(validation, args, scorer, report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:

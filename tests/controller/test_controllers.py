@@ -1,19 +1,21 @@
 """The contract every controller keeps, and what each is for."""
 
 import dataclasses
-import itertools
+import json
 
 import numpy as np
 import pytest
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError, UsageError, digest_file
 from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.configuration_map import build_map, read_map, write_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1, choose_plan
 from controller.planners.rate_rule import RateRule
 from controller.planners.robust import RobustPlanner
-from controller.policies.network import load_policy, make_policy, save_policy
+from controller.policies.learned import LearnedController
+from controller.policies.network import load_policy, save_policy
 from controller.policies.observation import FEATURES, NAMES, Observer, Scales
+from controller.policies.view import WIDTH
 from controller.rewards import expected_rewards
 from controller.scenario import read_scenario
 from controller.sensing.belief import BandwidthBelief
@@ -28,16 +30,8 @@ def situation(now_s=0.0, frame=0, backlog_s=0.0, setting=None):
     return Situation(now_s, frame, frames.deadline_s, backlog_s, 0, setting.scenario.link.rtt_s)
 
 
-def random_policy(setting, seed=0):
-    rng = np.random.default_rng(seed)
-    sizes = [FEATURES, 16, len(setting.table)]
-    weights = [rng.normal(size=s).astype(np.float32) for s in itertools.pairwise(sizes)]
-    biases = [np.zeros(n, dtype=np.float32) for n in sizes[1:]]
-    return make_policy(setting, weights, biases, {})
-
-
 @pytest.fixture(scope="module", params=["stream", "closed"])
-def factory(request):
+def factory(request, random_policy):
     setting = request.getfixturevalue(request.param)
     made = ControllerFactory(setting, policy=random_policy(setting))
     made.margin = 0.7  # chosen on the training traces, which takes longer than a test should
@@ -176,12 +170,17 @@ def test_the_map_round_trips_and_is_refused_elsewhere(tmp_path, stream, closed):
         build_map(closed, [], "none")
 
 
-def test_a_policy_round_trips_and_is_refused_elsewhere(tmp_path, stream, closed):
+def test_a_policy_round_trips_and_is_refused_elsewhere(tmp_path, stream, closed, random_policy):
     policy = random_policy(stream)
     save_policy(tmp_path, policy)
     again = load_policy(tmp_path, stream)
-    x = np.random.default_rng(0).normal(size=(1000, FEATURES)).astype(np.float32)
+    x = np.random.default_rng(0).uniform(-3, 3, (1000, WIDTH)).astype(np.float32)
     assert again.scores(x).tolist() == policy.scores(x).tolist()
+    assert (again.advantages.table == policy.advantages.table).all()
+    assert (again.belief.kernels == policy.belief.kernels).all()
+    save_policy(tmp_path / "again", again)
+    for name in ("policy.json", "policy.npz"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
     with pytest.raises(ArtefactError, match="found a policy of '3g-alexnet', expected one of 'edg"):
         load_policy(tmp_path, closed)
     raw = bytearray((tmp_path / "policy.npz").read_bytes())
@@ -189,6 +188,39 @@ def test_a_policy_round_trips_and_is_refused_elsewhere(tmp_path, stream, closed)
     (tmp_path / "policy.npz").write_bytes(raw)
     with pytest.raises(ArtefactError, match="field 'digest'"):
         load_policy(tmp_path, stream)
+
+
+def test_a_policy_whose_arrays_do_not_fit_names_the_array(tmp_path, stream, random_policy):
+    policy = random_policy(stream)
+    wrong = dataclasses.replace(policy, lowest=np.zeros(3, dtype=np.float32))
+    save_policy(tmp_path, wrong)
+    card = json.loads((tmp_path / "policy.json").read_text())
+    card["weights_digest"] = digest_file(tmp_path / "policy.npz")
+    (tmp_path / "policy.json").write_text(json.dumps(card))
+    with pytest.raises(ArtefactError, match=r"field 'lowest': found float32 \(3,\)"):
+        load_policy(tmp_path, stream)
+    nan = dataclasses.replace(policy, highest=np.full_like(policy.highest, np.nan))
+    save_policy(tmp_path, nan)
+    card["weights_digest"] = digest_file(tmp_path / "policy.npz")
+    (tmp_path / "policy.json").write_text(json.dumps(card))
+    with pytest.raises(ArtefactError, match="field 'highest': found NaN"):
+        load_policy(tmp_path, stream)
+
+
+def test_the_robust_planner_decides_where_the_policy_was_never_trained(stream, random_policy):
+    policy = random_policy(stream)
+    narrow = dataclasses.replace(policy, highest=np.full_like(policy.highest, -2.0))
+    guarded, robust = LearnedController(narrow, stream), RobustPlanner(stream, policy.belief)
+    trusted = LearnedController(policy, stream)
+    for controller in (guarded, robust, trusted):
+        controller.observe(Measurement(0.0, 3000, 0.01))
+    chosen = [
+        [c.decide(situation(0.1 * k, k, setting=stream)) for k in range(20)]
+        for c in (guarded, robust, trusted)
+    ]
+    assert chosen[0] == chosen[1]
+    assert guarded.fallbacks == 20
+    assert trusted.fallbacks == 0
 
 
 def test_observations_stay_in_range_and_know_only_the_past():

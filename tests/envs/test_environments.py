@@ -15,8 +15,9 @@ from controller.plans import device_only
 from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
 from envs.vector import LaneCore
+from envs.views import ViewedLanes
 from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
-from experiments.learning.training import LaneVecEnv
+from experiments.learning.training import ViewVecEnv
 from traces.trace import BandwidthTrace
 
 PLACE = "envs.registration:"
@@ -167,15 +168,33 @@ def test_the_wrong_kind_of_scenario_is_refused():
         gym.make(NAMES[0], scenario="edgent")
 
 
-def test_the_sb3_adapter_resets_and_tells_truncation(stream):
-    core = LaneCore(stream, 3, seed=0, episode_frames=10)
-    env = LaneVecEnv(core)
-    env.reset()
+def test_the_sb3_adapter_resets_and_tells_truncation(stream, random_policy):
+    bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
+    view = random_policy(stream).view(stream)
+    env = ViewVecEnv(ViewedLanes(stream, bank, 3, view, "policy", rng, 0.5), 10)
+    space = env.observation_space
+    assert space.contains(env.reset()[0])
     for step in range(1, 21):
-        _, reward, done, infos = env.step(np.zeros(3, dtype=np.int64))
+        observation, reward, done, infos = env.step(np.zeros(3, dtype=np.int64))
+        assert all(space.contains(row) for row in observation)
         assert reward.dtype == np.float32
         assert done.all() == (step % 10 == 0)
         assert all(("terminal_observation" in i) == (step % 10 == 0) for i in infos)
+
+
+def test_rewards_of_training_are_those_of_samples_on_average(stream, random_policy):
+    """The accuracy of the answer in place of one sample's luck: less noise, the same mean."""
+    bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
+    simulator = Simulator(stream, bank, 256, "policy", rng)
+    simulator.place_randomly(np.ones(256, dtype=bool), 100)
+    drawn, mean = [], []
+    for _ in range(60):
+        result = simulator.step(rng.integers(0, len(stream.table), 256))
+        drawn.append(result.reward)
+        mean.append(result.mean_reward)
+    noise = np.std(drawn) / np.sqrt(np.size(drawn))
+    assert np.mean(drawn) == pytest.approx(np.mean(mean), abs=4 * noise)
+    assert np.var(mean) < 0.9 * np.var(drawn)
 
 
 def test_the_bound_is_above_the_best_of_the_coupled_queue(stream):

@@ -10,7 +10,7 @@ import pytest
 
 from artefacts import CoinferError, UsageError
 from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import load_policy, save_policy
+from controller.policies.network import save_policy
 from controller.scenario import read_scenario
 from experiments import headline
 from experiments.comparison import compare
@@ -78,21 +78,15 @@ def counted(monkeypatch):
     return ran
 
 
-def other_policy(setting, folder, seed):
-    """The shipped policy with its last layer's biases drawn anew: it decides otherwise."""
-    policy = load_policy(SHIPPED_POLICIES / "3g-alexnet", setting)
-    bias = np.random.default_rng(seed).normal(0, 8, policy.biases[-1].shape).astype(np.float32)
-    packed = replace(policy, biases=(*policy.biases[:-1], bias))
-    folder.mkdir(parents=True)
-    made = units_policy(setting, packed, seed)
-    save_policy(folder, made)
-    return folder
+@pytest.fixture
+def other_policy(random_policy):
+    """Saves a policy with weights of its own: (setting, folder, seed) -> folder."""
 
+    def save(setting, folder, seed):
+        save_policy(folder, random_policy(setting, seed, {"seed": seed}))
+        return folder
 
-def units_policy(setting, policy, seed):
-    from controller.policies.network import make_policy
-
-    return make_policy(setting, list(policy.weights), list(policy.biases), {"seed": seed})
+    return save
 
 
 def spec_of(logs, **changes):
@@ -123,7 +117,9 @@ def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     assert found.headline.reward.leave_one_out == pytest.approx(over.leave_one_out)
 
 
-def test_units_are_run_once_and_a_changed_policy_anew(stream, logs, tmp_path, counted):
+def test_units_are_run_once_and_a_changed_policy_anew(
+    stream, logs, tmp_path, counted, other_policy
+):
     policy = other_policy(stream, tmp_path / "p", 1)
     spec = spec_of(logs, policies=(str(policy),))
     folder = tmp_path / "units"
@@ -226,7 +222,7 @@ def test_frames_survive_the_disk(stream, logs):
         )  # fmt: skip
 
 
-def test_seeds_are_averaged_within_traces(stream, logs, tmp_path):
+def test_seeds_are_averaged_within_traces(stream, logs, tmp_path, other_policy):
     policies = [str(other_policy(stream, tmp_path / f"p{k}", k)) for k in (1, 2)]
     folder = tmp_path / "units"
     alone = [run_evaluation(spec_of(logs, policies=(p,)), folder) for p in policies]
@@ -314,7 +310,7 @@ def test_no_gap_no_share_of_it():
     assert made_headline({"robust": every["robust"]}, ["t0", "t1"], [None, None], 0, 0) is None
 
 
-def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path):
+def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_policy):
     files = sorted(str(p) for p in logs.iterdir())
     policies = [str(other_policy(stream, tmp_path / f"p{k}", k)) for k in range(3)]
     folds = tuple(
@@ -339,7 +335,7 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path):
             assert told == pytest.approx(float(alone.reward.mean())), name
 
 
-def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream):
+def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream, other_policy):
     policy = str(other_policy(stream, tmp_path / "p", 0))
     copy = tmp_path / "another-name.csv"
     shutil.copy(logs / "t0.csv", copy)

@@ -1,0 +1,100 @@
+"""What is on its way to the edge, and what its silence says of the bandwidth.
+
+The device knows what it handed to the link, and when; where the uplink stands follows for every
+level of the bandwidth that is believed possible. An answer that should long be here speaks against
+the levels at which it would be.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.scenario import Setting
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+LATE_S = 0.010
+"""How much later than expected an answer may be before it speaks against a level."""
+UNLIKELY = 0.03
+"""Likelihood of a level at which it would be here."""
+
+
+class InFlight:
+    """Uploads of L lanes whose frames have not ended; the oldest ends first."""
+
+    def __init__(self, setting: Setting, lanes: int) -> None:
+        table, frames = setting.table, setting.scenario.frames
+        self._model = setting.link_model
+        self._certain = ~table.gated
+        self._head_s, self._edge_s = table.mean_head_s, table.edge_s
+        self._payload_bytes = np.where(table.local, 0.0, table.up_bytes)
+        self._wire_bytes = self._model.on_wire(self._payload_bytes)
+        overlap = 0.0 if setting.closed_loop else frames.deadline_s + 2.0 * self._model.rtt_s
+        # in the closed loop one thing comes after the other
+        slots = 1 if setting.closed_loop else math.ceil(overlap * frames.rate_fps) + 2
+        self._handed_s = np.full((slots, lanes), -np.inf)
+        self._bytes = np.zeros((slots, lanes))
+        self._payload = np.zeros((slots, lanes))
+        self._back_s = np.zeros((slots, lanes))
+        self._sure = np.zeros((slots, lanes), dtype=np.bool_)
+        self._frame = np.full((slots, lanes), -1, dtype=np.int64)
+        self._next = 0
+
+    def forget(self, lanes: Bools) -> None:
+        """Nothing is on its way in the masked lanes."""
+        self._bytes[:, lanes] = self._payload[:, lanes] = 0.0
+        self._frame[:, lanes] = -1
+
+    def chosen(
+        self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
+    ) -> None:
+        """The frames (L,) that arrived now run by these plans."""
+        slot, head = self._next, self._head_s[plan]
+        self._next = (slot + 1) % len(self._bytes)
+        waits = np.where(head > 0, device_backlog_s, 0.0)
+        self._handed_s[slot] = now_s + waits + head
+        self._bytes[slot] = self._wire_bytes[plan]
+        self._payload[slot] = self._payload_bytes[plan]
+        self._back_s[slot] = rtt_s + self._edge_s[plan]
+        # one that a gate may have stopped says nothing by its silence
+        self._sure[slot] = self._certain[plan]
+        self._frame[slot] = frame
+
+    def ended(self, lanes: Bools, frame: Ints) -> None:
+        """These frames of the masked lanes are over: what they left is in the socket's backlog."""
+        over = lanes & (self._frame == frame)
+        self._bytes[over] = self._payload[over] = 0.0
+
+    def at_levels(
+        self, rates_bps: Floats, now_s: Floats, uplink_backlog_bytes: Floats
+    ) -> tuple[Floats, Floats]:
+        """(L, K): seconds until the uplink is free at each of K rates, and their likelihoods.
+
+        Never more than all that the device counts as not yet acknowledged would take.
+        """
+        lanes, levels = len(now_s), len(rates_bps)
+        per_byte = 8.0 / rates_bps
+        most = self._model.on_wire(uplink_backlog_bytes)[:, None] * per_byte
+        free = np.full((lanes, levels), -np.inf)
+        likelihood = np.ones((lanes, levels))
+        for shift in range(len(self._bytes)):
+            slot = (self._next + shift) % len(self._bytes)
+            busy = np.flatnonzero(self._bytes[slot])
+            if not len(busy):
+                continue
+            handed, now = self._handed_s[slot, busy, None], now_s[busy, None]
+            done = np.maximum(free[busy], handed) + self._bytes[slot, busy, None] * per_byte
+            free[busy] = done
+            due = done + (self._back_s[slot, busy, None] + LATE_S)
+            silent = self._sure[slot, busy, None] & (due < now)
+            likelihood[busy] *= np.where(silent, UNLIKELY, 1.0)
+        left = np.clip(free - now_s[:, None], 0.0, None)
+        # beyond the frames there is what cancelled ones have left: only the socket knows of that
+        known = self._payload.sum(axis=0)
+        owed = np.maximum(uplink_backlog_bytes - known, 0.0)[:, None] * per_byte
+        return np.minimum(np.maximum(left, owed), most), likelihood
