@@ -20,7 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from controller.physics import TraceBank
-from controller.planners.queue_values import COUNTING, solve
+from controller.planners.queue_values import COUNTING, Solving, solve
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.view import CANDIDATES, CONTEXT, WIDTH, PolicyView
 from controller.rewards import reward_scale
@@ -38,6 +38,10 @@ class TrainArgs:
 
     frames: int = 1_500_000
     """Frames (environment steps) over all lanes; 0 keeps planning alone."""
+    planning_backlogs: int = 12
+    """States of each backlog up to the deadline in the planning that comes first."""
+    planning_sweeps: int = 150
+    """Sweeps of its value iteration at most."""
     algorithm: Literal["ppo", "dqn"] = "ppo"
     """PPO, or DQN (which learns values and has no use for the hyper-parameters of rollouts)."""
     lanes: int = 512
@@ -200,7 +204,8 @@ def train_policy(
     train = setting.traces("train")
     planning(0.0)
     belief = BandwidthBelief.counted(train.traces, COUNTING)
-    belief, advantages = as_written(belief, solve(setting, belief))
+    how = Solving(args.planning_backlogs, sweeps=args.planning_sweeps)
+    belief, advantages = as_written(belief, solve(setting, belief, how))
     planning(1.0)
     view = PolicyView(setting, belief, advantages)
     lanes = ViewedLanes(

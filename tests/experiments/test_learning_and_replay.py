@@ -10,7 +10,7 @@ from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.algorithm1 import algorithm1
 from controller.planners.fixed import FixedController
-from controller.planners.queue_values import Solving, solve
+from controller.planners.queue_values import solve
 from controller.policies.learned import LearnedController
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
 from controller.scenario import load_setting, read_scenario
@@ -42,7 +42,7 @@ from traces.trace import BandwidthTrace
 
 SMALL = TrainArgs(
     frames=8192, lanes=32, steps=64, batch=512, epochs=2, validations=1, hidden=8,
-    validation_frames=150,
+    validation_frames=150, planning_backlogs=4, planning_sweeps=20,
 )  # fmt: skip
 
 
@@ -55,12 +55,7 @@ def short_traces():
 
 
 @pytest.fixture(autouse=True)
-def quick_planning(monkeypatch):
-    """Coarse planning: what is tested here is what comes after it."""
-    monkeypatch.setattr(
-        "experiments.learning.training.solve",
-        lambda setting, belief: solve(setting, belief, Solving(4, sweeps=20)),
-    )
+def quick_judging(monkeypatch):
     monkeypatch.setattr("experiments.learning.distillation.JUDGED_FRAMES", 150)
 
 
@@ -137,8 +132,8 @@ def test_untrained_the_policy_is_planning_and_absent_plans_are_never_chosen(clos
 def test_learning_beats_planning_that_knows_too_little(stream, monkeypatch):
     """Planning that holds one plan best everywhere: PPO must find the others."""
 
-    def poor(setting, belief):
-        found = solve(setting, belief, Solving(4, sweeps=20))
+    def poor(setting, belief, how):
+        found = solve(setting, belief, how)
         return replace(found, table=np.zeros_like(found.table))
 
     monkeypatch.setattr("experiments.learning.training.solve", poor)
