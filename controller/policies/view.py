@@ -115,25 +115,23 @@ class PolicyView:
     ) -> View:
         """The view of every lane at its decision time; the observer's rates are the link's own."""
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
-        rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
-        uplink_s, likelihood = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
-        probability = self._believed(observer, now_s) * likelihood
-        probability /= probability.sum(axis=1, keepdims=True)
+        probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
         advantage = self.advantages.of(probability, device_backlog_s, uplink_s)
         plans, present = self._candidates(advantage)
-        at_levels = []
-        for rate in observer.rates_bps():
-            level = self.belief.level(rate)
-            there = uplink_s[np.arange(len(level)), level]
-            known = self.advantages.at(device_backlog_s, there, level)
-            at_levels.append(np.take_along_axis(known, plans, 1))
+        levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
+        there = np.take_along_axis(uplink_s, levels, 1)
+        busy_s = np.repeat(device_backlog_s, levels.shape[1])
+        known = self.advantages.at(busy_s, there.ravel(), levels.ravel())
+        at_levels = known.reshape(*levels.shape, -1)[
+            np.arange(len(plans))[:, None, None], np.arange(levels.shape[1]), plans[:, :, None]
+        ]
         believed = probability.astype(np.float32)
         model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
         mine = np.take_along_axis(advantage, plans, 1)
         described = np.concatenate(
             [
                 SHARPNESS * (mine - mine[:, :1])[..., None],
-                SHARPNESS * np.stack(at_levels, axis=-1),
+                SHARPNESS * at_levels,
                 model,
                 self._kind[plans],
             ],
@@ -158,7 +156,16 @@ class PolicyView:
             advantage,
         )
 
-    def _believed(self, observer: Observer, now_s: Floats) -> Floats:
+    def believed(
+        self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
+    ) -> tuple[Floats, Floats]:
+        """Probabilities of the levels, and at each the seconds until the uplink is free (L, K)."""
+        rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
+        uplink_s, likelihood = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
+        probability = self._measured(observer, now_s) * likelihood
+        return probability / probability.sum(axis=1, keepdims=True), uplink_s
+
+    def _measured(self, observer: Observer, now_s: Floats) -> Floats:
         rate, at = observer.newest()
         heard = np.isfinite(at)
         if not heard.any():

@@ -23,8 +23,6 @@ FORMAT_VERSION = 1
 PARTS = ("validation", "test")
 OWN_KEYS = {"seed": "seeds", "algorithm": "algorithms"}
 """Fields of the training's arguments that have a key of their own in the file."""
-ONLY_ALGORITHM = "ppo"
-"""What is trained where the training's arguments do not name an algorithm."""
 
 
 class EvaluationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,12 +34,15 @@ class EvaluationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A sweep file; `frames` are of experience a cell (None: the training's own default)."""
+    """A sweep file; `frames` are of experience a cell (0: planning alone).
+
+    Whatever is left out is as training itself has it.
+    """
 
     format_version: int
     scenarios: tuple[str, ...]
     seeds: tuple[int, ...]
-    algorithms: tuple[str, ...] = (ONLY_ALGORITHM,)
+    algorithms: tuple[str, ...] = (TrainArgs().algorithm,)
     frames: int | None = None
     grid: dict[str, Any] = {}
     evaluation: EvaluationSection = EvaluationSection()
@@ -94,7 +95,7 @@ def _grid(path: Path, found: SweepFile, kind: type[Any]) -> dict[str, tuple[Any,
     types = argument_types(kind)
     grid: dict[str, tuple[Any, ...]] = {}
     if found.frames is not None:
-        _at_least(path, "frames", found.frames, 1)
+        _at_least(path, "frames", found.frames, 0)
         grid["frames"] = (found.frames,)
     for name, values in found.grid.items():
         field = f"grid.{name}"
@@ -112,6 +113,8 @@ def _grid(path: Path, found: SweepFile, kind: type[Any]) -> dict[str, tuple[Any,
         )
         _check_list(path, field, converted)
         grid[name] = converted
+    for number, frames in enumerate(grid.get("frames", ())):
+        _at_least(path, f"grid.frames[{number}]", frames, 0)
     return grid
 
 
@@ -122,13 +125,9 @@ def argument_types(kind: type[Any]) -> dict[str, Any]:
 
 
 def _algorithms(path: Path, names: tuple[str, ...], kind: type[Any]) -> tuple[str, ...]:
-    hint = argument_types(kind).get("algorithm")
+    hint = argument_types(kind)["algorithm"]
     for number, name in enumerate(names):
-        field = f"algorithms[{number}]"
-        if hint is None and name != ONLY_ALGORITHM:
-            _refuse(path, field, f"'{name}'", f"'{ONLY_ALGORITHM}'")
-        if hint is not None:
-            _converted(path, field, name, hint)
+        _converted(path, f"algorithms[{number}]", name, hint)
     return names
 
 

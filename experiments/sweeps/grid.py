@@ -18,7 +18,7 @@ import numpy as np
 from artefacts import UsageError, digest_bytes, digest_file
 from controller.scenario import Scenario, Setting, load_setting
 from experiments.learning.training import TrainArgs
-from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types
+from experiments.sweeps.definition import EvaluationSection, Sweep
 from traces.generator import read_fit
 from traces.library import TraceSet
 
@@ -32,10 +32,14 @@ class Cell(msgspec.Struct, frozen=True):
 
     id: str
     scenario: Scenario
-    algorithm: str
     args: dict[str, Any]
     """Every field of the training's arguments, as plain data."""
     evaluation: EvaluationSection
+
+    @property
+    def algorithm(self) -> str:
+        """What it is trained by."""
+        return str(self.args["algorithm"])
 
     @property
     def label(self) -> str:
@@ -43,27 +47,23 @@ class Cell(msgspec.Struct, frozen=True):
         return f"{self.scenario.name}, {self.algorithm}, seed {self.args['seed']} ({self.id})"
 
 
-def combinations(sweep: Sweep, kind: type[Any] = TrainArgs) -> Iterator[tuple[Scenario, str, Any]]:
-    """Scenario, algorithm and arguments of every cell, the seeds slowest.
+def combinations(sweep: Sweep, kind: type[Any] = TrainArgs) -> Iterator[tuple[Scenario, Any]]:
+    """Scenario and arguments of every cell, the seeds slowest.
 
     So a sweep that is cut short has tried everything with its first seeds.
     """
-    types = argument_types(kind)
-    names = list(sweep.grid)
+    names = ("algorithm", *sweep.grid)
     axes = (sweep.seeds, sweep.scenarios, sweep.algorithms, *sweep.grid.values())
-    for seed, scenario, algorithm, *values in itertools.product(*axes):
-        chosen = dict(zip(names, values, strict=True)) | {"seed": seed}
-        if "algorithm" in types:
-            chosen["algorithm"] = algorithm
-        yield scenario, algorithm, kind(**chosen)
+    for seed, scenario, *values in itertools.product(*axes):
+        yield scenario, kind(seed=seed, **dict(zip(names, values, strict=True)))
 
 
 def expand(sweep: Sweep) -> tuple[Cell, ...]:
     """Every cell of a sweep; loads what the scenarios name."""
     known = {s: basis(load_setting(s), sweep.evaluation) for s in sweep.scenarios}
     cells = tuple(
-        make_cell(scenario, algorithm, args, sweep.evaluation, known[scenario])
-        for scenario, algorithm, args in combinations(sweep)
+        make_cell(scenario, args, sweep.evaluation, known[scenario])
+        for scenario, args in combinations(sweep)
     )
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -76,15 +76,11 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
 
 
 def make_cell(
-    scenario: Scenario,
-    algorithm: str,
-    args: Any,
-    evaluation: EvaluationSection,
-    known: dict[str, Any],
+    scenario: Scenario, args: Any, evaluation: EvaluationSection, known: dict[str, Any]
 ) -> Cell:
     """A cell with its id; `known` is the `basis` of its scenario."""
     plain = msgspec.json.decode(msgspec.json.encode(asdict(args)))
-    cell = Cell("", scenario, algorithm, plain, evaluation)
+    cell = Cell("", scenario, plain, evaluation)
     return msgspec.structs.replace(cell, id=cell_id(cell, known))
 
 
@@ -92,7 +88,6 @@ def cell_id(cell: Cell, known: dict[str, Any]) -> str:
     """Digest of everything that decides a cell's figures."""
     content = {
         "basis": known,
-        "algorithm": cell.algorithm,
         "args": cell.args,
         "evaluation": msgspec.to_builtins(cell.evaluation),
     }

@@ -44,8 +44,6 @@ ARROW = {
     float: pa.float64(),
     bool: pa.bool_(),
     str: pa.string(),
-    tuple[int, ...]: pa.list_(pa.int64()),
-    tuple[float, ...]: pa.list_(pa.float64()),
 }
 
 
@@ -162,7 +160,6 @@ def _row(record: Record) -> dict[str, Any]:
         "cell": cell.id,
         "scenario": cell.scenario.name,
         **cell.args,
-        "algorithm": cell.algorithm,
         "attempts": record.attempts,
     }
     if isinstance(record, CellFailure):

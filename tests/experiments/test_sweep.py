@@ -7,6 +7,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import stable_baselines3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,14 +61,17 @@ scenarios = ["3g-alexnet"]
 seeds = [0, 1]
 frames = {frames}
 [grid]
-learning_rate = [1e-3, 3e-4]
-hidden = [[8]]
+learning_rate = [1e-3, 1e-2]
+# so near-sighted a planning leaves training something to learn
+planning_sweeps = [1]
+planning_backlogs = [4]
+hidden = [8]
 lanes = {lanes}
 steps = [32]
 batch = [512]
 epochs = [1]
 validations = [1]
-warm_start = [false]
+validation_frames = [100]
 [evaluation]
 max_frames = 50
 """
@@ -138,6 +143,10 @@ def rows_of(out, name="results"):
     return pq.read_table(out / f"{name}.parquet").to_pylist()
 
 
+def rewards_of(out):
+    return [row["validation_mean_reward"] for row in rows_of(out)]
+
+
 def read_of(pid, name):
     try:
         return Path("/proc", str(pid), name).read_bytes()
@@ -174,11 +183,11 @@ def whole(data, tmp_path_factory):
 def test_a_sweep_gives_a_row_a_cell_and_a_row_a_trace(whole, here):
     rows = rows_of(whole.out)
     assert [(r["seed"], r["learning_rate"]) for r in rows] == [
-        (0, 1e-3), (0, 3e-4), (1, 1e-3), (1, 3e-4)
+        (0, 1e-3), (0, 1e-2), (1, 1e-3), (1, 1e-2)
     ]  # fmt: skip
     assert set(argument_types(TrainArgs)) <= set(rows[0])
     for row in rows:
-        assert row["hidden"] == [8]
+        assert row["hidden"] == 8
         assert (row["algorithm"], row["status"], row["attempts"]) == ("ppo", "finished", 1)
         assert row["validation_traces"] == "real norway logs (validation split)"
         assert row["host"] == os.uname().nodename
@@ -265,18 +274,22 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_done(data, tmp_path):
 
 def test_a_worker_that_is_killed_costs_its_own_cell_one_attempt(whole, data, tmp_path):
     out = tmp_path / "out"
-    driver = started(definition(tmp_path, frames=8192), "--out", out, "--jobs", 2, data=data)
+    driver = started(definition(tmp_path), "--out", out, "--jobs", 2, data=data)
     try:
-        until(lambda: finished(out), "a first cell")
         victim, *_ = until(lambda: workers_of(driver.pid), "workers")
-        assert b"\0OMP_NUM_THREADS=1\0" in read_of(victim, "environ")
-        os.kill(victim, signal.SIGKILL)
+        try:
+            os.kill(victim, signal.SIGSTOP)  # so that it dies at a cell, not between two
+            assert b"\0OMP_NUM_THREADS=1\0" in read_of(victim, "environ")
+            until(lambda: finished(out), "a first cell")
+        finally:
+            os.kill(victim, signal.SIGKILL)
     finally:
         done = ended(driver)
     assert done.returncode == 0, done.stderr
     rows = rows_of(out)
     assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
     assert {r["status"] for r in rows} == {"finished"}
+    assert rewards_of(out) == rewards_of(whole.out)
 
 
 def test_a_cell_that_kills_its_workers_is_given_up(here):
@@ -296,7 +309,7 @@ def test_a_cell_that_kills_its_workers_is_given_up(here):
 
 def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
     path, out = definition(tmp_path, lanes="[-1, 32]"), tmp_path / "out"
-    path.write_text(path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 3e-4]", "[1e-3]"))
+    path.write_text(path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 1e-2]", "[1e-3]"))
     done = swept(path, "--out", out, "--jobs", 2, data=data)
     assert done.returncode == 1, done.stderr
     rows = rows_of(out)
@@ -315,7 +328,10 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
 
 
 def made(**grid):
-    sizes = {"frames": (64,), "lanes": (2,), "steps": (8,), "batch": (16,), "warm_start": (False,)}
+    sizes = {
+        "frames": (64,), "planning_backlogs": (4,), "planning_sweeps": (20,), "lanes": (2,),
+        "steps": (8,), "batch": (16,), "validations": (1,), "validation_frames": (100,),
+    }  # fmt: skip
     return Sweep(
         scenarios=(read_scenario("3g-alexnet"),),
         seeds=(0,),
@@ -323,6 +339,27 @@ def made(**grid):
         grid=sizes | grid,
         evaluation=EvaluationSection(),
     )
+
+
+@pytest.mark.parametrize(("algorithm", "frames"), [("ppo", 0), ("dqn", 256)])
+def test_a_cell_trains_by_its_algorithm_as_far_as_it_says(algorithm, frames, here, monkeypatch):
+    learned = []
+
+    def noted(model, frames, **options):
+        learned.append((type(model).__name__.lower(), frames))
+        return learn(model, frames, **options)
+
+    learn = getattr(stable_baselines3, algorithm.upper()).learn
+    monkeypatch.setattr(f"stable_baselines3.{algorithm.upper()}.learn", noted)
+    sweep = msgspec.structs.replace(made(frames=(frames,)), algorithms=(algorithm,))
+    (cell,) = expand(sweep)
+    assert cell.label == f"3g-alexnet, {algorithm}, seed 0 ({cell.id})"
+    answer = run_cell(msgspec.json.encode(cell))
+    assert set(answer) == {"measured", "files"}, answer
+    training = json.loads(answer["files"]["policy.json"])["training"]
+    assert {name: training[name] for name in cell.args} == cell.args
+    assert training["algorithm"] == algorithm
+    assert learned == ([(algorithm, frames)] if frames else [])
 
 
 def test_a_cell_s_error_is_one_line(here, monkeypatch):
@@ -424,28 +461,27 @@ names = st.sampled_from(["learning_rate", "gamma", "entropy", "critic_share"])
 values = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=3, unique=True)
 grids = st.dictionaries(names, values.map(tuple), max_size=3)
 seeds = st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True).map(tuple)
+algorithms = st.sampled_from([("ppo",), ("dqn",), ("ppo", "dqn")])
 
 
 def ids(sweep):
     return [
-        make_cell(scenario, algorithm, args, sweep.evaluation, {}).id
-        for scenario, algorithm, args in combinations(sweep)
+        make_cell(scenario, args, sweep.evaluation, {}).id for scenario, args in combinations(sweep)
     ]
 
 
-@given(grids, seeds, st.randoms(use_true_random=False))
-def test_a_grid_is_every_combination_once_in_any_order(grid, seeds, random):
-    one = msgspec.structs.replace(made(), grid=grid, seeds=seeds)
-    found = list(combinations(one))
-    assert len(found) == len(seeds) * math.prod(map(len, grid.values()))
-    assert [args.seed for _, _, args in found] == sorted(
-        (args.seed for _, _, args in found), key=seeds.index
-    )
-    for _, _, args in found:
+@given(grids, seeds, algorithms, st.randoms(use_true_random=False))
+def test_a_grid_is_every_combination_once_in_any_order(grid, seeds, algorithms, random):
+    one = msgspec.structs.replace(made(), grid=grid, seeds=seeds, algorithms=algorithms)
+    found = [args for _, args in combinations(one)]
+    assert len(found) == len(seeds) * len(algorithms) * math.prod(map(len, grid.values()))
+    assert [args.seed for args in found] == sorted((a.seed for a in found), key=seeds.index)
+    for args in found:
+        assert args.algorithm in algorithms
         for name in argument_types(TrainArgs):
             if name in grid:
                 assert getattr(args, name) in grid[name]
-            elif name != "seed":
+            elif name not in ("seed", "algorithm"):
                 assert getattr(args, name) == getattr(TrainArgs(), name)
     assert len(set(ids(one))) == len(found)
     shuffled = list(grid.items())
@@ -454,6 +490,7 @@ def test_a_grid_is_every_combination_once_in_any_order(grid, seeds, random):
         one,
         grid={name: tuple(random.sample(v, len(v))) for name, v in shuffled},
         seeds=tuple(random.sample(seeds, len(seeds))),
+        algorithms=tuple(random.sample(algorithms, len(algorithms))),
     )
     assert set(ids(other)) == set(ids(one))
 
@@ -463,17 +500,17 @@ def test_an_id_holds_everything_that_decides(here):
     setting = load_setting(scenario)
     known = basis(setting, EvaluationSection())
     args = TrainArgs(frames=64)
-    plain = make_cell(scenario, "ppo", args, EvaluationSection(), known)
+    plain = make_cell(scenario, args, EvaluationSection(), known)
     others = [
-        make_cell(scenario, "dqn", args, EvaluationSection(), known),
-        make_cell(scenario, "ppo", TrainArgs(frames=65), EvaluationSection(), known),
-        make_cell(scenario, "ppo", args, EvaluationSection(max_frames=5), known),
-        make_cell(scenario, "ppo", args, EvaluationSection(seed=5), known),
-        make_cell(scenario, "ppo", args, EvaluationSection(("validation", "test")), known),
-        *(make_cell(scenario, "ppo", args, EvaluationSection(), known | {k: "x"}) for k in known),
+        make_cell(scenario, TrainArgs(frames=64, algorithm="dqn"), EvaluationSection(), known),
+        make_cell(scenario, TrainArgs(frames=65), EvaluationSection(), known),
+        make_cell(scenario, args, EvaluationSection(max_frames=5), known),
+        make_cell(scenario, args, EvaluationSection(seed=5), known),
+        make_cell(scenario, args, EvaluationSection(("validation", "test")), known),
+        *(make_cell(scenario, args, EvaluationSection(), known | {k: "x"}) for k in known),
     ]
     assert len({c.id for c in (plain, *others)}) == 1 + len(others)
-    assert make_cell(scenario, "ppo", args, EvaluationSection(), known) == plain
+    assert make_cell(scenario, args, EvaluationSection(), known) == plain
     # and where files lie, or that it crossed a border as JSON, decides nothing
     crossed = msgspec.json.decode(msgspec.json.encode(plain), type=type(plain))
     assert crossed == plain
@@ -491,10 +528,16 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
          f"field 'grid.lanez': found no hyper-parameter 'lanez', expected one of {KNOWN}"),
         (HEAD + "[grid]\nlanes = [1, 2.5]\n",
          "field 'grid.lanes[1]': found 2.5, expected a whole number"),
-        (HEAD + "[grid]\nwarm_start = [1]\n",
-         "field 'grid.warm_start[0]': found 1, expected true or false"),
-        (HEAD + "[grid]\nhidden = [64]\n",
-         "field 'grid.hidden[0]': found 64, expected a list, each a whole number"),
+        (HEAD + "[grid]\nhidden = [[64]]\n",
+         "field 'grid.hidden[0]': found [64], expected a whole number"),
+        (HEAD + '[grid]\nblind_s = ["never"]\n',
+         "field 'grid.blind_s[0]': found 'never', expected a number"),
+        (HEAD + 'algorithms = ["ppo", "a2c"]\n',
+         "field 'algorithms[1]': found 'a2c', expected 'ppo' or 'dqn'"),
+        (HEAD + 'algorithms = ["dqn", "dqn"]\n',
+         "field 'algorithms[1]': found 'dqn' again, expected each value once"),
+        (HEAD + '[grid]\nalgorithm = ["dqn"]\n',
+         "field 'grid.algorithm': found 'algorithm' in the grid, expected 'algorithms' at the top"),
         (HEAD + "[grid]\ngamma = [nan]\n",
          "field 'grid.gamma[0]': found nan, expected a finite number"),
         (HEAD + "[grid]\nlanes = 5\n", "field 'grid.lanes': found 5, expected a list of values"),
@@ -506,7 +549,9 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
          "field 'grid.seed': found 'seed' in the grid, expected 'seeds' at the top"),
         (HEAD + "frames = 5\n[grid]\nframes = [1]\n",
          "field 'grid.frames': found 'frames' at the top too, expected it in one place"),
-        (HEAD + "frames = 0\n", "field 'frames': found 0, expected 1 or more"),
+        (HEAD + "frames = -1\n", "field 'frames': found -1, expected 0 or more"),
+        (HEAD + "[grid]\nframes = [0, -1]\n",
+         "field 'grid.frames[1]': found -1, expected 0 or more"),
         (HEAD + '[evaluation]\nparts = ["train"]\n',
          "field 'evaluation.parts[0]': found 'train', expected validation or test"),
         (HEAD + "[evaluation]\nmax_frames = 0\n",
@@ -531,18 +576,28 @@ def test_a_definition_that_does_not_fit_is_refused(text, said, tmp_path):
 def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
     @dataclass(frozen=True)
     class Other:
-        algorithm: Literal["ppo", "dqn"] = "ppo"
+        algorithm: Literal["ppo", "a2c"] = "ppo"
         seed: int = 0
         epsilon: float = 0.1
+        units: tuple[int, ...] = (64,)
+        masked: bool = True
 
     path = tmp_path / "sweep.toml"
-    path.write_text(HEAD + 'algorithms = ["dqn", "ppo"]\n[grid]\nepsilon = [1]\n')
-    sweep = read_sweep(path, Other)
-    assert [args for _, _, args in combinations(sweep, Other)] == [
-        Other("dqn", 0, 1.0), Other("ppo", 0, 1.0)
+    head = HEAD + 'algorithms = ["a2c", "ppo"]\n[grid]\n'
+    path.write_text(head + "epsilon = [1]\nunits = [[8, 8], []]\nmasked = [false]\n")
+    assert [args for _, args in combinations(read_sweep(path, Other), Other)] == [
+        Other("a2c", 0, 1.0, (8, 8), False), Other("a2c", 0, 1.0, (), False),
+        Other("ppo", 0, 1.0, (8, 8), False), Other("ppo", 0, 1.0, (), False),
     ]  # fmt: skip
-    path.write_text(HEAD + 'algorithms = ["a2c"]\n')
-    with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'a2c', expected 'ppo' or"):
+    for line, said in (
+        ("masked = [1]", "'grid.masked[0]': found 1, expected true or false"),
+        ("units = [64]", "'grid.units[0]': found 64, expected a list, each a whole number"),
+    ):
+        path.write_text(head + line)
+        with pytest.raises(ArtefactError, match=re.escape(said)):
+            read_sweep(path, Other)
+    path.write_text(HEAD + 'algorithms = ["dqn"]\n')
+    with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'dqn', expected 'ppo' or"):
         read_sweep(path, Other)
 
 
@@ -640,12 +695,11 @@ def cluster():
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, data, tmp_path):
+def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, whole, data, tmp_path):
     out = tmp_path / "out"
-    path = definition(tmp_path, frames=16384)
-    driver = started(path, "--out", out, "--ray", cluster.address, data=data)
+    driver = started(definition(tmp_path), "--out", out, "--ray", cluster.address, data=data)
     try:
-        until(lambda: cluster.running("head") and cluster.running("worker"), "both nodes at work")
+        until(lambda: cluster.running("worker"), "that node at work")
         cluster.kill("worker")
     finally:
         done = ended(driver)
@@ -655,4 +709,5 @@ def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, data, tmp_path):
     assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
     # the nodes' own processes know no logs: these came with the cells
     assert {r["validation_traces"] for r in rows} == {"real norway logs (validation split)"}
+    assert rewards_of(out) == rewards_of(whole.out)
     assert cluster.processes("head")

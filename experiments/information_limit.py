@@ -1,0 +1,139 @@
+"""What a controller loses by not knowing the bandwidth: `python -m experiments.information_limit`.
+
+The same planning as the learned policy's, told at every frame what no device can know: the rate of
+the link at this very moment and when the uplink will be free. It still does not know the rates to
+come. What lies between it and the clairvoyant bound is the future's; what lies between it and the
+learned policy is what measuring late costs. Rewards count the answers' accuracies (report half), so
+that no sample's luck is in them; every controller here runs on the same frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import TraceBank
+from controller.policies import SHIPPED_POLICIES
+from controller.policies.in_flight import InFlight
+from controller.policies.network import Policy, load_policy
+from controller.policies.observation import Observer
+from controller.policies.view import PolicyView
+from controller.scenario import Setting, load_setting, read_scenario
+from envs.views import Decider, ViewedLanes, mean_reward
+from experiments.evaluation import bound_per_frame
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+PRESENT_S = 0.02
+"""The rate of the present is the mean over so long."""
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Mean reward per frame, traces counted equally; `per_trace` in the same order."""
+
+    scenario: str
+    traces: tuple[str, ...]
+    frames: int
+    bound: float
+    informed: float
+    planning: float
+    learned: float
+    per_trace: dict[str, tuple[float, ...]]
+
+
+class Planning:
+    """Decides as planning does: the candidate of greatest advantage."""
+
+    def decide(self, flat: npt.NDArray[np.float32]) -> Ints:
+        """The first candidate: they stand in that order."""
+        return np.zeros(len(flat), dtype=np.int64)
+
+
+class InformedView(PolicyView):
+    """A view whose belief is the truth of the present. Simulation only."""
+
+    lanes: ViewedLanes
+
+    def believed(
+        self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
+    ) -> tuple[Floats, Floats]:
+        """All on the level of the present rate; the uplink's true seconds at every level."""
+        simulator = self.lanes.simulator
+        end = simulator.bank.durations_s[simulator.trace]
+        begin, until = np.minimum(now_s, end), np.minimum(now_s + PRESENT_S, end)
+        passed = simulator.bank.lanes(simulator.trace).bytes_between(begin, until)
+        level = self.belief.level(8.0 * passed / PRESENT_S)
+        truth = np.zeros((len(now_s), len(self.belief.rates_bps)))
+        truth[np.arange(len(now_s)), level] = 1.0
+        busy_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now_s
+        return truth, np.broadcast_to(np.maximum(busy_s, 0.0)[:, None], truth.shape)
+
+
+def limits(
+    setting: Setting, policy: Policy, traces: tuple[BandwidthTrace, ...], frames: int
+) -> Limits:
+    """Bound, informed planning, planning and the policy on the same frames of `traces`."""
+    view = policy.view(setting)
+    informed = InformedView(setting, policy.belief, policy.advantages)
+    found = {
+        "informed": _earned(setting, policy, informed, Planning(), traces, frames),
+        "planning": _earned(setting, policy, view, Planning(), traces, frames),
+        "learned": _earned(setting, policy, view, policy, traces, frames),
+    }
+    spacing = setting.interval_s
+    bounds = []
+    for trace in traces:
+        last = trace.duration_s - setting.scenario.frames.deadline_s - spacing
+        count = min(frames, max(int(last / spacing), 1))
+        starts_s = np.arange(count, dtype=np.float64) * spacing
+        bounds.append(float(bound_per_frame(setting, trace, starts_s).mean()))
+    found["bound"] = np.array(bounds)
+    return Limits(
+        setting.scenario.name,
+        tuple(t.name for t in traces),
+        frames,
+        float(found["bound"].mean()),
+        float(found["informed"].mean()),
+        float(found["planning"].mean()),
+        float(found["learned"].mean()),
+        {name: tuple(map(float, values)) for name, values in found.items()},
+    )
+
+
+def _earned(
+    setting: Setting,
+    policy: Policy,
+    view: PolicyView,
+    decider: Decider,
+    traces: tuple[BandwidthTrace, ...],
+    frames: int,
+) -> Floats:
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    blind_s = policy.card.blind_s
+    lanes = ViewedLanes(setting, TraceBank(traces), len(traces), view, "report", rng, blind_s)
+    if isinstance(view, InformedView):
+        view.lanes = lanes
+    return mean_reward(lanes, decider, frames)
+
+
+def main() -> None:
+    """Print the limits of a scenario as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", required=True)
+    parser.add_argument("--policy", type=Path)
+    parser.add_argument("--part", default="test", choices=("validation", "test"))
+    parser.add_argument("--frames", type=int, default=1_000_000)
+    args = parser.parse_args()
+    setting = load_setting(read_scenario(args.scenario))
+    policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
+    found = limits(setting, policy, setting.traces(args.part).traces, args.frames)
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+if __name__ == "__main__":
+    main()
