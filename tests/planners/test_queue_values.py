@@ -1,0 +1,134 @@
+"""Planning over the queue: what it prefers, and that it earns more than looking at one frame."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from controller.physics import TraceBank
+from controller.planners.queue_values import WORST, QueueAdvantages, Solving, solve
+from controller.policies.view import PolicyView
+from controller.rewards import expectation
+from controller.scenario import load_setting, read_scenario
+from controller.sensing.belief import BandwidthBelief, Counting
+from envs.views import ViewedLanes, mean_reward
+from experiments.information_limit import Planning, limits
+from traces.trace import BandwidthTrace
+
+COARSE = Solving(5, sweeps=60)
+
+
+@pytest.fixture(scope="module")
+def stream():
+    return load_setting(read_scenario("3g-alexnet"))
+
+
+def belief_of(rates_bps, seed=0):
+    """Of a link that jumps among some rates every second."""
+    rng = np.random.default_rng(seed)
+    traces = [
+        BandwidthTrace(f"t{k}", np.arange(200.0), rng.choice(rates_bps, 200), 200.0)
+        for k in range(3)
+    ]
+    return BandwidthBelief.counted(traces, Counting(4, (0.0, 0.1, 1.0, 4.0), 0.1)), traces
+
+
+@pytest.fixture(scope="module")
+def planned(stream):
+    belief, traces = belief_of([0.0, 3e5, 2e6, 2e7])
+    return belief, traces, solve(stream, belief, COARSE)
+
+
+def test_one_plan_is_best_everywhere_and_the_others_are_below(planned, stream):
+    _, _, advantages = planned
+    assert advantages.table.shape == (5, len(advantages.uplink_s), 4, len(stream.table))
+    assert advantages.table.max(axis=-1) == pytest.approx(np.zeros(advantages.table.shape[:-1]))
+    assert advantages.table.min() >= WORST
+
+
+def test_a_dead_link_is_not_used_and_a_fast_one_is(planned, stream):
+    _, _, advantages = planned
+    best = advantages.table.argmax(axis=-1)
+    assert stream.table.local[best[0, 0, 0]]
+    assert not stream.table.local[best[0, 0, -1]]
+
+
+def test_between_grid_points_advantages_are_between(planned):
+    _, _, advantages = planned
+    d, u = advantages.device_s[1:3], advantages.uplink_s[1:3]
+    one, two = np.array([d[0]]), np.array([d[1]])
+    level = np.array([2])
+    ends = [advantages.at(x, np.array([u[0]]), level)[0] for x in (one, two)]
+    middle = advantages.at((one + two) / 2, np.array([u[0]]), level)[0]
+    assert ends[0] == pytest.approx(advantages.table[1, 1, 2])
+    assert middle == pytest.approx((ends[0] + ends[1]) / 2, abs=1e-6)
+    far = advantages.at(np.array([1e9]), np.array([np.inf]), level)[0]
+    assert far == pytest.approx(advantages.table[-1, -1, 2])
+
+
+def test_a_belief_is_averaged_lane_by_lane():
+    rng = np.random.default_rng(0)
+    table = -rng.random((3, 4, 5, 6)).astype(np.float32)
+    made = QueueAdvantages(np.linspace(0, 0.1, 3), np.linspace(0, 0.2, 4), table)
+    probability = rng.dirichlet(np.ones(5), 7)
+    device_s, uplink_s = rng.uniform(0, 0.1, 7), rng.uniform(0, 0.2, (7, 5))
+    found = made.of(probability, device_s, uplink_s)
+    for lane in range(7):
+        wanted = sum(
+            probability[lane, k] * made.at(device_s[[lane]], uplink_s[[lane], k], np.array([k]))[0]
+            for k in range(5)
+            if probability[lane, k] >= 0.004
+        )
+        assert found[lane] == pytest.approx(wanted, abs=1e-5)
+
+
+def test_planning_earns_more_than_the_best_for_each_frame_alone(stream, planned):
+    """On links between slow and fast, where what one frame takes is missing for the next."""
+    belief, traces, advantages = planned
+
+    myopic = np.stack([expectation(stream, belief.rates_bps).reward] * 5)
+    alone = myopic - myopic.max(axis=-1, keepdims=True)
+    shape = advantages.table.shape
+    greedy = QueueAdvantages(
+        advantages.device_s, advantages.uplink_s,
+        np.broadcast_to(alone[:, None], shape).astype(np.float32),
+    )  # fmt: skip
+    earned = {}
+    for name, used in (("planning", advantages), ("alone", greedy)):
+        view = PolicyView(stream, belief, used)
+        lanes = ViewedLanes(
+            stream, TraceBank(traces), 3, view, "policy", np.random.default_rng(0), 0.5
+        )
+        earned[name] = float(mean_reward(lanes, Planning(), 1500).mean())
+    assert earned["planning"] > earned["alone"] + 0.02
+
+
+def test_the_closed_loop_has_no_queue():
+    closed = load_setting(read_scenario("edgent"))
+    belief, _ = belief_of([3e5, 2e6, 2e7])
+    advantages = solve(closed, belief)
+    assert advantages.table.shape[:2] == (1, 1)
+    reward = expectation(closed, belief.rates_bps).reward
+    assert np.array_equal(advantages.table[0, 0].argmax(axis=1), reward.argmax(axis=1))
+
+
+def test_the_belief_is_sharp_at_once_and_forgets():
+    belief, _ = belief_of([3e5, 2e6, 2e7])
+    assert belief.kernels.sum(axis=-1) == pytest.approx(np.ones(belief.kernels.shape[:2]))
+    for rate in (3e5, 2e6, 2e7):
+        level = int(belief.level(rate))
+        fresh, old = belief.of(rate, 0.0), belief.of(rate, 1.5)
+        assert fresh.argmax() == level
+        assert fresh[level] > old[level]
+        assert belief.of(rate, 1e6) == pytest.approx(belief.blind)
+    both = belief.of(np.array([3e5, 2e7]), np.array([0.05, 0.7]))
+    assert both[0] == pytest.approx(belief.of(3e5, 0.05))
+    assert both[1] == pytest.approx(belief.of(2e7, 0.7))
+
+
+def test_knowing_the_present_is_worth_something_and_the_future_more(stream, planned, random_policy):
+    belief, traces, advantages = planned
+    policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=advantages)
+    found = limits(stream, policy, tuple(traces), 800)
+    assert found.bound > found.informed > found.planning > found.learned
+    assert found.informed == pytest.approx(np.mean(found.per_trace["informed"]))
