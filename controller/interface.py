@@ -8,7 +8,7 @@ it was built with.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +82,11 @@ class Controller(Protocol):
 
     def decide(self, situation: Situation) -> int:
         """Index of the plan for the frame that has just arrived."""
+
+
+@runtime_checkable
+class Overruled(Protocol):
+    """A controller that remembers what it chose, and must hear where something else was made."""
+
+    def overruled(self, frame: int, plan: int) -> None:
+        """The frame just decided runs by `plan`: a breaker or the time left would have it so."""

@@ -148,6 +148,8 @@ def evaluate(
         if frame % 200 == 0:
             progress(float(np.max(simulator.now_s / bank.durations_s)))
     progress(1.0)
+    if at_once is not None:
+        at_once.counted(controllers)
     return [
         recorder.run(name, float(probe), loading, float(duration))
         for recorder, name, probe, duration in zip(

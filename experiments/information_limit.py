@@ -4,7 +4,7 @@ The same planning as the learned policy's, told at every frame what no device ca
 the link at this very moment and when the uplink will be free. It still does not know the rates to
 come. What lies between it and the clairvoyant bound is the future's; what lies between it and the
 learned policy is what measuring late costs. Rewards count the answers' accuracies (report half), so
-that no sample's luck is in them; every controller here runs on the same frames.
+that no sample's luck is in them; no controller here falls back to the robust planner.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.in_flight import InFlight
@@ -78,6 +79,11 @@ def limits(
     setting: Setting, policy: Policy, traces: tuple[BandwidthTrace, ...], frames: int
 ) -> Limits:
     """Bound, informed planning, planning and the policy on the same frames of `traces`."""
+    if setting.closed_loop:
+        raise UsageError(
+            f"information limit: found scenario '{setting.scenario.name}' of kind 'closed-loop', "
+            "expected a frame stream"
+        )
     view = policy.view(setting)
     informed = InformedView(setting, policy.belief, policy.advantages)
     found = {
@@ -114,7 +120,8 @@ def _earned(
     frames: int,
 ) -> Floats:
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
-    blind_s = policy.card.blind_s
+    # who knows need not ask
+    blind_s = np.inf if isinstance(view, InformedView) else policy.card.blind_s
     lanes = ViewedLanes(setting, TraceBank(traces), len(traces), view, "report", rng, blind_s)
     if isinstance(view, InformedView):
         view.lanes = lanes

@@ -69,6 +69,12 @@ class LearnedLanes:
         self._lookout.carried_out(simulator.frame, plan, now_s, device_s, self._rtt_s)
         return plan
 
+    def counted(self, controllers: Sequence[Controller]) -> None:
+        """Tell the controllers how often the guard took over in their lanes."""
+        for controller, count in zip(controllers, self.fallbacks.tolist(), strict=True):
+            if isinstance(controller, LearnedController):
+                controller.fallbacks += count
+
 
 def together(controllers: Sequence[Controller], setting: Setting) -> LearnedLanes | None:
     """One decider for them all, where all are learned controllers of one policy."""

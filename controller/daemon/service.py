@@ -12,7 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError
-from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.interface import (
+    Controller,
+    FrameResult,
+    Measurement,
+    Overruled,
+    Situation,
+)
 from controller.runtime.engine import FrameEngine, FrameRecord
 
 TICK_S = 0.25
@@ -55,6 +61,12 @@ class AnyDeadline:
         """Both hear it."""
         self._usual.record(result)
         self._other.record(result)
+
+    def overruled(self, frame: int, plan: int) -> None:
+        """Both hear it, as far as they want to."""
+        for one in (self._usual, self._other):
+            if isinstance(one, Overruled):
+                one.overruled(frame, plan)
 
     def decide(self, situation: Situation) -> int:
         """By whom the deadline suits."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from artefacts import UsageError
 from controller.physics import ConstantLink, Resources, run_frames
 from controller.rewards import expectation, priced, reward_scale
 from controller.scenario import Setting
@@ -99,6 +100,8 @@ class _Queue:
     """States are (level, device backlog in s, uplink backlog in s at the level's rate)."""
 
     def __init__(self, setting: Setting, belief: BandwidthBelief, how: Solving) -> None:
+        if how.backlogs < 2:
+            raise UsageError(f"planning, backlogs: found {how.backlogs}, expected at least 2")
         self._how, self._setting = how, setting
         deadline_s = setting.scenario.frames.deadline_s
         self._rates = np.maximum(belief.rates_bps, LEAST_BPS)
@@ -113,7 +116,8 @@ class _Queue:
     def _run(self) -> tuple[Float32s, list[tuple[float, Ints, Float32s, Float32s]]]:
         """Rewards (K, D, U, P), and where every row leads: index and weights in the next state.
 
-        Compute times by three Gauss-Hermite nodes of their log-normal distribution.
+        Compute times of the device by three Gauss-Hermite nodes of a log-normal distribution, the
+        edge's at their medians.
         """
         setting, rows = self._setting, self._rows
         table, interval_s = rows.stops.table, setting.interval_s

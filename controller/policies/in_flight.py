@@ -65,6 +65,13 @@ class InFlight:
         self._sure[slot] = self._certain[plan]
         self._frame[slot] = frame
 
+    def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
+        """Of these frames of the masked lanes something else was made than was chosen."""
+        mine = lanes & (self._frame == frame)
+        self._bytes = np.where(mine, self._wire_bytes[plan], self._bytes)
+        self._payload = np.where(mine, self._payload_bytes[plan], self._payload)
+        self._sure = np.where(mine, self._certain[plan], self._sure)
+
     def ended(self, lanes: Bools, frame: Ints) -> None:
         """These frames of the masked lanes are over: what they left is in the socket's backlog."""
         over = lanes & (self._frame == frame)
@@ -93,6 +100,8 @@ class InFlight:
             due = done + (self._back_s[slot, busy, None] + LATE_S)
             silent = self._sure[slot, busy, None] & (due < now)
             likelihood[busy] *= np.where(silent, UNLIKELY, 1.0)
+        # however many are silent, some level must stay possible
+        likelihood = np.maximum(likelihood, 1e-30)
         left = np.clip(free - now_s[:, None], 0.0, None)
         # beyond the frames there is what cancelled ones have left: only the socket knows of that
         known = self._payload.sum(axis=0)

@@ -31,7 +31,7 @@ class LearnedController:
         self._robust = RobustPlanner(setting, policy.belief)
 
     def reset(self) -> None:
-        """Forget everything seen."""
+        """Forget everything seen; `fallbacks` goes on counting."""
         self._lookout.forget(_ALL)
         self._robust.reset()
 
@@ -70,6 +70,10 @@ class LearnedController:
             np.array([situation.rtt_s]),
         )
         return int(plan[0])
+
+    def overruled(self, frame: int, plan: int) -> None:
+        """The frame just decided runs by another plan: nothing is awaited of the one chosen."""
+        self._lookout.changed(_ALL, np.array([frame]), np.array([plan]))
 
     def look(self, situation: Situation) -> View:
         """What the policy sees at this moment."""

@@ -73,3 +73,7 @@ class Lookout:
     ) -> None:
         """These plans run the frames that have just arrived."""
         self._in_flight.chosen(frame, plan, now_s, device_backlog_s, rtt_s)
+
+    def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
+        """Frames of the masked lanes run by other plans than were carried out by word."""
+        self._in_flight.changed(lanes, frame, plan)

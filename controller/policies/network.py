@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
-from controller.planners.queue_values import QueueAdvantages
+from controller.planners.queue_values import HARDLY, QueueAdvantages
 from controller.plans import Plan
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, PolicyView
 from controller.scenario import Setting
@@ -194,6 +195,11 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ArtefactError(path, field=field, found=found, expected=wanted)
+    if card.hidden < 1 or not card.blind_s > 0:
+        raise ArtefactError(
+            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
+            expected="numbers above 0",
+        )  # fmt: skip
     archive = folder / "policy.npz"
     found = digest_file(archive)
     if found != card.weights_digest:
@@ -237,12 +243,7 @@ def _packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
 
 
 def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ArtefactError(path, found=str(error), expected="an npz of arrays") from None
-    take = _Taker(path, arrays)
+    take = _Taker(path, _read(path))
     c, f, h = len(CONTEXT), len(DESCRIBED), card.hidden
     weights = ScorerWeights(
         take("weights_context", (c, h)), take("weights_context_bias", (h,)),
@@ -251,20 +252,46 @@ def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
         take("weights_sharpness", (1,)),
     )  # fmt: skip
     rates = take("belief_rates_bps", None, np.float64)
-    lags = take("belief_lags_s", None, np.float64)
+    lags = take.rising("belief_lags_s", 2)
     k = len(rates)
-    belief = BandwidthBelief(
-        take("belief_edges_bps", (k - 1,), np.float64), rates, lags,
-        take("belief_kernels", (len(lags), k, k)).astype(np.float64),
-    )  # fmt: skip
-    device = take("advantages_device_s", None, np.float64)
-    uplink = take("advantages_uplink_s", None, np.float64)
+    kernels = take("belief_kernels", (len(lags), k, k)).astype(np.float64)
+    take.check("belief_rates_bps", bool((rates >= 0).all()), "rates of 0 or more")
+    fits = bool((kernels >= 0).all()) and np.allclose(kernels.sum(axis=-1), 1.0, atol=1e-3)
+    take.check("belief_kernels", fits and k * HARDLY <= 1.0, "rows of probabilities, few levels")
+    edges = take("belief_edges_bps", (k - 1,), np.float64)
+    take.check("belief_edges_bps", bool((np.diff(edges) >= 0).all()), "numbers that do not fall")
+    device = take.rising("advantages_device_s", 1)
+    uplink = take.rising("advantages_uplink_s", 1)
+    take.check("advantages_uplink_s", (len(device) > 1) == (len(uplink) > 1), "two grids or none")
     shape = (len(device), len(uplink), k, len(setting.table))
     table = take("advantages_table", shape, np.float16).astype(np.float32)
-    return Policy(
-        card, weights, belief, QueueAdvantages(device, uplink, table),
-        take("lowest", (c,)), take("highest", (c,)),
-    )  # fmt: skip
+    lowest, highest = take("lowest", (c,)), take("highest", (c,))
+    take.check("lowest", bool((lowest <= highest).all()), "nothing above 'highest'")
+    belief = BandwidthBelief(edges, rates, lags, kernels)
+    return Policy(card, weights, belief, QueueAdvantages(device, uplink, table), lowest, highest)
+
+
+MOST_BYTES = 64 * 2**20
+"""What a policy's arrays may take; shipped ones take 2 MB."""
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Every array of an npz, after its members' sizes were looked at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+            if size > MOST_BYTES:
+                raise ArtefactError(path, found=f"{size} bytes", expected=f"at most {MOST_BYTES}")
+            arrays = {}
+            for member in archive.infolist():
+                raw = archive.read(member)
+                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                    io.BytesIO(raw), allow_pickle=False
+                )
+            return arrays
+    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
+            RuntimeError, NotImplementedError) as error:  # fmt: skip
+        raise ArtefactError(path, found=str(error), expected="an npz of arrays") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,3 +318,16 @@ class _Taker:
         if not np.isfinite(array).all():
             raise ArtefactError(self.path, field=name, found="NaN or inf", expected="numbers")
         return array
+
+    def rising(self, name: str, least: int) -> Floats:
+        """A grid: numbers from 0 on, each above the last, `least` of them or more."""
+        grid: Floats = self(name, None, np.float64)
+        rises = bool((np.diff(grid) > 0).all()) and grid[0] == 0.0 and len(grid) >= least
+        self.check(name, rises, f"{least} or more numbers that rise from 0")
+        return grid
+
+    def check(self, name: str, fits: bool, expected: str) -> None:
+        """Refuse the array where it is not what it must be."""
+        if not fits:
+            found = np.array2string(self.arrays[name].ravel()[:4], precision=4)
+            raise ArtefactError(self.path, field=name, found=f"{found} ...", expected=expected)

@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError
-from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.interface import (
+    Controller,
+    FrameResult,
+    Measurement,
+    Overruled,
+    Situation,
+)
 from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
 from controller.policies.probing import probe_plan
@@ -285,8 +291,10 @@ class FrameEngine:
             self.link.backlog_bytes,
             self.rtt_s,
         )
-        index = self._allowed(self.controller.decide(situation), situation)
-        index = self._keeping_time(index, situation)
+        chosen = self.controller.decide(situation)
+        index = self._keeping_time(self._allowed(chosen, situation), situation)
+        if index != chosen and isinstance(self.controller, Overruled):
+            self.controller.overruled(number, index)
         plan = self.table.plans[index]
         frame = Frame(
             number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done

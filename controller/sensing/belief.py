@@ -54,13 +54,14 @@ class BandwidthBelief:
         pooled = np.concatenate(grids)
         edges = np.quantile(pooled, np.linspace(0, 1, how.levels + 1)[1:-1])
         levels = [np.searchsorted(edges, g, side="right") for g in grids]
-        flat, overall = np.concatenate(levels), np.median(pooled)
-        rates = [
-            np.median(pooled[flat == k]) if (flat == k).any() else overall
-            for k in range(how.levels)
-        ]
-        kernels = [_kernel(levels, lag, how) for lag in how.lags_s]
-        return cls(edges, np.array(rates), np.array(how.lags_s), np.stack(kernels))
+        flat = np.concatenate(levels)
+        used = np.unique(flat)
+        # where many rates are one, quantiles fall together: empty levels are the next one's likes
+        stands = used[np.minimum(np.searchsorted(used, np.arange(how.levels)), len(used) - 1)]
+        rates = np.array([np.median(pooled[flat == k]) for k in used])
+        kernels = [_kernel(levels, lag, how, stands) for lag in how.lags_s]
+        of_used = np.searchsorted(used, stands)
+        return cls(edges, rates[of_used], np.array(how.lags_s), np.stack(kernels))
 
     def level(self, rate_bps: Floats | float) -> Ints:
         """The level of a rate."""
@@ -89,7 +90,10 @@ def _grid(trace: BandwidthTrace, grid_s: float) -> Floats:
     return np.asarray(trace.resample(grid_s).rates_bps[:count])
 
 
-def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float, how: Counting) -> Floats:
+def _kernel(
+    levels: Sequence[npt.NDArray[np.int64]], lag_s: float, how: Counting, stands: Ints
+) -> Floats:
+    """P(level `lag_s` later | level), (K, K); `stands[k]` is the level that level k is like."""
     # a measurement averages over the past moments: lag 0 looks one grid step ahead
     steps = max(round(lag_s / how.grid_s), 1)
     # a fifth of a count everywhere: no bandwidth is ever held impossible
@@ -97,4 +101,6 @@ def _kernel(levels: Sequence[npt.NDArray[np.int64]], lag_s: float, how: Counting
     for level in levels:
         if len(level) > steps:
             np.add.at(counts, (level[:-steps], level[steps:]), 1.0)
+    # likes share what came to the one that was counted, and go on as it does
+    counts = counts[stands][:, stands] / np.bincount(stands, minlength=how.levels)[stands]
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))

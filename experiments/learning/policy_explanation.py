@@ -106,7 +106,7 @@ def _led_to(controller: Controller, setting: Setting, moment: Moment) -> Situati
     gap_s = setting.interval_s if np.isfinite(setting.interval_s) else 0.1
     now_s = MEASURED * gap_s + moment.age_s
     size = int(setting.table.up_bytes.max()) or 1
-    took_s = 8.0 * size / moment.bandwidth_bps
+    took_s = 8.0 * float(setting.link_model.on_wire(np.array(size))) / moment.bandwidth_bps
     controller.reset()
     for k in range(MEASURED):
         known_s = now_s - moment.age_s - (MEASURED - 1 - k) * gap_s

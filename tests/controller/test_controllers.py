@@ -15,7 +15,7 @@ from controller.planners.robust import RobustPlanner
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
 from controller.policies.observation import FEATURES, NAMES, Observer, Scales
-from controller.policies.view import WIDTH
+from controller.policies.view import CONTEXT, WIDTH
 from controller.rewards import expected_rewards
 from controller.scenario import read_scenario
 from controller.sensing.belief import BandwidthBelief
@@ -190,21 +190,84 @@ def test_a_policy_round_trips_and_is_refused_elsewhere(tmp_path, stream, closed,
         load_policy(tmp_path, stream)
 
 
-def test_a_policy_whose_arrays_do_not_fit_names_the_array(tmp_path, stream, random_policy):
+def spoilt(policy, name):
+    """The policy with one of its arrays made senseless."""
+    belief, table = policy.belief, policy.advantages
+    change = dataclasses.replace
+    c = len(policy.lowest)
+    return {
+        "lowest": lambda: change(policy, lowest=np.zeros(3, dtype=np.float32)),
+        "highest": lambda: change(policy, highest=np.full(c, np.nan, dtype=np.float32)),
+        "lowest above": lambda: change(policy, lowest=policy.highest + 1),
+        "belief_kernels": lambda: change(
+            policy, belief=change(belief, kernels=np.zeros_like(belief.kernels))
+        ),
+        "belief_rates_bps": lambda: change(
+            policy, belief=change(belief, rates_bps=-1 - belief.rates_bps)
+        ),
+        "belief_lags_s": lambda: change(
+            policy, belief=change(belief, lags_s=np.zeros_like(belief.lags_s))
+        ),
+        "belief_edges_bps": lambda: change(
+            policy, belief=change(belief, edges_bps=belief.edges_bps[::-1])
+        ),
+        "advantages_device_s": lambda: change(
+            policy, advantages=change(table, device_s=np.zeros_like(table.device_s))
+        ),
+        "advantages_uplink_s": lambda: change(
+            policy, advantages=change(table, uplink_s=table.uplink_s[::-1])
+        ),
+    }[name]()
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [(n, n) for n in ("lowest", "highest", "belief_kernels", "belief_rates_bps", "belief_lags_s",
+                      "belief_edges_bps", "advantages_device_s", "advantages_uplink_s")]
+    + [("lowest above", "lowest")],
+)  # fmt: skip
+def test_a_policy_whose_arrays_make_no_sense_names_the_array(
+    tmp_path, stream, random_policy, name, field
+):
     policy = random_policy(stream)
-    wrong = dataclasses.replace(policy, lowest=np.zeros(3, dtype=np.float32))
-    save_policy(tmp_path, wrong)
+    save_policy(tmp_path, spoilt(policy, name))
     card = json.loads((tmp_path / "policy.json").read_text())
     card["weights_digest"] = digest_file(tmp_path / "policy.npz")
     (tmp_path / "policy.json").write_text(json.dumps(card))
-    with pytest.raises(ArtefactError, match=r"field 'lowest': found float32 \(3,\)"):
+    with pytest.raises(ArtefactError, match=f"field '{field}'"):
         load_policy(tmp_path, stream)
-    nan = dataclasses.replace(policy, highest=np.full_like(policy.highest, np.nan))
-    save_policy(tmp_path, nan)
+
+
+@pytest.mark.parametrize("raw", [b"", b"PK", b"\x93NUMPY\x01\x00", b"x" * 1000])
+def test_a_policy_that_is_no_archive_is_one_line(tmp_path, stream, random_policy, raw):
+    save_policy(tmp_path, random_policy(stream))
+    (tmp_path / "policy.npz").write_bytes(raw)
+    card = json.loads((tmp_path / "policy.json").read_text())
     card["weights_digest"] = digest_file(tmp_path / "policy.npz")
     (tmp_path / "policy.json").write_text(json.dumps(card))
-    with pytest.raises(ArtefactError, match="field 'highest': found NaN"):
+    with pytest.raises(ArtefactError, match="expected an npz of arrays"):
         load_policy(tmp_path, stream)
+
+
+def test_what_the_engine_made_otherwise_is_not_awaited(stream, random_policy):
+    """A breaker that keeps frames on the device must not look like an outage of the link."""
+    policy = random_policy(stream)
+    local = int(np.flatnonzero(stream.table.local)[0])
+    means = {}
+    for told in (True, False):
+        controller = LearnedController(policy, stream)
+        controller.observe(Measurement(0.0, 30_000, 0.01))
+        for frame in range(4):
+            moment = situation(0.04 * frame, frame, setting=stream)
+            if controller.decide(moment) != local and told:
+                controller.overruled(frame, local)
+        seen = controller.look(situation(0.3, 9, setting=stream))
+        means[told] = float(seen.context[0, CONTEXT.index("belief_mean")])
+    quiet = LearnedController(policy, stream)
+    quiet.observe(Measurement(0.0, 30_000, 0.01))
+    alone = quiet.look(situation(0.3, 9, setting=stream))
+    assert means[True] == pytest.approx(float(alone.context[0, CONTEXT.index("belief_mean")]))
+    assert means[False] < means[True] - 0.2
 
 
 def test_the_robust_planner_decides_where_the_policy_was_never_trained(stream, random_policy):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.physics import TraceBank
-from controller.planners.queue_values import WORST, QueueAdvantages, Solving, solve
+from controller.planners.queue_values import COUNTING, WORST, QueueAdvantages, Solving, solve
 from controller.policies.view import PolicyView
 from controller.rewards import expectation
 from controller.scenario import load_setting, read_scenario
@@ -132,3 +132,17 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(stream, plan
     found = limits(stream, policy, tuple(traces), 800)
     assert found.bound > found.informed > found.planning > found.learned
     assert found.informed == pytest.approx(np.mean(found.per_trace["informed"]))
+
+
+def test_a_link_that_is_dead_for_two_fifths_of_the_time_is_believed_so():
+    """Quantiles of rates that are the same fall together; what they stand for must not vanish."""
+    rng = np.random.default_rng(0)
+    rates = np.where(rng.random(2000) < 0.4, 0.0, rng.uniform(1e6, 5e6, 2000))
+    trace = BandwidthTrace("t", np.arange(2000.0), rates, 2000.0)
+    belief = BandwidthBelief.counted([trace], COUNTING)
+    assert (np.diff(belief.rates_bps) >= 0).all()
+    dead = belief.rates_bps == 0
+    assert belief.blind[dead].sum() == pytest.approx(0.4, abs=0.05)
+    assert belief.kernels.sum(axis=-1) == pytest.approx(np.ones(belief.kernels.shape[:2]))
+    assert belief.of(3e6, 10.0)[dead].sum() == pytest.approx(0.4, abs=0.05)
+    assert belief.of(0.0, 0.1)[dead].sum() > 0.9
