@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import Resources, TraceBank, run_frames
-from controller.policies.observation import Observer
 from controller.rewards import edgent_reward, priced
 from controller.scenario import Setting
 from envs.simulator import Simulator, StepResult
@@ -162,12 +161,9 @@ def tell(
     simulator: Simulator,
     controllers: Sequence[Controller],
     alive: npt.NDArray[np.bool_],
-    observer: Observer | None = None,
 ) -> tuple[Floats, Floats]:
-    """Tell every controller (and `observer`) what its device knows by now; gives the backlogs."""
+    """Tell every controller what its device knows by now; gives the backlogs."""
     for found in simulator.deliver():
-        if observer is not None:
-            observer.measured(found.lanes, found.known_s, found.rate_bps, found.complete)
         for k in np.flatnonzero(found.lanes & alive).tolist():
             controllers[k].observe(
                 Measurement(
@@ -178,8 +174,6 @@ def tell(
                 )
             )
     for ended in simulator.ends():
-        if observer is not None:
-            observer.ended(ended.lanes, ended.in_time, ended.by_plan)
         for k in np.flatnonzero(ended.lanes & alive).tolist():
             in_time = bool(ended.in_time[k])
             controllers[k].record(

@@ -1,1 +1,1 @@
-"""How a policy is made: imitation, PPO, distillation to a map, explanation."""
+"""How a policy is made: planning, PPO or DQN, distillation to a map, explanation."""
