@@ -72,6 +72,7 @@ class DeviceMetrics:
             "Frames of plans with an edge that another answer of the device ended",
             registry=into,
         )
+        self._newest_guarded = self._earlier_guarded = 0.0
         link = engine.link
         counts: Figures = {
             "coinfer_change_points": (
@@ -85,7 +86,7 @@ class DeviceMetrics:
             "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
             "coinfer_policy_fallbacks": (
                 "Frames that the robust planner decided: seen outside the policy's training",
-                lambda: float(getattr(engine.controller, "fallbacks", 0)),
+                self._guarded,
             ),
             "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
             "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
@@ -117,6 +118,14 @@ class DeviceMetrics:
     def _known(self, name: str) -> float:
         known = self._engine.awareness
         return 0.0 if known is None else float(getattr(known, name))
+
+    def _guarded(self) -> float:
+        now = float(getattr(self._engine.controller, "fallbacks", 0))
+        if now < self._newest_guarded:
+            # another controller since, which counts from 0: a counter must not fall
+            self._earlier_guarded += self._newest_guarded
+        self._newest_guarded = now
+        return self._earlier_guarded + now
 
     def _opened(self) -> float:
         breaker = self._engine.breaker

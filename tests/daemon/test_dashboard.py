@@ -61,3 +61,27 @@ def test_panels_do_not_lie_on_one_another():
                  for y in range(at["y"], at["y"] + at["h"])}  # fmt: skip
         assert not cells & taken, panel["title"]
         taken |= cells
+
+
+def test_frames_the_guard_decided_are_counted_over_all_controllers(stream):
+    class Guarded(FixedController):
+        fallbacks = 0
+
+    executor = OnnxExecutor(stream.model)
+    engine = FrameEngine(
+        stream.model, executor, stream.device, stream.table, Guarded("x", 0), NoLink(),
+        EngineArgs(0.1),
+    )  # fmt: skip
+    metrics = DeviceMetrics(engine, lambda: 0)
+
+    def counted():
+        found = re.search(r"^coinfer_policy_fallbacks_total (\S+)", metrics.text().decode(), re.M)
+        return float(found[1])
+
+    assert counted() == 0
+    engine.controller.fallbacks = 7
+    assert counted() == 7
+    engine.controller = Guarded("y", 0)
+    engine.controller.fallbacks = 2
+    assert counted() == 9
+    engine.close()
