@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import UsageError
+from artefacts import CoinferError, UsageError
 from controller.physics import TraceBank
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.in_flight import InFlight
@@ -136,9 +136,12 @@ def main() -> None:
     parser.add_argument("--part", default="test", choices=("validation", "test"))
     parser.add_argument("--frames", type=int, default=1_000_000)
     args = parser.parse_args()
-    setting = load_setting(read_scenario(args.scenario))
-    policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
-    found = limits(setting, policy, setting.traces(args.part).traces, args.frames)
+    try:
+        setting = load_setting(read_scenario(args.scenario))
+        policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
+        found = limits(setting, policy, setting.traces(args.part).traces, args.frames)
+    except CoinferError as error:
+        parser.error(str(error))
     print(msgspec.json.format(msgspec.json.encode(found)).decode())
 
 

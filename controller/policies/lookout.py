@@ -75,5 +75,5 @@ class Lookout:
         self._in_flight.chosen(frame, plan, now_s, device_backlog_s, rtt_s)
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
-        """Frames of the masked lanes run by other plans than were carried out by word."""
+        """These frames of the masked lanes run by other plans than `carried_out` was told."""
         self._in_flight.changed(lanes, frame, plan)
