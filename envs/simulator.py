@@ -36,8 +36,8 @@ class StepResult:
     """The device's beyond idling; 0 where its profile has no power model."""
     ended: Bools
     """The lane's trace is over: no further frame fits into it."""
-    mean_reward: Floats
-    """The reward with the answer's accuracy in place of whether it was right for this sample."""
+    ending: Ints
+    """The row of `OutcomeRows.stops` that each plan became for its sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +138,13 @@ class Simulator:
         self._ends = _Ends.of(self._pending, lanes)
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
-        self._link = bank.lanes(self.trace)
+        self.link = bank.lanes(self.trace)
 
     def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
         """Put the masked lanes at `start_s` of `trace`, with idle resources and nothing known."""
         self.trace = np.where(lanes, trace, self.trace)
         self.now_s = np.where(lanes, start_s, self.now_s)
-        self._link = self.bank.lanes(self.trace)
+        self.link = self.bank.lanes(self.trace)
         state = self.resources
         for value in (state.device_s, state.uplink_s, state.edge_s, state.downlink_s):
             value[lanes] = start_s[lanes]
@@ -169,7 +169,7 @@ class Simulator:
         """
         wire = np.where(lanes, self.model.on_wire(np.full(self.lanes, n_bytes)), 0.0)
         start = np.maximum(self.now_s, self.resources.uplink_s)
-        end = self.model.transfer_end(self._link, start, wire, self.resources.window_bytes)
+        end = self.model.transfer_end(self.link, start, wire, self.resources.window_bytes)
         window = self.model.window_after(self.resources.window_bytes, wire)
         self.resources.uplink_s = np.where(lanes, end, self.resources.uplink_s)
         self.resources.window_bytes = np.where(lanes, window, self.resources.window_bytes)
@@ -206,8 +206,8 @@ class Simulator:
         lanes = np.flatnonzero(free > self.now_s)
         if len(lanes):
             own, now, free = live.take(lanes), self.now_s.take(lanes), free.take(lanes)
-            until = np.minimum(free, self._link.duration_s.take(lanes))
-            owed = self._link.some(lanes).bytes_between(now, np.maximum(until, now))
+            until = np.minimum(free, self.link.duration_s.take(lanes))
+            owed = self.link.some(lanes).bytes_between(now, np.maximum(until, now))
             owed = np.where(free < np.inf, owed, self.model.send_buffer_bytes)
             live.put(lanes, np.maximum(own, owed))
         return device, live
@@ -287,7 +287,7 @@ class Simulator:
             ending,
             arrival,
             self.resources,
-            self._link,
+            self.link,
             self.model,
             self.setting.timing,
             np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
@@ -304,6 +304,18 @@ class Simulator:
         self._slot = (self._slot + 1) % self._pending
         return result
 
+    def mean_reward(self, result: StepResult) -> Floats:
+        """A step's rewards with the answers' accuracies in place of what single samples gave.
+
+        The same in expectation, with less noise; the closed loop's rewards are such already.
+        """
+        if self.setting.closed_loop:
+            return result.reward
+        outcome, exit_ = result.outcome, np.maximum(result.outcome.answer_exit, 0)
+        accuracy = self.rows.accuracy(result.ending, exit_, outcome.by_plan)
+        answer = np.where(result.in_time, accuracy, 0.0)
+        return np.asarray(answer - result.device_cost - result.byte_cost)
+
     def _streamed(
         self, outcome: FrameOutcome, ending: Ints, arrival: Floats, sample: Ints
     ) -> StepResult:
@@ -313,13 +325,11 @@ class Simulator:
         reward, device_cost, byte_cost = priced(
             self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
         )
-        exit_ = np.maximum(outcome.answer_exit, 0)
-        answer = np.where(in_time, self.rows.accuracy(ending, exit_, outcome.by_plan), 0.0)
         self.now_s = arrival + self.interval_s
-        ended = self.now_s + self.deadline_s > self._link.duration_s
+        ended = self.now_s + self.deadline_s > self.link.duration_s
         return StepResult(
             outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
-            self._energy_j(outcome), ended, answer - device_cost - byte_cost,
+            self._energy_j(outcome), ended, ending,
         )  # fmt: skip
 
     def _closed(
@@ -331,14 +341,14 @@ class Simulator:
         correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
-        duration = self._link.duration_s
+        duration = self.link.duration_s
         reward = np.where(outcome.answered_s <= duration, reward, 0.0)
         self.now_s = np.minimum(outcome.answered_s, duration)
         ended = ~(self.now_s < duration)
         zero = np.zeros(self.lanes)
         return StepResult(
             outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended,
-            reward,
+            ending,
         )  # fmt: skip
 
     def _energy_j(self, outcome: FrameOutcome) -> Floats:

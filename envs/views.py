@@ -79,9 +79,8 @@ class ViewedLanes:
         For a value estimate in training only (asymmetric actor-critic: Pinto et al., RSS 2018).
         """
         simulator = self.simulator
-        now, end = simulator.now_s, simulator.bank.durations_s[simulator.trace]
-        link = simulator.bank.lanes(simulator.trace)
-        parts = []
+        now, end = simulator.now_s, simulator.link.duration_s
+        link, parts = simulator.link, []
         for begin_s, end_s in AHEAD_S:
             start, stop = np.minimum(now + begin_s, end), np.minimum(now + end_s, end)
             passed = link.bytes_between(start, stop)
@@ -98,12 +97,10 @@ class Decider(Protocol):
         """Candidates (L,)."""
 
 
-def mean_reward(
-    lanes: ViewedLanes, decide: Decider, frames: int, *, expected: bool = True
-) -> Floats:
+def mean_reward(lanes: ViewedLanes, decide: Decider, frames: int) -> Floats:
     """Mean reward per frame of every trace (L,), each run once from its start by lane k.
 
-    `expected`: with the answers' accuracies in place of single samples' luck.
+    With the answers' accuracies in place of single samples' luck.
     """
     simulator = lanes.simulator
     everyone = np.ones(lanes.lanes, dtype=np.bool_)
@@ -116,8 +113,7 @@ def mean_reward(
         view = lanes.look()
         result = lanes.step(view, decide.decide(view.flat))
         counted = alive & ~result.ended if lanes.setting.closed_loop else alive
-        reward = result.mean_reward if expected else result.reward
-        total += np.where(counted, reward, 0.0)
+        total += np.where(counted, simulator.mean_reward(result), 0.0)
         count += counted
         alive = alive & ~result.ended
         if not alive.any():

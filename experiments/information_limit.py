@@ -65,9 +65,9 @@ class InformedView(PolicyView):
     ) -> tuple[Floats, Floats]:
         """All on the level of the present rate; the uplink's true seconds at every level."""
         simulator = self.lanes.simulator
-        end = simulator.bank.durations_s[simulator.trace]
+        end = simulator.link.duration_s
         begin, until = np.minimum(now_s, end), np.minimum(now_s + PRESENT_S, end)
-        passed = simulator.bank.lanes(simulator.trace).bytes_between(begin, until)
+        passed = simulator.link.bytes_between(begin, until)
         level = self.belief.level(8.0 * passed / PRESENT_S)
         truth = np.zeros((len(now_s), len(self.belief.rates_bps)))
         truth[np.arange(len(now_s)), level] = 1.0

@@ -155,7 +155,7 @@ class ViewVecEnv(VecEnv):
             self._place(over)
             observation = self._look()
         self._rewards.append(float(result.reward.mean()))
-        reward = (result.mean_reward * self._scale).astype(np.float32)
+        reward = (self.core.simulator.mean_reward(result) * self._scale).astype(np.float32)
         return observation, reward, over, infos
 
     def run_as_planned(self) -> None:

@@ -191,7 +191,7 @@ def test_rewards_of_training_are_those_of_samples_on_average(stream, random_poli
     for _ in range(60):
         result = simulator.step(rng.integers(0, len(stream.table), 256))
         drawn.append(result.reward)
-        mean.append(result.mean_reward)
+        mean.append(simulator.mean_reward(result))
     noise = np.std(drawn) / np.sqrt(np.size(drawn))
     assert np.mean(drawn) == pytest.approx(np.mean(mean), abs=4 * noise)
     assert np.var(mean) < 0.9 * np.var(drawn)
