@@ -34,7 +34,7 @@ def priced(
     setting: Setting, correct: Floats, device_s: Floats, bytes_sent: Floats
 ) -> tuple[Floats, Floats, Floats]:
     """The frame stream's reward and its two costs: answers minus device seconds and megabytes."""
-    prices = setting.scenario.reward
+    prices = setting.prices
     device_cost = prices.device_second * device_s
     byte_cost = prices.megabyte * bytes_sent / 1e6
     return correct - device_cost - byte_cost, device_cost, byte_cost

@@ -75,6 +75,9 @@ class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hedge: bool = False
     no_rescue: bool = False
     confidence: tuple[float, ...] = ()
+    anytime: bool = True
+    """Whether what was computed on the way answers where the plan does not (false: for ablations,
+    in simulation only; the runtime always answers)."""
 
 
 class RewardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +110,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     plans: PlanSection = PlanSection()
     reward: RewardSection = RewardSection()
     seeds: SeedSection = SeedSection()
+    device_slowdown: float = 1.0
+    """How many times slower the device is than its profile."""
 
     @property
     def digest(self) -> str:
@@ -122,6 +127,10 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         # what came after the first published digests counts only where it is used
         if not self.plans.confidence:
             del plain["plans"]["confidence"]
+        if self.plans.anytime:
+            del plain["plans"]["anytime"]
+        if self.device_slowdown == 1.0:
+            del plain["device_slowdown"]
         return digest_bytes(msgspec.json.encode(plain))
 
 
@@ -160,6 +169,7 @@ def _check(path: Path, scenario: Scenario) -> None:
     positive = {
         "frames.deadline_s": scenario.frames.deadline_s,
         "traces.scale": scenario.traces.scale,
+        "device_slowdown": scenario.device_slowdown,
     }
     if scenario.kind == "frame-stream":
         positive["frames.rate_fps"] = scenario.frames.rate_fps
@@ -289,6 +299,8 @@ class Setting:
     """Every plan the scenario allows, gates aside."""
     sub_second_seed: int | None = None
     """Of the variation within seconds that is laid over every part's traces; None for none."""
+    given_prices: RewardSection | None = None
+    """Prices given at run time, in the place of the scenario's."""
 
     def __repr__(self) -> str:
         return f"Setting({self.scenario.name}, {len(self.table)} plans)"
@@ -308,6 +320,23 @@ class Setting:
         """Seconds between two frames of a stream; infinite in the closed loop."""
         rate = self.scenario.frames.rate_fps
         return float("inf") if self.closed_loop or rate <= 0 else 1.0 / rate
+
+    @property
+    def prices(self) -> RewardSection:
+        """What device seconds and megabytes cost now."""
+        return self.scenario.reward if self.given_prices is None else self.given_prices
+
+    def at_prices(self, device_second: float, megabyte: float) -> Setting:
+        """The same plans, traces and samples at other prices."""
+        for field, value in (("device_second", device_second), ("megabyte", megabyte)):
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"prices, {field}: found {value:g}, expected 0 or more")
+        if self.closed_loop and (device_second or megabyte):
+            raise UsageError(
+                f"prices: found some for '{self.scenario.name}', expected none: a closed loop has "
+                "the paper's reward"
+            )
+        return replace(self, given_prices=RewardSection(device_second, megabyte))
 
     @cached_property
     def link_model(self) -> LinkModel:
@@ -377,7 +406,7 @@ def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
 def load_setting(scenario: Scenario) -> Setting:
     """Load what a scenario names; every artefact is checked against the network."""
     model = load_model(scenario.network)
-    device = load_profile(scenario.device_profile, model)
+    device = load_profile(scenario.device_profile, model).slowed(scenario.device_slowdown)
     edge = load_profile(scenario.edge_profile, model)
     for named, profile in ((scenario.device_profile, device), (scenario.edge_profile, edge)):
         _check_codecs(named, profile, scenario.plans.codecs)
@@ -397,9 +426,10 @@ def load_setting(scenario: Scenario) -> Setting:
         hedge=scenario.plans.hedge,
         no_rescue=scenario.plans.no_rescue,
     )
-    anytime = scenario.kind == "frame-stream"
+    stream = scenario.kind == "frame-stream"
+    anytime = stream and scenario.plans.anytime
     every = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
-    table = every.undominated(scenario.link.rtt_s, queues=anytime)
+    table = every.undominated(scenario.link.rtt_s, queues=stream)
     setting = Setting(scenario, model, device, edge, outcomes, table, every)
     setting = replace(setting, table=table.take(shortlist(setting)))
     if not scenario.plans.confidence:
@@ -408,8 +438,9 @@ def load_setting(scenario: Scenario) -> Setting:
     plain = setting.table.plans
     gated = gated_plans(model.spec, plain, scenario.plans.confidence)
     both = build_table(
-        model.spec, device, edge, outcomes, (*plain, *gated), temperatures=model.temperatures
-    )
+        model.spec, device, edge, outcomes, (*plain, *gated), anytime=anytime,
+        temperatures=model.temperatures,
+    )  # fmt: skip
     setting = replace(setting, table=both)
     # who knows no confidence chooses among the same plans as without it
     chosen = set(range(len(plain))) | set(shortlist(setting))

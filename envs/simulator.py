@@ -103,6 +103,8 @@ class Simulator:
         self, setting: Setting, bank: TraceBank, lanes: int, half: str, rng: np.random.Generator
     ) -> None:
         self.setting, self.bank, self.lanes, self.rng = setting, bank, lanes, rng
+        self.shares: Floats = bank.durations_s / bank.durations_s.sum()
+        """Chances of the traces where lanes are placed randomly: by duration at first."""
         self.rows: OutcomeRows = setting.rows(half)
         self.model = setting.link_model
         self._flat = np.ascontiguousarray(self.rows.correct).ravel()
@@ -156,9 +158,8 @@ class Simulator:
         self.frame = np.where(lanes, 0, self.frame)
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
-        """Put the masked lanes at random starts (traces by duration) with room for `frames`."""
-        share = self.bank.durations_s / self.bank.durations_s.sum()
-        trace = self.rng.choice(len(share), self.lanes, p=share)
+        """Put the masked lanes at random starts (traces by `shares`) with room for `frames`."""
+        trace = self.rng.choice(len(self.shares), self.lanes, p=self.shares)
         room = np.maximum(self.bank.durations_s[trace] - frames * self.interval_s - 1.0, 0.0)
         self.place(lanes, trace, self.rng.random(self.lanes) * room)
 

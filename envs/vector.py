@@ -1,8 +1,8 @@
 """The batched simulator as a policy sees it: observations in, episodes, automatic resets.
 
 `LaneCore` adds episodes and observations to `Simulator`; `VectorEnv` is Gymnasium's vector API over
-it and `experiments.learning.training` has stable-baselines3's. The single environments are one lane
-of it.
+it and `experiments.learning.environment` has stable-baselines3's. The single environments are one
+lane of it.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ same observer, view and probing rule. Training steps it, validation and distilla
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy.typing as npt
 
 from controller.physics import TraceBank
 from controller.policies.lookout import Lookout
+from controller.policies.network import ScorerWeights
 from controller.policies.observation import log_rate
 from controller.policies.view import PolicyView, View
 from controller.scenario import Setting
+from envs.once import earned
 from envs.simulator import Simulator, StepResult
 
 Bools = npt.NDArray[np.bool_]
@@ -61,7 +64,8 @@ class ViewedLanes:
         for ended in simulator.ends():
             lookout.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
         self._device_s, uplink_bytes = simulator.backlogs()
-        return lookout.look(simulator.now_s, self._device_s, uplink_bytes)
+        # the device counts whole bytes
+        return lookout.look(simulator.now_s, self._device_s, np.floor(uplink_bytes))
 
     def step(self, view: View, candidate: Ints) -> StepResult:
         """One frame in every lane, a probe in the place of blind candidates."""
@@ -97,26 +101,26 @@ class Decider(Protocol):
         """Candidates (L,)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """Weights as someone who decides."""
+
+    weights: ScorerWeights
+
+    def decide(self, flat: Float32s) -> Ints:
+        """The candidates of greatest score."""
+        return np.asarray(self.weights.scores(flat).argmax(axis=1))
+
+
 def mean_reward(lanes: ViewedLanes, decide: Decider, frames: int) -> Floats:
     """Mean reward per frame of every trace (L,), each run once from its start by lane k.
 
     With the answers' accuracies in place of single samples' luck.
     """
-    simulator = lanes.simulator
-    everyone = np.ones(lanes.lanes, dtype=np.bool_)
-    phase = simulator.rng.random(lanes.lanes) * simulator.interval_s
-    loading = lanes.setting.device.model_loading_s if lanes.setting.closed_loop else 0.0
-    simulator.place(everyone, np.arange(lanes.lanes), phase + loading)
-    lanes.forget(everyone)
-    alive, total, count = everyone, np.zeros(lanes.lanes), np.zeros(lanes.lanes)
-    for _ in range(frames):
+    lanes.forget(np.ones(lanes.lanes, dtype=np.bool_))
+
+    def step(alive: Bools) -> StepResult:
         view = lanes.look()
-        result = lanes.step(view, decide.decide(view.flat))
-        counted = alive & ~result.ended if lanes.setting.closed_loop else alive
-        total += np.where(counted, simulator.mean_reward(result), 0.0)
-        count += counted
-        alive = alive & ~result.ended
-        if not alive.any():
-            break
-        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
-    return np.asarray(total / np.maximum(count, 1.0))
+        return lanes.step(view, decide.decide(view.flat))
+
+    return earned(lanes.simulator, step, frames)

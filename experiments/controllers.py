@@ -1,7 +1,8 @@
 """Controllers by name, made for a setting; the one place that knows every name.
 
 Names: device-only, edge-only, best-single (hindsight), fixed, fixed-hedged, algorithm1,
-algorithm1-online, map, rate-rule, robust, bandit, learned, oracle, optimum (only where asked for).
+algorithm1-online, map, rate-rule, robust, bandit, learned, oracle; only where asked for: generalist
+(a learned policy that was not trained for the scenario), optimum.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1
 from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
 from controller.planners.rate_rule import MARGINS, RateRule
 from controller.planners.robust import RobustPlanner
-from controller.policies import SHIPPED_POLICIES
+from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES
+from controller.policies.generalist import load_generalist
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting
@@ -52,13 +54,14 @@ NAMES = (
     "robust",
     "bandit",
     "learned",
+    "generalist",
     "oracle",
     "optimum",
 )
 SIMULATION_ONLY = ("best-single", "oracle", "optimum")
 DEPLOYABLE = tuple(n for n in NAMES if n not in SIMULATION_ONLY)
-ON_DEMAND = ("optimum",)
-"""Takes minutes a log: not among all controllers, only where named."""
+ON_DEMAND = ("generalist", "optimum")
+"""Take seconds to plan, or minutes a log: not among all controllers, only where named."""
 MAP_STATES = 32
 FIXED_FRAMES = 1500
 """Of every training trace, for what is chosen there."""
@@ -74,6 +77,7 @@ class ControllerFactory:
     setting: Setting
     policy: Policy | None = None
     policy_folder: Path | None = None
+    generalist_folder: Path | None = None
     detector: str = "bayes"
     max_frames: int | None = None
     """How far the optimum looks, where not every frame of a trace is run."""
@@ -144,6 +148,7 @@ class ControllerFactory:
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
             "learned": lambda: LearnedController(self.learned, setting),
+            "generalist": lambda: LearnedController(self.adapted, setting, "generalist"),
             "map": self._map_controller,
         }
         if name in simple:
@@ -184,6 +189,12 @@ class ControllerFactory:
                 "(name one with --policy, or make one: coinfer train --scenario ... --out ...)"
             )
         return load_policy(folder, self.setting)
+
+    @cached_property
+    def adapted(self) -> Policy:
+        """The generalist, planned for this setting."""
+        self.progress("planning for the generalist")
+        return load_generalist(self.generalist_folder or SHIPPED_GENERALIST).adapted(self.setting)
 
     def _map_controller(self) -> MapController:
         made = self.configuration_map

@@ -59,18 +59,19 @@ class InformedView(PolicyView):
     """A view whose belief is the truth of the present. Simulation only."""
 
     lanes: ViewedLanes
+    ahead_s: float = 0.1
+    """The belief is the rate's distribution so long after the known present: a frame's answer needs
+    the link for about that, and who is sure of the present alone keeps no reserve."""
 
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
     ) -> tuple[Floats, Floats]:
-        """All on the level of the present rate; the uplink's true seconds at every level."""
+        """What follows the present rate; the uplink's true seconds at every level."""
         simulator = self.lanes.simulator
         end = simulator.link.duration_s
         begin, until = np.minimum(now_s, end), np.minimum(now_s + PRESENT_S, end)
         passed = simulator.link.bytes_between(begin, until)
-        level = self.belief.level(8.0 * passed / PRESENT_S)
-        truth = np.zeros((len(now_s), len(self.belief.rates_bps)))
-        truth[np.arange(len(now_s)), level] = 1.0
+        truth = self.belief.near(8.0 * passed / PRESENT_S, np.full(len(now_s), self.ahead_s))
         busy_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now_s
         return truth, np.broadcast_to(np.maximum(busy_s, 0.0)[:, None], truth.shape)
 
@@ -85,7 +86,9 @@ def limits(
             "expected a frame stream"
         )
     view = policy.view(setting)
-    informed = InformedView(setting, policy.belief, policy.advantages)
+    prices = setting.prices
+    advantages = policy.advantages.at(prices.device_second, prices.megabyte)
+    informed = InformedView(setting, policy.belief, advantages)
     found = {
         "informed": _earned(setting, policy, informed, Planning(), traces, frames),
         "planning": _earned(setting, policy, view, Planning(), traces, frames),

@@ -114,7 +114,7 @@ class CoupledQueue:
         self.table = self.rows.stops.table
         self.deadline_s = setting.scenario.frames.deadline_s
         self.interval_s = setting.interval_s
-        prices = setting.scenario.reward
+        prices = setting.prices
         self.may_drop = prices.device_second > 0 or prices.megabyte > 0
         sigma = self.table.device_sigma
         points, weights = np.polynomial.hermite_e.hermegauss(self.grid.nodes if sigma else 1)

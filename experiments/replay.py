@@ -210,7 +210,7 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
         row = setting.rows("report").row(plan, np.maximum(exits, 0), own)
         reward = edgent_reward(accuracy[row], latency, requirement)
     else:
-        prices = setting.scenario.reward
+        prices = setting.prices
         reward = correct - prices.device_second * device_s - prices.megabyte * sent / 1e6
     return TraceRun(
         trace.name,

@@ -154,6 +154,27 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
         alive = [x.peak_memory_bytes - x.parameter_bytes for x in layers.values()]
         return held + max(alive, default=0)
 
+    def slowed(self, factor: float) -> Profile:
+        """The profile of a machine so many times slower."""
+        if factor == 1.0:
+            return self
+        replace = msgspec.structs.replace
+        return replace(
+            self,
+            emulation=f"{self.emulation or self.name}, {factor:g} times slower",
+            model_loading_s=factor * self.model_loading_s,
+            branches=tuple(
+                tuple(
+                    replace(x, median_s=factor * x.median_s, p95_s=factor * x.p95_s) for x in branch
+                )
+                for branch in self.branches
+            ),
+            codecs=tuple(
+                replace(c, encode_s=factor * c.encode_s, decode_s=factor * c.decode_s)
+                for c in self.codecs
+            ),
+        )
+
     def layer_s(self, branch: int) -> npt.NDArray[np.float64]:
         """Median seconds of every layer of a branch."""
         return np.array([layer.median_s for layer in self.branches[branch]])

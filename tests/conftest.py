@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from controller.planners.queue_values import COUNTING, Solving, solve
+from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import ScorerWeights, make_policy
 from controller.policies.view import CONTEXT, DESCRIBED
 from controller.sensing.belief import BandwidthBelief
@@ -37,7 +37,10 @@ def random_policy():
     def make(setting, seed=0, training=None, hidden=8):
         if setting.scenario.name not in planned:
             belief = BandwidthBelief.counted(setting.traces("train").traces, COUNTING)
-            planned[setting.scenario.name] = belief, solve(setting, belief, Solving(4, sweeps=20))
+            own = setting.scenario.reward
+            grids = np.array([own.device_second]), np.array([own.megabyte])
+            solved = solve_prices(setting, belief, *grids, Solving(4, sweeps=20))
+            planned[setting.scenario.name] = belief, solved
         rng, c, f, h = np.random.default_rng(seed), len(CONTEXT), len(DESCRIBED), hidden
         shapes = ((c, h), (h,), (f, h), (h, h), (h,), (h,))
         arrays = [rng.normal(0.0, 0.5, shape).astype(np.float32) for shape in shapes]

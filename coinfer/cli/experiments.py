@@ -1,4 +1,4 @@
-"""`coinfer train`, `compare`, `plan` and `map`."""
+"""`coinfer compare`, `plan`, `map` and `replay`."""
 
 from __future__ import annotations
 
@@ -19,72 +19,31 @@ ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name 
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 
 
-def _setting(scenario: str) -> Setting:
+DeviceSecondOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="Price of a device second in correct answers (the scenario's)."),
+]
+MegabyteOption = Annotated[float | None, typer.Option(min=0.0, help="The same of a megabyte.")]
+
+
+def _setting(
+    scenario: str, device_second: float | None = None, megabyte: float | None = None
+) -> Setting:
+    """The scenario loaded, at its own prices or at those given."""
     from controller.scenario import load_setting, read_scenario
 
-    return load_setting(read_scenario(scenario))
+    setting = load_setting(read_scenario(scenario))
+    own = setting.scenario.reward
+    if device_second is None and megabyte is None:
+        return setting
+    return setting.at_prices(
+        own.device_second if device_second is None else device_second,
+        own.megabyte if megabyte is None else megabyte,
+    )
 
 
 def _say_source(traces: TraceSet) -> None:
     console.print(f"traces: {traces.source}")
-
-
-def train(
-    scenario: ScenarioOption,
-    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of experience.")] = 1_500_000,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")] = 1,
-    json: JsonOption = False,
-) -> None:
-    """Train a policy with PPO; Ctrl-C keeps the best policy so far."""
-    import signal
-
-    import torch
-
-    from controller.planners.configuration_map import write_map
-    from controller.policies.network import save_policy
-    from experiments.learning.distillation import distil
-    from experiments.learning.training import TrainArgs, TrainReport, train_policy
-
-    setting = _setting(scenario)
-    out = out or Path("runs") / "policies" / setting.scenario.name
-    torch.set_num_threads(threads)
-    args = TrainArgs(frames=frames, seed=setting.scenario.seeds.train if seed is None else seed)
-    _say_source(setting.traces("train"))
-    interrupted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
-    with progress_bar() as bar:
-        task = bar.add_task(f"train {setting.scenario.name}", total=frames, note="")
-
-        def report(now: TrainReport) -> None:
-            best = "" if now.validation is None else f", best on validation {now.validation:.4f}"
-            note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
-            bar.update(task, completed=min(now.frames, frames), note=note)
-
-        warm = bar.add_task("planning", total=100, note="values of the queue's states")
-        policy = train_policy(
-            setting,
-            args,
-            report,
-            lambda: bool(interrupted),
-            planning=lambda share: bar.update(warm, completed=round(100 * share)),
-        )
-    signal.signal(signal.SIGINT, before)
-    save_policy(out, policy)
-    made, loss = distil(setting, policy)
-    write_map(out / "map.json", made)
-    figures = {
-        "policy": str(out),
-        "interrupted": bool(interrupted),
-        "validation_reward": policy.card.training["validation_reward"],
-        "distilled_map_validation_reward": loss.map_reward,
-        "distilled_map_loss": loss.policy_reward - loss.map_reward,
-    }
-    if json:
-        emit_json(figures)
-        return
-    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
 
 
 def compare(
@@ -121,18 +80,21 @@ def compare(
             help="Mbit/s below which seconds are slow and rough (each trace's own mean).",
         ),
     ] = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compare controllers in simulation on whole traces.
 
     With --sub-second every second of a trace keeps its bytes but passes them as unevenly as a real
-    link; the training traces that controllers learn from stay as they are.
+    link; the training traces that controllers learn from stay as they are. Prices given here count
+    for everybody; a policy must have been trained for them ('coinfer train --most-megabyte').
     """
     from experiments.comparison import compare as run_comparison
     from experiments.comparison import comparison_rows
     from experiments.controllers import ControllerFactory, chosen_names
 
-    setting = _setting(scenario)
+    setting = _setting(scenario, device_second, megabyte)
     names = chosen_names(controllers, setting)
     chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     _say_source(chosen)
@@ -243,12 +205,14 @@ def plan(
     age: Annotated[str, typer.Option(help="Of the last measurement, as 50ms (policy).")] = "50ms",
     device_backlog: Annotated[str, typer.Option(help="As 20ms (policy).")] = "",
     uplink_backlog: Annotated[str, typer.Option(help="As 4KiB (policy).")] = "",
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """One decision, explained: Algorithm 1's, or (--policy, --explain) a learned policy's."""
     from experiments.learning.explanation import explain_plan
 
-    setting = _setting(scenario)
+    setting = _setting(scenario, device_second, megabyte)
     if policy is not None or explain:
         from experiments.learning.policy_explanation import Moment
 

@@ -17,6 +17,7 @@ from coinfer.cli import (
     certs,
     gates,
     runtime,
+    training,
 )
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
@@ -45,7 +46,9 @@ app.command("train-model")(models_commands.train_model)
 app.command("train-gates")(gates.train_gates)
 app.command("plan")(experiment_commands.plan)
 app.command("map")(experiment_commands.make_map)
-app.command("train")(experiment_commands.train)
+app.command("train")(training.train)
+app.command("train-generalist")(training.train_generalist)
+app.command("adapt")(training.adapt)
 app.command("sweep")(sweep)
 app.command("compare")(experiment_commands.compare)
 app.command("evaluate")(report_commands.evaluate)

@@ -36,6 +36,7 @@ from controller.interface import Controller
 from controller.planners.configuration_map import MapController, read_map
 from controller.planners.deadline_rule import OnlineAlgorithm1
 from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
+from controller.planners.robust import RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
@@ -76,15 +77,21 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     """The controller that `device.toml` names, able to serve other deadlines too."""
+    own = setting
+    if settings.prices is not None:
+        setting = setting.at_prices(settings.prices.device_second, settings.prices.megabyte)
     frames, table = setting.scenario.frames, setting.table
     online = OnlineAlgorithm1(
         table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
     )
     usual: Controller
-    if settings.controller == "learned":
+    if settings.controller in ("learned", "robust"):
         shipped = SHIPPED_POLICIES / setting.scenario.name
         folder = Path(settings.policy) if settings.policy else shipped
-        usual = LearnedController(load_policy(folder, setting), setting)
+        if settings.controller == "learned":
+            usual = LearnedController(load_policy(folder, setting), setting)
+        else:  # of the policy it needs the belief alone, which knows no prices
+            usual = RobustPlanner(setting, load_policy(folder, own).belief)
     elif settings.controller == "map":
         if not settings.map:
             raise UsageError("map: found none, expected the file of a configuration map")
@@ -98,7 +105,7 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
         usual = FixedController("edge-only", edge_only_plan(setting))
     else:
         raise UsageError(
-            f"controller: found '{settings.controller}', expected learned, map, "
+            f"controller: found '{settings.controller}', expected learned, robust, map, "
             "algorithm1-online, edge-only or device-only"
         )
     return AnyDeadline(usual, online, frames.deadline_s)
@@ -142,6 +149,11 @@ class Daemon:
         if setting.closed_loop:
             raise UsageError(
                 f"scenario '{setting.scenario.name}': found a closed loop, expected a frame stream"
+            )
+        if not setting.scenario.plans.anytime:
+            raise UsageError(
+                f"scenario '{setting.scenario.name}', plans.anytime: found false, expected true "
+                "(a daemon always answers in time where it can)"
             )
         self._setting = setting
         controller = make_controller(self.settings, setting)

@@ -16,9 +16,10 @@ from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
 from controller.runtime.secure import TlsFiles
+from controller.scenario import RewardSection
 
 FORMAT_VERSION = 1
-RELOADED = ("controller", "policy", "map", "probes", "limits", "log")
+RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
 
 
@@ -66,11 +67,13 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """HOST:PORT of edges; of those that answer the one of least round trip serves. None: the device
     answers alone."""
     controller: str = "learned"
-    """learned, map, algorithm1-online, edge-only or device-only."""
+    """learned, robust, map, algorithm1-online, edge-only or device-only."""
     policy: str = ""
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""
     """File of the configuration map, for the controller 'map'."""
+    prices: RewardSection | None = None
+    """What a device second and a megabyte cost now, in correct answers (none: the scenario's)."""
     executor: Literal["onnx", "onnx-int8"] = "onnx"
     state: str = ""
     """File of counters that outlive a restart ('': none)."""

@@ -81,7 +81,7 @@ class BanditController:
         return plan
 
     def _reward(self, result: FrameResult) -> float:
-        table, scenario = self._setting.table, self._setting.scenario
+        table, prices = self._setting.table, self._setting.prices
         if result.latency_s is None or result.exit is None:
             return 0.0
         rows = self._setting.rows("policy")
@@ -94,10 +94,11 @@ class BanditController:
         )
         if self._setting.closed_loop:
             latency = np.array(result.latency_s)
-            return float(edgent_reward(np.array(accuracy), latency, scenario.frames.deadline_s))
+            deadline_s = self._setting.scenario.frames.deadline_s
+            return float(edgent_reward(np.array(accuracy), latency, deadline_s))
         costs = rows.stops.table
-        price = scenario.reward.device_second * (costs.head_s[ending] + costs.tail_s[ending])
-        return float(accuracy - price - scenario.reward.megabyte * costs.up_bytes[ending] / 1e6)
+        price = prices.device_second * (costs.head_s[ending] + costs.tail_s[ending])
+        return float(accuracy - price - prices.megabyte * costs.up_bytes[ending] / 1e6)
 
     def _reward_scale(self) -> float:
         if not self._setting.closed_loop:

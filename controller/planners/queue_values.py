@@ -9,6 +9,8 @@ out, which `controller.policies.probing` makes up for.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +61,13 @@ class QueueAdvantages:
     ) -> Float32s:
         """Advantages (L, P) under beliefs (L, levels), uplink backlogs (L, levels).
 
-        Levels that are hardly believed in are left out.
+        Levels that are hardly believed in are left out, the others share their belief.
         """
-        lane, level = np.nonzero(probability >= HARDLY)
+        believed = np.where(probability >= HARDLY, probability, 0.0)
+        believed /= believed.sum(axis=1, keepdims=True)
+        lane, level = np.nonzero(believed)
         values = self.at(device_backlog_s[lane], uplink_backlog_s[lane, level], level)
-        values *= probability[lane, level].astype(np.float32)[:, None]
+        values *= believed[lane, level].astype(np.float32)[:, None]
         found = np.zeros((len(probability), self.table.shape[-1]), dtype=np.float32)
         # pairs stand lane by lane, and every lane has one
         found += np.add.reduceat(values, np.searchsorted(lane, np.arange(len(found))), axis=0)
@@ -81,6 +85,63 @@ class QueueAdvantages:
         return np.asarray((1 - dw) * near + dw * far)
 
 
+@dataclass(frozen=True)
+class PricedAdvantages:
+    """Advantages on a grid of prices, (A, B, D, U, levels, P), so that prices may change.
+
+    `device_second` (A,) and `megabyte` (B,) rise from the least to the greatest price; one price
+    each is all a policy of fixed prices knows.
+    """
+
+    device_second: Floats
+    megabyte: Floats
+    device_s: Floats
+    uplink_s: Floats
+    table: Float32s
+
+    def covers(self, device_second: float, megabyte: float) -> bool:
+        """Whether the grid reaches these prices."""
+        pairs = ((self.device_second, device_second), (self.megabyte, megabyte))
+        return all(grid[0] - 1e-9 <= at <= grid[-1] + 1e-9 for grid, at in pairs)
+
+    def at(self, device_second: float, megabyte: float) -> QueueAdvantages:
+        """Advantages at prices that the grid covers; between its points linearly.
+
+        An advantage is an action value less what is common to all plans of a state, so that mixing
+        advantages ranks plans as mixing action values does.
+        """
+        if not self.covers(device_second, megabyte):
+            raise UsageError(
+                f"prices: found {device_second:g} a device second and {megabyte:g} a megabyte, "
+                f"expected {self.range_text}"
+            )
+        table = _mixed(
+            _mixed(self.table, self.device_second, device_second), self.megabyte, megabyte
+        )
+        if self.table.shape[:2] != (1, 1):
+            table = table - table.max(axis=-1, keepdims=True)
+        return QueueAdvantages(self.device_s, self.uplink_s, table)
+
+    @property
+    def range_text(self) -> str:
+        """The prices covered, in words."""
+        (a, b), (c, d) = (
+            (f"{grid[0]:g}", f"{grid[-1]:g}") for grid in (self.device_second, self.megabyte)
+        )
+        first = a if a == b else f"{a} to {b}"
+        return f"{first} and {c if c == d else f'{c} to {d}'}"
+
+
+def _mixed(table: Float32s, grid: Floats, at: float) -> Float32s:
+    """The first axis at a place of its grid."""
+    if len(grid) == 1:
+        first: Float32s = table[0]
+        return first
+    low, weight = _between(grid, np.array(at))
+    w = np.float32(weight)
+    return np.asarray((1 - w) * table[low] + w * table[low + 1])
+
+
 HARDLY = 0.004
 """Levels of less belief are left out: with 32 of them there is always one that has more."""
 
@@ -96,6 +157,25 @@ def solve(setting: Setting, belief: BandwidthBelief, how: Solving | None = None)
     return _Queue(setting, belief, Solving() if how is None else how).advantages()
 
 
+def solve_prices(
+    setting: Setting,
+    belief: BandwidthBelief,
+    device_second: Floats,
+    megabyte: Floats,
+    how: Solving | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> PricedAdvantages:
+    """Value iteration at every point of a grid of prices; `progress` is told the share done."""
+    solved: list[QueueAdvantages] = []
+    for d in device_second:
+        for m in megabyte:
+            solved.append(solve(setting.at_prices(float(d), float(m)), belief, how))
+            progress(len(solved) / (len(device_second) * len(megabyte)))
+    table = np.stack([one.table for one in solved])
+    table = table.reshape(len(device_second), len(megabyte), *table.shape[1:])
+    return PricedAdvantages(device_second, megabyte, solved[0].device_s, solved[0].uplink_s, table)
+
+
 class _Queue:
     """States are (level, device backlog in s, uplink backlog in s at the level's rate)."""
 
@@ -105,6 +185,7 @@ class _Queue:
         self._how, self._setting = how, setting
         deadline_s = setting.scenario.frames.deadline_s
         self._rates = np.maximum(belief.rates_bps, LEAST_BPS)
+        self._within = [np.maximum(rates, LEAST_BPS) for rates in belief.within]
         self._device_s = np.linspace(0.0, deadline_s, how.backlogs)
         # what a cancelled upload leaves on a slow link outlasts a deadline by far
         beyond = deadline_s * np.array([1.5, 2.5, 5.0, 12.0])
@@ -117,19 +198,25 @@ class _Queue:
         """Rewards (K, D, U, P), and where every row leads: index and weights in the next state.
 
         Compute times of the device by three Gauss-Hermite nodes of a log-normal distribution, the
-        edge's at their medians.
+        edge's at their medians; rates by three within each level, for what just arrives in time at
+        the middle one is late at the lower.
         """
         setting, rows = self._setting, self._rows
         table, interval_s = rows.stops.table, setting.interval_s
         shape = (len(self._rates), len(self._device_s), len(self._uplink_s), len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
-        link = ConstantLink(np.broadcast_to(self._rates[:, None, None, None], shape))
         reward, landings = np.zeros(shape), []
         level = np.arange(shape[0])[:, None, None, None] * shape[1]
-        for node, weight in ((-np.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (np.sqrt(3.0), 1 / 6)):
+        spread = [(-np.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (np.sqrt(3.0), 1 / 6)]
+        nodes = spread if table.device_sigma else [(0.0, 1.0)]
+        for (node, share), rates in itertools.product(nodes, self._within):
+            weight = share / len(self._within)
+            # what is owed is told in seconds of the level's middle rate
+            slower = (self._rates / rates)[:, None, None, None]
             resources = Resources.idle(shape)
             resources.device_s = np.array(np.broadcast_to(self._device_s[:, None, None], shape))
-            resources.uplink_s = np.array(np.broadcast_to(self._uplink_s[:, None], shape))
+            resources.uplink_s = slower * np.broadcast_to(self._uplink_s[:, None], shape)
+            link = ConstantLink(np.broadcast_to(rates[:, None, None, None], shape))
             outcome, after = run_frames(
                 table, plan, np.zeros(shape), resources, link, setting.link_model,
                 setting.timing, float(np.exp(table.device_sigma * node)),
@@ -139,15 +226,20 @@ class _Queue:
             earned = priced(setting, answer, outcome.device_s, outcome.bytes_sent)[0]
             reward += weight * earned
             d, dw = _between(self._device_s, after.device_s - interval_s)
-            u, uw = _between(self._uplink_s, after.uplink_s - interval_s)
+            u, uw = _between(self._uplink_s, (after.uplink_s - interval_s) / slower)
             at = (level + d) * shape[2] + u
             landings.append((weight, at, dw, uw))
         return rows.stops.mixed(reward, rows.share).astype(np.float32), landings
 
     def _level_moves(self, belief: BandwidthBelief) -> Floats:
         """P(level at the next frame | level now), (K, K)."""
-        share = min(self._setting.interval_s / belief.lags_s[1], 1.0)
-        return np.asarray((1 - share) * np.eye(len(self._rates)) + share * belief.kernels[1])
+        ahead_s, lags = self._setting.interval_s, belief.lags_s
+        # the kernel of lag 0 looks one step of the grid ahead: within that nothing was counted
+        kernels = np.concatenate([np.eye(len(self._rates))[None], belief.kernels[1:]])
+        position = float(np.interp(ahead_s, lags, np.arange(len(lags))))
+        low = min(int(position), len(lags) - 2)
+        share = position - low
+        return np.asarray((1 - share) * kernels[low] + share * kernels[low + 1])
 
     def _moved(self, value: Float32s) -> Float32s:
         """Value (K, D, U) expected of the next frame's level: what is owed takes longer there."""

@@ -18,8 +18,12 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-LATE_S = 0.010
-"""How much later than expected an answer may be before it speaks against a level."""
+LATE_S = 0.030
+"""How much later than expected an answer may be before it speaks against a level.
+
+A busy edge, or a device whose clock ticks late, is no slow link; 10 to 40 ms make no difference to
+planning on the validation logs.
+"""
 UNLIKELY = 0.03
 """Likelihood of a level at which it would be here."""
 
@@ -82,16 +86,18 @@ class InFlight:
     ) -> tuple[Floats, Floats]:
         """(L, K): seconds until the uplink is free at each of K rates, and their likelihoods.
 
-        Never more than all that the device counts as not yet acknowledged would take.
+        What was handed to the link never takes longer than all that the device counts as not yet
+        acknowledged would; what its frame's head still computes comes behind.
         """
         lanes, levels = len(now_s), len(rates_bps)
         per_byte = 8.0 / rates_bps
         most = self._model.on_wire(uplink_backlog_bytes)[:, None] * per_byte
         free = np.full((lanes, levels), -np.inf)
         likelihood = np.ones((lanes, levels))
-        for shift in range(len(self._bytes)):
-            slot = (self._next + shift) % len(self._bytes)
-            busy = np.flatnonzero(self._bytes[slot])
+        coming = self._handed_s > now_s
+        slots = [(self._next + shift) % len(self._bytes) for shift in range(len(self._bytes))]
+        for slot in slots:
+            busy = np.flatnonzero((self._bytes[slot] > 0) & ~coming[slot])
             if not len(busy):
                 continue
             handed, now = self._handed_s[slot, busy, None], now_s[busy, None]
@@ -104,6 +110,13 @@ class InFlight:
         likelihood = np.maximum(likelihood, 1e-30)
         left = np.clip(free - now_s[:, None], 0.0, None)
         # beyond the frames there is what cancelled ones have left: only the socket knows of that
-        known = self._payload.sum(axis=0)
+        known = (self._payload * ~coming).sum(axis=0)
         owed = np.maximum(uplink_backlog_bytes - known, 0.0)[:, None] * per_byte
-        return np.minimum(np.maximum(left, owed), most), likelihood
+        left = np.minimum(np.maximum(left, owed), most)
+        for slot in slots:
+            later = np.flatnonzero((self._bytes[slot] > 0) & coming[slot])
+            if len(later):
+                starts = self._handed_s[slot, later, None] - now_s[later, None]
+                takes = self._bytes[slot, later, None] * per_byte
+                left[later] = np.maximum(left[later], starts) + takes
+        return left, likelihood

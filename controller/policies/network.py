@@ -8,10 +8,7 @@ is refused.
 
 from __future__ import annotations
 
-import io
-import zipfile
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
-from controller.planners.queue_values import HARDLY, QueueAdvantages
+from controller.planners.queue_values import HARDLY, PricedAdvantages
 from controller.plans import Plan
+from controller.policies.arrays import Taker, packed, read_arrays
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, PolicyView
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
@@ -86,13 +84,13 @@ class Policy:
     card: PolicyCard
     weights: ScorerWeights
     belief: BandwidthBelief
-    advantages: QueueAdvantages
+    advantages: PricedAdvantages
     lowest: Float32s
     highest: Float32s
 
     def view(self, setting: Setting) -> PolicyView:
-        """What looks at a stream of `setting` for this policy."""
-        return PolicyView(setting, self.belief, self.advantages)
+        """What looks at a stream of `setting`, at its prices, for this policy."""
+        return view_of(setting, self.belief, self.advantages)
 
     def scores(self, flat: Float32s) -> Float32s:
         """Scores (L, K) of the candidates; the greatest is the policy's choice."""
@@ -112,6 +110,12 @@ class Policy:
 MARGIN = 0.1
 
 
+def view_of(setting: Setting, belief: BandwidthBelief, advantages: PricedAdvantages) -> PolicyView:
+    """The view of a stream at the setting's prices."""
+    prices = setting.prices
+    return PolicyView(setting, belief, advantages.at(prices.device_second, prices.megabyte))
+
+
 def plan_names(plans: tuple[Plan, ...]) -> tuple[str, ...]:
     """The plans as text, by which a policy recognises its plan list."""
     return tuple(str(plan) for plan in plans)
@@ -121,7 +125,7 @@ def make_policy(
     setting: Setting,
     weights: ScorerWeights,
     belief: BandwidthBelief,
-    advantages: QueueAdvantages,
+    advantages: PricedAdvantages,
     contexts: tuple[Float32s, Float32s],
     training: dict[str, Any],
     blind_s: float,
@@ -131,7 +135,6 @@ def make_policy(
     Tables are kept as they will be written, so that what is saved decides as what was trained.
     """
     belief, advantages = as_written(belief, advantages)
-    arrays = _arrays(weights, belief, advantages, *contexts)
     card = PolicyCard(
         format_version=FORMAT_VERSION,
         scenario=setting.scenario.name,
@@ -143,32 +146,33 @@ def make_policy(
         plans=plan_names(setting.table.plans),
         hidden=len(weights.out),
         blind_s=blind_s,
-        weights_digest=digest_bytes(_packed(arrays)),
+        weights_digest="",
         training=training,
     )
-    return Policy(card, weights, belief, advantages, *contexts)
+    policy = Policy(card, weights, belief, advantages, *contexts)
+    digest = digest_bytes(packed(_arrays(policy)))
+    return replace(policy, card=msgspec.structs.replace(card, weights_digest=digest))
 
 
 def as_written(
-    belief: BandwidthBelief, advantages: QueueAdvantages
-) -> tuple[BandwidthBelief, QueueAdvantages]:
+    belief: BandwidthBelief, advantages: PricedAdvantages
+) -> tuple[BandwidthBelief, PricedAdvantages]:
     """Both at the precision of the artefact: half of it for advantages, single for kernels."""
-    kernels = belief.kernels.astype(np.float32).astype(np.float64)
     table = advantages.table.astype(np.float16).astype(np.float32)
-    return (
-        BandwidthBelief(belief.edges_bps, belief.rates_bps, belief.lags_s, kernels),
-        QueueAdvantages(advantages.device_s, advantages.uplink_s, table),
-    )
+    return written_belief(belief), replace(advantages, table=table)
+
+
+def written_belief(belief: BandwidthBelief) -> BandwidthBelief:
+    """A belief at the precision of the artefact."""
+    kernels = belief.kernels.astype(np.float32).astype(np.float64)
+    return replace(belief, kernels=kernels)
 
 
 def save_policy(folder: str | Path, policy: Policy) -> None:
     """Write the artefact; the weights first, so that a card never names absent ones."""
     folder = Path(folder)
-    arrays = _arrays(
-        policy.weights, policy.belief, policy.advantages, policy.lowest, policy.highest
-    )
     with atomic_write(folder / "policy.npz", "wb") as stream:
-        stream.write(_packed(arrays))
+        stream.write(packed(_arrays(policy)))
     write_json(folder / "policy.json", policy.card)
 
 
@@ -204,16 +208,22 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     found = digest_file(archive)
     if found != card.weights_digest:
         raise ArtefactError(archive, field="digest", found=found, expected=card.weights_digest)
-    return _unpacked(archive, card, setting)
+    policy = _unpacked(archive, card, setting)
+    prices = setting.prices
+    if not policy.advantages.covers(prices.device_second, prices.megabyte):
+        raise ArtefactError(
+            path,
+            field="prices",
+            found=f"those of {policy.advantages.range_text} (a device second, a megabyte)",
+            expected=f"{prices.device_second:g} and {prices.megabyte:g} among them",
+        )
+    return policy
 
 
-def _arrays(
-    weights: ScorerWeights,
-    belief: BandwidthBelief,
-    advantages: QueueAdvantages,
-    lowest: Float32s,
-    highest: Float32s,
+def learnt_arrays(
+    weights: ScorerWeights, belief: BandwidthBelief, lowest: Float32s, highest: Float32s
 ) -> dict[str, npt.NDArray[Any]]:
+    """What is learnt, by name, as `taken_weights`, `taken_belief` and `taken_range` take it."""
     arrays: dict[str, npt.NDArray[Any]] = {
         f"weights_{name}": getattr(weights, name) for name in ScorerWeights.__slots__
     }
@@ -222,35 +232,50 @@ def _arrays(
         "belief_rates_bps": belief.rates_bps,
         "belief_lags_s": belief.lags_s,
         "belief_kernels": belief.kernels.astype(np.float32),
-        "advantages_device_s": advantages.device_s,
-        "advantages_uplink_s": advantages.uplink_s,
-        "advantages_table": advantages.table.astype(np.float16),
         "lowest": lowest,
         "highest": highest,
     }
 
 
-def _packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
-    buffer = io.BytesIO()
-    # fixed dates and order: the same arrays give the same bytes
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, array in sorted(arrays.items()):
-            part = io.BytesIO()
-            np.save(part, np.ascontiguousarray(array), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            archive.writestr(entry, part.getvalue(), zipfile.ZIP_DEFLATED, 9)
-    return buffer.getvalue()
+def _arrays(policy: Policy) -> dict[str, npt.NDArray[Any]]:
+    advantages = policy.advantages
+    learnt = learnt_arrays(policy.weights, policy.belief, policy.lowest, policy.highest)
+    return learnt | {
+        "advantages_device_second": advantages.device_second,
+        "advantages_megabyte": advantages.megabyte,
+        "advantages_device_s": advantages.device_s,
+        "advantages_uplink_s": advantages.uplink_s,
+        "advantages_table": advantages.table.astype(np.float16),
+    }
 
 
 def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
-    take = _Taker(path, _read(path))
-    c, f, h = len(CONTEXT), len(DESCRIBED), card.hidden
-    weights = ScorerWeights(
+    take = Taker(path, read_arrays(path))
+    weights, belief = taken_weights(take, card.hidden), taken_belief(take)
+    device = take.rising("advantages_device_s", 1)
+    uplink = take.rising("advantages_uplink_s", 1)
+    take.check("advantages_uplink_s", (len(device) > 1) == (len(uplink) > 1), "two grids or none")
+    priced = [take.rising(f"advantages_{n}", 1, None) for n in ("device_second", "megabyte")]
+    levels = len(belief.rates_bps)
+    shape = (*map(len, priced), len(device), len(uplink), levels, len(setting.table))
+    table = take("advantages_table", shape, np.float16).astype(np.float32)
+    advantages = PricedAdvantages(priced[0], priced[1], device, uplink, table)
+    return Policy(card, weights, belief, advantages, *taken_range(take))
+
+
+def taken_weights(take: Taker, hidden: int) -> ScorerWeights:
+    """The scorer's weights from an artefact's arrays."""
+    c, f, h = len(CONTEXT), len(DESCRIBED), hidden
+    return ScorerWeights(
         take("weights_context", (c, h)), take("weights_context_bias", (h,)),
         take("weights_described", (f, h)), take("weights_middle", (h, h)),
         take("weights_middle_bias", (h,)), take("weights_out", (h,)),
         take("weights_sharpness", (1,)),
     )  # fmt: skip
+
+
+def taken_belief(take: Taker) -> BandwidthBelief:
+    """The belief from an artefact's arrays."""
     rates = take("belief_rates_bps", None, np.float64)
     lags = take.rising("belief_lags_s", 2)
     k = len(rates)
@@ -260,74 +285,11 @@ def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
     take.check("belief_kernels", fits and k * HARDLY <= 1.0, "rows of probabilities, few levels")
     edges = take("belief_edges_bps", (k - 1,), np.float64)
     take.check("belief_edges_bps", bool((np.diff(edges) >= 0).all()), "numbers that do not fall")
-    device = take.rising("advantages_device_s", 1)
-    uplink = take.rising("advantages_uplink_s", 1)
-    take.check("advantages_uplink_s", (len(device) > 1) == (len(uplink) > 1), "two grids or none")
-    shape = (len(device), len(uplink), k, len(setting.table))
-    table = take("advantages_table", shape, np.float16).astype(np.float32)
-    lowest, highest = take("lowest", (c,)), take("highest", (c,))
+    return BandwidthBelief(edges, rates, lags, kernels)
+
+
+def taken_range(take: Taker) -> tuple[Float32s, Float32s]:
+    """The contexts met in training, least and greatest."""
+    lowest, highest = (take(name, (len(CONTEXT),)) for name in ("lowest", "highest"))
     take.check("lowest", bool((lowest <= highest).all()), "nothing above 'highest'")
-    belief = BandwidthBelief(edges, rates, lags, kernels)
-    return Policy(card, weights, belief, QueueAdvantages(device, uplink, table), lowest, highest)
-
-
-MOST_BYTES = 64 * 2**20
-"""What a policy's arrays may take; shipped ones take 2 MB."""
-
-
-def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of an npz, after its members' sizes were looked at."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-            if size > MOST_BYTES:
-                raise ArtefactError(path, found=f"{size} bytes", expected=f"at most {MOST_BYTES}")
-            arrays = {}
-            for member in archive.infolist():
-                raw = archive.read(member)
-                arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                    io.BytesIO(raw), allow_pickle=False
-                )
-            return arrays
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
-            RuntimeError, NotImplementedError) as error:  # fmt: skip
-        raise ArtefactError(path, found=str(error), expected="an npz of arrays") from None
-
-
-@dataclass(frozen=True, slots=True)
-class _Taker:
-    """Arrays by name, refused where shape or type is not what the card says."""
-
-    path: Path
-    arrays: dict[str, npt.NDArray[Any]]
-
-    def __call__(
-        self, name: str, shape: tuple[int, ...] | None, dtype: type = np.float32
-    ) -> npt.NDArray[Any]:
-        if name not in self.arrays:
-            raise ArtefactError(self.path, field=name, found="nothing", expected="an array")
-        array = self.arrays[name]
-        fits = array.ndim == 1 and len(array) > 0 if shape is None else array.shape == shape
-        if not fits or array.dtype != dtype:
-            raise ArtefactError(
-                self.path,
-                field=name,
-                found=f"{array.dtype} {array.shape}",
-                expected=f"{np.dtype(dtype)} {'(N,)' if shape is None else shape}",
-            )
-        if not np.isfinite(array).all():
-            raise ArtefactError(self.path, field=name, found="NaN or inf", expected="numbers")
-        return array
-
-    def rising(self, name: str, least: int) -> Floats:
-        """A grid: numbers from 0 on, each above the last, `least` of them or more."""
-        grid: Floats = self(name, None, np.float64)
-        rises = bool((np.diff(grid) > 0).all()) and grid[0] == 0.0 and len(grid) >= least
-        self.check(name, rises, f"{least} or more numbers that rise from 0")
-        return grid
-
-    def check(self, name: str, fits: bool, expected: str) -> None:
-        """Refuse the array where it is not what it must be."""
-        if not fits:
-            found = np.array2string(self.arrays[name].ravel()[:4], precision=4)
-            raise ArtefactError(self.path, field=name, found=f"{found} ...", expected=expected)
+    return lowest, highest

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from controller.sensing.level_shifts import LevelShifts
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Float32s = npt.NDArray[np.float32]
@@ -19,7 +21,7 @@ Float32s = npt.NDArray[np.float32]
 HISTORY = 4
 BLIND_RATE_BPS = 1e6
 MAX_AGE_S = 60.0
-FEATURES = 3 * HISTORY + 8
+FEATURES = 3 * HISTORY + 10
 NAMES: tuple[str, ...] = (
     *(f"log_rate_{k}" for k in range(HISTORY)),
     *(f"log_age_{k}" for k in range(HISTORY)),
@@ -27,6 +29,8 @@ NAMES: tuple[str, ...] = (
     "fast_log_rate",
     "slow_log_rate",
     "log_rate_spread",
+    "shift_log_rate",
+    "log_shift_age",
     "device_backlog",
     "uplink_backlog",
     "recent_in_time",
@@ -49,7 +53,8 @@ class Observer:
 
     Log rates are (log10 bit/s - 6) / 0.75; ages are log1p(age / 1 s) / log1p(60). The fast and slow
     means weigh a measurement by 1 - exp(-age gap / 1 s and 10 s), so that irregular sampling does
-    not bend them.
+    not bend them. The shift's rate and age are of the mean since the last change point
+    (`controller.sensing.level_shifts`).
     """
 
     def __init__(self, lanes: int, scales: Scales) -> None:
@@ -61,6 +66,7 @@ class Observer:
         self._fast = np.zeros(lanes)
         self._slow = np.zeros(lanes)
         self._spread = np.zeros(lanes)
+        self._shifts = LevelShifts(lanes)
         self._in_time = np.ones(lanes)
         self._by_plan = np.ones(lanes)
         self.reset(np.ones(lanes, dtype=np.bool_))
@@ -69,6 +75,7 @@ class Observer:
         """Forget everything the masked lanes have seen."""
         blind = log_rate(np.array(BLIND_RATE_BPS))
         self._rates[lanes] = blind
+        self._shifts.reset(lanes, float(blind))
         self._at[lanes] = -np.inf
         self._newest_bps[lanes] = BLIND_RATE_BPS
         self._complete[lanes] = 0.0
@@ -95,6 +102,7 @@ class Observer:
         off, old = np.abs(value - self._slow.take(at)), self._spread.take(at)
         self._spread[at] = old + weight * (off - old)
         self._newest_bps[at] = rate
+        self._shifts.measured(at, known, value)
         news = (value, known, complete.take(at))
         for history, new in zip((self._rates, self._at, self._complete), news, strict=True):
             rows = history.take(at, axis=0)
@@ -132,11 +140,14 @@ class Observer:
         out[:, rest] = self._fast
         out[:, rest + 1] = self._slow
         out[:, rest + 2] = self._spread
-        out[:, rest + 3] = np.minimum(device_backlog_s / self.scales.deadline_s, 3.0)
-        out[:, rest + 4] = np.minimum(uplink_backlog_bytes / self.scales.backlog_bytes, 3.0)
-        out[:, rest + 5] = self._in_time
-        out[:, rest + 6] = self._by_plan
-        out[:, rest + 7] = np.isfinite(self._at[:, 0])
+        out[:, rest + 3] = self._shifts.level
+        since = np.clip(now_s - self._shifts.since_s, 0.0, MAX_AGE_S)
+        out[:, rest + 4] = np.log1p(since) / np.log1p(MAX_AGE_S)
+        out[:, rest + 5] = np.minimum(device_backlog_s / self.scales.deadline_s, 3.0)
+        out[:, rest + 6] = np.minimum(uplink_backlog_bytes / self.scales.backlog_bytes, 3.0)
+        out[:, rest + 7] = self._in_time
+        out[:, rest + 8] = self._by_plan
+        out[:, rest + 9] = np.isfinite(self._at[:, 0])
         return out
 
 

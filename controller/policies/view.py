@@ -97,8 +97,8 @@ class PolicyView:
         frames, unit_s = scenario.frames, self._model.unit_s
         self._about = np.array(
             [
-                scenario.reward.device_second,
-                scenario.reward.megabyte / 5.0,
+                setting.prices.device_second,
+                setting.prices.megabyte / 5.0,
                 np.log2(frames.deadline_s / 0.1) / 3.0,
                 np.log2(unit_s / 0.05) / 3.0,
                 scenario.link.rtt_s / frames.deadline_s,
@@ -171,7 +171,7 @@ class PolicyView:
         if not heard.any():
             return np.broadcast_to(self.belief.blind, (len(now_s), len(self.belief.blind)))
         age = np.maximum(now_s - np.where(heard, at, now_s), 0.0)
-        return np.where(heard[:, None], self.belief.of(rate, age), self.belief.blind)
+        return np.where(heard[:, None], self.belief.near(rate, age), self.belief.blind)
 
     def _candidates(self, advantage: Float32s) -> tuple[Ints, Bools]:
         lanes, count = advantage.shape

@@ -79,6 +79,38 @@ class BandwidthBelief:
         gone = np.clip((age - last) / ((FORGOTTEN - 1.0) * last), 0.0, 1.0)[..., None]
         return np.asarray((1 - gone) * found + gone / len(self.rates_bps))
 
+    def near(self, rate_bps: Floats, age_s: Floats) -> Floats:
+        """Probabilities (L, K) as of `of`, but what stayed in its level stayed at its rate.
+
+        A rate between the medians of two levels is something of both: what is probable of its own
+        level is shared with the neighbour on its side, by its logarithm.
+        """
+        found, own = self.of(rate_bps, age_s), self.level(rate_bps)
+        logs = np.log(np.maximum(self.rates_bps, 1.0))
+        off = np.log(np.maximum(rate_bps, 1.0)) - logs[own]
+        side = np.clip(own + np.sign(off).astype(np.int64), 0, len(logs) - 1)
+        gap = np.abs(logs[side] - logs[own])
+        share = np.where(gap > 1e-9, np.minimum(np.abs(off) / np.maximum(gap, 1e-9), 1.0), 0.0)
+        lanes = np.arange(len(own))
+        moved = share * found[lanes, own]
+        found[lanes, own] -= moved
+        found[lanes, side] += moved
+        return found
+
+    @property
+    def within(self) -> tuple[Floats, Floats, Floats]:
+        """Three rates of every level (K,) each, alike probable: its sixths 1, 3 and 5.
+
+        Rates lie evenly between a level's edges and its median; the lowest level begins at 0, the
+        highest ends as far above its median as it begins below.
+        """
+        low = np.concatenate([[0.0], self.edges_bps])
+        high = np.concatenate([self.edges_bps, [2.0 * self.rates_bps[-1] - low[-1]]])
+        middle = self.rates_bps
+        below = middle - 2.0 / 3.0 * np.maximum(middle - low, 0.0)
+        above = middle + 2.0 / 3.0 * np.maximum(high - middle, 0.0)
+        return below, middle, above
+
     @property
     def blind(self) -> Floats:
         """Probabilities of the levels with nothing measured."""

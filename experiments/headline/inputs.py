@@ -29,6 +29,9 @@ DECIDING = (
     "experiments/controllers.py",
     "experiments/evaluation.py",
     "experiments/comparison.py",
+    "experiments/learned_lanes.py",
+    "experiments/optimum_play.py",
+    "experiments/optimum_queue.py",
     "experiments/detectors",
 )
 """Sources that a figure depends on: a result kept from before they changed is no result."""
@@ -193,6 +196,7 @@ def setting_digest(setting: Setting) -> str:
     """SHA-256 of a scenario and of every artefact it names."""
     parts = (
         setting.scenario.digest,
+        repr(setting.given_prices),
         setting.model.digest,
         digest_bytes(msgspec.json.encode(setting.device)),
         digest_bytes(msgspec.json.encode(setting.edge)),
@@ -201,9 +205,9 @@ def setting_digest(setting: Setting) -> str:
     return digest_bytes(" ".join(parts).encode())
 
 
-def policy_digest(folder: Path) -> str:
-    """SHA-256 of a policy's files."""
-    files = sorted(p for p in folder.glob("policy.*") if p.suffix in (".json", ".npz"))
+def policy_digest(folder: Path, stem: str = "policy") -> str:
+    """SHA-256 of a policy's files (of the generalist's: `stem` 'generalist')."""
+    files = sorted(p for p in folder.glob(f"{stem}.*") if p.suffix in (".json", ".npz"))
     return digest_bytes(" ".join(f"{p.name} {digest_file(p)}" for p in files).encode())
 
 

@@ -102,8 +102,8 @@ class Runs:
 
 
 def best_baseline(every: Mapping[str, Runs]) -> str | None:
-    """The deployable controller, 'learned' aside, of the greatest mean over traces."""
-    rivals = [n for n in every if n in DEPLOYABLE and n != "learned"]
+    """The deployable controller, learned ones aside, of the greatest mean over traces."""
+    rivals = [n for n in every if n in DEPLOYABLE and n not in ("learned", "generalist")]
     return max(rivals, key=lambda n: float(every[n].rewards.mean()), default=None)
 
 

@@ -81,6 +81,8 @@ def run_evaluation(
 ) -> Evaluation:
     """One evaluation's figures from units kept in `units` or run now."""
     setting = load_setting(read_scenario(spec.scenario))
+    if spec.prices is not None:
+        setting = setting.at_prices(*spec.prices)
     groups = groups_of(spec, setting)
     seeds = spec.seeds or (setting.scenario.seeds.evaluate,)
     every = _every(spec, setting, groups, seeds, units, progress)
@@ -182,7 +184,7 @@ def _joined(setting: Setting, units: Sequence[Sequence[Unit]]) -> Runs:
 
 def _provenance(spec: EvaluationSpec, setting: Setting, groups: Sequence[Group]) -> dict[str, Any]:
     """What the figures were made from."""
-    scenario, prices = setting.scenario, setting.scenario.reward
+    scenario, prices = setting.scenario, setting.prices
     sources = dict.fromkeys(g.traces.source for g in groups)
     training = dict.fromkeys(g.training.source for g in groups)
     return {

@@ -15,6 +15,7 @@ scale = 1.0                        # of `traces` (the scenario's)
 seeds = [1, 2]                     # of phases, samples, compute times (the scenario's)
 frames = 5000                      # at most, a trace (all)
 deadlines_ms = [80, 120]           # other deadlines, for accuracy against deadline
+prices = [0.5, 3.0]                # of a device second and a megabyte (the scenario's)
 [evaluations.series]               # the part of a trace that is drawn
 trace = "report_bus_0003"
 start_s = 60
@@ -83,6 +84,8 @@ class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     deadline_frames: int = 1500
     series: SeriesSpec = SeriesSpec()
     folds: tuple[FoldSpec, ...] = ()
+    prices: tuple[float, float] | None = None
+    """Of a device second and of a megabyte, in the place of the scenario's; for everybody."""
 
 
 class CellSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +181,11 @@ def _check_numbers(path: Path, field: str, spec: EvaluationSpec) -> None:
             raise ArtefactError(
                 path, field=f"{field}.{key}", found=f"{value:g}", expected="a number above 0"
             )
+    if spec.prices is not None and not all(0 <= price < float("inf") for price in spec.prices):
+        raise ArtefactError(
+            path, field=f"{field}.prices", found=f"{spec.prices[0]:g}, {spec.prices[1]:g}",
+            expected="numbers of 0 or more",
+        )  # fmt: skip
     least = min((*spec.seeds, spec.series.start_s))
     if not least >= 0:
         raise ArtefactError(

@@ -28,6 +28,7 @@ from artefacts import (
     read_json,
     write_json,
 )
+from controller.policies import SHIPPED_GENERALIST
 from controller.scenario import Setting
 from experiments.comparison import ControllerFigures, controller_figures
 from experiments.controllers import ControllerFactory
@@ -141,6 +142,8 @@ class UnitRunner:
     def _key(self, name: str, policy: Path | None, seed: int) -> str:
         # what is learnt from training traces depends on them; a policy is its own file
         own = (self._training, self.detector) if policy is None else (policy_digest(policy),)
+        if name == "generalist":
+            own = (policy_digest(SHIPPED_GENERALIST, "generalist"),)
         return digest_bytes("\n".join((*self._common, name, str(seed), *own)).encode())
 
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:

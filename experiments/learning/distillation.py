@@ -19,10 +19,9 @@ from controller.rewards import expected_rewards
 from controller.scenario import Setting
 from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
-from envs.views import ViewedLanes
+from envs.views import ViewedLanes, mean_reward
 from experiments.controllers import map_states
 from experiments.evaluation import evaluate
-from experiments.learning.training import Validation
 
 LANES, FRAMES = 128, 256
 JUDGED_FRAMES = 4000
@@ -70,8 +69,13 @@ def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distilla
         for vote, reward in zip(votes, rewards, strict=True)
     ]
     made = map_of(setting, states, plans, f"distilled from a policy over {source}", rewards)
-    validation = Validation(setting, policy.view(setting), blind_s, JUDGED_FRAMES)
-    return made, Distillation(validation.reward(policy.weights), _map_reward(setting, made))
+    judging = TraceBank(setting.traces("validation").traces)
+    judged = ViewedLanes(
+        setting, judging, len(judging.names), policy.view(setting), "policy",
+        np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
+    )  # fmt: skip
+    reward = float(mean_reward(judged, policy, JUDGED_FRAMES).mean())
+    return made, Distillation(reward, _map_reward(setting, made))
 
 
 def _map_reward(setting: Setting, made: ConfigurationMap) -> float:

@@ -15,6 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
+from artefacts import UsageError
 from controller.policies.network import ABSENT, ScorerWeights
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED
 from envs.views import HIDDEN
@@ -28,11 +29,31 @@ is sampled differs from the best only among plans that are nearly as good."""
 class Scorer(nn.Module):
     """Rows of views and what is hidden, (N, WIDTH + HIDDEN), to scores (N, K); see `ScorerWeights`.
 
-    `sharpness` multiplies the advantage; it is learnt where `sharpens`.
+    `sharpness` multiplies the advantage; it is learnt where `sharpens`. Inputs named in `without`
+    are not shown to what learns (planning's own word stays).
     """
 
-    def __init__(self, hidden: int, sharpness: float, *, sharpens: bool = True) -> None:
+    _shows_context: torch.Tensor
+    _shows_described: torch.Tensor
+
+    def __init__(
+        self,
+        hidden: int,
+        sharpness: float,
+        *,
+        sharpens: bool = True,
+        without: tuple[str, ...] = (),
+    ) -> None:
         super().__init__()
+        for name in without:
+            if name not in (*CONTEXT, *DESCRIBED):
+                raise UsageError(
+                    f"training, without: found '{name}', expected one of "
+                    f"{', '.join((*CONTEXT, *DESCRIBED))}"
+                )
+        shown = [[float(n not in without) for n in names] for names in (CONTEXT, DESCRIBED)]
+        self.register_buffer("_shows_context", torch.tensor(shown[0]))
+        self.register_buffer("_shows_described", torch.tensor(shown[1]))
         self.context = nn.Linear(C, hidden)
         self.described = nn.Linear(F, hidden, bias=False)
         self.middle = nn.Linear(hidden, hidden)
@@ -45,11 +66,17 @@ class Scorer(nn.Module):
         """Scores of the candidates."""
         described = x[:, C : C + K * F].reshape(-1, K, F)
         present = x[:, C + K * F : C + K * F + K]
-        hidden = torch.relu(self.context(x[:, :C])[:, None, :] + self.described(described))
+        about = self.about(x)[:, None, :]
+        hidden = torch.relu(about + self.described(described * self._shows_described))
         hidden = torch.relu(self.middle(hidden))
         scores = self.out(hidden)[..., 0] + self.log_sharpness.exp() * described[..., 0]
         masked: torch.Tensor = scores - float(ABSENT) * (1.0 - present)
         return masked
+
+    def about(self, x: torch.Tensor) -> torch.Tensor:
+        """The hidden layer's part from the context, the same for every candidate."""
+        found: torch.Tensor = self.context(x[:, :C] * self._shows_context)
+        return found
 
     def exported(self) -> ScorerWeights:
         """The same as numpy arrays."""
@@ -58,13 +85,14 @@ class Scorer(nn.Module):
             return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float32)
 
         return ScorerWeights(
-            of(self.context.weight.T), of(self.context.bias), of(self.described.weight.T),
+            of((self.context.weight * self._shows_context).T), of(self.context.bias),
+            of((self.described.weight * self._shows_described).T),
             of(self.middle.weight.T), of(self.middle.bias), of(self.out.weight[0]),
             of(self.log_sharpness.exp().reshape(1)),
         )  # fmt: skip
 
 
-class _Value(nn.Module):
+class Value(nn.Module):
     """The value estimate sees the context, the best candidate and what is hidden from the policy.
 
     stable-baselines3 asks it for latents and puts a linear layer behind.
@@ -81,12 +109,15 @@ class _Value(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of the policy and of the value."""
         return self.forward_actor(x), self.forward_critic(x)
 
     def forward_actor(self, x: torch.Tensor) -> torch.Tensor:
+        """The scorer takes rows as they are."""
         return x
 
     def forward_critic(self, x: torch.Tensor) -> torch.Tensor:
+        """What the value is a linear layer of."""
         seen = torch.cat([x[:, : C + F], x[:, -HIDDEN:]], dim=1)
         latents: torch.Tensor = self._layers(seen)
         return latents
@@ -95,16 +126,18 @@ class _Value(nn.Module):
 class ScorerPolicy(ActorCriticPolicy):
     """PPO's policy: the scorer as its last layer, a value estimate that is told more."""
 
-    def __init__(self, *args: Any, hidden: int, **kwargs: Any) -> None:
-        self._hidden = hidden
+    def __init__(
+        self, *args: Any, hidden: int, without: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
+        self._hidden, self._without = hidden, without
         super().__init__(*args, **kwargs)
 
     def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = _Value(self.features_dim)  # type: ignore[assignment]
+        self.mlp_extractor = Value(self.features_dim)  # type: ignore[assignment]
 
     def _build(self, lr_schedule: Any) -> None:
         super()._build(lr_schedule)
-        self.action_net = Scorer(self._hidden, SHARP)
+        self.action_net = Scorer(self._hidden, SHARP, without=self._without)
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),
@@ -115,13 +148,17 @@ class ScorerPolicy(ActorCriticPolicy):
 class ScorerQPolicy(DQNPolicy):
     """DQN's: the scorer gives action values; an advantage counts what it is."""
 
-    def __init__(self, *args: Any, hidden: int, **kwargs: Any) -> None:
-        self._hidden = hidden
+    def __init__(
+        self, *args: Any, hidden: int, without: tuple[str, ...] = (), **kwargs: Any
+    ) -> None:
+        self._hidden, self._without = hidden, without
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:
         """A Q-network whose layers are the scorer."""
         net = super().make_q_net()
         # the description has 20-fold advantages; action values have them as they are
-        net.q_net = Scorer(self._hidden, 0.05, sharpens=False)  # type: ignore[assignment]
+        net.q_net = Scorer(  # type: ignore[assignment]
+            self._hidden, 0.05, sharpens=False, without=self._without
+        )
         return net

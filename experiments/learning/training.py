@@ -7,36 +7,36 @@ outcomes; the test split and the report half are not touched here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv
 
-from controller.physics import TraceBank
-from controller.planners.queue_values import COUNTING, Solving, solve
+from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
-from controller.policies.view import CANDIDATES, CONTEXT, WIDTH, PolicyView
 from controller.rewards import reward_scale
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
-from envs.views import HIDDEN, ViewedLanes, mean_reward
+from envs.views import Deciding, mean_reward
+from experiments.learning.courses import Course, Courses, Data, for_prices, price_grid
+from experiments.learning.curriculum import WhereItTrails, generated, with_generated
+from experiments.learning.environment import ViewVecEnv
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
 
 Float32s = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainArgs:
     """Everything that decides a run."""
 
-    frames: int = 1_500_000
+    frames: int = 400_000
     """Frames (environment steps) over all lanes; 0 keeps planning alone."""
     planning_backlogs: int = 12
     """States of each backlog up to the deadline in the planning that comes first."""
@@ -63,6 +63,19 @@ class TrainArgs:
     the greatest score, so what is trained must end up deciding so too."""
     hidden: int = 32
     """Units of both hidden layers of the scorer."""
+    without: tuple[str, ...] = ()
+    """Inputs that the scorer is not shown (names of `CONTEXT` or `DESCRIBED`), for ablations."""
+    most_device_second: float = 0.0
+    """Greatest price of a device second that the policy serves from 0 on; 0: the scenario's only.
+    """
+    most_megabyte: float = 0.0
+    """The same of a megabyte."""
+    generated: int = 0
+    """Generated traces of the family, as fitted and bent, beside the real ones."""
+    curriculum: float = 0.0
+    """Traces where the policy trails the rules by this much reward more than on average are drawn
+    e times as often (`experiments.learning.curriculum`); 0: all by their length.
+    """
     critic_share: float = 0.05
     """Share of the frames, at the start, in which only the value estimate learns: an untrained
     one would first unteach planning."""
@@ -70,12 +83,17 @@ class TrainArgs:
     """Seconds without a measurement after which a plan that tells nothing gives way to a probe."""
     episode_frames: int = 256
     """Frames of an episode; each begins at a random place of a random training trace."""
-    validations: int = 8
+    validations: int = 4
     """How often the policy is judged on the validation traces; the best is kept."""
     validation_frames: int = 4000
     """Of every validation trace, each time."""
     seed: int = 0
     """Seeds initialisation, streams and sampling."""
+
+
+def replaced(args: TrainArgs, **changes: Any) -> TrainArgs:
+    """The arguments with some of them changed."""
+    return replace(args, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,143 +107,62 @@ class TrainReport:
     frames_per_s: float
 
 
-class ViewVecEnv(VecEnv):
-    """stable-baselines3's vector interface over viewed lanes (no copies per lane).
-
-    An observation is a row of `View.flat` and what is hidden from the policy behind it.
-    """
-
-    def __init__(self, lanes: ViewedLanes, episode_frames: int) -> None:
-        self.core, self._episode_frames = lanes, episode_frames
-        self._scale = reward_scale(lanes.setting)
-        self._frames = np.zeros(lanes.lanes, dtype=np.int64)
-        self._actions: npt.NDArray[np.int64] = np.zeros(lanes.lanes, dtype=np.int64)
-        self._rewards: list[float] = []
-        self.lowest = np.full(len(CONTEXT), np.inf, dtype=np.float32)
-        self.highest = np.full(len(CONTEXT), -np.inf, dtype=np.float32)
-        space = gym.spaces.Box(-3.0, 3.0, (WIDTH + HIDDEN,), np.float32)
-        super().__init__(lanes.lanes, space, gym.spaces.Discrete(CANDIDATES))
-
-    def take_mean_reward(self) -> float:
-        """Mean reward per frame since the last call (stable-baselines3's buffer adds values)."""
-        mean = float(np.mean(self._rewards)) if self._rewards else 0.0
-        self._rewards.clear()
-        return mean
-
-    def reset(self) -> Float32s:
-        """Start every lane anew."""
-        self._reset_seeds()
-        self._place(np.ones(self.num_envs, dtype=np.bool_))
-        return self._look()
-
-    def _place(self, lanes: npt.NDArray[np.bool_]) -> None:
-        self.core.simulator.place_randomly(lanes, self._episode_frames)
-        self.core.forget(lanes)
-        self._frames[lanes] = 0
-
-    def _look(self) -> Float32s:
-        self._view = self.core.look()
-        context = self._view.context
-        self.lowest = np.minimum(self.lowest, context.min(axis=0))
-        self.highest = np.maximum(self.highest, context.max(axis=0))
-        return np.concatenate([self._view.flat, self.core.hidden()], axis=1)
-
-    def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Remember the candidates."""
-        self._actions = np.asarray(actions, dtype=np.int64)
-
-    def step_wait(
-        self,
-    ) -> tuple[Float32s, Float32s, npt.NDArray[np.bool_], list[Any]]:
-        """One frame in every lane; finished episodes begin anew, their last observation in info.
-
-        Rewards count an answer's accuracy, not one sample's luck: the same in expectation.
-        """
-        # where fewer plans are there, what fills up stands for the first
-        present = self._view.present[np.arange(self.num_envs), self._actions]
-        result = self.core.step(self._view, np.where(present, self._actions, 0))
-        self._frames += 1
-        over = result.ended | (self._frames >= self._episode_frames)
-        observation = self._look()
-        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if over.any():
-            for lane in np.flatnonzero(over):
-                infos[lane]["terminal_observation"] = observation[lane].copy()
-                infos[lane]["TimeLimit.truncated"] = True
-            self._place(over)
-            observation = self._look()
-        self._rewards.append(float(result.reward.mean()))
-        reward = (self.core.simulator.mean_reward(result) * self._scale).astype(np.float32)
-        return observation, reward, over, infos
-
-    def run_as_planned(self) -> None:
-        """One episode of every lane by planning alone: what its contexts are."""
-        self.reset()
-        for _ in range(self._episode_frames):
-            self.step_async(np.zeros(self.num_envs, dtype=np.int64))
-            self.step_wait()
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-        """The attribute of the shared core, once per asked lane."""
-        return [getattr(self.core, attr_name, None) for _ in self._get_indices(indices)]
-
-    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-        """Set an attribute of the shared core."""
-        setattr(self.core, attr_name, value)
-
-    def env_method(
-        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
-    ) -> list[Any]:
-        """Call a method of the shared core once; the answer is every lane's."""
-        answer = getattr(self.core, method_name)(*args, **kwargs)
-        return [answer for _ in self._get_indices(indices)]
-
-    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
-        """No lane is wrapped."""
-        return [False for _ in self._get_indices(indices)]
-
-
 def train_policy(
     setting: Setting,
     args: TrainArgs,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
+    data: Data | None = None,
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
     `planning` is told the share of the planning that is done, `report` of every rollout after it.
-    `stopped` is asked after every rollout; an interrupted run gives the best policy so far.
+    `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
+    stands in for the scenario's own training and validation traces.
     """
-    torch.manual_seed(args.seed)
-    train = setting.traces("train")
+    data = Data.of(setting) if data is None else data
     planning(0.0)
-    belief = BandwidthBelief.counted(train.traces, COUNTING)
-    how = Solving(args.planning_backlogs, sweeps=args.planning_sweeps)
-    belief, advantages = as_written(belief, solve(setting, belief, how))
-    planning(1.0)
-    view = PolicyView(setting, belief, advantages)
-    lanes = ViewedLanes(
-        setting, TraceBank(train.traces), args.lanes, view, "policy",
-        np.random.default_rng(args.seed), args.blind_s,
+    belief = BandwidthBelief.counted(data.train.traces, COUNTING)
+    own = setting.scenario.reward
+    advantages = solve_prices(
+        setting, belief, price_grid(own.device_second, args.most_device_second),
+        price_grid(own.megabyte, args.most_megabyte),
+        Solving(args.planning_backlogs, sweeps=args.planning_sweeps), planning,
     )  # fmt: skip
-    env = ViewVecEnv(lanes, args.episode_frames)
-    model = make_model(env, args)
-    scorer = scorer_of(model)
+    belief, advantages = as_written(belief, advantages)
+    rng = np.random.default_rng(args.seed)
+    if args.generated:
+        more = generated(setting, args.generated, np.random.default_rng([args.seed, 1]))
+        data = replace(data, train=with_generated(data.train, more))
+    courses = for_prices(setting, belief, advantages, data, args.lanes, rng)
+    weights, contexts, record = learn(courses, args, belief, report, stopped)
+    training = asdict(args) | {"traces": data.train.source} | record
+    return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
-    validation = Validation(setting, view, args.blind_s, args.validation_frames)
-    keeper = _Keeper(validation, args, scorer, report, stopped)
+
+def learn(
+    courses: Courses,
+    args: TrainArgs,
+    belief: BandwidthBelief,
+    report: Callable[[TrainReport], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
+    """Weights of the scorer that did best where it is judged, the contexts met, the record."""
+    torch.manual_seed(args.seed)
+    rngs = np.random.default_rng(args.seed).spawn(len(courses.trained))
+    env = ViewVecEnv(
+        [c.started(r, args.blind_s) for c, r in zip(courses.trained, rngs, strict=True)],
+        args.episode_frames,
+    )
+    model = make_model(env, args)
+    keeper = _Keeper(courses, belief, args, scorer_of(model), report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
         env.run_as_planned()
     weights = keeper.result(model.num_timesteps)
-    training = asdict(args) | {"traces": train.source} | keeper.record
-    contexts = (env.lowest, env.highest)
-    return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
+    return weights, (env.lowest, env.highest), keeper.record
 
 
 def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
@@ -236,7 +173,8 @@ def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
 
     common: dict[str, Any] = {
         "learning_rate": falling, "gamma": args.gamma, "batch_size": args.batch,
-        "policy_kwargs": {"hidden": args.hidden}, "seed": args.seed, "device": "cpu",
+        "policy_kwargs": {"hidden": args.hidden, "without": args.without},
+        "seed": args.seed, "device": "cpu",
     }  # fmt: skip
     if args.algorithm == "dqn":
         # explores by the plans that are next best least: a random candidate costs a frame
@@ -264,14 +202,21 @@ class _Keeper(BaseCallback):
 
     def __init__(
         self,
-        validation: Validation,
+        courses: Courses,
+        belief: BandwidthBelief,
         args: TrainArgs,
         scorer: Scorer,
         report: Callable[[TrainReport], None],
         stopped: Callable[[], bool],
     ) -> None:
         super().__init__()
-        self._validation, self._args, self._scorer = validation, args, scorer
+        self._args, self._scorer = args, scorer
+        self._validation = Validation(courses.judged, args.blind_s, args.validation_frames)
+        self._trained = courses.trained
+        self._trailing = [
+            WhereItTrails(c.setting, c.bank, belief, args.validation_frames // 4, args.curriculum)
+            for c in (courses.trained if args.curriculum > 0 else ())
+        ]
         self._report, self._stopped = report, stopped
         self._next, self._halt = 0, False
         self._began_s = time.monotonic()
@@ -316,6 +261,9 @@ class _Keeper(BaseCallback):
         if self._best is None or reward > self.record["validation_reward"]:
             self._best = weights
             self.record |= {"frames_seen": seen, "validation_reward": reward}
+        groups = self.training_env.groups if self._trailing else ()  # type: ignore[attr-defined]
+        for group, course, trailing in zip(groups, self._trained, self._trailing, strict=False):
+            group.simulator.shares = trailing.shares(course.view, weights, self._args.blind_s)
 
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""
@@ -324,29 +272,28 @@ class _Keeper(BaseCallback):
         return self._best
 
 
-@dataclass(frozen=True, slots=True)
-class _Deciding:
-    """Weights as someone who decides."""
-
-    weights: ScorerWeights
-
-    def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
-        return np.asarray(self.weights.scores(flat).argmax(axis=1))
-
-
 class Validation:
-    """Mean reward on the validation traces, each run once from its start (policy half)."""
+    """Mean reward where courses are judged, each trace run once from its start (policy half)."""
 
-    def __init__(
-        self, setting: Setting, view: PolicyView, blind_s: float, frames: int = 4000
-    ) -> None:
-        self._setting, self._view, self._blind_s = setting, view, blind_s
-        self._frames = frames
-        self._bank = TraceBank(setting.traces("validation").traces)
+    def __init__(self, judged: Sequence[Course], blind_s: float, frames: int = 4000) -> None:
+        self._judged, self._blind_s, self._frames = judged, blind_s, frames
+        self._first: Floats | None = None
 
     def reward(self, weights: ScorerWeights) -> float:
-        """Mean over the traces, each counted equally."""
-        setting, lanes = self._setting, len(self._bank.names)
-        rng = np.random.default_rng(setting.scenario.seeds.evaluate)
-        viewed = ViewedLanes(setting, self._bank, lanes, self._view, "policy", rng, self._blind_s)
-        return float(mean_reward(viewed, _Deciding(weights), self._frames).mean())
+        """Mean over the courses of the mean over their traces, each counted equally.
+
+        Of several courses, the greatest loss against what was judged first (planning) counts once
+        more: what gains on one scenario what it loses on another is no gain for who has that other.
+        """
+        found = np.array([self._of(course, weights) for course in self._judged])
+        if len(found) == 1:
+            return float(found[0])
+        # a closed loop's rewards are of another size than a stream's
+        found *= [reward_scale(course.setting) for course in self._judged]
+        self._first = found if self._first is None else self._first
+        return float(found.mean() + min((found - self._first).min(), 0.0))
+
+    def _of(self, course: Course, weights: ScorerWeights) -> float:
+        rng = np.random.default_rng(course.setting.scenario.seeds.evaluate)
+        lanes = course.started(rng, self._blind_s)
+        return float(mean_reward(lanes, Deciding(weights), self._frames).mean())

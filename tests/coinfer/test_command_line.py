@@ -124,8 +124,9 @@ def test_compare_speaks_the_documented_json(tmp_path):
 def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
     def compared(*more):
         done = coinfer(
-            "compare", "--scenario", "3g-mobilenet", "--controllers", "device-only,rate-rule",
-            "--frames", "60", "--json", *more, data=tmp_path / "none",
+            "compare", "--scenario", "3g-alexnet", "--controllers",
+            "device-only,algorithm1-online", "--frames", "60", "--json", *more,
+            data=tmp_path / "none",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout), " ".join(done.stderr.split())
@@ -141,7 +142,7 @@ def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
     # the device alone sends nothing and cannot tell; whoever uploads can
     alone = [found["controllers"]["device-only"]["goodput_accuracy"] for found in (plain, one)]
     assert alone[0] == alone[1]
-    uploading = [found["controllers"]["rate-rule"] for found in (plain, one, two, absolute)]
+    uploading = [found["controllers"]["algorithm1-online"] for found in (plain, one, two, absolute)]
     assert len({c["mean_latency_s"] for c in uploading}) == 4
 
 

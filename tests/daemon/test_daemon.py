@@ -195,6 +195,14 @@ def test_it_reloads_while_frames_run_and_a_mistake_changes_nothing(running, pict
             daemon.write('controller = "learned"\nexecutor = "onnx-int8"')
             daemon.until(lambda: controller() == "learned")
             assert "a restart is needed for executor" in daemon.said()
+            prices = "[prices]\ndevice_second = 0.5\nmegabyte = 3"
+            daemon.write(f'controller = "robust"\n{prices}')
+            daemon.until(lambda: controller() == "robust")
+            daemon.write(f'controller = "learned"\n{prices}')
+            daemon.until(lambda: "policy.json, field 'prices': found those of 0" in daemon.said())
+            assert controller() == "robust"
+            daemon.write(f'controller = "robust"\n{prices.replace("3", "-3")}')
+            daemon.until(lambda: "prices, megabyte: found -3, expected 0" in daemon.said())
             stop.set()
             assert all(a.result(timeout=30) > 0 for a in asked)
 

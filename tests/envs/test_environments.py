@@ -17,7 +17,7 @@ from envs.simulator import Simulator
 from envs.vector import LaneCore
 from envs.views import ViewedLanes
 from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
-from experiments.learning.training import ViewVecEnv
+from experiments.learning.environment import ViewVecEnv
 from traces.trace import BandwidthTrace
 
 PLACE = "envs.registration:"
@@ -171,7 +171,7 @@ def test_the_wrong_kind_of_scenario_is_refused():
 def test_the_sb3_adapter_resets_and_tells_truncation(stream, random_policy):
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
     view = random_policy(stream).view(stream)
-    env = ViewVecEnv(ViewedLanes(stream, bank, 3, view, "policy", rng, 0.5), 10)
+    env = ViewVecEnv([ViewedLanes(stream, bank, 3, view, "policy", rng, 0.5)], 10)
     space = env.observation_space
     assert space.contains(env.reset()[0])
     for step in range(1, 21):

@@ -441,6 +441,26 @@ def test_accuracy_against_deadline_and_the_map(stream, logs, tmp_path):
     assert list(made.chosen) == values.argmax(axis=0).tolist()
 
 
+def test_the_generalist_is_planned_for_every_deadline_and_is_no_rival(logs, tmp_path):
+    spec = spec_of(logs, deadlines_ms=(60.0,), deadline_controllers=("generalist",),
+                   deadline_frames=30, controllers=("device-only", "generalist"))  # fmt: skip
+    found = run_evaluation(spec, tmp_path / "units")
+    assert {p.controller for p in found.deadlines} == {"generalist", "learned"}
+    assert found.headline.best_baseline == "device-only"
+
+
+def test_other_prices_are_other_results_for_everybody(logs, tmp_path, counted):
+    plain = spec_of(logs, controllers=("device-only",), policies=())
+    dear = spec_of(logs, controllers=("device-only",), prices=(1.0, 0.0), policies=())
+    priced = [msgspec.structs.replace(s, scenario="lte-mobilenet-priced") for s in (plain, dear)]
+    found = [run_evaluation(spec, tmp_path / "units") for spec in priced]
+    alone = [f.controllers["device-only"] for f in found]
+    assert alone[0].goodput_accuracy == alone[1].goodput_accuracy
+    assert alone[1].reward < alone[0].reward
+    assert counted.count("device-only") == counted.count("learned") == 2
+    assert found[0].bound > found[1].bound
+
+
 def test_the_closed_loop_has_no_gap(tmp_path, logs):
     spec = spec_of(logs, scenario="edgent", controllers=("device-only", "fixed"))
     found = run_evaluation(spec, tmp_path / "units")
@@ -493,6 +513,7 @@ FOLD = '[[evaluations.folds]]\ntest = "a.log"\ntrain = ["b.log"]\npolicies = ["p
         (STUDY + "deadlines_ms = [0]", "evaluations[0].deadlines_ms[0]': found 0"),
         (STUDY + "scale = -1.0", "evaluations[0].scale': found -1"),
         (STUDY + "frames = 0", "evaluations[0].frames': found 0"),
+        (STUDY + "prices = [1, -2]", "evaluations[0].prices': found 1, -2"),
         (STUDY + "seeds = [1, 1]", "evaluations[0].seeds': found one twice"),
         (STUDY + "seeds = [-1]", "found -1, expected 0 or more"),
         (STUDY + "[evaluations.series]\nseconds = 0", "series.seconds': found 0"),

@@ -10,7 +10,7 @@ from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.algorithm1 import algorithm1
 from controller.planners.fixed import FixedController
-from controller.planners.queue_values import solve
+from controller.planners.queue_values import solve_prices
 from controller.policies.learned import LearnedController
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
 from controller.scenario import load_setting, read_scenario
@@ -26,12 +26,12 @@ from experiments.evaluation import bound_per_frame, evaluate
 from experiments.figures import dynamic as dynamic_figure
 from experiments.figures.edgent import edgent_inputs
 from experiments.learning.distillation import distil
+from experiments.learning.environment import ViewVecEnv
 from experiments.learning.explanation import explain_plan
 from experiments.learning.policy_explanation import BASELINES, Moment, explain_policy
 from experiments.learning.scorer import Scorer
 from experiments.learning.training import (
     TrainArgs,
-    ViewVecEnv,
     make_model,
     scorer_of,
     train_policy,
@@ -74,7 +74,7 @@ def test_numpy_decides_as_the_trained_model(stream, random_policy, algorithm):
     """On 100,000 observations; where stable-baselines3's best two are within rounding, either."""
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
     view = random_policy(stream).view(stream)
-    env = ViewVecEnv(ViewedLanes(stream, bank, 250, view, "policy", rng, 0.5), 64)
+    env = ViewVecEnv([ViewedLanes(stream, bank, 250, view, "policy", rng, 0.5)], 64)
     model = make_model(env, replace(SMALL, algorithm=algorithm, batch=500, seed=1))
     with torch.no_grad():
         scorer_of(model).out.weight.normal_(0.0, 0.5)
@@ -132,11 +132,11 @@ def test_untrained_the_policy_is_planning_and_absent_plans_are_never_chosen(clos
 def test_learning_beats_planning_that_knows_too_little(stream, monkeypatch):
     """Planning that holds one plan best everywhere: PPO must find the others."""
 
-    def poor(setting, belief, how):
-        found = solve(setting, belief, how)
+    def poor(*args):
+        found = solve_prices(*args)
         return replace(found, table=np.zeros_like(found.table))
 
-    monkeypatch.setattr("experiments.learning.training.solve", poor)
+    monkeypatch.setattr("experiments.learning.training.solve_prices", poor)
     args = replace(SMALL, frames=150_000, lanes=128, validations=3, hidden=16, batch=1024, epochs=4)
     torch.set_num_threads(1)
     record = train_policy(stream, args).card.training

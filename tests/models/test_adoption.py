@@ -171,7 +171,9 @@ def test_scores_that_are_no_numbers_and_options_that_do_not_fit_are_one_line(her
     assert "codec: found" in str(run(*args, "--codecs", "zip").exception)
 
 
-def test_heads_of_ones_own_then_everything(here):
+def test_heads_of_ones_own_then_everything(here, monkeypatch):
+    for name, value in (("LANES", 16), ("FRAMES", 16), ("JUDGED_FRAMES", 50)):
+        monkeypatch.setattr(f"experiments.learning.distillation.{name}", value)
     result = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
         "--heads", "brought:head", "--epochs", "2", "--joint-epochs", "2", "--repeats", "2",

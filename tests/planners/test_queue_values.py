@@ -2,11 +2,24 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from artefacts import UsageError
 from controller.physics import TraceBank
-from controller.planners.queue_values import COUNTING, WORST, QueueAdvantages, Solving, solve
+from controller.planners.queue_values import (
+    COUNTING,
+    WORST,
+    PricedAdvantages,
+    QueueAdvantages,
+    Solving,
+    _Queue,
+    solve,
+    solve_prices,
+)
 from controller.policies.view import PolicyView
 from controller.rewards import expectation
 from controller.scenario import load_setting, read_scenario
@@ -73,9 +86,11 @@ def test_a_belief_is_averaged_lane_by_lane():
     probability = rng.dirichlet(np.ones(5), 7)
     device_s, uplink_s = rng.uniform(0, 0.1, 7), rng.uniform(0, 0.2, (7, 5))
     found = made.of(probability, device_s, uplink_s)
+    believed = np.where(probability >= 0.004, probability, 0)
+    believed /= believed.sum(axis=1, keepdims=True)
     for lane in range(7):
         wanted = sum(
-            probability[lane, k] * made.at(device_s[[lane]], uplink_s[[lane], k], np.array([k]))[0]
+            believed[lane, k] * made.at(device_s[[lane]], uplink_s[[lane], k], np.array([k]))[0]
             for k in range(5)
             if probability[lane, k] >= 0.004
         )
@@ -128,7 +143,11 @@ def test_the_belief_is_sharp_at_once_and_forgets():
 
 def test_knowing_the_present_is_worth_something_and_the_future_more(stream, planned, random_policy):
     belief, traces, advantages = planned
-    policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=advantages)
+    zero = np.zeros(1)
+    priced = PricedAdvantages(
+        zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
+    )
+    policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
     found = limits(stream, policy, tuple(traces), 800)
     assert found.bound > found.informed > found.planning > found.learned
     assert found.informed == pytest.approx(np.mean(found.per_trace["informed"]))
@@ -146,3 +165,80 @@ def test_a_link_that_is_dead_for_two_fifths_of_the_time_is_believed_so():
     assert belief.kernels.sum(axis=-1) == pytest.approx(np.ones(belief.kernels.shape[:2]))
     assert belief.of(3e6, 10.0)[dead].sum() == pytest.approx(0.4, abs=0.05)
     assert belief.of(0.0, 0.1)[dead].sum() > 0.9
+
+
+@pytest.fixture(scope="module")
+def priced(stream, planned):
+    belief = planned[0]
+    grids = np.array([0.0, 0.5, 2.0]), np.array([0.0, 40.0])
+    told = []
+    return solve_prices(stream, belief, *grids, COARSE, told.append), told
+
+
+def test_prices_between_those_planned_for_rank_plans_as_mixed_values_do(stream, planned, priced):
+    found, told = priced
+    assert told == pytest.approx([k / 6 for k in range(1, 7)])
+    at_point = found.at(0.5, 40.0)
+    alone = solve(stream.at_prices(0.5, 40.0), planned[0], COARSE)
+    assert np.array_equal(at_point.table, alone.table)
+    between = found.at(1.25, 10.0)
+    mixed = 0.25 * (found.table[1, 1] + found.table[2, 1])
+    mixed = mixed + 0.75 * (found.table[1, 0] + found.table[2, 0])
+    mixed = 0.5 * mixed
+    assert between.table == pytest.approx(mixed - mixed.max(axis=-1, keepdims=True), abs=1e-5)
+    assert between.table.max(axis=-1) == pytest.approx(np.zeros(between.table.shape[:-1]))
+    for pair in ((2.1, 0.0), (0.0, 40.5), (-0.1, 0.0)):
+        assert not found.covers(*pair)
+        with pytest.raises(UsageError, match="expected 0 to 2 and 0 to 40"):
+            found.at(*pair)
+
+
+def test_who_pays_for_bytes_sends_fewer(stream, planned, priced):
+    sent = []
+    for megabyte in (0.0, 40.0):
+        found = priced[0].at(0.0, megabyte)
+        best = found.table[0, 0].argmax(axis=-1)
+        sent.append(float(stream.table.up_bytes[best].sum()))
+    assert sent[1] < sent[0]
+
+
+@given(st.floats(1e3, 1e8), st.floats(0.0, 40.0))
+def test_a_rate_between_two_levels_is_something_of_both(rate, age):
+    belief = belief_of([3e5, 1e6, 2e6, 2e7])[0]
+    rates, ages = np.array([rate]), np.array([age])
+    near, own = belief.near(rates, ages)[0], int(belief.level(rate))
+    plain = belief.of(rates, ages)[0]
+    assert near.sum() == pytest.approx(1.0)
+    assert (near >= 0).all()
+    moved = np.flatnonzero(np.abs(near - plain) > 1e-12)
+    if len(moved):
+        other = own + 1 if rate > belief.rates_bps[own] else own - 1
+        assert set(moved) == {own, other}
+        logs = np.log(belief.rates_bps)
+        share = (np.log(rate) - logs[own]) / (logs[other] - logs[own])
+        assert plain[own] - near[own] == pytest.approx(min(share, 1.0) * plain[own])
+
+
+def test_the_rates_within_a_level_lie_between_its_edges():
+    belief = belief_of([3e5, 1e6, 2e6, 2e7])[0]
+    below, middle, above = belief.within
+    assert np.array_equal(middle, belief.rates_bps)
+    assert (below <= middle).all()
+    assert (middle <= above).all()
+    assert (below[1:] >= belief.edges_bps - 1e-6).all()
+    assert (above[:-1] <= belief.edges_bps + 1e-6).all()
+    assert below[0] == pytest.approx(belief.rates_bps[0] / 3)
+
+
+def test_long_intervals_move_levels_by_the_kernel_of_that_lag(stream, planned):
+    belief = planned[0]
+    frames = stream.scenario.frames
+    for rate_fps, wanted in (
+        (1.0, belief.kernels[2]),
+        (20.0, 0.5 * (np.eye(4) + belief.kernels[1])),
+    ):
+        slow = msgspec.structs.replace(
+            stream.scenario, frames=msgspec.structs.replace(frames, rate_fps=rate_fps)
+        )
+        queue = _Queue(dataclasses.replace(stream, scenario=slow), belief, Solving(3, sweeps=1))
+        assert queue._moves == pytest.approx(wanted)

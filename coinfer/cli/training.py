@@ -1,0 +1,217 @@
+"""`coinfer train`, `train-generalist` and `adapt`."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from controller.scenario import Setting
+    from experiments.learning.courses import Data
+    from experiments.learning.training import TrainReport
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
+ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
+ThreadsOption = Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")]
+MostDeviceOption = Annotated[
+    float,
+    typer.Option(min=0.0, help="Serve prices of a device second up to this (0: the scenario's)."),
+]
+MostMegabyteOption = Annotated[float, typer.Option(min=0.0, help="The same of a megabyte.")]
+
+
+def train(
+    scenario: ScenarioOption,
+    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
+    frames: Annotated[
+        int, typer.Option(min=0, help="Frames of experience; 0 keeps planning alone.")
+    ] = 400_000,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
+    threads: ThreadsOption = 1,
+    algorithm: Annotated[str, typer.Option(help="ppo or dqn.")] = "ppo",
+    most_device_second: MostDeviceOption = 0.0,
+    most_megabyte: MostMegabyteOption = 0.0,
+    validation_frames: Annotated[
+        int, typer.Option(min=1, help="Of every validation log, each time it is judged.")
+    ] = 4000,
+    traces: Annotated[
+        list[Path] | None,
+        typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
+    ] = None,
+    scale: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="Factor on the rates of --traces (the scenario's)."),
+    ] = None,
+    leave_out: Annotated[
+        str, typer.Option(help="A test log: train on the training logs and all other test logs.")
+    ] = "",
+    generated: Annotated[
+        int, typer.Option(min=0, help="Generated traces of the family beside the real ones.")
+    ] = 0,
+    curriculum: Annotated[
+        float,
+        typer.Option(min=0.0, help="Draw traces more often where rules are ahead by this much."),
+    ] = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far."""
+    import torch
+
+    from artefacts import UsageError
+    from controller.planners.configuration_map import write_map
+    from controller.policies.network import save_policy
+    from controller.scenario import load_setting, read_scenario
+    from experiments.learning.distillation import distil
+    from experiments.learning.training import TrainArgs, train_policy
+
+    if algorithm not in ("ppo", "dqn"):
+        raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
+    setting = load_setting(read_scenario(scenario))
+    out = out or Path("runs") / "policies" / setting.scenario.name
+    torch.set_num_threads(threads)
+    args = TrainArgs(
+        frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
+        algorithm="dqn" if algorithm == "dqn" else "ppo", most_device_second=most_device_second,
+        most_megabyte=most_megabyte, generated=generated, curriculum=curriculum,
+        validation_frames=validation_frames,
+    )  # fmt: skip
+    data = _data(setting, traces, scale, leave_out)
+    console.print(f"traces: {data.train.source}")
+    with _interruptible() as stopped, progress_bar() as bar:
+        report, planning = _bars(bar, f"train {setting.scenario.name}", frames)
+        policy = train_policy(setting, args, report, stopped, planning, data)
+        interrupted = stopped()
+    save_policy(out, policy)
+    made, loss = distil(setting, policy)
+    write_map(out / "map.json", made)
+    figures = {
+        "policy": str(out),
+        "interrupted": interrupted,
+        "validation_reward": policy.card.training["validation_reward"],
+        "distilled_map_validation_reward": loss.map_reward,
+        "distilled_map_loss": loss.policy_reward - loss.map_reward,
+    }
+    if json:
+        emit_json(figures)
+        return
+    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
+
+
+def train_generalist(
+    out: Annotated[Path, typer.Option(help="Its folder.")] = Path("runs/generalist"),
+    frames: Annotated[int, typer.Option(min=0, help="Frames of experience.")] = 1_500_000,
+    settings: Annotated[int, typer.Option(min=1, help="Random scenarios to train over.")] = 32,
+    seed: Annotated[int, typer.Option(min=0, help="Of the scenarios and the training.")] = 0,
+    threads: ThreadsOption = 1,
+    json: JsonOption = False,
+) -> None:
+    """Train one policy over random devices, links, deadlines, frame rates and prices."""
+    import torch
+
+    from controller.policies.generalist import save_generalist
+    from experiments.learning.randomised import GENERALIST, train_generalist
+    from experiments.learning.training import replaced
+
+    torch.set_num_threads(threads)
+    args = replaced(GENERALIST, frames=frames, seed=seed)
+    with _interruptible() as stopped, progress_bar() as bar:
+        report, planning = _bars(bar, f"train over {settings} scenarios", frames)
+        made = train_generalist(args, settings, report, stopped, planning)
+        interrupted = stopped()
+    save_generalist(out, made)
+    record = made.card.training
+    figures = {
+        "generalist": str(out),
+        "interrupted": interrupted,
+        "validation_reward": record["validation_reward"],
+        "validation_reward_of_planning": record["validation_reward_of_planning"],
+    }
+    if json:
+        emit_json(figures)
+        return
+    print_table("generalist", ["figure", "value"], list(figures.items()))
+
+
+def adapt(
+    scenario: ScenarioOption,
+    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
+    generalist: Annotated[Path | None, typer.Option(help="Its folder (the shipped one).")] = None,
+    most_device_second: MostDeviceOption = 0.0,
+    most_megabyte: MostMegabyteOption = 0.0,
+    json: JsonOption = False,
+) -> None:
+    """Make a policy for a scenario of the generalist by planning: no training, no traces."""
+    from controller.policies import SHIPPED_GENERALIST
+    from controller.policies.generalist import load_generalist
+    from controller.policies.network import save_policy
+    from controller.scenario import load_setting, read_scenario
+    from experiments.learning.courses import price_grid
+
+    made = load_generalist(generalist or SHIPPED_GENERALIST)
+    setting = load_setting(read_scenario(scenario))
+    out = out or Path("runs") / "policies" / setting.scenario.name
+    own = setting.scenario.reward
+    policy = made.adapted(
+        setting,
+        price_grid(own.device_second, most_device_second),
+        price_grid(own.megabyte, most_megabyte),
+    )
+    save_policy(out, policy)
+    figures = {"policy": str(out), "plans": len(policy.card.plans)}
+    if json:
+        emit_json(figures)
+        return
+    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
+
+
+def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave_out: str) -> Data:
+    from artefacts import UsageError
+    from experiments.learning.courses import Data
+    from traces.formats import read_traces
+    from traces.library import TraceSet
+
+    if paths and leave_out:
+        raise UsageError("--leave-out: found it beside --traces, expected one of them")
+    if scale is not None and not paths:
+        raise UsageError("--scale: found it alone, expected --traces with it")
+    if leave_out:
+        return Data.leaving_out(setting, leave_out)
+    if not paths:
+        return Data.of(setting)
+    factor = setting.scenario.traces.scale if scale is None else scale
+    read = tuple(trace.scale(factor) for path in paths for trace in read_traces(path))
+    return Data.held_out(TraceSet(read, False, ", ".join(map(str, paths))))
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is remembered, not raised: gives a function that says whether it came."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield lambda: bool(came)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _bars(
+    bar: Progress, name: str, frames: int
+) -> tuple[Callable[[TrainReport], None], Callable[[float], None]]:
+    task: TaskID = bar.add_task(name, total=max(frames, 1), note="")
+    warm: TaskID = bar.add_task("planning", total=100, note="values of the queue's states")
+
+    def report(now: TrainReport) -> None:
+        best = "" if now.validation is None else f", best on validation {now.validation:.4f}"
+        note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
+        bar.update(task, completed=min(now.frames, frames), note=note)
+
+    return report, lambda share: bar.update(warm, completed=round(100 * share))

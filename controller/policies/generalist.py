@@ -1,0 +1,135 @@
+"""A policy for scenarios it never saw: one scorer and one belief, planned anew for each of them.
+
+What is learnt is how to judge plans by their descriptions; it was trained over many devices, links,
+deadlines, frame rates and prices at once. What belongs to a scenario, its plans and what they do to
+its queues, is planned when the generalist is adapted to it: that takes seconds and no training
+traces of the scenario.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
+from controller.planners.queue_values import Solving, solve_prices
+from controller.policies.arrays import Taker, packed, read_arrays
+from controller.policies.network import (
+    Policy,
+    ScorerWeights,
+    learnt_arrays,
+    make_policy,
+    taken_belief,
+    taken_range,
+    taken_weights,
+)
+from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED
+from controller.scenario import Setting
+from controller.sensing.belief import BandwidthBelief
+
+FORMAT_VERSION = 1
+Float32s = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+
+
+class GeneralistCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`generalist.json`: what it sees and how it was trained."""
+
+    format_version: int
+    context: tuple[str, ...]
+    described: tuple[str, ...]
+    candidates: int
+    hidden: int
+    blind_s: float
+    weights_digest: str
+    training: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Generalist:
+    """Weights and belief, and the contexts' range in training (C,) each."""
+
+    card: GeneralistCard
+    weights: ScorerWeights
+    belief: BandwidthBelief
+    lowest: Float32s
+    highest: Float32s
+
+    def adapted(
+        self,
+        setting: Setting,
+        device_second: Floats | None = None,
+        megabyte: Floats | None = None,
+        how: Solving | None = None,
+    ) -> Policy:
+        """A policy of the setting, planned at its prices, or on a grid of prices."""
+        now = setting.prices
+        grids = (
+            np.array([now.device_second]) if device_second is None else device_second,
+            np.array([now.megabyte]) if megabyte is None else megabyte,
+        )
+        solved = solve_prices(setting, self.belief, *grids, how)
+        training = {"generalist": self.card.weights_digest}
+        return make_policy(
+            setting, self.weights, self.belief, solved, (self.lowest, self.highest), training,
+            self.card.blind_s,
+        )  # fmt: skip
+
+
+def make_generalist(
+    weights: ScorerWeights,
+    belief: BandwidthBelief,
+    contexts: tuple[Float32s, Float32s],
+    training: dict[str, Any],
+    blind_s: float,
+) -> Generalist:
+    """What was learnt over many settings; `contexts` are the least and greatest values met."""
+    card = GeneralistCard(
+        FORMAT_VERSION, CONTEXT, DESCRIBED, CANDIDATES, len(weights.out), blind_s, "", training
+    )
+    made = Generalist(card, weights, belief, *contexts)
+    digest = digest_bytes(packed(_arrays(made)))
+    return replace(made, card=msgspec.structs.replace(card, weights_digest=digest))
+
+
+def save_generalist(folder: str | Path, made: Generalist) -> None:
+    """Write the artefact; the weights first, so that a card never names absent ones."""
+    folder = Path(folder)
+    with atomic_write(folder / "generalist.npz", "wb") as stream:
+        stream.write(packed(_arrays(made)))
+    write_json(folder / "generalist.json", made.card)
+
+
+def load_generalist(folder: str | Path) -> Generalist:
+    """Read a generalist; refused where it sees what today's views do not show."""
+    folder = Path(folder)
+    path, archive = folder / "generalist.json", folder / "generalist.npz"
+    card = read_json(path, GeneralistCard, version=FORMAT_VERSION)
+    expected = {
+        "context": (str(card.context), str(CONTEXT)),
+        "described": (str(card.described), str(DESCRIBED)),
+        "candidates": (str(card.candidates), str(CANDIDATES)),
+    }
+    for field, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ArtefactError(path, field=field, found=found, expected=wanted)
+    if card.hidden < 1 or not card.blind_s > 0:
+        raise ArtefactError(
+            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
+            expected="numbers above 0",
+        )  # fmt: skip
+    digest = digest_file(archive)
+    if digest != card.weights_digest:
+        raise ArtefactError(archive, field="digest", found=digest, expected=card.weights_digest)
+    take = Taker(archive, read_arrays(archive))
+    weights, belief = taken_weights(take, card.hidden), taken_belief(take)
+    return Generalist(card, weights, belief, *taken_range(take))
+
+
+def _arrays(made: Generalist) -> dict[str, npt.NDArray[Any]]:
+    return learnt_arrays(made.weights, made.belief, made.lowest, made.highest)

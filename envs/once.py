@@ -1,0 +1,37 @@
+"""Every trace of a bank run once from its start, a lane each: what a decider earns on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.simulator import Simulator, StepResult
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+def earned(simulator: Simulator, step: Callable[[Bools], StepResult], frames: int) -> Floats:
+    """Mean reward per frame (L,) of at most `frames` frames of trace k by lane k.
+
+    `step` is told which lanes still run and steps the simulator. With the answers' accuracies in
+    place of single samples' luck.
+    """
+    setting, lanes = simulator.setting, simulator.lanes
+    alive = np.ones(lanes, dtype=np.bool_)
+    phase = simulator.rng.random(lanes) * simulator.interval_s
+    loading = setting.device.model_loading_s if setting.closed_loop else 0.0
+    simulator.place(alive, np.arange(lanes), phase + loading)
+    total, count = np.zeros(lanes), np.zeros(lanes)
+    for _ in range(frames):
+        result = step(alive)
+        counted = alive & ~result.ended if setting.closed_loop else alive
+        total += np.where(counted, simulator.mean_reward(result), 0.0)
+        count += counted
+        alive = alive & ~result.ended
+        if not alive.any():
+            break
+        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
+    return np.asarray(total / np.maximum(count, 1.0))

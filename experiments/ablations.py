@@ -1,0 +1,152 @@
+"""What each part of the policy is worth: `python -m experiments.ablations --out runs/ablations`.
+
+Every variant is trained anew, with its own plans and planning, and judged on the test logs by mean
+rewards (the answers' accuracies, report half, every log counted equally); differences are to the
+policy with everything, seeds averaged within a log, then paired over logs. A variant's results are
+kept, one file each; the same command goes on where it was ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from artefacts import CoinferError, digest_bytes, read_json, write_json
+from controller.physics import TraceBank
+from controller.scenario import PlanSection, Setting, load_setting, read_scenario
+from envs.views import ViewedLanes, mean_reward
+from experiments.headline.inputs import code_digest
+from experiments.learning.training import TrainArgs, train_policy
+from experiments.statistics import paired
+
+FORMAT_VERSION = 1
+HISTORY = (
+    "log_rate_1", "log_rate_2", "log_rate_3", "log_age_1", "log_age_2", "log_age_3", "complete_1",
+    "complete_2", "complete_3", "fast_log_rate", "slow_log_rate", "log_rate_spread",
+    "advantage_fast", "advantage_slow", "advantage_least",
+)  # fmt: skip
+CHANGE = ("shift_log_rate", "log_shift_age")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is otherwise: of the plans, and of the training."""
+
+    plans: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS: dict[str, Variant] = {
+    "everything": Variant(),
+    "planning alone": Variant(training={"frames": 0}),
+    "each frame for itself": Variant(training={"planning_sweeps": 0}),
+    "no anytime answers": Variant(plans={"anytime": False, "no_rescue": False}),
+    "no stopping on confidence": Variant(plans={"confidence": ()}),
+    "one codec a kind": Variant(plans={"codecs": ("int8c", "jpeg75")}),
+    "hedging": Variant(plans={"hedge": True}),
+    "never asking": Variant(training={"blind_s": 1e6}),
+    "asking after 0.25 s": Variant(training={"blind_s": 0.25}),
+    "asking after 2 s": Variant(training={"blind_s": 2.0}),
+    "newest measurement only": Variant(training={"without": HISTORY}),
+    "no change points": Variant(training={"without": CHANGE}),
+}
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One variant: mean reward of every seed on every log, (seeds, logs)."""
+
+    format_version: int
+    key: str
+    rewards: tuple[tuple[float, ...], ...]
+
+
+def ablated(name: str, variant: Variant) -> Setting:
+    """The scenario with the variant's plans."""
+    scenario = read_scenario(name)
+    plans: PlanSection = msgspec.structs.replace(scenario.plans, **variant.plans)
+    return load_setting(msgspec.structs.replace(scenario, plans=plans))
+
+
+def measured(setting: Setting, args: TrainArgs, frames: int) -> tuple[float, ...]:
+    """Train, and the mean reward on every test log."""
+    policy = train_policy(setting, args)
+    bank = TraceBank(setting.traces("test").traces)
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    view, blind_s = policy.view(setting), policy.card.blind_s
+    lanes = ViewedLanes(setting, bank, len(bank.names), view, "report", rng, blind_s)
+    return tuple(mean_reward(lanes, policy, frames).tolist())
+
+
+def run(
+    name: str,
+    args: TrainArgs,
+    seeds: list[int],
+    frames: int,
+    out: Path,
+    say: Callable[[str], None],
+) -> dict[str, Result]:
+    """Every variant's result, kept or run now."""
+    found = {}
+    for title, variant in VARIANTS.items():
+        setting = ablated(name, variant)
+        parts = (code_digest(), setting.scenario.digest, repr(variant), repr(args), str(seeds),
+                 str(frames))  # fmt: skip
+        key = digest_bytes("\n".join(parts).encode())
+        path = out / f"{name}-{title.replace(' ', '-')}.json"
+        kept = read_json(path, Result, version=FORMAT_VERSION) if path.exists() else None
+        if kept is None or kept.key != key:
+            trained = replace(args, **variant.training)
+            rewards = tuple(
+                measured(setting, replace(trained, seed=seed), frames) for seed in seeds
+            )
+            kept = Result(FORMAT_VERSION, key, rewards)
+            write_json(path, kept)
+        found[title] = kept
+        say(row(title, kept, found["everything"]))
+    return found
+
+
+def row(title: str, one: Result, whole: Result) -> str:
+    """A line of the table: mean reward, difference to the whole in points, interval, p."""
+    mine, all_of_it = (np.mean(r.rewards, axis=0) for r in (one, whole))
+    if one is whole:
+        return f"| {title} | {mine.mean():.4f} | | | |"
+    told = paired(mine, all_of_it, 0)
+    between = "" if told.interval95 is None else "{:+.2f} to {:+.2f}".format(
+        *(100 * edge for edge in told.interval95)
+    )  # fmt: skip
+    return (
+        f"| {title} | {mine.mean():.4f} | {100 * told.mean:+.2f} | {between} | {told.p_value:.3f} |"
+    )
+
+
+def main() -> None:
+    """Print a Markdown table a scenario."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", nargs="+", default=["3g-mobilenet", "lte-mobilenet"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--train-frames", type=int, default=200_000)
+    parser.add_argument("--frames", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    try:
+        for name in args.scenario:
+            print(f"\n| {name} | reward | points | 95 % | p |\n|---|---|---|---|---|", flush=True)
+            training = TrainArgs(frames=args.train_frames, validation_frames=1500)
+            run(name, training, args.seeds, args.frames, args.out, lambda s: print(s, flush=True))
+    except CoinferError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, f"interrupted: the same command goes on from {args.out}\n")
+
+
+if __name__ == "__main__":
+    main()

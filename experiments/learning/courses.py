@@ -1,0 +1,132 @@
+"""What a policy is trained and judged on: settings with their views, traces and shares of lanes.
+
+A specialist has one course; a policy for any prices has one for each of several prices; the
+generalist one for each of several devices, links and deadlines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from artefacts import UsageError
+from controller.physics import TraceBank
+from controller.planners.queue_values import PricedAdvantages
+from controller.policies.network import view_of
+from controller.policies.view import PolicyView
+from controller.scenario import Setting
+from controller.sensing.belief import BandwidthBelief
+from envs.views import ViewedLanes
+from traces.library import TraceSet
+
+GRID = (0.0, 0.25, 1.0)
+"""Places of the prices planned for, from none to the greatest."""
+PRICE_COURSES = 8
+
+
+@dataclass(frozen=True)
+class Data:
+    """Traces to learn from, and those that choices are made on."""
+
+    train: TraceSet
+    validation: TraceSet
+
+    @classmethod
+    def of(cls, setting: Setting) -> Data:
+        """The scenario's own split."""
+        return cls(setting.traces("train"), setting.traces("validation"))
+
+    @classmethod
+    def leaving_out(cls, setting: Setting, name: str) -> Data:
+        """All but one test log to learn from; choices on the validation logs as ever."""
+        own, test = cls.of(setting), setting.traces("test")
+        kept = tuple(t for t in test.traces if t.name != name)
+        if len(kept) == len(test.traces):
+            raise UsageError(
+                f"training, leave out: found '{name}', expected one of "
+                f"{', '.join(t.name for t in test.traces)}"
+            )
+        source = f"{own.train.source} and the test logs without {name}"
+        everything = TraceSet((*own.train.traces, *kept), own.train.generated, source)
+        return cls(everything, own.validation)
+
+    @classmethod
+    def held_out(cls, traces: TraceSet, each: int = 5) -> Data:
+        """Every fifth trace is for choices; the only one of a single trace is for both."""
+        kept = tuple(t for k, t in enumerate(traces.traces) if k % each)
+        judged = traces.traces[::each]
+        if not traces.traces:
+            raise UsageError("training traces: found none, expected one or more")
+        return cls(
+            TraceSet(kept or judged, traces.generated, traces.source),
+            TraceSet(judged, traces.generated, traces.source),
+        )
+
+
+@dataclass(frozen=True)
+class Course:
+    """Lanes of one setting at its prices, over `bank`."""
+
+    setting: Setting
+    view: PolicyView
+    bank: TraceBank
+    lanes: int
+
+    def started(self, rng: np.random.Generator, blind_s: float) -> ViewedLanes:
+        """The lanes of this course, on the policy half of the outcomes."""
+        return ViewedLanes(self.setting, self.bank, self.lanes, self.view, "policy", rng, blind_s)
+
+
+@dataclass(frozen=True)
+class Courses:
+    """Courses to train on, and those to judge on (a lane a trace)."""
+
+    trained: tuple[Course, ...]
+    judged: tuple[Course, ...]
+
+
+def price_grid(own: float, most: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The prices planned for: the scenario's own alone, or a grid up to the greatest."""
+    if most <= 0:
+        return np.array([own])
+    if most < own:
+        raise UsageError(
+            f"prices: found at most {most:g}, expected {own:g} (the scenario's) or more"
+        )
+    return most * np.array(GRID)
+
+
+def for_prices(
+    setting: Setting,
+    belief: BandwidthBelief,
+    advantages: PricedAdvantages,
+    data: Data,
+    lanes: int,
+    rng: np.random.Generator,
+) -> Courses:
+    """One course at fixed prices; for a range `PRICE_COURSES`, and the corners to judge on."""
+    bank, judging = TraceBank(data.train.traces), TraceBank(data.validation.traces)
+
+    def course(at: Setting, bank: TraceBank, lanes: int) -> Course:
+        return Course(at, view_of(at, belief, advantages), bank, lanes)
+
+    grids = (advantages.device_second, advantages.megabyte)
+    if all(len(grid) == 1 for grid in grids):
+        return Courses(
+            (course(setting, bank, lanes),), (course(setting, judging, len(judging.names)),)
+        )
+    own = setting.scenario.reward
+    ends: Sequence[tuple[float, float]] = [
+        (own.device_second, own.megabyte),
+        *((float(d), float(m)) for d in grids[0][[0, -1]] for m in grids[1][[0, -1]]),
+    ]
+    # squares: small prices are as many as great ones
+    drawn = [tuple(g[-1] * u**2 for g, u in zip(grids, rng.random(2), strict=True))
+             for _ in range(PRICE_COURSES - len(ends))]  # fmt: skip
+    each = max(lanes // PRICE_COURSES, 1)
+    return Courses(
+        tuple(course(setting.at_prices(*pair), bank, each) for pair in [*ends, *drawn]),
+        tuple(course(setting.at_prices(*pair), judging, len(judging.names)) for pair in ends),
+    )

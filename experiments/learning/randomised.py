@@ -1,0 +1,144 @@
+"""Scenarios drawn at random, for a policy that shall serve ones it never saw.
+
+Device speed, round trip, deadline, frame rate, bandwidth and prices are drawn around the shipped
+scenarios' networks, over Belgium's training logs and generated ones. No Norwegian log, nor anything
+fitted to one, is used: those are kept to test on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import msgspec
+import numpy as np
+
+from controller.physics import TraceBank
+from controller.planners.queue_values import COUNTING, Solving, solve_prices
+from controller.policies.generalist import Generalist, make_generalist
+from controller.policies.network import view_of, written_belief
+from controller.scenario import (
+    LinkSection,
+    RewardSection,
+    Scenario,
+    Setting,
+    TraceSection,
+    load_setting,
+    read_scenario,
+)
+from controller.sensing.belief import BandwidthBelief, Counting
+from experiments.learning.courses import Course, Courses, Data
+from experiments.learning.curriculum import generated, with_generated
+from experiments.learning.training import TrainArgs, TrainReport, learn
+from traces.library import load_split
+
+STREAMS = ("lte-mobilenet", "lte-mobilenet-priced", "3g-alexnet")
+CLOSED = "edgent"
+LEVELS = 44
+"""Of the belief: it spans the rates of every scale."""
+SCALES = (0.03, 0.06, 0.12, 0.25, 0.5)
+"""Of Belgium's logs, whose mean is 30 Mbit/s, for the belief."""
+GENERALIST = TrainArgs(
+    learning_rate=3e-4, validations=6, validation_frames=600, generated=8, batch=8192
+)
+"""Many scenarios are judged: shorter, and less often. Small steps: what pays here costs there."""
+JUDGED = 12
+"""Settings that checkpoints are judged on."""
+
+
+def draw(rng: np.random.Generator, number: int) -> Scenario:
+    """A scenario: every eighth a closed loop, the others streams."""
+
+    def between(low: float, high: float) -> float:
+        return float(np.round(low * (high / low) ** rng.random(), 6))
+
+    scale = between(0.03, 0.5)
+    traces = TraceSection(family="belgium", scale=scale)
+    name = f"random-{number}"
+    change = msgspec.structs.replace
+    if number % 8 == 7:
+        base = read_scenario(CLOSED)
+        return change(base, name=name, traces=traces)
+    base = read_scenario(STREAMS[number % len(STREAMS)])
+    slowdown = between(0.6, 1.8)
+    rate = base.frames.rate_fps / slowdown * between(0.5, 1.15)
+    priced = rng.random() < 0.6
+    prices = 4.0 * rng.random(2) ** 2 * np.array([0.5, 3.0]) if priced else np.zeros(2)
+    link = LinkSection(between(0.005, 0.08), base.link.message_bytes, base.link.packet_bytes)
+    return change(
+        base,
+        name=name,
+        traces=traces,
+        device_slowdown=slowdown,
+        link=link,
+        frames=change(base.frames, deadline_s=between(0.06, 0.2), rate_fps=round(rate, 3)),
+        plans=change(base.plans, hedge=bool(rng.random() < 0.3)),
+        reward=RewardSection(*map(float, np.round(prices, 4))),
+    )
+
+
+def pooled_belief() -> BandwidthBelief:
+    """How bandwidth moves over Belgium's training logs at every scale."""
+    traces = load_split("belgium", "train").traces
+    pooled = [trace.scale(scale) for scale in SCALES for trace in traces]
+    return BandwidthBelief.counted(pooled, Counting(LEVELS, COUNTING.lags_s, COUNTING.grid_s))
+
+
+def train_generalist(
+    args: TrainArgs,
+    settings: int = 24,
+    report: Callable[[TrainReport], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+    planning: Callable[[float], None] = lambda share: None,
+) -> Generalist:
+    """Plan for every drawn scenario by one belief, then learn over all of them at once."""
+    rng = np.random.default_rng(args.seed)
+    belief = written_belief(pooled_belief())
+    drawn = [load_setting(draw(rng, number)) for number in range(settings)]
+    courses, judged = [], []
+    for number, setting in enumerate(drawn):
+        planning(number / settings)
+        data = Data.of(setting)
+        if args.generated:
+            data = Data(
+                with_generated(data.train, generated(setting, args.generated, rng)),
+                data.validation,
+            )
+        course = _course(setting, belief, data, args, settings)
+        courses.append(course)
+        if number < JUDGED:
+            bank = TraceBank(data.validation.traces)
+            judged.append(Course(setting, course.view, bank, len(bank.names)))
+    planning(1.0)
+    both = Courses(tuple(courses), tuple(judged))
+    weights, contexts, record = learn(both, args, belief, report, stopped)
+    told = [_told(setting) for setting in drawn]
+    training = asdict(args) | {"settings": told} | record
+    return make_generalist(weights, belief, contexts, training, args.blind_s)
+
+
+def _course(
+    setting: Setting, belief: BandwidthBelief, data: Data, args: TrainArgs, settings: int
+) -> Course:
+    own = setting.scenario.reward
+    how = Solving(args.planning_backlogs, sweeps=args.planning_sweeps)
+    grids = np.array([own.device_second]), np.array([own.megabyte])
+    solved = solve_prices(setting, belief, *grids, how)
+    lanes = max(args.lanes // settings, 1)
+    return Course(setting, view_of(setting, belief, solved), TraceBank(data.train.traces), lanes)
+
+
+def _told(setting: Setting) -> dict[str, float | str]:
+    """A drawn scenario in short."""
+    scenario = setting.scenario
+    return {
+        "network": scenario.network,
+        "kind": scenario.kind,
+        "scale": scenario.traces.scale,
+        "device_slowdown": round(scenario.device_slowdown, 4),
+        "deadline_s": scenario.frames.deadline_s,
+        "rate_fps": scenario.frames.rate_fps,
+        "rtt_s": scenario.link.rtt_s,
+        "device_second": scenario.reward.device_second,
+        "megabyte": scenario.reward.megabyte,
+    }

@@ -1,0 +1,55 @@
+"""Variants of the policy: each differs as it says, is kept, and is told against the whole."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from controller.policies.view import CONTEXT, DESCRIBED
+from experiments.ablations import CHANGE, HISTORY, VARIANTS, Result, ablated, row, run
+from experiments.learning.training import TrainArgs
+from experiments.statistics import paired
+
+TINY = TrainArgs(
+    frames=0, planning_backlogs=3, planning_sweeps=3, lanes=4, batch=16, episode_frames=4,
+    validation_frames=5,
+)  # fmt: skip
+
+
+def test_every_variant_is_what_its_name_says():
+    whole = ablated("3g-mobilenet", VARIANTS["everything"])
+    table = {name: ablated("3g-mobilenet", v).table for name, v in VARIANTS.items() if v.plans}
+    assert not np.isfinite(table["no anytime answers"].rescue_s).any()
+    assert np.isfinite(whole.table.rescue_s).any()
+    assert not table["no stopping on confidence"].gated.any()
+    assert whole.table.gated.any()
+    assert any(plan.hedge for plan in table["hedging"].plans)
+    codecs = {plan.codec for plan in table["one codec a kind"].plans if not plan.is_local}
+    assert codecs == {"int8c", "jpeg75"}
+    assert set(HISTORY) | set(CHANGE) <= set(CONTEXT) | set(DESCRIBED)
+
+
+def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkeypatch):
+    few = {name: VARIANTS[name] for name in ("everything", "each frame for itself")}
+    monkeypatch.setattr("experiments.ablations.VARIANTS", few)
+    said = []
+    first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append)
+    assert [line.split("|")[1].strip() for line in said] == list(few)
+    assert np.mean(first["everything"].rewards) > np.mean(first["each frame for itself"].rewards)
+
+    def never(*args):
+        raise AssertionError("run again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("experiments.ablations.measured", never)
+        assert run("3g-alexnet", TINY, [0], 30, tmp_path, said.append) == first
+        with pytest.raises(AssertionError, match="run again"):
+            run("3g-alexnet", replace(TINY, planning_sweeps=4), [0], 30, tmp_path, said.append)
+
+
+def test_a_line_is_the_paired_difference_in_points():
+    whole = Result(1, "", ((0.5, 0.6, 0.7), (0.7, 0.6, 0.5)))
+    other = Result(1, "", ((0.55, 0.65, 0.75), (0.65, 0.55, 0.45)))
+    told = paired(np.array([0.6, 0.6, 0.6]), np.array([0.6, 0.6, 0.6]), 0)
+    assert row("x", other, whole).startswith(f"| x | 0.6000 | {100 * told.mean:+.2f} |")
+    assert row("all", whole, whole) == "| all | 0.6000 | | | |"
