@@ -336,7 +336,11 @@ class Setting:
                 f"prices: found some for '{self.scenario.name}', expected none: a closed loop has "
                 "the paper's reward"
             )
-        return replace(self, given_prices=RewardSection(device_second, megabyte))
+        made = replace(self, given_prices=RewardSection(device_second, megabyte))
+        # what prices do not change is not worked out again
+        kept = ("stops", "_rows", "link_model", "timing")
+        made.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return made
 
     @cached_property
     def link_model(self) -> LinkModel:

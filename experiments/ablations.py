@@ -22,7 +22,7 @@ from artefacts import CoinferError, digest_bytes, read_json, write_json
 from controller.physics import TraceBank
 from controller.scenario import PlanSection, Setting, load_setting, read_scenario
 from envs.views import ViewedLanes, mean_reward
-from experiments.headline.inputs import code_digest
+from experiments.headline.inputs import code_digest, setting_digest, traces_digest
 from experiments.learning.training import TrainArgs, train_policy
 from experiments.statistics import paired
 
@@ -47,7 +47,7 @@ VARIANTS: dict[str, Variant] = {
     "everything": Variant(),
     "planning alone": Variant(training={"frames": 0}),
     "each frame for itself": Variant(training={"planning_sweeps": 0}),
-    "no anytime answers": Variant(plans={"anytime": False, "no_rescue": False}),
+    "no answers on the way": Variant(plans={"anytime": False, "no_rescue": False}),
     "no stopping on confidence": Variant(plans={"confidence": ()}),
     "one codec a kind": Variant(plans={"codecs": ("int8c", "jpeg75")}),
     "hedging": Variant(plans={"hedge": True}),
@@ -96,8 +96,12 @@ def run(
     found = {}
     for title, variant in VARIANTS.items():
         setting = ablated(name, variant)
-        parts = (code_digest(), setting.scenario.digest, repr(variant), repr(args), str(seeds),
-                 str(frames))  # fmt: skip
+        parts = (
+            code_digest("experiments/learning", "experiments/ablations.py"),
+            setting_digest(setting), traces_digest(setting.traces("test").traces),
+            traces_digest(setting.traces("train").traces), repr(variant), repr(args), str(seeds),
+            str(frames),
+        )  # fmt: skip
         key = digest_bytes("\n".join(parts).encode())
         path = out / f"{name}-{title.replace(' ', '-')}.json"
         kept = read_json(path, Result, version=FORMAT_VERSION) if path.exists() else None

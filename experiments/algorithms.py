@@ -1,8 +1,9 @@
 """What learns best here: `python -m experiments.algorithms --scenario 3g-mobilenet`.
 
 Planning alone, PPO, DQN and recurrent PPO (an LSTM over what is seen) with the same frames of
-experience, from the same start; each judged once, at its end, on the validation logs. Mean rewards
-with the answers' accuracies; several seeds.
+experience, from the same start; each judged once, at its end, on the validation logs (what `coinfer
+train` keeps is the best of several checkpoints, planning's own among them). Mean rewards with the
+answers' accuracies; several seeds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 import torch
 from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.callbacks import BaseCallback
 
 from artefacts import CoinferError
 from controller.planners.queue_values import COUNTING, solve_prices
@@ -26,7 +28,8 @@ from envs.views import Deciding, mean_reward
 from experiments.learning.courses import Courses, Data, for_prices
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
-from experiments.learning.training import TrainArgs, make_model, scorer_of
+from experiments.learning.scorer import Scorer
+from experiments.learning.training import TrainArgs, critic_first, make_model, scorer_of
 
 MEMORY = 16
 """Units of the LSTM."""
@@ -73,13 +76,28 @@ def _reward(algorithm: str, courses: Courses, args: TrainArgs) -> float:
     )
     if algorithm == "recurrent ppo":
         made = _recurrent(env, args)
-        made.learn(args.frames)
+        made.learn(args.frames, callback=CriticFirst(made.policy.action_net, args))
         return float(recurrent_reward(lanes, made.policy, JUDGED_FRAMES).mean())
     model = make_model(env, replace(args, algorithm="dqn" if algorithm == "dqn" else "ppo"))
     if algorithm != "planning":
-        model.learn(args.frames)
+        first = CriticFirst(scorer_of(model), args) if algorithm == "ppo" else None
+        model.learn(args.frames, callback=first)
     weights = scorer_of(model).exported()
     return float(mean_reward(lanes, Deciding(weights), JUDGED_FRAMES).mean())
+
+
+class CriticFirst(BaseCallback):
+    """What `coinfer train` does for PPO: the value estimate learns first."""
+
+    def __init__(self, scorer: Scorer, args: TrainArgs) -> None:
+        super().__init__()
+        self._scorer, self._args = scorer, args
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_start(self) -> None:
+        critic_first(self._scorer, self._args, min(self.num_timesteps / self._args.frames, 1.0))
 
 
 def _recurrent(env: ViewVecEnv, args: TrainArgs) -> Any:

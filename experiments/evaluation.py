@@ -17,6 +17,7 @@ from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import Resources, TraceBank, run_frames
 from controller.rewards import edgent_reward, priced
 from controller.scenario import Setting
+from envs.once import earned
 from envs.simulator import Simulator, StepResult
 from experiments.learned_lanes import together
 from traces.trace import BandwidthTrace
@@ -210,6 +211,30 @@ def decide(
             )
         )
     return plan
+
+
+def mean_rewards(
+    setting: Setting,
+    bank: TraceBank,
+    controllers: Sequence[Controller],
+    half: str,
+    frames: int,
+) -> Floats:
+    """Mean reward per frame (T,) of controller k on trace k, each run once from its start.
+
+    With the answers' accuracies in place of single samples: as `envs.views.mean_reward` for views,
+    on the same phases and compute times.
+    """
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    simulator = Simulator(setting, bank, len(controllers), half, rng)
+    for controller in controllers:
+        controller.reset()
+
+    def step(alive: npt.NDArray[np.bool_]) -> StepResult:
+        backlogs = tell(simulator, controllers, alive)
+        return simulator.step(decide(simulator, controllers, alive, *backlogs))
+
+    return earned(simulator, step, frames)
 
 
 def bound_per_frame(

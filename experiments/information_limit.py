@@ -2,9 +2,12 @@
 
 The same planning as the learned policy's, told at every frame what no device can know: the rate of
 the link at this very moment and when the uplink will be free. It still does not know the rates to
-come. What lies between it and the clairvoyant bound is the future's; what lies between it and the
-learned policy is what measuring late costs. Rewards count the answers' accuracies (report half), so
-that no sample's luck is in them; no controller here falls back to the robust planner.
+come. What lies between it and the learned policy is what measuring late costs. The bound is told
+twice: as it is, and `chosen`, where the plans are those that the other half of the pictures holds
+best, for nobody can know which plan the judged pictures favour. What lies between `chosen` and the
+informed planner is the future's, the queue's and that of compute times (a bound's are the fastest
+of a thousand). Rewards count the answers' accuracies (report half), so that no sample's luck is in
+them; no controller here falls back to the robust planner.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from controller.policies.observation import Observer
 from controller.policies.view import PolicyView
 from controller.scenario import Setting, load_setting, read_scenario
 from envs.views import Decider, ViewedLanes, mean_reward
-from experiments.evaluation import bound_per_frame
+from experiments.controllers import ControllerFactory
+from experiments.evaluation import clairvoyant_values, mean_rewards
 from traces.trace import BandwidthTrace
 
 Floats = npt.NDArray[np.float64]
@@ -41,9 +45,17 @@ class Limits(msgspec.Struct, frozen=True):
     traces: tuple[str, ...]
     frames: int
     bound: float
+    chosen: float
     informed: float
     planning: float
     learned: float
+    baseline: float
+    baseline_name: str
+    """The better of the robust planner and the rate rule on these traces."""
+    gap_closed: float
+    """(learned - baseline) / (bound - baseline)."""
+    gap_of_informed: float
+    """The same of the planner that is told the present: what measuring at once could reach."""
     per_trace: dict[str, tuple[float, ...]]
 
 
@@ -95,21 +107,42 @@ def limits(
         "learned": _earned(setting, policy, view, policy, traces, frames),
     }
     spacing = setting.interval_s
-    bounds = []
+    bounds, chosen = [], []
     for trace in traces:
         last = trace.duration_s - setting.scenario.frames.deadline_s - spacing
         count = min(frames, max(int(last / spacing), 1))
         starts_s = np.arange(count, dtype=np.float64) * spacing
-        bounds.append(float(bound_per_frame(setting, trace, starts_s).mean()))
-    found["bound"] = np.array(bounds)
+        values, _ = clairvoyant_values(setting, trace, starts_s, "report")
+        liked, _ = clairvoyant_values(setting, trace, starts_s, "policy")
+        bounds.append(float(np.maximum(values.max(axis=1), 0.0).mean()))
+        chosen.append(float(values[np.arange(count), liked.argmax(axis=1)].mean()))
+    found |= {"bound": np.array(bounds), "chosen": np.array(chosen)}
+    factory = ControllerFactory(setting)
+    rivals = {}
+    for name in ("robust", "rate-rule"):
+        maker, bank = factory.maker(name, traces), TraceBank(traces)
+        made = [maker(k) for k in range(len(traces))]
+        rivals[name] = mean_rewards(setting, bank, made, "report", frames)
+    best = max(rivals, key=lambda name: float(rivals[name].mean()))
+    found["baseline"] = rivals[best]
+    gap = found["bound"].mean() - rivals[best].mean()
+
+    def closed(name: str) -> float:
+        return float((found[name].mean() - rivals[best].mean()) / gap)
+
     return Limits(
         setting.scenario.name,
         tuple(t.name for t in traces),
         frames,
         float(found["bound"].mean()),
+        float(found["chosen"].mean()),
         float(found["informed"].mean()),
         float(found["planning"].mean()),
         float(found["learned"].mean()),
+        float(found["baseline"].mean()),
+        best,
+        closed("learned"),
+        closed("informed"),
         {name: tuple(map(float, values)) for name, values in found.items()},
     )
 

@@ -90,13 +90,15 @@ def train(
         report, planning = _bars(bar, f"train {setting.scenario.name}", frames)
         policy = train_policy(setting, args, report, stopped, planning, data)
         interrupted = stopped()
+    # no map of an older policy beside a new one
+    (out / "map.json").unlink(missing_ok=True)
     save_policy(out, policy)
-    made, loss = distil(setting, policy)
+    made, loss = distil(setting, policy, data)
     write_map(out / "map.json", made)
     figures = {
         "policy": str(out),
         "interrupted": interrupted,
-        "validation_reward": policy.card.training["validation_reward"],
+        "validation_reward": loss.policy_reward,
         "distilled_map_validation_reward": loss.map_reward,
         "distilled_map_loss": loss.policy_reward - loss.map_reward,
     }
@@ -153,6 +155,7 @@ def adapt(
     from controller.policies import SHIPPED_GENERALIST
     from controller.policies.generalist import load_generalist
     from controller.policies.network import save_policy
+    from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE
     from controller.scenario import load_setting, read_scenario
     from experiments.learning.courses import price_grid
 
@@ -160,13 +163,19 @@ def adapt(
     setting = load_setting(read_scenario(scenario))
     out = out or Path("runs") / "policies" / setting.scenario.name
     own = setting.scenario.reward
-    policy = made.adapted(
-        setting,
-        price_grid(own.device_second, most_device_second),
-        price_grid(own.megabyte, most_megabyte),
-    )
+    with progress_bar() as bar:
+        task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
+        policy = made.adapted(
+            setting,
+            price_grid(own.device_second, most_device_second, MOST_DEVICE_SECOND),
+            price_grid(own.megabyte, most_megabyte, MOST_MEGABYTE),
+            progress=lambda share: bar.update(task, completed=round(100 * share)),
+        )
     save_policy(out, policy)
-    figures = {"policy": str(out), "plans": len(policy.card.plans)}
+    outside = made.outside(policy, setting)
+    for told in outside:
+        console.print(f"beyond the generalist's training, the robust planner will decide: {told}")
+    figures = {"policy": str(out), "plans": len(policy.card.plans), "outside": list(outside)}
     if json:
         emit_json(figures)
         return
@@ -194,9 +203,18 @@ def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is remembered, not raised: gives a function that says whether it came."""
+    """Ctrl-C is remembered, not raised: gives a function that says whether it came.
+
+    A second one is raised: planning and judging do not ask.
+    """
     came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+
+    def told(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, told)
     try:
         yield lambda: bool(came)
     finally:

@@ -26,6 +26,7 @@ from controller.daemon.service import AnyDeadline, FrameService
 from controller.daemon.settings import (
     RELOADED,
     DeviceSettings,
+    PriceSettings,
     naming,
     parse_edge,
     read_settings,
@@ -77,9 +78,15 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     """The controller that `device.toml` names, able to serve other deadlines too."""
-    own = setting
-    if settings.prices is not None:
-        setting = setting.at_prices(settings.prices.device_second, settings.prices.megabyte)
+    own, prices = setting, settings.prices
+    if prices != PriceSettings():
+        if settings.controller not in ("learned", "robust"):
+            log.warning("prices: controller '%s' knows none", settings.controller)
+        usual_prices = setting.prices
+        setting = setting.at_prices(
+            usual_prices.device_second if prices.device_second is None else prices.device_second,
+            usual_prices.megabyte if prices.megabyte is None else prices.megabyte,
+        )
     frames, table = setting.scenario.frames, setting.table
     online = OnlineAlgorithm1(
         table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
@@ -363,7 +370,8 @@ class Daemon:
                 for name in DeviceSettings.__struct_fields__
                 if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
             ]
-            controller = make_controller(found, self._setting)
+            with naming(self._path):
+                controller = make_controller(found, self._setting)
         except CoinferError as error:
             log.error("not reloaded: %s", error)
             notify("READY=1")

@@ -16,7 +16,6 @@ from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
 from controller.runtime.secure import TlsFiles
-from controller.scenario import RewardSection
 
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
@@ -57,6 +56,13 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a device second and a megabyte cost now, in correct answers (null: the scenario's)."""
+
+    device_second: float | None = None
+    megabyte: float | None = None
+
+
 class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`device.toml`. Relative paths are seen from its folder."""
 
@@ -72,8 +78,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""
     """File of the configuration map, for the controller 'map'."""
-    prices: RewardSection | None = None
-    """What a device second and a megabyte cost now, in correct answers (none: the scenario's)."""
+    prices: PriceSettings = PriceSettings()
     executor: Literal["onnx", "onnx-int8"] = "onnx"
     state: str = ""
     """File of counters that outlive a restart ('': none)."""

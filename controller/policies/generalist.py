@@ -8,6 +8,7 @@ traces of the scenario.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,7 @@ class Generalist:
         device_second: Floats | None = None,
         megabyte: Floats | None = None,
         how: Solving | None = None,
+        progress: Callable[[float], None] = lambda share: None,
     ) -> Policy:
         """A policy of the setting, planned at its prices, or on a grid of prices."""
         now = setting.prices
@@ -73,12 +75,30 @@ class Generalist:
             np.array([now.device_second]) if device_second is None else device_second,
             np.array([now.megabyte]) if megabyte is None else megabyte,
         )
-        solved = solve_prices(setting, self.belief, *grids, how)
+        solved = solve_prices(setting, self.belief, *grids, how, progress)
         training = {"generalist": self.card.weights_digest}
         return make_policy(
             setting, self.weights, self.belief, solved, (self.lowest, self.highest), training,
             self.card.blind_s,
         )  # fmt: skip
+
+    def outside(self, policy: Policy, setting: Setting) -> tuple[str, ...]:
+        """What of the setting itself leaves the range of training: then the guard always decides.
+
+        A line each: the context's name, what was found and what was trained.
+        """
+        about = policy.view(setting).about
+        found = []
+        for name, value in about.items():
+            k = CONTEXT.index(name)
+            row = self.lowest.copy()
+            row[k] = value
+            if policy.outside(row[None])[0]:
+                found.append(
+                    f"{name}, found {value:.3f}, trained {self.lowest[k]:.3f} to "
+                    f"{self.highest[k]:.3f} (normalised)"
+                )
+        return tuple(found)
 
 
 def make_generalist(

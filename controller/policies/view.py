@@ -44,6 +44,8 @@ newest measured, the fast or slow mean, or the least of the last (20-fold); this
 reward, chance of the plan's own answer in time, intervals of device and uplink taken, price paid
 (10-fold); share of its frames that send, log2 of 1 + KiB over 3; three marks of its kind.
 """
+MOST_DEVICE_SECOND, MOST_MEGABYTE = 3.0, 15.0
+"""Greatest prices that the context tells from more."""
 SHARPNESS = 20.0
 """Advantages are said 20-fold: two hundredths of an answer matter."""
 MODEL_BACKLOGS = 6
@@ -104,6 +106,12 @@ class PolicyView:
                 scenario.link.rtt_s / frames.deadline_s,
             ]
         )
+
+    @property
+    def about(self) -> dict[str, float]:
+        """What of the context is the setting's own, whatever happens (normalised)."""
+        names = ("device_price", "byte_price", "deadline", "interval", "round_trip")
+        return dict(zip(names, np.clip(self._about, -3.0, 3.0).tolist(), strict=True))
 
     def look(
         self,

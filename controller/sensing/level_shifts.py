@@ -17,8 +17,8 @@ Bools = npt.NDArray[np.bool_]
 SLACK = 0.15
 """Deviation that a level may show for ever: of log rates, so about 30 %."""
 ALARM = 1.0
-"""Summed deviation beyond it at which a new level begins: one measurement at a sixth or six-fold
-rate, or a handful at half or twice the rate."""
+"""Summed deviation beyond it at which a new level begins (a unit is 0.75 decades): one measurement
+at an eighth or eight-fold rate, or four at a half or twice the rate."""
 REMEMBERED = 64.0
 """Measurements that the mean of a level weighs equally; later ones move it by 1 / 64."""
 

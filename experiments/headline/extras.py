@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -97,7 +98,10 @@ def deadline_points(
 def with_deadline(setting: Setting, deadline_s: float) -> Setting:
     """The same scenario at another deadline; its plan list is made anew."""
     frames = msgspec.structs.replace(setting.scenario.frames, deadline_s=deadline_s)
-    return load_setting(msgspec.structs.replace(setting.scenario, frames=frames))
+    there = load_setting(msgspec.structs.replace(setting.scenario, frames=frames))
+    return replace(
+        there, given_prices=setting.given_prices, sub_second_seed=setting.sub_second_seed
+    )
 
 
 def _point(

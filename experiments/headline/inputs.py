@@ -212,10 +212,10 @@ def policy_digest(folder: Path, stem: str = "policy") -> str:
 
 
 @cache
-def code_digest() -> str:
-    """SHA-256 of the sources that figures depend on."""
+def code_digest(*more: str) -> str:
+    """SHA-256 of the sources that figures depend on, and of `more` files and folders."""
     digest = hashlib.sha256()
-    for name in DECIDING:
+    for name in (*DECIDING, *more):
         place = ROOT / name
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
         for file in files:

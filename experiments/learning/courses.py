@@ -6,10 +6,10 @@ generalist one for each of several devices, links and deadlines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.physics import TraceBank
@@ -20,6 +20,8 @@ from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.views import ViewedLanes
 from traces.library import TraceSet
+
+Floats = npt.NDArray[np.float64]
 
 GRID = (0.0, 0.25, 1.0)
 """Places of the prices planned for, from none to the greatest."""
@@ -87,13 +89,18 @@ class Courses:
     judged: tuple[Course, ...]
 
 
-def price_grid(own: float, most: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The prices planned for: the scenario's own alone, or a grid up to the greatest."""
+def price_grid(own: float, most: float, seen: float) -> Floats:
+    """The prices planned for: the scenario's own alone, or a grid up to the greatest.
+
+    `seen` is the greatest that the observation tells from more (`MOST_DEVICE_SECOND`,
+    `MOST_MEGABYTE`).
+    """
     if most <= 0:
         return np.array([own])
-    if most < own:
+    if not own <= most <= seen:
         raise UsageError(
-            f"prices: found at most {most:g}, expected {own:g} (the scenario's) or more"
+            f"prices: found at most {most:g}, expected {own:g} (the scenario's) to {seen:g} "
+            "(above that a policy sees no difference)"
         )
     return most * np.array(GRID)
 
@@ -118,13 +125,17 @@ def for_prices(
             (course(setting, bank, lanes),), (course(setting, judging, len(judging.names)),)
         )
     own = setting.scenario.reward
-    ends: Sequence[tuple[float, float]] = [
-        (own.device_second, own.megabyte),
-        *((float(d), float(m)) for d in grids[0][[0, -1]] for m in grids[1][[0, -1]]),
+    corners = [(float(d), float(m)) for d in grids[0][[0, -1]] for m in grids[1][[0, -1]]]
+    ends = list(dict.fromkeys([(own.device_second, own.megabyte), *corners]))
+
+    def drawn_price(grid: Floats, u: float) -> float:
+        # squares: small prices are as many as great ones
+        return float(grid[0] if len(grid) == 1 else grid[-1] * u**2)
+
+    drawn = [
+        (drawn_price(grids[0], one), drawn_price(grids[1], two))
+        for one, two in rng.random((PRICE_COURSES - len(ends), 2)).tolist()
     ]
-    # squares: small prices are as many as great ones
-    drawn = [tuple(g[-1] * u**2 for g, u in zip(grids, rng.random(2), strict=True))
-             for _ in range(PRICE_COURSES - len(ends))]  # fmt: skip
     each = max(lanes // PRICE_COURSES, 1)
     return Courses(
         tuple(course(setting.at_prices(*pair), bank, each) for pair in [*ends, *drawn]),

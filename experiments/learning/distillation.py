@@ -22,6 +22,7 @@ from controller.sensing.state_tracker import StateTracker
 from envs.views import ViewedLanes, mean_reward
 from experiments.controllers import map_states
 from experiments.evaluation import evaluate
+from experiments.learning.courses import Data
 
 LANES, FRAMES = 128, 256
 JUDGED_FRAMES = 4000
@@ -37,18 +38,22 @@ class Distillation:
     map_reward: float
 
 
-def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distillation]:
+def distil(
+    setting: Setting, policy: Policy, data: Data | None = None
+) -> tuple[ConfigurationMap, Distillation]:
     """Run the policy on training traces; each state takes a plan that was chosen near it.
 
     Near is by the fast mean of the measured rate, as the policy saw it. Of the plans it used there
     for at least `USED` of the frames, the one that a whole stream is served best by: a policy mixes
     plans as the queue allows, a map has one. A state never met has the plan of greatest reward.
+    `data`: what the policy was trained and chosen on, where that is not the scenario's own.
     """
-    states, source = map_states(setting, setting.traces("train").traces)
+    data = Data.of(setting) if data is None else data
+    states, source = map_states(setting, data.train.traces)
     means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
     votes = np.zeros((len(states), len(setting.table)))
     rng = np.random.default_rng(setting.scenario.seeds.train)
-    bank, blind_s = TraceBank(setting.traces("train").traces), policy.card.blind_s
+    bank, blind_s = TraceBank(data.train.traces), policy.card.blind_s
     lanes = ViewedLanes(setting, bank, LANES, policy.view(setting), "policy", rng, blind_s)
     everyone = np.ones(LANES, dtype=np.bool_)
     lanes.simulator.place_randomly(everyone, FRAMES)
@@ -69,17 +74,17 @@ def distil(setting: Setting, policy: Policy) -> tuple[ConfigurationMap, Distilla
         for vote, reward in zip(votes, rewards, strict=True)
     ]
     made = map_of(setting, states, plans, f"distilled from a policy over {source}", rewards)
-    judging = TraceBank(setting.traces("validation").traces)
+    judging = TraceBank(data.validation.traces)
     judged = ViewedLanes(
         setting, judging, len(judging.names), policy.view(setting), "policy",
         np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
     )  # fmt: skip
     reward = float(mean_reward(judged, policy, JUDGED_FRAMES).mean())
-    return made, Distillation(reward, _map_reward(setting, made))
+    return made, Distillation(reward, _map_reward(setting, made, data))
 
 
-def _map_reward(setting: Setting, made: ConfigurationMap) -> float:
-    traces = setting.traces("validation").traces
+def _map_reward(setting: Setting, made: ConfigurationMap, data: Data) -> float:
+    traces = data.validation.traces
     runs = evaluate(
         setting,
         traces,

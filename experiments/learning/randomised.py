@@ -95,7 +95,7 @@ def train_generalist(
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())
     drawn = [load_setting(draw(rng, number)) for number in range(settings)]
-    courses, judged = [], []
+    courses, judged, sources = [], [], []
     for number, setting in enumerate(drawn):
         planning(number / settings)
         data = Data.of(setting)
@@ -104,6 +104,7 @@ def train_generalist(
                 with_generated(data.train, generated(setting, args.generated, rng)),
                 data.validation,
             )
+        sources.append(data.train.source)
         course = _course(setting, belief, data, args, settings)
         courses.append(course)
         if number < JUDGED:
@@ -113,7 +114,8 @@ def train_generalist(
     both = Courses(tuple(courses), tuple(judged))
     weights, contexts, record = learn(both, args, belief, report, stopped)
     told = [_told(setting) for setting in drawn]
-    training = asdict(args) | {"settings": told} | record
+    training = asdict(args) | {"traces": "; ".join(sorted(set(sources)))}
+    training |= {"settings": told} | record
     return make_generalist(weights, belief, contexts, training, args.blind_s)
 
 
@@ -134,6 +136,7 @@ def _told(setting: Setting) -> dict[str, float | str]:
     return {
         "network": scenario.network,
         "kind": scenario.kind,
+        "family": scenario.traces.family,
         "scale": scenario.traces.scale,
         "device_slowdown": round(scenario.device_slowdown, 4),
         "deadline_s": scenario.frames.deadline_s,

@@ -82,7 +82,8 @@ class Scorer(nn.Module):
         """The same as numpy arrays."""
 
         def of(tensor: torch.Tensor) -> Any:
-            return np.ascontiguousarray(tensor.detach().cpu().numpy(), dtype=np.float32)
+            # a copy in any case: training goes on and moves the tensors in place
+            return np.array(tensor.detach().cpu().numpy(), dtype=np.float32, order="C", copy=True)
 
         return ScorerWeights(
             of((self.context.weight * self._shows_context).T), of(self.context.bias),

@@ -19,10 +19,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
+from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE
 from controller.rewards import reward_scale
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Deciding, mean_reward
+from envs.views import Deciding, ViewedLanes, mean_reward
 from experiments.learning.courses import Course, Courses, Data, for_prices, price_grid
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
@@ -126,8 +127,9 @@ def train_policy(
     belief = BandwidthBelief.counted(data.train.traces, COUNTING)
     own = setting.scenario.reward
     advantages = solve_prices(
-        setting, belief, price_grid(own.device_second, args.most_device_second),
-        price_grid(own.megabyte, args.most_megabyte),
+        setting, belief,
+        price_grid(own.device_second, args.most_device_second, MOST_DEVICE_SECOND),
+        price_grid(own.megabyte, args.most_megabyte, MOST_MEGABYTE),
         Solving(args.planning_backlogs, sweeps=args.planning_sweeps), planning,
     )  # fmt: skip
     belief, advantages = as_written(belief, advantages)
@@ -156,7 +158,7 @@ def learn(
         args.episode_frames,
     )
     model = make_model(env, args)
-    keeper = _Keeper(courses, belief, args, scorer_of(model), report, stopped)
+    keeper = _Keeper(courses, env.groups, belief, args, scorer_of(model), report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
@@ -190,6 +192,12 @@ def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
     )  # fmt: skip
 
 
+def critic_first(scorer: Scorer, args: TrainArgs, done: float) -> None:
+    """Let the scorer learn only once the value estimate has had its share of the frames."""
+    for parameter in scorer.parameters():
+        parameter.requires_grad_(done >= args.critic_share)
+
+
 def scorer_of(model: PPO | DQN) -> Scorer:
     """The network that decides, shared with the model."""
     found = model.q_net.q_net if isinstance(model, DQN) else model.policy.action_net
@@ -203,6 +211,7 @@ class _Keeper(BaseCallback):
     def __init__(
         self,
         courses: Courses,
+        groups: Sequence[ViewedLanes],
         belief: BandwidthBelief,
         args: TrainArgs,
         scorer: Scorer,
@@ -212,10 +221,10 @@ class _Keeper(BaseCallback):
         super().__init__()
         self._args, self._scorer = args, scorer
         self._validation = Validation(courses.judged, args.blind_s, args.validation_frames)
-        self._trained = courses.trained
+        self._trained, self._groups = courses.trained, groups
         self._trailing = [
             WhereItTrails(c.setting, c.bank, belief, args.validation_frames // 4, args.curriculum)
-            for c in (courses.trained if args.curriculum > 0 else ())
+            for c in (courses.trained if args.curriculum > 0 and args.frames > 0 else ())
         ]
         self._report, self._stopped = report, stopped
         self._next, self._halt = 0, False
@@ -246,8 +255,7 @@ class _Keeper(BaseCallback):
         done = min(self.num_timesteps / self._args.frames, 1.0)
         if isinstance(self.model, PPO):
             self.model.ent_coef = self._args.entropy * max(1.0 - 1.25 * done, 0.0)
-            for parameter in self._scorer.parameters():
-                parameter.requires_grad_(done >= self._args.critic_share)
+            critic_first(self._scorer, self._args, done)
         if self.num_timesteps >= self._next:
             self._next += max(self._args.frames // self._args.validations, 1)
             self._judge(self.num_timesteps)
@@ -261,8 +269,9 @@ class _Keeper(BaseCallback):
         if self._best is None or reward > self.record["validation_reward"]:
             self._best = weights
             self.record |= {"frames_seen": seen, "validation_reward": reward}
-        groups = self.training_env.groups if self._trailing else ()  # type: ignore[attr-defined]
-        for group, course, trailing in zip(groups, self._trained, self._trailing, strict=False):
+        for group, course, trailing in zip(
+            self._groups, self._trained, self._trailing, strict=False
+        ):
             group.simulator.shares = trailing.shares(course.view, weights, self._args.blind_s)
 
     def result(self, seen: int) -> ScorerWeights:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PALETTE = (
     "#7f7f7f", "#8c564b", "#bcbd22", "#9467bd", "#c5b0d5", "#ff7f0e", "#ffbb78", "#17becf",
-    "#98df8a", "#2ca02c", "#e377c2", "#d62728", "#1f77b4", "#000000",
+    "#98df8a", "#2ca02c", "#e377c2", "#d62728", "#ff9896", "#1f77b4", "#000000",
 )  # fmt: skip
 COLOURS = dict(zip(NAMES, PALETTE, strict=True))
 """One colour a controller, the same in every plot."""

@@ -62,14 +62,14 @@ def test_groups_side_by_side_are_what_each_is_alone(stream, closed, random_polic
 
 def test_one_policy_serves_the_prices_it_was_trained_for_and_says_which(tmp_path):
     setting = load_setting(read_scenario("3g-alexnet"))
-    args = replace(SMALL, frames=512, most_device_second=4.0, most_megabyte=60.0)
+    args = replace(SMALL, frames=512, most_device_second=2.0, most_megabyte=15.0)
     policy = train_policy(setting, args)
     save_policy(tmp_path, policy)
     device = CONTEXT.index("device_price"), CONTEXT.index("byte_price")
     assert policy.lowest[list(device)].tolist() == [0.0, 0.0]
-    assert policy.highest[device[0]] > 2.9
+    assert policy.highest[list(device)].tolist() == [2.0, 3.0]
     sent = []
-    for megabyte in (0.0, 60.0):
+    for megabyte in (0.0, 15.0):
         at = setting.at_prices(0.0, megabyte)
         controller = LearnedController(load_policy(tmp_path, at), at)
         total = 0
@@ -81,8 +81,8 @@ def test_one_policy_serves_the_prices_it_was_trained_for_and_says_which(tmp_path
         sent.append(total)
         assert controller.fallbacks == 0
     assert sent[1] < sent[0]
-    with pytest.raises(ArtefactError, match=r"prices': found those of 0 to 4 and 0 to 60 .* 61"):
-        load_policy(tmp_path, setting.at_prices(0.0, 61.0))
+    with pytest.raises(ArtefactError, match=r"prices': found those of 0 to 2 and 0 to 15 .* 16"):
+        load_policy(tmp_path, setting.at_prices(0.0, 16.0))
     with pytest.raises(UsageError, match="prices, megabyte: found -1, expected 0 or more"):
         setting.at_prices(0.0, -1.0)
 
@@ -90,10 +90,11 @@ def test_one_policy_serves_the_prices_it_was_trained_for_and_says_which(tmp_path
 def test_prices_belong_to_streams_and_grids_hold_the_scenario_s_own(closed):
     with pytest.raises(UsageError, match="a closed loop has the paper's reward"):
         closed.at_prices(1.0, 0.0)
-    assert price_grid(3.0, 0.0).tolist() == [3.0]
-    assert price_grid(3.0, 12.0).tolist() == [0.0, 3.0, 12.0]
-    with pytest.raises(UsageError, match="found at most 2, expected 3"):
-        price_grid(3.0, 2.0)
+    assert price_grid(3.0, 0.0, 15.0).tolist() == [3.0]
+    assert price_grid(3.0, 12.0, 15.0).tolist() == [0.0, 3.0, 12.0]
+    for most in (2.0, 16.0):
+        with pytest.raises(UsageError, match=f"found at most {most:g}, expected 3 .* to 15"):
+            price_grid(3.0, most, 15.0)
 
 
 def test_courses_of_a_price_range_reach_its_corners(stream, random_policy):
@@ -105,8 +106,20 @@ def test_courses_of_a_price_range_reach_its_corners(stream, random_policy):
     for courses in (found.trained, found.judged):
         pairs = {(c.setting.prices.device_second, c.setting.prices.megabyte) for c in courses}
         assert corners <= pairs
+    assert len(found.judged) == 4  # the scenario's own is a corner
     assert len(found.trained) == 8
     assert sum(c.lanes for c in found.trained) == 32
+
+
+def test_one_price_may_be_a_range_and_the_other_fixed():
+    setting = load_setting(read_scenario("3g-mobilenet-priced"))
+    policy = train_policy(setting, replace(SMALL, most_device_second=2.0, planning_backlogs=3))
+    rng = np.random.default_rng(0)
+    data = Data.of(setting)
+    found = for_prices(setting, policy.belief, policy.advantages, data, 32, rng)
+    prices = {c.setting.prices for c in (*found.trained, *found.judged)}
+    assert {p.megabyte for p in prices} == {3.0}
+    assert {p.device_second for p in prices} >= {0.0, 0.5, 2.0}
 
 
 def test_several_courses_are_judged_by_the_mean_and_the_greatest_loss(stream, monkeypatch):
@@ -168,7 +181,7 @@ def test_where_the_policy_trails_is_drawn_more_often(stream, random_policy):
     trained = train_policy(
         stream, replace(SMALL, frames=512, curriculum=0.01, generated=2, validation_frames=40)
     )
-    assert "2 generated norway traces" in trained.card.training["traces"]
+    assert "2 generated norway traces (fitted to" in trained.card.training["traces"]
 
 
 def test_generated_traces_are_the_family_s_scaled_and_repeatable():

@@ -14,7 +14,7 @@ from controller.planners.queue_values import solve_prices
 from controller.policies.learned import LearnedController
 from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
 from controller.scenario import load_setting, read_scenario
-from envs.views import HIDDEN, ViewedLanes
+from envs.views import HIDDEN, ViewedLanes, mean_reward
 from experiments.comparison import compare, figures_of
 from experiments.controllers import (
     ControllerFactory,
@@ -141,6 +141,29 @@ def test_learning_beats_planning_that_knows_too_little(stream, monkeypatch):
     torch.set_num_threads(1)
     record = train_policy(stream, args).card.training
     assert record["validation_reward"] > record["validation_reward_of_planning"] + 0.02
+
+
+def test_what_is_kept_is_what_was_judged_best(stream):
+    """Training goes on after a checkpoint was judged: what is kept must not move with it."""
+    args = replace(SMALL, frames=12_000, validations=4, learning_rate=0.05)
+    policy = train_policy(stream, args)
+    record = policy.card.training
+    assert record["frames_seen"] < 12_000  # so great a step spoils what came before
+    judged = TraceBank(stream.traces("validation").traces)
+    lanes = ViewedLanes(
+        stream, judged, len(judged.names), policy.view(stream), "policy",
+        np.random.default_rng(stream.scenario.seeds.evaluate), args.blind_s,
+    )  # fmt: skip
+    again = mean_reward(lanes, policy, args.validation_frames).mean()
+    assert again == record["validation_reward"]
+    net = Scorer(8, 2.0)
+    before = net.exported()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(1.0)
+    after = net.exported()
+    for name in before.__slots__:
+        assert not np.array_equal(getattr(before, name), getattr(after, name))
 
 
 def test_an_interrupted_training_leaves_a_policy(stream):

@@ -51,3 +51,12 @@ def test_a_lasting_step_is_found_within_the_measurements_that_the_alarm_needs(st
     needed = int(np.ceil(ALARM / (0.8 * step - SLACK))) + 1
     told(shifts, 0, [sign * step] * needed, begin_s=100.0)
     assert shifts.since_s[0] >= 100.0
+
+
+@pytest.mark.parametrize(("times", "changes"), [(7.0, False), (8.0, True), (1 / 8, True)])
+def test_one_measurement_changes_the_level_at_an_eighth_or_eight_fold(times, changes):
+    shifts = LevelShifts(1)
+    shifts.reset(np.ones(1, dtype=bool), 0.0)
+    told(shifts, 0, [0.0] * 100)
+    told(shifts, 0, [np.log10(times) / 0.75], begin_s=50.0)
+    assert (shifts.since_s[0] == 50.0) == changes
