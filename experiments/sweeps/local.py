@@ -103,7 +103,8 @@ class _Slot:
         """End the process, whatever it does."""
         if self._pool is not None:
             for process in self._context.processes:
-                process.kill()
+                if process.pid is not None:
+                    process.kill()
             # the executor waits for its process; whoever else did would take the exit code from it
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
@@ -114,8 +115,13 @@ def _as_workers_begin() -> Iterator[None]:
     """Processes started meanwhile compute on one thread and never see Ctrl-C.
 
     Both are inherited: numpy asks for the number of threads when it is first imported, and what
-    becomes of a process at Ctrl-C the driver decides.
+    becomes of a process at Ctrl-C the driver decides. One that comes meanwhile is raised after it:
+    another thread takes it where this one blocks it, and nobody could end a process half begun.
     """
+    came: list[int] = []
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     environment = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
@@ -128,6 +134,10 @@ def _as_workers_begin() -> Iterator[None]:
             else:
                 os.environ[name] = value
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _prepare() -> None:

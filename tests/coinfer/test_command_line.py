@@ -226,7 +226,7 @@ def test_device_and_edge_as_processes(tmp_path):
         ),
         ('[tracing]\nendpoint = "ftp://a/x"', "field 'tracing.endpoint': found 'ftp://a/x'"),
         ("[tracing]\nshare = 5.0", "field 'tracing.share': found 5, expected 0 to 1"),
-        ('controller = "nope"', "device.toml: controller: found 'nope', expected learned, map"),
+        ('controller = "nope"', "device.toml: controller: found 'nope', expected learned, robust"),
     ],
 )
 def test_a_mistake_in_device_toml_names_file_field_found_and_expected(tmp_path, line, said):

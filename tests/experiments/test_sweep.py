@@ -39,6 +39,7 @@ from experiments.comparison import compare
 from experiments.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs
 from experiments.sweeps import cell as cell_module
+from experiments.sweeps import local
 from experiments.sweeps.bundle import pack, unpacked
 from experiments.sweeps.cell import run_cell
 from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types, read_sweep
@@ -274,6 +275,19 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_done(data, tmp_path):
     assert "Traceback" not in done.stderr
     until(lambda: not any(read_of(worker, "cmdline") for worker in workers), "no worker")
     assert 1 <= len(rows_of(out)) < 2 * CELLS
+
+
+def test_ctrl_c_while_a_process_begins_is_raised_once_it_has_begun():
+    begun = []
+    with pytest.raises(KeyboardInterrupt):
+        with local._as_workers_begin():
+            # as where another thread takes it
+            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
+            time.sleep(0.05)
+            begun.append(True)
+        begun.append(False)
+    assert begun == [True]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_worker_that_is_killed_costs_its_own_cell_one_attempt(whole, data, tmp_path):
