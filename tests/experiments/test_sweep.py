@@ -109,6 +109,8 @@ def started(*argv, data, **options):
         [sys.executable, "-m", "coinfer.cli.main", "sweep", *map(str, argv)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
         env=os.environ | {"COINFER_DATA": str(data), "OMP_NUM_THREADS": "2"},
+        # a shell's background jobs, these tests perhaps among them, are deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         start_new_session=True, **options,
     )  # fmt: skip
 
@@ -277,7 +279,14 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_done(data, tmp_path):
     assert 1 <= len(rows_of(out)) < 2 * CELLS
 
 
-def test_ctrl_c_while_a_process_begins_is_raised_once_it_has_begun():
+@pytest.fixture
+def hearing():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_a_process_begins_is_raised_once_it_has_begun(hearing):
     begun = []
     with pytest.raises(KeyboardInterrupt):
         with local._as_workers_begin():
