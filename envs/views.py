@@ -6,7 +6,6 @@ same observer, view and probing rule. Training steps it, validation and distilla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +13,6 @@ import numpy.typing as npt
 
 from controller.physics import TraceBank
 from controller.policies.lookout import Lookout
-from controller.policies.network import ScorerWeights
 from controller.policies.observation import log_rate
 from controller.policies.view import PolicyView, View
 from controller.scenario import Setting
@@ -101,15 +99,12 @@ class Decider(Protocol):
         """Candidates (L,)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deciding:
-    """Weights as someone who decides."""
-
-    weights: ScorerWeights
+class PlanningAlone:
+    """Decides as planning does: candidates stand in its order."""
 
     def decide(self, flat: Float32s) -> Ints:
-        """The candidates of greatest score."""
-        return np.asarray(self.weights.scores(flat).argmax(axis=1))
+        """The first candidate of every row."""
+        return np.zeros(len(flat), dtype=np.int64)
 
 
 def mean_reward(lanes: ViewedLanes, decide: Decider, frames: int) -> Floats:

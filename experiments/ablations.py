@@ -20,6 +20,7 @@ import torch
 
 from artefacts import CoinferError, digest_bytes, read_json, write_json
 from controller.physics import TraceBank
+from controller.policies.probing import BLIND_S
 from controller.scenario import PlanSection, Setting, load_setting, read_scenario
 from envs.views import ViewedLanes, mean_reward
 from experiments.headline.inputs import code_digest, setting_digest, traces_digest
@@ -144,7 +145,7 @@ def main() -> None:
     try:
         for name in args.scenario:
             print(f"\n| {name} | reward | points | 95 % | p |\n|---|---|---|---|---|", flush=True)
-            training = TrainArgs(frames=args.train_frames, validation_frames=1500)
+            training = TrainArgs(frames=args.train_frames, validation_frames=1500, blind_s=BLIND_S)
             run(name, training, args.seeds, args.frames, args.out, lambda s: print(s, flush=True))
     except CoinferError as error:
         parser.error(str(error))

@@ -22,14 +22,20 @@ from stable_baselines3.common.callbacks import BaseCallback
 from artefacts import CoinferError
 from controller.planners.queue_values import COUNTING, solve_prices
 from controller.policies.network import as_written
+from controller.policies.probing import BLIND_S
 from controller.scenario import Setting, load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Deciding, mean_reward
+from envs.views import mean_reward
 from experiments.learning.courses import Courses, Data, for_prices
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
-from experiments.learning.training import TrainArgs, critic_first, make_model, scorer_of
+from experiments.learning.training import (
+    TrainArgs,
+    critic_first,
+    make_model,
+    scorer_of,
+)
 
 MEMORY = 16
 """Units of the LSTM."""
@@ -83,7 +89,7 @@ def _reward(algorithm: str, courses: Courses, args: TrainArgs) -> float:
         first = CriticFirst(scorer_of(model), args) if algorithm == "ppo" else None
         model.learn(args.frames, callback=first)
     weights = scorer_of(model).exported()
-    return float(mean_reward(lanes, Deciding(weights), JUDGED_FRAMES).mean())
+    return float(mean_reward(lanes, weights, JUDGED_FRAMES).mean())
 
 
 class CriticFirst(BaseCallback):
@@ -122,7 +128,7 @@ def main() -> None:
     torch.set_num_threads(1)
     try:
         setting = load_setting(read_scenario(args.scenario))
-        measured(setting, TrainArgs(frames=args.frames), args.seeds)
+        measured(setting, TrainArgs(frames=args.frames, blind_s=BLIND_S), args.seeds)
     except CoinferError as error:
         parser.error(str(error))
 

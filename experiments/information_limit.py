@@ -1,13 +1,14 @@
 """What a controller loses by not knowing the bandwidth: `python -m experiments.information_limit`.
 
 The same planning as the learned policy's, told at every frame what no device can know: the rate of
-the link at this very moment and when the uplink will be free. It still does not know the rates to
-come. What lies between it and the learned policy is what measuring late costs. The bound is told
-twice: as it is, and `chosen`, where the plans are those that the other half of the pictures holds
-best, for nobody can know which plan the judged pictures favour. What lies between `chosen` and the
-informed planner is the future's, the queue's and that of compute times (a bound's are the fastest
-of a thousand). Rewards count the answers' accuracies (report half), so that no sample's luck is in
-them; no controller here falls back to the robust planner.
+the link at this very moment and when the uplink will be free; then again with the rate as it was a
+little earlier, for whoever measures hears of it only when an answer is back. It still does not know
+the rates to come. What lies between it and the learned policy is what measuring late costs. The
+bound is told twice: as it is, and `chosen`, where the plans are those that the other half of the
+pictures holds best, for nobody can know which plan the judged pictures favour. What lies between
+`chosen` and the informed planner is the future's, the queue's and that of compute times (a bound's
+are the fastest of a thousand). Rewards count the answers' accuracies (report half), so that no
+sample's luck is in them; no controller here falls back to the robust planner.
 """
 
 from __future__ import annotations
@@ -27,15 +28,24 @@ from controller.policies.network import Policy, load_policy
 from controller.policies.observation import Observer
 from controller.policies.view import PolicyView
 from controller.scenario import Setting, load_setting, read_scenario
-from envs.views import Decider, ViewedLanes, mean_reward
+from envs.views import Decider, PlanningAlone, ViewedLanes, mean_reward
 from experiments.controllers import ControllerFactory
 from experiments.evaluation import clairvoyant_values, mean_rewards
 from traces.trace import BandwidthTrace
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 PRESENT_S = 0.02
 """The rate of the present is the mean over so long."""
+DELAYS_S = (0.03, 0.06, 0.1, 0.2)
+"""A round trip, that with an upload of some kilobytes, and more."""
+
+
+class Delayed(msgspec.Struct, frozen=True):
+    """Planning that is told the rate as it was `delay_s` ago: mean reward, and of the gap."""
+
+    delay_s: float
+    reward: float
+    gap_closed: float
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -56,21 +66,17 @@ class Limits(msgspec.Struct, frozen=True):
     """(learned - baseline) / (bound - baseline)."""
     gap_of_informed: float
     """The same of the planner that is told the present: what measuring at once could reach."""
+    delayed: tuple[Delayed, ...]
+    """Nobody who measures knows the rate before an upload and its answer have crossed the link."""
     per_trace: dict[str, tuple[float, ...]]
-
-
-class Planning:
-    """Decides as planning does: the candidate of greatest advantage."""
-
-    def decide(self, flat: npt.NDArray[np.float32]) -> Ints:
-        """The first candidate: they stand in that order."""
-        return np.zeros(len(flat), dtype=np.int64)
 
 
 class InformedView(PolicyView):
     """A view whose belief is the truth of the present. Simulation only."""
 
     lanes: ViewedLanes
+    delay_s: float = 0.0
+    """The rate is told as it was so long ago; the uplink's state stays that of now."""
     ahead_s: float = 0.1
     """The belief is the rate's distribution so long after the known present: a frame's answer needs
     the link for about that, and who is sure of the present alone keeps no reserve."""
@@ -81,15 +87,21 @@ class InformedView(PolicyView):
         """What follows the present rate; the uplink's true seconds at every level."""
         simulator = self.lanes.simulator
         end = simulator.link.duration_s
-        begin, until = np.minimum(now_s, end), np.minimum(now_s + PRESENT_S, end)
+        then_s = np.maximum(now_s - self.delay_s, 0.0)
+        begin, until = np.minimum(then_s, end), np.minimum(then_s + PRESENT_S, end)
         passed = simulator.link.bytes_between(begin, until)
-        truth = self.belief.near(8.0 * passed / PRESENT_S, np.full(len(now_s), self.ahead_s))
+        age_s = np.full(len(now_s), self.delay_s + self.ahead_s)
+        truth = self.belief.near(8.0 * passed / PRESENT_S, age_s)
         busy_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now_s
         return truth, np.broadcast_to(np.maximum(busy_s, 0.0)[:, None], truth.shape)
 
 
 def limits(
-    setting: Setting, policy: Policy, traces: tuple[BandwidthTrace, ...], frames: int
+    setting: Setting,
+    policy: Policy,
+    traces: tuple[BandwidthTrace, ...],
+    frames: int,
+    delays_s: tuple[float, ...] = DELAYS_S,
 ) -> Limits:
     """Bound, informed planning, planning and the policy on the same frames of `traces`."""
     if setting.closed_loop:
@@ -100,10 +112,15 @@ def limits(
     view = policy.view(setting)
     prices = setting.prices
     advantages = policy.advantages.at(prices.device_second, prices.megabyte)
-    informed = InformedView(setting, policy.belief, advantages)
+
+    def told(delay_s: float) -> Floats:
+        informed = InformedView(setting, policy.belief, advantages)
+        informed.delay_s = delay_s
+        return _earned(setting, policy, informed, PlanningAlone(), traces, frames)
+
     found = {
-        "informed": _earned(setting, policy, informed, Planning(), traces, frames),
-        "planning": _earned(setting, policy, view, Planning(), traces, frames),
+        "informed": told(0.0),
+        "planning": _earned(setting, policy, view, PlanningAlone(), traces, frames),
         "learned": _earned(setting, policy, view, policy, traces, frames),
     }
     spacing = setting.interval_s
@@ -127,8 +144,10 @@ def limits(
     found["baseline"] = rivals[best]
     gap = found["bound"].mean() - rivals[best].mean()
 
-    def closed(name: str) -> float:
-        return float((found[name].mean() - rivals[best].mean()) / gap)
+    def closed(rewards: Floats) -> float:
+        return float((rewards.mean() - rivals[best].mean()) / gap)
+
+    late = {delay_s: told(delay_s) for delay_s in delays_s}
 
     return Limits(
         setting.scenario.name,
@@ -141,8 +160,9 @@ def limits(
         float(found["learned"].mean()),
         float(found["baseline"].mean()),
         best,
-        closed("learned"),
-        closed("informed"),
+        closed(found["learned"]),
+        closed(found["informed"]),
+        tuple(Delayed(d, float(r.mean()), closed(r)) for d, r in late.items()),
         {name: tuple(map(float, values)) for name, values in found.items()},
     )
 

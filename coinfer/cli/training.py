@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,10 +122,9 @@ def train_generalist(
 
     from controller.policies.generalist import save_generalist
     from experiments.learning.randomised import GENERALIST, train_generalist
-    from experiments.learning.training import replaced
 
     torch.set_num_threads(threads)
-    args = replaced(GENERALIST, frames=frames, seed=seed)
+    args = replace(GENERALIST, frames=frames, seed=seed)
     with _interruptible() as stopped, progress_bar() as bar:
         report, planning = _bars(bar, f"train over {settings} scenarios", frames)
         made = train_generalist(args, settings, report, stopped, planning)

@@ -1,9 +1,10 @@
 """A policy for scenarios it never saw: one scorer and one belief, planned anew for each of them.
 
-What is learnt is how to judge plans by their descriptions; it was trained over many devices, links,
-deadlines, frame rates and prices at once. What belongs to a scenario, its plans and what they do to
-its queues, is planned when the generalist is adapted to it: that takes seconds and no training
-traces of the scenario.
+What is learnt is a belief of how bandwidth moves, and how to judge plans by their descriptions,
+over many devices, links, deadlines, frame rates and prices at once (of the shipped one no learnt
+judgement was kept: planning's own did as well everywhere). What belongs to a scenario, its plans
+and what they do to its queues, is planned when the generalist is adapted to it: that takes seconds
+and no training traces of the scenario.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
+from artefacts import atomic_write, digest_bytes, read_json, write_json
 from controller.planners.queue_values import Solving, solve_prices
-from controller.policies.arrays import Taker, packed, read_arrays
+from controller.policies.arrays import packed
 from controller.policies.network import (
+    LearntCard,
     Policy,
     ScorerWeights,
     learnt_arrays,
+    learnt_taker,
     make_policy,
     taken_belief,
     taken_range,
@@ -38,17 +41,8 @@ Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
 
-class GeneralistCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`generalist.json`: what it sees and how it was trained."""
-
-    format_version: int
-    context: tuple[str, ...]
-    described: tuple[str, ...]
-    candidates: int
-    hidden: int
-    blind_s: float
-    weights_digest: str
-    training: dict[str, Any]
+class GeneralistCard(LearntCard, frozen=True, forbid_unknown_fields=True):
+    """`generalist.json`."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,14 @@ def make_generalist(
 ) -> Generalist:
     """What was learnt over many settings; `contexts` are the least and greatest values met."""
     card = GeneralistCard(
-        FORMAT_VERSION, CONTEXT, DESCRIBED, CANDIDATES, len(weights.out), blind_s, "", training
+        format_version=FORMAT_VERSION,
+        context=CONTEXT,
+        described=DESCRIBED,
+        candidates=CANDIDATES,
+        hidden=len(weights.out),
+        blind_s=blind_s,
+        weights_digest="",
+        training=training,
     )
     made = Generalist(card, weights, belief, *contexts)
     digest = digest_bytes(packed(_arrays(made)))
@@ -128,25 +129,9 @@ def save_generalist(folder: str | Path, made: Generalist) -> None:
 def load_generalist(folder: str | Path) -> Generalist:
     """Read a generalist; refused where it sees what today's views do not show."""
     folder = Path(folder)
-    path, archive = folder / "generalist.json", folder / "generalist.npz"
+    path = folder / "generalist.json"
     card = read_json(path, GeneralistCard, version=FORMAT_VERSION)
-    expected = {
-        "context": (str(card.context), str(CONTEXT)),
-        "described": (str(card.described), str(DESCRIBED)),
-        "candidates": (str(card.candidates), str(CANDIDATES)),
-    }
-    for field, (found, wanted) in expected.items():
-        if found != wanted:
-            raise ArtefactError(path, field=field, found=found, expected=wanted)
-    if card.hidden < 1 or not card.blind_s > 0:
-        raise ArtefactError(
-            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
-            expected="numbers above 0",
-        )  # fmt: skip
-    digest = digest_file(archive)
-    if digest != card.weights_digest:
-        raise ArtefactError(archive, field="digest", found=digest, expected=card.weights_digest)
-    take = Taker(archive, read_arrays(archive))
+    take = learnt_taker(path, card, folder / "generalist.npz")
     weights, belief = taken_weights(take, card.hidden), taken_belief(take)
     return Generalist(card, weights, belief, *taken_range(take))
 

@@ -29,21 +29,26 @@ Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
 
-class PolicyCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`policy.json`: what the policy sees, its plans and scenario, and its training record."""
+class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the cards of policies and generalists say alike: what is seen, and how it was learnt."""
 
     format_version: int
-    scenario: str
-    scenario_digest: str
-    model_digest: str
     context: tuple[str, ...]
     described: tuple[str, ...]
     candidates: int
-    plans: tuple[str, ...]
     hidden: int
     blind_s: float
     weights_digest: str
     training: dict[str, Any]
+
+
+class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True):
+    """`policy.json`: its scenario and plans too."""
+
+    scenario: str
+    scenario_digest: str
+    model_digest: str
+    plans: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,10 @@ class ScorerWeights:
         scores = hidden @ self.out + self.sharpness[0] * described[:, :, 0]
         return np.asarray(scores - ABSENT * (1.0 - flat[:, -CANDIDATES:]), dtype=np.float32)
 
+    def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
+        """Which candidate (L,) of each row: that of greatest score."""
+        return np.asarray(np.argmax(self.scores(flat), axis=-1))
+
 
 ABSENT = np.float32(1e4)
 """What is taken from the score of a candidate that is not there."""
@@ -98,7 +107,7 @@ class Policy:
 
     def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
         """Which candidate (L,) of each row."""
-        return np.asarray(np.argmax(self.scores(flat), axis=-1))
+        return self.weights.decide(flat)
 
     def outside(self, context: Float32s) -> npt.NDArray[np.bool_]:
         """Which contexts (L, C) leave the range of training by more than `MARGIN` of its width."""
@@ -191,24 +200,12 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     expected = {
         "scenario_digest": (card.scenario_digest, setting.scenario.digest),
         "model_digest": (card.model_digest, setting.model.digest),
-        "context": (str(card.context), str(CONTEXT)),
-        "described": (str(card.described), str(DESCRIBED)),
-        "candidates": (str(card.candidates), str(CANDIDATES)),
         "plans": (str(card.plans), str(plan_names(setting.table.plans))),
     }
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ArtefactError(path, field=field, found=found, expected=wanted)
-    if card.hidden < 1 or not card.blind_s > 0:
-        raise ArtefactError(
-            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
-            expected="numbers above 0",
-        )  # fmt: skip
-    archive = folder / "policy.npz"
-    found = digest_file(archive)
-    if found != card.weights_digest:
-        raise ArtefactError(archive, field="digest", found=found, expected=card.weights_digest)
-    policy = _unpacked(archive, card, setting)
+    policy = _unpacked(learnt_taker(path, card, folder / "policy.npz"), card, setting)
     prices = setting.prices
     if not policy.advantages.covers(prices.device_second, prices.megabyte):
         raise ArtefactError(
@@ -218,6 +215,30 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
             expected=f"{prices.device_second:g} and {prices.megabyte:g} among them",
         )
     return policy
+
+
+def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
+    """The arrays beside the card at `path`.
+
+    Refused where it sees what today's views do not show, and where the arrays are not the card's.
+    """
+    expected = {
+        "context": (str(card.context), str(CONTEXT)),
+        "described": (str(card.described), str(DESCRIBED)),
+        "candidates": (str(card.candidates), str(CANDIDATES)),
+    }
+    for field, (found, wanted) in expected.items():
+        if found != wanted:
+            raise ArtefactError(path, field=field, found=found, expected=wanted)
+    if card.hidden < 1 or not card.blind_s > 0:
+        raise ArtefactError(
+            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
+            expected="numbers above 0",
+        )  # fmt: skip
+    digest = digest_file(archive)
+    if digest != card.weights_digest:
+        raise ArtefactError(archive, field="digest", found=digest, expected=card.weights_digest)
+    return Taker(archive, read_arrays(archive))
 
 
 def learnt_arrays(
@@ -249,8 +270,7 @@ def _arrays(policy: Policy) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _unpacked(path: Path, card: PolicyCard, setting: Setting) -> Policy:
-    take = Taker(path, read_arrays(path))
+def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
     weights, belief = taken_weights(take, card.hidden), taken_belief(take)
     device = take.rising("advantages_device_s", 1)
     uplink = take.rising("advantages_uplink_s", 1)

@@ -18,8 +18,9 @@ Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-BLIND_S = 0.25
-"""Seconds without a measurement after which a plan that tells nothing gives way to the probe."""
+BLIND_S = 0.5
+"""Seconds without a measurement after which a plan that tells nothing gives way to the probe, where
+no policy learnt another time."""
 
 
 def probe_plan(table: PlanTable) -> int | None:

@@ -20,7 +20,7 @@ from controller.policies.network import ScorerWeights
 from controller.policies.view import PolicyView
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Deciding, ViewedLanes, mean_reward
+from envs.views import ViewedLanes, mean_reward
 from experiments.evaluation import mean_rewards
 from traces.generator import generate, read_fit
 from traces.library import TraceSet
@@ -60,7 +60,7 @@ class WhereItTrails:
         lanes = ViewedLanes(
             self._setting, self._bank, len(self._bank.names), view, "policy", rng, blind_s
         )
-        gap = self.rules - mean_reward(lanes, Deciding(weights), self._frames)
+        gap = self.rules - mean_reward(lanes, weights, self._frames)
         factor = np.exp(np.clip((gap - gap.mean()) / self._scale, -np.log(MOST), np.log(MOST)))
         found = self._bank.durations_s * factor
         return np.asarray(found / found.sum())

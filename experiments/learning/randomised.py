@@ -39,7 +39,7 @@ LEVELS = 44
 SCALES = (0.03, 0.06, 0.12, 0.25, 0.5)
 """Of Belgium's logs, whose mean is 30 Mbit/s, for the belief."""
 GENERALIST = TrainArgs(
-    learning_rate=3e-4, validations=6, validation_frames=600, generated=8, batch=8192
+    learning_rate=3e-4, validations=6, validation_frames=600, generated=8, batch=8192, blind_s=0.5
 )
 """Many scenarios are judged: shorter, and less often. Small steps: what pays here costs there."""
 JUDGED = 12

@@ -19,11 +19,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
+from controller.policies.probing import BLIND_S
 from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE
 from controller.rewards import reward_scale
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Deciding, ViewedLanes, mean_reward
+from envs.views import Decider, PlanningAlone, ViewedLanes, mean_reward
 from experiments.learning.courses import Course, Courses, Data, for_prices, price_grid
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
@@ -80,8 +81,9 @@ class TrainArgs:
     critic_share: float = 0.05
     """Share of the frames, at the start, in which only the value estimate learns: an untrained
     one would first unteach planning."""
-    blind_s: float = 0.5
-    """Seconds without a measurement after which a plan that tells nothing gives way to a probe."""
+    blind_s: float = 0.0
+    """Seconds without a measurement after which a plan that tells nothing gives way to a probe; 0:
+    learnt from the validation traces (`learnt_blind_s`)."""
     episode_frames: int = 256
     """Frames of an episode; each begins at a random place of a random training trace."""
     validations: int = 4
@@ -90,11 +92,6 @@ class TrainArgs:
     """Of every validation trace, each time."""
     seed: int = 0
     """Seeds initialisation, streams and sampling."""
-
-
-def replaced(args: TrainArgs, **changes: Any) -> TrainArgs:
-    """The arguments with some of them changed."""
-    return replace(args, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +135,40 @@ def train_policy(
         more = generated(setting, args.generated, np.random.default_rng([args.seed, 1]))
         data = replace(data, train=with_generated(data.train, more))
     courses = for_prices(setting, belief, advantages, data, args.lanes, rng)
+    asked: dict[str, Any] = {}
+    if not args.blind_s:
+        blind_s, asked = learnt_blind_s(courses.judged, args.validation_frames)
+        args = replace(args, blind_s=blind_s)
     weights, contexts, record = learn(courses, args, belief, report, stopped)
-    training = asdict(args) | {"traces": data.train.source} | record
+    training = asdict(args) | {"traces": data.train.source} | asked | record
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
+
+
+OTHER_BLIND_S = (0.25, 1.0, 2.0, 4.0)
+
+
+def learnt_blind_s(
+    judged: Sequence[Course], frames: int
+) -> tuple[float, dict[str, dict[str, float]]]:
+    """After how long without a measurement to ask the link, and the mean reward of every choice.
+
+    Planning alone is judged with each on the same frames. Another time than `BLIND_S` takes its
+    place where it is ahead by more than the standard error of the paired differences over traces:
+    who asks later saves bytes, who asks sooner is back sooner, and both are small beside the luck
+    of single outages.
+    """
+    earned = {}
+    for blind_s in (BLIND_S, *OTHER_BLIND_S):
+        of = Validation(judged, blind_s, frames)
+        earned[blind_s] = np.concatenate([of.rewards(c, PlanningAlone()) for c in judged])
+    chosen, most = BLIND_S, 0.0
+    for blind_s in OTHER_BLIND_S:
+        ahead = earned[blind_s] - earned[BLIND_S]
+        error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
+        if ahead.mean() > max(most, error):
+            chosen, most = blind_s, float(ahead.mean())
+    told = {f"{blind_s:g}": float(found.mean()) for blind_s, found in earned.items()}
+    return chosen, {"validation_reward_asking_after_s": told}
 
 
 def learn(
@@ -150,7 +178,10 @@ def learn(
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
-    """Weights of the scorer that did best where it is judged, the contexts met, the record."""
+    """Weights of the scorer that did best where it is judged, the contexts met, the record.
+
+    At the `blind_s` of `args`, which is above 0 here.
+    """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(courses.trained))
     env = ViewVecEnv(
@@ -294,7 +325,7 @@ class Validation:
         Of several courses, the greatest loss against what was judged first (planning) counts once
         more: what gains on one scenario what it loses on another is no gain for who has that other.
         """
-        found = np.array([self._of(course, weights) for course in self._judged])
+        found = np.array([self.rewards(course, weights).mean() for course in self._judged])
         if len(found) == 1:
             return float(found[0])
         # a closed loop's rewards are of another size than a stream's
@@ -302,7 +333,7 @@ class Validation:
         self._first = found if self._first is None else self._first
         return float(found.mean() + min((found - self._first).min(), 0.0))
 
-    def _of(self, course: Course, weights: ScorerWeights) -> float:
+    def rewards(self, course: Course, decider: Decider) -> Floats:
+        """Mean reward per frame of every trace of the course."""
         rng = np.random.default_rng(course.setting.scenario.seeds.evaluate)
-        lanes = course.started(rng, self._blind_s)
-        return float(mean_reward(lanes, Deciding(weights), self._frames).mean())
+        return mean_reward(course.started(rng, self._blind_s), decider, self._frames)

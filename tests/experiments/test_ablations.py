@@ -12,7 +12,7 @@ from experiments.statistics import paired
 
 TINY = TrainArgs(
     frames=0, planning_backlogs=3, planning_sweeps=3, lanes=4, batch=16, episode_frames=4,
-    validation_frames=5,
+    validation_frames=5, blind_s=0.5,
 )  # fmt: skip
 
 

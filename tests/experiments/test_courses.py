@@ -13,23 +13,23 @@ from controller.physics import TraceBank
 from controller.planners.queue_values import COUNTING
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
+from controller.policies.probing import BLIND_S
 from controller.policies.view import CONTEXT, DESCRIBED, WIDTH
 from controller.scenario import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Deciding, ViewedLanes, mean_reward
-from experiments.information_limit import Planning
+from envs.views import PlanningAlone, ViewedLanes, mean_reward
 from experiments.learning.courses import Data, for_prices, price_grid
 from experiments.learning.curriculum import MOST, WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
-from experiments.learning.training import TrainArgs, Validation, train_policy
+from experiments.learning.training import TrainArgs, Validation, learnt_blind_s, train_policy
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
 
 SMALL = TrainArgs(
     frames=0, lanes=32, steps=16, batch=128, epochs=1, validations=1, hidden=8,
-    validation_frames=60, planning_backlogs=4, planning_sweeps=20, episode_frames=20,
+    validation_frames=60, planning_backlogs=4, planning_sweeps=20, episode_frames=20, blind_s=0.5,
 )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_several_courses_are_judged_by_the_mean_and_the_greatest_loss(stream, mo
     told = {"planning": (0.5, 0.7), "better": (0.6, 0.8), "mixed": (0.8, 0.6)}
     cases = [type("Course", (), {"setting": stream, "at": k})() for k in (0, 1)]
     validation._judged = cases
-    monkeypatch.setattr(Validation, "_of", lambda self, course, name: told[name][course.at])
+    monkeypatch.setattr(Validation, "rewards", lambda self, c, name: np.array([told[name][c.at]]))
     assert validation.reward("planning") == pytest.approx(0.6)
     assert validation.reward("better") == pytest.approx(0.7)
     assert validation.reward("mixed") == pytest.approx(0.7 - 0.1)
@@ -235,7 +235,7 @@ def test_recurrent_ppo_begins_as_planning(stream, random_policy):
     rewards = []
     for run in (
         lambda lanes: recurrent_reward(lanes, policy, 50),
-        lambda lanes: mean_reward(lanes, Planning(), 50),
+        lambda lanes: mean_reward(lanes, PlanningAlone(), 50),
     ):
         bank = TraceBank(stream.traces("validation").traces)
         lanes = ViewedLanes(
@@ -265,7 +265,44 @@ def test_a_slower_device_is_a_slower_profile_and_another_digest():
     assert two.edge == one.edge
 
 
-def test_weights_decide_as_the_policy_that_holds_them(stream, random_policy):
-    policy = random_policy(stream)
-    x = np.random.default_rng(0).uniform(-3, 3, (100, WIDTH)).astype(np.float32)
-    assert np.array_equal(Deciding(policy.weights).decide(x), policy.decide(x))
+@pytest.mark.parametrize(
+    ("of_others", "chosen"),
+    [
+        ({}, BLIND_S),
+        # better on every trace
+        ({0.25: [0.01, 0.012], 2.0: [0.02, 0.021]}, 2.0),
+        # better on average, by the luck of one trace
+        ({1.0: [0.1, -0.05]}, BLIND_S),
+        ({1.0: [0.1, -0.05], 4.0: [0.001, 0.002]}, 4.0),
+        # one trace cannot tell
+        ({0.25: [0.3]}, BLIND_S),
+    ],
+)
+def test_another_time_to_ask_is_taken_where_the_traces_agree(monkeypatch, of_others, chosen):
+    traces = len(next(iter(of_others.values()), (0.0, 0.0)))
+
+    def rewards(self, course, decider):
+        assert isinstance(decider, PlanningAlone)
+        return 0.8 + np.array(of_others.get(self._blind_s, [0.0] * traces))
+
+    monkeypatch.setattr(Validation, "rewards", rewards)
+    found, told = learnt_blind_s([None], 60)
+    assert found == chosen
+    (told,) = told.values()
+    assert told["0.5"] == pytest.approx(0.8)
+    assert told[f"{chosen:g}"] == pytest.approx(0.8 + np.mean(of_others.get(chosen, [0.0])))
+    assert set(told) == {"0.25", "0.5", "1", "2", "4"}
+
+
+def test_when_to_ask_is_learnt_and_what_is_trained_asks_so(stream, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "experiments.learning.training.learnt_blind_s",
+        lambda judged, frames: asked.append((judged, frames)) or (2.0, {"why": {}}),
+    )
+    policy = train_policy(stream, replace(SMALL, blind_s=0.0))
+    assert policy.card.blind_s == policy.card.training["blind_s"] == 2.0
+    assert policy.card.training["why"] == {}
+    assert [frames for _, frames in asked] == [SMALL.validation_frames]
+    assert train_policy(stream, SMALL).card.blind_s == 0.5
+    assert len(asked) == 1

@@ -42,7 +42,7 @@ from traces.trace import BandwidthTrace
 
 SMALL = TrainArgs(
     frames=8192, lanes=32, steps=64, batch=512, epochs=2, validations=1, hidden=8,
-    validation_frames=150, planning_backlogs=4, planning_sweeps=20,
+    validation_frames=150, planning_backlogs=4, planning_sweeps=20, blind_s=0.5,
 )  # fmt: skip
 
 

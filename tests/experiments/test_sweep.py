@@ -287,12 +287,19 @@ def hearing():
 
 
 def test_ctrl_c_while_a_process_begins_is_raised_once_it_has_begun(hearing):
-    begun = []
+    begun, struck = [], threading.Event()
+
+    def send():
+        struck.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    sender.start()
     with pytest.raises(KeyboardInterrupt):
         with local._as_workers_begin():
             # as where another thread takes it
-            threading.Thread(target=os.kill, args=(os.getpid(), signal.SIGINT)).start()
-            time.sleep(0.05)
+            struck.set()
+            sender.join()
             begun.append(True)
         begun.append(False)
     assert begun == [True]

@@ -24,8 +24,8 @@ from controller.policies.view import PolicyView
 from controller.rewards import expectation
 from controller.scenario import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief, Counting
-from envs.views import ViewedLanes, mean_reward
-from experiments.information_limit import Planning, limits
+from envs.views import PlanningAlone, ViewedLanes, mean_reward
+from experiments.information_limit import limits
 from traces.trace import BandwidthTrace
 
 COARSE = Solving(5, sweeps=60)
@@ -114,7 +114,7 @@ def test_planning_earns_more_than_the_best_for_each_frame_alone(stream, planned)
         lanes = ViewedLanes(
             stream, TraceBank(traces), 3, view, "policy", np.random.default_rng(0), 0.5
         )
-        earned[name] = float(mean_reward(lanes, Planning(), 1500).mean())
+        earned[name] = float(mean_reward(lanes, PlanningAlone(), 1500).mean())
     assert earned["planning"] > earned["alone"] + 0.02
 
 
@@ -148,8 +148,12 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(stream, plan
         zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
     )
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
-    found = limits(stream, policy, tuple(traces), 800)
+    found = limits(stream, policy, tuple(traces), 800, (0.0, 0.06, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
+    now, soon, late = found.delayed
+    assert now.reward == found.informed
+    assert now.gap_closed == found.gap_of_informed
+    assert now.reward > soon.reward > late.reward
     assert found.informed == pytest.approx(np.mean(found.per_trace["informed"]))
 
 
