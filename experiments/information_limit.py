@@ -2,13 +2,14 @@
 
 The same planning as the learned policy's, told at every frame what no device can know: the rate of
 the link at this very moment and when the uplink will be free; then again with the rate as it was a
-little earlier, for whoever measures hears of it only when an answer is back. It still does not know
-the rates to come. What lies between it and the learned policy is what measuring late costs. The
-bound is told twice: as it is, and `chosen`, where the plans are those that the other half of the
-pictures holds best, for nobody can know which plan the judged pictures favour. What lies between
-`chosen` and the informed planner is the future's, the queue's and that of compute times (a bound's
-are the fastest of a thousand). Rewards count the answers' accuracies (report half), so that no
-sample's luck is in them; no controller here falls back to the robust planner.
+little earlier, for whoever measures hears of it only when an answer is back, and only of the times
+at which something was sent. It still does not know the rates to come. What lies between it and the
+learned policy is what measuring late costs. The bound is told twice: as it is, and `chosen`, where
+the plans are those that the other half of the pictures holds best, for nobody can know which plan
+the judged pictures favour. What lies between `chosen` and the informed planner is the future's, the
+queue's and that of compute times (a bound's are the fastest of a thousand). Rewards count the
+answers' accuracies (report half), so that no sample's luck is in them; no controller here falls
+back to the robust planner.
 """
 
 from __future__ import annotations
@@ -36,14 +37,18 @@ from traces.trace import BandwidthTrace
 Floats = npt.NDArray[np.float64]
 PRESENT_S = 0.02
 """The rate of the present is the mean over so long."""
-DELAYS_S = (0.03, 0.06, 0.1, 0.2)
+DELAYS_S = (0.0, 0.03, 0.06, 0.1)
 """A round trip, that with an upload of some kilobytes, and more."""
 
 
-class Delayed(msgspec.Struct, frozen=True):
-    """Planning that is told the rate as it was `delay_s` ago: mean reward, and of the gap."""
+class Told(msgspec.Struct, frozen=True):
+    """Planning that is told the rate as it was `delay_s` ago: mean reward, and of the gap.
+
+    `only_sent`: only while something was under way, at its true rate.
+    """
 
     delay_s: float
+    only_sent: bool
     reward: float
     gap_closed: float
 
@@ -66,8 +71,9 @@ class Limits(msgspec.Struct, frozen=True):
     """(learned - baseline) / (bound - baseline)."""
     gap_of_informed: float
     """The same of the planner that is told the present: what measuring at once could reach."""
-    delayed: tuple[Delayed, ...]
-    """Nobody who measures knows the rate before an upload and its answer have crossed the link."""
+    told_late: tuple[Told, ...]
+    """Nobody who measures knows the rate before an upload and its answer have crossed the link,
+    nor while nothing does."""
     per_trace: dict[str, tuple[float, ...]]
 
 
@@ -77,6 +83,8 @@ class InformedView(PolicyView):
     lanes: ViewedLanes
     delay_s: float = 0.0
     """The rate is told as it was so long ago; the uplink's state stays that of now."""
+    only_sent: bool = False
+    """Where nothing was under way then, the rate is told as it was when the uplink became free."""
     ahead_s: float = 0.1
     """The belief is the rate's distribution so long after the known present: a frame's answer needs
     the link for about that, and who is sure of the present alone keeps no reserve."""
@@ -87,13 +95,16 @@ class InformedView(PolicyView):
         """What follows the present rate; the uplink's true seconds at every level."""
         simulator = self.lanes.simulator
         end = simulator.link.duration_s
+        free_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9)
         then_s = np.maximum(now_s - self.delay_s, 0.0)
+        if self.only_sent:
+            # what was sent before that is told whole: in favour of who is told
+            then_s = np.minimum(then_s, np.maximum(free_s - PRESENT_S, 0.0))
         begin, until = np.minimum(then_s, end), np.minimum(then_s + PRESENT_S, end)
         passed = simulator.link.bytes_between(begin, until)
-        age_s = np.full(len(now_s), self.delay_s + self.ahead_s)
-        truth = self.belief.near(8.0 * passed / PRESENT_S, age_s)
-        busy_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now_s
-        return truth, np.broadcast_to(np.maximum(busy_s, 0.0)[:, None], truth.shape)
+        truth = self.belief.near(8.0 * passed / PRESENT_S, now_s - then_s + self.ahead_s)
+        busy_s = np.maximum(free_s - now_s, 0.0)
+        return truth, np.broadcast_to(busy_s[:, None], truth.shape)
 
 
 def limits(
@@ -113,9 +124,9 @@ def limits(
     prices = setting.prices
     advantages = policy.advantages.at(prices.device_second, prices.megabyte)
 
-    def told(delay_s: float) -> Floats:
+    def told(delay_s: float, only_sent: bool = False) -> Floats:
         informed = InformedView(setting, policy.belief, advantages)
-        informed.delay_s = delay_s
+        informed.delay_s, informed.only_sent = delay_s, only_sent
         return _earned(setting, policy, informed, PlanningAlone(), traces, frames)
 
     found = {
@@ -147,7 +158,7 @@ def limits(
     def closed(rewards: Floats) -> float:
         return float((rewards.mean() - rivals[best].mean()) / gap)
 
-    late = {delay_s: told(delay_s) for delay_s in delays_s}
+    late = [(d, sent, told(d, sent)) for sent in (False, True) for d in delays_s]
 
     return Limits(
         setting.scenario.name,
@@ -162,7 +173,7 @@ def limits(
         best,
         closed(found["learned"]),
         closed(found["informed"]),
-        tuple(Delayed(d, float(r.mean()), closed(r)) for d, r in late.items()),
+        tuple(Told(d, sent, float(r.mean()), closed(r)) for d, sent, r in late),
         {name: tuple(map(float, values)) for name, values in found.items()},
     )
 
@@ -177,7 +188,8 @@ def _earned(
 ) -> Floats:
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     # who knows need not ask
-    blind_s = np.inf if isinstance(view, InformedView) else policy.card.blind_s
+    knows = isinstance(view, InformedView) and not view.only_sent
+    blind_s = np.inf if knows else policy.card.blind_s
     lanes = ViewedLanes(setting, TraceBank(traces), len(traces), view, "report", rng, blind_s)
     if isinstance(view, InformedView):
         view.lanes = lanes

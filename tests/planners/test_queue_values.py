@@ -150,10 +150,14 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(stream, plan
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
     found = limits(stream, policy, tuple(traces), 800, (0.0, 0.06, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
-    now, soon, late = found.delayed
-    assert now.reward == found.informed
-    assert now.gap_closed == found.gap_of_informed
-    assert now.reward > soon.reward > late.reward
+    anywhere, sent = found.told_late[:3], found.told_late[3:]
+    assert [told.delay_s for told in sent] == [0.0, 0.06, 2.0]
+    assert [told.only_sent for told in found.told_late] == [False] * 3 + [True] * 3
+    assert anywhere[0].reward == found.informed
+    assert anywhere[0].gap_closed == found.gap_of_informed
+    assert anywhere[0].reward > anywhere[1].reward > anywhere[2].reward
+    assert sent[0].reward <= anywhere[0].reward
+    assert sent[0].reward > sent[2].reward
     assert found.informed == pytest.approx(np.mean(found.per_trace["informed"]))
 
 
