@@ -270,10 +270,10 @@ def test_a_slower_device_is_a_slower_profile_and_another_digest():
     [
         ({}, BLIND_S),
         # better on every trace
-        ({0.25: [0.01, 0.012], 2.0: [0.02, 0.021]}, 2.0),
+        ({0.25: [0.01, 0.012, 0.011], 2.0: [0.02, 0.021, 0.022]}, 2.0),
         # better on average, by the luck of one trace
-        ({1.0: [0.1, -0.05]}, BLIND_S),
-        ({1.0: [0.1, -0.05], 4.0: [0.001, 0.002]}, 4.0),
+        ({1.0: [0.1, 0.05, -0.05]}, BLIND_S),
+        ({1.0: [0.1, 0.05, -0.05], 4.0: [0.001, 0.001, 0.0012]}, 4.0),
         # one trace cannot tell
         ({0.25: [0.3]}, BLIND_S),
     ],
