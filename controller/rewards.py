@@ -136,7 +136,8 @@ def shortlist(setting: Setting) -> list[int]:
     and so does every exit on the device. Situations: bandwidths from 10 kbit/s to 100 Mbit/s,
     device backlogs up to the deadline, and prices on device and uplink time (what a busy resource
     takes from the next frame), on a grid of 96 bandwidths and 8 backlogs. The others are the best
-    choice at none of these points, and would only slow learning down.
+    choice at none of these points, and would only slow learning down. Plans that hedge stay too
+    where they are the best of their kind.
     """
     bandwidths = np.geomspace(1e4, 1e8, SHORTLIST_BANDWIDTHS)
     deadline_s = setting.scenario.frames.deadline_s
@@ -158,16 +159,19 @@ def shortlist(setting: Setting) -> list[int]:
                 best = value.argmax(axis=1)
                 # where nothing is worth its price, no plan is the answer
                 chosen.update(int(k) for k in best[value.max(axis=1) > 0])
-    return sorted(chosen | _edge_only(setting, chosen) | _hedged(setting, bandwidths, chosen))
+    return sorted(chosen | _edge_only(setting, chosen) | _hedged(setting, bandwidths))
 
 
-def _hedged(setting: Setting, bandwidths: Floats, chosen: set[int]) -> set[int]:
-    """The hedged plan worth most over all bandwidths, where no situation chose one: a rival too."""
+def _hedged(setting: Setting, bandwidths: Floats) -> set[int]:
+    """The hedged plans that serve a whole stream best at some bandwidth.
+
+    Judged idle, a hedge looks better the longer it computes; what it takes from the next frames
+    shows only where every frame hedges. Without these there would be no rival that hedges well.
+    """
     hedged = np.flatnonzero([plan.hedge for plan in setting.table.plans])
-    if not len(hedged) or chosen & set(hedged.tolist()):
+    if not len(hedged):
         return set()
-    worth = expectation(setting, bandwidths).reward.mean(axis=0)
-    return {int(hedged[worth[hedged].argmax()])}
+    return set(hedged[expected_rewards(setting, bandwidths)[:, hedged].argmax(axis=1)].tolist())
 
 
 def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, UsageError, digest_bytes, read_toml
+from artefacts import ArtefactError, UsageError, digest_bytes, digest_file, read_toml
 from controller.physics import LinkModel, PlanTable, Timing
 from controller.physics.stops import StopRows, with_stops
 from controller.physics.table import (
@@ -325,6 +325,17 @@ class Setting:
     def prices(self) -> RewardSection:
         """What device seconds and megabytes cost now."""
         return self.scenario.reward if self.given_prices is None else self.given_prices
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """SHA-256 of what was measured: both profiles, outcomes, temperatures of confidence."""
+        parts = (
+            digest_bytes(msgspec.json.encode(self.device)),
+            digest_bytes(msgspec.json.encode(self.edge)),
+            digest_file(self.model.folder / "outcomes.npz"),
+            repr(self.model.temperatures),
+        )
+        return digest_bytes(" ".join(parts).encode())
 
     def at_prices(self, device_second: float, megabyte: float) -> Setting:
         """The same plans, traces and samples at other prices."""

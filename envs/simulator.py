@@ -127,6 +127,9 @@ class Simulator:
         self._live_from = np.full((self._pending + 1, lanes), np.inf)
         self._live_until = np.full((self._pending + 1, lanes), -np.inf)
         self._live_bytes = np.zeros((self._pending + 1, lanes))
+        # until when what was handed to the link is on it
+        self._passed_s = np.full((self._pending + 1, lanes), -np.inf)
+        self._stale_s = np.full(lanes, -np.inf)
         # when the link would be free without that upload: it counts only once handed over
         self._free_before_s = np.zeros((self._pending + 1, lanes))
         # frames whose gates are still to be asked: when the device expects them to end, on average,
@@ -152,7 +155,8 @@ class Simulator:
             value[lanes] = start_s[lanes]
         state.window_bytes[lanes] = self.model.initial_window_bytes
         self._known[:, lanes] = np.inf
-        self._live_until[:, lanes] = -np.inf
+        self._live_until[:, lanes] = self._passed_s[:, lanes] = -np.inf
+        self._stale_s[lanes] = -np.inf
         self._asked_s[:, lanes] = -np.inf
         self._ends.known_s[:, lanes] = np.inf
         self.frame = np.where(lanes, 0, self.frame)
@@ -203,8 +207,12 @@ class Simulator:
         alive = under_way & (self._live_from <= self.now_s)
         live = (self._live_bytes * alive).sum(axis=0)
         coming = under_way ^ alive
+        # of what is still wanted the device knows no part that has passed: that would tell the rate
+        # before any answer does
+        left = (~under_way & (self._passed_s > self.now_s)).any(axis=0)
+        left |= self._stale_s > self.now_s
         free = np.where(coming, self._free_before_s, self.resources.uplink_s).min(axis=0)
-        lanes = np.flatnonzero(free > self.now_s)
+        lanes = np.flatnonzero(left & (free > self.now_s))
         if len(lanes):
             own, now, free = live.take(lanes), self.now_s.take(lanes), free.take(lanes)
             until = np.minimum(free, self.link.duration_s.take(lanes))
@@ -379,6 +387,9 @@ class Simulator:
         self._live_from[slot] = outcome.handed_s
         self._live_until[slot] = np.where(offloads, over, -np.inf)
         self._live_bytes[slot] = upload_bytes
+        # a slot is taken anew when its frame is long over
+        self._stale_s = np.maximum(self._stale_s, self._passed_s[slot])
+        self._passed_s[slot] = np.where(offloads, self.resources.uplink_s, -np.inf)
 
     def _await_end(self, result: StepResult, plan: Ints) -> None:
         outcome = result.outcome

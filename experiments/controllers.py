@@ -53,6 +53,7 @@ NAMES = (
     "rate-rule",
     "robust",
     "bandit",
+    "planning",
     "learned",
     "generalist",
     "oracle",
@@ -60,8 +61,11 @@ NAMES = (
 )
 SIMULATION_ONLY = ("best-single", "oracle", "optimum")
 DEPLOYABLE = tuple(n for n in NAMES if n not in SIMULATION_ONLY)
-ON_DEMAND = ("generalist", "optimum")
-"""Take seconds to plan, or minutes a log: not among all controllers, only where named."""
+LEARNT = ("planning", "learned", "generalist")
+"""Made of a policy, or of a part of it: `planning` is the policy's own without what PPO added."""
+ON_DEMAND = ("planning", "generalist", "optimum")
+"""Of interest beside the policy, seconds to plan, minutes a log: not among all controllers, only
+where named."""
 MAP_STATES = 32
 FIXED_FRAMES = 1500
 """Of every training trace, for what is chosen there."""
@@ -147,6 +151,7 @@ class ControllerFactory:
             "rate-rule": lambda: RateRule(setting, self.margin),
             "robust": lambda: RobustPlanner(setting, self.belief),
             "bandit": lambda: BanditController(setting),
+            "planning": lambda: LearnedController(self.planned, setting, "planning"),
             "learned": lambda: LearnedController(self.learned, setting),
             "generalist": lambda: LearnedController(self.adapted, setting, "generalist"),
             "map": self._map_controller,
@@ -189,6 +194,11 @@ class ControllerFactory:
                 "(name one with --policy, or make one: coinfer train --scenario ... --out ...)"
             )
         return load_policy(folder, self.setting)
+
+    @cached_property
+    def planned(self) -> Policy:
+        """The policy's planning alone."""
+        return self.learned.planned()
 
     @cached_property
     def adapted(self) -> Policy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -167,3 +168,11 @@ class BandwidthTrace:
         safe = np.where(rate > 0, rate, 1.0)
         inside = np.where(rate > 0, (bits - self.cumulative_bits[piece]) / safe, 0.0)
         return np.asarray(np.minimum(edges[piece] + inside, edges[piece + 1]))
+
+
+def trace_digest(trace: BandwidthTrace) -> str:
+    """SHA-256 of what a trace says, its name aside."""
+    digest = hashlib.sha256(repr(trace.duration_s).encode())
+    for array in (trace.times_s, trace.rates_bps):
+        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+    return digest.hexdigest()

@@ -25,14 +25,15 @@ class BanditController:
 
     The device never learns whether an answer was right, so the reward it learns from is the
     answering exit's recorded accuracy (frame stream) or the paper's reward (closed loop), less the
-    plan's expected prices.
+    plan's expected prices. `discount` and `width` are those of 0.99 to 0.9997 and 0.03 to 0.3 that
+    earned most on the training logs of `lte-mobilenet` and `3g-mobilenet`.
     """
 
     def __init__(
         self,
         setting: Setting,
         *,
-        discount: float = 0.99,
+        discount: float = 0.9997,
         width: float = 0.3,
         ridge: float = 0.1,
         name: str = "bandit",

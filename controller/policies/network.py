@@ -24,7 +24,7 @@ from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, PolicyView
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
@@ -48,6 +48,8 @@ class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True):
     scenario: str
     scenario_digest: str
     model_digest: str
+    inputs_digest: str
+    """Of profiles and outcomes: planning is made of them."""
     plans: tuple[str, ...]
 
 
@@ -109,6 +111,11 @@ class Policy:
         """Which candidate (L,) of each row."""
         return self.weights.decide(flat)
 
+    def planned(self) -> Policy:
+        """The same with nothing added to planning: what a training begins with."""
+        weights = replace(self.weights, out=np.zeros_like(self.weights.out))
+        return replace(self, weights=weights)
+
     def outside(self, context: Float32s) -> npt.NDArray[np.bool_]:
         """Which contexts (L, C) leave the range of training by more than `MARGIN` of its width."""
         slack = MARGIN * (self.highest - self.lowest) + 1e-3
@@ -149,6 +156,7 @@ def make_policy(
         scenario=setting.scenario.name,
         scenario_digest=setting.scenario.digest,
         model_digest=setting.model.digest,
+        inputs_digest=setting.inputs_digest,
         context=CONTEXT,
         described=DESCRIBED,
         candidates=CANDIDATES,
@@ -185,11 +193,15 @@ def save_policy(folder: str | Path, policy: Policy) -> None:
     write_json(folder / "policy.json", policy.card)
 
 
+def read_card(folder: str | Path) -> PolicyCard:
+    """What a policy says of itself."""
+    return read_json(Path(folder) / "policy.json", PolicyCard, version=FORMAT_VERSION)
+
+
 def load_policy(folder: str | Path, setting: Setting) -> Policy:
     """Read a policy and hold it against the setting it shall decide for."""
-    folder = Path(folder)
+    folder, card = Path(folder), read_card(folder)
     path = folder / "policy.json"
-    card = read_json(path, PolicyCard, version=FORMAT_VERSION)
     if card.scenario != setting.scenario.name:
         raise ArtefactError(
             path,
@@ -205,6 +217,15 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ArtefactError(path, field=field, found=found, expected=wanted)
+    if card.inputs_digest != setting.inputs_digest:
+        raise ArtefactError(
+            path,
+            field="inputs_digest",
+            found="a policy planned with other profiles or outcomes",
+            expected=f"one of '{setting.scenario.device_profile}', "
+            f"'{setting.scenario.edge_profile}' and the outcomes as they are now: train again, or "
+            "coinfer adapt",
+        )
     policy = _unpacked(learnt_taker(path, card, folder / "policy.npz"), card, setting)
     prices = setting.prices
     if not policy.advantages.covers(prices.device_second, prices.megabyte):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from artefacts import UsageError, digest_bytes, digest_file
 from controller.policies import SHIPPED_POLICIES
+from controller.policies.network import read_card
 from controller.scenario import Setting, read_scenario, scale_trace
 from experiments.controllers import ControllerFactory, chosen_names
 from experiments.headline.study import EvaluationSpec, FoldSpec
 from traces.formats import read_trace, read_traces
 from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_split
-from traces.trace import BandwidthTrace
+from traces.trace import BandwidthTrace, trace_digest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECIDING = (
@@ -84,9 +84,18 @@ def groups_of(spec: EvaluationSpec, setting: Setting) -> tuple[Group, ...]:
     return groups
 
 
-def baseline_names(spec: EvaluationSpec, setting: Setting) -> list[str]:
-    """Controllers to run beside 'learned'."""
-    return [n for n in spec.controllers or chosen_names("", setting) if n != "learned"]
+def baseline_names(
+    spec: EvaluationSpec, setting: Setting, groups: Sequence[Group]
+) -> tuple[str, ...]:
+    """Controllers to run beside 'learned'; where none are named its planning alone is one."""
+    names = list(spec.controllers or (*chosen_names("", setting), "planning"))
+    if not all(group.policies for group in groups):
+        if "planning" in spec.controllers:
+            raise UsageError(
+                f"evaluation '{spec.name}', controllers: found 'planning', expected policies too"
+            )
+        names = [n for n in names if n != "planning"]
+    return tuple(n for n in names if n != "learned")
 
 
 def _traces(spec: EvaluationSpec, setting: Setting) -> TraceSet:
@@ -175,16 +184,11 @@ def seen_in_training(groups: Sequence[Group], setting: Setting) -> tuple[str, ..
         if len(groups) == 1:
             known += setting.traces("validation").traces
         digests = {trace_digest(t) for t in known}
+        for folder in group.policies:
+            # what a policy says of itself, wherever it was trained
+            digests |= set(read_card(folder).training.get("trace_digests", ()))
         found += [t.name for t in group.traces.traces if trace_digest(t) in digests]
     return tuple(found)
-
-
-def trace_digest(trace: BandwidthTrace) -> str:
-    """SHA-256 of what a trace says, its name aside."""
-    digest = hashlib.sha256(repr(trace.duration_s).encode())
-    for array in (trace.times_s, trace.rates_bps):
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
-    return digest.hexdigest()
 
 
 def traces_digest(traces: Sequence[BandwidthTrace]) -> str:
@@ -198,9 +202,7 @@ def setting_digest(setting: Setting) -> str:
         setting.scenario.digest,
         repr(setting.given_prices),
         setting.model.digest,
-        digest_bytes(msgspec.json.encode(setting.device)),
-        digest_bytes(msgspec.json.encode(setting.edge)),
-        digest_file(setting.model.folder / "outcomes.npz"),
+        setting.inputs_digest,
     )
     return digest_bytes(" ".join(parts).encode())
 
@@ -211,13 +213,21 @@ def policy_digest(folder: Path, stem: str = "policy") -> str:
     return digest_bytes(" ".join(f"{p.name} {digest_file(p)}" for p in files).encode())
 
 
+def _sources(folder: Path) -> Iterator[Path]:
+    """Code, and the fits and splits beside it (models, profiles and policies have digests)."""
+    for file in folder.rglob("*"):
+        data = file.suffix in (".json", ".toml") and file.is_relative_to(ROOT / "traces")
+        if file.suffix == ".py" or data:
+            yield file
+
+
 @cache
 def code_digest(*more: str) -> str:
     """SHA-256 of the sources that figures depend on, and of `more` files and folders."""
     digest = hashlib.sha256()
     for name in (*DECIDING, *more):
         place = ROOT / name
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place]
+        files = sorted(_sources(place)) if place.is_dir() else [place]
         for file in files:
             relative = file.relative_to(ROOT).as_posix()
             if not relative.startswith(NOT_DECIDING):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from controller.physics import PlanTable
 from experiments.comparison import TraceFigures, figures_of, share_interval, trace_means
-from experiments.controllers import DEPLOYABLE
+from experiments.controllers import DEPLOYABLE, LEARNT
 from experiments.evaluation import TraceRun
 from experiments.headline.results import (
     QUANTILES,
@@ -103,7 +103,7 @@ class Runs:
 
 def best_baseline(every: Mapping[str, Runs]) -> str | None:
     """The deployable controller, learned ones aside, of the greatest mean over traces."""
-    rivals = [n for n in every if n in DEPLOYABLE and n not in ("learned", "generalist")]
+    rivals = [n for n in every if n in DEPLOYABLE and n not in LEARNT]
     return max(rivals, key=lambda n: float(every[n].rewards.mean()), default=None)
 
 

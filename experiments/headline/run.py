@@ -136,7 +136,7 @@ def _every(
     progress: Progress,
 ) -> dict[str, Runs]:
     """Runs of every controller: one row a seed, one column a trace, folds side by side."""
-    names = baseline_names(spec, setting)
+    names = baseline_names(spec, setting, groups)
     policies = len(groups[0].policies)
     steps = _Steps((len(names) + policies) * len(seeds) * len(groups), progress)
     runners = [

@@ -101,6 +101,9 @@ class UnitRunner:
             return kept
         self.progress(name, 0.0)
         factory = self._factory
+        if name == "planning":
+            # one for all seeds of a group: planning draws nothing
+            factory = ControllerFactory(self.setting, policy_folder=self.group.policies[0])
         if policy is not None:
             factory = ControllerFactory(self.setting, policy_folder=policy)
             _ = factory.learned  # refused before anything is run
@@ -144,6 +147,8 @@ class UnitRunner:
         own = (self._training, self.detector) if policy is None else (policy_digest(policy),)
         if name == "generalist":
             own = (policy_digest(SHIPPED_GENERALIST, "generalist"),)
+        if name == "planning":
+            own = (policy_digest(self.group.policies[0]),)
         return digest_bytes("\n".join((*self._common, name, str(seed), *own)).encode())
 
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:

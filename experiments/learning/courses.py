@@ -7,6 +7,7 @@ generalist one for each of several devices, links and deadlines.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.views import ViewedLanes
 from traces.library import TraceSet
+from traces.trace import trace_digest
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +36,13 @@ class Data:
 
     train: TraceSet
     validation: TraceSet
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a policy's card says of them: the source, and every trace's digest."""
+        both = (*self.train.traces, *self.validation.traces)
+        digests = sorted({trace_digest(trace) for trace in both})
+        return {"traces": self.train.source, "trace_digests": digests}
 
     @classmethod
     def of(cls, setting: Setting) -> Data:

@@ -21,7 +21,7 @@ from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
 from envs.views import ViewedLanes, mean_reward
 from experiments.controllers import map_states
-from experiments.evaluation import evaluate
+from experiments.evaluation import mean_rewards
 from experiments.learning.courses import Data
 
 LANES, FRAMES = 128, 256
@@ -74,22 +74,18 @@ def distil(
         for vote, reward in zip(votes, rewards, strict=True)
     ]
     made = map_of(setting, states, plans, f"distilled from a policy over {source}", rewards)
+    # both on the same frames, with the answers' accuracies: single samples' luck is as large as
+    # what is lost
     judging = TraceBank(data.validation.traces)
     judged = ViewedLanes(
         setting, judging, len(judging.names), policy.view(setting), "policy",
         np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
     )  # fmt: skip
-    reward = float(mean_reward(judged, policy, JUDGED_FRAMES).mean())
-    return made, Distillation(reward, _map_reward(setting, made, data))
-
-
-def _map_reward(setting: Setting, made: ConfigurationMap, data: Data) -> float:
-    traces = data.validation.traces
-    runs = evaluate(
-        setting,
-        traces,
-        lambda k: MapController(setting, made, StateTracker(made.states, make_detector("bayes"))),
-        half="policy",
-        max_frames=JUDGED_FRAMES,
+    maps = [
+        MapController(setting, made, StateTracker(made.states, make_detector("bayes")))
+        for _ in judging.names
+    ]
+    return made, Distillation(
+        float(mean_reward(judged, policy, JUDGED_FRAMES).mean()),
+        float(mean_rewards(setting, judging, maps, "policy", JUDGED_FRAMES).mean()),
     )
-    return float(np.mean([run.reward.mean() for run in runs if len(run.reward)]))

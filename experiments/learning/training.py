@@ -140,7 +140,7 @@ def train_policy(
         blind_s, asked = learnt_blind_s(courses.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
     weights, contexts, record = learn(courses, args, belief, report, stopped)
-    training = asdict(args) | {"traces": data.train.source} | asked | record
+    training = asdict(args) | data.record | asked | record
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
 
