@@ -71,7 +71,7 @@ class FrameStreamEnv(_LaneEnv):
     with `[plans] confidence` the earlier exits that end the frame where they are sure enough.
 
     ## Observation
-    `Box(-3, 3, (20,), float32)`, only what a device knows (`controller.policies.observation`):
+    `Box(-3, 3, (22,), float32)`, only what a device knows (`controller.policies.observation`):
 
     | index | feature | range |
     |---|---|---|
@@ -80,10 +80,12 @@ class FrameStreamEnv(_LaneEnv):
     | 8-11 | whether they were complete (1) or cancelled (0) | 0 or 1 |
     | 12-13 | fast (1 s) and slow (10 s) mean of the log rate | -3 to 3 |
     | 14 | mean deviation of the log rate from its slow mean | 0 to 3 |
-    | 15 | device backlog / deadline | 0 to 3 |
-    | 16 | bytes still owed to the uplink / 16 KiB | 0 to 3 |
-    | 17-18 | recent share answered in time, and by the plan itself | 0 to 1 |
-    | 19 | whether anything was measured yet | 0 or 1 |
+    | 15 | log rate since the last change point | -3 to 3 |
+    | 16 | log age of that change point | 0 to 1 |
+    | 17 | device backlog / deadline | 0 to 3 |
+    | 18 | bytes still owed to the uplink / 16 KiB | 0 to 3 |
+    | 19-20 | recent share answered in time, and by the plan itself | 0 to 1 |
+    | 21 | whether anything was measured yet | 0 or 1 |
 
     ## Reward
     1 if the frame was answered correctly within the deadline (the recorded outcome of a random

@@ -9,7 +9,7 @@ kept, one file each; the same command goes on where it was ended.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from controller.policies.probing import BLIND_S
 from controller.scenario import PlanSection, Setting, load_setting, read_scenario
 from envs.views import ViewedLanes, mean_reward
 from experiments.headline.inputs import code_digest, setting_digest, traces_digest
+from experiments.headline.results import FORMAT_VERSION as RESULTS_VERSION
+from experiments.headline.results import MATRIX, Cell, Matrix
 from experiments.learning.training import TrainArgs, train_policy
 from experiments.statistics import paired
 
@@ -44,8 +46,9 @@ class Variant:
     training: dict[str, Any] = field(default_factory=dict)
 
 
+WHOLE = "everything"
 VARIANTS: dict[str, Variant] = {
-    "everything": Variant(),
+    WHOLE: Variant(),
     "planning alone": Variant(training={"frames": 0}),
     "each frame for itself": Variant(training={"planning_sweeps": 0}),
     "no answers on the way": Variant(plans={"anytime": False, "no_rescue": False}),
@@ -92,10 +95,13 @@ def run(
     frames: int,
     out: Path,
     say: Callable[[str], None],
+    titles: Sequence[str] = (),
 ) -> dict[str, Result]:
-    """Every variant's result, kept or run now."""
-    found = {}
+    """Results of the variants of these titles (all) after the whole, kept or run now."""
+    found: dict[str, Result] = {}
     for title, variant in VARIANTS.items():
+        if titles and title not in (WHOLE, *titles):
+            continue
         setting = ablated(name, variant)
         parts = (
             code_digest("experiments/learning", "experiments/ablations.py"),
@@ -114,7 +120,7 @@ def run(
             kept = Result(FORMAT_VERSION, key, rewards)
             write_json(path, kept)
         found[title] = kept
-        say(row(title, kept, found["everything"]))
+        say(row(title, kept, found[WHOLE]))
     return found
 
 
@@ -132,21 +138,45 @@ def row(title: str, one: Result, whole: Result) -> str:
     )
 
 
+def matrix_of(name: str, found: dict[str, dict[str, Result]], seeds: int) -> Matrix:
+    """What `coinfer report` renders: variants by scenarios, differences to the whole."""
+    titles = [title for title in next(iter(found.values())) if title != WHOLE]
+
+    def cell(results: dict[str, Result], title: str) -> Cell:
+        mine, whole = (np.mean(results[t].rewards, axis=0) for t in (title, WHOLE))
+        told = paired(mine, whole, 0)
+        return Cell(told.mean, told.interval95, told.traces, seeds, p_value=told.p_value)
+
+    return Matrix(
+        RESULTS_VERSION, name, "against_everything", "variant", "scenario", tuple(titles),
+        tuple(found), tuple(tuple(cell(found[s], title) for s in found) for title in titles),
+    )  # fmt: skip
+
+
 def main() -> None:
     """Print a Markdown table a scenario."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", nargs="+", default=["3g-mobilenet", "lte-mobilenet"])
+    parser.add_argument("--variants", nargs="+", default=[], choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--matrix", type=Path, help="the differences as NAME.matrix.json")
     parser.add_argument("--train-frames", type=int, default=200_000)
     parser.add_argument("--frames", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
+        found = {}
         for name in args.scenario:
             print(f"\n| {name} | reward | points | 95 % | p |\n|---|---|---|---|---|", flush=True)
             training = TrainArgs(frames=args.train_frames, validation_frames=1500, blind_s=BLIND_S)
-            run(name, training, args.seeds, args.frames, args.out, lambda s: print(s, flush=True))
+            found[name] = run(
+                name, training, args.seeds, args.frames, args.out,
+                lambda line: print(line, flush=True), args.variants,
+            )  # fmt: skip
+        if args.matrix:
+            title = args.matrix.name.removesuffix(MATRIX)
+            write_json(args.matrix, matrix_of(title, found, len(args.seeds)))
     except CoinferError as error:
         parser.error(str(error))
     except KeyboardInterrupt:

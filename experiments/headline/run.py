@@ -40,7 +40,7 @@ from experiments.headline.results import (
 )
 from experiments.headline.study import EvaluationSpec, Figure, MatrixSpec, Study
 from experiments.headline.units import Unit, UnitRunner
-from experiments.statistics import bootstrap_mean
+from experiments.statistics import Interval, bootstrap_mean
 
 Progress = Callable[[str, float], None]
 UNITS = "units"
@@ -259,6 +259,7 @@ def cell_of(evaluation: Evaluation, figure: Figure) -> Cell:
             expected="one, for the matrix it stands in",
         )  # fmt: skip
     against = evaluation.headline.reward
+    interval: Interval | None
     p_value = None
     if figure == "share_of_bound":
         mean, interval = learned.share_of_bound, learned.interval95
@@ -268,6 +269,9 @@ def cell_of(evaluation: Evaluation, figure: Figure) -> Cell:
         own = learned.per_trace if figure == "reward" else learned.per_trace_goodput
         values = list(own.values())
         mean, interval = float(np.mean(values)), bootstrap_mean(values, evaluation.seeds[0])
+    if len(evaluation.traces) == 1:
+        # of one file nothing is drawn: its own figure is no interval
+        interval = p_value = None
     return Cell(
         mean,
         interval,

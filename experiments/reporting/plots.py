@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 PALETTE = (
     "#7f7f7f", "#8c564b", "#bcbd22", "#9467bd", "#c5b0d5", "#ff7f0e", "#ffbb78", "#17becf",
-    "#98df8a", "#2ca02c", "#e377c2", "#d62728", "#ff9896", "#1f77b4", "#000000",
+    "#98df8a", "#2ca02c", "#e377c2", "#aa3377", "#d62728", "#ff9896", "#1f77b4", "#000000",
 )  # fmt: skip
 COLOURS = dict(zip(NAMES, PALETTE, strict=True))
 """One colour a controller, the same in every plot."""
 RIGHT, WRONG, LATE = "#2ca02c", "#ff7f0e", "#d62728"
-NOT_DRAWN = ("best-single",)
-"""Hindsight on the very traces: a row of the table, no line in a plot."""
+NOT_DRAWN = ("best-single", "planning")
+"""Hindsight on the very traces, and what lies on the learned policy's line: rows of the table."""
 
 
 def series_figure(series: Series, deadline_s: float) -> Figure:

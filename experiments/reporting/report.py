@@ -29,8 +29,6 @@ from experiments.reporting import plots
 from experiments.reporting.page import page
 from experiments.reporting.tables import markdown_of, trainings
 
-EXPECTED_MATRICES = ("generalisation", "ablations")
-
 
 @dataclass(frozen=True, slots=True)
 class Results:
@@ -96,8 +94,8 @@ def missing_parts(
     names, known = {e.name for e in evaluations}, {m.name for m in matrices}
     wanted = record.evaluations if record else ()
     found += [f"evaluation '{name}': planned, no results" for name in wanted if name not in names]
-    planned = (*(record.matrices if record else ()), *EXPECTED_MATRICES)
-    found += [f"matrix '{n}': no results" for n in dict.fromkeys(planned) if n not in known]
+    planned = record.matrices if record else ()
+    found += [f"matrix '{name}': no results" for name in planned if name not in known]
     for matrix in matrices:
         absent = sum(cell is None for row in matrix.cells for cell in row)
         if absent:

@@ -210,7 +210,7 @@ def cell_text(cell: Cell | None, figure: str) -> str:
     """Mean, interval and what it rests on."""
     if cell is None:
         return "not evaluated"
-    scale, form = (100.0, "{:+.2f}") if figure == "against_best" else (1.0, "{:.4f}")
+    scale, form = (100.0, "{:+.2f}") if figure.startswith("against_") else (1.0, "{:.4f}")
     text = form.format(scale * cell.mean)
     if cell.interval95 is not None:
         low, high = (scale * end for end in cell.interval95)

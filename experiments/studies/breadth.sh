@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Beyond the headline: the generalist, other prices, other traces, every log left out once, what each
-# part of the policy is worth, which algorithm learns it. After headline.sh; about an hour more.
+# part of the policy is worth, which algorithm learns it, what limits it. After headline.sh; about
+# two hours more.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -54,9 +55,20 @@ print(*(f.file.removesuffix(".log") for f in read_split("belgium").test))'); do
   out="runs/policies/without-$log"
   there "$out" || coinfer train --scenario lte-mobilenet --leave-out "$log" --out "$out"
 done
+# of planning, and of what the scorer is shown
+python -m experiments.ablations --out runs/ablations --train-frames 0 --seeds 0 \
+  --matrix runs/breadth/ablations.matrix.json
+python -m experiments.ablations --out runs/ablations-of-learning --scenario lte-mobilenet \
+  --variants "planning alone" "newest measurement only" "no change points" \
+  --matrix runs/breadth/ablations-of-learning.matrix.json
 coinfer evaluate experiments/studies/breadth.toml --out runs/breadth
 coinfer report --results runs/breadth --out runs/breadth.html --markdown runs/breadth.md
 for scenario in 3g-mobilenet lte-mobilenet; do
-  python -m experiments.algorithms --scenario "$scenario"
+  python -m experiments.algorithms --scenario "$scenario" --frames 200000
+  python -m experiments.beyond_training --scenario "$scenario"
+  coinfer compare --scenario "$scenario" --sub-second --frames 2000
+  for priced in "$scenario" "$scenario-priced"; do
+    python -m experiments.information_limit --scenario "$priced" --frames 4000
+  done
 done
-python -m experiments.ablations --out runs/ablations
+coinfer sweep experiments/studies/curriculum.toml --out runs/curriculum --jobs 2

@@ -1,7 +1,8 @@
 """The cells of a sweep, and what makes a cell the same one again.
 
 A cell's id is the digest of everything that decides its figures: scenario, model, profiles,
-recorded outcomes, traces, all the training's arguments, and how it is judged. Code is no part.
+recorded outcomes, traces, all the training's arguments, how it is judged, and the sources that do
+it: no table mixes rows of two versions.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from artefacts import UsageError, digest_bytes, digest_file
+from artefacts import UsageError, digest_bytes
 from controller.scenario import Scenario, Setting, load_setting
+from experiments.headline.inputs import code_digest
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, Sweep
 from traces.generator import read_fit
@@ -101,9 +103,8 @@ def basis(setting: Setting, evaluation: EvaluationSection) -> dict[str, Any]:
     return {
         "scenario": setting.scenario.digest,
         "model": setting.model.digest,
-        "device_profile": digest_bytes(msgspec.json.encode(setting.device)),
-        "edge_profile": digest_bytes(msgspec.json.encode(setting.edge)),
-        "outcomes": digest_file(setting.model.folder / "outcomes.npz"),
+        "inputs": setting.inputs_digest,
+        "code": code_digest("experiments/learning", "experiments/sweeps/cell.py"),
         "traces": {part: _traces_digest(family, setting.traces(part)) for part in parts},
     }
 

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import warnings
 
 import gymnasium as gym
@@ -12,8 +13,11 @@ from controller.physics import TraceBank
 from controller.physics.table import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import device_only
+from controller.policies.observation import FEATURES
+from controller.policies.observation import NAMES as OBSERVED
 from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
+from envs.single import FrameStreamEnv
 from envs.vector import LaneCore
 from envs.views import ViewedLanes
 from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
@@ -287,3 +291,16 @@ def test_an_upload_counts_from_when_it_is_handed_over():
     simulator.now_s = np.array([1.6 * float(table.head_s[late])])
     owed = float(simulator.backlogs()[1][0])
     assert float(table.up_bytes[late]) <= owed < 1.1 * float(table.up_bytes[late])  # headers too
+
+
+def test_the_docstring_names_every_number_of_the_observation():
+    """README calls the docstrings the specification."""
+    text = FrameStreamEnv.__doc__
+    assert f"`Box(-3, 3, ({FEATURES},), float32)`" in text
+    rows = re.findall(r"^ +\| (\d+)(?:-(\d+))? \| ", text, re.MULTILINE)
+    named = [k for first, last in rows for k in range(int(first), int(last or first) + 1)]
+    assert named == list(range(FEATURES))
+    lines = text.splitlines()
+    for name, told in (("device_backlog", "device backlog"), ("shift_log_rate", "change point")):
+        assert any(line.strip().startswith(f"| {OBSERVED.index(name)} | ") and told in line
+                   for line in lines)  # fmt: skip

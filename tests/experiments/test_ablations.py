@@ -5,9 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from artefacts import write_json
 from controller.policies.view import CONTEXT, DESCRIBED
-from experiments.ablations import CHANGE, HISTORY, VARIANTS, Result, ablated, row, run
+from experiments.ablations import (
+    CHANGE,
+    HISTORY,
+    VARIANTS,
+    Result,
+    ablated,
+    matrix_of,
+    row,
+    run,
+)
 from experiments.learning.training import TrainArgs
+from experiments.reporting.report import write_report
 from experiments.statistics import paired
 
 TINY = TrainArgs(
@@ -30,11 +41,10 @@ def test_every_variant_is_what_its_name_says():
 
 
 def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkeypatch):
-    few = {name: VARIANTS[name] for name in ("everything", "each frame for itself")}
-    monkeypatch.setattr("experiments.ablations.VARIANTS", few)
+    few = ("everything", "each frame for itself")
     said = []
-    first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append)
-    assert [line.split("|")[1].strip() for line in said] == list(few)
+    first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append, few)
+    assert tuple(line.split("|")[1].strip() for line in said) == few
     assert np.mean(first["everything"].rewards) > np.mean(first["each frame for itself"].rewards)
 
     def never(*args):
@@ -42,9 +52,9 @@ def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr("experiments.ablations.measured", never)
-        assert run("3g-alexnet", TINY, [0], 30, tmp_path, said.append) == first
+        assert run("3g-alexnet", TINY, [0], 30, tmp_path, said.append, few[1:]) == first
         with pytest.raises(AssertionError, match="run again"):
-            run("3g-alexnet", replace(TINY, planning_sweeps=4), [0], 30, tmp_path, said.append)
+            run("3g-alexnet", replace(TINY, planning_sweeps=4), [0], 30, tmp_path, said.append, few)
 
 
 def test_a_line_is_the_paired_difference_in_points():
@@ -53,3 +63,17 @@ def test_a_line_is_the_paired_difference_in_points():
     told = paired(np.array([0.6, 0.6, 0.6]), np.array([0.6, 0.6, 0.6]), 0)
     assert row("x", other, whole).startswith(f"| x | 0.6000 | {100 * told.mean:+.2f} |")
     assert row("all", whole, whole) == "| all | 0.6000 | | | |"
+
+
+def test_the_matrix_is_what_the_lines_say(tmp_path):
+    whole = Result(1, "", ((0.5, 0.6, 0.7), (0.7, 0.6, 0.5)))
+    other = Result(1, "", ((0.55, 0.55, 0.55), (0.45, 0.45, 0.45)))
+    made = matrix_of("ablations", {"one": {"everything": whole, "x": other}}, 2)
+    assert (made.rows, made.columns) == (("x",), ("one",))
+    ((cell,),) = made.cells
+    assert f"{100 * cell.mean:+.2f}" == row("x", other, whole).split("|")[3].strip()
+    assert (cell.traces, cell.seeds) == (3, 2)
+    write_json(tmp_path / "ablations.matrix.json", made)
+    told = write_report(tmp_path, tmp_path / "r.html", markdown=tmp_path / "t.md")
+    assert not [line for line in told.missing if "ablations" in line]
+    assert "| x | " in (tmp_path / "t.md").read_text()
