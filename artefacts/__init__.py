@@ -12,6 +12,7 @@ from artefacts.files import (
     digest_file,
     read_json,
     read_toml,
+    ready_folder,
     write_json,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "digest_file",
     "read_json",
     "read_toml",
+    "ready_folder",
     "write_json",
 ]

@@ -94,6 +94,23 @@ def write_json(path: str | Path, value: Any) -> None:
         stream.write(encoded + b"\n")
 
 
+def ready_folder(folder: str | Path) -> Path:
+    """The folder, made where it is not there; refused where nothing can be written into it.
+
+    For long work: who learns of it at the end has lost what was made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ArtefactError(
+            folder, found=str(error.strerror).lower(), expected="a folder that can be written into"
+        ) from None
+    return folder
+
+
 def read_json(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
     """Read a JSON artefact as `kind`; with `version`, refuse another `format_version`."""
     with _readable(path):
@@ -155,6 +172,8 @@ def _expected(kind: type[Any], field: str, what: str) -> str:
     for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", field)):
         hints = typing.get_type_hints(found) if isinstance(found, type) else {}
         found = hints.get(name)
+        if typing.get_origin(found) in (tuple, list):
+            found = typing.get_args(found)[0]
     if typing.get_origin(found) is typing.Literal:
         return " or ".join(repr(value) for value in typing.get_args(found))
     if isinstance(found, type) and issubclass(found, msgspec.Struct) and "unknown field" in what:

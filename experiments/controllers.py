@@ -84,7 +84,7 @@ class ControllerFactory:
     generalist_folder: Path | None = None
     detector: str = "bayes"
     max_frames: int | None = None
-    """How far the optimum looks, where not every frame of a trace is run."""
+    """How many frames of a trace are run, where not all: so far what has hindsight looks."""
     progress: Callable[[str], None] = field(default=lambda what: None)
 
     @cached_property
@@ -163,7 +163,9 @@ class ControllerFactory:
             "edge-only": lambda: edge_only_plan(setting),
             "fixed": lambda: self.fixed_plan,
             "fixed-hedged": lambda: self.hedged_plan,
-            "best-single": lambda: best_single(setting, traces, "report"),
+            "best-single": lambda: best_single(
+                setting, traces, "report", max_frames=self.max_frames
+            ),
         }
         if name in plans:
             plan = plans[name]()
@@ -229,6 +231,11 @@ def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
     for name in names:
         if name not in NAMES:
             raise UsageError(f"controller: found '{name}', expected one of {', '.join(NAMES)}")
+    if "fixed-hedged" in names and setting is not None and not hedged(setting).any():
+        raise UsageError(
+            f"controller 'fixed-hedged': scenario '{setting.scenario.name}' has no plan that "
+            "hedges, expected some ([plans] hedge = true)"
+        )
     return list(dict.fromkeys(names))
 
 

@@ -202,7 +202,7 @@ def plan(
     explain: Annotated[
         bool, typer.Option("--explain", help="Of a policy (the shipped one), at full length.")
     ] = False,
-    age: Annotated[str, typer.Option(help="Of the last measurement, as 50ms (policy).")] = "50ms",
+    age: Annotated[str, typer.Option(help="Of the last measurement (50ms; policy).")] = "",
     device_backlog: Annotated[str, typer.Option(help="As 20ms (policy).")] = "",
     uplink_backlog: Annotated[str, typer.Option(help="As 4KiB (policy).")] = "",
     device_second: DeviceSecondOption = None,
@@ -210,6 +210,7 @@ def plan(
     json: JsonOption = False,
 ) -> None:
     """One decision, explained: Algorithm 1's, or (--policy, --explain) a learned policy's."""
+    from artefacts import UsageError
     from experiments.learning.explanation import explain_plan
 
     setting = _setting(scenario, device_second, megabyte)
@@ -218,12 +219,19 @@ def plan(
 
         moment = Moment(
             max(bandwidth * 1e6, 1.0),
-            _quantity("--age", age, LATENCY_UNITS) or 0.0,
+            _quantity("--age", age or "50ms", LATENCY_UNITS) or 0.0,
             _quantity("--device-backlog", device_backlog, LATENCY_UNITS) or 0.0,
             round(_quantity("--uplink-backlog", uplink_backlog, MEMORY_UNITS) or 0.0),
         )
         _explained_policy(setting, policy, moment, json)
         return
+    for option, value in (
+        ("--age", age), ("--device-backlog", device_backlog), ("--uplink-backlog", uplink_backlog),
+    ):  # fmt: skip
+        if value:
+            raise UsageError(
+                f"{option}: found '{value}' for Algorithm 1, expected --policy or --explain with it"
+            )
     latency_s = _quantity("--max-latency", max_latency, LATENCY_UNITS)
     memory = _quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
     found = explain_plan(setting, bandwidth * 1e6, latency_s, order, memory)

@@ -67,7 +67,7 @@ def train(
     """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far."""
     import torch
 
-    from artefacts import UsageError
+    from artefacts import UsageError, ready_folder
     from controller.planners.configuration_map import write_map
     from controller.policies.network import save_policy
     from controller.scenario import load_setting, read_scenario
@@ -77,7 +77,7 @@ def train(
     if algorithm not in ("ppo", "dqn"):
         raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
     setting = load_setting(read_scenario(scenario))
-    out = out or Path("runs") / "policies" / setting.scenario.name
+    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
     torch.set_num_threads(threads)
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
@@ -94,12 +94,19 @@ def train(
     # no map of an older policy beside a new one
     (out / "map.json").unlink(missing_ok=True)
     save_policy(out, policy)
-    made, loss = distil(setting, policy, data)
+    console.print(f"kept in {out}; its configuration map is made and judged")
+    made, loss = distil(setting, policy, data, validation_frames)
     write_map(out / "map.json", made)
+    record = policy.card.training
+    seen = record["frames_seen"]
     figures = {
         "policy": str(out),
         "interrupted": interrupted,
-        "validation_reward": loss.policy_reward,
+        "kept": f"what was learnt after {seen} frames"
+        if seen
+        else "planning alone: nothing learnt was ahead of it on the validation traces",
+        "validation_reward": record["validation_reward"],
+        "validation_reward_of_planning": record["validation_reward_of_planning"],
         "distilled_map_validation_reward": loss.map_reward,
         "distilled_map_loss": loss.policy_reward - loss.map_reward,
     }
@@ -120,9 +127,11 @@ def train_generalist(
     """Train one policy over random devices, links, deadlines, frame rates and prices."""
     import torch
 
+    from artefacts import ready_folder
     from controller.policies.generalist import save_generalist
     from experiments.learning.randomised import GENERALIST, train_generalist
 
+    out = ready_folder(out)
     torch.set_num_threads(threads)
     args = replace(GENERALIST, frames=frames, seed=seed)
     with _interruptible() as stopped, progress_bar() as bar:
@@ -152,24 +161,21 @@ def adapt(
     json: JsonOption = False,
 ) -> None:
     """Make a policy for a scenario of the generalist by planning: no training, no traces."""
+    from artefacts import ready_folder
     from controller.policies import SHIPPED_GENERALIST
     from controller.policies.generalist import load_generalist
     from controller.policies.network import save_policy
-    from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE
     from controller.scenario import load_setting, read_scenario
-    from experiments.learning.courses import price_grid
+    from experiments.learning.courses import price_grids
 
     made = load_generalist(generalist or SHIPPED_GENERALIST)
     setting = load_setting(read_scenario(scenario))
-    out = out or Path("runs") / "policies" / setting.scenario.name
-    own = setting.scenario.reward
+    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
+    grids = price_grids(setting, most_device_second, most_megabyte)
     with progress_bar() as bar:
         task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
         policy = made.adapted(
-            setting,
-            price_grid(own.device_second, most_device_second, MOST_DEVICE_SECOND),
-            price_grid(own.megabyte, most_megabyte, MOST_MEGABYTE),
-            progress=lambda share: bar.update(task, completed=round(100 * share)),
+            setting, *grids, progress=lambda share: bar.update(task, completed=round(100 * share))
         )
     save_policy(out, policy)
     outside = made.outside(policy, setting)
@@ -213,6 +219,7 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         came.append(number)
         if len(came) > 1:
             raise KeyboardInterrupt
+        console.print("stopping: the best policy so far is kept (once more: at once)")
 
     before = signal.signal(signal.SIGINT, told)
     try:

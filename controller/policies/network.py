@@ -212,11 +212,15 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     expected = {
         "scenario_digest": (card.scenario_digest, setting.scenario.digest),
         "model_digest": (card.model_digest, setting.model.digest),
-        "plans": (str(card.plans), str(plan_names(setting.table.plans))),
     }
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ArtefactError(path, field=field, found=found, expected=wanted)
+    own = plan_names(setting.table.plans)
+    if card.plans != own:
+        raise ArtefactError(
+            path, field="plans", found=_lacking(card.plans, own), expected=_lacking(own, card.plans)
+        )
     if card.inputs_digest != setting.inputs_digest:
         raise ArtefactError(
             path,
@@ -236,6 +240,12 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
             expected=f"{prices.device_second:g} and {prices.megabyte:g} among them",
         )
     return policy
+
+
+def _lacking(own: tuple[str, ...], other: tuple[str, ...]) -> str:
+    """How many plans there are, and the first that the other side has not."""
+    first = next((name for name in own if name not in other), None)
+    return f"{len(own)} plans" + (f", among them '{first}'" if first else " in that order")
 
 
 def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
@@ -258,7 +268,10 @@ def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
         )  # fmt: skip
     digest = digest_file(archive)
     if digest != card.weights_digest:
-        raise ArtefactError(archive, field="digest", found=digest, expected=card.weights_digest)
+        raise ArtefactError(
+            archive, field="digest", found=f"{digest} (cut off or changed)",
+            expected=f"{card.weights_digest}, the card's",
+        )  # fmt: skip
     return Taker(archive, read_arrays(archive))
 
 

@@ -12,7 +12,7 @@ import msgspec
 
 from artefacts import UsageError, digest_bytes, digest_file
 from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import read_card
+from controller.policies.network import load_policy, read_card
 from controller.scenario import Setting, read_scenario, scale_trace
 from experiments.controllers import ControllerFactory, chosen_names
 from experiments.headline.study import EvaluationSpec, FoldSpec
@@ -81,7 +81,22 @@ def groups_of(spec: EvaluationSpec, setting: Setting) -> tuple[Group, ...]:
                 f"evaluation '{spec.name}', policies: found no policy in '{folder}', expected "
                 "policy.json and policy.npz (coinfer train --scenario ... --out ...)"
             )
+        load_policy(folder, setting)  # one that does not fit is refused before anything is run
+    for group in groups:
+        _check_seeds(spec, group)
     return groups
+
+
+def _check_seeds(spec: EvaluationSpec, group: Group) -> None:
+    """Two policies of one training seed are one: what they agree in is no evidence."""
+    seeds = [read_card(folder).training.get("seed") for folder in group.policies]
+    for k, seed in enumerate(seeds):
+        if seed is not None and seed in seeds[:k]:
+            raise UsageError(
+                f"evaluation '{spec.name}', policies: found training seed {seed} in "
+                f"'{group.policies[seeds.index(seed)]}' and in '{group.policies[k]}', expected one "
+                "policy a seed"
+            )
 
 
 def baseline_names(

@@ -57,6 +57,8 @@ def run_study(
     `progress` is told what is being done, after its evaluation's name, and how much of that
     evaluation's units is done.
     """
+    for spec in study.evaluations:
+        groups_of(spec, _setting_of(spec))  # a mistake in the last is told before the first is run
     write_json(folder / STUDY, StudyRecord(
         FORMAT_VERSION, study.title, command,
         tuple(e.name for e in study.evaluations),
@@ -80,9 +82,7 @@ def run_evaluation(
     spec: EvaluationSpec, units: Path, progress: Progress = lambda what, share: None
 ) -> Evaluation:
     """One evaluation's figures from units kept in `units` or run now."""
-    setting = load_setting(read_scenario(spec.scenario))
-    if spec.prices is not None:
-        setting = setting.at_prices(*spec.prices)
+    setting = _setting_of(spec)
     groups = groups_of(spec, setting)
     seeds = spec.seeds or (setting.scenario.seeds.evaluate,)
     every = _every(spec, setting, groups, seeds, units, progress)
@@ -121,6 +121,11 @@ def run_evaluation(
         deadline_frames=spec.deadline_frames if deadlines else None,
         map=map_figure(TrainedOn(setting, given=one.training)),
     )
+
+
+def _setting_of(spec: EvaluationSpec) -> Setting:
+    setting = load_setting(read_scenario(spec.scenario))
+    return setting if spec.prices is None else setting.at_prices(*spec.prices)
 
 
 def _frames(runs: Runs) -> int:

@@ -128,6 +128,7 @@ class UnitRunner:
     def _factory(self) -> ControllerFactory:
         return TrainedOn(
             self.setting, detector=self.detector, given=self.group.training,
+            max_frames=self.frames,
             progress=lambda what: self.progress(what, 0.0),
         )  # fmt: skip
 

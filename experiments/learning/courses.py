@@ -16,7 +16,7 @@ from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.queue_values import PricedAdvantages
 from controller.policies.network import view_of
-from controller.policies.view import PolicyView
+from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE, PolicyView
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.views import ViewedLanes
@@ -53,7 +53,9 @@ class Data:
     def leaving_out(cls, setting: Setting, name: str) -> Data:
         """All but one test log to learn from; choices on the validation logs as ever."""
         own, test = cls.of(setting), setting.traces("test")
-        kept = tuple(t for t in test.traces if t.name != name)
+        # a stand-in is named after its log
+        names = (name, f"{name}.generated")
+        kept = tuple(t for t in test.traces if t.name not in names)
         if len(kept) == len(test.traces):
             raise UsageError(
                 f"training, leave out: found '{name}', expected one of "
@@ -98,18 +100,31 @@ class Courses:
     judged: tuple[Course, ...]
 
 
-def price_grid(own: float, most: float, seen: float) -> Floats:
-    """The prices planned for: the scenario's own alone, or a grid up to the greatest.
+def price_grids(
+    setting: Setting, most_device_second: float, most_megabyte: float
+) -> tuple[Floats, Floats]:
+    """Prices planned for: the scenario's own alone, or a grid up to the greatest, where above 0."""
+    most = most_device_second, most_megabyte
+    if setting.closed_loop and max(most) > 0:
+        raise UsageError(
+            f"prices: found up to {most[0]:g} and {most[1]:g} for '{setting.scenario.name}', a "
+            "closed loop, expected none (its reward is the paper's)"
+        )
+    own = setting.scenario.reward
+    return (
+        _price_grid("a device second", own.device_second, most[0], MOST_DEVICE_SECOND),
+        _price_grid("a megabyte", own.megabyte, most[1], MOST_MEGABYTE),
+    )
 
-    `seen` is the greatest that the observation tells from more (`MOST_DEVICE_SECOND`,
-    `MOST_MEGABYTE`).
-    """
+
+def _price_grid(what: str, own: float, most: float, seen: float) -> Floats:
+    """`seen` is the greatest price that the observation tells from more."""
     if most <= 0:
         return np.array([own])
     if not own <= most <= seen:
         raise UsageError(
-            f"prices: found at most {most:g}, expected {own:g} (the scenario's) to {seen:g} "
-            "(above that a policy sees no difference)"
+            f"prices, {what}: found at most {most:g}, expected {own:g} (the scenario's) to "
+            f"{seen:g} (above that a policy sees no difference)"
         )
     return most * np.array(GRID)
 

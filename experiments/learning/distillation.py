@@ -39,16 +39,18 @@ class Distillation:
 
 
 def distil(
-    setting: Setting, policy: Policy, data: Data | None = None
+    setting: Setting, policy: Policy, data: Data | None = None, frames: int | None = None
 ) -> tuple[ConfigurationMap, Distillation]:
     """Run the policy on training traces; each state takes a plan that was chosen near it.
 
     Near is by the fast mean of the measured rate, as the policy saw it. Of the plans it used there
     for at least `USED` of the frames, the one that a whole stream is served best by: a policy mixes
     plans as the queue allows, a map has one. A state never met has the plan of greatest reward.
-    `data`: what the policy was trained and chosen on, where that is not the scenario's own.
+    `data`: what the policy was trained and chosen on, where that is not the scenario's own. Policy
+    and map are judged on `frames` of every validation trace.
     """
     data = Data.of(setting) if data is None else data
+    frames = JUDGED_FRAMES if frames is None else frames
     states, source = map_states(setting, data.train.traces)
     means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
     votes = np.zeros((len(states), len(setting.table)))
@@ -86,6 +88,6 @@ def distil(
         for _ in judging.names
     ]
     return made, Distillation(
-        float(mean_reward(judged, policy, JUDGED_FRAMES).mean()),
-        float(mean_rewards(setting, judging, maps, "policy", JUDGED_FRAMES).mean()),
+        float(mean_reward(judged, policy, frames).mean()),
+        float(mean_rewards(setting, judging, maps, "policy", frames).mean()),
     )

@@ -20,12 +20,11 @@ from stable_baselines3.common.callbacks import BaseCallback
 from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.probing import BLIND_S
-from controller.policies.view import MOST_DEVICE_SECOND, MOST_MEGABYTE
 from controller.rewards import reward_scale
 from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.views import Decider, PlanningAlone, ViewedLanes, mean_reward
-from experiments.learning.courses import Course, Courses, Data, for_prices, price_grid
+from experiments.learning.courses import Course, Courses, Data, for_prices, price_grids
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
@@ -120,14 +119,12 @@ def train_policy(
     stands in for the scenario's own training and validation traces.
     """
     data = Data.of(setting) if data is None else data
+    grids = price_grids(setting, args.most_device_second, args.most_megabyte)
     planning(0.0)
     belief = BandwidthBelief.counted(data.train.traces, COUNTING)
-    own = setting.scenario.reward
     advantages = solve_prices(
-        setting, belief,
-        price_grid(own.device_second, args.most_device_second, MOST_DEVICE_SECOND),
-        price_grid(own.megabyte, args.most_megabyte, MOST_MEGABYTE),
-        Solving(args.planning_backlogs, sweeps=args.planning_sweeps), planning,
+        setting, belief, *grids, Solving(args.planning_backlogs, sweeps=args.planning_sweeps),
+        planning,
     )  # fmt: skip
     belief, advantages = as_written(belief, advantages)
     rng = np.random.default_rng(args.seed)
@@ -140,7 +137,7 @@ def train_policy(
         blind_s, asked = learnt_blind_s(courses.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
     weights, contexts, record = learn(courses, args, belief, report, stopped)
-    training = asdict(args) | data.record | asked | record
+    training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
 

@@ -5,6 +5,7 @@ Nothing is run and nothing is computed anew: whatever a figure says stands in a 
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,35 +133,32 @@ def write_report(
     if front is not None and front.suffix not in (".png", ".svg"):
         raise UsageError(f"--front: found '{front.name}', expected a name in .png or .svg")
     found = read_results(folder)
-    command = "\n".join((found.command, f"coinfer report --results {folder}")).strip()
+    rendered = f"coinfer report --results {folder} --out report.html"
+    command = "\n".join((found.command, rendered)).strip()
     text = page(
         found.title, command, found.evaluations, found.matrices, found.missing, _versions(), date
     )
-    with atomic_write(out) as stream:
-        stream.write(text)
-    files = [out]
+    made = {out: text.encode()}
     if markdown is not None:
-        with atomic_write(markdown) as stream:
-            stream.write(
-                markdown_of(found.evaluations, found.matrices, found.command, found.missing)
-            )
-        files.append(markdown)
+        told = markdown_of(found.evaluations, found.matrices, found.command, found.missing)
+        made[markdown] = told.encode()
     if front is not None:
-        _write_front(front, found.evaluations)
-        files.append(front)
-    return Written(tuple(str(path) for path in files), found.missing)
+        made[front] = _front(front, found.evaluations)
+    # a file that cannot be written leaves none of the others
+    with contextlib.ExitStack() as opened:
+        for path, raw in made.items():
+            opened.enter_context(atomic_write(path, "wb")).write(raw)
+    return Written(tuple(map(str, made)), found.missing)
 
 
-def _write_front(path: Path, evaluations: Sequence[Evaluation]) -> None:
+def _front(path: Path, evaluations: Sequence[Evaluation]) -> bytes:
     drawn = [e for e in evaluations if e.own_traces and not e.closed_loop]
     if not drawn:
         raise UsageError(
             "--front: found no frame stream on its own test traces, expected an evaluation of one"
         )
     figure = plots.front_figure(drawn)
-    picture = plots.png_bytes(figure) if path.suffix == ".png" else plots.svg_bytes(figure, "front")
-    with atomic_write(path, "wb") as stream:
-        stream.write(picture)
+    return plots.png_bytes(figure) if path.suffix == ".png" else plots.svg_bytes(figure, "front")
 
 
 def _versions() -> dict[str, str]:

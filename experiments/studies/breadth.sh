@@ -71,4 +71,4 @@ for scenario in 3g-mobilenet lte-mobilenet; do
     python -m experiments.information_limit --scenario "$priced" --frames 4000
   done
 done
-coinfer sweep experiments/studies/curriculum.toml --out runs/curriculum --jobs 2
+coinfer sweep experiments/studies/sweeps/curriculum.toml --out runs/curriculum --jobs 2

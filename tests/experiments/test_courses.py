@@ -18,7 +18,7 @@ from controller.policies.view import CONTEXT, DESCRIBED, WIDTH
 from controller.scenario import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.views import PlanningAlone, ViewedLanes, mean_reward
-from experiments.learning.courses import Data, for_prices, price_grid
+from experiments.learning.courses import Data, for_prices, price_grids
 from experiments.learning.curriculum import MOST, WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
@@ -93,11 +93,19 @@ def test_one_policy_serves_the_prices_it_was_trained_for_and_says_which(tmp_path
 def test_prices_belong_to_streams_and_grids_hold_the_scenario_s_own(closed):
     with pytest.raises(UsageError, match="a closed loop has the paper's reward"):
         closed.at_prices(1.0, 0.0)
-    assert price_grid(3.0, 0.0, 15.0).tolist() == [3.0]
-    assert price_grid(3.0, 12.0, 15.0).tolist() == [0.0, 3.0, 12.0]
+    with pytest.raises(UsageError, match=r"up to 2 and 0 for 'edgent', a closed loop"):
+        price_grids(closed, 2.0, 0.0)
+    setting = load_setting(read_scenario("lte-mobilenet-priced"))
+    assert [grid.tolist() for grid in price_grids(setting, 0.0, 0.0)] == [[0.5], [3.0]]
+    assert [grid.tolist() for grid in price_grids(setting, 2.0, 12.0)] == [
+        [0.0, 0.5, 2.0],
+        [0.0, 3.0, 12.0],
+    ]
     for most in (2.0, 16.0):
-        with pytest.raises(UsageError, match=f"found at most {most:g}, expected 3 .* to 15"):
-            price_grid(3.0, most, 15.0)
+        with pytest.raises(
+            UsageError, match=f"a megabyte: found at most {most:g}, expected 3 .* to 15"
+        ):
+            price_grids(setting, 0.0, most)
 
 
 def test_courses_of_a_price_range_reach_its_corners(stream, random_policy):
@@ -144,6 +152,8 @@ def test_traces_may_be_left_out_or_brought(stream):
     assert {t.name for t in test} - {test[2].name} <= set(names)
     judged = stream.traces("validation").traces
     assert [t.name for t in found.validation.traces] == [t.name for t in judged]
+    bare = Data.leaving_out(stream, test[2].name.removesuffix(".generated"))
+    assert [t.name for t in bare.train.traces] == names
     with pytest.raises(UsageError, match=f"expected one of {test[0].name}"):
         Data.leaving_out(stream, "nobody")
     brought = TraceSet(test[:11], False, "some")

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from artefacts import CoinferError, UsageError
+from artefacts import ArtefactError, CoinferError, UsageError
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import save_policy
 from controller.scenario import read_scenario
@@ -33,7 +33,7 @@ from experiments.headline.study import (
 from experiments.headline.units import pack_runs, unpack_runs
 from traces.formats import write_csv
 from traces.library import TraceSet, load_split
-from traces.trace import BandwidthTrace
+from traces.trace import BandwidthTrace, trace_digest
 
 FRAMES = 40
 NAMES = ("device-only", "edge-only", "algorithm1-online", "robust")
@@ -344,11 +344,11 @@ def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream, 
         run_evaluation(spec_of(logs, traces=(), folds=folds), tmp_path / "units")
 
 
-def test_folds_may_name_files_of_the_split(stream, tmp_path):
+def test_folds_may_name_files_of_the_split(stream, tmp_path, random_policy):
     split = inputs.read_split("norway")
     test, other = split.test[0].file, split.train[0].file
     spec = spec_of("", traces=(), folds=(FoldSpec(test, (other,), (str(tmp_path),)),))
-    (tmp_path / "policy.json").write_text("{}")
+    save_policy(tmp_path, random_policy(stream))
     (group,) = inputs.groups_of(spec, stream)
     real = load_split("norway", "test")
     assert inputs.traces_digest(group.traces.traces) == inputs.traces_digest(real.traces[:1])
@@ -356,6 +356,36 @@ def test_folds_may_name_files_of_the_split(stream, tmp_path):
     unknown = spec_of("", traces=(), folds=(FoldSpec("no.log", (other,), (str(tmp_path),)),))
     with pytest.raises(UsageError, match=r"found 'no\.log', expected a trace file or one of"):
         inputs.groups_of(unknown, stream)
+
+
+def test_policies_are_looked_at_before_anything_is_run(stream, closed, tmp_path, random_policy):
+    folders = {}
+    for name, setting, seed in (("a", stream, 0), ("b", stream, 1), ("c", stream, 1)):
+        folders[name] = str(tmp_path / name)
+        save_policy(tmp_path / name, random_policy(setting, seed=seed, training={"seed": seed}))
+    save_policy(tmp_path / "closed", random_policy(closed))
+    (group,) = inputs.groups_of(
+        spec_of("", traces=(), policies=(folders["a"], folders["b"])), stream
+    )
+    assert len(group.policies) == 2
+    with pytest.raises(UsageError, match="found training seed 1 in .*b' and in .*c', expected one"):
+        inputs.groups_of(spec_of("", traces=(), policies=tuple(folders.values())), stream)
+    other = spec_of("", traces=(), name="other", policies=(str(tmp_path / "closed"),))
+    study = Study(1, (spec_of("", traces=(), policies=()), other))
+    began = []
+    with pytest.raises(ArtefactError, match="found a policy of 'edgent'"):
+        run_study(study, tmp_path / "out", "command", lambda what, share: began.append(what))
+    assert not began
+    assert not (tmp_path / "out" / "study.json").exists()
+
+
+def test_what_a_policy_was_trained_on_is_seen_by_its_card(stream, logs, tmp_path, random_policy):
+    tested = inputs._scaled(TraceSet(tuple(inputs.read_traces(logs)), False, ""), 1.0).traces
+    for digests, seen in (((), ()), ((trace_digest(tested[1]),), (tested[1].name,))):
+        folder = tmp_path / str(len(seen))
+        save_policy(folder, random_policy(stream, training={"trace_digests": list(digests)}))
+        groups = inputs.groups_of(spec_of(logs, policies=(str(folder),)), stream)
+        assert inputs.seen_in_training(groups, stream) == seen
 
 
 def test_train_on_one_test_on_another(stream, monkeypatch):

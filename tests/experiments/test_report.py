@@ -29,6 +29,9 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "results"
     twice = folder.parent / "again"
     shutil.copytree(SHIPPED_POLICIES / "3g-alexnet", twice)
+    card = json.loads((twice / "policy.json").read_text())
+    card["training"]["seed"] = 1
+    (twice / "policy.json").write_text(json.dumps(card))
     stream = EvaluationSpec(
         "stream", "3g-alexnet", controllers=("device-only", "algorithm1-online", "oracle"),
         policies=(str(SHIPPED_POLICIES / "3g-alexnet"), str(twice)), deadlines_ms=(60.0,),

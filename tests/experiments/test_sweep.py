@@ -73,6 +73,7 @@ batch = [512]
 epochs = [1]
 validations = [1]
 validation_frames = [100]
+blind_s = [0.5]
 [evaluation]
 max_frames = 50
 """
@@ -365,6 +366,7 @@ def made(**grid):
     sizes = {
         "frames": (64,), "planning_backlogs": (4,), "planning_sweeps": (20,), "lanes": (2,),
         "steps": (8,), "batch": (16,), "validations": (1,), "validation_frames": (100,),
+        "blind_s": (0.5,),
     }  # fmt: skip
     return Sweep(
         scenarios=(read_scenario("3g-alexnet"),),
@@ -745,3 +747,10 @@ def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, whole, data, tmp_path
     assert {r["validation_traces"] for r in rows} == {"real norway logs (validation split)"}
     assert rewards_of(out) == rewards_of(whole.out)
     assert cluster.processes("head")
+
+
+def test_the_shipped_sweeps_are_sweeps():
+    shipped = sorted((ROOT / "experiments" / "studies" / "sweeps").glob("*.toml"))
+    assert shipped
+    for path in shipped:
+        assert expand(read_sweep(path))
