@@ -1,37 +1,6 @@
 """A study: which policies and controllers are evaluated on which traces, from TOML.
 
-```toml
-format_version = 1
-title = "headline figures"
-
-[[evaluations]]
-name = "3g"                        # of the result's file
-scenario = "3g-mobilenet"          # a shipped name or a .toml file
-policies = ["runs/a0", "runs/a1"]  # seeds of the learned policy (the shipped one)
-controllers = ["robust"]           # beside 'learned' (every one that the scenario has)
-traces_of = "lte-mobilenet"        # another scenario's test logs and scale (its own), or
-traces = ["logs/"]                 # files and folders
-scale = 1.0                        # of `traces` (the scenario's)
-seeds = [1, 2]                     # of phases, samples, compute times (the scenario's)
-frames = 5000                      # at most, a trace (all)
-deadlines_ms = [80, 120]           # other deadlines, for accuracy against deadline
-prices = [0.5, 3.0]                # of a device second and a megabyte (the scenario's)
-[evaluations.series]               # the part of a trace that is drawn
-trace = "report_bus_0003"
-start_s = 60
-seconds = 45
-[[evaluations.folds]]              # leave one file out, instead of `policies` and `traces`
-test = "report_bus_0003.log"       # a file of the family's split, or a path
-train = ["report_bus_0001.log"]    # what these policies were trained on
-policies = ["runs/without_bus_3"]
-
-[[matrices]]
-name = "generalisation"            # or "ablations", or any other
-rows = "trained on"
-columns = "tested on"
-figure = "share_of_bound"          # or "reward", "goodput_accuracy", "against_best"
-cells = [{ row = "Belgium", column = "Norway", evaluation = "lte-on-norway" }]
-```
+docs/studies.md has every key.
 """
 
 from __future__ import annotations

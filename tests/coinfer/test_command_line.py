@@ -70,7 +70,23 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
         (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
         (("compare", "--scenario", "edgent", "--traces", "nowhere.log"), "no such file"),
         (("compare", "--scenario", "edgent", "--policy", "nowhere"), "coinfer train --scenario"),
+        (
+            ("compare", "--scenario", "edgent", "--controllers", "device-only,fixed-hedged"),
+            "has no plan that hedges",
+        ),
         (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
+        (
+            ("plan", "--scenario", "edgent", "--bandwidth", "1", "--age", "3s"),
+            "--age: found '3s' for Algorithm 1",
+        ),
+        (
+            ("train", "--scenario", "edgent", "--out", "/dev/null/x"),
+            "expected a folder that can be written into",
+        ),
+        (
+            ("adapt", "--scenario", "edgent", "--out", "/dev/null/x"),
+            "expected a folder that can be written into",
+        ),
         (("traces", "info", "nowhere.log"), "no such file"),
         (("traces", "fit-subsecond", "--from", "nowhere"), "no such file"),
         (

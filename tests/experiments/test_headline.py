@@ -1,6 +1,7 @@
 """Evaluations: units run once and kept by digest, seeds averaged within traces, honest rivals."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from artefacts import ArtefactError, CoinferError, UsageError
+from artefacts import ArtefactError, CoinferError, UsageError, read_toml
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import save_policy
 from controller.scenario import read_scenario
@@ -31,6 +32,7 @@ from experiments.headline.study import (
     read_study,
 )
 from experiments.headline.units import pack_runs, unpack_runs
+from experiments.sweeps.definition import read_sweep
 from traces.formats import write_csv
 from traces.library import TraceSet, load_split
 from traces.trace import BandwidthTrace, trace_digest
@@ -585,6 +587,16 @@ def test_the_study_in_the_documentation_is_one(tmp_path):
     study = read_study(path)
     assert study.evaluations[0].folds[0].policies == ("runs/without_bus_3",)
     assert study.matrices[0].figure == "share_of_bound"
+
+
+def test_the_documented_files_have_keys_that_are_read(tmp_path):
+    text = (inputs.ROOT / "docs" / "studies.md").read_text()
+    study, sweep = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "study.toml").write_text(study)
+    found = read_toml(tmp_path / "study.toml", Study, version=1)
+    assert {cell.evaluation for cell in found.matrices[0].cells} == {found.evaluations[0].name}
+    (tmp_path / "sweep.toml").write_text(sweep)
+    assert read_sweep(tmp_path / "sweep.toml").algorithms == ("ppo", "dqn")
 
 
 def test_the_shipped_studies_are_studies():
