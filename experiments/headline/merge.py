@@ -198,6 +198,12 @@ def headline(
     gap, interval = _gap(mine, rival, seed)
     trained = mine.rewards.reshape(policies, -1, len(traces)).mean(axis=1)
     off = trained - seeds_averaged(rival.rewards)
+
+    def over(name: str, figure: str) -> Against | None:
+        if name not in every:
+            return None
+        return against(getattr(mine, figure), getattr(every[name], figure), name, traces, seed)
+
     return Headline(
         best_baseline=best,
         reward=msgspec.structs.replace(reward, p_adjusted=p_adjusted),
@@ -207,6 +213,8 @@ def headline(
         modes=_modes(mine, rival, best, traces, modes, seed),
         gap_closed=gap,
         gap_closed95=interval,
+        over_planning=over("planning", "rewards"),
+        over_device_only=over("device-only", "goodput"),
     )
 
 

@@ -107,6 +107,10 @@ class Headline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Interval of the reward's difference with trainings drawn too; None of a single one."""
     gap_closed: float | None = None
     gap_closed95: Interval | None = None
+    over_planning: Against | None = None
+    """The reward over its own planning alone: what PPO added. None where that was not run."""
+    over_device_only: Against | None = None
+    """Goodput accuracy over the device alone."""
 
 
 class SeriesOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from experiments.headline.study import (
     read_study,
 )
 from experiments.headline.units import pack_runs, unpack_runs
+from experiments.reporting.tables import headline_lines
 from experiments.sweeps.definition import read_sweep
 from traces.formats import write_csv
 from traces.library import TraceSet, load_split
@@ -379,6 +380,29 @@ def test_policies_are_looked_at_before_anything_is_run(stream, closed, tmp_path,
         run_study(study, tmp_path / "out", "command", lambda what, share: began.append(what))
     assert not began
     assert not (tmp_path / "out" / "study.json").exists()
+
+
+def test_what_ppo_added_and_the_device_alone_are_told_apart(stream, logs, tmp_path, random_policy):
+    save_policy(tmp_path / "p", random_policy(stream, training={"seed": 0}))
+    spec = spec_of(
+        logs, policies=(str(tmp_path / "p"),), controllers=("device-only", "robust", "planning")
+    )
+    found = run_evaluation(spec, tmp_path / "units")
+    told, own = found.headline, found.controllers
+    assert told.best_baseline in ("device-only", "robust"), "planning is a part, no rival"
+    for against, name, part in (
+        (told.over_planning, "planning", "per_trace"),
+        (told.over_device_only, "device-only", "per_trace_goodput"),
+    ):
+        mine, others = getattr(own["learned"], part), getattr(own[name], part)
+        off = [mine[trace] - others[trace] for trace in found.traces]
+        assert against.mean == pytest.approx(np.mean(off))
+        assert against.worst == pytest.approx(min(off))
+        assert against.over == name
+    assert told.over_planning.mean != 0.0
+    lines = " ".join(headline_lines(found))
+    assert "Over its planning alone: " in lines
+    assert "Goodput accuracy over the device alone: " in lines
 
 
 def test_what_a_policy_was_trained_on_is_seen_by_its_card(stream, logs, tmp_path, random_policy):
