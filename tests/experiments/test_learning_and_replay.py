@@ -174,8 +174,9 @@ def test_an_interrupted_training_leaves_a_policy(stream):
         return len(asked) > 1
 
     policy = train_policy(stream, SMALL, stopped=stop)
-    assert len(asked) == 2
+    assert policy.card.training["interrupted"] is True
     assert policy.card.training["frames_seen"] <= 2 * SMALL.lanes * SMALL.steps < SMALL.frames
+    assert train_policy(stream, replace(SMALL, frames=0)).card.training["interrupted"] is False
 
 
 def test_one_batched_run_gives_what_single_runs_give(closed, short_traces):

@@ -148,7 +148,7 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(stream, plan
         zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
     )
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
-    found = limits(stream, policy, tuple(traces), 800, (0.0, 0.06, 2.0))
+    found = limits(stream, policy, tuple(traces), 500, (0.0, 0.06, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
     anywhere, sent = found.told_late[:3], found.told_late[3:]
     assert [told.delay_s for told in sent] == [0.0, 0.06, 2.0]
