@@ -23,7 +23,7 @@ from controller.physics import TraceBank
 from controller.policies.probing import BLIND_S
 from controller.scenario import PlanSection, Setting, load_setting, read_scenario
 from envs.views import ViewedLanes, mean_reward
-from experiments.headline.inputs import code_digest, setting_digest, traces_digest
+from experiments.digests import code_digest, setting_digest, traces_digest
 from experiments.headline.results import FORMAT_VERSION as RESULTS_VERSION
 from experiments.headline.results import MATRIX, Cell, Matrix
 from experiments.learning.training import TrainArgs, train_policy

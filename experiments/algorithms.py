@@ -30,12 +30,7 @@ from experiments.learning.courses import Courses, Data, for_prices
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
-from experiments.learning.training import (
-    TrainArgs,
-    critic_first,
-    make_model,
-    scorer_of,
-)
+from experiments.learning.training import TrainArgs, critic_first, make_model, scorer_of
 
 MEMORY = 16
 """Units of the LSTM."""

@@ -12,18 +12,16 @@ import numpy as np
 
 from artefacts import ArtefactError, read_json, write_json
 from controller.scenario import Setting, load_setting, read_scenario
+from experiments.digests import code_digest, policy_digest, traces_digest
 from experiments.headline.extras import deadline_points, map_figure, series_of
 from experiments.headline.inputs import (
     Group,
     TrainedOn,
     baseline_names,
-    code_digest,
     groups_of,
     mode_of_trace,
-    policy_digest,
     seen_in_training,
     trace_scale,
-    traces_digest,
 )
 from experiments.headline.merge import Runs, best_baseline, controller_results, headline
 from experiments.headline.results import (

@@ -32,15 +32,9 @@ from controller.policies import SHIPPED_GENERALIST
 from controller.scenario import Setting
 from experiments.comparison import ControllerFigures, controller_figures
 from experiments.controllers import ControllerFactory
+from experiments.digests import code_digest, policy_digest, setting_digest, traces_digest
 from experiments.evaluation import TraceRun, bound_per_frame, evaluate
-from experiments.headline.inputs import (
-    Group,
-    TrainedOn,
-    code_digest,
-    policy_digest,
-    setting_digest,
-    traces_digest,
-)
+from experiments.headline.inputs import Group, TrainedOn
 
 FORMAT_VERSION = 1
 Floats = npt.NDArray[np.float64]
@@ -101,9 +95,6 @@ class UnitRunner:
             return kept
         self.progress(name, 0.0)
         factory = self._factory
-        if name == "planning":
-            # one for all seeds of a group: planning draws nothing
-            factory = ControllerFactory(self.setting, policy_folder=self.group.policies[0])
         if policy is not None:
             factory = ControllerFactory(self.setting, policy_folder=policy)
             _ = factory.learned  # refused before anything is run
@@ -126,9 +117,10 @@ class UnitRunner:
 
     @cached_property
     def _factory(self) -> ControllerFactory:
+        # planning draws nothing: of a group's policies the first one's stands for all
         return TrainedOn(
             self.setting, detector=self.detector, given=self.group.training,
-            max_frames=self.frames,
+            policy_folder=next(iter(self.group.policies), None), max_frames=self.frames,
             progress=lambda what: self.progress(what, 0.0),
         )  # fmt: skip
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from artefacts import UsageError, digest_bytes
 from controller.scenario import Scenario, Setting, load_setting
-from experiments.headline.inputs import code_digest
+from experiments.digests import code_digest
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, Sweep
 from traces.generator import read_fit

@@ -15,6 +15,7 @@ from controller.policies.network import save_policy
 from controller.scenario import read_scenario
 from experiments.comparison import compare
 from experiments.controllers import ControllerFactory
+from experiments.digests import ROOT, traces_digest
 from experiments.evaluation import TraceRun, evaluate
 from experiments.headline import inputs, run, units
 from experiments.headline.merge import Runs, best_baseline, controller_results
@@ -353,7 +354,7 @@ def test_folds_may_name_files_of_the_split(stream, tmp_path, random_policy):
     save_policy(tmp_path, random_policy(stream))
     (group,) = inputs.groups_of(spec, stream)
     real = load_split("norway", "test")
-    assert inputs.traces_digest(group.traces.traces) == inputs.traces_digest(real.traces[:1])
+    assert traces_digest(group.traces.traces) == traces_digest(real.traces[:1])
     assert group.traces.generated == real.generated
     unknown = spec_of("", traces=(), folds=(FoldSpec("no.log", (other,), (str(tmp_path),)),))
     with pytest.raises(UsageError, match=r"found 'no\.log', expected a trace file or one of"):
@@ -601,7 +602,7 @@ def test_a_mistake_in_a_study_names_file_field_found_and_expected(tmp_path, text
 
 
 def test_the_files_in_the_documentation_are_read(tmp_path):
-    text = (inputs.ROOT / "docs" / "studies.md").read_text()
+    text = (ROOT / "docs" / "studies.md").read_text()
     shown, sweep = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "study.toml"
     # it shows every key, three ways to name traces at once among them
@@ -616,7 +617,7 @@ def test_the_files_in_the_documentation_are_read(tmp_path):
 
 
 def test_the_shipped_studies_are_studies():
-    paths = sorted((inputs.ROOT / "experiments" / "studies").glob("*.toml"))
+    paths = sorted((ROOT / "experiments" / "studies").glob("*.toml"))
     assert paths
     for path in paths:
         for spec in read_study(path).evaluations:
