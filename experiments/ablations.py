@@ -54,7 +54,8 @@ VARIANTS: dict[str, Variant] = {
     "no answers on the way": Variant(plans={"anytime": False, "no_rescue": False}),
     "no stopping on confidence": Variant(plans={"confidence": ()}),
     "one codec a kind": Variant(plans={"codecs": ("int8c", "jpeg75")}),
-    "hedging": Variant(plans={"hedge": True}),
+    "with hedging": Variant(plans={"hedge": True}),
+    "without hedging": Variant(plans={"hedge": False}),
     "never asking": Variant(training={"blind_s": 1e6}),
     "asking after 0.25 s": Variant(training={"blind_s": 0.25}),
     "asking after 2 s": Variant(training={"blind_s": 2.0}),
@@ -97,12 +98,18 @@ def run(
     say: Callable[[str], None],
     titles: Sequence[str] = (),
 ) -> dict[str, Result]:
-    """Results of the variants of these titles (all) after the whole, kept or run now."""
+    """Results of the variants of these titles (all) after the whole, kept or run now.
+
+    A variant that changes nothing of this scenario is left out.
+    """
     found: dict[str, Result] = {}
+    own = read_scenario(name).plans
     for title, variant in VARIANTS.items():
         if titles and title not in (WHOLE, *titles):
             continue
         setting = ablated(name, variant)
+        if variant.plans and setting.scenario.plans == own:
+            continue
         parts = (
             code_digest("experiments/learning", "experiments/ablations.py"),
             setting_digest(setting), traces_digest(setting.traces("test").traces),
@@ -140,9 +147,13 @@ def row(title: str, one: Result, whole: Result) -> str:
 
 def matrix_of(name: str, found: dict[str, dict[str, Result]], seeds: int) -> Matrix:
     """What `coinfer report` renders: variants by scenarios, differences to the whole."""
-    titles = [title for title in next(iter(found.values())) if title != WHOLE]
+    titles = [
+        title for title in VARIANTS if title != WHOLE and any(title in f for f in found.values())
+    ]
 
-    def cell(results: dict[str, Result], title: str) -> Cell:
+    def cell(results: dict[str, Result], title: str) -> Cell | None:
+        if title not in results:
+            return None
         mine, whole = (np.mean(results[t].rewards, axis=0) for t in (title, WHOLE))
         told = paired(mine, whole, 0)
         return Cell(told.mean, told.interval95, told.traces, seeds, p_value=told.p_value)

@@ -57,6 +57,7 @@ print(*(f.file.removesuffix(".log") for f in read_split("belgium").test))'); do
 done
 # of planning, and of what the scorer is shown
 python -m experiments.ablations --out runs/ablations --train-frames 0 --seeds 0 \
+  --scenario 3g-mobilenet lte-mobilenet 3g-mobilenet-priced lte-mobilenet-priced \
   --matrix runs/breadth/ablations.matrix.json
 python -m experiments.ablations --out runs/ablations-of-learning --scenario lte-mobilenet \
   --variants "planning alone" "newest measurement only" "no change points" \

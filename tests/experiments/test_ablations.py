@@ -34,16 +34,22 @@ def test_every_variant_is_what_its_name_says():
     assert np.isfinite(whole.table.rescue_s).any()
     assert not table["no stopping on confidence"].gated.any()
     assert whole.table.gated.any()
-    assert any(plan.hedge for plan in table["hedging"].plans)
+    assert any(plan.hedge for plan in table["with hedging"].plans)
+    priced = ablated("3g-mobilenet-priced", VARIANTS["everything"]).table.plans
+    assert any(plan.hedge for plan in priced)
+    without = ablated("3g-mobilenet-priced", VARIANTS["without hedging"]).table.plans
+    assert not any(plan.hedge for plan in without)
     codecs = {plan.codec for plan in table["one codec a kind"].plans if not plan.is_local}
     assert codecs == {"int8c", "jpeg75"}
     assert set(HISTORY) | set(CHANGE) <= set(CONTEXT) | set(DESCRIBED)
 
 
 def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkeypatch):
+    # hedging is not among the scenario's plans: nothing to take away
     few = ("everything", "each frame for itself")
+    asked = (*few[1:], "without hedging")
     said = []
-    first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append, few)
+    first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append, asked)
     assert tuple(line.split("|")[1].strip() for line in said) == few
     assert np.mean(first["everything"].rewards) > np.mean(first["each frame for itself"].rewards)
 
@@ -68,12 +74,17 @@ def test_a_line_is_the_paired_difference_in_points():
 def test_the_matrix_is_what_the_lines_say(tmp_path):
     whole = Result(1, "", ((0.5, 0.6, 0.7), (0.7, 0.6, 0.5)))
     other = Result(1, "", ((0.55, 0.55, 0.55), (0.45, 0.45, 0.45)))
-    made = matrix_of("ablations", {"one": {"everything": whole, "x": other}}, 2)
-    assert (made.rows, made.columns) == (("x",), ("one",))
-    ((cell,),) = made.cells
-    assert f"{100 * cell.mean:+.2f}" == row("x", other, whole).split("|")[3].strip()
+    x = "with hedging"
+    found = {"two": {"everything": whole}, "one": {"everything": whole, x: other}}
+    made = matrix_of("ablations", found, 2)
+    assert (made.rows, made.columns) == ((x,), ("two", "one"))
+    ((none, cell),) = made.cells
+    assert none is None
+    assert cell is not None
+    assert f"{100 * cell.mean:+.2f}" == row(x, other, whole).split("|")[3].strip()
     assert (cell.traces, cell.seeds) == (3, 2)
     write_json(tmp_path / "ablations.matrix.json", made)
     told = write_report(tmp_path, tmp_path / "r.html", markdown=tmp_path / "t.md")
-    assert not [line for line in told.missing if "ablations" in line]
-    assert "| x | " in (tmp_path / "t.md").read_text()
+    missing = [line for line in told.missing if "ablations" in line]
+    assert missing == ["matrix 'ablations': 1 cells not evaluated"]
+    assert f"| {x} | " in (tmp_path / "t.md").read_text()
