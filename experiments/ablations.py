@@ -46,6 +46,8 @@ class Variant:
     training: dict[str, Any] = field(default_factory=dict)
 
 
+LEARNING = {"frames", "without"}
+"""What tells of PPO alone."""
 WHOLE = "everything"
 VARIANTS: dict[str, Variant] = {
     WHOLE: Variant(),
@@ -100,7 +102,8 @@ def run(
 ) -> dict[str, Result]:
     """Results of the variants of these titles (all) after the whole, kept or run now.
 
-    A variant that changes nothing of this scenario is left out.
+    A variant that changes nothing is left out: of this scenario's plans, or of a learning that
+    does not take place.
     """
     found: dict[str, Result] = {}
     own = read_scenario(name).plans
@@ -109,6 +112,8 @@ def run(
             continue
         setting = ablated(name, variant)
         if variant.plans and setting.scenario.plans == own:
+            continue
+        if not args.frames and LEARNING & set(variant.training):
             continue
         parts = (
             code_digest("experiments/learning", "experiments/ablations.py"),

@@ -45,9 +45,9 @@ def test_every_variant_is_what_its_name_says():
 
 
 def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkeypatch):
-    # hedging is not among the scenario's plans: nothing to take away
+    # hedging is not among the scenario's plans and nothing is learnt: nothing to take away
     few = ("everything", "each frame for itself")
-    asked = (*few[1:], "without hedging")
+    asked = (*few[1:], "without hedging", "planning alone", "no change points")
     said = []
     first = run("3g-alexnet", TINY, [0], 30, tmp_path, said.append, asked)
     assert tuple(line.split("|")[1].strip() for line in said) == few
