@@ -259,9 +259,9 @@ def _explained_policy(setting: Setting, folder: Path | None, moment: Moment, as_
     console.print(f"{setting.scenario.name}: {found.plan}, decided by {found.decided_by}")
     console.print(found.reason)
     print_table(
-        "what was seen (normalised)",
-        ["feature", "value"],
-        [(name, f"{value:.3f}") for name, value in found.seen.items()],
+        "what was seen",
+        ["feature", "normalised", "stands for"],
+        [(name, f"{value:.3f}", found.stands_for[name]) for name, value in found.seen.items()],
     )
     print_table(
         "plans looked at",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from controller.interface import Controller, Measurement, Situation
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy
+from controller.policies.observation import MAX_AGE_S, Scales
 from controller.policies.view import CONTEXT, DESCRIBED, SHARPNESS
 from controller.scenario import Setting
 from experiments.controllers import ControllerFactory
@@ -42,6 +46,7 @@ class Candidate(msgspec.Struct, frozen=True):
 class PolicyExplanation(msgspec.Struct, frozen=True):
     """What `plan --policy --json` prints; candidates by falling score.
 
+    `seen` is normalised, as the policy is given it; `stands_for` says the same in units.
     `outside`: what was seen beyond the range of training; then the robust planner decides.
     `probing`: the link was asked in the place of a plan that tells nothing of it.
     """
@@ -49,6 +54,7 @@ class PolicyExplanation(msgspec.Struct, frozen=True):
     plan: str
     decided_by: str
     seen: dict[str, float]
+    stands_for: dict[str, str]
     outside: tuple[str, ...]
     candidates: tuple[Candidate, ...]
     baselines: dict[str, str]
@@ -94,6 +100,7 @@ def explain_policy(
         names[chosen],
         decided_by,
         dict(zip(CONTEXT, map(float, context), strict=True)),
+        _in_units(context, setting),
         tuple(outside),
         candidates,
         others,
@@ -115,6 +122,46 @@ def _led_to(controller: Controller, setting: Setting, moment: Moment) -> Situati
         now_s, MEASURED, setting.scenario.frames.deadline_s, moment.device_backlog_s,
         moment.uplink_backlog_bytes, setting.scenario.link.rtt_s,
     )  # fmt: skip
+
+
+def _in_units(context: npt.NDArray[np.float32], setting: Setting) -> dict[str, str]:
+    """What the numbers of the context stand for: their normalisation undone."""
+    deadline_s = setting.scenario.frames.deadline_s
+    backlog_bytes = Scales(deadline_s).backlog_bytes
+
+    def rate(value: float) -> str:
+        return f"{10.0 ** (0.75 * value):.3g} Mbit/s"
+
+    def age(value: float) -> str:
+        return f"{math.expm1(value * math.log1p(MAX_AGE_S)):.2f} s"
+
+    def yes(value: float) -> str:
+        return "yes" if value else "no"
+
+    def share(value: float) -> str:
+        return f"{100.0 * value:.0f} %"
+
+    def of_deadline(value: float) -> str:
+        return f"{1000.0 * value * deadline_s:.0f} ms"
+
+    said: dict[str, Callable[[float], str]] = {
+        "log_rate": rate, "fast_log_rate": rate, "slow_log_rate": rate, "shift_log_rate": rate,
+        "belief_mean": rate, "log_age": age, "log_shift_age": age, "complete": yes,
+        "seen_anything": yes, "recent_in_time": share, "recent_by_plan": share,
+        "device_backlog": of_deadline, "round_trip": of_deadline,
+        "uplink_backlog": lambda value: f"{value * backlog_bytes:.0f} bytes",
+        "log_rate_spread": lambda value: f"x {10.0 ** (0.75 * value):.2f}",
+        "belief_spread": lambda value: f"x {10.0**value:.2f}",
+        "device_price": lambda value: f"{value:.3g} a second",
+        "byte_price": lambda value: f"{5.0 * value:.3g} a megabyte",
+        "deadline": lambda value: f"{100.0 * 8.0**value:.0f} ms",
+        "interval": lambda value: f"{50.0 * 8.0**value:.0f} ms",
+        "best_reward": lambda value: f"{value:.3f}",
+    }  # fmt: skip
+    return {
+        name: said[re.sub(r"_\d+$", "", name)](value) + (" or beyond" if abs(value) >= 3.0 else "")
+        for name, value in zip(CONTEXT, map(float, context), strict=True)
+    }
 
 
 def _decided_by(chosen: str, best: str, outside: bool) -> str:

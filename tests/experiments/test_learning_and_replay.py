@@ -351,6 +351,16 @@ def test_a_decision_is_explained_as_it_is_made(stream, random_policy):
     # nothing of a slow link's plans at a backlog beyond the deadline: the device is busy
     busy = explain_policy(stream, policy, Moment(5e6, device_backlog_s=0.05), factory)
     assert busy.seen["device_backlog"] > found.seen["device_backlog"]
+    frames = stream.scenario.frames
+    told = {
+        "log_rate_0": "5 Mbit/s", "log_age_0": "0.05 s", "complete_0": "yes",
+        "device_backlog": "50 ms", "uplink_backlog": "0 bytes", "recent_in_time": "100 %",
+        "deadline": f"{1000 * frames.deadline_s:.0f} ms",
+        "interval": f"{1000 * stream.interval_s:.0f} ms",
+        "round_trip": f"{1000 * stream.scenario.link.rtt_s:.0f} ms",
+    }  # fmt: skip
+    assert {name: busy.stands_for[name] for name in told} == told
+    assert set(busy.stands_for) == set(CONTEXT)
     narrow = replace(policy, highest=np.minimum(policy.highest, 0.1))
     guarded = explain_policy(stream, narrow, Moment(5e7), factory)
     assert guarded.decided_by == "the robust planner"
