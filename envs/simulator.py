@@ -66,7 +66,7 @@ class Delivered:
 
     @property
     def rate_bps(self) -> Floats:
-        """Measured bandwidth in bit/s."""
+        """Measured bandwidth in bit/s, of the payload alone."""
         return 8.0 * self.payload_bytes / np.maximum(self.duration_s, 1e-6)
 
 

@@ -59,6 +59,7 @@ class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
             raise UsageError(f"action: found {action}, expected 0 to {len(self.setting.table) - 1}")
         result, over = self.core.step(np.array([action], dtype=np.int64))
         info = {name: value[0] for name, value in frame_info(result).items()}
+        info["plan"] = self.core.plan[0]
         return self.core.observe()[0], float(result.reward[0]), False, bool(over[0]), info
 
 
@@ -69,13 +70,16 @@ class FrameStreamEnv(_LaneEnv):
     `Discrete(P)`: the plan for the frame that has just arrived, an index into the scenario's
     plans (`env.unwrapped.setting.table.plans`): exit, edge interval, wire codec, and in scenarios
     with `[plans] confidence` the earlier exits that end the frame where they are sure enough.
+    Where nothing was heard of the link for 0.5 s and the plan would not tell of it either, the
+    link is asked in its place by a cheap one (`controller.policies.probing.probe_plan`);
+    `info["plan"]` is what was executed.
 
     ## Observation
     `Box(-3, 3, (22,), float32)`, only what a device knows (`controller.policies.observation`):
 
     | index | feature | range |
     |---|---|---|
-    | 0-3 | log rate of the last four measured transfers, newest first | -3 to 3 |
+    | 0-3 | log rate (of the payload) of the last four measured transfers, newest first | -3 to 3 |
     | 4-7 | log age of those measurements | 0 to 1 |
     | 8-11 | whether they were complete (1) or cancelled (0) | 0 or 1 |
     | 12-13 | fast (1 s) and slow (10 s) mean of the log rate | -3 to 3 |

@@ -75,6 +75,7 @@ class LaneCore:
             self.setting, self.bank, self.lanes, self.half, np.random.default_rng(seed)
         )
         self._frames = np.zeros(self.lanes, dtype=np.int64)
+        self.plan = np.zeros(self.lanes, dtype=np.int64)
 
     def reset(self, lanes: Bools | None = None) -> npt.NDArray[np.float32]:
         """Place the masked lanes anew; gives every lane's observation."""
@@ -93,9 +94,10 @@ class LaneCore:
         """One frame in every lane; gives the result and which episodes are over.
 
         Where a lane is blind its plan may give way to a probe (`controller.policies.probing`), as
-        the learned controller's does.
+        the learned controller's does; `plan` is what was executed.
         """
-        result = self.simulator.step(self.prober.applied(plan, self.simulator.now_s))
+        self.plan = self.prober.applied(plan, self.simulator.now_s)
+        result = self.simulator.step(self.plan)
         self._frames += 1
         return result, result.ended | (self._frames >= self.episode_frames)
 
@@ -135,7 +137,7 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
         """One frame in every lane; finished episodes begin anew in the same step."""
         result, over = self.core.step(np.asarray(actions, dtype=np.int64))
         observation = self.core.observe()
-        infos = frame_info(result)
+        infos = {"plan": self.core.plan} | frame_info(result)
         if over.any():
             infos["final_obs"] = observation.copy()
             infos["_final_obs"] = over.copy()

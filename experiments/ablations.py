@@ -23,6 +23,7 @@ from controller.physics import TraceBank
 from controller.policies.probing import BLIND_S
 from controller.scenario import PlanSection, Setting, load_setting, read_scenario
 from envs.views import ViewedLanes, mean_reward
+from experiments.arguments import count, count_or_none
 from experiments.digests import code_digest, setting_digest, traces_digest
 from experiments.headline.results import FORMAT_VERSION as RESULTS_VERSION
 from experiments.headline.results import MATRIX, Cell, Matrix
@@ -176,8 +177,8 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=[], choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--matrix", type=Path, help="the differences as NAME.matrix.json")
-    parser.add_argument("--train-frames", type=int, default=200_000)
-    parser.add_argument("--frames", type=int, default=1500)
+    parser.add_argument("--train-frames", type=count_or_none, default=200_000)
+    parser.add_argument("--frames", type=count, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)

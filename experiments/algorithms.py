@@ -26,6 +26,7 @@ from controller.policies.probing import BLIND_S
 from controller.scenario import Setting, load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.views import mean_reward
+from experiments.arguments import count
 from experiments.learning.courses import Courses, Data, for_prices
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
@@ -117,7 +118,7 @@ def main() -> None:
     """Print a row a training."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
-    parser.add_argument("--frames", type=int, default=400_000)
+    parser.add_argument("--frames", type=count, default=400_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)

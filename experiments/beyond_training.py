@@ -23,6 +23,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, load_policy
 from controller.scenario import Setting, load_setting, read_scenario, scale_trace
 from envs.views import ViewedLanes, mean_reward
+from experiments.arguments import count
 from experiments.evaluation import mean_rewards
 from traces.trace import BandwidthTrace
 
@@ -71,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
     parser.add_argument("--policy", type=Path)
-    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--frames", type=count, default=600)
     args = parser.parse_args()
     try:
         setting = load_setting(read_scenario(args.scenario))

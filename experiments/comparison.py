@@ -120,8 +120,12 @@ def compare(
     seed: int | None = None,
     progress: Callable[[str, float], None] = lambda name, share: None,
     max_frames: int | None = None,
+    half: str = "report",
 ) -> Comparison:
-    """Run every named controller over every trace and gather the figures (report half)."""
+    """Run every named controller over every trace and gather the figures.
+
+    `half` of the outcomes: what choices rest on must be judged on 'policy'.
+    """
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
@@ -142,9 +146,10 @@ def compare(
             return controller
 
         runs[name] = evaluate(
-            setting, traces.traces, made, seed=seed, progress=told, max_frames=max_frames
-        )
-    bounds = _bounds(setting, traces, runs)
+            setting, traces.traces, made, seed=seed, half=half, progress=told,
+            max_frames=max_frames,
+        )  # fmt: skip
+    bounds = _bounds(setting, traces, runs, half)
     figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
     optima = [(trace, p.optimum) for trace, p in players if p.optimum is not None]
     optimum = None
@@ -190,7 +195,7 @@ def _against_device(figures: dict[str, ControllerFigures]) -> dict[str, WorstTra
 
 
 def _bounds(
-    setting: Setting, traces: TraceSet, runs: dict[str, list[TraceRun]]
+    setting: Setting, traces: TraceSet, runs: dict[str, list[TraceRun]], half: str
 ) -> dict[str, list[Floats]]:
     """The bound at every frame's start; the same for all in a stream, whose starts are fixed."""
     found: dict[str, list[Floats]] = {}
@@ -199,7 +204,7 @@ def _bounds(
             found[name] = next(iter(found.values()))
             continue
         found[name] = [
-            bound_per_frame(setting, trace, run.arrival_s)
+            bound_per_frame(setting, trace, run.arrival_s, half)
             for trace, run in zip(traces.traces, of_controller, strict=True)
         ]
     return found

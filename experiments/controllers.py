@@ -34,7 +34,7 @@ from controller.sensing.belief import BandwidthBelief
 from controller.sensing.state_tracker import StateTracker
 from envs.simulator import Simulator
 from experiments.detectors.page_hinkley import make_detector
-from experiments.evaluation import clairvoyant_values, evaluate
+from experiments.evaluation import clairvoyant_values, mean_rewards
 from experiments.optimum_play import OptimumController
 from experiments.optimum_queue import CoupledQueue
 from traces.library import TraceSet
@@ -67,8 +67,10 @@ ON_DEMAND = ("planning", "generalist", "optimum")
 """Of interest beside the policy, seconds to plan, minutes a log: not among all controllers, only
 where named."""
 MAP_STATES = 32
-FIXED_FRAMES = 1500
-"""Of every training trace, for what is chosen there."""
+FIXED_FRAMES = 6000
+"""Of every training trace, for the single plan that is chosen there: too few favour another."""
+MARGIN_FRAMES = 1500
+"""The same for the rate rule's margin."""
 
 Maker = Callable[[int], Controller]
 Floats = npt.NDArray[np.float64]
@@ -131,13 +133,11 @@ class ControllerFactory:
         """The rate rule's safety margin that did best on the training traces."""
         self.progress("the rate rule's margin on the training traces")
         traces = self.training.traces
+        bank = TraceBank(traces)
 
         def earned(margin: float) -> float:
-            runs = evaluate(
-                self.setting, traces, lambda k: RateRule(self.setting, margin), half="policy",
-                max_frames=FIXED_FRAMES,
-            )  # fmt: skip
-            return float(np.concatenate([run.reward for run in runs]).mean())
+            rules = [RateRule(self.setting, margin) for _ in traces]
+            return float(mean_rewards(self.setting, bank, rules, "policy", MARGIN_FRAMES).mean())
 
         return max(MARGINS, key=earned)
 
@@ -284,7 +284,7 @@ def single_plan_rewards(
     while alive.any() and (max_frames is None or frame < max_frames):
         result = simulator.step(plan)
         counted = alive & ~result.ended if setting.closed_loop else alive
-        totals += np.bincount(plan, np.where(counted, result.reward, 0.0), plans)
+        totals += np.bincount(plan, np.where(counted, simulator.mean_reward(result), 0.0), plans)
         counts += np.bincount(plan, counted, plans)
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)

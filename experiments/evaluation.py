@@ -2,7 +2,8 @@
 
 Frames, samples and compute times are drawn by the scenario's evaluation seed and are the same for
 every controller of a frame stream. Correctness comes from the report half of the outcomes, which
-nothing was trained or chosen on.
+nothing was trained or chosen on. Rewards are expectations over the samples, as the clairvoyant
+bound they are held against is: the answers' accuracies stand in the place of single answers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ FASTEST_SIGMAS = 3.1
 
 @dataclass(frozen=True)
 class TraceRun:
-    """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge."""
+    """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge.
+
+    `correct` is of the sample that was drawn, `reward` with the answer's accuracy in its place.
+    """
 
     trace: str
     plan: npt.NDArray[np.int64]
@@ -54,7 +58,13 @@ class _Recorder:
         self.rows: list[tuple[float, ...]] = []
 
     def add(
-        self, plan: int, result: StepResult, lane: int, requirement_s: float | None, end_s: float
+        self,
+        plan: int,
+        result: StepResult,
+        reward: float,
+        lane: int,
+        requirement_s: float | None,
+        end_s: float,
     ) -> None:
         """One frame. In the closed loop (`requirement_s`) the trace's end cuts the last one off.
 
@@ -73,7 +83,7 @@ class _Recorder:
                 latency,
                 result.correct[lane] and not cut_off,
                 result.in_time[lane] and not cut_off,
-                result.reward[lane],
+                reward,
                 result.outcome.bytes_sent[lane],
                 result.outcome.device_s[lane],
                 result.energy_j[lane],
@@ -139,9 +149,10 @@ def evaluate(
         else:
             plan = decide(simulator, controllers, alive, *tell(simulator, controllers, alive))
         result = simulator.step(plan)
+        rewards = simulator.mean_reward(result)
         for lane in np.flatnonzero(alive).tolist():
-            limit = float(bank.durations_s[lane])
-            recorders[lane].add(int(plan[lane]), result, lane, requirement_s, limit)
+            limit, reward = float(bank.durations_s[lane]), float(rewards[lane])
+            recorders[lane].add(int(plan[lane]), result, reward, lane, requirement_s, limit)
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)
         frame += 1

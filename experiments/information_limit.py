@@ -30,6 +30,7 @@ from controller.policies.observation import Observer
 from controller.policies.view import PolicyView
 from controller.scenario import Setting, load_setting, read_scenario
 from envs.views import Decider, PlanningAlone, ViewedLanes, mean_reward
+from experiments.arguments import count
 from experiments.controllers import ControllerFactory
 from experiments.evaluation import clairvoyant_values, mean_rewards
 from traces.trace import BandwidthTrace
@@ -202,7 +203,7 @@ def main() -> None:
     parser.add_argument("--scenario", required=True)
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--part", default="test", choices=("validation", "test"))
-    parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--frames", type=count, default=1_000_000)
     args = parser.parse_args()
     try:
         setting = load_setting(read_scenario(args.scenario))

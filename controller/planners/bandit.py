@@ -84,7 +84,7 @@ class BanditController:
     def _reward(self, result: FrameResult) -> float:
         table, prices = self._setting.table, self._setting.prices
         if result.latency_s is None or result.exit is None:
-            return 0.0
+            return self._paid_in_vain(result.plan)
         rows = self._setting.rows("policy")
         stopped = np.flatnonzero(table.early_exit[result.plan] == result.exit)
         # a gate ended the frame: nothing was sent, and nothing computed beyond it
@@ -100,6 +100,14 @@ class BanditController:
         costs = rows.stops.table
         price = prices.device_second * (costs.head_s[ending] + costs.tail_s[ending])
         return float(accuracy - price - prices.megabyte * costs.up_bytes[ending] / 1e6)
+
+    def _paid_in_vain(self, plan: int) -> float:
+        """A frame that came to nothing may have cost all that its plan costs."""
+        table, prices = self._setting.table, self._setting.prices
+        if self._setting.closed_loop:
+            return 0.0
+        price = prices.device_second * (table.mean_head_s[plan] + table.tail_s[plan])
+        return float(-price - prices.megabyte * table.send_share[plan] * table.up_bytes[plan] / 1e6)
 
     def _reward_scale(self) -> float:
         if not self._setting.closed_loop:

@@ -16,8 +16,12 @@ from controller.sensing.estimators import BandwidthEstimator, HarmonicMean
 
 Floats = npt.NDArray[np.float64]
 
-MARGINS = (0.5, 0.7, 0.85, 1.0)
+MARGINS = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
 """Shares of the estimate that are tried on the training traces; the best of them is taken."""
+TRANSFERS, PATIENCE_S = 1, 1.0
+"""Transfers that are averaged, and seconds without a word before it asks: best on the training
+traces of both families (`python -m experiments.baseline_constants`). One transfer is as new as can
+be, and on links seen only when used that is worth more than a mean."""
 RATES = 96
 BACKLOGS = 8
 
@@ -31,13 +35,13 @@ class RateRule:
         margin: float,
         *,
         estimator: BandwidthEstimator | None = None,
-        patience_s: float = 2.0,
+        patience_s: float = PATIENCE_S,
         name: str = "rate-rule",
     ) -> None:
         self.name = name
         self.initial_probe_bytes = 0
         self._margin, self._patience_s = margin, patience_s
-        self._estimator = HarmonicMean() if estimator is None else estimator
+        self._estimator = HarmonicMean(TRANSFERS) if estimator is None else estimator
         self._deadline_s = setting.scenario.frames.deadline_s
         self._quiet = setting.table.quiet
         senders = setting.table.senders

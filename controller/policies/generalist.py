@@ -37,6 +37,8 @@ from controller.scenario import Setting
 from controller.sensing.belief import BandwidthBelief
 
 FORMAT_VERSION = 1
+TOLD = ("seed", "traces")
+"""What of its training every policy made of it says too."""
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
 
@@ -70,7 +72,8 @@ class Generalist:
             np.array([now.megabyte]) if megabyte is None else megabyte,
         )
         solved = solve_prices(setting, self.belief, *grids, how, progress)
-        training = {"generalist": self.card.weights_digest}
+        told = {name: self.card.training[name] for name in TOLD if name in self.card.training}
+        training = {"generalist": self.card.weights_digest} | told
         return make_policy(
             setting, self.weights, self.belief, solved, (self.lowest, self.highest), training,
             self.card.blind_s,

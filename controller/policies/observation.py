@@ -1,7 +1,8 @@
 """What a controller sees of the world, as numbers: the learned policy's observation.
 
-One implementation serves the batched environment (L lanes) and the device (one lane), so that a
-policy decides on exactly what it was trained on. Only what a real device knows enters: measured
+One implementation serves the batched environment (L lanes) and the device (one lane); shipped
+policies are trained and run by `controller.policies.lookout`, which tells it the link's own rates
+(headers counted), Gymnasium's environments tell it those of the payload. Only what a real device knows enters: measured
 transfers with their ages, its own backlog, its own recent results. No trace, no future.
 """
 

@@ -145,18 +145,33 @@ def _every(
     runners = [
         UnitRunner(setting, g, units, spec.frames, spec.detector, steps.told) for g in groups
     ]
+    # a fold's frames must not meet the same pictures at the same phases as another's
+    drawn = [[seed_of_group(s, k, len(runners)) for k in range(len(runners))] for s in seeds]
     found = {}
     for name in names:
-        rows = [[steps.done(r.baseline(name, s)) for r in runners] for s in seeds]
+        rows = [
+            [steps.done(r.baseline(name, own)) for r, own in zip(runners, of_seed, strict=True)]
+            for of_seed in drawn
+        ]
         found[name] = _joined(setting, rows)
     if policies:
         rows = [
-            [steps.done(runner.learned(runner.group.policies[p], s)) for runner in runners]
+            [
+                steps.done(r.learned(r.group.policies[p], own))
+                for r, own in zip(runners, of_seed, strict=True)
+            ]
             for p in range(policies)
-            for s in seeds
+            for of_seed in drawn
         ]
         found["learned"] = _joined(setting, rows)
     return found
+
+
+def seed_of_group(seed: int, group: int, groups: int) -> int:
+    """The seed itself where there is one group, else one of each group's own."""
+    if groups == 1:
+        return seed
+    return int(np.random.SeedSequence([seed, group]).generate_state(1)[0])
 
 
 class _Steps:

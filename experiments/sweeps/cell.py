@@ -27,9 +27,10 @@ Answer = dict[str, Any]
 
 
 class PartResult(msgspec.Struct, frozen=True):
-    """The policy on one split (report half of the outcomes)."""
+    """The policy on one split; `half` of the outcomes is 'report' for the test split alone."""
 
     source: str
+    half: str
     bound: float
     figures: ControllerFigures
 
@@ -100,6 +101,8 @@ def _judged(cell: Cell, setting: Any, part: str, folder: Path) -> PartResult:
     from experiments.comparison import compare
     from experiments.controllers import ControllerFactory
 
+    # what is no test is for choices, and these must not see what figures are reported on
+    half = "report" if part == "test" else "policy"
     found = compare(
         setting,
         setting.traces(part),
@@ -107,5 +110,6 @@ def _judged(cell: Cell, setting: Any, part: str, folder: Path) -> PartResult:
         ControllerFactory(setting, policy_folder=folder),
         seed=cell.evaluation.seed,
         max_frames=cell.evaluation.max_frames,
+        half=half,
     )
-    return PartResult(found.source, found.bound, found.controllers["learned"])
+    return PartResult(found.source, half, found.bound, found.controllers["learned"])

@@ -15,6 +15,7 @@ from controller.planners.fixed import FixedController
 from controller.plans import device_only
 from controller.policies.observation import FEATURES
 from controller.policies.observation import NAMES as OBSERVED
+from controller.policies.probing import probe_plan
 from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
 from envs.single import FrameStreamEnv
@@ -42,14 +43,19 @@ def test_both_checkers_pass(name):
 def test_a_seed_decides_everything(name):
     def rollout(seed):
         env = gym.make(name)
-        out = [env.reset(seed=seed)[0]]
+        out, replaced = [env.reset(seed=seed)[0]], []
         rng = np.random.default_rng(0)
         for _ in range(300):
             action = np.int64(rng.integers(env.action_space.n))
-            observation, reward, _, truncated, _ = env.step(action)
+            observation, reward, _, truncated, info = env.step(action)
+            asked = probe_plan(env.unwrapped.setting.table)
+            assert info["plan"] in (action, asked)
+            replaced.append(info["plan"] != action)
             out.append(np.append(observation, reward))
             if truncated:
                 out.append(env.reset()[0])
+        # a plan gives way to asking the link now and then, never all the time
+        assert replaced.count(True) < len(replaced)
         return np.concatenate(out)
 
     one, two, other = rollout(3), rollout(3), rollout(4)

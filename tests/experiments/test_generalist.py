@@ -84,7 +84,10 @@ def test_a_policy_of_it_needs_no_trace_of_its_scenario(made, monkeypatch):
     setting = load_setting(read_scenario("3g-alexnet"))
     monkeypatch.setattr(type(setting), "traces", None)
     policy = made.adapted(setting, how=Solving(3, sweeps=5))
-    assert policy.card.training == {"generalist": made.card.weights_digest}
+    told = made.card.training
+    assert policy.card.training == {
+        "generalist": made.card.weights_digest, "seed": told["seed"], "traces": told["traces"],
+    }  # fmt: skip
     assert policy.belief is made.belief or np.array_equal(
         policy.belief.kernels, made.belief.kernels
     )

@@ -21,7 +21,7 @@ from experiments.headline import inputs, run, units
 from experiments.headline.merge import Runs, best_baseline, controller_results
 from experiments.headline.merge import headline as made_headline
 from experiments.headline.results import Evaluation, read_evaluation, read_matrix
-from experiments.headline.run import run_evaluation, run_study
+from experiments.headline.run import run_evaluation, run_study, seed_of_group
 from experiments.headline.study import (
     CellSpec,
     EvaluationSpec,
@@ -327,15 +327,22 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_po
     assert found.traces == ("t0", "t1", "t2")
     assert [p.folder for p in found.policies] == policies
     traces = inputs.read_traces(logs)
+    phases = set()
     for k, trace in enumerate(traces):
+        seed = seed_of_group(stream.scenario.seeds.evaluate, k, 3)
         learned = ControllerFactory(stream, policy_folder=tmp_path / f"p{k}")
         others = inputs.TrainedOn(
             stream, given=TraceSet(tuple(t for t in traces if t is not trace), False, "")
         )
         for factory, name in ((learned, "learned"), (others, "robust"), (others, "fixed")):
-            (alone,) = evaluate(stream, [trace], factory.maker(name, [trace]), max_frames=FRAMES)
+            make = factory.maker(name, [trace])
+            (alone,) = evaluate(stream, [trace], make, seed=seed, max_frames=FRAMES)
             told = found.controllers[name].per_trace[trace.name]
             assert told == pytest.approx(float(alone.reward.mean())), name
+            phases.add(float(alone.arrival_s[0]))
+    # three logs are three draws of frames and pictures, not the same one three times
+    assert len(phases) == 3
+    assert seed_of_group(7, 0, 1) == 7
 
 
 def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream, other_policy):

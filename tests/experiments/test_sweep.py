@@ -214,11 +214,15 @@ def test_what_a_row_says_is_what_its_policy_earns(whole, here):
     folder = whole.out / "cells" / row["cell"]
     assert load_policy(folder, setting).card.training["seed"] == 1
     factory = ControllerFactory(setting, policy_folder=folder)
-    found = compare(setting, setting.traces("validation"), ["learned"], factory, max_frames=50)
+    # what choices are made on sees nothing of what figures are reported on
+    validation = setting.traces("validation")
+    found = compare(setting, validation, ["learned"], factory, max_frames=50, half="policy")
     figures = found.controllers["learned"]
     assert row["validation_mean_reward"] == figures.reward
     assert row["validation_late_share"] == figures.late_share
     assert row["validation_share_of_bound"] == figures.share_of_bound
+    reported = compare(setting, validation, ["learned"], factory, max_frames=50)
+    assert row["validation_mean_reward"] != reported.controllers["learned"].reward
 
 
 def test_going_on_skips_what_is_finished_and_redoes_what_is_half_written(whole, data, tmp_path):
