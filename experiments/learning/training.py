@@ -212,7 +212,7 @@ def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
         # explores by the plans that are next best least: a random candidate costs a frame
         return DQN(
             ScorerQPolicy, env, buffer_size=args.lanes * 512, learning_starts=args.lanes * 64,
-            train_freq=4, gradient_steps=4, target_update_interval=args.lanes * 100,
+            train_freq=4, gradient_steps=4, target_update_interval=args.lanes * 4,
             exploration_fraction=0.5, exploration_initial_eps=0.1, exploration_final_eps=0.01,
             **common,
         )  # fmt: skip
