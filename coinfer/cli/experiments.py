@@ -54,8 +54,9 @@ def compare(
     controllers: Annotated[
         str,
         typer.Option(
-            help="Names separated by commas (all but 'optimum', the clairvoyant one over the "
-            "queue, which takes minutes a log: see --frames)."
+            help="Names separated by commas (all but 'planning' and 'generalist', of which the "
+            "second takes seconds to plan, and 'optimum', the clairvoyant one over the queue, "
+            "which takes minutes a log: see --frames)."
         ),
     ] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
@@ -215,6 +216,15 @@ def plan(
 
     setting = _setting(scenario, device_second, megabyte)
     if policy is not None or explain:
+        for option, given in (
+            ("--max-latency", max_latency), ("--max-device-memory", max_device_memory),
+            ("--order", "" if order == "any" else order),
+        ):  # fmt: skip
+            if given:
+                raise UsageError(
+                    f"{option}: found '{given}' with a policy, which was planned without, expected "
+                    "it for Algorithm 1 alone"
+                )
         from experiments.learning.policy_explanation import Moment
 
         moment = Moment(

@@ -63,7 +63,7 @@ def sweep(
             raise typer.Exit(130) from None
     _report(wanted, done, out, json)
     if done.failed:
-        names = "; ".join(record.cell.label for record in done.failed)
+        names = "; ".join(f"{record.cell.label}: {record.error}" for record in done.failed)
         count = f"{len(done.failed)} {'cell' if len(done.failed) == 1 else 'cells'}"
         console.print(f"{count} failed: {names}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(1)

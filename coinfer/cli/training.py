@@ -64,7 +64,7 @@ def train(
     ] = 0.0,
     json: JsonOption = False,
 ) -> None:
-    """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far."""
+    """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there."""
     import torch
 
     from artefacts import UsageError, ready_folder
@@ -178,10 +178,15 @@ def adapt(
             setting, *grids, progress=lambda share: bar.update(task, completed=round(100 * share))
         )
     save_policy(out, policy)
-    outside = made.outside(policy, setting)
+    outside, beyond = made.outside(policy, setting), made.beyond(setting)
+    for told in beyond:
+        console.print(f"unlike what the generalist was trained for: {told}")
     for told in outside:
         console.print(f"beyond the generalist's training, the robust planner will decide: {told}")
-    figures = {"policy": str(out), "plans": len(policy.card.plans), "outside": list(outside)}
+    figures = {
+        "policy": str(out), "plans": len(policy.card.plans), "beyond": list(beyond),
+        "outside": list(outside),
+    }  # fmt: skip
     if json:
         emit_json(figures)
         return

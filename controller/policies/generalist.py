@@ -97,6 +97,27 @@ class Generalist:
                 )
         return tuple(found)
 
+    def beyond(self, setting: Setting) -> tuple[str, ...]:
+        """Where the setting leaves what scenarios of its kind were drawn from in training.
+
+        A line each. The guard sees of this only what is in the context; a device's speed is not.
+        """
+        scenario = setting.scenario
+        drawn = [s for s in self.card.training.get("settings", ()) if s["kind"] == scenario.kind]
+        found = []
+        for name, value in {
+            "device_slowdown": scenario.device_slowdown,
+            "frames.deadline_s": scenario.frames.deadline_s,
+            "frames.rate_fps": scenario.frames.rate_fps,
+            "link.rtt_s": scenario.link.rtt_s,
+        }.items():
+            values = [s[name.split(".")[-1]] for s in drawn]
+            if values and not min(values) <= value <= max(values):
+                found.append(
+                    f"{name}, found {value:g}, drawn from {min(values):g} to {max(values):g}"
+                )
+        return tuple(found)
+
 
 def make_generalist(
     weights: ScorerWeights,

@@ -36,17 +36,9 @@ def series_of(
     table: PlanTable,
 ) -> Series:
     """The drawn part of one trace: its rate, and what a few controllers (first seed) did there."""
-    names = [t.name for t in traces]
-    if spec.trace and spec.trace not in names:
-        raise UsageError(f"series: found trace '{spec.trace}', expected one of {', '.join(names)}")
-    at = names.index(spec.trace) if spec.trace else 0
+    at = place_of(spec, traces)
     trace = traces[at]
     end_s = min(spec.start_s + spec.seconds, trace.duration_s)
-    if not spec.start_s < end_s:
-        raise UsageError(
-            f"series: found a start at {spec.start_s:g} s of '{trace.name}', expected less than "
-            f"its {trace.duration_s:g} s"
-        )
     part = trace.slice(spec.start_s, end_s)
     drawn = dict.fromkeys(n for n in ("learned", best, "device-only") if n in every)
     return Series(
@@ -54,6 +46,23 @@ def series_of(
         tuple((part.times_s + spec.start_s).tolist()), tuple(part.rates_bps.tolist()),
         {n: _frames(every[n].runs[0][at], spec.start_s, end_s, table) for n in drawn if n},
     )  # fmt: skip
+
+
+def place_of(spec: SeriesSpec, traces: Sequence[BandwidthTrace]) -> int:
+    """Which of the traces is drawn; refuses one that is not there, or a start behind its end."""
+    names = [t.name for t in traces]
+    wanted = spec.trace.removesuffix(".log") if spec.trace not in names else spec.trace
+    if wanted and wanted not in names:
+        raise UsageError(
+            f"field 'series.trace': found '{spec.trace}', expected one of {', '.join(names)}"
+        )
+    at = names.index(wanted) if wanted else 0
+    if not spec.start_s < traces[at].duration_s:
+        raise UsageError(
+            f"field 'series.start_s': found {spec.start_s:g} s of '{names[at]}', expected less "
+            f"than its {traces[at].duration_s:g} s"
+        )
+    return at
 
 
 def _frames(run: TraceRun, start_s: float, end_s: float, table: PlanTable) -> SeriesOf:

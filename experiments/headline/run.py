@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from artefacts import ArtefactError, read_json, write_json
+from artefacts import ArtefactError, UsageError, read_json, write_json
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.digests import code_digest, policy_digest, traces_digest
-from experiments.headline.extras import deadline_points, map_figure, series_of
+from experiments.headline.extras import deadline_points, map_figure, place_of, series_of
 from experiments.headline.inputs import (
     Group,
     TrainedOn,
@@ -56,7 +56,7 @@ def run_study(
     evaluation's units is done.
     """
     for spec in study.evaluations:
-        groups_of(spec, _setting_of(spec))  # a mistake in the last is told before the first is run
+        _checked(spec)  # a mistake in the last is told before the first is run
     write_json(folder / STUDY, StudyRecord(
         FORMAT_VERSION, study.title, command,
         tuple(e.name for e in study.evaluations),
@@ -119,6 +119,14 @@ def run_evaluation(
         deadline_frames=spec.deadline_frames if deadlines else None,
         map=map_figure(TrainedOn(setting, given=one.training)),
     )
+
+
+def _checked(spec: EvaluationSpec) -> None:
+    groups = groups_of(spec, _setting_of(spec))
+    try:
+        place_of(spec.series, [trace for group in groups for trace in group.traces.traces])
+    except UsageError as error:
+        raise UsageError(f"evaluation '{spec.name}', {error}") from None
 
 
 def _setting_of(spec: EvaluationSpec) -> Setting:

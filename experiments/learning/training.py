@@ -17,6 +17,7 @@ import torch
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
+from artefacts import UsageError
 from controller.planners.queue_values import COUNTING, Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.probing import BLIND_S
@@ -31,6 +32,17 @@ from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
 
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
+
+
+ABOVE_0 = (
+    "planning_backlogs", "lanes", "steps", "epochs", "batch", "learning_rate", "hidden",
+    "episode_frames", "validations", "validation_frames",
+)  # fmt: skip
+FROM_0 = (
+    "frames", "planning_sweeps", "entropy", "most_device_second", "most_megabyte", "generated",
+    "curriculum", "blind_s", "seed",
+)  # fmt: skip
+SHARES = ("gamma", "gae_lambda", "critic_share")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,18 @@ class TrainArgs:
     """Of every validation trace, each time."""
     seed: int = 0
     """Seeds initialisation, streams and sampling."""
+
+    def __post_init__(self) -> None:
+        for name in ABOVE_0:
+            self._check(name, getattr(self, name) > 0, "more than 0")
+        for name in FROM_0:
+            self._check(name, getattr(self, name) >= 0, "0 or more")
+        for name in SHARES:
+            self._check(name, 0 <= getattr(self, name) <= 1, "0 to 1")
+
+    def _check(self, name: str, right: bool, expected: str) -> None:
+        if not right:
+            raise UsageError(f"training, {name}: found {getattr(self, name)}, expected {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +236,7 @@ def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
         # explores by the plans that are next best least: a random candidate costs a frame
         return DQN(
             ScorerQPolicy, env, buffer_size=args.lanes * 512, learning_starts=args.lanes * 64,
-            train_freq=4, gradient_steps=4, target_update_interval=args.lanes * 4,
+            train_freq=4, gradient_steps=4, target_update_interval=env.num_envs * 4,
             exploration_fraction=0.5, exploration_initial_eps=0.1, exploration_final_eps=0.01,
             **common,
         )  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from artefacts import ArtefactError, read_toml
+from artefacts import ArtefactError, UsageError, read_toml
 from controller.scenario import Scenario, read_scenario
 from experiments.learning.training import TrainArgs
 
@@ -112,10 +112,19 @@ def _grid(path: Path, found: SweepFile, kind: type[Any]) -> dict[str, tuple[Any,
             _converted(path, f"{field}[{k}]", value, types[name]) for k, value in enumerate(values)
         )
         _check_list(path, field, converted)
+        for number, value in enumerate(converted):
+            _check_range(path, f"{field}[{number}]", kind, {name: value})
         grid[name] = converted
-    for number, frames in enumerate(grid.get("frames", ())):
-        _at_least(path, f"grid.frames[{number}]", frames, 0)
     return grid
+
+
+def _check_range(path: Path, field: str, kind: type[Any], argument: dict[str, Any]) -> None:
+    """What the arguments themselves refuse, they refuse here, before anything is run."""
+    try:
+        kind(**argument)
+    except UsageError as error:
+        found, _, expected = str(error).partition(": found ")[2].partition(", expected ")
+        raise ArtefactError(path, field=field, found=found, expected=expected) from None
 
 
 def argument_types(kind: type[Any]) -> dict[str, Any]:

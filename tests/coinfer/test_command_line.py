@@ -190,6 +190,16 @@ def test_a_plan_is_explained():
     assert 0.8 < found["accuracy"] < 1
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--max-latency", "80ms"), ("--max-device-memory", "1MiB"),
+                          ("--order", "device-first")]
+)  # fmt: skip
+def test_limits_of_algorithm_1_are_not_taken_for_a_policy_s(option, value):
+    done = coinfer("plan", "--scenario", "edgent", "--bandwidth", "1", "--explain", option, value)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"coinfer: {option}: found '{value}' with a policy")
+
+
 def test_traces_convert_and_tell(tmp_path):
     made = tmp_path / "t.csv"
     assert coinfer("traces", "generate", "--seconds", "30", "--out", made).returncode == 0

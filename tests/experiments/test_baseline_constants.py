@@ -33,8 +33,10 @@ def test_every_combination_is_what_it_earns_on_the_training_logs(monkeypatch):
     assert row.reward == float(alone)
 
 
-@pytest.mark.parametrize(("kind", "text"), [(count, "0"), (count, "-3"), (count, "1.5"),
-                                            (count_or_none, "-1"), (count_or_none, "x")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(count, "0"), (count, "-3"), (count, "1.5"), (count_or_none, "-1"), (count_or_none, "x")],
+)
 def test_numbers_that_make_no_sense_are_refused(kind, text):
     with pytest.raises(argparse.ArgumentTypeError, match=f"found '{text}', expected a whole"):
         kind(text)

@@ -18,6 +18,7 @@ from experiments.controllers import ControllerFactory
 from experiments.digests import ROOT, traces_digest
 from experiments.evaluation import TraceRun, evaluate
 from experiments.headline import inputs, run, units
+from experiments.headline.extras import place_of
 from experiments.headline.merge import Runs, best_baseline, controller_results
 from experiments.headline.merge import headline as made_headline
 from experiments.headline.results import Evaluation, read_evaluation, read_matrix
@@ -478,9 +479,16 @@ def test_the_series_are_the_frames_of_the_run(stream, logs, tmp_path):
     ]
     assert found.rate_at_s == (0.5, 1.0)
     assert found.rate_bps == pytest.approx(trace[1].rates_bps[:2])
-    for bad, match in ((SeriesSpec("x"), "found trace 'x'"), (SeriesSpec("t0", 99.0), "99 s")):
+    assert place_of(SeriesSpec("t1.log"), trace) == 1
+    name = spec.name
+    for bad, match in (
+        (SeriesSpec("x"), f"evaluation '{name}', field 'series.trace': found 'x'"),
+        (SeriesSpec("t0", 99.0), f"evaluation '{name}', field 'series.start_s': found 99 s"),
+    ):
+        # told before anything is run
         with pytest.raises(UsageError, match=match):
-            run_evaluation(spec_of(logs, series=bad), tmp_path / "units")
+            run_study(Study(1, (spec_of(logs, series=bad),)), tmp_path / "none", "")
+    assert not (tmp_path / "none").exists()
 
 
 def test_accuracy_against_deadline_and_the_map(stream, logs, tmp_path):
