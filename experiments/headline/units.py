@@ -41,6 +41,10 @@ Floats = npt.NDArray[np.float64]
 PER_FRAME = ("plan", "arrival_s", "latency_s", "correct", "in_time", "reward", "bytes_sent",
              "device_s", "energy_j")  # fmt: skip
 PER_TRACE = ("probe_bytes", "loading_s", "duration_s")
+CHOSEN = {
+    "rate-rule": "margin", "fixed": "single_rewards", "fixed-hedged": "single_rewards",
+}  # fmt: skip
+"""What of a factory is chosen on the training traces for these controllers."""
 STORED = {"plan": "<i4", "correct": "?", "in_time": "?", "bytes_sent": "<f4", "device_s": "<f4",
           "energy_j": "<f4"}  # fmt: skip
 """Types on disk; what is not named is float64."""
@@ -95,6 +99,7 @@ class UnitRunner:
             return kept
         self.progress(name, 0.0)
         factory = self._factory
+        self._choose(name)
         if policy is not None:
             factory = ControllerFactory(self.setting, policy_folder=policy)
             _ = factory.learned  # refused before anything is run
@@ -144,11 +149,26 @@ class UnitRunner:
             own = (policy_digest(self.group.policies[0]),)
         return digest_bytes("\n".join((*self._common, name, str(seed), *own)).encode())
 
+    def _choose(self, name: str) -> None:
+        """What is chosen on the training traces takes long and serves many groups: it is kept."""
+        factory = self._factory
+        if name in CHOSEN and CHOSEN[name] not in vars(factory):
+            attribute = CHOSEN[name]
+            parts = (str(FORMAT_VERSION), code_digest(), setting_digest(self.setting))
+            key = digest_bytes("\n".join((*parts, self._training)).encode())
+            path = self.folder / f"{attribute}-{key}.json"
+            found = _kept_values(path)
+            if found is None:
+                found = tuple(np.atleast_1d(getattr(factory, attribute)).tolist())
+                write_json(path, _Values(FORMAT_VERSION, found))
+            # as it is read back, so that what is told now and later rests on the same
+            setattr(factory, attribute, found[0] if attribute == "margin" else np.array(found))
+
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:
         """Of every trace; in a stream every controller's frames start alike, so it is kept."""
         path = self.folder / f"bound-{self._key('bound', None, seed)}.json"
-        kept = None if self.setting.closed_loop else _kept_bound(path, len(runs))
-        if kept is not None:
+        kept = None if self.setting.closed_loop else _kept_values(path)
+        if kept is not None and len(kept) == len(runs):
             return kept
         self.progress("clairvoyant bound", 0.0)
         found = []
@@ -156,7 +176,7 @@ class UnitRunner:
             found.append(float(bound_per_frame(self.setting, trace, run.arrival_s).sum()))
             self.progress("clairvoyant bound", (done + 1) / len(runs))
         if not self.setting.closed_loop:
-            write_json(path, _BoundFile(FORMAT_VERSION, tuple(found)))
+            write_json(path, _Values(FORMAT_VERSION, tuple(found)))
         return tuple(found)
 
     def _keep(self, unit: UnitFile, packed: bytes) -> None:
@@ -165,17 +185,16 @@ class UnitRunner:
         write_json(self.folder / f"{unit.key}.json", unit)
 
 
-class _BoundFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
-    sums: tuple[float, ...]
+    values: tuple[float, ...]
 
 
-def _kept_bound(path: Path, traces: int) -> tuple[float, ...] | None:
+def _kept_values(path: Path) -> tuple[float, ...] | None:
     try:
-        sums = read_json(path, _BoundFile, version=FORMAT_VERSION).sums
+        return read_json(path, _Values, version=FORMAT_VERSION).values
     except CoinferError:
         return None
-    return sums if len(sums) == traces else None
 
 
 def read_unit(folder: Path, key: str) -> Unit | None:
