@@ -59,12 +59,14 @@ done
 python -m experiments.ablations --out runs/ablations --train-frames 0 --seeds 0 \
   --scenario 3g-mobilenet lte-mobilenet 3g-mobilenet-priced lte-mobilenet-priced \
   --matrix runs/breadth/ablations.matrix.json
-python -m experiments.ablations --out runs/ablations-of-learning --scenario lte-mobilenet \
+# of what is shown to the scorer: where it learns something
+python -m experiments.ablations --out runs/ablations-of-learning --scenario 3g-alexnet \
   --variants "planning alone" "newest measurement only" "no change points" \
   --matrix runs/breadth/ablations-of-learning.matrix.json
 coinfer evaluate experiments/studies/breadth.toml --out runs/breadth
 coinfer report --results runs/breadth --out runs/breadth.html --markdown runs/breadth.md
 for scenario in 3g-mobilenet lte-mobilenet; do
+  python -m experiments.baseline_constants --scenario "$scenario"
   python -m experiments.algorithms --scenario "$scenario" --frames 200000
   python -m experiments.beyond_training --scenario "$scenario"
   coinfer compare --scenario "$scenario" --sub-second --frames 2000
@@ -72,4 +74,5 @@ for scenario in 3g-mobilenet lte-mobilenet; do
     python -m experiments.information_limit --scenario "$priced" --frames 4000
   done
 done
+python -m experiments.information_limit --scenario 3g-alexnet --frames 4000
 coinfer sweep experiments/studies/sweeps/curriculum.toml --out runs/curriculum --jobs 2

@@ -346,6 +346,23 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_po
     assert seed_of_group(7, 0, 1) == 7
 
 
+def test_what_was_chosen_on_the_training_traces_is_kept(logs, tmp_path, monkeypatch):
+    both = spec_of(logs, controllers=("fixed", "rate-rule"), policies=())
+    first = run_evaluation(both, tmp_path / "units")
+
+    def never(*args, **how):
+        raise AssertionError("chosen again")
+
+    monkeypatch.setattr("experiments.controllers.single_plan_rewards", never)
+    monkeypatch.setattr("experiments.controllers.mean_rewards", never)
+    for path in (tmp_path / "units").glob("*.npz"):
+        path.unlink()
+    again = run_evaluation(both, tmp_path / "units")
+    assert again.controllers == first.controllers
+    # other frames are other units, and the same choice
+    assert run_evaluation(msgspec.structs.replace(both, frames=7), tmp_path / "units")
+
+
 def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream, other_policy):
     policy = str(other_policy(stream, tmp_path / "p", 0))
     copy = tmp_path / "another-name.csv"
