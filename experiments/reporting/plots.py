@@ -141,7 +141,7 @@ def map_plot(found: MapFigure) -> Figure:
 def front_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Goodput accuracy against device energy and against bytes; a column an evaluation."""
     count = max(len(evaluations), 1)
-    figure = _figure(max(4.6 * count, 9.0) if count > 1 else 9.0, 6.8 if count > 1 else 3.8)
+    figure = _figure(max(3.3 * count, 9.0) if count > 1 else 9.0, 6.4 if count > 1 else 3.8)
     grid = figure.subplots(2, count, squeeze=False) if count > 1 else figure.subplots(
         1, 2, squeeze=False
     ).T  # fmt: skip
@@ -159,11 +159,12 @@ def front_figure(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def _front(axes: Any, found: Evaluation, costs: Mapping[str, float], label: str) -> None:
-    axes.set(xlabel=label, ylabel="goodput accuracy, %")
     if not costs:
-        axes.text(0.5, 0.5, "unknown: the device's profile has no power model", ha="center",
-                  transform=axes.transAxes, fontsize="small")  # fmt: skip
+        axes.set_axis_off()
+        unknown = "energy unknown:\nthe device's profile\nhas no power model"
+        axes.text(0.5, 0.5, unknown, ha="center", transform=axes.transAxes, fontsize="small")
         return
+    axes.set(xlabel=label, ylabel="goodput accuracy, %")
     at = {n: (cost, 100 * found.controllers[n].goodput_accuracy) for n, cost in costs.items()}
     deployable = {n: p for n, p in at.items() if found.controllers[n].deployable}
     front = sorted(deployable[n] for n in front_of(deployable))
@@ -173,7 +174,8 @@ def _front(axes: Any, found: Evaluation, costs: Mapping[str, float], label: str)
         mine = name == "learned"
         marker = "*" if mine else "o" if name in deployable else "D"
         # the star is wide and lies below, so that a rival at the same place is seen
-        axes.plot([x], [y], marker, color=COLOURS.get(name, "black"), label=name,
+        label = name if name in deployable else f"{name} (knows the trace)"
+        axes.plot([x], [y], marker, color=COLOURS.get(name, "black"), label=label,
                   markersize=16 if mine else 5, zorder=1 if mine else 3)  # fmt: skip
 
 
