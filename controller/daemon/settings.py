@@ -72,8 +72,9 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edges: tuple[str, ...] = ()
     """HOST:PORT of edges; of those that answer the one of least round trip serves. None: the device
     answers alone."""
-    controller: str = "learned"
-    """learned, robust, map, algorithm1-online, edge-only or device-only."""
+    controller: str = "robust"
+    """learned, robust, map, algorithm1-online, edge-only or device-only. The policy plans without
+    the time that a daemon keeps for local answers, and does worse in one (README)."""
     policy: str = ""
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""
