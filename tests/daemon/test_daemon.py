@@ -125,7 +125,7 @@ def test_both_clients_over_tcp_and_unix_and_many_at_once(running, stream, pictur
             [sys.executable, "-m", "coinfer.cli.main", "top", daemon.unix, "--once"],
             capture_output=True, text=True, check=True, timeout=60,
         ).stdout  # fmt: skip
-        assert "alexnet, learned, deadline 88 ms; no edge" in seen
+        assert "alexnet, robust, deadline 88 ms; no edge" in seen
         assert "exits        1: " in seen
         state = json.loads(get(daemon.address, "/live/state")[1])
         assert state["frames"] == 2 * (1 + len(pictures)) + 1
