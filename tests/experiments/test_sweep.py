@@ -347,18 +347,20 @@ def test_a_cell_that_kills_its_workers_is_given_up(here):
 
 
 def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
-    path, out = definition(tmp_path, lanes="[-1, 32]"), tmp_path / "out"
-    path.write_text(path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 1e-2]", "[1e-3]"))
+    path, out = definition(tmp_path), tmp_path / "out"
+    text = path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 1e-2]", "[1e-3]")
+    # more than what the observation tells apart: only the training knows
+    path.write_text(text.replace("[evaluation]", "most_megabyte = [99.0, 0.0]\n[evaluation]"))
     done = swept(path, "--out", out, "--jobs", 2, data=data)
     assert done.returncode == 1, done.stderr
     rows = rows_of(out)
     failed = [r for r in rows if r["status"] == "failed"]
-    assert [r["lanes"] for r in failed] == [-1]
-    assert [r["lanes"] for r in rows if r["status"] == "finished"] == [32]
+    assert [r["most_megabyte"] for r in failed] == [99.0]
+    assert [r["most_megabyte"] for r in rows if r["status"] == "finished"] == [0.0]
     assert all(r["error"] and "\n" not in r["error"] and r["attempts"] == 1 for r in failed)
     last = done.stderr.splitlines()[-1]
     assert last.startswith("1 cell failed: 3g-alexnet, ppo, seed 0 (")
-    assert all(r["cell"] in last for r in failed)
+    assert all(r["cell"] in last and r["error"] in last for r in failed)
     assert "Traceback" not in done.stderr
     again = swept(path, "--out", out, "--json", data=data)
     assert again.returncode == 1
