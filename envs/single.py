@@ -58,8 +58,7 @@ class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         if not self.action_space.contains(action):
             raise UsageError(f"action: found {action}, expected 0 to {len(self.setting.table) - 1}")
         result, over = self.core.step(np.array([action], dtype=np.int64))
-        info = {name: value[0] for name, value in frame_info(result).items()}
-        info["plan"] = self.core.plan[0]
+        info = {name: value[0] for name, value in frame_info(self.core.plan, result).items()}
         return self.core.observe()[0], float(result.reward[0]), False, bool(over[0]), info
 
 

@@ -137,7 +137,7 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
         """One frame in every lane; finished episodes begin anew in the same step."""
         result, over = self.core.step(np.asarray(actions, dtype=np.int64))
         observation = self.core.observe()
-        infos = {"plan": self.core.plan} | frame_info(result)
+        infos = frame_info(self.core.plan, result)
         if over.any():
             infos["final_obs"] = observation.copy()
             infos["_final_obs"] = over.copy()
@@ -145,9 +145,10 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
         return observation, result.reward, np.zeros_like(over), over, infos
 
 
-def frame_info(result: StepResult) -> dict[str, Any]:
+def frame_info(plan: npt.NDArray[np.int64], result: StepResult) -> dict[str, Any]:
     """The parts of a step that are reported beside the reward (arrays of length L)."""
     return {
+        "plan": plan,
         "correct": result.correct,
         "in_time": result.in_time,
         "latency_s": result.outcome.latency_s,

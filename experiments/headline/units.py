@@ -42,9 +42,9 @@ PER_FRAME = ("plan", "arrival_s", "latency_s", "correct", "in_time", "reward", "
              "device_s", "energy_j")  # fmt: skip
 PER_TRACE = ("probe_bytes", "loading_s", "duration_s")
 CHOSEN = {
-    "rate-rule": "margin", "fixed": "single_rewards", "fixed-hedged": "single_rewards",
+    "rate-rule": "margin_rewards", "fixed": "single_rewards", "fixed-hedged": "single_rewards",
 }  # fmt: skip
-"""What of a factory is chosen on the training traces for these controllers."""
+"""What of a factory these controllers are chosen by, on the training traces."""
 STORED = {"plan": "<i4", "correct": "?", "in_time": "?", "bytes_sent": "<f4", "device_s": "<f4",
           "energy_j": "<f4"}  # fmt: skip
 """Types on disk; what is not named is float64."""
@@ -159,10 +159,10 @@ class UnitRunner:
             path = self.folder / f"{attribute}-{key}.json"
             found = _kept_values(path)
             if found is None:
-                found = tuple(np.atleast_1d(getattr(factory, attribute)).tolist())
+                found = tuple(getattr(factory, attribute).tolist())
                 write_json(path, _Values(FORMAT_VERSION, found))
             # as it is read back, so that what is told now and later rests on the same
-            setattr(factory, attribute, found[0] if attribute == "margin" else np.array(found))
+            setattr(factory, attribute, np.array(found))
 
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:
         """Of every trace; in a stream every controller's frames start alike, so it is kept."""
