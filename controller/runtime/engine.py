@@ -31,7 +31,7 @@ from controller.policies.probing import probe_plan
 from controller.runtime.awareness import LinkAwareness
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.runtime.executors import Executor, softmax_answer
-from controller.runtime.health import Breaker
+from controller.runtime.health import Breaker, Trust
 from controller.runtime.link import Reply
 from controller.runtime.pool import Link
 from controller.wire.messages import meta_int, meta_number
@@ -84,7 +84,9 @@ class EngineArgs:
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     always_rescue: bool = False
-    """Keep time for a local answer also where a plan would not (a scenario may allow that)."""
+    """Have a local answer also where a plan would not (a scenario may allow that): time is kept for
+    it, or, while the edge answers (`Trust`), it is made where the CPU is idle.
+    """
     measured_rtt: bool = False
     """Decide by the link's own round trip once it is known (`rtt_s` until then)."""
 
@@ -120,6 +122,8 @@ class Frame:
     rescue_at_s: float | None = None
     reservation: Reservation | None = None
     """What the CPU keeps free for the rescue."""
+    spare_until_s: float | None = None
+    """No time is kept for the rescue: it is made where the CPU is idle, and begun by then."""
     bytes_sent: int = 0
     device_s: float = 0.0
     remote_failed: bool = False
@@ -186,6 +190,7 @@ class FrameEngine:
         self.end_s = float("inf")
         self.probe_bytes_sent = 0
         self._asked_at_s = float("-inf")
+        self._trust = Trust()
 
     def on_reply(self, reply: Reply) -> None:
         """The link's callback (its own thread)."""
@@ -484,6 +489,9 @@ class FrameEngine:
             due = self.limit_s(frame)
             frame.rescue_at_s = max(due - seconds - self.args.rescue_margin_s, now)
             median = self.profile.interval_s(0, plan.start, first)
+            if not plan.rescue and self._trust.holds(now):
+                frame.spare_until_s = due - median
+                return
             frame.reservation = Reservation(
                 frame.rescue_at_s, due - median, median, due,
                 lambda: self.post(lambda: self._rescue(frame)),
@@ -493,6 +501,11 @@ class FrameEngine:
     def _rescue(self, frame: Frame) -> None:
         """Have the device answer by its first exit, unless the edge has or that is under way."""
         if frame.over or frame.rescue_at_s is None:
+            return
+        busy_s = self._cpu.backlog_s()
+        if frame.spare_until_s is not None and busy_s > 0:
+            free_s = self.clock() + busy_s
+            frame.rescue_at_s = free_s if free_s <= frame.spare_until_s else None
             return
         frame.rescue_at_s = None
         self._local_job(frame, 0, frame.plan.start, frame.x)
@@ -698,6 +711,10 @@ class FrameEngine:
             elif handed is not None and given_up and not self.args.closed:
                 # the edge's word on what had come by now takes a round trip
                 self._silent[frame.request] = (limit + self.rtt_s + SILENCE_MARGIN_S, frame)
+        if frame.answered_by_edge:
+            self._trust.answered(self.clock())
+        elif frame.remote_failed or (frame.request is not None and (at_s is None or at_s >= limit)):
+            self._trust.missed()
         by_plan = frame.answer is not None
         answer = frame.answer or frame.local_answer
         ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)

@@ -1,7 +1,6 @@
-"""Whether a link is worth trying: a circuit breaker with jittered exponential back-off.
+"""Whether a link is worth trying (`Breaker`), and whether a frame may rely on it (`Trust`).
 
-After Nygard ("Release It!", 2007, chapter 5): closed, everything passes; open, nothing; then one
-trial, whose end decides. Time is passed in.
+Time is passed in.
 """
 
 from __future__ import annotations
@@ -12,7 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Breaker:
-    """Opens after `failures` frames in a row of which nothing came back."""
+    """Opens after `failures` frames in a row of which nothing came back.
+
+    A circuit breaker with jittered exponential back-off, after Nygard ("Release It!", 2007, chapter
+    5): closed, everything passes; open, nothing; then one trial, whose end decides.
+    """
 
     failures: int = 2
     first_s: float = 0.25
@@ -70,3 +73,33 @@ class Breaker:
     def _open(self, now_s: float) -> None:
         self._trying = False
         self._opened_until_s = now_s + self._wait_s * (0.5 + self.rng.random())
+
+
+@dataclass
+class Trust:
+    """Holds while the edge has answered each of the newest `answers` frames sent to it in time.
+
+    Then a plan without a rescue may have what it asks for: a device free for the next frame. An
+    answer older than `holds_s` says nothing about a link that moves.
+    """
+
+    answers: int = 3
+    holds_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Nothing was answered."""
+        self._answered = 0
+        self._newest_s = float("-inf")
+
+    def holds(self, now_s: float) -> bool:
+        """Whether it does at `now_s`."""
+        return self._answered >= self.answers and now_s - self._newest_s <= self.holds_s
+
+    def answered(self, now_s: float) -> None:
+        """The edge's answer was in time."""
+        self._answered += 1
+        self._newest_s = now_s
+
+    def missed(self) -> None:
+        """It was not, or there was none."""
+        self._answered = 0

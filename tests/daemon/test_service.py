@@ -15,7 +15,7 @@ from controller.runtime.device import connect_engine
 from controller.runtime.engine import EngineArgs, FrameEngine
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.health import Breaker
-from controller.runtime.link import SILENCE_S
+from controller.runtime.link import SILENCE_S, Reply
 from controller.runtime.pool import NoLink
 from controller.scenario import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
@@ -210,6 +210,108 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
         assert table.plans[kept(0.9 * deadline_s)].is_local
         engine.args = EngineArgs(deadline_s)
         assert kept(0.9 * deadline_s) == deep, "the simulation's engine does as it is told"
+    finally:
+        engine.close()
+
+
+def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
+    """Its own answer is then made where the CPU is idle; after one miss time is kept again."""
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    table, deadline_s, now = setting.table, setting.scenario.frames.deadline_s, [100.0]
+    bare = next(k for k, p in enumerate(table.plans) if not p.rescue and p.codec == "jpeg35")
+    careful = next(
+        k for k, p in enumerate(table.plans)
+        if not p.is_local and p.start == 0 and p.rescue and p.codec == "jpeg35"
+    )  # fmt: skip
+    rescue_s = setting.device.interval_s(0, 0, len(setting.spec.branches[0]))
+
+    class Far(NoLink):
+        connected, sent = True, 0
+
+        def upload(self, meta, data, until_s=0.0):
+            self.sent += 1
+            return self.sent
+
+        def cancel(self, request):
+            return 1
+
+    controller, records = FixedController("x", bare), []
+    engine = FrameEngine(
+        setting.model, OnnxExecutor(setting.model), setting.device, table, controller, Far(),
+        EngineArgs(deadline_s, always_rescue=True), clock=lambda: now[0], on_record=records.append,
+    )  # fmt: skip
+    engine.begin(now[0])
+    picture = generated_pictures(1, np.random.default_rng(0), 144)[0][:144, :144]
+
+    def sent():
+        """A frame whose upload has been handed over; the clock stands still meanwhile."""
+        frame = engine.start(len(records) + len(engine.live), now[0], picture)
+        while frame.request is None:
+            engine._handle(engine._events.get(timeout=10))
+        return frame
+
+    def at(later_s):
+        now[0] += later_s
+        engine.wait(now[0])
+
+    def answered(frame):
+        engine.on_reply(Reply(frame.request, now[0], {"class": 0, "confidence": 0.9}))
+        at(0.0)
+        assert records[-1].where == "edge"
+
+    def busy(seconds):
+        begun, finish, ended = threading.Event(), threading.Event(), queue.Queue()
+
+        def work():
+            begun.set()
+            assert finish.wait(10)
+
+        engine._cpu.submit(CpuJob(work, ended.put, seconds, 1e9, 1e9, lambda: True))
+        assert begun.wait(10)
+        return finish, ended
+
+    try:
+        for _ in range(3):
+            frame = sent()
+            assert frame.reservation is not None
+            answered(frame)
+        assert not engine._cpu._reserved
+
+        # an idle CPU answers when it must, as ever
+        frame = sent()
+        assert frame.reservation is None
+        due_s = frame.rescue_at_s - now[0]
+        at(0.9 * due_s)
+        assert not frame.local_begun
+        at(0.1 * due_s + 1e-6)
+        assert frame.local_begun
+        answered(frame)
+
+        # a busy one has to be free in time
+        for late_s, helped in ((-0.001, True), (0.001, False)):
+            frame = sent()
+            begin_s = deadline_s - rescue_s
+            finish, ended = busy(begin_s + late_s)
+            at(due_s + 1e-6)
+            assert not frame.local_begun
+            finish.set()
+            assert ended.get(timeout=10).error is None
+            at(begin_s + late_s - due_s)
+            assert frame.local_begun == helped
+            answered(frame)
+
+        # a plan that wants its rescue has its time kept
+        controller.plan = careful
+        frame = sent()
+        assert frame.reservation is not None
+        answered(frame)
+
+        # one miss, and nothing is done without
+        controller.plan = bare
+        assert sent().reservation is None
+        at(deadline_s)
+        assert records[-1].where != "edge"
+        assert sent().reservation is not None
     finally:
         engine.close()
 

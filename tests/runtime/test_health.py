@@ -1,11 +1,11 @@
-"""The circuit breaker: opens, tries, backs off with jitter, closes."""
+"""The circuit breaker: opens, tries, backs off with jitter, closes; and when an edge is relied on."""
 
 import random
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.runtime.health import Breaker
+from controller.runtime.health import Breaker, Trust
 
 
 def test_it_opens_after_failures_in_a_row_and_a_trial_closes_it():
@@ -62,3 +62,19 @@ def test_a_trial_that_ends_in_nothing_at_all_has_failed():
     assert not breaker.allows(2.9)
     assert not breaker.allows(3.1), "it has failed, and a wait begins"
     assert breaker.allows(5.0)
+
+
+def test_an_edge_is_relied_on_after_answers_in_a_row_for_a_while():
+    trust = Trust(answers=3, holds_s=1.0)
+    for now in (0.0, 0.1, 0.2):
+        assert not trust.holds(now)
+        trust.answered(now)
+    assert trust.holds(1.2)
+    assert not trust.holds(1.3), "an old answer says nothing"
+    trust.answered(1.3)
+    assert trust.holds(1.3)
+    trust.missed()
+    for now in (1.4, 1.5, 1.6):
+        assert not trust.holds(now)
+        trust.answered(now)
+    assert trust.holds(1.6)
