@@ -19,7 +19,7 @@ from typing import IO, Any, Literal, TypeVar, overload
 
 import msgspec
 
-from artefacts.errors import ArtefactError
+from artefacts.errors import ArtefactError, UsageError
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -27,10 +27,15 @@ _FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\.)?(?P<field>[^`]*)`)?$", re
 
 
 def data_directory() -> Path | None:
-    """The folder of real data: `COINFER_DATA`, or `../shared/data` beside the checkout; or None."""
+    """The folder of real data: `COINFER_DATA`, or `../shared/data` beside the checkout; or None.
+
+    Refuses a `COINFER_DATA` that is no folder: whoever names one does not mean stand-ins.
+    """
     named = os.environ.get("COINFER_DATA")
     if named:
-        return Path(named) if Path(named).is_dir() else None
+        if not Path(named).is_dir():
+            raise UsageError(f"COINFER_DATA: found '{named}', expected a folder that exists")
+        return Path(named)
     beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
     return beside if beside.is_dir() else None
 

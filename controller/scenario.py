@@ -27,7 +27,7 @@ from controller.physics.table import (
 )
 from controller.rewards import shortlist
 from models.branchy import BranchySpec
-from models.cards import Model, load_model
+from models.cards import Model, load_model, model_folder
 from models.codecs import KNOWN, LEARNED, carries_picture, check_codec
 from models.outcomes import Outcomes, read_outcomes
 from models.profiles import Profile, check_profile, read_profile
@@ -151,12 +151,14 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
             )
     scenario = read_toml(path, Scenario, version=FORMAT_VERSION)
     _check(path, scenario)
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         scenario,
         network=_beside(path, scenario.network),
         device_profile=_beside(path, scenario.device_profile),
         edge_profile=_beside(path, scenario.edge_profile),
     )
+    _check_names(path, found)
+    return found
 
 
 def _beside(scenario: Path, name: str) -> str:
@@ -193,6 +195,17 @@ def _check(path: Path, scenario: Scenario) -> None:
     ):
         if not value >= 0:
             raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
+
+
+def _check_names(path: Path, scenario: Scenario) -> None:
+    """Refuse a network or a profile that is not there, before anything is loaded."""
+    field = "network"
+    try:
+        folder = model_folder(scenario.network)
+        for field in ("device_profile", "edge_profile"):
+            profile_file(getattr(scenario, field), folder)
+    except UsageError as error:
+        raise UsageError(f"{path}, field '{field}': {error}") from None
 
 
 def _check_confidence(path: Path, scenario: Scenario) -> None:
@@ -467,21 +480,26 @@ def load_profile(name: str, model: Model) -> Profile:
 
     Names: the references (`edgent-pi3`), then what was measured of this model and shipped with it.
     """
-    spec = model.spec
-    if name in REFERENCE_NAMES:
-        return reference_profile(name, spec)
-    shipped = model.folder / "profiles" / f"{name}.json"
-    if shipped.is_file():
-        name = str(shipped)
-    elif not Path(name).exists():
-        names = sorted(p.stem for p in shipped.parent.glob("*.json"))
-        raise UsageError(
-            f"profile: found '{name}', expected a profile's file or one of "
-            f"{', '.join([*REFERENCE_NAMES, *names])}"
-        )
-    profile = read_profile(name)
-    check_profile(profile, spec, name)
+    file = profile_file(name, model.folder)
+    if file is None:
+        return reference_profile(name, model.spec)
+    profile = read_profile(file)
+    check_profile(profile, model.spec, str(file))
     return profile
+
+
+def profile_file(name: str, model: Path) -> Path | None:
+    """The file of a profile by name or path, of the model in a folder; None for a reference."""
+    if name in REFERENCE_NAMES:
+        return None
+    shipped = model / "profiles" / f"{name}.json"
+    if shipped.is_file() or Path(name).exists():
+        return shipped if shipped.is_file() else Path(name)
+    names = sorted(p.stem for p in shipped.parent.glob("*.json"))
+    raise UsageError(
+        f"profile: found '{name}', expected a profile's file or one of "
+        f"{', '.join([*REFERENCE_NAMES, *names])}"
+    )
 
 
 def _check_codecs(path: str, profile: Profile, codecs: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from artefacts import CoinferError
-from controller.planners.queue_values import COUNTING, solve_prices
+from controller.planners.queue_values import solve_prices
 from controller.policies.network import as_written
 from controller.policies.probing import BLIND_S
 from controller.scenario import Setting, load_setting, read_scenario
@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True):
 def measured(setting: Setting, args: TrainArgs, seeds: list[int]) -> list[Row]:
     """Every algorithm with every seed; the first row is planning alone."""
     data, own = Data.of(setting), setting.scenario.reward
-    belief = BandwidthBelief.counted(data.train.traces, COUNTING)
+    belief = BandwidthBelief.counted(data.train.traces)
     grids = np.array([own.device_second]), np.array([own.megabyte])
     belief, advantages = as_written(belief, solve_prices(setting, belief, *grids))
     rows: list[Row] = []

@@ -36,7 +36,7 @@ from envs.simulator import Simulator
 from experiments.detectors.page_hinkley import make_detector
 from experiments.evaluation import clairvoyant_values, mean_rewards
 from experiments.optimum_play import OptimumController
-from experiments.optimum_queue import CoupledQueue
+from experiments.optimum_queue import CoupledQueue, check_coupled
 from traces.library import TraceSet
 from traces.states import BandwidthState, oboe_states, states_by_quantiles
 from traces.trace import BandwidthTrace
@@ -67,11 +67,12 @@ ON_DEMAND = ("planning", "generalist", "optimum")
 """Of interest beside the policy, seconds to plan, minutes a log: not among all controllers, only
 where named."""
 MAP_STATES = 32
-FIXED_FRAMES = 16_000
-"""Of every training trace, for the single plan that is chosen there: whole Belgium logs and all but
-few Norwegian ones (with the first minutes alone others are chosen, which do worse)."""
-MARGIN_FRAMES = 1500
-"""The same for the rate rule's margin."""
+CHOICE_FRAMES = 16_000
+"""Of every training trace, for what is chosen there: whole Belgium logs and all but few Norwegian
+ones (with the first minutes alone others are chosen, which do worse)."""
+FIRST_FRAMES, FINALISTS = 1500, 3
+"""The rate rule's margins are tried on so many first; so many of the best on all of the above."""
+NOT_TRIED = -1e9
 
 Maker = Callable[[int], Controller]
 Floats = npt.NDArray[np.float64]
@@ -128,7 +129,7 @@ class ControllerFactory:
         """What every plan alone earned on the training traces (P,)."""
         self.progress("best plan on the training traces")
         traces = self.training.traces
-        return single_plan_rewards(self.setting, traces, "policy", max_frames=FIXED_FRAMES)
+        return single_plan_rewards(self.setting, traces, "policy", max_frames=CHOICE_FRAMES)
 
     @cached_property
     def margin(self) -> float:
@@ -137,16 +138,22 @@ class ControllerFactory:
 
     @cached_property
     def margin_rewards(self) -> Floats:
-        """What the rate rule earned with each of `MARGINS` on the training traces."""
+        """What the rate rule earned with each of `MARGINS` on the training traces (`NOT_TRIED`
+        where it was not among the `FINALISTS`).
+        """
         self.progress("the rate rule's margin on the training traces")
         traces = self.training.traces
         bank = TraceBank(traces)
 
-        def earned(margin: float) -> float:
+        def earned(margin: float, frames: int) -> float:
             rules = [RateRule(self.setting, margin) for _ in traces]
-            return float(mean_rewards(self.setting, bank, rules, "policy", MARGIN_FRAMES).mean())
+            return float(mean_rewards(self.setting, bank, rules, "policy", frames).mean())
 
-        return np.array([earned(margin) for margin in MARGINS])
+        first = [earned(margin, FIRST_FRAMES) for margin in MARGINS]
+        found = np.full(len(MARGINS), NOT_TRIED)
+        for k in np.argsort(first)[-FINALISTS:]:
+            found[k] = earned(MARGINS[k], CHOICE_FRAMES)
+        return found
 
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:
         """A function that makes the controller `name` for trace k of `traces`."""
@@ -243,6 +250,8 @@ def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
             f"controller 'fixed-hedged': scenario '{setting.scenario.name}' has no plan that "
             "hedges, expected some ([plans] hedge = true)"
         )
+    if "optimum" in names and setting is not None:
+        check_coupled(setting)
     return list(dict.fromkeys(names))
 
 

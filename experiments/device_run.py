@@ -45,7 +45,7 @@ class DeviceRun:
     """Called when all is loaded and connected: the moment at which the stream begins."""
     seed: int
     as_daemon: bool = False
-    """Time is kept for a local answer, whatever the plan."""
+    """Every frame has a local answer, whatever the plan (`EngineArgs.always_rescue`)."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

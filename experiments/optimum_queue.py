@@ -95,6 +95,16 @@ class Step:
     """Where every uplink state stands a frame later, if nothing is sent."""
 
 
+def check_coupled(setting: Setting) -> None:
+    """Refuse a closed loop."""
+    if setting.closed_loop:
+        raise UsageError(
+            f"optimum: found scenario '{setting.scenario.name}' of kind "
+            f"'{setting.scenario.kind}', expected kind 'frame-stream' (no queue couples the "
+            "inferences of a closed loop)"
+        )
+
+
 class CoupledQueue:
     """The states of a stream's queue and what no trace changes about them; serves any trace.
 
@@ -103,12 +113,7 @@ class CoupledQueue:
     """
 
     def __init__(self, setting: Setting, half: str = "report", grid: Grid | None = None) -> None:
-        if setting.closed_loop:
-            raise UsageError(
-                f"optimum: found scenario '{setting.scenario.name}' of kind "
-                f"'{setting.scenario.kind}', expected kind 'frame-stream' (no queue couples the "
-                "inferences of a closed loop)"
-            )
+        check_coupled(setting)
         self.setting, self.half, self.grid = setting, half, Grid() if grid is None else grid
         self.rows = setting.rows(half)
         self.table = self.rows.stops.table

@@ -40,8 +40,8 @@ class ReplayArgs:
     method: str
     seed: int
     as_daemon: bool = False
-    """The device keeps time for a local answer whatever the plan, as the daemon does; the
-    prediction knows nothing of it."""
+    """Every frame has a local answer whatever the plan, as in the daemon; the prediction knows
+    nothing of it."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):

@@ -144,8 +144,8 @@ def save_model(
     write_json(folder / "card.json", card)
 
 
-def load_model(folder_or_name: str | Path) -> Model:
-    """A shipped model by name, or a folder's; refuses weights that do not match their card."""
+def model_folder(folder_or_name: str | Path) -> Path:
+    """The folder of a shipped model by name, or the one named; refuses what is neither."""
     folder = Path(folder_or_name)
     if not folder.is_dir() and (SHIPPED / str(folder_or_name)).is_dir():
         folder = SHIPPED / str(folder_or_name)
@@ -155,6 +155,12 @@ def load_model(folder_or_name: str | Path) -> Model:
             f"model: found '{folder_or_name}', expected a folder with card.json or one of "
             f"{', '.join(names) or 'none shipped'}"
         )
+    return folder
+
+
+def load_model(folder_or_name: str | Path) -> Model:
+    """A shipped model by name, or a folder's; refuses weights that do not match their card."""
+    folder = model_folder(folder_or_name)
     card = _read_card(folder / "card.json")
     path = folder / "weights.safetensors"
     state = _read_weights(path, card.network)

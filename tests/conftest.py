@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from controller.planners.queue_values import COUNTING, Solving, solve_prices
+from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import ScorerWeights, make_policy
 from controller.policies.view import CONTEXT, DESCRIBED
 from controller.sensing.belief import BandwidthBelief
@@ -36,7 +36,7 @@ def random_policy():
 
     def make(setting, seed=0, training=None, hidden=8):
         if setting.scenario.name not in planned:
-            belief = BandwidthBelief.counted(setting.traces("train").traces, COUNTING)
+            belief = BandwidthBelief.counted(setting.traces("train").traces)
             own = setting.scenario.reward
             grids = np.array([own.device_second]), np.array([own.megabyte])
             solved = solve_prices(setting, belief, *grids, Solving(4, sweeps=20))

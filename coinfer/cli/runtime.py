@@ -86,7 +86,8 @@ def device(
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
     as_daemon: Annotated[
-        bool, typer.Option("--as-daemon", help="Keep time for a local answer, whatever the plan.")
+        bool,
+        typer.Option("--as-daemon", help="Have a local answer whatever the plan, as the daemon."),
     ] = False,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,

@@ -71,13 +71,13 @@ def train(
     from controller.planners.configuration_map import write_map
     from controller.policies.network import save_policy
     from controller.scenario import load_setting, read_scenario
+    from experiments.learning.courses import price_grids
     from experiments.learning.distillation import distil
     from experiments.learning.training import TrainArgs, train_policy
 
     if algorithm not in ("ppo", "dqn"):
         raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
     setting = load_setting(read_scenario(scenario))
-    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
     torch.set_num_threads(threads)
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
@@ -85,7 +85,9 @@ def train(
         most_megabyte=most_megabyte, generated=generated, curriculum=curriculum,
         validation_frames=validation_frames,
     )  # fmt: skip
+    price_grids(setting, most_device_second, most_megabyte)
     data = _data(setting, traces, scale, leave_out)
+    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
     console.print(f"traces: {data.train.source}")
     with _interruptible() as stopped, progress_bar() as bar:
         report, planning = _bars(bar, f"train {setting.scenario.name}", frames)
@@ -170,8 +172,8 @@ def adapt(
 
     made = load_generalist(generalist or SHIPPED_GENERALIST)
     setting = load_setting(read_scenario(scenario))
-    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
     grids = price_grids(setting, most_device_second, most_megabyte)
+    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
     with progress_bar() as bar:
         task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
         policy = made.adapted(

@@ -20,14 +20,12 @@ from artefacts import UsageError
 from controller.physics import ConstantLink, Resources, run_frames
 from controller.rewards import expectation, priced, reward_scale
 from controller.scenario import Setting
-from controller.sensing.belief import BandwidthBelief, Counting
+from controller.sensing.belief import BandwidthBelief
 
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-COUNTING = Counting(32, (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0), 0.1)
-"""How finely the belief is counted: a measurement a frame old says more than one a second old."""
 LEAST_BPS = 1e3
 """A level without any rate counts as this one, so that seconds stay finite."""
 WORST = -2.0

@@ -54,7 +54,11 @@ class RobustPlanner:
         self._seen_s = self._probed_s = -np.inf
 
     def observe(self, measurement: Measurement) -> None:
-        """The newest measurement carries the belief."""
+        """The newest measurement carries the belief.
+
+        Its payload's rate: with the headers, of which expectations know, the planner would believe
+        in more than it does well with (`python -m experiments.baseline_constants`).
+        """
         self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
 
     def record(self, result: FrameResult) -> None:

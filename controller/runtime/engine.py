@@ -44,6 +44,9 @@ STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "comp
 SILENCE_MARGIN_S = 0.04
 """Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
 
+WAKING_S = 0.001
+"""What the engine may take to wake."""
+
 Pictures = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
@@ -120,10 +123,10 @@ class Frame:
     traceparent: str | None = None
     """How the edge's part of this frame finds its trace."""
     rescue_at_s: float | None = None
+    rescue_s: float = 0.0
+    """What the rescue takes."""
     reservation: Reservation | None = None
-    """What the CPU keeps free for the rescue."""
-    spare_until_s: float | None = None
-    """No time is kept for the rescue: it is made where the CPU is idle, and begun by then."""
+    """What the CPU keeps free for the rescue (None: it is made only where the CPU is idle)."""
     bytes_sent: int = 0
     device_s: float = 0.0
     remote_failed: bool = False
@@ -485,28 +488,34 @@ class FrameEngine:
             self._local_job(frame, 0, plan.start, tensor)
         elif plan.rescue or self.args.always_rescue:
             first = len(self.model.spec.branches[0])
-            seconds = self.profile.interval_p95_s(0, plan.start, first)
             due = self.limit_s(frame)
-            frame.rescue_at_s = max(due - seconds - self.args.rescue_margin_s, now)
-            median = self.profile.interval_s(0, plan.start, first)
-            if not plan.rescue and self._trust.holds(now):
-                frame.spare_until_s = due - median
-                return
-            frame.reservation = Reservation(
-                frame.rescue_at_s, due - median, median, due,
-                lambda: self.post(lambda: self._rescue(frame)),
-            )  # fmt: skip
-            self._cpu.reserve(frame.reservation)
+            p95_s = self.profile.interval_p95_s(0, plan.start, first)
+            frame.rescue_at_s = max(due - p95_s - self.args.rescue_margin_s, now)
+            frame.rescue_s = self.profile.interval_s(0, plan.start, first)
+            if plan.rescue or not self._trust.holds(now):
+                self._keep_time(frame)
+
+    def _keep_time(self, frame: Frame) -> None:
+        """Have the CPU keep the time that a frame's rescue takes."""
+        assert frame.rescue_at_s is not None
+        due = self.limit_s(frame)
+        frame.reservation = Reservation(
+            frame.rescue_at_s, due - frame.rescue_s, frame.rescue_s, due,
+            lambda: self.post(lambda: self._rescue(frame)),
+        )  # fmt: skip
+        self._cpu.reserve(frame.reservation)
 
     def _rescue(self, frame: Frame) -> None:
         """Have the device answer by its first exit, unless the edge has or that is under way."""
         if frame.over or frame.rescue_at_s is None:
             return
-        busy_s = self._cpu.backlog_s()
-        if frame.spare_until_s is not None and busy_s > 0:
-            free_s = self.clock() + busy_s
-            frame.rescue_at_s = free_s if free_s <= frame.spare_until_s else None
-            return
+        if frame.reservation is None:
+            # no time was kept: the frame whose turn it is goes first, and may end sooner than said
+            now, last_s = self.clock(), self.limit_s(frame) - frame.rescue_s - WAKING_S
+            busy_s = self._cpu.backlog_s()
+            if busy_s > 0 or now > last_s + WAKING_S:
+                frame.rescue_at_s = min(now + busy_s, last_s) if now < last_s else None
+                return
         frame.rescue_at_s = None
         self._local_job(frame, 0, frame.plan.start, frame.x)
         self._release(frame)
@@ -700,21 +709,10 @@ class FrameEngine:
             self._by_request.pop(frame.request, None)
         elif self.breaker is not None and not self.table.local[frame.plan_index]:
             self.breaker.abandoned()
+        given_up = at_s is None or at_s >= limit
         if frame.request is not None and frame.answer is None:
-            handed = self.link.cancel(frame.request)
-            frame.bytes_sent = frame.bytes_sent if handed is None else handed
-            given_up = at_s is None or at_s >= limit
-            if handed == 0 and given_up:
-                # not a byte went out in its time: the link stands still, and the controller must
-                # hear of it now, not when the queue before it has drained (as in the simulation)
-                self._nothing_came(frame)
-            elif handed is not None and given_up and not self.args.closed:
-                # the edge's word on what had come by now takes a round trip
-                self._silent[frame.request] = (limit + self.rtt_s + SILENCE_MARGIN_S, frame)
-        if frame.answered_by_edge:
-            self._trust.answered(self.clock())
-        elif frame.remote_failed or (frame.request is not None and (at_s is None or at_s >= limit)):
-            self._trust.missed()
+            self._take_back(frame, given_up)
+        self._judge(frame, given_up)
         by_plan = frame.answer is not None
         answer = frame.answer or frame.local_answer
         ended = frame.answered_s if by_plan else (min(at_s, limit) if at_s is not None else limit)
@@ -747,6 +745,37 @@ class FrameEngine:
         self.controller.record(
             FrameResult(frame.number, frame.plan_index, known, latency, exit_, by_plan)
         )
+
+    def _judge(self, frame: Frame, given_up: bool) -> None:
+        """What a frame's end says about relying on the edge, by the stream's own deadline."""
+        usual_s = self.args.deadline_s
+        if frame.answered_by_edge:
+            if self.clock() - frame.arrival_s <= usual_s:
+                self._trust.answered(self.clock())
+        elif frame.remote_failed or (
+            frame.request is not None and given_up and frame.deadline_s >= usual_s
+        ):
+            self._trust.missed()
+            for other in self.live.values():
+                # whoever relied on the edge with this one does so no more
+                if other.rescue_at_s is not None and other.reservation is None:
+                    self._keep_time(other)
+
+    def _take_back(self, frame: Frame, given_up: bool) -> None:
+        """Cancel what was sent of a frame that needs no answer any more, or `given_up` on it."""
+        assert frame.request is not None
+        handed = self.link.cancel(frame.request)
+        frame.bytes_sent = frame.bytes_sent if handed is None else handed
+        # one that was given less time than frames have here says nothing about the link
+        given_up = given_up and frame.deadline_s >= self.args.deadline_s
+        if handed == 0 and given_up:
+            # not a byte went out in its time: the link stands still, and the controller must
+            # hear of it now, not when the queue before it has drained (as in the simulation)
+            self._nothing_came(frame)
+        elif handed is not None and given_up and not self.args.closed:
+            # the edge's word on what had come by now takes a round trip
+            until_s = self.limit_s(frame) + self.rtt_s + SILENCE_MARGIN_S
+            self._silent[frame.request] = (until_s, frame)
 
     def _nothing_came(self, frame: Frame) -> None:
         now = self.clock()

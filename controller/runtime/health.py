@@ -79,8 +79,8 @@ class Breaker:
 class Trust:
     """Holds while the edge has answered each of the newest `answers` frames sent to it in time.
 
-    Then a plan without a rescue may have what it asks for: a device free for the next frame. An
-    answer older than `holds_s` says nothing about a link that moves.
+    Then a plan without a rescue may have what it asks for: a device free for the next frame. After
+    `holds_s` without an answer it has to be earned again.
     """
 
     answers: int = 3
@@ -97,7 +97,8 @@ class Trust:
 
     def answered(self, now_s: float) -> None:
         """The edge's answer was in time."""
-        self._answered += 1
+        in_a_row = now_s - self._newest_s <= self.holds_s
+        self._answered = self._answered + 1 if in_a_row else 1
         self._newest_s = now_s
 
     def missed(self) -> None:

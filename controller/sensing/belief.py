@@ -24,11 +24,16 @@ FORGOTTEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Counting:
-    """How finely a belief is counted: levels of the rate, lags, and the grid of time."""
+    """How finely a belief is counted: levels of the rate, lags, and the grid of time.
 
-    levels: int = 24
-    lags_s: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-    grid_s: float = 0.5
+    A measurement a frame old says more than one a second old.
+    """
+
+    levels: int = 32
+    lags_s: tuple[float, ...] = (
+        0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0,
+    )  # fmt: skip
+    grid_s: float = 0.1
 
 
 @dataclass(frozen=True)

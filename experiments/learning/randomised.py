@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from controller.physics import TraceBank
-from controller.planners.queue_values import COUNTING, Solving, solve_prices
+from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.generalist import Generalist, make_generalist
 from controller.policies.network import view_of, written_belief
 from controller.scenario import (
@@ -81,12 +81,12 @@ def pooled_belief() -> BandwidthBelief:
     """How bandwidth moves over Belgium's training logs at every scale."""
     traces = load_split("belgium", "train").traces
     pooled = [trace.scale(scale) for scale in SCALES for trace in traces]
-    return BandwidthBelief.counted(pooled, Counting(LEVELS, COUNTING.lags_s, COUNTING.grid_s))
+    return BandwidthBelief.counted(pooled, Counting(LEVELS))
 
 
 def train_generalist(
     args: TrainArgs,
-    settings: int = 24,
+    settings: int,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,

@@ -18,7 +18,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from artefacts import UsageError
-from controller.planners.queue_values import COUNTING, Solving, solve_prices
+from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.probing import BLIND_S
 from controller.rewards import reward_scale
@@ -145,7 +145,7 @@ def train_policy(
     data = Data.of(setting) if data is None else data
     grids = price_grids(setting, args.most_device_second, args.most_megabyte)
     planning(0.0)
-    belief = BandwidthBelief.counted(data.train.traces, COUNTING)
+    belief = BandwidthBelief.counted(data.train.traces)
     advantages = solve_prices(
         setting, belief, *grids, Solving(args.planning_backlogs, sweeps=args.planning_sweeps),
         planning,

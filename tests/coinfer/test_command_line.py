@@ -74,6 +74,18 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
             ("compare", "--scenario", "edgent", "--controllers", "device-only,fixed-hedged"),
             "has no plan that hedges",
         ),
+        (
+            ("compare", "--scenario", "edgent", "--controllers", "device-only,optimum"),
+            "of kind 'closed-loop', expected kind 'frame-stream'",
+        ),
+        (
+            ("train", "--scenario", "lte-mobilenet", "--most-megabyte", "99"),
+            "prices, a megabyte: found at most 99",
+        ),
+        (
+            ("adapt", "--scenario", "lte-mobilenet", "--most-device-second", "99"),
+            "prices, a device second: found at most 99",
+        ),
         (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
         (
             ("plan", "--scenario", "edgent", "--bandwidth", "1", "--age", "3s"),
@@ -118,7 +130,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(argv, match, tmp_path):
 def test_compare_speaks_the_documented_json(tmp_path):
     done = coinfer(
         "compare", "--scenario", "3g-alexnet", "--controllers", "learned,algorithm1",
-        "--frames", "40", "--json", data=tmp_path / "none",
+        "--frames", "40", "--json", data=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -132,7 +144,7 @@ def test_compare_speaks_the_documented_json(tmp_path):
     assert set(one["per_trace"]) == set(found["traces"])
     again = coinfer(
         "compare", "--scenario", "3g-alexnet", "--controllers", "learned,algorithm1",
-        "--frames", "40", "--json", data=tmp_path / "none",
+        "--frames", "40", "--json", data=tmp_path,
     )  # fmt: skip
     assert again.stdout == done.stdout
 
@@ -142,7 +154,7 @@ def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
         done = coinfer(
             "compare", "--scenario", "3g-alexnet", "--controllers",
             "device-only,algorithm1-online", "--frames", "60", "--json", *more,
-            data=tmp_path / "none",
+            data=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout), " ".join(done.stderr.split())
@@ -222,7 +234,7 @@ def test_device_and_edge_as_processes(tmp_path):
         done = coinfer(
             "device", "--scenario", "3g-alexnet", "--controller", "edge-only", "--edge",
             f"127.0.0.1:{port}", "--frames", "20", "--json", "--records", tmp_path / "r.json",
-            data=tmp_path / "none",
+            data=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from controller.scenario import load_setting, read_scenario, shipped_scenarios
+from artefacts import UsageError
+from controller.scenario import SHIPPED, load_setting, read_scenario, shipped_scenarios
 from models.codecs import LEARNED, carries_picture, encoded_bytes
 from models.outcomes import QUANTISED
 
@@ -76,6 +77,26 @@ def test_the_camera_networks_bottleneck_keeps_its_bars():
     assert abs(jpegs[nearest] - behind) < 0.005
     for codec in {nearest} | {c for c, found in jpegs.items() if found >= behind}:
         assert 3 * sent <= outcomes.mean_bytes(last, codec, 0), codec
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("network", "expected a folder with card.json or one of alexnet"),
+        ("device_profile", "expected a profile's file or one of edgent-pi3"),
+        ("edge_profile", "expected a profile's file or one of edgent-pi3"),
+    ],
+)
+def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
+    tmp_path, field, expected
+):
+    text = (SHIPPED / "edgent.toml").read_text()
+    value = getattr(read_scenario("edgent"), field)
+    assert f'{field} = "{value}"' in text
+    path = tmp_path / "own.toml"
+    path.write_text(text.replace(f'{field} = "{value}"', f'{field} = "mars"'))
+    with pytest.raises(UsageError, match=rf"own\.toml, field '{field}': .*'mars', {expected}"):
+        read_scenario(path)
 
 
 def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):

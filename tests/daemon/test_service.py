@@ -243,9 +243,10 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
     engine.begin(now[0])
     picture = generated_pictures(1, np.random.default_rng(0), 144)[0][:144, :144]
 
-    def sent():
+    def sent(deadline_s=deadline_s):
         """A frame whose upload has been handed over; the clock stands still meanwhile."""
-        frame = engine.start(len(records) + len(engine.live), now[0], picture)
+        number = len(records) + len(engine.live)
+        frame = engine.start(number, now[0], picture, deadline_s)
         while frame.request is None:
             engine._handle(engine._events.get(timeout=10))
         return frame
@@ -287,17 +288,23 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
         assert frame.local_begun
         answered(frame)
 
-        # a busy one has to be free in time
-        for late_s, helped in ((-0.001, True), (0.001, False)):
+        # a busy one has to be free in time; it may end sooner than it says, or never
+        begin_s = deadline_s - rescue_s
+        for said_s, ends, helped in (
+            (begin_s - 0.002, True, True),
+            (begin_s + 0.002, True, True),
+            (begin_s + 0.002, False, False),
+        ):
             frame = sent()
-            begin_s = deadline_s - rescue_s
-            finish, ended = busy(begin_s + late_s)
+            finish, ended = busy(said_s)
             at(due_s + 1e-6)
             assert not frame.local_begun
-            finish.set()
-            assert ended.get(timeout=10).error is None
-            at(begin_s + late_s - due_s)
+            if ends:
+                finish.set()
+                assert ended.get(timeout=10).error is None
+            at(begin_s - 0.0005 - due_s)
             assert frame.local_begun == helped
+            finish.set()
             answered(frame)
 
         # a plan that wants its rescue has its time kept
@@ -306,11 +313,24 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
         assert frame.reservation is not None
         answered(frame)
 
-        # one miss, and nothing is done without
+        # what was given less time than usual says nothing
         controller.plan = bare
-        assert sent().reservation is None
-        at(deadline_s)
-        assert records[-1].where != "edge"
+        hurried = sent(0.9 * deadline_s)
+        assert hurried.reservation is None
+        at(0.9 * deadline_s)
+        assert hurried.over
+        assert not hurried.answered_by_edge
+
+        # one miss, and nothing is done without; nor is what relied on the edge with it
+        first = sent()
+        at(deadline_s / 4)
+        second = sent()
+        assert (first.reservation, second.reservation) == (None, None)
+        at(3 * deadline_s / 4)
+        assert first.over
+        assert not first.answered_by_edge
+        assert second.reservation is not None or second.local_begun
+        answered(second)
         assert sent().reservation is not None
     finally:
         engine.close()

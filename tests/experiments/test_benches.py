@@ -124,7 +124,7 @@ def test_a_mistake_is_one_error(argv, match):
 @pytest.fixture
 def no_data(monkeypatch, tmp_path):
     """Generated stand-ins for traces, whatever lies on this machine."""
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
 
 
 def test_deadlines_are_judged_on_single_plans_and_the_bound(no_data):

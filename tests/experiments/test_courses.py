@@ -10,7 +10,6 @@ import torch
 from artefacts import ArtefactError, UsageError
 from controller.interface import Measurement, Situation
 from controller.physics import TraceBank
-from controller.planners.queue_values import COUNTING
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
 from controller.policies.probing import BLIND_S
@@ -171,7 +170,7 @@ def test_where_the_policy_trails_is_drawn_more_often(stream, random_policy):
     fast = BandwidthTrace("fast", np.arange(20.0), np.full(20, 2e7), 20.0)
     dead = BandwidthTrace("dead", np.arange(20.0), np.zeros(20), 20.0)
     bank, policy = TraceBank([fast, dead]), random_policy(stream)
-    belief = BandwidthBelief.counted(stream.traces("train").traces, COUNTING)
+    belief = BandwidthBelief.counted(stream.traces("train").traces)
     trailing = WhereItTrails(stream, bank, belief, 60, 0.01)
     weights = replace(
         policy.weights,

@@ -58,7 +58,7 @@ def short_training(monkeypatch):
         "controller.scenario.load_split",
         lambda family, part: TraceSet(made_traces(3, 7, part), True, f"made ({part})"),
     )
-    monkeypatch.setattr("experiments.controllers.FIXED_FRAMES", 30)
+    monkeypatch.setattr("experiments.controllers.CHOICE_FRAMES", 30)
 
 
 @pytest.fixture

@@ -237,7 +237,7 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
 
 
 def test_hedging_is_a_baseline_of_its_own_and_energy_is_told(short_traces, monkeypatch):
-    monkeypatch.setattr("experiments.controllers.FIXED_FRAMES", 100)
+    monkeypatch.setattr("experiments.controllers.CHOICE_FRAMES", 100)
     setting = load_setting(read_scenario("lte-mobilenet-priced"))
     names = ["device-only", "fixed", "fixed-hedged"]
     traces = TraceSet(short_traces, True, "made")

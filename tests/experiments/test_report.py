@@ -47,8 +47,10 @@ def results(tmp_path_factory):
     cells = (CellSpec("Norway", "Norway", "stream"), CellSpec("Norway", "Belgium", "away"))
     study = Study(1, (stream, loop, priced, away), "A <tiny> study",
                   (MatrixSpec("generalisation", cells),))  # fmt: skip
+    without = folder.parent / "no-data"
+    without.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COINFER_DATA", str(folder.parent / "no-data"))
+        patch.setenv("COINFER_DATA", str(without))
         inputs._family.cache_clear()
         run_study(study, folder, COMMAND)
     return folder
@@ -391,7 +393,7 @@ def test_traces_seen_in_training_and_a_missing_policy_are_said_loudly(results, t
 def test_the_commands_work_together(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
     study = tmp_path / "study.toml"
     study.write_text(
         'format_version = 1\ntitle = "T"\n[[evaluations]]\nname = "a"\nscenario = "3g-alexnet"\n'

@@ -85,7 +85,7 @@ def test_bad_input_to_profile_is_one_error(args, message, tmp_path):
 
 
 def test_training_without_pictures_is_one_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
     result = invoke("train-model", "--out", str(tmp_path / "run"))
     assert isinstance(result.exception, UsageError)
     assert "CIFAR-10: found no data folder" in str(result.exception)
@@ -123,6 +123,6 @@ def test_a_missing_class_file_is_told_before_training(tmp_path, monkeypatch):
 
 
 def test_training_without_camera_pictures_is_one_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
     result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))
     assert "Imagenette: found no data folder" in str(result.exception)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.queue_values import (
-    COUNTING,
     WORST,
     PricedAdvantages,
     QueueAdvantages,
@@ -166,7 +165,7 @@ def test_a_link_that_is_dead_for_two_fifths_of_the_time_is_believed_so():
     rng = np.random.default_rng(0)
     rates = np.where(rng.random(2000) < 0.4, 0.0, rng.uniform(1e6, 5e6, 2000))
     trace = BandwidthTrace("t", np.arange(2000.0), rates, 2000.0)
-    belief = BandwidthBelief.counted([trace], COUNTING)
+    belief = BandwidthBelief.counted([trace])
     assert (np.diff(belief.rates_bps) >= 0).all()
     dead = belief.rates_bps == 0
     assert belief.blind[dead].sum() == pytest.approx(0.4, abs=0.05)

@@ -1,4 +1,4 @@
-"""The circuit breaker: opens, tries, backs off with jitter, closes; and when an edge is relied on."""
+"""When a link is worth trying (the circuit breaker), and when a frame may rely on its edge."""
 
 import random
 
@@ -71,10 +71,12 @@ def test_an_edge_is_relied_on_after_answers_in_a_row_for_a_while():
         trust.answered(now)
     assert trust.holds(1.2)
     assert not trust.holds(1.3), "an old answer says nothing"
-    trust.answered(1.3)
-    assert trust.holds(1.3)
+    for now in (1.3, 1.4, 1.5):
+        assert not trust.holds(now), "and has to be followed by as many as at first"
+        trust.answered(now)
+    assert trust.holds(1.5)
     trust.missed()
-    for now in (1.4, 1.5, 1.6):
+    for now in (1.6, 1.7, 1.8):
         assert not trust.holds(now)
         trust.answered(now)
-    assert trust.holds(1.6)
+    assert trust.holds(1.8)

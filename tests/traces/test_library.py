@@ -38,7 +38,7 @@ def test_modes_with_three_files_are_reported_on():
 
 
 def test_stand_ins_are_the_same_everywhere_and_say_so(monkeypatch, tmp_path):
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
     one, two = load_split("belgium", "test"), load_split("belgium", "test")
     assert one.generated
     assert "generated" in one.source
@@ -48,6 +48,12 @@ def test_stand_ins_are_the_same_everywhere_and_say_so(monkeypatch, tmp_path):
     for a, b, f in zip(one.traces, two.traces, read_split("belgium").test, strict=True):
         assert a.rates_bps.tolist() == b.rates_bps.tolist()
         assert a.duration_s == f.duration_s
+
+
+def test_a_folder_of_data_that_is_not_there_is_no_reason_for_stand_ins(monkeypatch, tmp_path):
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(UsageError, match=r"COINFER_DATA: found '.*nowhere', expected a folder"):
+        load_split("belgium", "test")
 
 
 def test_real_logs_are_used_where_they_are():
