@@ -2,8 +2,10 @@
 
 Mean rewards on the training logs (policy half of the outcomes, accuracies in the place of single
 answers) of the rate rule by how many transfers it averages, how long it waits before it asks and
-its margin, and of the bandit by how fast it forgets and how wide it looks. A line of JSON each, as
-it is found; the best are what the controllers take where nothing else is said.
+its margin, and of the bandit by how fast it forgets and how wide it looks; on the validation logs
+of the robust planner, by how finely its belief is counted on the training logs and whether the
+rate that it goes by is the payload's or, with headers, the link's. A line of JSON each, as it is
+found; the best are what the controllers take where nothing else is said.
 """
 
 from __future__ import annotations
@@ -11,15 +13,19 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import msgspec
+import numpy as np
 
 from artefacts import CoinferError
-from controller.interface import Controller
+from controller.interface import Controller, Measurement
 from controller.physics import TraceBank
 from controller.planners.bandit import BanditController
 from controller.planners.rate_rule import MARGINS, RateRule
+from controller.planners.robust import RobustPlanner
 from controller.scenario import Setting, load_setting, read_scenario
+from controller.sensing.belief import BandwidthBelief, Counting
 from controller.sensing.estimators import HarmonicMean
 from experiments.arguments import count
 from experiments.evaluation import mean_rewards
@@ -28,6 +34,23 @@ TRANSFERS = (1, 2, 3, 5)
 PATIENCES_S = (0.25, 0.5, 1.0, 2.0)
 DISCOUNTS = (0.99, 0.999, 0.9997)
 WIDTHS = (0.1, 0.3, 1.0)
+
+
+COUNTINGS = (Counting(), Counting(24, (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0.5))
+
+
+class HeadersCounted(RobustPlanner):
+    """The robust planner, told of the link's own rate."""
+
+    def __init__(self, setting: Setting, belief: BandwidthBelief) -> None:
+        super().__init__(setting, belief)
+        self._model = setting.link_model
+
+    def observe(self, measurement: Measurement) -> None:
+        """What crossed the link counts, not what was of use."""
+        payload = np.array(float(measurement.payload_bytes))
+        crossed = round(float(self._model.on_wire(payload)))
+        super().observe(replace(measurement, payload_bytes=crossed))
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -39,12 +62,15 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def rows(setting: Setting, frames: int) -> Iterator[Row]:
-    """Every combination, run over the first frames of every training log."""
+    """Every combination, run over the first frames of every log."""
     traces = setting.traces("train").traces
-    bank = TraceBank(traces)
+    training, validation = TraceBank(traces), TraceBank(setting.traces("validation").traces)
 
-    def row(name: str, constants: dict[str, float], make: Callable[[], Controller]) -> Row:
-        controllers = [make() for _ in traces]
+    def row(
+        name: str, constants: dict[str, float], make: Callable[[], Controller],
+        bank: TraceBank = training,
+    ) -> Row:  # fmt: skip
+        controllers = [make() for _ in bank.names]
         return Row(name, constants, float(
             mean_rewards(setting, bank, controllers, "policy", frames).mean()
         ))  # fmt: skip
@@ -62,6 +88,15 @@ def rows(setting: Setting, frames: int) -> Iterator[Row]:
             return BanditController(setting, discount=d, width=w)
 
         yield row("bandit", {"discount": discount, "width": width}, bandit)
+    for how, planner in itertools.product(COUNTINGS, (RobustPlanner, HeadersCounted)):
+        belief = BandwidthBelief.counted(traces, how)
+
+        def robust(b: BandwidthBelief = belief, of: type[RobustPlanner] = planner) -> RobustPlanner:
+            return of(setting, b)
+
+        headers = float(planner is HeadersCounted)
+        constants = {"levels": how.levels, "grid_s": how.grid_s, "headers": headers}
+        yield row("robust", constants, robust, validation)
 
 
 def main() -> None:

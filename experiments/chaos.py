@@ -38,6 +38,9 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.daemon.client import AsyncClient, DeviceError
+from controller.policies import SHIPPED_GENERALIST
+from controller.policies.generalist import load_generalist
+from controller.policies.network import save_policy
 from controller.runtime.executors import OnnxExecutor
 from controller.scenario import load_setting, read_scenario
 from experiments.testbed.link import wait_for_file
@@ -78,6 +81,7 @@ no_rescue = true
 CONFIG = """format_version = 1
 scenario = "{scenario}"
 controller = "{controller}"
+policy = "policy"
 edges = [{edges}]
 state = "{state}"
 [http]
@@ -85,6 +89,8 @@ port = 0
 [log]
 level = "warning"
 """
+CONTROLLERS = ("robust", "edge-only", "learned", "algorithm1-online")
+"""Of the devices in turn: the daemon's own, one that sends whatever it may, and two more."""
 LINK_BPS = 50e6
 JUMPS_S = (3600.0, -86400.0, 0.0)
 """Of the wall clock: an hour ahead, a day back, as it is."""
@@ -427,8 +433,7 @@ def _device(
             scenario=folder / "chaos.toml",
             edges=edges,
             state=folder / f"state{number}.json",
-            # half of the devices decide, half send whatever they may
-            controller=("algorithm1-online", "edge-only")[number % 2],
+            controller=CONTROLLERS[number % len(CONTROLLERS)],
         )
     )
     ready = str(folder / f"ready{number}")
@@ -513,6 +518,16 @@ async def unaccounted(addresses: list[str]) -> int:
     return found
 
 
+def prepared(folder: Path) -> Truth:
+    """The scenario and its policy (of the shipped generalist) in a folder; what is right there."""
+    path = folder / "chaos.toml"
+    path.write_text(SCENARIO)
+    setting = load_setting(read_scenario(path))
+    (folder / "policy").mkdir()
+    save_policy(folder / "policy", load_generalist(SHIPPED_GENERALIST).adapted(setting))
+    return Truth(path)
+
+
 async def run_chaos(frames: int, seed: int) -> ChaosFigures:
     """All of it; `frames` over all devices, the one without an edge aside."""
     rng, faults = random.Random(seed), Counter[str]()
@@ -520,8 +535,7 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
     each = -(-frames // DEVICES)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinfer-")))
-        (folder / "chaos.toml").write_text(SCENARIO)
-        truth, ground = Truth(folder / "chaos.toml"), Ground(stack, folder)
+        truth, ground = prepared(folder), Ground(stack, folder)
         edge = Edge(ground.host, ground.prefix, ground.command)
         relays = [Relay(edge.port, random.Random(seed + k), edge.host) for k in range(DEVICES)]
         for relay in relays:

@@ -45,7 +45,7 @@ class DeviceRun:
     """Called when all is loaded and connected: the moment at which the stream begins."""
     seed: int
     as_daemon: bool = False
-    """Every frame has a local answer, whatever the plan (`EngineArgs.always_rescue`)."""
+    """As the daemon treats frames and link (`DeviceConfig.as_daemon`)."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +135,7 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
         rescue_margin_s=setting.timing.rescue_margin_s,
         rtt_s=setting.scenario.link.rtt_s,
         loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
-        always_rescue=run.as_daemon,
+        as_daemon=run.as_daemon,
     )
 
 

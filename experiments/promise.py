@@ -3,7 +3,7 @@
     python -m experiments.promise --scenario lte-mobilenet --seconds 30
 
 Replays the first seconds of every test log with two processes on a shaped link, once with the
-controller, once with the device alone, both keeping time for a local answer as the daemon does
+controller, once with the device alone, both treating frames and link as the daemon does
 (`coinfer replay --as-daemon`). Prints one JSON object; ends with 1 where on some log the on-time
 share is lower by more than `--tolerance` or the goodput accuracy by more than a point.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from controller.daemon.settings import DEFAULT_CONTROLLER
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.comparison import TraceFigures
 from experiments.replay import ReplayArgs, replay
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scenario", default="lte-mobilenet")
-    parser.add_argument("--controller", default="learned")
+    parser.add_argument("--controller", default=DEFAULT_CONTROLLER)
     parser.add_argument("--seconds", type=float, default=30.0, help="of every log")
     parser.add_argument("--method", default="auto", help="auto, tc or user-space")
     parser.add_argument("--logs", type=int, help="the first so many")

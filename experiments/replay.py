@@ -40,8 +40,7 @@ class ReplayArgs:
     method: str
     seed: int
     as_daemon: bool = False
-    """Every frame has a local answer whatever the plan, as in the daemon; the prediction knows
-    nothing of it."""
+    """The device treats frames and link as the daemon does; the prediction knows nothing of it."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):

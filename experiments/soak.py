@@ -103,8 +103,7 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
     samples: dict[str, list[tuple[float, float, int, int]]] = {}
     with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
         folder = Path(name)
-        (folder / "chaos.toml").write_text(chaos.SCENARIO)
-        truth, edge = chaos.Truth(folder / "chaos.toml"), chaos.Edge()
+        truth, edge = chaos.prepared(folder), chaos.Edge()
         shaped = [TraceRelay(("127.0.0.1", edge.port), trace, RTT_S) for _ in range(DEVICES)]
         relays = [chaos.Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
         for relay in relays:

@@ -348,7 +348,7 @@ def replay(
     method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
     as_daemon: Annotated[
-        bool, typer.Option("--as-daemon", help="Every frame has a local answer, as in the daemon.")
+        bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
     ] = False,
     json: JsonOption = False,
 ) -> None:

@@ -87,7 +87,7 @@ def device(
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
     as_daemon: Annotated[
         bool,
-        typer.Option("--as-daemon", help="Have a local answer whatever the plan, as the daemon."),
+        typer.Option("--as-daemon", help="Treat frames and link as the daemon does."),
     ] = False,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,

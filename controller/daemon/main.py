@@ -42,10 +42,8 @@ from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
 from controller.runtime.addresses import check_address
-from controller.runtime.awareness import LinkAwareness
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
-from controller.runtime.health import Breaker
 from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link, LinkPool, NoLink
 from controller.runtime.secure import client_security
@@ -179,9 +177,9 @@ class Daemon:
         )
         self.engine = FrameEngine(
             setting.model, executor, setting.device, setting.table, controller, link, args,
-            on_record=self._told, breaker=Breaker(rng=random.Random()),
-            awareness=LinkAwareness(self.settings.probes),
+            on_record=self._told,
         )  # fmt: skip
+        self.engine.guard(self.settings.probes, random.Random())
         self._tracing: DeviceTracing | None = None
         if self.settings.tracing.endpoint:
             provider = make_provider("coinfer-device", self.settings.tracing)

@@ -56,6 +56,10 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
+DEFAULT_CONTROLLER = "robust"
+"""On real links it keeps more frames in time than the policy (README, `experiments.promise`)."""
+
+
 class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device second and a megabyte cost now, in correct answers (null: the scenario's)."""
 
@@ -72,9 +76,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     edges: tuple[str, ...] = ()
     """HOST:PORT of edges; of those that answer the one of least round trip serves. None: the device
     answers alone."""
-    controller: str = "robust"
-    """learned, robust, map, algorithm1-online, edge-only or device-only. The policy plans without
-    the time that a daemon keeps for local answers, and does worse in one (README)."""
+    controller: str = DEFAULT_CONTROLLER
+    """learned, robust, map, algorithm1-online, edge-only or device-only."""
     policy: str = ""
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""

@@ -6,6 +6,7 @@ gymnasium, pandas, matplotlib).
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from controller.interface import Controller
 from controller.physics import PlanTable
+from controller.runtime.awareness import ProbeSettings
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord, Pictures
 from controller.runtime.executors import Executor
 from controller.runtime.link import EdgeLink, Reply
@@ -42,7 +44,9 @@ class DeviceConfig:
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     loading_s: float = 0.0
-    always_rescue: bool = False
+    as_daemon: bool = False
+    """Every frame has a local answer, the link has its breaker and its probes, and decisions go by
+    the round trip that was measured."""
 
     @property
     def engine(self) -> EngineArgs:
@@ -50,7 +54,7 @@ class DeviceConfig:
         closed = self.mode == "closed"
         return EngineArgs(
             self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s,
-            self.always_rescue,
+            always_rescue=self.as_daemon, measured_rtt=self.as_daemon,
         )  # fmt: skip
 
 
@@ -103,6 +107,7 @@ class DeviceLoop:
                 break
             engine.wait(due)
             engine.start(number, due, pictures[number % len(pictures)])
+            engine.look_around()
             number += 1
         for frame in list(engine.live.values()):
             engine.wait(engine.limit_s(frame), frame)
@@ -168,10 +173,12 @@ def connect_loop(
     **options: Any,
 ) -> DeviceLoop:
     """A frame loop over `connect_engine` (the same `options`)."""
-    return DeviceLoop(
-        connect_engine(model, executor, profile, table, controller, edge, config.engine, **options),
-        config,
+    engine = connect_engine(
+        model, executor, profile, table, controller, edge, config.engine, **options
     )
+    if config.as_daemon:
+        engine.guard(ProbeSettings(), random.Random(0))
+    return DeviceLoop(engine, config)
 
 
 def labels_agree(records: Sequence[FrameRecord], labels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

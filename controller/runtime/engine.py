@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from controller.interface import (
 from controller.physics import PlanTable
 from controller.plans import Plan, passed_exits
 from controller.policies.probing import probe_plan
-from controller.runtime.awareness import LinkAwareness
+from controller.runtime.awareness import LinkAwareness, ProbeSettings
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.health import Breaker, Trust
@@ -795,6 +796,10 @@ class FrameEngine:
             log.exception("measurement %s", measurement)
 
     # -- measurements that no frame asked for ----------------------------------------------------
+
+    def guard(self, probes: ProbeSettings, rng: random.Random) -> None:
+        """Follow the link as a daemon does, beside the controller: a breaker, and probes."""
+        self.breaker, self.awareness = Breaker(rng=rng), LinkAwareness(probes)
 
     def look_around(self) -> None:
         """Probe the link where frames come, none is sent, and the budget allows it."""

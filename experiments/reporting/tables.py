@@ -40,7 +40,8 @@ def controller_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
             row += [f"{own.reward:.2f}", _number(own.throughput_fps, "{:.1f}")]
         else:
             row += [f"{1000 * own.device_compute_s_per_frame:.1f}", energy(own.energy_j_per_frame)]
-        row += [f"{own.share_of_bound:.4f}", span(own.interval95, "{:.4f}")]
+        interval = own.interval95 if len(found.traces) > 1 else None
+        row += [f"{own.share_of_bound:.4f}", span(interval, "{:.4f}")]
         row += _against(own.against_best, found.closed_loop)
         rows.append(row)
     return columns, rows
@@ -65,13 +66,17 @@ def _named(name: str, deployable: bool, seeds: int) -> str:
 def _against(found: Against | None, closed: bool) -> list[str]:
     if found is None:
         return ["(this one)", ""]
-    adjusted = "" if found.p_adjusted is None else f" ({p_text(found.p_adjusted)})"
-    return [difference(found, closed), p_text(found.p_value) + adjusted]
+    adjusted = ""
+    if found.p_adjusted is not None and found.traces > 1:
+        adjusted = f" ({p_text(found.p_adjusted)})"
+    return [difference(found, closed), p_of(found) + adjusted]
 
 
 def difference(found: Against, closed: bool) -> str:
-    """Mean and interval, in points or (closed loop) in the paper's reward."""
+    """Mean and interval, in points or (closed loop) in the paper's reward; of one file its own."""
     scale = 1.0 if closed else 100.0
+    if found.traces < 2:
+        return f"{scale * found.mean:+.2f}"
     low, high = found.interval95
     return f"{scale * found.mean:+.2f} ({scale * low:+.2f} to {scale * high:+.2f})"
 
@@ -79,6 +84,11 @@ def difference(found: Against, closed: bool) -> str:
 def p_text(p: float) -> str:
     """A p-value; at four digits, never as 0."""
     return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def p_of(found: Against) -> str:
+    """The p-value of a difference; of one file there is none."""
+    return p_text(found.p_value) if found.traces > 1 else "none (one file)"
 
 
 def span(found: Interval | None, form: str) -> str:
@@ -106,7 +116,7 @@ def headline_lines(found: Evaluation) -> list[str]:
     scale = 1.0 if closed else 100.0
     lines.append(
         f"Learned over {told.best_baseline} (best deployable baseline here): "
-        f"{difference(own, closed)} {unit}, sign-flip p {p_text(own.p_value)}, "
+        f"{difference(own, closed)} {unit}, sign-flip p {p_of(own)}, "
         f"{files(own.traces)}, {len(told.per_seed)} seed{'s' * (len(told.per_seed) > 1)}."
     )
     if own.sign_flip95 is not None:
@@ -122,14 +132,14 @@ def headline_lines(found: Evaluation) -> list[str]:
         )
     lines.append(
         f"Goodput accuracy: {difference(told.goodput, False)} points, sign-flip p "
-        f"{p_text(told.goodput.p_value)}; worst file {told.goodput.worst_trace}: "
+        f"{p_of(told.goodput)}; worst file {told.goodput.worst_trace}: "
         f"{100 * told.goodput.worst:+.2f}."
     )
     lines.append(_gap_line(found))
     if told.over_planning is not None:
         lines.append(
             f"Over its planning alone: {difference(told.over_planning, closed)} {unit}, sign-flip "
-            f"p {p_text(told.over_planning.p_value)}."
+            f"p {p_of(told.over_planning)}."
         )
     if told.over_device_only is not None:
         alone = told.over_device_only
@@ -152,7 +162,9 @@ def _gap_line(found: Evaluation) -> str:
         why = "the closed loop's bound depends on the controller" if found.closed_loop else "no gap"
         return f"Gap to the clairvoyant bound: not told ({why})."
     interval = "no interval: some draws of files leave no gap"
-    if told.gap_closed95 is not None:
+    if len(found.traces) < 2:
+        interval = "one file"
+    elif told.gap_closed95 is not None:
         interval = f"95 % interval {span(told.gap_closed95, '{:.3f}')}"
     return (
         f"Of the gap between {told.best_baseline} and the clairvoyant bound "

@@ -12,7 +12,7 @@ from artefacts import CoinferError, write_json
 from coinfer.cli.main import app
 from controller.policies import SHIPPED_POLICIES
 from experiments.headline import inputs
-from experiments.headline.results import Cell, Matrix, read_evaluation
+from experiments.headline.results import Against, Cell, Matrix, read_evaluation
 from experiments.headline.run import run_study
 from experiments.headline.study import CellSpec, EvaluationSpec, MatrixSpec, SeriesSpec, Study
 from experiments.reporting import plots, tables
@@ -217,6 +217,13 @@ def test_a_mode_of_one_file_has_no_claim(page, results):
     assert rows["car"][1:] == ["1", "no claim from one file", "", ""]
     assert rows["tram"][1] == "4"
     assert rows["tram"][3] == tables.p_text(modes["tram"].against.p_value)
+
+
+def test_of_one_file_there_is_no_interval_and_no_p():
+    one = Against("robust", 0.005, (0.005, 0.005), 1.0, True, 1, 0.005, "only", p_adjusted=1.0)
+    assert tables._against(one, False) == ["+0.50", "none (one file)"]
+    two = msgspec.structs.replace(one, traces=2, interval95=(0.001, 0.009), p_value=0.5)
+    assert tables._against(two, False) == ["+0.50 (+0.10 to +0.90)", "0.5000 (1.0000)"]
 
 
 def test_missing_parts_are_named(results, written, page):
