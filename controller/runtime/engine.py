@@ -457,6 +457,7 @@ class FrameEngine:
         if frame.request is None:
             frame.remote_failed = True
             frame.error = self.link.last_error or "no connection to the edge"
+            self._distrust()
             if self.breaker is not None:
                 self.breaker.failed(self.clock())
         else:
@@ -659,6 +660,7 @@ class FrameEngine:
         """No answer will come from the edge: the frame is the device's own from now on."""
         frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
         self._release(frame)
+        self._distrust()
         if frame.local_answer is not None and not self._computing(frame):
             self._end(frame, at_s)
         elif not frame.local_begun:
@@ -753,14 +755,15 @@ class FrameEngine:
         if frame.answered_by_edge:
             if self.clock() - frame.arrival_s <= usual_s:
                 self._trust.answered(self.clock())
-        elif frame.remote_failed or (
-            frame.request is not None and given_up and frame.deadline_s >= usual_s
-        ):
-            self._trust.missed()
-            for other in self.live.values():
-                # whoever relied on the edge with this one does so no more
-                if other.rescue_at_s is not None and other.reservation is None:
-                    self._keep_time(other)
+        elif frame.request is not None and given_up and frame.deadline_s >= usual_s:
+            self._distrust()
+
+    def _distrust(self) -> None:
+        """A frame's answer did not come: whoever relied on the edge with it does so no more."""
+        self._trust.missed()
+        for frame in self.live.values():
+            if frame.rescue_at_s is not None and frame.reservation is None:
+                self._keep_time(frame)
 
     def _take_back(self, frame: Frame, given_up: bool) -> None:
         """Cancel what was sent of a frame that needs no answer any more, or `given_up` on it."""

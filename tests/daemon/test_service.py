@@ -14,7 +14,7 @@ from controller.runtime.cpu import CpuJob
 from controller.runtime.device import connect_engine
 from controller.runtime.engine import EngineArgs, FrameEngine
 from controller.runtime.executors import OnnxExecutor
-from controller.runtime.health import Breaker
+from controller.runtime.health import Breaker, Trust
 from controller.runtime.link import SILENCE_S, Reply
 from controller.runtime.pool import NoLink
 from controller.scenario import load_setting, read_scenario
@@ -331,6 +331,21 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
         assert not first.answered_by_edge
         assert second.reservation is not None or second.local_begun
         answered(second)
+        assert sent().reservation is not None
+
+        # the same where the edge refuses, at once; and where it has not been heard of for long
+        at(deadline_s)
+        for _ in range(3):
+            answered(sent())
+        first, second = sent(), sent()
+        assert second.reservation is None
+        engine.on_reply(Reply(first.request, now[0], error="no time"))
+        at(0.0)
+        assert second.reservation is not None
+        at(deadline_s)
+        for _ in range(3):
+            answered(sent())
+        at(Trust.holds_s + 0.001)
         assert sent().reservation is not None
     finally:
         engine.close()

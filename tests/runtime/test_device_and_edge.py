@@ -61,6 +61,23 @@ def run(setting, executor, controller, port, pictures, **options):
         return loop, loop.run(pictures)
 
 
+def test_as_daemon_is_with_its_breaker_its_probes_and_the_measured_round_trip(
+    stream, executor, edge, pictures
+):
+    local = next(k for k, p in enumerate(stream.table.plans) if p.is_local)
+    controller = FixedController("local", local)
+    for as_daemon in (False, True):
+        loop, records = run(
+            stream, executor, controller, edge.port, pictures[0], frames=3, as_daemon=as_daemon
+        )
+        assert all(r.latency_s is not None for r in records)
+        engine = loop.engine
+        assert (engine.args.always_rescue, engine.args.measured_rtt) == (as_daemon, as_daemon)
+        assert (engine.breaker is not None) == as_daemon
+        # nothing else told of the link
+        assert (engine.awareness.probed_bytes if engine.awareness else 0) == 2000 * as_daemon
+
+
 def test_the_split_answers_as_the_whole_whatever_the_plan(stream, executor, edge, pictures):
     made, labels = pictures
     count = len(stream.table)
