@@ -6,6 +6,7 @@ plan table. Shipped scenarios are named without a path (`edgent`, `3g-alexnet`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -178,6 +179,13 @@ def _check(path: Path, scenario: Scenario) -> None:
     for field, value in positive.items():
         if not value > 0:
             raise ArtefactError(path, field=field, found=str(value), expected="a number above 0")
+        if value > MOST:
+            raise ArtefactError(path, field=field, found=f"{value:g}", expected=f"{MOST:g} at most")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", scenario.name):
+        raise ArtefactError(
+            path, field="name", found=f"'{scenario.name}'",
+            expected="letters, digits, '.', '_' and '-' (it names folders)",
+        )  # fmt: skip
     for codec in scenario.plans.codecs:
         try:
             check_codec(codec)
@@ -195,6 +203,10 @@ def _check(path: Path, scenario: Scenario) -> None:
     ):
         if not value >= 0:
             raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
+
+
+MOST = 1e5
+"""Of any scale, rate or deadline: beyond that nothing here is meant."""
 
 
 def _check_names(path: Path, scenario: Scenario) -> None:

@@ -15,6 +15,17 @@ def count_or_none(text: str) -> int:
     return _at_least(0, text)
 
 
+def above_0(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number above 0")
+    return value
+
+
 def _at_least(least: int, text: str) -> int:
     try:
         value = int(text)

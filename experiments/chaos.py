@@ -43,6 +43,7 @@ from controller.policies.generalist import load_generalist
 from controller.policies.network import save_policy
 from controller.runtime.executors import OnnxExecutor
 from controller.scenario import load_setting, read_scenario
+from experiments.arguments import count
 from experiments.testbed.link import wait_for_file
 from experiments.testbed.namespaces import (
     NamespacePair,
@@ -571,7 +572,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--frames",
-        type=int,
+        type=count,
         default=10_000,
         help=f"over all ten devices; from {ALL_KINDS_FRAMES:,} on every fault must have been made",
     )

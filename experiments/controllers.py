@@ -207,7 +207,8 @@ class ControllerFactory:
         if not (folder / "policy.json").exists():
             raise UsageError(
                 f"learned policy: found none in '{folder}', expected policy.json and policy.npz "
-                "(name one with --policy, or make one: coinfer train --scenario ... --out ...)"
+                "(name one with --policy, or make one: coinfer train --scenario ... --out ..., or "
+                "without training coinfer adapt --scenario ... --out ...)"
             )
         return load_policy(folder, self.setting)
 
@@ -239,6 +240,8 @@ def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
     Refuses one that does not exist.
     """
     names = [n.strip() for n in listed.split(",") if n.strip()]
+    if listed.strip() and not names:
+        raise UsageError(f"controllers: found '{listed}', expected names separated by commas")
     if not names:
         hedges = setting is None or hedged(setting).any()
         names = [n for n in NAMES if n not in ON_DEMAND and (hedges or n != "fixed-hedged")]

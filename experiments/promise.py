@@ -17,9 +17,13 @@ from typing import Any
 
 import msgspec
 
+from artefacts import CoinferError
 from controller.daemon.settings import DEFAULT_CONTROLLER
 from controller.scenario import Setting, load_setting, read_scenario
+from experiments.arguments import above_0, count
 from experiments.comparison import TraceFigures
+from experiments.controllers import chosen_names
+from experiments.device_run import check_deployable
 from experiments.replay import ReplayArgs, replay
 from traces.trace import BandwidthTrace
 
@@ -87,15 +91,26 @@ def _measured(
 def main(argv: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--scenario", default="lte-mobilenet")
-    parser.add_argument("--controller", default=DEFAULT_CONTROLLER)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of every log")
+    parser.add_argument("--scenario", default="lte-mobilenet", help="a shipped name or a file")
+    parser.add_argument("--controller", default=DEFAULT_CONTROLLER, help="the daemon's own")
+    parser.add_argument("--seconds", type=above_0, default=30.0, help="of every log")
     parser.add_argument("--method", default="auto", help="auto, tc or user-space")
-    parser.add_argument("--logs", type=int, help="the first so many")
-    parser.add_argument("--tolerance", type=float, default=TOLERANCE)
+    parser.add_argument("--logs", type=count, help="the first so many")
+    parser.add_argument(
+        "--tolerance", type=float, default=TOLERANCE, help="more late than alone, of all frames"
+    )
     args = parser.parse_args(argv)
-    setting = load_setting(read_scenario(args.scenario))
-    found = promise(setting, args.scenario, args.controller, args.seconds, args.method, args.logs)
+    try:
+        setting = load_setting(read_scenario(args.scenario))
+        for name in chosen_names(args.controller, setting):
+            check_deployable(name)
+        found = promise(
+            setting, args.scenario, args.controller, args.seconds, args.method, args.logs
+        )
+    except CoinferError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
     worse = found.worst_goodput_difference < -GOODPUT_POINT

@@ -25,6 +25,7 @@ import msgspec
 import numpy as np
 
 from experiments import chaos
+from experiments.arguments import above_0
 from experiments.testbed.relay import Relay as TraceRelay
 from traces.formats import read_trace
 from traces.library import load_split
@@ -164,7 +165,7 @@ async def _again(shaped: list[TraceRelay], duration_s: float) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 where no frame was lost, doubled or answered with another's result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--minutes", type=above_0, default=60.0)
     parser.add_argument("--trace", type=Path, help="a file of any known format")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

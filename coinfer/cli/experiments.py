@@ -380,3 +380,7 @@ def replay(
         ["figure", "measured", "predicted"],
         replay_rows(result),
     )
+    console.print(
+        "measured are single answers to the pictures above; predicted rewards take every answer's "
+        "accuracy in their place, and predicted goodput accuracy other draws of pictures"
+    )

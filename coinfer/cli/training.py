@@ -34,7 +34,7 @@ def train(
     scenario: ScenarioOption,
     out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
     frames: Annotated[
-        int, typer.Option(min=0, help="Frames of experience; 0 keeps planning alone.")
+        int, typer.Option(min=0, help="Frames of experience, in whole rollouts; 0: planning alone.")
     ] = 400_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: ThreadsOption = 1,

@@ -94,8 +94,9 @@ def deadline_points(
             progress(f"{1000 * deadline_s:g} ms: {name}", share)
 
         runner = UnitRunner(
-            here, group, folder, frames=spec.deadline_frames, detector=spec.detector, progress=told
-        )
+            here, group, folder, frames=spec.judged_at_deadlines, detector=spec.detector,
+            progress=told,
+        )  # fmt: skip
         for name in dict.fromkeys(n for n in spec.deadline_controllers if n != "learned"):
             found.append(_point(deadline_s, name, runner.baseline(name, seed).runs, seed))
         if deadline_s == own_s and group.policies:

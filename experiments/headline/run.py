@@ -116,7 +116,7 @@ def run_evaluation(
         ),
         series=series_of(spec.series, traces, every, best, setting.table),
         deadlines=deadlines,
-        deadline_frames=spec.deadline_frames if deadlines else None,
+        deadline_frames=spec.judged_at_deadlines if deadlines else None,
         map=map_figure(TrainedOn(setting, given=one.training)),
     )
 

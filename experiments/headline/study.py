@@ -56,6 +56,11 @@ class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prices: tuple[float, float] | None = None
     """Of a device second and of a megabyte, in the place of the scenario's; for everybody."""
 
+    @property
+    def judged_at_deadlines(self) -> int:
+        """Frames of a trace, at most, for accuracy against deadline."""
+        return min(self.deadline_frames, self.frames or self.deadline_frames)
+
 
 class CellSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One cell of a matrix: whose evaluation stands there."""

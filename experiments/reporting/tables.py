@@ -8,9 +8,10 @@ from experiments.headline.results import Against, Cell, Evaluation, Interval, Ma
 
 GENERATED = "GENERATED TRACES, not recorded ones"
 EXPLAINED = (
-    "Figures pooled over all frames, means over seeds; goodput accuracy is of the pictures that "
-    "were drawn, rewards and the bound take every answer's accuracy in the place of single "
-    "answers. Differences: mean reward per frame (in the frame stream 1 point is 0.01 of a correct "
+    "Figures pooled over all frames, means over seeds; late is what had no answer by the deadline, "
+    "p95 of the answers in time, energy the device's beyond idling; goodput accuracy is of the "
+    "pictures that were drawn, rewards and the bound take every answer's accuracy in the place of "
+    "single answers. Differences: mean reward per frame (in the frame stream 1 point is 0.01 of a correct "
     "answer), seeds averaged within a test file first, then paired over files, each file "
     "equally; 95 % percentile bootstrap interval over files; p of the two-sided sign-flip test "
     "over files, in brackets adjusted for all rows of the table "

@@ -68,6 +68,7 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
             "expected one of 3g-alexnet, 3g-mobilenet, 3g-mobilenet-priced, edgent",
         ),
         (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
+        (("compare", "--scenario", "edgent", "--controllers", ","), "controllers: found ','"),
         (("compare", "--scenario", "edgent", "--traces", "nowhere.log"), "no such file"),
         (("compare", "--scenario", "edgent", "--policy", "nowhere"), "coinfer train --scenario"),
         (

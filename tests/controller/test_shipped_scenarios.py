@@ -1,12 +1,13 @@
 """Every scenario that comes with coinfer loads, and offers what it says."""
 
 import dataclasses
+import re
 
 import msgspec
 import numpy as np
 import pytest
 
-from artefacts import UsageError
+from artefacts import ArtefactError, UsageError
 from controller.scenario import SHIPPED, load_setting, read_scenario, shipped_scenarios
 from models.codecs import LEARNED, carries_picture, encoded_bytes
 from models.outcomes import QUANTISED
@@ -96,6 +97,22 @@ def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
     path = tmp_path / "own.toml"
     path.write_text(text.replace(f'{field} = "{value}"', f'{field} = "mars"'))
     with pytest.raises(UsageError, match=rf"own\.toml, field '{field}': .*'mars', {expected}"):
+        read_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("deadline_s = 1.0", "deadline_s = 1e300", "'frames.deadline_s': found 1e+300, expected"),
+        ('name = "edgent"', 'name = "../edgent"', "'name': found '../edgent', expected letters"),
+    ],
+)
+def test_a_scenario_that_cannot_be_meant_is_refused(tmp_path, was, now, said):
+    text = (SHIPPED / "edgent.toml").read_text()
+    assert was in text
+    path = tmp_path / "own.toml"
+    path.write_text(text.replace(was, now))
+    with pytest.raises(ArtefactError, match=re.escape(said)):
         read_scenario(path)
 
 
