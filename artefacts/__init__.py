@@ -7,6 +7,7 @@ Every other room may import it; it imports none of them and knows no domain word
 from artefacts.errors import ArtefactError, CoinferError, DependencyError, UsageError
 from artefacts.files import (
     atomic_write,
+    check_name,
     data_directory,
     digest_bytes,
     digest_file,
@@ -22,6 +23,7 @@ __all__ = [
     "DependencyError",
     "UsageError",
     "atomic_write",
+    "check_name",
     "data_directory",
     "digest_bytes",
     "digest_file",

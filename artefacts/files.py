@@ -40,6 +40,15 @@ def data_directory() -> Path | None:
     return beside if beside.is_dir() else None
 
 
+def check_name(path: str | Path, field: str, name: str) -> None:
+    """Refuse a name, found in a file, that could not be a file's or folder's own."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ArtefactError(
+            path, field=field, found=f"'{name}'",
+            expected="letters, digits, '.', '_' and '-' (it names a file)",
+        )  # fmt: skip
+
+
 def digest_bytes(data: bytes) -> str:
     """SHA-256 of `data` as lower-case hex."""
     return hashlib.sha256(data).hexdigest()

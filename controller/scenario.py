@@ -6,7 +6,6 @@ plan table. Shipped scenarios are named without a path (`edgent`, `3g-alexnet`).
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, UsageError, digest_bytes, digest_file, read_toml
+from artefacts import (
+    ArtefactError,
+    UsageError,
+    check_name,
+    digest_bytes,
+    digest_file,
+    read_toml,
+)
 from controller.physics import LinkModel, PlanTable, Timing
 from controller.physics.stops import StopRows, with_stops
 from controller.physics.table import (
@@ -39,6 +45,8 @@ from traces.trace import BandwidthTrace
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "scenarios"
+MOST = 1e5
+"""Of any scale, rate or deadline: beyond that nothing here is meant."""
 
 
 class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,11 +189,7 @@ def _check(path: Path, scenario: Scenario) -> None:
             raise ArtefactError(path, field=field, found=str(value), expected="a number above 0")
         if value > MOST:
             raise ArtefactError(path, field=field, found=f"{value:g}", expected=f"{MOST:g} at most")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", scenario.name):
-        raise ArtefactError(
-            path, field="name", found=f"'{scenario.name}'",
-            expected="letters, digits, '.', '_' and '-' (it names folders)",
-        )  # fmt: skip
+    check_name(path, "name", scenario.name)
     for codec in scenario.plans.codecs:
         try:
             check_codec(codec)
@@ -203,10 +207,6 @@ def _check(path: Path, scenario: Scenario) -> None:
     ):
         if not value >= 0:
             raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
-
-
-MOST = 1e5
-"""Of any scale, rate or deadline: beyond that nothing here is meant."""
 
 
 def _check_names(path: Path, scenario: Scenario) -> None:

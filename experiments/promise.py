@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from artefacts import CoinferError
+from artefacts import CoinferError, UsageError
 from controller.daemon.settings import DEFAULT_CONTROLLER
 from controller.scenario import Setting, load_setting, read_scenario
 from experiments.arguments import above_0, count
@@ -102,8 +102,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         setting = load_setting(read_scenario(args.scenario))
-        for name in chosen_names(args.controller, setting):
-            check_deployable(name)
+        names = chosen_names(args.controller, setting)
+        if len(names) != 1:
+            raise UsageError(f"controller: found '{args.controller}', expected one name")
+        check_deployable(names[0])
         found = promise(
             setting, args.scenario, args.controller, args.seconds, args.method, args.logs
         )

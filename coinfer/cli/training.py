@@ -85,6 +85,7 @@ def train(
         most_megabyte=most_megabyte, generated=generated, curriculum=curriculum,
         validation_frames=validation_frames,
     )  # fmt: skip
+    # refused before there is a folder
     price_grids(setting, most_device_second, most_megabyte)
     data = _data(setting, traces, scale, leave_out)
     out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)

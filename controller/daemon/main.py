@@ -172,8 +172,6 @@ class Daemon:
             frames.deadline_s,
             rescue_margin_s=setting.timing.rescue_margin_s,
             rtt_s=setting.scenario.link.rtt_s,
-            always_rescue=True,
-            measured_rtt=True,
         )
         self.engine = FrameEngine(
             setting.model, executor, setting.device, setting.table, controller, link, args,

@@ -45,16 +45,14 @@ class DeviceConfig:
     give_up_s: float = 60.0
     loading_s: float = 0.0
     as_daemon: bool = False
-    """Every frame has a local answer, the link has its breaker and its probes, and decisions go by
-    the round trip that was measured."""
+    """Frames and link are treated as a daemon does (`FrameEngine.guard`)."""
 
     @property
     def engine(self) -> EngineArgs:
         """What of it concerns a single frame."""
         closed = self.mode == "closed"
         return EngineArgs(
-            self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s,
-            always_rescue=self.as_daemon, measured_rtt=self.as_daemon,
+            self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s
         )  # fmt: skip
 
 

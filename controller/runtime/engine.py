@@ -204,6 +204,13 @@ class FrameEngine:
         """Have `call` made on the engine's thread, as soon as it waits."""
         self._events.put(_Event("call", None, call))
 
+    def guard(self, probes: ProbeSettings, rng: random.Random) -> None:
+        """Treat frames and link as a daemon does: every frame has a local answer, the link its
+        breaker and its probes, and decisions go by the round trip that was measured.
+        """
+        self.args = replace(self.args, always_rescue=True, measured_rtt=True)
+        self.breaker, self.awareness = Breaker(rng=rng), LinkAwareness(probes)
+
     def begin(self, at_s: float, end_s: float = float("inf")) -> None:
         """A new stream: times are counted from `at_s`; a closed loop is cut off at `end_s`."""
         self.controller.reset()
@@ -799,10 +806,6 @@ class FrameEngine:
             log.exception("measurement %s", measurement)
 
     # -- measurements that no frame asked for ----------------------------------------------------
-
-    def guard(self, probes: ProbeSettings, rng: random.Random) -> None:
-        """Follow the link as a daemon does, beside the controller: a breaker, and probes."""
-        self.breaker, self.awareness = Breaker(rng=rng), LinkAwareness(probes)
 
     def look_around(self) -> None:
         """Probe the link where frames come, none is sent, and the budget allows it."""

@@ -5,14 +5,13 @@ docs/studies.md has every key.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from artefacts import ArtefactError, read_toml
+from artefacts import ArtefactError, check_name, read_toml
 from experiments.controllers import NAMES
 
 FORMAT_VERSION = 1
@@ -107,11 +106,7 @@ def read_study(path: str | Path) -> Study:
 
 def _check_names(path: Path, field: str, names: Sequence[str]) -> None:
     for name in names:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ArtefactError(
-                path, field=f"{field}.name", found=f"'{name}'",
-                expected="letters, digits, '.', '_' and '-' (it names a file)",
-            )  # fmt: skip
+        check_name(path, f"{field}.name", name)
         if names.count(name) > 1:
             raise ArtefactError(
                 path, field=f"{field}.name", found=f"'{name}' twice", expected="different names"

@@ -14,6 +14,7 @@ from experiments import chaos, promise, soak
     [
         (promise, ["--scenario", "mars"], "scenario: found 'mars'"),
         (promise, ["--controller", "magic"], "controller: found 'magic'"),
+        (promise, ["--controller", "robust,learned"], "'robust,learned', expected one name"),
         (promise, ["--controller", "oracle"], "controller: found 'oracle'"),
         (promise, ["--seconds", "0"], "found '0', expected a number above 0"),
         (promise, ["--logs", "0"], "found '0', expected a whole number of 1 or more"),
