@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 import numpy as np
-import onnxruntime
 
 from controller.runtime.executors import OnnxExecutor, TorchExecutor
 from models.cards import Model
+from models.onnx_runtime import onnxruntime
 from models.outcomes import QUANTISED, Outcomes
 
 WARMUP = 10

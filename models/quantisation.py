@@ -25,6 +25,7 @@ from artefacts import (
 from models.branchy import BranchySpec
 from models.cards import Model
 from models.onnx_graph import interval_model, output_name
+from models.onnx_runtime import onnxruntime, quantization
 
 FORMAT_VERSION = 1
 ACTIVATIONS = "activations.json"
@@ -48,8 +49,6 @@ class Activations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activations:
     """Run `pictures` (N, H, W, 3) through every branch and note the range of every tensor."""
-    import onnxruntime
-
     options = onnxruntime.SessionOptions()
     # what an optimiser fuses away would have no range
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -99,16 +98,12 @@ def quantised_interval(
 ) -> bytes:
     """Layers [start, stop) of a branch in int8, float32 in and out."""
     try:
-        from onnxruntime.quantization import QDQQuantizer, QuantType
-        from onnxruntime.quantization.calibrate import (
-            CalibrationMethod,
-            TensorData,
-            TensorsData,
-        )
+        tools = quantization()
     except ModuleNotFoundError as error:
         raise DependencyError(
             f"int8: found no package '{error.name}', expected what ONNX Runtime's quantiser needs"
         ) from None
+    calibrate = tools.calibrate
     graph = onnx.ModelProto.FromString(
         interval_model(model.spec, model.parameters, branch, start, stop)
     )
@@ -117,12 +112,12 @@ def quantised_interval(
         ranges["x"] = ranges[_crossing_name(model.spec, branch, start)]
     ranges["y"] = ranges[_crossing_name(model.spec, branch, stop)]
     seen = {
-        name: TensorData(lowest=np.float32(low), highest=np.float32(high))
+        name: calibrate.TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in ranges.items()
     }
-    quantiser = QDQQuantizer(
-        graph, True, False, QuantType.QInt8, QuantType.QUInt8,
-        TensorsData(CalibrationMethod.MinMax, seen), [], [], OPERATORS, {},
+    quantiser = tools.QDQQuantizer(
+        graph, True, False, tools.QuantType.QInt8, tools.QuantType.QUInt8,
+        calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, seen), [], [], OPERATORS, {},
     )  # fmt: skip
     quantiser.quantize_model()
     made: bytes = quantiser.model.model.SerializeToString()

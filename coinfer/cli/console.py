@@ -1,4 +1,8 @@
-"""How commands speak: tables and JSON on standard output, progress on standard error."""
+"""How commands speak: tables and JSON on standard output, progress on standard error.
+
+Every console of the product is made here and prints text. rich would otherwise take brackets for
+markup and `:names:` for pictures, and what is printed holds names, paths and bytes of strangers.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
-console = Console(stderr=True)
+
+class PlainConsole(Console):
+    """rich's console for text: no markup, and lines of text are broken nowhere."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `rich.console.Console.print`."""
+        if all(isinstance(thing, str) for thing in objects):
+            options.setdefault("soft_wrap", True)
+        super().print(*objects, **options)
+
+
+console = PlainConsole(stderr=True)
 """Progress and remarks; standard output stays clean for figures."""
 
 
@@ -31,7 +49,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     width = None if sys.stdout.isatty() else 160
-    Console(width=width).print(table)
+    PlainConsole(width=width).print(table)
 
 
 def emit_json(value: Any) -> None:
@@ -59,11 +77,11 @@ class _Progress(Progress):
 def progress_bar() -> Progress:
     """A progress bar on standard error."""
     return _Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

@@ -47,7 +47,7 @@ def sweep(
             bar.update(task, total=cells, completed=skipped)
 
         def told(record: Record) -> None:
-            console.print(_line(record), soft_wrap=True, markup=False, highlight=False)
+            console.print(_line(record))
             bar.update(task, advance=1)
 
         try:
@@ -65,7 +65,7 @@ def sweep(
     if done.failed:
         names = "; ".join(f"{record.cell.label}: {record.error}" for record in done.failed)
         count = f"{len(done.failed)} {'cell' if len(done.failed) == 1 else 'cells'}"
-        console.print(f"{count} failed: {names}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"{count} failed: {names}")
         raise typer.Exit(1)
 
 

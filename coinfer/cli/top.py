@@ -21,13 +21,13 @@ def top(
     once: Annotated[bool, typer.Option(help="One look, and no more.")] = False,
 ) -> None:
     """Watch a device daemon until interrupted."""
-    from rich.console import Console
     from rich.live import Live
 
     from artefacts import UsageError
+    from coinfer.cli.console import PlainConsole
     from controller.daemon.client import Client, DeviceError
 
-    screen = Console()
+    screen = PlainConsole()
     with Client(device) as client:
 
         def look() -> dict[str, Any]:

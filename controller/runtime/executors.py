@@ -85,7 +85,7 @@ class OnnxExecutor(_Codes):
         seams: Collection[int] = (),
         most: int = MOST_SESSIONS,
     ) -> None:
-        import onnxruntime
+        from models.onnx_runtime import onnxruntime
 
         super().__init__(model)
         self._seams = sorted(set(seams))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from artefacts import UsageError
 from models.branchy import BottleneckSpec
@@ -25,6 +24,7 @@ from models.coding import latent_codec
 from models.datasets import Pictures
 from models.layers import LayerSpec
 from models.onnx_graph import chain_model
+from models.onnx_runtime import onnxruntime
 from models.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
 from models.quantisation import Activations, quantised_interval
 

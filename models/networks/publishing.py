@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 
 from artefacts import UsageError
@@ -23,6 +22,7 @@ from models.layers import LayerSpec
 from models.networks.feeds import Normalisation
 from models.networks.judging import LOSSY_CODECS, judge
 from models.onnx_graph import chain_model
+from models.onnx_runtime import onnxruntime
 from models.outcomes import Outcomes, save_outcomes
 from models.quantisation import observe_activations, save_activations
 

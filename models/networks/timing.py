@@ -187,7 +187,7 @@ def onnx_run(graph: bytes, threads: int, *, arena: bool = True) -> Run:
 
     Without an `arena` every tensor is given back when it is spent (to see what a run needs).
     """
-    import onnxruntime
+    from models.onnx_runtime import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

@@ -1,7 +1,6 @@
 """Capture: every cut of every kind of network gives what the whole gives, to the last bit."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -13,6 +12,7 @@ from models.capture.lower import lower
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
 from models.onnx_graph import interval_model
+from models.onnx_runtime import onnxruntime
 
 
 class Part(nn.Module):

@@ -5,7 +5,6 @@ import sys
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
@@ -13,6 +12,7 @@ from artefacts import UsageError
 from models.cards import load_model
 from models.networks.network import BranchyNetwork
 from models.onnx_graph import interval_model
+from models.onnx_runtime import onnxruntime
 from models.pictures import generated_pictures
 
 

@@ -3,12 +3,12 @@
 import msgspec
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.runtime.executors import OnnxExecutor
 from models.graph_cache import cached_graph
+from models.onnx_runtime import onnxruntime
 from models.pictures import generated_pictures
 from models.quantisation import (
     observe_activations,

@@ -1,0 +1,91 @@
+"""Whatever is printed comes out as it is: names, paths and errors are no markup."""
+
+import ast
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from coinfer.cli.console import PlainConsole, print_table, progress_bar
+from coinfer.cli.top import render
+
+ROOT = Path(__file__).parents[2]
+STRANGE = ("[/a]", "[bold]b[/bold]", "[link=x]", "x[1].csv", ":smile:", "[", "[/", "a" * 200)
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_text_is_printed_as_it_is(text, capsys):
+    PlainConsole().print(text)
+    PlainConsole().print(f"edge: {text}", soft_wrap=True)
+    print_table(text, ["name", text], [[text, 1]])
+    said = capsys.readouterr().out
+    assert said.startswith(f"{text}\nedge: {text}\n{text[:100]}")
+    rows = said.splitlines()[3:]
+    assert sum(text[:20] in row for row in rows) >= 2
+
+
+@pytest.mark.parametrize("text", STRANGE)
+def test_a_progress_bar_s_words_are_text_too(text, capsys):
+    with progress_bar() as bar:
+        task = bar.add_task(text, total=1, note=text)
+        bar.update(task, completed=1)
+    assert text[:20] in capsys.readouterr().err
+
+
+def test_the_screen_of_top_is_text(capsys):
+    state = {
+        "model": "[/m]", "controller": "[/c]", "deadline_ms": 100.0, "connected": True,
+        "edge": "[::1]:7700", "rtt_ms": 1.0, "breaker_open": False, "frames": 1, "late": 0,
+        "refused": 0, "seconds": [],
+    }  # fmt: skip
+    PlainConsole(width=200).print(render(state, 200))
+    assert (
+        "[/m], [/c], deadline 100 ms; edge [::1]:7700, round trip 1 ms" in capsys.readouterr().out
+    )
+
+
+def test_no_other_console_is_made():
+    made = []
+    for room in ("coinfer", "controller", "experiments", "models", "traces", "envs", "artefacts"):
+        for path in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module == "rich.console":
+                    made.append(str(path.relative_to(ROOT)))
+                if isinstance(node, ast.ImportFrom) and node.module == "rich":
+                    made.append(str(path.relative_to(ROOT)))
+    assert made == ["coinfer/cli/console.py"]
+
+
+def test_bytes_of_a_stranger_do_not_end_an_edge(tmp_path):
+    port = tmp_path / "port"
+    edge = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.main", "edge", "--model", "alexnet", "--port", "0",
+         "--port-file", port], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not port.exists():
+            assert edge.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with socket.create_connection(("127.0.0.1", int(port.read_text()))) as stranger:
+            stranger.sendall(b"[/a]" + bytes(200))
+            assert stranger.recv(1) == b""  # hung up
+        said = ""
+        while "[/a]" not in said:
+            line = edge.stderr.readline()
+            assert line, said
+            said += line
+        edge.send_signal(signal.SIGTERM)
+        assert edge.wait(30) == 0
+        assert "0 requests served" in edge.stderr.read()
+    finally:
+        edge.kill()
+        edge.wait()
+        edge.stderr.close()
