@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.scenario import load_setting, read_scenario
+from envs.actions import checked_actions
 from envs.vector import EPISODE_FRAMES, LaneCore, frame_info, observation_space
 
 
@@ -31,21 +32,17 @@ class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
                 f"'{self.kind}' for {type(self).__name__}"
             )
         self.setting = setting
-        self.core = LaneCore(
-            setting,
-            1,
-            part=part,
-            half=half,
-            episode_frames=episode_frames,
-            seed=setting.scenario.seeds.train,
-        )
+        self.core = LaneCore(setting, 1, part=part, half=half, episode_frames=episode_frames)
         self.observation_space = observation_space()  # type: ignore[assignment]
         self.action_space = gym.spaces.Discrete(len(setting.table))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """A new episode; `seed` makes it and all that follow repeatable."""
+        """A new episode; `seed` makes it and all that follow repeatable.
+
+        An environment that nobody seeded draws its randomness from the system.
+        """
         super().reset(seed=seed)
         if seed is not None:
             self.core.seed(seed)
@@ -55,9 +52,8 @@ class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
         self, action: np.int64
     ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One frame under plan `action`."""
-        if not self.action_space.contains(action):
-            raise UsageError(f"action: found {action}, expected 0 to {len(self.setting.table) - 1}")
-        result, over = self.core.step(np.array([action], dtype=np.int64))
+        plan = checked_actions(np.atleast_1d(action), 1, len(self.setting.table))
+        result, over = self.core.step(plan)
         info = {name: value[0] for name, value in frame_info(self.core.plan, result).items()}
         return self.core.observe()[0], float(result.reward[0]), False, bool(over[0]), info
 
@@ -97,7 +93,8 @@ class FrameStreamEnv(_LaneEnv):
 
     ## Start and end
     A random place of a random training trace, by a random phase; truncated after
-    `episode_frames` or where the trace ends. Never terminated.
+    `episode_frames` or where the trace ends. Never terminated. `reset(seed=...)` makes it
+    repeatable; without a seed the system draws, so that no two environments are alike.
 
     ## Versions
     v0: first version.

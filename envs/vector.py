@@ -7,19 +7,23 @@ lane of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector import VectorEnv as GymVectorEnv
 
+from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.policies.observation import FEATURES, Observer, Scales
 from controller.policies.probing import Prober
 from controller.rewards import reward_scale
 from controller.scenario import Setting, load_setting, read_scenario
+from envs.actions import checked_actions, reset_mask
 from envs.simulator import Simulator, StepResult
 
 Bools = npt.NDArray[np.bool_]
@@ -69,8 +73,8 @@ class LaneCore:
         self.prober = Prober(setting.table, lanes)
         self.seed(seed)
 
-    def seed(self, seed: int | None) -> None:
-        """Begin anew with the randomness of `seed`."""
+    def seed(self, seed: int | Sequence[int] | None) -> None:
+        """Begin anew with the randomness of `seed`; None draws it from the system."""
         self.simulator = Simulator(
             self.setting, self.bank, self.lanes, self.half, np.random.default_rng(seed)
         )
@@ -103,7 +107,11 @@ class LaneCore:
 
 
 class VectorEnv(GymVectorEnv[Any, Any, Any]):
-    """Gymnasium's vector API over the batched simulator (autoreset in the same step)."""
+    """Gymnasium's vector API over the batched simulator (autoreset in the same step).
+
+    All lanes draw from one generator. Until `reset` is given a seed it is seeded by the system, so
+    that no two environments are alike.
+    """
 
     metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
@@ -112,11 +120,11 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
     ) -> None:
         setting = load_setting(read_scenario(scenario))
         self.num_envs = num_envs
-        self.core = LaneCore(
-            setting, num_envs, part=part, half=half, seed=setting.scenario.seeds.train
-        )
+        self.core = LaneCore(setting, num_envs, part=part, half=half)
+        self._placed = False
         self.single_observation_space = observation_space()
-        self.single_action_space = gym.spaces.Discrete(len(setting.table))
+        self._plans = len(setting.table)
+        self.single_action_space = gym.spaces.Discrete(self._plans)
         self.observation_space = gym.vector.utils.batch_space(
             self.single_observation_space, num_envs
         )
@@ -125,17 +133,39 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
-        """Start every lane anew; one seed (or the first of a list) seeds them all."""
-        first = seed[0] if isinstance(seed, list) else seed
-        if first is not None:
-            self.core.seed(first)
-        return self.core.reset(), {}
+        """Start the lanes anew: all of them, or those of `options["reset_mask"]`.
+
+        A seed, or a list of one for every lane, makes this episode and all that follow repeatable.
+        It begins every lane anew and is refused beside a mask.
+        """
+        mask = reset_mask(options, self.num_envs)
+        given = self._seed(seed)
+        if mask is not None and (given is not None or not self._placed):
+            found = "a seed beside it" if given is not None else "lanes that never began"
+            raise UsageError(f"options['reset_mask']: found {found}, expected a reset of all first")
+        if given is not None:
+            self.core.seed(given)
+        self._placed = True
+        return self.core.reset(mask), {}
+
+    def _seed(self, seed: int | list[int | None] | None) -> int | list[int] | None:
+        if not isinstance(seed, list):
+            return seed
+        known = [s for s in seed if s is not None]
+        if len(seed) != self.num_envs or 0 < len(known) < len(seed):
+            raise UsageError(
+                f"seed: found {len(known)} of a list of {len(seed)}, expected one for each of "
+                f"{self.num_envs} lanes, or none at all"
+            )
+        return known or None
 
     def step(
         self, actions: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], Floats, Bools, Bools, dict[str, Any]]:
         """One frame in every lane; finished episodes begin anew in the same step."""
-        result, over = self.core.step(np.asarray(actions, dtype=np.int64))
+        if not self._placed:
+            raise ResetNeeded("step: found no reset before it, expected one")
+        result, over = self.core.step(checked_actions(actions, self.num_envs, self._plans))
         observation = self.core.observe()
         infos = frame_info(self.core.plan, result)
         if over.any():

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from controller.policies.view import CANDIDATES, CONTEXT, WIDTH, View
 from controller.rewards import reward_scale
+from envs.actions import checked_actions
 from envs.views import HIDDEN, ViewedLanes
 
 Float32s = npt.NDArray[np.float32]
@@ -75,7 +76,7 @@ class ViewVecEnv(VecEnv):
 
     def step_async(self, actions: Ints) -> None:
         """Remember the candidates."""
-        self._actions = np.asarray(actions, dtype=np.int64)
+        self._actions = checked_actions(actions, self.num_envs, CANDIDATES)
 
     def step_wait(self) -> tuple[Float32s, Float32s, Bools, list[Any]]:
         """One frame in every lane; finished episodes begin anew, their last observation in info.

@@ -83,6 +83,122 @@ def test_the_vector_env_is_the_same_batched_physics():
     env.close()
 
 
+def rewards(env, frames=200):
+    """Of the first plan in every lane, (frames, L)."""
+    env.reset()
+    return np.array([env.step(np.zeros(env.num_envs, dtype=np.int64))[1] for _ in range(frames)])
+
+
+def test_lanes_that_nobody_seeded_differ():
+    """One scenario, one plan: only what an environment draws by itself can tell lanes apart."""
+    sync = rewards(gym.make_vec(NAMES[0], num_envs=3, vectorization_mode="sync"))
+    batched, other = (rewards(gym.make_vec(NAMES[0], num_envs=3)) for _ in range(2))
+    columns = [*sync.T, *batched.T, *other.T]
+    assert len({column.tobytes() for column in columns}) == 9
+
+
+def test_a_seed_decides_every_lane():
+    def rollout(seed):
+        env = gym.make_vec(NAMES[0], num_envs=3)
+        env.reset(seed=seed)
+        zeros = np.zeros(3, dtype=np.int64)
+        return np.concatenate([env.step(zeros)[0] for _ in range(50)])
+
+    assert np.array_equal(rollout(5), rollout(5))
+    assert not np.array_equal(rollout(5), rollout(6))
+    assert np.array_equal(rollout([1, 2, 3]), rollout([1, 2, 3]))
+    assert not np.array_equal(rollout([1, 2, 3]), rollout([1, 2, 4])), "every seed of a list counts"
+
+
+@pytest.mark.parametrize("seed", [[1, 2], [1, None, 2], [1, 2, 3, 4]])
+def test_seeds_that_are_not_one_a_lane_are_refused(seed):
+    env = gym.make_vec(NAMES[0], num_envs=3)
+    with pytest.raises(UsageError, match=r"expected one for each of 3 lanes, or none at all"):
+        env.reset(seed=seed)
+
+
+def test_a_reset_mask_resets_its_lanes_alone():
+    env = gym.make_vec(NAMES[0], num_envs=3)
+    env.reset(seed=0)
+    for _ in range(5):
+        before = env.step(np.zeros(3, dtype=np.int64))[0]
+    at = env.core.simulator.now_s.copy()
+    after, _ = env.reset(options={"reset_mask": np.array([True, False, False])})
+    assert env.core.simulator.frame.tolist() == [0, 5, 5]
+    assert np.array_equal(env.core.simulator.now_s[1:], at[1:])
+    assert np.array_equal(after[1:], before[1:])
+    assert not np.array_equal(after[0], before[0])
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        (np.array([1, 0, 0]), r"int64 \(3,\)"),
+        (np.array([True, False]), r"bool \(2,\)"),
+        (np.zeros(3, dtype=bool), "no lane in it"),
+        ([True, False, False], r"\[True, False, False\]"),
+    ],
+)
+def test_a_reset_mask_that_is_none_is_refused(mask, found):
+    env = gym.make_vec(NAMES[0], num_envs=3)
+    env.reset(seed=0)
+    env.step(np.zeros(3, dtype=np.int64))
+    with pytest.raises(UsageError, match=rf"reset_mask'\]: found {found}, expected booleans"):
+        env.reset(options={"reset_mask": mask})
+    assert env.core.simulator.frame.tolist() == [1, 1, 1]
+
+
+def test_a_mask_neither_seeds_nor_begins():
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    mask = {"reset_mask": np.array([True, False])}
+    with pytest.raises(UsageError, match="lanes that never began"):
+        env.reset(options=mask)
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match="a seed beside it"):
+        env.reset(seed=1, options=mask)
+
+
+def test_a_vector_step_before_a_reset_is_refused():
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    with pytest.raises(gym.error.ResetNeeded):
+        env.unwrapped.step(np.zeros(2, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        (-1, "found -1, expected 0 to"),
+        (10**6, "found 1000000, expected 0 to"),
+        (0.9, "found float64, expected whole numbers"),
+        (np.nan, "found float64, expected whole numbers"),
+        (True, "found bool, expected whole numbers"),
+    ],
+)
+def test_actions_outside_the_space_are_refused(action, why, stream, random_policy):
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match=why):
+        env.step(np.array([action] * 2))
+    assert env.core.simulator.frame.tolist() == [0, 0]
+    one = gym.make(NAMES[0])
+    one.reset(seed=0)
+    with pytest.raises(UsageError, match=why):
+        one.step(action)
+    bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
+    view = random_policy(stream).view(stream)
+    training = ViewVecEnv([ViewedLanes(stream, bank, 2, view, "policy", rng, 0.5)], 10)
+    training.reset()
+    with pytest.raises(UsageError, match=why):
+        training.step(np.array([action] * 2))
+
+
+def test_actions_of_another_shape_are_refused():
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match=r"actions: found shape \(3,\), expected \(2,\)"):
+        env.step(np.zeros(3, dtype=np.int64))
+
+
 def test_the_parts_add_up_to_the_reward(stream):
     core = LaneCore(stream, 16, seed=0)
     core.reset()

@@ -1,0 +1,48 @@
+"""What may be asked of an environment: actions within its space, resets of lanes that are there.
+
+Every environment checks with these before anything is changed: an index below zero would stand for
+the last plan, and a fraction for a neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def checked_actions(actions: Any, lanes: int, count: int) -> Ints:
+    """`actions` (lanes,) as numbers from 0 to `count` - 1; anything else is a `UsageError`."""
+    found = np.asarray(actions)
+    if found.shape != (lanes,):
+        raise UsageError(f"actions: found shape {found.shape}, expected ({lanes},)")
+    if found.dtype.kind not in "iu":
+        raise UsageError(f"actions: found {found.dtype}, expected whole numbers")
+    outside = (found < 0) | (found >= count)
+    if outside.any():
+        lane = int(np.argmax(outside))
+        raise UsageError(f"action of lane {lane}: found {found[lane]}, expected 0 to {count - 1}")
+    return found.astype(np.int64)
+
+
+def reset_mask(options: Mapping[str, Any] | None, lanes: int) -> Bools | None:
+    """The lanes that `options["reset_mask"]` names (Gymnasium's vector API); None: all of them."""
+    if options is None or "reset_mask" not in options:
+        return None
+    mask = options["reset_mask"]
+    fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (lanes,)
+    if not fits or not mask.any():
+        found = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else repr(mask)[:60]
+        if fits:
+            found = "no lane in it"
+        raise UsageError(
+            f"options['reset_mask']: found {found}, expected booleans ({lanes},), one true at least"
+        )
+    return np.asarray(mask, dtype=np.bool_)
