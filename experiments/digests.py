@@ -1,10 +1,12 @@
 """What a figure depends on, as digests: traces, a scenario with what it names, policies, sources.
 
-A result that was kept is read again only where all of them are what they were.
+A result that was kept is read again only where all of them are what they were. Of sources that is
+what they do: comments, docstrings, layout and the place of a file change nothing.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -17,6 +19,7 @@ from controller.scenario import Setting
 from traces.trace import BandwidthTrace, trace_digest
 
 ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 DECIDING = (
     "controller",
     "envs",
@@ -65,15 +68,41 @@ def _sources(folder: Path) -> Iterator[Path]:
             yield file
 
 
+class _Does(ast.NodeTransformer):
+    """Leaves of a module what it does: no docstrings, and of our modules no places."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """A node without its docstring, where it has one."""
+        self.generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [line for line in node.body if not _is_text(line)]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+            # a name that moves to another of our modules is the same code; which names they are
+            # stays, and what they do is hashed where it lies
+            node.module = ""
+        return node
+
+
+def _is_text(line: ast.stmt) -> bool:
+    """Whether a statement is text alone: a docstring, or a remark on an attribute."""
+    value = line.value if isinstance(line, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def syntax_digest(source: bytes) -> str:
+    """SHA-256 of what a module's source does: its syntax tree without docstrings and places."""
+    tree = _Does().visit(ast.parse(source))
+    return digest_bytes(ast.dump(tree, annotate_fields=False).encode())
+
+
 @cache
 def code_digest(*more: str) -> str:
     """SHA-256 of the sources that figures depend on, and of `more` files and folders."""
-    digest = hashlib.sha256()
+    found = []
     for name in (*DECIDING, *more):
         place = ROOT / name
-        files = sorted(_sources(place)) if place.is_dir() else [place]
-        for file in files:
-            relative = file.relative_to(ROOT).as_posix()
-            if not relative.startswith(NOT_DECIDING):
-                digest.update(relative.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+        for file in _sources(place) if place.is_dir() else [place]:
+            if not file.relative_to(ROOT).as_posix().startswith(NOT_DECIDING):
+                raw = file.read_bytes()
+                found.append(syntax_digest(raw) if file.suffix == ".py" else digest_bytes(raw))
+    return hashlib.sha256(" ".join(sorted(found)).encode()).hexdigest()
