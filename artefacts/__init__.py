@@ -9,13 +9,18 @@ from artefacts.files import (
     atomic_write,
     check_name,
     data_directory,
+    decode_text,
     digest_bytes,
     digest_file,
+    read_bytes,
     read_json,
+    read_text,
     read_toml,
+    ready_file,
     ready_folder,
     write_json,
 )
+from artefacts.processors import usable_cpus
 
 __all__ = [
     "ArtefactError",
@@ -25,10 +30,15 @@ __all__ = [
     "atomic_write",
     "check_name",
     "data_directory",
+    "decode_text",
     "digest_bytes",
     "digest_file",
+    "read_bytes",
     "read_json",
+    "read_text",
     "read_toml",
+    "ready_file",
     "ready_folder",
+    "usable_cpus",
     "write_json",
 ]

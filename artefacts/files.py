@@ -5,11 +5,13 @@ A reader gives a typed `msgspec.Struct` or an `ArtefactError` that names the fil
 
 from __future__ import annotations
 
+import codecs
 import contextlib
-import errno
 import hashlib
+import io
 import os
 import re
+import stat
 import tempfile
 import tomllib
 import typing
@@ -23,6 +25,18 @@ from artefacts.errors import ArtefactError, UsageError
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a pipe",
+}
+"""What is no regular file, in words."""
+_NAME_CHARACTERS = 40
+"""Of the file's name, at most, in the temporary one: a longest name has no room for more."""
+_TRIED_BYTES = 4096
+"""Written to find out whether a disk has room at all."""
 _FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\.)?(?P<field>[^`]*)`)?$", re.DOTALL)
 
 
@@ -60,6 +74,36 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends."""
+    with _readable(path):
+        return Path(path).read_bytes()
+
+
+def read_text(path: str | Path) -> str:
+    """A text file that a user made, decoded by `decode_text`."""
+    return decode_text(path, read_bytes(path))
+
+
+def decode_text(path: str | Path, raw: bytes) -> str:
+    """UTF-8 with or without a byte order mark, lines that end as they may, each ending in LF.
+
+    Editors of other systems write all of these. Other encodings are refused with the line where
+    they show.
+    """
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ArtefactError(path, found="UTF-16 (its byte order mark)", expected="UTF-8 text")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        raise ArtefactError(
+            path, line=1 + before.count(b"\n"), found=f"byte 0x{raw[error.start]:02x}",
+            expected="UTF-8 text",
+        ) from None  # fmt: skip
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 @overload
 def atomic_write(
     path: str | Path, mode: Literal["w"] = "w"
@@ -73,32 +117,107 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary neighbour of `path`; rename it into place only if the block ends well.
 
     A reader therefore sees the old file or the new one, also across a power cut (the data are
-    flushed to disk before the rename).
+    flushed to disk before the rename). What the disk refuses, at opening or at any byte, becomes an
+    `ArtefactError` whatever the block's library makes of it. The block only writes: an `OSError` in
+    it that names no other file counts as this one's.
     """
     target = Path(path)
-    encoding = None if "b" in mode else "utf-8"
-    try:
-        if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "a folder")
+    with _writable(target):
+        _check_target(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".part"
+            dir=target.parent, prefix=f".{target.name[:_NAME_CHARACTERS]}.", suffix=".part"
         )
-    except OSError as error:
-        raise ArtefactError(
-            target, found=str(error.strerror).lower(), expected="a file that can be written"
-        ) from None
+    disk = _Disk(handle)
     try:
-        with open(handle, mode, encoding=encoding) as stream:
+        with _opened(disk, mode) as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(handle)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+    except Exception as error:
+        cause = disk.refusal or _own_refusal(error, temporary)
+        if cause is None:
+            raise
+        raise _unwritable(target, cause) from None
+    finally:
+        # where it was renamed there is nothing to remove
+        with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise
+
+
+class _Disk(io.FileIO):
+    """A file that remembers the first write which the system refused.
+
+    It shows no descriptor: whoever found one would write past it.
+    """
+
+    def __init__(self, handle: int) -> None:
+        super().__init__(handle, "w")
+        self.refusal: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        """See `io.FileIO.write`."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refusal = self.refusal or error
+            raise
+
+    def fileno(self) -> int:
+        """None that could be used."""
+        raise io.UnsupportedOperation("fileno")
+
+
+@contextlib.contextmanager
+def _opened(disk: _Disk, mode: str) -> Iterator[IO[Any]]:
+    """A buffered stream over a file; what is left in its buffer after a mistake is let go."""
+    binary = io.BufferedWriter(disk)
+    stream: Any = binary if "b" in mode else io.TextIOWrapper(binary, encoding="utf-8")
+    try:
+        yield stream
+        stream.close()
+    finally:
+        disk.close()
+        with contextlib.suppress(ValueError, OSError):  # its buffer has nowhere to go
+            stream.close()
+
+
+def _own_refusal(error: Exception, temporary: str) -> OSError | None:
+    """The error where it is the disk's about this file; connections have nothing to do with it."""
+    if not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError):
+        return None
+    return error if error.filename in (None, temporary) else None
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to put a file in the place of a folder or a device (`/dev/null`, to root)."""
+    try:
+        kind = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(kind):
+        raise ArtefactError(
+            target, found=_KINDS.get(stat.S_IFMT(kind), "no regular file"),
+            expected="a file that can be written",
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _writable(path: Path, expected: str = "a file that can be written") -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(path, error, expected) from None
+    except ValueError as error:  # a NUL in a name
+        raise ArtefactError(path, found=str(error), expected=expected) from None
+
+
+def _unwritable(
+    path: Path, error: OSError, expected: str = "a file that can be written"
+) -> ArtefactError:
+    return ArtefactError(path, found=(error.strerror or str(error)).lower(), expected=expected)
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -114,23 +233,29 @@ def ready_folder(folder: str | Path) -> Path:
     For long work: who learns of it at the end has lost what was made.
     """
     folder = Path(folder)
-    try:
+    with _writable(folder, "a folder that can be written into"):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise ArtefactError(
-            folder, found=str(error.strerror).lower(), expected="a folder that can be written into"
-        ) from None
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(_TRIED_BYTES))
     return folder
+
+
+def ready_file(path: str | Path) -> Path:
+    """The path of a file that can be written there (`ready_folder`'s care for a single file)."""
+    path = Path(path)
+    with _writable(path):
+        _check_target(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent) as stream:
+            stream.write(bytes(_TRIED_BYTES))
+    return path
 
 
 def read_json(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
     """Read a JSON artefact as `kind`; with `version`, refuse another `format_version`."""
-    with _readable(path):
-        raw = Path(path).read_bytes()
+    raw = read_bytes(path)
     try:
-        plain = msgspec.json.decode(raw)
+        plain = msgspec.json.decode(raw.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(path, found=str(error), expected="valid JSON") from None
     return _typed(path, plain, kind, version)
@@ -138,11 +263,10 @@ def read_json(path: str | Path, kind: type[StructT], *, version: int | None = No
 
 def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
     """Read a TOML artefact as `kind`; with `version`, refuse another `format_version`."""
-    with _readable(path):
-        raw = Path(path).read_bytes()
+    text = read_text(path)
     try:
-        plain = tomllib.loads(raw.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        plain = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ArtefactError(path, found=str(error), expected="valid TOML") from None
     return _typed(path, plain, kind, version)
 
@@ -168,16 +292,26 @@ def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | Non
 
 @contextlib.contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
+    """Turn what the system says about reading a file into an `ArtefactError`.
+
+    Devices are refused before: `/dev/zero` has no end. Pipes are read, as of `<(command)`.
+    """
     try:
+        kind = stat.S_IFMT(os.stat(path).st_mode)
+        if kind in _KINDS and kind != stat.S_IFIFO:
+            raise ArtefactError(path, found=_KINDS[kind], expected="a file")
         yield
     except FileNotFoundError:
         raise ArtefactError(path, found="no such file", expected="a readable file") from None
-    except IsADirectoryError:
-        raise ArtefactError(path, found="a folder", expected="a file") from None
     except PermissionError:
         raise ArtefactError(
             path, found="no permission to read", expected="a readable file"
         ) from None
+    except OSError as error:
+        found = (error.strerror or str(error)).lower()
+        raise ArtefactError(path, found=found, expected="a readable file") from None
+    except ValueError as error:  # a NUL in a name
+        raise ArtefactError(path, found=str(error), expected="a readable file") from None
 
 
 def _expected(kind: type[Any], field: str, what: str) -> str:

@@ -94,6 +94,7 @@ class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     machine: str
     processor: str
     cores: int
+    """Processors that the process could use there."""
     system: str
 
 

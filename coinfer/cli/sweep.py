@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +26,7 @@ def sweep(
 
     The same command goes on where it was ended. Tables: OUT/results.parquet, OUT/traces.parquet.
     """
-    from artefacts import UsageError
+    from artefacts import UsageError, usable_cpus
 
     if jobs is not None and ray:
         raise UsageError("sweep: found --jobs and --ray, expected one of them")
@@ -37,7 +36,7 @@ def sweep(
     from experiments.sweeps.on_ray import run_on_ray
 
     wanted = read_sweep(definition)
-    processes = jobs or len(os.sched_getaffinity(0))
+    processes = jobs or usable_cpus()
     with progress_bar() as bar:
         task = bar.add_task("sweep", total=None, note="")
 

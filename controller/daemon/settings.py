@@ -20,6 +20,7 @@ from controller.runtime.secure import TlsFiles
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
+MOST_THREADS = 1024
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -179,7 +180,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int = 7700
     executor: Literal["onnx", "onnx-int8"] = "onnx"
     threads: int = 0
-    """Of one computation (0: half of the cores)."""
+    """Of one computation (0: half of the processors that the process may use)."""
     metrics: str = ""
     """HOST:PORT of Prometheus metrics ('': none). It has no authentication: loopback."""
     insecure: bool = False
@@ -199,8 +200,10 @@ def read_edge_settings(path: Path) -> EdgeSettings:
     if not 0 <= found.port <= 65535:
         raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
     check_tracing(path, found.tracing)
-    if found.threads < 0:
-        raise ArtefactError(path, field="threads", found=str(found.threads), expected="0 or more")
+    if not 0 <= found.threads <= MOST_THREADS:
+        raise ArtefactError(
+            path, field="threads", found=str(found.threads), expected=f"0 to {MOST_THREADS}"
+        )
     if found.metrics:
         parse_edge(found.metrics, path, "metrics")
     for where, part in (("limits", found.limits), ("schedule", found.schedule)):

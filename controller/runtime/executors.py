@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import DependencyError, UsageError
+from artefacts import DependencyError, UsageError, usable_cpus
 from models.cards import Model
 from models.codecs import Encoded
 from models.coding import decode_at, encode_at
@@ -170,9 +169,12 @@ class OnnxExecutor(_Codes):
 
 
 class TorchExecutor(_Codes):
-    """torch on the CPU; imported only when made."""
+    """torch on the CPU; imported only when made.
 
-    def __init__(self, model: Model) -> None:
+    torch has one number of threads in a process: `threads` sets it (None: leaves it as it is).
+    """
+
+    def __init__(self, model: Model, threads: int | None = None) -> None:
         try:
             import torch
 
@@ -183,6 +185,8 @@ class TorchExecutor(_Codes):
                 "'coinfer[torch]'"
             ) from None
         super().__init__(model)
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._torch = torch
         self._network = BranchyNetwork(model.spec)
         self._network.load_folded(model.parameters)
@@ -269,13 +273,16 @@ def make_executor(
     seams: Collection[int] = (),
     most: int = MOST_SESSIONS,
 ) -> OnnxExecutor | TorchExecutor:
-    """An executor by name: 'onnx', 'onnx-int8' or 'torch'; on half of the cores, or `threads`."""
+    """An executor by name: 'onnx', 'onnx-int8' or 'torch'.
+
+    It computes on `threads`, or on half of the processors that this process may use.
+    """
+    threads = max(1, usable_cpus() // 2) if threads is None else threads
     if name in ("onnx", "onnx-int8"):
         precision = "int8" if name == "onnx-int8" else "float32"
-        half = max(1, (os.cpu_count() or 2) // 2)
-        return OnnxExecutor(model, half if threads is None else threads, precision, seams, most)
+        return OnnxExecutor(model, threads, precision, seams, most)
     if name == "torch":
-        return TorchExecutor(model)
+        return TorchExecutor(model, threads)
     raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")
 
 

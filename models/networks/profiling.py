@@ -7,7 +7,6 @@ Owns how a profile is taken; the artefact is `models.profiles`, clocks and execu
 from __future__ import annotations
 
 import itertools
-import os
 import platform
 import resource
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from artefacts import usable_cpus
 from models.branchy import BottleneckSpec, BranchySpec
 from models.cards import Model, load_model
 from models.codecs import (
@@ -193,7 +193,7 @@ def host_facts() -> HostFacts:
     return HostFacts(
         machine=platform.machine(),
         processor=_processor(),
-        cores=os.cpu_count() or 1,
+        cores=usable_cpus(),
         system=f"{platform.system()}, Python {platform.python_version()}",
     )
 
