@@ -38,6 +38,7 @@ def edge(
 
         run_edge(config, ready)
         return
+    from controller.runtime.addresses import join_address
     from controller.runtime.edge import EdgeServer
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
     from controller.scenario import load_profile
@@ -50,15 +51,15 @@ def edge(
     try:
         server = EdgeServer(loaded, compute, host, port)
     except OSError as error:
-        raise UsageError(f"edge: cannot listen on {host}:{port} ({error.strerror})") from None
+        raise UsageError(
+            f"edge: cannot listen on {join_address(host, port)} ({error.strerror})"
+        ) from None
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
     server.start()
     paced = f", paced as '{pace}'" if pace else ""
-    console.print(
-        f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.host}:{server.port}{paced}"
-    )
+    console.print(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
     if port_file is not None:
         with atomic_write(port_file) as stream:
             stream.write(str(server.port))
@@ -74,7 +75,9 @@ def device(
     config: Annotated[
         Path | None, typer.Option(help="device.toml: run as a daemon, until SIGTERM.")
     ] = None,
-    edge_address: Annotated[str, typer.Option("--edge", help="HOST:PORT.")] = "127.0.0.1:7700",
+    edge_address: Annotated[
+        str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")
+    ] = "127.0.0.1:7700",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
     executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
@@ -100,16 +103,18 @@ def device(
         return
     if not scenario:
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
+    from controller.runtime.addresses import split_address
     from experiments.device_run import DeviceRun, run_device, run_figures
 
-    host, separator, port = edge_address.rpartition(":")
-    if not separator or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
-        raise UsageError(f"--edge: found '{edge_address}', expected HOST:PORT")
+    try:
+        address = split_address(edge_address)
+    except UsageError as error:
+        raise UsageError(f"--edge: {error}") from None
     if frames is None and duration_s is None:
         frames = 100
     outcome = run_device(
         DeviceRun(
-            scenario, (host, int(port)), controller, policy, executor, pace, frames, duration_s,
+            scenario, address, controller, policy, executor, pace, frames, duration_s,
             None if ready_file is None else lambda: _agreed_start(ready_file), seed,
             as_daemon,
         ),

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
+from controller.runtime.addresses import join_address
 
 if TYPE_CHECKING:
     import aiohttp
@@ -172,7 +173,7 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if not again or isinstance(error, TimeoutError):
-                    where = self._path or f"{self._host}:{self._port}"
+                    where = self._path or join_address(self._host, self._port)
                     why = f"{where}: {error or type(error).__name__}"
                     raise DeviceError(0, why) from None
         raise AssertionError("unreachable")
@@ -208,7 +209,7 @@ class AsyncClient:
 
     def __init__(self, address: str = "http://127.0.0.1:8700") -> None:
         self._path, host, port = _address(address)
-        self._base = "http://localhost" if self._path else f"http://{host}:{port}"
+        self._base = "http://localhost" if self._path else f"http://{join_address(host, port)}"
         self._session: aiohttp.ClientSession | None = None
 
     async def infer(

@@ -16,7 +16,7 @@ from controller.daemon.log import set_up_log
 from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
-from controller.runtime.addresses import check_address
+from controller.runtime.addresses import check_address, join_address
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import make_executor
 from controller.runtime.secure import server_security
@@ -48,8 +48,8 @@ def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> 
         )  # fmt: skip
     except OSError as error:
         raise UsageError(
-            f"fields 'host' and 'port': cannot listen on {settings.host}:{settings.port} "
-            f"({error.strerror})"
+            "fields 'host' and 'port': cannot listen on "
+            f"{join_address(settings.host, settings.port)} ({error.strerror})"
         ) from None
     for model, executor in zip(models[1:], executors[1:], strict=True):
         server.add(model, executor)
@@ -64,10 +64,10 @@ def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> 
     for model in models:
         log.info("serving %s %s", model.spec.name, model.digest[:12])
     secure = "TLS" if security is not None else "without encryption"
-    log.info("listening on %s:%d, %s", server.host, server.port, secure)
+    log.info("listening on %s, %s", server.address, secure)
     if settings.metrics:
         _expose(server, *parse_edge(settings.metrics, path, "metrics"))
-    ready(f"{server.host}:{server.port}")
+    ready(server.address)
     notify("READY=1")
     _tend(server, stopped)
     notify("STOPPING=1")
@@ -122,4 +122,6 @@ def _expose(server: EdgeServer, host: str, port: int) -> None:
     try:
         start_http_server(port, host, registry)
     except OSError as error:
-        raise UsageError(f"metrics: cannot listen on {host}:{port} ({error.strerror})") from None
+        raise UsageError(
+            f"metrics: cannot listen on {join_address(host, port)} ({error.strerror})"
+        ) from None

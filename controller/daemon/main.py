@@ -41,7 +41,7 @@ from controller.planners.robust import RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
-from controller.runtime.addresses import check_address
+from controller.runtime.addresses import check_address, join_address
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.link import EdgeLink, Reply
@@ -287,10 +287,11 @@ class Daemon:
             await site.start()
         except OSError as error:
             raise UsageError(
-                f"http.host, http.port: cannot listen on {http.host}:{http.port} ({error.strerror})"
+                "http.host, http.port: cannot listen on "
+                f"{join_address(http.host, http.port)} ({error.strerror})"
             ) from None
         host, port = runner.addresses[0][:2]
-        where = [f"http://{host}:{port}"]
+        where = [f"http://{join_address(host, port)}"]
         if http.socket:
             path = Path(http.socket)
             path.parent.mkdir(parents=True, exist_ok=True)

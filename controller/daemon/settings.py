@@ -12,6 +12,7 @@ import msgspec
 
 from artefacts import ArtefactError, UsageError, read_toml
 from controller.daemon.tracing import TracingSettings
+from controller.runtime.addresses import ADDRESS_FORM, split_address
 from controller.runtime.awareness import ProbeSettings
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import SchedulerArgs
@@ -219,11 +220,11 @@ def read_edge_settings(path: Path) -> EdgeSettings:
 
 
 def parse_edge(text: str, path: Path, field: str) -> tuple[str, int]:
-    """(host, port) of 'HOST:PORT'."""
-    host, separator, port = text.rpartition(":")
-    if not (separator and host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise ArtefactError(path, field=field, found=f"'{text}'", expected="HOST:PORT")
-    return host.strip("[]"), int(port)
+    """(host, port) of 'HOST:PORT' or '[IPV6]:PORT'."""
+    try:
+        return split_address(text)
+    except UsageError:
+        raise ArtefactError(path, field=field, found=f"'{text}'", expected=ADDRESS_FORM) from None
 
 
 def _from(path: Path, named: str) -> Path:

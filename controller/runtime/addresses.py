@@ -1,12 +1,63 @@
-"""Which addresses may be used without encryption."""
+"""Addresses: read, written, resolved; and which of them may be used without encryption."""
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import re
+import socket
 
 from artefacts import UsageError
 
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
+ADDRESS_FORM = "HOST:PORT or [IPV6]:PORT"
+Address = tuple[str, int]
+"""(host, port); an IPv6 host without brackets."""
+Resolved = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int]]
+"""A socket's family and what it connects to or binds."""
+
+_WRITTEN = re.compile(r"(?:\[(?P<six>[^\[\]]*)\]|(?P<host>[^:\[\]\s]+)):(?P<port>[0-9]{1,5})", re.A)
+
+
+def split_address(text: str, *, least_port: int = 1) -> Address:
+    """(host, port) of 'HOST:PORT' or '[IPv6]:PORT'; a `UsageError` for anything else."""
+    match = _WRITTEN.fullmatch(text)
+    fits = match is not None and least_port <= int(match["port"]) <= 65535
+    if match is not None and match["six"] is not None:
+        fits = fits and _version(match["six"]) == 6
+    if match is None or not fits:
+        raise UsageError(f"found '{text}', expected {ADDRESS_FORM}")
+    return match["six"] or match["host"], int(match["port"])
+
+
+def join_address(host: str, port: int | str) -> str:
+    """HOST:PORT, an IPv6 host in brackets (RFC 3986)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def plain_host(host: str) -> str:
+    """A host as people write it: an IPv4 address that an IPv6 socket shows is one of IPv4."""
+    try:
+        mapped = getattr(ipaddress.ip_address(host), "ipv4_mapped", None)
+    except ValueError:
+        return host
+    return host if mapped is None else str(mapped)
+
+
+def server_name(host: str) -> str:
+    """What a certificate is held against: the host, less the zone that only this machine knows."""
+    return host.partition("%")[0]
+
+
+def resolve(host: str, port: int, *, listens: bool = False) -> list[Resolved]:
+    """Every address of a host, as the system orders them; an `OSError` where there is none."""
+    flags = socket.AI_PASSIVE if listens else 0
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError:  # what can be no name at all
+        raise OSError(errno.EINVAL, f"'{host}' is no host's name") from None
+    kept = [(family, where) for family, _, _, _, where in found if isinstance(where[0], str)]
+    return list(dict.fromkeys(kept))
 
 
 def check_address(host: str, *, secure: bool = False) -> None:
@@ -19,7 +70,7 @@ def check_address(host: str, *, secure: bool = False) -> None:
             raise UsageError("address: found none, expected an IP address or a name")
         return
     try:
-        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else plain_host(host))
     except ValueError:
         raise UsageError(
             f"address: found '{host}', expected an IP address (names are for TLS)"
@@ -31,3 +82,10 @@ def check_address(host: str, *, secure: bool = False) -> None:
             "without TLS nothing else is served or asked ([tls] in the file, or insecure = true "
             "for an edge that anybody may ask)"
         )
+
+
+def _version(host: str) -> int | None:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return None

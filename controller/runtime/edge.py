@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import socket
 import threading
 import time
 from collections import deque
@@ -23,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
-from controller.runtime.addresses import check_address
+from controller.runtime.addresses import check_address, join_address, resolve
+from controller.runtime.dialling import listen
 from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.limits import EdgeLimits
@@ -83,8 +83,8 @@ class EdgeServer:
         self.security = security
         self.served_models = {model.digest: Served(model, executor)}
         self.clock, self.limits = clock, limits or EdgeLimits()
-        self._listener = socket.create_server((host, port))
-        self.host, self.port = self._listener.getsockname()[:2]
+        self._listeners = listen(resolve(host, port, listens=True))
+        self.host, self.port = self._listeners[0].getsockname()[:2]
         self._scheduler = Scheduler(schedule or SchedulerArgs())
         self._changed = threading.Condition()
         self._to_warm: deque[Interval] = deque()
@@ -108,6 +108,11 @@ class EdgeServer:
     def add(self, model: Model, executor: Executor) -> None:
         """Serve one more model."""
         self.served_models[model.digest] = Served(model, executor)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT where it listens."""
+        return join_address(self.host, self.port)
 
     @property
     def waiting(self) -> int:
@@ -137,7 +142,8 @@ class EdgeServer:
                 self._loop.call_soon_threadsafe(self._stop.set)
             for thread in self._threads:  # an interpreter must not end under a computation
                 thread.join(START_TIMEOUT_S)
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     # -- the thread that reads and writes --------------------------------------------------------
 
@@ -148,10 +154,14 @@ class EdgeServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        server = await self._loop.create_server(self._entrance, sock=self._listener)
+        servers = [
+            await self._loop.create_server(self._entrance, sock=listener)
+            for listener in self._listeners
+        ]
         self._listening.set()
         await self._stop.wait()
-        server.close()
+        for server in servers:
+            server.close()
         for one in {*self.strangers, *self.peers}:
             one.abort()
         # the transports' last callbacks

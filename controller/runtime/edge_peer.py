@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from controller.runtime.addresses import join_address, plain_host
 from controller.wire import (
     Arrived,
     Connection,
@@ -87,7 +88,8 @@ def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) ->
 def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
     """(address, address and port) of the other end."""
     found = transport.get_extra_info("peername") or ("?", 0)
-    return str(found[0]), f"{found[0]}:{found[1]}"
+    host = plain_host(str(found[0]))
+    return host, join_address(host, found[1])
 
 
 def _too_many(server: EdgeServer, address: str) -> str | None:

@@ -25,7 +25,14 @@ from typing import Any
 
 from artefacts import CoinferError
 from controller.interface import Measurement
-from controller.runtime.addresses import check_address
+from controller.runtime.addresses import (
+    Resolved,
+    check_address,
+    join_address,
+    resolve,
+    server_name,
+)
+from controller.runtime.dialling import connect, interleaved
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
     CHUNK_BYTES,
@@ -148,6 +155,8 @@ class EdgeLink:
         if security is not None and security.token is not None:
             self._hello["token"] = security.token.decode("ascii")
         self._address = (host, port)
+        self._silent: set[Resolved] = set()
+        """Addresses of the host that took a connection and greeted nobody: they are asked last."""
         self._on_reply, self._clock = on_reply, clock
         self._jitter = random.Random(seed)
         self._lock = threading.Lock()
@@ -180,7 +189,7 @@ class EdgeLink:
     @property
     def address(self) -> str:
         """HOST:PORT of the edge."""
-        return f"{self._address[0]}:{self._address[1]}"
+        return join_address(*self._address)
 
     @property
     def unanswered_s(self) -> float:
@@ -256,7 +265,7 @@ class EdgeLink:
                 self._connect()
             except (OSError, ValueError, CoinferError) as error:
                 # ValueError: a name that cannot be one
-                self.last_error = f"{self._address[0]}:{self._address[1]}: {error}"
+                self.last_error = f"{self.address}: {error}"
                 delay = self._back_off(delay)
                 continue
             greeted_s = self._clock()
@@ -281,7 +290,11 @@ class EdgeLink:
         return min(2.0 * delay_s, BACK_OFF_S[1])
 
     def _connect(self) -> None:
-        sock = socket.create_connection(self._address, CONNECT_TIMEOUT_S)
+        known = interleaved(resolve(*self._address))
+        if self._silent.issuperset(known):
+            self._silent.clear()
+        known.sort(key=lambda one: one in self._silent)
+        sock, used = connect(known, CONNECT_TIMEOUT_S)
         # each step has its time-out; together they must not take for ever
         patience = threading.Timer(GREETING_S, _hang_up, (sock,))
         patience.daemon = True
@@ -294,8 +307,11 @@ class EdgeLink:
             if self._security is None:
                 self._greet(sock)
             else:
-                self._greet(SecureSocket(sock, self._security.context, self._address[0]))
+                self._greet(
+                    SecureSocket(sock, self._security.context, server_name(self._address[0]))
+                )
         except BaseException:
+            self._silent.add(used)
             sock.close()
             raise
         finally:

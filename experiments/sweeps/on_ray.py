@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from artefacts import DependencyError, UsageError
+from controller.runtime.addresses import split_address
 from experiments.sweeps.bundle import Bundle, pack, unpacked
 from experiments.sweeps.cell import Answer, one_line, run_cell
 from experiments.sweeps.grid import Cell
@@ -72,9 +73,10 @@ def _attempt() -> int:
 
 
 def _connected(address: str) -> Any:
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UsageError(f"--ray: found '{address}', expected HOST:PORT of a cluster's head")
+    try:
+        where = split_address(address)
+    except UsageError as error:
+        raise UsageError(f"--ray: {error} of a cluster's head") from None
     # reports of usage go nowhere unless somebody asks for them
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -87,7 +89,7 @@ def _connected(address: str) -> Any:
         ) from None
     try:
         # Ray itself tries for a minute, in silence
-        socket.create_connection((host, int(port)), CONNECT_S).close()
+        socket.create_connection(where, CONNECT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, OverflowError, ConnectionError, RuntimeError) as error:
         raise UsageError(

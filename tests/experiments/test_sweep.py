@@ -656,7 +656,7 @@ def test_without_ray_the_extra_is_named(monkeypatch):
 def test_a_cluster_that_is_not_there_is_one_line(data, tmp_path):
     path = definition(tmp_path)
     for argv, said in (
-        (("--ray", "nowhere"), "found 'nowhere', expected HOST:PORT of a cluster's head"),
+        (("--ray", "nowhere"), "found 'nowhere', expected HOST:PORT or [IPV6]:PORT of a cluster's"),
         (("--ray", "127.0.0.1:1"), "found no cluster that answers at 127.0.0.1:1"),
         (("--ray", "127.0.0.1:1", "--jobs", 1), "found --jobs and --ray, expected one of them"),
     ):

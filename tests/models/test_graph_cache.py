@@ -62,7 +62,7 @@ def test_a_user_without_home_and_entry_does_without():
         "print(cache_folder(), cached_graph('d' * 64, 'n', lambda: b'graph'))"
     )
     done = subprocess.run(
-        [*NOBODY, sys.executable, "-c", script], env={"PYTHONPATH": os.getcwd()}, capture_output=True,
-        text=True, check=False,
+        [*NOBODY, sys.executable, "-c", script], env={"PYTHONPATH": os.getcwd()},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout == "None b'graph'\n", done.stderr
