@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
+from controller.daemon.termination import Terminated
 from controller.runtime.device import DeviceConfig, connect_loop, labels_agree
 from controller.runtime.engine import FrameRecord
 from controller.runtime.executors import Executor, PacedExecutor, make_executor
@@ -105,7 +106,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
         say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
     try:
         loop.run(pictures, None if run.agreed_start is None else run.agreed_start())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         say(f"device: interrupted after {len(loop.records)} frames")
     loop.link.close()
     correct = labels_agree(loop.records, labels)

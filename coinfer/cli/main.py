@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
-from typer.exceptions import TyperException
-from typer.main import get_command
 
-from artefacts import CoinferError
 from coinfer.cli import (
     bench_detector,
     bench_environment,
@@ -25,6 +20,7 @@ from coinfer.cli import figures as figure_commands
 from coinfer.cli import models as models_commands
 from coinfer.cli import report as report_commands
 from coinfer.cli import traces as trace_commands
+from coinfer.cli.entry import run
 from coinfer.cli.sweep import sweep
 from coinfer.cli.top import top
 
@@ -76,30 +72,6 @@ bench.command("environment")(bench_environment.environment)
 app.add_typer(bench, name="bench")
 app.add_typer(trace_commands.app, name="traces")
 app.add_typer(certs.app, name="certs")
-
-
-def run() -> None:
-    """Console entry point."""
-    try:
-        code = get_command(app).main(prog_name="coinfer", standalone_mode=False)
-    except TyperException as error:
-        # a wrong option: the parser's own words, in our one line
-        said = str(getattr(error, "format_message", error.__str__)())
-        if said:
-            sys.stderr.write(f"coinfer: {' '.join(said.split())} ('--help' lists what there is)\n")
-        raise SystemExit(2) from None
-    except typer.Abort:
-        raise SystemExit(130) from None
-    except CoinferError as error:
-        sys.stderr.write(f"coinfer: {error}\n")
-        raise SystemExit(2) from None
-    except ModuleNotFoundError as error:
-        sys.stderr.write(
-            f"coinfer: the package '{error.name}' is not installed; expected one of the extras: "
-            "pip install 'coinfer[all]'\n"
-        )
-        raise SystemExit(2) from None
-    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

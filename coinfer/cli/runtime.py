@@ -26,18 +26,24 @@ def edge(
     ] = None,
 ) -> None:
     """Serve a model's layer intervals over TCP until interrupted."""
-    from artefacts import UsageError, atomic_write
+    from artefacts import ready_file
 
-    if config is not None:
-        from controller.daemon.edge_main import run_edge
-
-        def ready(where: str) -> None:
-            if port_file is not None:
-                with atomic_write(port_file) as stream:
-                    stream.write(where.rpartition(":")[2])
-
-        run_edge(config, ready)
+    if port_file is not None:
+        ready_file(port_file)
+    if config is None:
+        _plain_edge(model, host, port, executor, pace, port_file)
         return
+    from controller.daemon.edge_main import run_edge
+
+    run_edge(config, lambda where: _write(port_file, where.rpartition(":")[2]))
+
+
+def _plain_edge(
+    model: str, host: str, port: int, executor: str, pace: str | None, port_file: Path | None
+) -> None:
+    """Serve one model, as the options say, until SIGTERM or SIGINT."""
+    from artefacts import UsageError
+    from controller.daemon.termination import raise_if_terminated
     from controller.runtime.addresses import join_address
     from controller.runtime.edge import EdgeServer
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
@@ -57,17 +63,25 @@ def edge(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
+    raise_if_terminated()
     server.start()
     paced = f", paced as '{pace}'" if pace else ""
     console.print(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
-    if port_file is not None:
-        with atomic_write(port_file) as stream:
-            stream.write(str(server.port))
+    _write(port_file, str(server.port))
     while not stopped.wait(1.0):
         while server.errors:
             console.print(f"edge: {server.errors.popleft()}")
     server.close()
     console.print(f"edge: {server.served} requests served")
+
+
+def _write(path: Path | None, text: str) -> None:
+    """Write what others wait for, where they named a file."""
+    from artefacts import atomic_write
+
+    if path is not None:
+        with atomic_write(path) as stream:
+            stream.write(text)
 
 
 def device(
@@ -97,7 +111,11 @@ def device(
 ) -> None:
     """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""
     from artefacts import UsageError
+    from artefacts import ready_file as tried
 
+    for path in (ready_file, records):
+        if path is not None:
+            tried(path)
     if config is not None:
         _daemon(config, ready_file)
         return
@@ -134,26 +152,22 @@ def device(
 
 
 def _daemon(config: Path, ready_file: Path | None) -> None:
-    from artefacts import atomic_write
     from coinfer import __version__
+
+    # it asks for a reload of what is only being loaded: the watch over the file sees to that
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from controller.daemon.main import Daemon
 
-    def ready(where: list[str]) -> None:
-        if ready_file is not None:
-            with atomic_write(ready_file) as stream:
-                stream.write("\n".join(where))
-
-    Daemon(config, __version__).run(ready)
+    Daemon(config, __version__).run(lambda where: _write(ready_file, "\n".join(where)))
 
 
 def _agreed_start(ready_file: Path) -> float:
     """Say that all is loaded, then hear on standard input when to begin (monotonic seconds)."""
     import sys
 
-    from artefacts import UsageError, atomic_write
+    from artefacts import UsageError
 
-    with atomic_write(ready_file) as stream:
-        stream.write("ready")
+    _write(ready_file, "ready")
     line = sys.stdin.readline().strip()
     try:
         return float(line)

@@ -15,6 +15,7 @@ from controller.daemon.counted import Counted, Figures
 from controller.daemon.log import set_up_log
 from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
+from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.addresses import check_address, join_address
 from controller.runtime.edge import EdgeServer
@@ -60,6 +61,7 @@ def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> 
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
+    raise_if_terminated()
     server.start()
     for model in models:
         log.info("serving %s %s", model.spec.name, model.digest[:12])

@@ -12,13 +12,14 @@ import random
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
-from artefacts import CoinferError, UsageError, read_json, write_json
+from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
 from controller.daemon.http import LocalInterface
 from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
@@ -32,6 +33,7 @@ from controller.daemon.settings import (
     read_settings,
 )
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
+from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.interface import Controller
 from controller.planners.configuration_map import MapController, read_map
@@ -61,6 +63,8 @@ WATCH_S = 2.0
 """How often the configuration file is looked at."""
 SAVE_S = 60.0
 STATE_VERSION = 1
+SPARE_THREADS = 4
+"""Beside one a processor, for what only waits: for the disk, and for the last frames."""
 LISTEN_AGAIN_S = 1.0
 """Where nothing was heard of the link for so long, a frame is sent to find out."""
 
@@ -143,6 +147,7 @@ class Daemon:
 
     def __init__(self, path: Path, version: str) -> None:
         self._path = path
+        self._seen = self._stamp()  # what changes from here on is taken over by the watch
         self.settings = read_settings(path)
         set_up_log(self.settings.log)
         with naming(path):
@@ -193,7 +198,6 @@ class Daemon:
         )
         self._before = self._lifetime()
         self._saved: LifetimeCounts | None = None
-        self._seen = self._stamp()
         self._listens = False
 
     def _link(self) -> Link:
@@ -238,6 +242,7 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
             self._save()  # a place that cannot be written is told of now
+            raise_if_terminated()
             with naming(self._path):
                 asyncio.run(self._serve(ready))
         finally:
@@ -253,6 +258,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        # asyncio's own choice follows the machine's processors, not those that we may use
+        loop.set_default_executor(ThreadPoolExecutor(usable_cpus() + SPARE_THREADS))
         self.service.start()
         runner = web.AppRunner(
             self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
@@ -294,9 +301,9 @@ class Daemon:
         where = [f"http://{join_address(host, port)}"]
         if http.socket:
             path = Path(http.socket)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _make_way(path)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_way(path)
                 await web.UnixSite(runner, str(path)).start()
             except OSError as error:
                 raise UsageError(f"http.socket: '{path}': {error.strerror or error}") from None
@@ -422,5 +429,5 @@ class Daemon:
         try:
             write_json(self.settings.state, now)
             self._saved = now
-        except (CoinferError, OSError) as error:
+        except CoinferError as error:
             log.warning("counters not saved: %s", error)

@@ -72,7 +72,8 @@ def test_addresses_are_read_and_written_back(text, expected, tmp_path):
     "text",
     ["", ":", "host", "host:", "host:0", "host:65536", "host:٣", "host:+1", "host: 1", "h:1 ",
      "a:1\n", ":80", "::1:7700", "::1", "[::1]", "[::1]:", "[::1]7700", "[host]:80",
-     "[127.0.0.1]:80", "[]:80", "[::1:80", "::1]:80", "a b:80", "[fe80::1%]:80", "host:99999999999999999999"],
+     "[127.0.0.1]:80", "[]:80", "[::1:80", "::1]:80", "a b:80", "[fe80::1%]:80",
+     "host:99999999999999999999"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_in_one_line(text, tmp_path):
     with pytest.raises(UsageError, match=r"expected HOST:PORT or \[IPV6\]:PORT"):

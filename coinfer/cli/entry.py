@@ -1,0 +1,130 @@
+"""The console entry point: what holds for every command, before and after it.
+
+Signals are handled and standard streams made ready before anything heavy is imported. A user's
+mistake, and what the system refuses, is one line on standard error and exit code 2.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import sys
+from typing import NoReturn
+
+from controller.daemon.termination import unwind_on_sigterm
+
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""As shells say it of a process that SIGINT, or SIGPIPE, has ended."""
+REFUSALS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+"""What a system has no more of; no fault of a program's."""
+
+
+def run() -> NoReturn:
+    """Run the command line and exit."""
+    unwind_on_sigterm()
+    _fill_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        # a name that the stream's encoding lacks is printed in escapes
+        if stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _command()
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        code = _refused(error)
+    raise SystemExit(code)
+
+
+def _command() -> int:
+    """Run one command; its exit code."""
+    import typer
+    from typer.exceptions import TyperException
+    from typer.main import get_command
+
+    from artefacts import CoinferError
+
+    try:
+        from coinfer.cli.main import app
+
+        code = get_command(app).main(prog_name="coinfer", standalone_mode=False)
+    except TyperException as error:
+        # a wrong option: the parser's own words, in our one line
+        said = str(getattr(error, "format_message", error.__str__)())
+        if said:
+            _say(f"{' '.join(said.split())} ('--help' lists what there is)")
+        return 2
+    except typer.Abort:
+        return INTERRUPTED
+    except CoinferError as error:
+        _say(str(error))
+        return 2
+    except ModuleNotFoundError as error:
+        _say(
+            f"the package '{error.name}' is not installed; expected one of the extras: "
+            "pip install 'coinfer[all]'"
+        )
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _refused(error: OSError) -> int:
+    """Say in one line what the system refused; a bug's error is raised again."""
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        _discard_output()
+        return PIPE_CLOSED
+    why = (error.strerror or str(error)).lower()
+    if error.filename is not None:
+        where = error.filename
+        named = os.fsdecode(where) if isinstance(where, str | bytes) else str(where)
+        _say(f"{named}: found {why}, expected a place that can be used")
+    elif error.errno in REFUSALS:
+        _say(f"found {why}, expected room to work in")
+    elif error.errno == errno.ENOENT:  # of tempfile, which names the places in its text
+        _say(f"found {why}")
+    else:
+        raise error
+    _discard_output()
+    return 2
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
+        sys.stderr.write(f"coinfer: {line}\n")
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe whose reader has gone."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _discard_output() -> None:
+    """Let go of what is still to be written, which the interpreter would try again at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+
+
+def _fill_closed_streams() -> None:
+    """Open what a parent has closed, so that no file of ours becomes standard output."""
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    # the interpreter has made none for what was closed
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+if __name__ == "__main__":
+    run()
