@@ -13,7 +13,7 @@ import select
 import sys
 from typing import NoReturn
 
-from controller.daemon.termination import unwind_on_sigterm
+from controller.daemon.termination import Terminated, unwind_on_sigterm
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """As shells say it of a process that SIGINT, or SIGPIPE, has ended."""
@@ -38,6 +38,11 @@ def run() -> NoReturn:
         code = INTERRUPTED
     except OSError as error:
         code = _refused(error)
+    except Exception as error:
+        ended = _ended_by_signal(error)
+        if ended is None:
+            raise
+        code = ended
     raise SystemExit(code)
 
 
@@ -91,6 +96,21 @@ def _refused(error: OSError) -> int:
         raise error
     _discard_output()
     return 2
+
+
+def _ended_by_signal(error: BaseException) -> int | None:
+    """The exit code where an error is what some library has made of a signal; else None.
+
+    Extension modules turn whatever is raised while they load into an `ImportError`.
+    """
+    cause = error.__cause__
+    while cause is not None:
+        if isinstance(cause, Terminated):
+            return int(cause.code or 0)
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED
+        cause = cause.__cause__
+    return None
 
 
 def _say(line: str) -> None:

@@ -1,0 +1,182 @@
+"""SIGTERM and SIGINT end a daemon at every moment, as the first process of a container too."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from controller.daemon import termination
+
+CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+if os.geteuid() != 0:
+    CONTAINER.insert(1, "--map-root-user")
+DEVICE = 'format_version = 1\nscenario = "3g-alexnet"\n[http]\nport = 0\n'
+EDGE = 'format_version = 1\nmodels = ["alexnet"]\nport = 0\n'
+COMMANDS = {
+    "device": ("device", "--config", "device.toml", "--ready-file", "ready"),
+    "edge": ("edge", "--config", "edge.toml", "--port-file", "ready"),
+    "plain-edge": ("edge", "--model", "alexnet", "--port", "0", "--port-file", "ready"),
+    "frame-loop": ("device", "--scenario", "3g-alexnet", "--duration-s", "600", "--edge",
+                   "127.0.0.1:1", "--records", "records.json"),
+}  # fmt: skip
+PROMPT_S = 10.0
+"""A generous bound for a machine under load; what is measured is under a second."""
+
+
+def containers_allowed():
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode == 0
+
+
+contained = pytest.mark.skipif(not containers_allowed(), reason="needs a PID namespace of its own")
+
+
+def until(true, process):
+    end = time.monotonic() + 60.0
+    while not true():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def handles_sigterm(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("SigCgt:"):
+            return bool(int(line.split()[1], 16) & 1 << (signal.SIGTERM - 1))
+    return False
+
+
+@contextlib.contextmanager
+def first_process(folder, command):
+    """(outer process, pid) of a command that is process 1 of a PID namespace."""
+    (folder / "device.toml").write_text(DEVICE)
+    (folder / "edge.toml").write_text(EDGE)
+    (folder / "ready").unlink(missing_ok=True)
+    outer = subprocess.Popen(
+        [*CONTAINER, sys.executable, "-m", "coinfer.cli.entry", *COMMANDS[command]], cwd=folder,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+    try:
+        until(lambda: children.read_text().split(), outer)
+        yield outer, int(children.read_text())
+    finally:
+        outer.kill()  # which ends its child
+        outer.wait()
+        outer.stderr.close()
+
+
+def ended(outer, pid, number):
+    """(exit code, what it said) of a process that is told to end, promptly."""
+    os.kill(pid, number)
+    _, said = outer.communicate(timeout=PROMPT_S)
+    return outer.returncode, said
+
+
+@contained
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_handler_is_there_before_anything_that_takes_time(tmp_path, command):
+    with first_process(tmp_path, command) as (outer, pid):
+        until(lambda: handles_sigterm(pid), outer)
+        loaded = Path(f"/proc/{pid}/maps").read_text()
+        assert "numpy" not in loaded
+        assert "onnxruntime" not in loaded
+        assert ended(outer, pid, signal.SIGTERM) == (143, "")
+    assert not (tmp_path / "ready").exists()
+
+
+@contained
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["device", "edge"])
+def test_a_signal_at_any_moment_of_the_start_ends_it(tmp_path, command, number):
+    moment_s, served = 0.0, False
+    while not served:
+        with first_process(tmp_path, command) as (outer, pid):
+            until(lambda: handles_sigterm(pid), outer)
+            due_s = time.monotonic() + moment_s
+            until(lambda due_s=due_s: time.monotonic() >= due_s, outer)
+            code, said = ended(outer, pid, number)
+            served = (tmp_path / "ready").exists()
+            # before it handles both itself it is unwound, then it ends of its own
+            assert code in ((0,) if served else (0, 128 + number)), said
+            assert "Traceback" not in said
+            left = [p.name for p in tmp_path.rglob("*.part")]
+            assert not left
+        moment_s += 0.15
+
+
+@contained
+def test_a_frame_loop_keeps_what_it_has_recorded(tmp_path):
+    with first_process(tmp_path, "frame-loop") as (outer, pid):
+        said = ""
+        while "answered locally" not in said:
+            line = outer.stderr.readline()
+            assert line, said
+            said += line
+        begun_s = time.monotonic()
+        until(lambda: time.monotonic() >= begun_s + 1.0, outer)  # some frames' worth
+        code, rest = ended(outer, pid, signal.SIGTERM)
+        assert "interrupted after" in rest
+        assert code == 0
+    assert (tmp_path / "records.json").stat().st_size > 100
+
+
+def test_a_hangup_during_the_start_ends_nothing(tmp_path):
+    (tmp_path / "device.toml").write_text(DEVICE)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS["device"]], cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    ignores = Path(f"/proc/{process.pid}/status")
+
+    def ignored():
+        (line,) = [x for x in ignores.read_text().splitlines() if x.startswith("SigIgn:")]
+        return int(line.split()[1], 16) & 1 << (signal.SIGHUP - 1)
+
+    try:
+        until(ignored, process)
+        process.send_signal(signal.SIGHUP)
+        until((tmp_path / "ready").exists, process)
+    finally:
+        process.terminate()
+        _, said = process.communicate(timeout=PROMPT_S)
+    assert process.returncode == 0, said
+
+
+def test_what_a_library_makes_of_a_signal_is_still_an_end(monkeypatch):
+    from coinfer.cli.entry import _ended_by_signal
+
+    def chained(cause):
+        try:
+            try:
+                raise cause
+            except BaseException as inner:
+                raise ImportError("initialization failed") from inner
+        except ImportError as error:
+            return _ended_by_signal(error)
+
+    assert chained(termination.Terminated(143)) == 143
+    assert chained(KeyboardInterrupt()) == 130
+    assert chained(ValueError()) is None
+
+
+def test_a_signal_that_was_swallowed_is_remembered(monkeypatch):
+    monkeypatch.setattr(termination, "_came", [])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        termination.unwind_on_sigterm()
+        termination.raise_if_terminated()
+        with contextlib.suppress(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(termination.Terminated) as ended:
+            termination.raise_if_terminated()
+        assert ended.value.code == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
