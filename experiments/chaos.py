@@ -25,7 +25,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -37,6 +36,10 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from artefacts import CoinferError, processes
+from artefacts.endings import run_async
+from artefacts.owners import temporary_folder
+from artefacts.processes import module_command
 from controller.daemon.client import AsyncClient, DeviceError
 from controller.policies import SHIPPED_GENERALIST
 from controller.policies.generalist import load_generalist
@@ -50,7 +53,7 @@ from experiments.testbed.namespaces import (
     TestbedError,
     inside,
     missing_tools,
-    remove_stale,
+    remove_orphans,
     run,
 )
 from experiments.testbed.shaping import TcShaper
@@ -95,7 +98,7 @@ CONTROLLERS = ("robust", "edge-only", "learned", "algorithm1-online")
 LINK_BPS = 50e6
 JUMPS_S = (3600.0, -86400.0, 0.0)
 """Of the wall clock: an hour ahead, a day back, as it is."""
-COMMAND = (sys.executable, "-m", "coinfer.cli.main")
+COMMAND = tuple(module_command("coinfer.cli.main"))
 Mode = Literal["pass", "hole", "drop", "garbage", "trickle", "half-open"]
 MODES: tuple[Mode, ...] = ("hole", "drop", "garbage", "trickle", "half-open")
 KINDS = (*MODES, "edge killed", "edge stopped", "slow-loris", "some links down")
@@ -105,7 +108,7 @@ LEAST_ANSWERED = 0.95
 ALL_KINDS_FRAMES = 10_000
 """From so many on every kind of fault must have occurred."""
 START_LIMIT_S = 120.0
-CLOSING_S = 5.0
+CLOSING_S, ENDED_WITHIN_S = 5.0, 30.0
 
 
 class ChaosFigures(msgspec.Struct, frozen=True):
@@ -215,16 +218,14 @@ class Edge:
 
     def start(self) -> None:
         """Begin (again)."""
-        self.process = subprocess.Popen(
+        self.process = processes.start(
             [*self._command, "edge", "--model", "alexnet", "--host", self.host, "--port",
              str(self.port)], stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
 
     def kill(self) -> None:
         """As the kernel does when memory is short."""
-        self.process.send_signal(signal.SIGCONT)
-        self.process.kill()
-        self.process.wait()
+        processes.end([self.process], grace_s=0.0)
 
 
 class Truth:
@@ -316,13 +317,13 @@ class Ground:
             self.left_out |= dict.fromkeys(NAMESPACE_KINDS, str(error))
         self._clock = folder / "clock"
         self._clock.write_text("0")
-        self.command = (sys.executable, "-m", "experiments.testbed.wall_clock", str(self._clock))
+        self.command = module_command("experiments.testbed.wall_clock", str(self._clock))
 
     def _lay_link(self, stack: contextlib.ExitStack) -> None:
         lacking = missing_tools()
         if lacking:
             raise TestbedError(f"found no {' and no '.join(lacking)}")
-        remove_stale()
+        remove_orphans()
         pair = stack.enter_context(NamespacePair())
         self._shaper = TcShaper(pair.device, pair.device_interface)
         self._shaper.set_up(LINK_BPS, 0.0)
@@ -424,9 +425,7 @@ async def _besieged(edge: Edge) -> AsyncIterator[None]:
             writer.transport.abort()
 
 
-def _device(
-    folder: Path, number: int, edges: str, coinfer: Sequence[str]
-) -> subprocess.Popen[bytes]:
+def _device(folder: Path, number: int, edges: str, coinfer: Sequence[str]) -> subprocess.Popen[Any]:
     """A daemon, beginning."""
     config = folder / f"device{number}.toml"
     config.write_text(
@@ -439,12 +438,14 @@ def _device(
     )
     ready = str(folder / f"ready{number}")
     command = [*coinfer, "device", "--config", str(config), "--ready-file", ready]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    process = processes.start(command, stderr=subprocess.PIPE)
 
     def keep() -> None:
         # the device that can write no file cannot write its log into one either
         assert process.stderr is not None
-        (folder / f"log{number}").write_bytes(process.stderr.read())
+        log = process.stderr.read()
+        with contextlib.suppress(FileNotFoundError):  # the run was ended, its folder is gone
+            (folder / f"log{number}").write_bytes(log)
 
     threading.Thread(target=keep, daemon=True).start()
     return process
@@ -466,32 +467,31 @@ async def running(
     *,
     control: bool,
     command: Sequence[str] = COMMAND,
-) -> AsyncIterator[list[tuple[subprocess.Popen[bytes], str]]]:
+) -> AsyncIterator[list[tuple[subprocess.Popen[Any], str]]]:
     """A daemon behind every relay (with `control` one more that has no edge): process, address.
 
     The first can write no file. All of them, the relays and the edge end with the block.
     """
     edges = [f'"127.0.0.1:{relay.port}"' for relay in relays] + [""] * control
-    devices: list[tuple[subprocess.Popen[bytes], str]] = []
-    processes: list[subprocess.Popen[bytes]] = []
+    devices: list[tuple[subprocess.Popen[Any], str]] = []
+    started: list[subprocess.Popen[Any]] = []
     try:
         for number, named in enumerate(edges):
-            processes.append(_device(folder, number, named, command))
-        for number, process in enumerate(processes):
+            started.append(_device(folder, number, named, command))
+        for number, process in enumerate(started):
             ready = folder / f"ready{number}"
             address = await asyncio.to_thread(wait_for_file, ready, process, START_LIMIT_S)
             devices.append((process, address))
         # as on a full disk
-        resource.prlimit(processes[0].pid, resource.RLIMIT_FSIZE, (0, 0))
+        resource.prlimit(started[0].pid, resource.RLIMIT_FSIZE, (0, 0))
         yield devices
     finally:
-        for relay in relays:
-            await relay.close()
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(30)
-        edge.kill()
+        try:
+            for relay in relays:
+                await relay.close()
+        finally:
+            processes.end(started, ENDED_WITHIN_S)
+            edge.kill()
 
 
 def stopped_by_user() -> asyncio.Event:
@@ -535,9 +535,10 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
     seen, why, stop = Counter[str](), Counter[str](), stopped_by_user()
     each = -(-frames // DEVICES)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinfer-")))
+        folder = stack.enter_context(temporary_folder("chaos"))
         truth, ground = prepared(folder), Ground(stack, folder)
         edge = Edge(ground.host, ground.prefix, ground.command)
+        stack.callback(edge.kill)
         relays = [Relay(edge.port, random.Random(seed + k), edge.host) for k in range(DEVICES)]
         for relay in relays:
             await relay.start()
@@ -578,7 +579,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    found = asyncio.run(run_chaos(args.frames, args.seed))
+    try:
+        found = run_async(run_chaos(args.frames, args.seed))
+    except CoinferError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
     few = found.answered < LEAST_ANSWERED * found.frames or not found.by_edge

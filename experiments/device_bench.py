@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from artefacts import CoinferError
+from artefacts import CoinferError, processes
+from artefacts.owners import temporary_folder
+from artefacts.processes import Children, module_command
 from controller.daemon.client import Client
 from controller.scenario import load_setting, read_scenario
 from experiments.testbed.link import wait_for_file
 
-START_LIMIT_S = 60.0
+START_LIMIT_S, CLOSED_WITHIN_S = 60.0, 30.0
 CONFIG = """format_version = 1
 scenario = "{scenario}"
 controller = "learned"
@@ -47,36 +47,31 @@ def device_figures(scenario: str, idle_s: float, answers: int) -> DeviceFigures:
     height, width = load_setting(read_scenario(scenario)).spec.input_shape[1:]
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     begun = time.monotonic()
-    subprocess.run(
-        [sys.executable, "-c", "import numpy; from models.onnx_runtime import onnxruntime"],
-        check=True,
-    )
+    imports = "import numpy; from models.onnx_runtime import onnxruntime"
+    processes.run([sys.executable, "-P", "-c", imports]).check_returncode()
     python_s = time.monotonic() - begun
-    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-        folder = Path(name)
+    with temporary_folder("bench") as folder, Children(CLOSED_WITHIN_S) as children:
         (folder / "device.toml").write_text(CONFIG.format(scenario=scenario))
         ready = folder / "ready"
-        command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config",
-                   str(folder / "device.toml"), "--ready-file", str(ready)]  # fmt: skip
+        config = str(folder / "device.toml")
+        command = module_command(
+            "coinfer.cli.main", "device", "--config", config, "--ready-file", str(ready)
+        )
         begun = time.monotonic()
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        try:
-            address = wait_for_file(ready, process, START_LIMIT_S)
-            with Client(address) as client:
-                client.infer(picture, deadline_s=5.0)
-                first_s = time.monotonic() - begun
-                spent = _cpu_s(process.pid)
-                time.sleep(idle_s)
-                idle = (_cpu_s(process.pid) - spent) / idle_s
-                times = []
-                for _ in range(answers):
-                    asked = time.monotonic()
-                    client.infer(picture, deadline_s=1.0)
-                    times.append(time.monotonic() - asked)
-                resident = _resident_mib(process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
+        process = children.start(command, stderr=subprocess.DEVNULL)
+        address = wait_for_file(ready, process, START_LIMIT_S)
+        with Client(address) as client:
+            client.infer(picture, deadline_s=5.0)
+            first_s = time.monotonic() - begun
+            spent = _cpu_s(process.pid)
+            time.sleep(idle_s)
+            idle = (_cpu_s(process.pid) - spent) / idle_s
+            times = []
+            for _ in range(answers):
+                asked = time.monotonic()
+                client.infer(picture, deadline_s=1.0)
+                times.append(time.monotonic() - asked)
+            resident = _resident_mib(process.pid)
     return DeviceFigures(
         scenario, first_s, python_s, resident, idle, answers, 1e3 * float(np.median(times))
     )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from artefacts.endings import run_async
+from artefacts.owners import temporary_folder
+from artefacts.processes import Children, module_command
 from controller.runtime.executors import OnnxExecutor
 from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
 from experiments.testbed.link import wait_for_file
@@ -23,7 +22,7 @@ from models.pictures import generated_pictures
 
 BATCHES = (1, 2, 4, 8, 16)
 LOOP_S = 2.0
-START_LIMIT_S = 60.0
+START_LIMIT_S, CLOSED_WITHIN_S = 60.0, 30.0
 PICTURES = 16
 CODEC = "jpeg75"
 
@@ -57,25 +56,20 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
     )
     sent = [encode(CODEC, picture) for picture in pictures]
     loop_per_s, batch = _loop(model, [e.data for e in sent])
-    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-        port_file = Path(name) / "port"
-        config = Path(name) / "edge.toml"
+    with temporary_folder("bench") as place, Children(CLOSED_WITHIN_S) as children:
+        port_file, config = place / "port", place / "edge.toml"
         folder = model.folder.resolve()
         config.write_text(
             f'format_version = 1\nmodels = ["{folder}"]\nport = 0\nthreads = 1\n'
             '[log]\nlevel = "error"\n'
         )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "coinfer.cli.main", "edge", "--config", str(config),
-             "--port-file", str(port_file)], env=os.environ | {"OMP_NUM_THREADS": "1"},
+        process = children.start(
+            module_command("coinfer.cli.main", "edge", "--config", str(config), "--port-file",
+                           str(port_file)), env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-        try:
-            port = int(wait_for_file(port_file, process, START_LIMIT_S))
-            meta = _meta(model, pictures[0].shape, len(sent[0].data), deadline_s)
-            found = asyncio.run(_load(port, model, meta, sent[0].data, devices, seconds))
-        finally:
-            process.terminate()
-            process.wait(30)
+        port = int(wait_for_file(port_file, process, START_LIMIT_S))
+        meta = _meta(model, pictures[0].shape, len(sent[0].data), deadline_s)
+        found = run_async(_load(port, model, meta, sent[0].data, devices, seconds))
     answered = np.array(found["latency"])
     total = max(len(answered) + found["refused"], 1)
     p50, p99 = np.quantile(answered, [0.5, 0.99]) if len(answered) else (0.0, 0.0)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from artefacts import CoinferError
+from artefacts.owners import temporary_folder
 from controller.daemon.inference_v2 import decode_jpeg, parse_infer
 from controller.daemon.settings import read_edge_settings, read_settings
 from controller.planners.configuration_map import read_map
@@ -97,9 +98,9 @@ def _reading(
 @contextlib.contextmanager
 def targets() -> Iterator[dict[str, tuple[Target, list[bytes]]]]:
     """By name: what is fed, and good inputs to begin from."""
-    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="coinfer-fuzz-", dir=memory) as name:
-        yield _targets(Path(name))
+    memory = Path("/dev/shm")
+    with temporary_folder("fuzz", memory if memory.is_dir() else None) as folder:
+        yield _targets(folder)
 
 
 def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
@@ -224,10 +225,10 @@ def _guided(name: str, target: Target, seeds: list[bytes], inputs: int) -> None:
     import atheris
 
     atheris.instrument_all()
-    with tempfile.TemporaryDirectory(prefix="coinfer-corpus-") as corpus:
+    with temporary_folder("corpus") as corpus:
         for k, data in enumerate(seeds):
-            (Path(corpus) / str(k)).write_bytes(data)
-        options = [f"-runs={inputs}", f"-max_len={max(LONGEST, *map(len, seeds))}", corpus]
+            (corpus / str(k)).write_bytes(data)
+        options = [f"-runs={inputs}", f"-max_len={max(LONGEST, *map(len, seeds))}", str(corpus)]
         atheris.Setup([sys.argv[0], *options], lambda data: checked(name, target, bytes(data)))
         atheris.Fuzz()
 

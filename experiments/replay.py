@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from artefacts import write_json
+from artefacts.owners import temporary_folder
+from artefacts.processes import Children, module_command
 from controller.rewards import edgent_reward
 from controller.scenario import Setting
 from experiments.comparison import TraceFigures, figures_of
@@ -69,13 +70,12 @@ def replay(
 ) -> ReplayResult:
     """Run device and edge processes over a link that follows `trace` (scaled already)."""
     check_deployable(args.controller)
-    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-        folder = Path(name)
-        with open_link(trace, setting.scenario.link.rtt_s, args.method) as link:
-            for note in link.report().notes:
-                say(f"link: {note}")
-            record = _run(setting, trace, args, link, folder, progress)
-            report = link.report()
+    rtt_s = setting.scenario.link.rtt_s
+    with temporary_folder("replay") as folder, open_link(trace, rtt_s, args.method) as link:
+        for note in link.report().notes:
+            say(f"link: {note}")
+        record = _run(setting, trace, args, link, folder, progress)
+        report = link.report()
     measured = measured_run(setting, trace, record)
     bound = bound_per_frame(setting, trace, measured.arrival_s)
     factory = ControllerFactory(setting, policy_folder=args.policy)
@@ -105,18 +105,16 @@ def _run(
     progress: Callable[[float], None],
 ) -> RunRecord:
     """Both processes, from start to their end; neither outlives this call."""
-    coinfer = [sys.executable, "-m", "coinfer.cli.main"]
-    errors = (folder / "errors.txt").open("w+")
+    coinfer = module_command("coinfer.cli.main")
     port_file, ready_file = folder / "port", folder / "ready"
     records = folder / "records.json"
-    edge = subprocess.Popen(
-        [*link.edge_prefix, *coinfer, "edge", "--model", setting.scenario.network,
-         "--host", link.edge_host, "--port", "0", "--port-file", str(port_file),
-         "--pace", setting.scenario.edge_profile],
-        stderr=errors, text=True,
-    )  # fmt: skip
-    processes = [edge]
-    try:
+    with (folder / "errors.txt").open("w+") as errors, Children() as children:
+        edge = children.start(
+            [*link.edge_prefix, *coinfer, "edge", "--model", setting.scenario.network,
+             "--host", link.edge_host, "--port", "0", "--port-file", str(port_file),
+             "--pace", setting.scenario.edge_profile],
+            stderr=errors, text=True,
+        )  # fmt: skip
         port = int(wait_for_file(port_file, edge, 30.0))
         host, target = link.target(port)
         command = [
@@ -129,10 +127,9 @@ def _run(
             command.append("--as-daemon")
         if args.policy is not None:
             command += ["--policy", str(args.policy)]
-        device = subprocess.Popen(
+        device = children.start(
             command, stdin=subprocess.PIPE, stderr=errors, stdout=subprocess.DEVNULL, text=True
         )
-        processes.append(device)
         wait_for_file(ready_file, device, LOADED_WITHIN_S)
         begin_s = time.monotonic() + START_AFTER_S
         assert device.stdin is not None
@@ -147,20 +144,10 @@ def _run(
                 f"the device process ended with {device.returncode}: {last[-1] if last else ''}"
             )
         return read_run(records)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(5.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        errors.close()
 
 
 def _await(
-    device: subprocess.Popen[str],
+    device: subprocess.Popen[Any],
     begin_s: float,
     duration_s: float,
     progress: Callable[[float], None],

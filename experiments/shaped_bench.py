@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from artefacts import processes
+from artefacts.endings import orderly
 from controller.physics.links import LinkModel, ramp_s
 from controller.runtime.link import UPLOAD_CHUNK_BYTES
 from controller.wire.messages import HEADER
@@ -107,6 +108,7 @@ def _on_link(
     """Of every size the cases' seconds and the estimate, measured by a process on the device."""
     trace = BandwidthTrace.from_intervals("constant", [3600.0], [rate_bps])
     with (
+        orderly(),
         open_link(trace, rtt_s, "tc") as link,
         peer("coinfer", sizes, "--host", link.edge_host, prefix=link.edge_prefix) as port,
     ):
@@ -114,9 +116,10 @@ def _on_link(
         run([*link.device_prefix, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno"])
         link.start(time.monotonic())
         host, port = link.target(port)
-        done = subprocess.run(
-            [*link.device_prefix, sys.executable, "-m", "experiments.shaped_bench", host, str(port),
-             str(repeats), *map(str, sizes)], capture_output=True, text=True, check=False,
+        done = processes.run(
+            [*link.device_prefix, *processes.module_command(
+                "experiments.shaped_bench", host, str(port), str(repeats), *map(str, sizes)
+            )]
         )  # fmt: skip
         link.report()
     if done.returncode != 0:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import random
 import sys
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +24,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from artefacts import CoinferError
+from artefacts.endings import run_async
+from artefacts.owners import temporary_folder
 from experiments import chaos
 from experiments.arguments import above_0
 from experiments.testbed.relay import Relay as TraceRelay
@@ -102,9 +105,10 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
     seen, why, stop = Counter[str](), Counter[str](), chaos.stopped_by_user()
     frames = round(minutes * 60.0 * chaos.RATE_FPS)
     samples: dict[str, list[tuple[float, float, int, int]]] = {}
-    with tempfile.TemporaryDirectory(prefix="coinfer-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder("soak"))
         truth, edge = chaos.prepared(folder), chaos.Edge()
+        stack.callback(edge.kill)
         shaped = [TraceRelay(("127.0.0.1", edge.port), trace, RTT_S) for _ in range(DEVICES)]
         relays = [chaos.Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
         for relay in relays:
@@ -169,8 +173,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--trace", type=Path, help="a file of any known format")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
-    trace = read_trace(args.trace) if args.trace else load_split("norway", "test").traces[0]
-    found = asyncio.run(run_soak(args.minutes, args.seed, trace))
+    try:
+        trace = read_trace(args.trace) if args.trace else load_split("norway", "test").traces[0]
+        found = run_async(run_soak(args.minutes, args.seed, trace))
+    except CoinferError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted\n")
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
     return int(_failed(found))

@@ -12,8 +12,6 @@ import queue
 import socket
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +20,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from artefacts import processes
+from artefacts.endings import orderly
+from artefacts.owners import temporary_folder
 from controller.runtime.link import EdgeLink, Reply
 from experiments import wire_peer
 from experiments.testbed.namespaces import TestbedError
@@ -62,7 +63,7 @@ def wire_rows(
     `tls` adds the same over TLS; `rivals` gRPC and torch's RPC, those of them that are installed.
     """
     rows = []
-    with contextlib.ExitStack() as stack:
+    with orderly(), contextlib.ExitStack() as stack:
         asked = _paths(sizes, tls, rivals, stack)
         for size in sizes:
             times: dict[str, list[float]] = {name: [] for name in asked}
@@ -94,7 +95,7 @@ def _paths(
         "coinfer": lambda size: production("127.0.0.1", plain, size, None),
     }
     if tls:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coinfer-")))
+        folder = stack.enter_context(temporary_folder("bench"))
         wire_peer.make_credentials(folder)
         secure = stack.enter_context(peer("coinfer", sizes, "--tls", str(folder)))
         made["coinfer, TLS"] = lambda size: production("127.0.0.1", secure, size, folder)
@@ -112,16 +113,13 @@ def peer(
     kind: str, sizes: Sequence[int], *options: str, prefix: Sequence[str] = (), wait: bool = True
 ) -> Iterator[int]:
     """A far end in its own process (behind `prefix`, as in a namespace); its port."""
-    process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "experiments.wire_peer", kind, *map(str, sizes), *options],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
+    command = processes.module_command("experiments.wire_peer", kind, *map(str, sizes), *options)
+    with processes.Children(grace_s=0.0) as children:
+        process = children.start(
+            [*prefix, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         yield json.loads(process.stdout.readline() or "{}").get("port", 0) if wait else 0
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @contextlib.contextmanager

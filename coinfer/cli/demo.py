@@ -22,6 +22,7 @@ def demo(
     import torch
     from rich.progress import TaskID
 
+    from artefacts.endings import orderly
     from experiments.comparison import comparison_rows
     from experiments.demo import DemoArgs, DemoProgress, run_demo
     from experiments.learning.training import TrainReport
@@ -30,7 +31,7 @@ def demo(
     # the policy is small: a second thread waits longer for the first than it saves
     torch.set_num_threads(1)
     args = DemoArgs.short(out, method) if short else DemoArgs(out=out, method=method)
-    with progress_bar() as bar:
+    with orderly(), progress_bar() as bar:
         steps: dict[str, TaskID] = {}
 
         def trained(now: TrainReport) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from artefacts import data_directory
+from artefacts.owners import temporary_folder
 from controller.scenario import Scenario
 from experiments.sweeps.grid import TRAINING_PARTS, Cell
 from models.cards import RANGES
@@ -43,8 +43,7 @@ def unpacked(bundle: Bundle, cell: Cell) -> Iterator[Cell]:
 
     Within it the real logs are the bundle's and no others.
     """
-    with tempfile.TemporaryDirectory(prefix="coinfer-bundle-") as folder:
-        root = Path(folder)
+    with temporary_folder("bundle") as root:
         for name, content in bundle.items():
             path = root / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from artefacts import CoinferError, UsageError
+from artefacts.owners import temporary_folder
 from experiments.comparison import ControllerFigures
 from experiments.sweeps.grid import Cell
 
@@ -85,10 +85,10 @@ def _run(cell: Cell) -> Answer:
     began_s = time.monotonic()
     policy = train_policy(setting, msgspec.convert(cell.args, TrainArgs))
     trained_s = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="coinfer-cell-") as folder:
+    with temporary_folder("cell") as folder:
         save_policy(folder, policy)
-        parts = {part: _judged(cell, setting, part, Path(folder)) for part in cell.evaluation.parts}
-        files = {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir())}
+        parts = {part: _judged(cell, setting, part, folder) for part in cell.evaluation.parts}
+        files = {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
     measured = Measured(parts, trained_s - began_s, time.monotonic() - trained_s, platform.node())
     encoded = msgspec.json.encode(measured)
     # what cannot be read back (a figure that is no number) is this cell's failure, not the sweep's

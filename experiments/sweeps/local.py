@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from artefacts.processes import end_with_parent
 from experiments.sweeps.cell import THREAD_VARIABLES, Answer, run_cell, use_one_thread
 from experiments.sweeps.grid import Cell
 from experiments.sweeps.runners import MAX_ATTEMPTS, Done
@@ -141,12 +142,18 @@ def _as_workers_begin() -> Iterator[None]:
 
 
 def _prepare() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid is not None:
+        end_with_parent(parent.pid)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     use_one_thread()
 
 
 def _end_with_driver() -> None:
-    """A driver that is killed cannot end its processes; they notice, and hold nothing."""
+    """A driver that is killed cannot end its processes; they notice, and hold nothing.
+
+    Also where there is no kernel that does it.
+    """
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

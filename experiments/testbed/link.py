@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from artefacts import UsageError
+from artefacts import UsageError, processes
+from artefacts.endings import shielded
 from experiments.testbed.namespaces import (
     NamespacePair,
     TestbedError,
     can_carry,
     has_netem,
     missing_tools,
-    remove_stale,
+    remove_orphans,
 )
 from experiments.testbed.relay import Relay
 from experiments.testbed.shaping import TcShaper
@@ -30,6 +31,7 @@ METHODS = ("auto", "tc", "user-space")
 CALIBRATION_BPS = 2e6
 CALIBRATION_BYTES = 100_000
 CALIBRATION_BOUNDS = (0.85, 1.25)
+CALIBRATION_LIMIT_S = 30.0
 
 _SINK = (
     "import socket,sys\n"
@@ -125,40 +127,34 @@ class TcLink:
             notes.append("this kernel has no netem: packets are delayed by a process between")
         self._report = LinkReport(f"tc ({applied[0].by})", notes)
         self._stopped = threading.Event()
-        self._relay: subprocess.Popen[str] | None = None
-        self._calibrate()
+        self._relay: subprocess.Popen[Any] | None = None
+        try:
+            self._calibrate()
+        except BaseException:
+            self.close()
+            raise
 
     def _calibrate(self) -> None:
         """One measured transfer before the link is trusted; a link far off is refused."""
         for shaper in self._shapers:
             shaper.change(CALIBRATION_BPS)
-        sink = subprocess.Popen(
-            [
-                *self.edge_prefix,
-                sys.executable,
-                "-c",
-                _SINK,
-                self.edge_host,
-                str(CALIBRATION_BYTES),
-            ],
+        size = str(CALIBRATION_BYTES)
+        sink = processes.start(
+            [*self.edge_prefix, sys.executable, "-P", "-c", _SINK, self.edge_host, size],
             stdout=subprocess.PIPE,
             text=True,
         )
         try:
             assert sink.stdout is not None
             port = sink.stdout.readline().strip()
-            took = float(
-                subprocess.run(
-                    [*self.device_prefix, sys.executable, "-c", _SOURCE, self.edge_host, port,
-                     str(CALIBRATION_BYTES)],
-                    capture_output=True, text=True, check=True, timeout=30,
-                ).stdout
-            )  # fmt: skip
+            source = [sys.executable, "-P", "-c", _SOURCE, self.edge_host, port, size]
+            done = processes.run([*self.device_prefix, *source], timeout_s=CALIBRATION_LIMIT_S)
+            done.check_returncode()
+            took = float(done.stdout)
         except (subprocess.SubprocessError, ValueError) as error:
             raise TestbedError(f"calibration of the shaped link failed: {error}") from None
         finally:
-            sink.kill()
-            sink.communicate()
+            processes.end([sink], grace_s=0.0)
         ideal = 8.0 * CALIBRATION_BYTES / CALIBRATION_BPS
         self._report.calibration = (took - (self._rtt_s if self._delayed else 0.0)) / ideal
         low, high = CALIBRATION_BOUNDS
@@ -173,10 +169,11 @@ class TcLink:
         """The edge itself, or the delay relay in the edge's namespace."""
         if self._delayed or self._rtt_s <= 0:
             return self.edge_host, edge_port
-        argv = [*self.edge_prefix, sys.executable, "-m", "experiments.testbed.delay",
-                self.edge_host, str(edge_port), str(self._rtt_s)]  # fmt: skip
-        self._relay = subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+        relay = processes.module_command(
+            "experiments.testbed.delay", self.edge_host, str(edge_port), str(self._rtt_s)
+        )
+        self._relay = processes.start(
+            [*self.edge_prefix, *relay], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
         )
         assert self._relay.stdout is not None
         ready = json.loads(self._relay.stdout.readline() or "{}")
@@ -204,13 +201,16 @@ class TcLink:
     def close(self) -> None:
         """Stop following; end the relay."""
         self._stopped.set()
+        with shielded():
+            self._close()
+
+    def _close(self) -> None:
         for shaper in self._shapers:
             complaint = shaper.close()
             if complaint:
                 self._report.notes.append(f"tc: {complaint.splitlines()[0]}")
         if self._relay is not None:
-            self._relay.kill()
-            self._relay.communicate()
+            processes.end([self._relay], grace_s=0.0)
 
 
 @contextlib.contextmanager
@@ -244,7 +244,7 @@ def open_link(trace: BandwidthTrace, rtt_s: float, method: str = "auto") -> Iter
 
 
 def _by_tc(trace: BandwidthTrace, rtt_s: float, stack: contextlib.ExitStack) -> TcLink:
-    remove_stale()
+    remove_orphans()
     carried = rtt_s > 0 and not has_netem() and can_carry()
     pair = stack.enter_context(NamespacePair(rtt_s=rtt_s if carried else 0.0))
     return stack.enter_context(contextlib.closing(TcLink(trace, rtt_s, pair)))

@@ -6,19 +6,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from artefacts import CoinferError
+from artefacts import CoinferError, processes
+from artefacts.endings import shielded
+from artefacts.owners import is_orphan, this_process
 
-PREFIX = "coinfer-"
+NAMED = Path("/run/netns")
+"""Where iproute2 keeps the names of namespaces."""
 CLONE_NEWNET = 0x40000000
+COMMAND_LIMIT_S = 30.0
+_numbers = itertools.count()
 
 
 class TestbedError(CoinferError):
@@ -37,7 +45,10 @@ def missing_tools() -> tuple[str, ...]:
 
 def run(argv: Sequence[str]) -> str:
     """Run a command; its output, or a `TestbedError` with what it printed."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    try:
+        done = processes.run(argv, timeout_s=COMMAND_LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise TestbedError(f"'{' '.join(argv)}': {error}") from None
     if done.returncode != 0:
         detail = (done.stderr or done.stdout).strip().splitlines()
         raise TestbedError(f"'{' '.join(argv)}': {detail[-1] if detail else 'failed'}")
@@ -46,7 +57,7 @@ def run(argv: Sequence[str]) -> str:
 
 def has_netem() -> bool:
     """Whether the kernel can delay packets by itself (tried in a namespace of its own)."""
-    name = f"{PREFIX}{os.getpid()}n"
+    name = this_process().name(f"netem{next(_numbers)}")
     try:
         run(["ip", "netns", "add", name])
         run(["ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", "lo", "root", "netem",
@@ -54,8 +65,14 @@ def has_netem() -> bool:
     except TestbedError:
         return False
     finally:
-        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+        _remove(name)
     return True
+
+
+def _remove(namespace: str) -> None:
+    """Remove a namespace that may not be there."""
+    with shielded(), contextlib.suppress(TestbedError):
+        run(["ip", "netns", "del", namespace])
 
 
 @contextlib.contextmanager
@@ -89,14 +106,14 @@ class NamespacePair:
     With `rtt_s` above 0 a process of ours carries the packets, each half of it late.
     """
 
-    def __init__(self, number: int | None = None, rtt_s: float = 0.0) -> None:
+    def __init__(self, rtt_s: float = 0.0) -> None:
         self.rtt_s = rtt_s
-        self._carrier: subprocess.Popen[str] | None = None
-        number = os.getpid() if number is None else number
-        tag = f"{number}"  # the owner's process id: seven digits at most, so interfaces' names fit
-        self.device, self.edge = f"{PREFIX}{tag}d", f"{PREFIX}{tag}e"
-        self.device_interface, self.edge_interface = f"cd{tag}", f"ce{tag}"
-        subnet = f"10.200.{number % 250 + 1}"
+        self._carrier: subprocess.Popen[Any] | None = None
+        number = next(_numbers)
+        self.device = this_process().name(f"device{number}")
+        self.edge = this_process().name(f"edge{number}")
+        self.device_interface, self.edge_interface = "device0", "edge0"
+        subnet = f"10.200.{(os.getpid() + number) % 250 + 1}"
         self.device_address, self.edge_address = f"{subnet}.1", f"{subnet}.2"
 
     def __enter__(self) -> NamespacePair:
@@ -112,10 +129,10 @@ class NamespacePair:
             if self.rtt_s > 0:
                 self._carry()
             else:
-                run(["ip", "link", "add", ends[0][1], "type", "veth", "peer", "name", ends[1][1]])
+                # each end is made where it belongs: outside, one could be left behind
+                run(["ip", "link", "add", self.device_interface, "netns", self.device, "type",
+                     "veth", "peer", "name", self.edge_interface, "netns", self.edge])  # fmt: skip
             for (name, interface, address), (_, _, peer) in zip(ends, ends[::-1], strict=True):
-                if self.rtt_s <= 0:
-                    run(["ip", "link", "set", interface, "netns", name])
                 # one packet at a time, or the shaper lets the first tens of kilobytes through
                 run(["ip", "-n", name, "link", "set", interface, "gso_max_segs", "1",
                      "gso_max_size", "1514"])  # fmt: skip
@@ -138,10 +155,11 @@ class NamespacePair:
 
     def _carry(self) -> None:
         """Begin the process that carries packets, and wait for its interfaces."""
-        command = [sys.executable, "-m", "experiments.testbed.packets", self.device,
-                   self.device_interface, self.edge, self.edge_interface,
-                   str(self.rtt_s)]  # fmt: skip
-        self._carrier = subprocess.Popen(
+        command = processes.module_command(
+            "experiments.testbed.packets", self.device, self.device_interface, self.edge,
+            self.edge_interface, str(self.rtt_s),
+        )  # fmt: skip
+        self._carrier = processes.start(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -159,24 +177,26 @@ class NamespacePair:
 
     def remove(self) -> None:
         """Remove what exists of the pair."""
-        if self._carrier is not None:
-            self._carrier.kill()
-            self._carrier.communicate()
-        for name in (self.device, self.edge):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
-        subprocess.run(
-            ["ip", "link", "del", self.device_interface], capture_output=True, check=False
-        )
+        with shielded():
+            if self._carrier is not None:
+                processes.end([self._carrier], grace_s=0.0)
+            for name in (self.device, self.edge):
+                _remove(name)
 
 
-def remove_stale() -> list[str]:
-    """Remove namespaces of runs that were killed (their process is gone); gives their names."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+def remove_orphans() -> list[str]:
+    """Remove namespaces whose process has ended, with whatever runs in them; gives their names."""
     removed = []
-    for line in listed.stdout.splitlines():
-        name = line.split()[0] if line.split() else ""
-        owner = name.removeprefix(PREFIX)[:-1]
-        if name.startswith(PREFIX) and owner.isdigit() and not os.path.exists(f"/proc/{owner}"):
-            run(["ip", "netns", "del", name])
-            removed.append(name)
+    for name in sorted(os.listdir(NAMED)) if NAMED.is_dir() else []:
+        if is_orphan(name):
+            with contextlib.suppress(TestbedError):  # another run may be at the same
+                _kill_inside(name)
+                run(["ip", "netns", "del", name])
+                removed.append(name)
     return removed
+
+
+def _kill_inside(namespace: str) -> None:
+    for pid in run(["ip", "netns", "pids", namespace]).split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)

@@ -6,6 +6,7 @@ read back from tc itself, and what is missing is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -16,11 +17,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from experiments.testbed.namespaces import TestbedError, run
+from artefacts import processes
+from experiments.testbed.namespaces import COMMAND_LIMIT_S, TestbedError, run
 from traces.trace import BandwidthTrace
 
 PACKET_BYTES = 1514
+CLOSING_S = 5.0
 LEAST_BPS = 16_000.0
 """HTB knows no rate of 0, and charges a packet at the rate of its moment, for good: at 1 kbit/s one
 of 1,500 bytes would hold the link for 12 s, whatever rate comes next; so it is 0.75 s."""
@@ -75,7 +79,7 @@ class TcShaper:
     def __init__(self, namespace: str, interface: str) -> None:
         self._inside = ["ip", "netns", "exec", namespace]
         self._interface = interface
-        self._batch: subprocess.Popen[str] | None = None
+        self._batch: subprocess.Popen[Any] | None = None
         self._parent, self._class = "1:", "1:10"
         self.changes = 0
         self.worst_lateness_s = 0.0
@@ -101,7 +105,7 @@ class TcShaper:
         command = [*self._inside, tcset, self._interface, "--rate", f"{rate_bps / 1000:.0f}kbps"]
         if delay_s > 0:
             command += ["--delay", f"{1000 * delay_s:.3f}ms"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = processes.run(command, timeout_s=COMMAND_LIMIT_S)
         classes, kinds = self.classes(), self.qdisc_kinds()
         wanted = [c for c in classes if abs(c.rate_bps - rate_bps) < 0.02 * rate_bps]
         has_delay = "netem" in kinds
@@ -119,9 +123,8 @@ class TcShaper:
 
     def _by_tc(self, rate_bps: float) -> None:
         device = ["dev", self._interface]
-        subprocess.run(
-            [*self._inside, "tc", "qdisc", "del", *device, "root"], capture_output=True, check=False
-        )
+        with contextlib.suppress(TestbedError):  # there may be none
+            run([*self._inside, "tc", "qdisc", "del", *device, "root"])
         run([*self._inside, "tc", "qdisc", "add", *device, "root", "handle", "1:", "htb",
              "default", "10"])  # fmt: skip
         self._parent, self._class = "1:", "1:10"
@@ -144,7 +147,7 @@ class TcShaper:
     def change(self, rate_bps: float) -> None:
         """Set another rate through one tc that is kept open."""
         if self._batch is None:
-            self._batch = subprocess.Popen(
+            self._batch = processes.start(
                 [*self._inside, "tc", "-force", "-batch", "-"],
                 stdin=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -187,6 +190,11 @@ class TcShaper:
         """End the tc that was kept open; gives what it complained of."""
         if self._batch is None:
             return ""
-        _, errors = self._batch.communicate(timeout=5)
-        self._batch = None
-        return errors.strip()
+        batch, self._batch = self._batch, None
+        try:
+            _, errors = batch.communicate(timeout=CLOSING_S)
+        except subprocess.TimeoutExpired:
+            errors = "it did not end with its input"
+        finally:
+            processes.end([batch], grace_s=0.0)
+        return str(errors).strip()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from artefacts import processes
 from models.cards import Model, load_model
 from models.networks.timing import Executor, Run, runner
 
@@ -32,10 +33,10 @@ def measured_activations(folder: Path, executor: Executor) -> dict[str, int] | N
 
     By the layer's name; None where the system cannot tell (another one than Linux with glibc).
     """
-    # -P: a folder of the user's called as one of ours must not be taken for it
-    command = [sys.executable, "-P", "-m", "models.networks.memory", str(folder), executor]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=True)
+        command = processes.module_command("models.networks.memory", str(folder), executor)
+        done = processes.run(command, timeout_s=TIMEOUT_S)
+        done.check_returncode()
         found: dict[str, int] = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
