@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import site
 import subprocess
@@ -54,7 +53,7 @@ def child_environment(given: Mapping[str, str] | None = None) -> dict[str, str]:
 def start(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
 ) -> subprocess.Popen[Any]:
-    """`subprocess.Popen` of a child that is killed when this process ends.
+    """`subprocess.Popen` of a child that is killed when this process ends, from the return on.
 
     Only for the main thread: the kernel ends a child with the *thread* that started it. A command
     that does not exist is a `FileNotFoundError`, as with `Popen`.
@@ -68,14 +67,25 @@ def _start(
     command: Sequence[str], env: Mapping[str, str] | None, options: dict[str, Any]
 ) -> subprocess.Popen[Any]:
     named = [str(part) for part in command]
-    surroundings = child_environment(env)
-    if shutil.which(named[0], path=surroundings.get("PATH")) is None:
-        raise FileNotFoundError(2, "No such file or directory", named[0])
-    binding = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid())]
-    process = subprocess.Popen(
-        [*binding, *named], env=surroundings, start_new_session=True, **options
-    )
+    said, saying = os.pipe()
+    try:
+        binding = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(saying)]
+        process = subprocess.Popen(
+            [*binding, *named], env=child_environment(env), start_new_session=True,
+            pass_fds=(saying,), **options,
+        )  # fmt: skip
+        os.close(saying)
+        saying = -1
+        # from its end on the child is bound: one that is stopped earlier could outlive us
+        failed = os.read(said, 16)
+    finally:
+        os.close(said)
+        if saying >= 0:
+            os.close(saying)
     process.args = named  # what messages name
+    if failed:
+        end([process], grace_s=0.0)
+        raise OSError(int(failed), os.strerror(int(failed)), named[0])
     return process
 
 
