@@ -76,8 +76,12 @@ def _start(
         )  # fmt: skip
         os.close(saying)
         saying = -1
-        # from its end on the child is bound: one that is stopped earlier could outlive us
-        failed = os.read(said, 16)
+        try:
+            # from its end on the child is bound: one that is stopped earlier could outlive us
+            failed = os.read(said, 16)
+        except BaseException:
+            end([process], grace_s=0.0)
+            raise
     finally:
         os.close(said)
         if saying >= 0:

@@ -31,7 +31,7 @@ METHODS = ("auto", "tc", "user-space")
 CALIBRATION_BPS = 2e6
 CALIBRATION_BYTES = 100_000
 CALIBRATION_BOUNDS = (0.85, 1.25)
-CALIBRATION_LIMIT_S = 30.0
+CALIBRATION_LIMIT_S, CALIBRATIONS = 30.0, 3
 
 _SINK = (
     "import socket,sys\n"
@@ -135,9 +135,27 @@ class TcLink:
             raise
 
     def _calibrate(self) -> None:
-        """One measured transfer before the link is trusted; a link far off is refused."""
+        """A measured transfer before the link is trusted; a link that stays far off is refused.
+
+        A busy machine makes one transfer slow, so it is tried again.
+        """
         for shaper in self._shapers:
             shaper.change(CALIBRATION_BPS)
+        ideal = 8.0 * CALIBRATION_BYTES / CALIBRATION_BPS
+        low, high = CALIBRATION_BOUNDS
+        for _ in range(CALIBRATIONS):
+            taken_s = self._transfer_s() - (self._rtt_s if self._delayed else 0.0)
+            self._report.calibration = taken_s / ideal
+            if low <= self._report.calibration <= high:
+                return
+        raise TestbedError(
+            f"calibration: found {self._report.calibration:.2f} x the ideal time of "
+            f"{CALIBRATION_BYTES} bytes at {CALIBRATION_BPS / 1e6:g} Mbit/s, expected "
+            f"{low} to {high} in one of {CALIBRATIONS} transfers"
+        )
+
+    def _transfer_s(self) -> float:
+        """Seconds of `CALIBRATION_BYTES` from the device to the edge."""
         size = str(CALIBRATION_BYTES)
         sink = processes.start(
             [*self.edge_prefix, sys.executable, "-P", "-c", _SINK, self.edge_host, size],
@@ -150,20 +168,11 @@ class TcLink:
             source = [sys.executable, "-P", "-c", _SOURCE, self.edge_host, port, size]
             done = processes.run([*self.device_prefix, *source], timeout_s=CALIBRATION_LIMIT_S)
             done.check_returncode()
-            took = float(done.stdout)
+            return float(done.stdout)
         except (subprocess.SubprocessError, ValueError) as error:
             raise TestbedError(f"calibration of the shaped link failed: {error}") from None
         finally:
             processes.end([sink], grace_s=0.0)
-        ideal = 8.0 * CALIBRATION_BYTES / CALIBRATION_BPS
-        self._report.calibration = (took - (self._rtt_s if self._delayed else 0.0)) / ideal
-        low, high = CALIBRATION_BOUNDS
-        if not low <= self._report.calibration <= high:
-            raise TestbedError(
-                f"calibration: found {self._report.calibration:.2f} x the ideal time of "
-                f"{CALIBRATION_BYTES} bytes at {CALIBRATION_BPS / 1e6:g} Mbit/s, expected "
-                f"{low} to {high}"
-            )
 
     def target(self, edge_port: int) -> tuple[str, int]:
         """The edge itself, or the delay relay in the edge's namespace."""

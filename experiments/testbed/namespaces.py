@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from artefacts import CoinferError, processes
-from artefacts.endings import shielded
+from artefacts.endings import orderly, shielded
 from artefacts.owners import is_orphan, this_process
 
 NAMED = Path("/run/netns")
@@ -103,11 +103,13 @@ def can_carry() -> bool:
 class NamespacePair:
     """A context: namespaces `device` and `edge`, 10.200.N.1 and 10.200.N.2, one link between.
 
-    With `rtt_s` above 0 a process of ours carries the packets, each half of it late.
+    With `rtt_s` above 0 a process of ours carries the packets, each half of it late. SIGTERM and
+    SIGHUP unwind the context (`orderly`).
     """
 
     def __init__(self, rtt_s: float = 0.0) -> None:
         self.rtt_s = rtt_s
+        self._signals = contextlib.ExitStack()
         self._carrier: subprocess.Popen[Any] | None = None
         number = next(_numbers)
         self.device = this_process().name(f"device{number}")
@@ -118,6 +120,7 @@ class NamespacePair:
 
     def __enter__(self) -> NamespacePair:
         """Make both ends and bring them up."""
+        self._signals.enter_context(orderly())
         try:
             for name in (self.device, self.edge):
                 run(["ip", "netns", "add", name])
@@ -140,7 +143,8 @@ class NamespacePair:
                      interface])  # fmt: skip
                 run(["ip", "-n", name, "link", "set", interface, "up"])
         except BaseException:
-            self.remove()
+            with self._signals:
+                self.remove()
             raise
         return self
 
@@ -151,7 +155,8 @@ class NamespacePair:
         trace: TracebackType | None,
     ) -> None:
         """Remove both; their ends of the veth go with them."""
-        self.remove()
+        with self._signals:
+            self.remove()
 
     def _carry(self) -> None:
         """Begin the process that carries packets, and wait for its interfaces."""
