@@ -171,6 +171,11 @@ def load_model(folder_or_name: str | Path) -> Model:
     return Model(card.network, state, card, digest, folder, ranges)
 
 
+def read_card(folder_or_name: str | Path) -> Card:
+    """The card alone of a shipped model or of a folder's; the weights are not looked at."""
+    return _read_card(model_folder(folder_or_name) / "card.json")
+
+
 def _read_card(path: Path) -> Card:
     try:
         card = read_json(path, Card, version=FORMAT_VERSION)

@@ -11,6 +11,7 @@ from coinfer.cli import (
     bench_runtime,
     certs,
     gates,
+    health,
     runtime,
     training,
 )
@@ -72,6 +73,7 @@ bench.command("environment")(bench_environment.environment)
 app.add_typer(bench, name="bench")
 app.add_typer(trace_commands.app, name="traces")
 app.add_typer(certs.app, name="certs")
+app.add_typer(health.app, name="health")
 
 
 if __name__ == "__main__":

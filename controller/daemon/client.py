@@ -106,12 +106,15 @@ def _inference(status: int, body: bytes) -> Inference:
     )
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the Unix socket at `path`; `timeout` in seconds."""
+
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """See `http.client`."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -153,7 +156,7 @@ class Client:
     def _connect(self, wait_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
             self._connection = (
-                _UnixConnection(self._path, wait_s)
+                UnixConnection(self._path, wait_s)
                 if self._path
                 else http.client.HTTPConnection(self._host, self._port, timeout=wait_s)
             )

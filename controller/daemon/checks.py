@@ -1,0 +1,192 @@
+"""`coinfer health`: whether the daemon of a configuration file answers, asked as others ask it.
+
+A device is asked over HTTP whether it is ready. An edge is greeted as a device greets it, over TLS
+where it speaks that, and has to answer a ping. What is asked is this machine's own daemon only.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from artefacts import ArtefactError, CoinferError
+from controller.daemon.client import UnixConnection
+from controller.daemon.settings import (
+    EdgeSettings,
+    naming,
+    read_edge_settings,
+    read_settings,
+)
+from controller.runtime.secure import TlsFiles, read_token
+from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
+from models.cards import read_card
+
+HEALTH = "health"
+"""Name of the device's certificate that a health check shows: `health.pem`, `health.key`."""
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+READ_BYTES = 65536
+Stream = socket.socket | ssl.SSLSocket
+
+
+class NotHealthy(CoinferError):
+    """The daemon does not answer as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A device's certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+
+def check_device(config: Path, wait_s: float) -> str:
+    """Ask the daemon of a `device.toml` whether it is ready; what it said.
+
+    Raises `NotHealthy` where it is not, or does not answer within `wait_s`.
+    """
+    settings = read_settings(config)
+    host, port = settings.http.host, settings.http.port
+    connection: http.client.HTTPConnection
+    if settings.http.socket:
+        where = settings.http.socket
+        connection = UnixConnection(where, wait_s)
+    elif port:
+        where = f"http://{_printed(host)}:{port}"
+        connection = http.client.HTTPConnection(host, port, timeout=wait_s)
+    else:
+        raise ArtefactError(
+            config, field="http.port", found="0 (any free one)",
+            expected="a port that can be asked, or http.socket",
+        )  # fmt: skip
+    try:
+        connection.request("GET", "/v2/health/ready")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise NotHealthy(f"device: {where}: {_why(error)}") from None
+    finally:
+        connection.close()
+    if status != http.client.OK:
+        raise NotHealthy(f"device: {where}: found status {status}, expected 200 (ready)")
+    return f"device: {where} is ready"
+
+
+def check_edge(config: Path, credential: Credential | None, wait_s: float) -> str:
+    """Greet the edge of an `edge.toml`, as a device does, and ping it; what it said.
+
+    Where it asks devices for certificates, `credential` is shown: the default is `health.pem`
+    beside the edge's own. Without one the handshake alone is checked, and that is said. Raises
+    `NotHealthy` where it does not answer within `wait_s`.
+    """
+    settings = read_edge_settings(config)
+    if not settings.port:
+        raise ArtefactError(
+            config, field="port", found="0 (any free one)", expected="a port that can be asked"
+        )
+    host = EVERYWHERE.get(settings.host, settings.host)
+    where = f"{_printed(host)}:{settings.port}"
+    with naming(config):
+        digest = read_card(settings.models[0]).digest
+        security, shown = _client_side(settings, credential)
+    token = read_token(settings.tls.token).decode() if settings.tls.token else ""
+    try:
+        with _connected(host, settings.port, security, settings.tls, wait_s) as stream:
+            if security is not None and settings.tls.authority and not shown:
+                return f"edge: {where} speaks TLS; not greeted: no {HEALTH}.pem to show"
+            _greet(stream, digest, token, time.monotonic() + wait_s)
+    except (OSError, RemoteProtocolError) as error:
+        raise NotHealthy(f"edge: {where}: {_why(error)}") from None
+    spoken = "TLS" if security is not None else "no encryption"
+    return f"edge: {where} answers ({spoken})"
+
+
+def _client_side(
+    settings: EdgeSettings, credential: Credential | None
+) -> tuple[ssl.SSLContext | None, bool]:
+    """TLS that believes exactly the edge's own certificate, and whether it shows one itself."""
+    files = settings.tls
+    if not files.given:
+        return None, False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # it is called by this machine's own address
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(files.certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise ArtefactError(files.certificate, found=_why(error), expected="a PEM file") from None
+    beside = Path(files.certificate).parent
+    usual = Credential(beside / f"{HEALTH}.pem", beside / f"{HEALTH}.key")
+    shown = usual if credential is None else credential
+    if credential is None and not usual.certificate.exists():
+        return context, False
+    try:
+        context.load_cert_chain(shown.certificate, shown.key)
+    except (OSError, ssl.SSLError) as error:
+        raise ArtefactError(
+            shown.certificate, found=_why(error), expected=f"a certificate for '{shown.key}'"
+        ) from None
+    return context, True
+
+
+@contextmanager
+def _connected(
+    host: str, port: int, context: ssl.SSLContext | None, files: TlsFiles, wait_s: float
+) -> Iterator[Stream]:
+    with socket.create_connection((host, port), wait_s) as plain:
+        if context is None:
+            yield plain
+            return
+        with context.wrap_socket(plain) as secure:
+            own = ssl.PEM_cert_to_DER_cert(_first_certificate(Path(files.certificate).read_text()))
+            if secure.getpeercert(binary_form=True) != own:
+                raise ssl.SSLError(f"it shows another certificate than '{files.certificate}'")
+            yield secure
+
+
+def _first_certificate(text: str) -> str:
+    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
+    return begin + text.partition(begin)[2].partition(end)[0] + end
+
+
+def _greet(stream: Stream, digest: str, token: str, until_s: float) -> None:
+    """HELLO and WELCOME, PING and PONG."""
+    connection = Connection(Role.DEVICE)
+    meta = {"model": digest} | ({"token": token} if token else {})
+    stream.sendall(connection.send(Message(MessageType.HELLO, meta=meta)))
+    _expect(stream, connection, MessageType.WELCOME, until_s)
+    stream.sendall(connection.send(Message(MessageType.PING, 1)))
+    _expect(stream, connection, MessageType.PONG, until_s)
+
+
+def _expect(stream: Stream, connection: Connection, kind: MessageType, until_s: float) -> None:
+    while (left_s := until_s - time.monotonic()) > 0:
+        stream.settimeout(left_s)
+        data = stream.recv(READ_BYTES)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        for message in connection.receive(data):
+            if message.type is kind:
+                return
+            if message.type is MessageType.REFUSE:
+                raise ConnectionError(str(message.meta.get("reason", "it refused"))[:200])
+    raise TimeoutError
+
+
+def _printed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return said or type(error).__name__
