@@ -77,10 +77,8 @@ def bring(
         AdoptionArgs,
         Listener,
         adopt,
-        load_factory,
-        load_head,
-        read_pictures,
     )
+    from models.networks.factories import load_factory, load_head, read_pictures
     from models.networks.profiling import profile_model
     from models.networks.timing import ProfilingArgs
     from models.networks.training import EpochReport

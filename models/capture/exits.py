@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
-    """Cuts that an exit can hang at: one floating-point tensor, made inside the model.
+    """Cuts that an exit can hang at: one float32 tensor, made inside the model.
 
     Of several cuts that the same tensor crosses the first stands.
     """
@@ -30,7 +30,7 @@ def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
     for cut in model.single_cuts:
         crossing = cut.crossings[0]
         inside = crossing.name not in (model.input.name, model.output.name)
-        if inside and crossing.dtype.is_floating_point and crossing.shape:
+        if inside and crossing.dtype is torch.float32 and crossing.shape:
             found.setdefault(crossing.name, cut)
     return tuple(found.values())
 
@@ -203,7 +203,11 @@ class WithExits(nn.Module):
         if len(heads) != len(points):
             raise UsageError(f"heads: found {len(heads)}, expected {len(points)} (one a point)")
         weights = {
-            name: nn.Parameter(model.constants[name], requires_grad=joint)
+            # what is trained is a copy: the module that was captured stays what it was
+            name: nn.Parameter(
+                model.constants[name].clone() if joint else model.constants[name],
+                requires_grad=joint,
+            )
             for name in sorted(model.trainable)
         }
         self.trunk_weights = nn.ParameterDict(weights)

@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import re
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from artefacts import UsageError
+from models.capture.comparison import TOLERANCE, difference
 from models.capture.graph import CapturedModel, is_size
+from models.capture.modules import (
+    answers,
+    check_parameters,
+    construct_of,
+    evaluated,
+    input_shapes,
+    refuse_types,
+    unwrapped,
+)
+
+Made = TypeVar("Made")
 
 
 @contextlib.contextmanager
@@ -31,16 +43,42 @@ def quiet_exporters() -> Iterator[None]:
         # graphs that could not be captured are printed, not logged
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            yield
+            # what `torch.compile` wrapped inside the model is exported as it was written
+            with torch.compiler.set_stance("force_eager"):
+                yield
     finally:
         logging.disable(disabled)
+
+
+def attempted(export_it: Callable[[], Made], label: str) -> Made:
+    """What `export_it` makes; if it fails, what it makes with attention in its plain form.
+
+    Fused attention gives tensors of a memory layout that some models (windows, biases) cannot be
+    taken apart with. Raises `UsageError` with the construct that stays in the way.
+    """
+    with contextlib.suppress(Exception), quiet_exporters():  # the exporters raise some thirty kinds
+        return export_it()
+    try:
+        with quiet_exporters(), sdpa_kernel(SDPBackend.MATH):
+            return export_it()
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"model '{label}': cannot be captured: {construct_of(error)}") from None
+
+
+def exported(module: nn.Module, example: Tensor) -> ExportedProgram:
+    """The operations of an unwrapped module; the batch's size stays free."""
+    sizes = input_shapes(module, {0: Dim.AUTO})
+    return export(module, (example,), dynamic_shapes=sizes)
 
 
 def capture(module: nn.Module, example: Tensor, name: str | None = None) -> CapturedModel:
     """Capture `module` in evaluation mode; `example` (N, ...) is one input batch with N >= 2.
 
-    The batch's size stays free. Raises `UsageError` with the construct that cannot be captured,
-    and where in the model's source it stands.
+    The batch's size stays free. `nn.DataParallel` and `torch.compile` around the module are taken
+    off. Raises `UsageError` with the construct that cannot be captured, and where in the model's
+    source it stands; also where what was captured does not answer as the module does.
     """
     label = name or type(module).__name__
     if example.dim() < 2 or example.shape[0] < 2:
@@ -48,27 +86,37 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
             f"model '{label}': found an example of shape {tuple(example.shape)}, expected a batch "
             "of two samples or more (a batch of one would fix its size)"
         )
-    was_training = module.training
-    module.eval()
+    module = unwrapped(module, label)
+    check_parameters(module, label)
     try:
-        with torch.inference_mode():
-            module(example)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            answers(module, example)
     except Exception as error:  # whatever the user's module raises
         raise UsageError(
             f"model '{label}': cannot take an input of shape {('N', *example.shape[1:])}: "
             f"{construct_of(error)}".replace("'N'", "N")
         ) from None
-    try:
-        with quiet_exporters():
-            program = export(module, (example,), dynamic_shapes=({0: Dim.AUTO},))
-            program = program.run_decompositions({})
-    except Exception as error:  # the exporter raises some thirty kinds
-        raise UsageError(f"model '{label}': cannot be captured: {construct_of(error)}") from None
-    finally:
-        module.train(was_training)
+    with evaluated(module):
+        program = attempted(lambda: exported(module, example).run_decompositions({}), label)
+    refuse_types(program, label)
     model = _from_program(label, program)
     _try_batches(model, example)
+    _compare(model, module, example)
     return model
+
+
+def _compare(model: CapturedModel, module: nn.Module, example: Tensor) -> None:
+    """What was captured must answer as the module itself does."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand((len(example) + 1, *example.shape[1:]), generator=generator).to(example.dtype)
+    with torch.inference_mode():
+        found = difference(model.whole(x), answers(module, x)[0])
+    if found > TOLERANCE:
+        raise UsageError(
+            f"model '{model.name}': cannot be captured: what torch.export gives differs from the "
+            f"module by {found:.2g} of the greatest score, expected at most {TOLERANCE:g}"
+        )
 
 
 def _try_batches(model: CapturedModel, example: Tensor) -> None:
@@ -140,22 +188,3 @@ def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
             "and apart"
         )
     return model
-
-
-_WHERE = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>\S+)')
-
-
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def construct_of(error: Exception) -> str:
-    """The exporter's own word on what it could not take, in one line, and where it stands."""
-    while error.__cause__ is not None:
-        # the exporter to ONNX says in the outermost only that a step of it failed
-        error = error.__cause__  # type: ignore[assignment]
-    text = _COLOURS.sub("", str(error)).strip()
-    lines = [" ".join(x.split()) for x in text.splitlines() if x.strip()]
-    said = lines[0] if lines else type(error).__name__
-    places = [m for m in _WHERE.finditer(text) if "/torch/" not in m["file"]]
-    where = f" ({places[-1]['file']}, line {places[-1]['line']})" if places else ""
-    return f"{type(error).__name__}: {said[:300]}{where}"

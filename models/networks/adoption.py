@@ -6,13 +6,10 @@ labels its own answers stand in for them, and every accuracy is then an agreemen
 
 from __future__ import annotations
 
-import importlib
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +18,7 @@ import torch
 from torch import nn
 
 from artefacts import ArtefactError, UsageError, digest_bytes, read_json, write_json
+from models.branchy import BranchySpec
 from models.capture.cost import measure_costs
 from models.capture.exits import (
     WithExits,
@@ -32,17 +30,21 @@ from models.capture.exits import (
 )
 from models.capture.export import capture
 from models.capture.graph import CapturedModel, Crossing, Cut
-from models.capture.lower import lower
+from models.capture.lower import State, lower
+from models.capture.modules import answers, unwrapped
+from models.capture.verification import verify_answers
 from models.datasets import Pictures, hold_back
+from models.networks.factories import MOST_CLASSES, HeadFactory
 from models.networks.feeds import Normalisation, SmallPictures, plain_batches
 from models.networks.publishing import Origin, publish
 from models.networks.training import EpochReport, TrainingArgs, train
-from models.outcomes import Outcomes, class_type
+from models.outcomes import Outcomes
 from models.pictures import agreement_labels, generated_pictures
 
 PLACEMENTS = ("linear", "pareto", "pareto-memory")
 GENERATED = 600
-MOST_CLASSES = 65_536
+SAMPLES = 4
+"""Pictures that every stretch is verified with, beside made-up samples."""
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1
 PROBE_POINTS = 16
@@ -50,7 +52,6 @@ PROBE_PICTURES = 1000
 HEAD_RUNS = 5
 CODECS = ("int8", "int8c", "int4c", "int4c+zstd", "uint8", "jpeg35", "jpeg75")
 Progress = Callable[[int, int], None]
-HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,108 +100,56 @@ class Listener:
     epoch: Callable[[EpochReport], None]
 
 
-def _imported(what: str, named: str) -> Any:
-    """What `package.module:name` names; the working folder is looked in too."""
-    module_name, _, factory = named.partition(":")
-    if not module_name or not factory.isidentifier():
-        raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module_name), factory)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{what} '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
-            "that can be imported from here"
-        ) from None
-    except AttributeError:
-        raise UsageError(
-            f"{what} '{named}': found no '{factory}' in '{module_name}', expected a function or "
-            "class"
-        ) from None
-    except Exception as error:  # whatever the user's module raises while it is imported
-        raise UsageError(
-            f"{what} '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
-        ) from None
+@dataclass(frozen=True, eq=False)
+class _Brought:
+    """The module as it was brought (unwrapped), what was captured of it, and what it takes."""
+
+    name: str
+    module: nn.Module
+    captured: CapturedModel
+    normalisation: Normalisation
+
+    @property
+    def example(self) -> torch.Tensor:
+        """A batch of two empty pictures."""
+        return torch.zeros(2, *self.captured.input.shape)
+
+    def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
+        """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""
+        found: npt.NDArray[np.floating] = answers(self.module, self.normalisation.apply(x))[
+            0
+        ].numpy()
+        return found
 
 
-def load_factory(named: str) -> nn.Module:
-    """The module that `package.module:factory` makes."""
-    found = _imported("model", named)
-    factory = named.partition(":")[2]
-    try:
-        made = found() if callable(found) and not isinstance(found, nn.Module) else found
-    except Exception as error:  # whatever the user's factory raises
-        raise UsageError(
-            f"model '{named}': '{factory}()' failed: {type(error).__name__}: {error}"
-        ) from None
-    if not isinstance(made, nn.Module):
-        raise UsageError(
-            f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
-        )
-    return made.eval()
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """Pictures by use: trained on, held back for choices, judged; and what their labels are."""
 
+    known: Pictures
+    held: Pictures
+    judged: Pictures
+    labelled: bool
 
-def load_head(named: str) -> HeadFactory:
-    """`package.module:factory`, a function of (shape, classes) that gives an exit's head."""
-    factory = _imported("heads", named)
-    if not callable(factory):
-        raise UsageError(
-            f"heads '{named}': found a {type(factory).__name__}, expected a function of "
-            "(shape of one sample's tensor, classes)"
-        )
+    @classmethod
+    def of(cls, pictures: Pictures, seed: int, labelled: bool) -> _Lesson:
+        """Half of the pictures, by seed, train and choose; the other half judge."""
+        order = np.random.default_rng(seed).permutation(len(pictures))
+        middle = len(pictures) // 2
+        # in the order drawn: whoever takes the first few takes some of every class
+        mine, judged = (pictures.take(o) for o in (order[:middle], order[middle:]))
+        known, held = hold_back(mine, seed)
+        if min(len(known), len(held), len(judged)) < 2:
+            raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
+        return cls(known, held, judged, labelled)
 
-    def checked(shape: tuple[int, ...], classes: int) -> nn.Module:
-        try:
-            head = factory(shape, classes)
-            with torch.inference_mode():
-                scores = head.eval()(torch.zeros(2, *shape))
-            found = tuple(scores.shape)
-        except Exception as error:  # whatever the user's function and module raise
-            raise UsageError(
-                f"heads '{named}' for a tensor of shape {shape}: failed with "
-                f"{type(error).__name__}: {error}"
-            ) from None
-        if found != (2, classes):
-            raise UsageError(
-                f"heads '{named}' for a tensor of shape {shape}: found an output of shape "
-                f"{found}, expected (2, {classes}) for a batch of two"
-            )
-        if not bool(torch.isfinite(scores).all()):
-            raise UsageError(
-                f"heads '{named}' for a tensor of shape {shape}: found scores that are not finite "
-                "numbers, expected class scores"
-            )
-        made: nn.Module = head
-        return made
-
-    return checked
-
-
-def read_pictures(path: Path) -> Pictures:
-    """Labelled pictures from an npz with `x` uint8 (N, H, W, 3) and whole numbers `y` (N,)."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"]
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="an npz of pictures") from None
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
-        raise ArtefactError(
-            path, found=f"{type(error).__name__}: {error}", expected="an npz with arrays x and y"
-        ) from None
-    if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
-        raise ArtefactError(
-            path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
-        )
-    whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
-    if not whole or y.max(initial=0) >= MOST_CLASSES:
-        raise ArtefactError(
-            path,
-            field="y",
-            found=f"{y.dtype} {y.shape}",
-            expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
-        )
-    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)))
+    @property
+    def described(self) -> str:
+        """How many pictures there are, and what is right."""
+        count = len(self.known) + len(self.held) + len(self.judged)
+        if self.labelled:
+            return f"{count} labelled pictures"
+        return f"{count} generated pictures; right = agrees with the model as it was brought"
 
 
 def adopt(
@@ -217,80 +166,113 @@ def adopt(
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
     Half of the pictures, by seed, train and choose; the other half judge, once. `head` makes the
-    exits' heads (`default_head` where it is not given). `codecs` are what may cross a cut.
+    exits' heads (`default_head` where it is not given). `codecs` are what may cross a cut. What is
+    written has been held against the torch module; `UsageError` where it is not that module.
     """
-    normalisation = Normalisation(args.mean, args.std)
-    example = torch.zeros(2, 3, *side)
     listener.stage("capture")
-    captured = capture(module, example, name)
+    module = unwrapped(module, name)
+    captured = capture(module, torch.zeros(2, 3, *side), name)
+    brought = _Brought(name, module, captured, Normalisation(args.mean, args.std))
+    _check_classes(captured, pictures)
+    given = _generated(side, args.seed) if pictures is None else pictures.x
+    _check_scores(brought, given[:2])
+    # what cannot be cut, or not rightly, is told before hours of training
+    lower(module, brought.example, name, samples=brought.normalisation.apply(given[:SAMPLES]))
+    labelled = pictures is not None
+    if pictures is None:
+        pictures = Pictures(given, agreement_labels(given, brought.scores, 50))
+    lesson = _Lesson.of(pictures, args.seed, labelled)
+    whole: nn.Module = module
+    points: tuple[Cut, ...] = ()
+    if args.exits:
+        points, whole = _with_exits(folder, brought, lesson, args, listener, head)
+    listener.stage("lowering")
+    spec, state = _lowered(brought, whole, lesson, args)
+    listener.stage("outcomes")
+    return publish(
+        folder, spec, state, _origin(spec, points, lesson, args), brought.normalisation,
+        lesson.held, lesson.judged, codecs=codecs, progress=listener.step,
+    )  # fmt: skip
+
+
+def _check_classes(captured: CapturedModel, pictures: Pictures | None) -> None:
+    """Refuse a module that gives no class scores, and labels that it knows no class for."""
     if len(captured.output.shape) != 1 or captured.output.dtype != torch.float32:
         shape = ", ".join(map(str, ("N", *captured.output.shape)))
         raise UsageError(
-            f"model '{name}': found an output of shape ({shape}) in {captured.output.dtype}, "
-            "expected class scores (N, classes) in float32"
+            f"model '{captured.name}': found an output of shape ({shape}) in "
+            f"{captured.output.dtype}, expected class scores (N, classes) in float32"
         )
     classes = int(captured.output.shape[0])
     if not 1 < classes <= MOST_CLASSES:
         raise UsageError(
-            f"model '{name}': found {classes} classes, expected 2 to {MOST_CLASSES} (outcomes keep "
-            "a class in two bytes at most)"
+            f"model '{captured.name}': found {classes} classes, expected 2 to {MOST_CLASSES} "
+            "(outcomes keep a class in two bytes at most)"
         )
     if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
         raise UsageError(
             f"pictures: found class {int(pictures.y.max())}, expected 0 to {classes - 1} (what "
-            f"model '{name}' tells apart)"
+            f"model '{captured.name}' tells apart)"
         )
-    lower(module, example, name)  # what cannot be cut is told before hours of training
-    labelled = pictures is not None
-    if pictures is not None:
-        _check_scores(captured, normalisation.apply(pictures.x[:2]))
-    if pictures is None:
-        pictures = _generated(captured, side, normalisation, args.seed)
-    order = np.random.default_rng(args.seed).permutation(len(pictures))
-    middle = len(pictures) // 2
-    # in the order drawn: whoever takes the first few takes some of every class
-    mine, judged = (pictures.take(o) for o in (order[:middle], order[middle:]))
-    known, held = hold_back(mine, args.seed)
-    if min(len(known), len(held), len(judged)) < 2:
-        raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
-    whole: nn.Module = module
-    points: tuple[Cut, ...] = ()
-    if args.exits:
-        seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
-        given = f", pictures {seen}, mean {args.mean}, std {args.std}"
-        wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
-        points = _kept_points(folder / CHOSEN, wanted, captured)
-        if not points:
-            points = _points(captured, known, held, normalisation, args, listener)
-            at = tuple(p.at for p in points)
-            write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
-        whole = _with_heads(
-            captured, points, given, head, SmallPictures(known, held, 64, args.seed, 0,
-            normalisation), folder, args, listener,
-        )  # fmt: skip
-    listener.stage("lowering")
-    spec, state = lower(whole, example, name)
-    what = f"{len(pictures)} labelled pictures"
-    if not labelled:
-        what = f"{len(pictures)} generated pictures; right = agrees with the model itself"
-    origin = Origin(
+
+
+def _lowered(
+    brought: _Brought, whole: nn.Module, lesson: _Lesson, args: AdoptionArgs
+) -> tuple[BranchySpec, State]:
+    """The network that is published: what `whole` computes, in every stretch; and its last exit,
+    on every picture that judges, what the module computes.
+
+    Joint training changes the module's own weights: its last exit is then held against the trained
+    module, and no longer answers as the one that was brought.
+    """
+    apply = brought.normalisation.apply
+    samples = apply(lesson.judged.x[:SAMPLES])
+    spec, state = lower(whole, brought.example, brought.name, samples=samples)
+    right = whole if args.exits and args.joint_epochs else brought.module
+    verify_answers(spec, state, right, (x for x, _ in plain_batches(
+        lesson.judged, brought.normalisation, 50)))  # fmt: skip
+    return spec, state
+
+
+def _origin(
+    spec: BranchySpec, points: tuple[Cut, ...], lesson: _Lesson, args: AdoptionArgs
+) -> Origin:
+    what = lesson.described
+    return Origin(
         tuple(f"class {k}" for k in range(spec.classes)),
-        f"a model that was brought; its exits were trained on {len(known)} of {what}",
-        f"{len(judged)} of {what}",
+        f"a model that was brought; its exits were trained on {len(lesson.known)} of {what}",
+        f"{len(lesson.judged)} of {what}",
         {
             "exits_at": [p.crossings[0].name for p in points],
             "placement": args.placement if args.exits else None,
             "epochs": args.epochs if args.exits else 0,
             "joint_epochs": args.joint_epochs if args.exits else 0,
-            "labelled": labelled,
+            "labelled": lesson.labelled,
             "seed": args.seed,
         },
     )
-    listener.stage("outcomes")
-    return publish(
-        folder, spec, state, origin, normalisation, held, judged,
-        codecs=codecs, progress=listener.step,
-    )  # fmt: skip
+
+
+def _with_exits(
+    folder: Path,
+    brought: _Brought,
+    lesson: _Lesson,
+    args: AdoptionArgs,
+    listener: Listener,
+    head: HeadFactory | None,
+) -> tuple[tuple[Cut, ...], WithExits]:
+    """Where the exits hang, and the module with them, trained."""
+    captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
+    seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
+    given = f", pictures {seen}, mean {args.mean}, std {args.std}"
+    wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
+    points = _kept_points(folder / CHOSEN, wanted, captured)
+    if not points:
+        points = _points(captured, known, lesson.held, normalisation, args, listener)
+        at = tuple(p.at for p in points)
+        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
+    feed = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
+    return points, _with_heads(captured, points, given, head, feed, folder, args, listener)
 
 
 def _with_heads(
@@ -342,29 +324,17 @@ def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut,
     return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
 
 
-def _check_scores(captured: CapturedModel, x: torch.Tensor) -> None:
-    with torch.inference_mode():
-        scores = captured.whole(x)
-    if not bool(torch.isfinite(scores).all()):
+def _check_scores(brought: _Brought, x: npt.NDArray[np.uint8]) -> None:
+    if not np.isfinite(brought.scores(x)).all():
         raise UsageError(
-            f"model '{captured.name}': found scores that are not finite numbers, expected class "
+            f"model '{brought.name}': found scores that are not finite numbers, expected class "
             "scores for pictures scaled by --mean and --std"
         )
 
 
-def _generated(
-    captured: CapturedModel, side: tuple[int, int], normalisation: Normalisation, seed: int
-) -> Pictures:
+def _generated(side: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
     made = generated_pictures(GENERATED, np.random.default_rng(seed), max(side))
-    made = np.ascontiguousarray(made[:, : side[0], : side[1]])
-    _check_scores(captured, normalisation.apply(made[:2]))
-
-    def logits(x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        with torch.inference_mode():
-            found: npt.NDArray[np.floating] = captured.whole(normalisation.apply(x)).numpy()
-        return found
-
-    return Pictures(made, agreement_labels(made, logits, 50))
+    return np.ascontiguousarray(made[:, : side[0], : side[1]])
 
 
 def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:

@@ -12,7 +12,7 @@ from artefacts import ArtefactError, UsageError
 from coinfer.cli.main import app
 from controller.scenario import load_setting, read_scenario
 from models.cards import load_model
-from models.networks.adoption import load_factory, read_pictures
+from models.networks.factories import load_factory, read_pictures
 from models.outcomes import read_outcomes
 
 FACTORY = """

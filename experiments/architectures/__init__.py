@@ -1,0 +1,1 @@
+"""Which architectures can be brought: each lowered, and held against its torch module."""

@@ -1,0 +1,124 @@
+"""What a user's names give: a module, the heads of its exits, labelled pictures."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from artefacts import ArtefactError, UsageError
+from models.datasets import Pictures
+from models.outcomes import class_type
+
+MOST_CLASSES = 65_536
+HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
+
+
+def _imported(what: str, named: str) -> Any:
+    """What `package.module:name` names; the working folder is looked in too."""
+    module_name, _, factory = named.partition(":")
+    if not module_name or not factory.isidentifier():
+        raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module_name), factory)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{what} '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
+            "that can be imported from here"
+        ) from None
+    except AttributeError:
+        raise UsageError(
+            f"{what} '{named}': found no '{factory}' in '{module_name}', expected a function or "
+            "class"
+        ) from None
+    except Exception as error:  # whatever the user's module raises while it is imported
+        raise UsageError(
+            f"{what} '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
+        ) from None
+
+
+def load_factory(named: str) -> nn.Module:
+    """The module that `package.module:factory` makes."""
+    found = _imported("model", named)
+    factory = named.partition(":")[2]
+    try:
+        made = found() if callable(found) and not isinstance(found, nn.Module) else found
+    except Exception as error:  # whatever the user's factory raises
+        raise UsageError(
+            f"model '{named}': '{factory}()' failed: {type(error).__name__}: {error}"
+        ) from None
+    if not isinstance(made, nn.Module):
+        raise UsageError(
+            f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
+        )
+    return made.eval()
+
+
+def load_head(named: str) -> HeadFactory:
+    """`package.module:factory`, a function of (shape, classes) that gives an exit's head."""
+    factory = _imported("heads", named)
+    if not callable(factory):
+        raise UsageError(
+            f"heads '{named}': found a {type(factory).__name__}, expected a function of "
+            "(shape of one sample's tensor, classes)"
+        )
+
+    def checked(shape: tuple[int, ...], classes: int) -> nn.Module:
+        try:
+            head = factory(shape, classes)
+            with torch.inference_mode():
+                scores = head.eval()(torch.zeros(2, *shape))
+            found = tuple(scores.shape)
+        except Exception as error:  # whatever the user's function and module raise
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: failed with "
+                f"{type(error).__name__}: {error}"
+            ) from None
+        if found != (2, classes):
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: found an output of shape "
+                f"{found}, expected (2, {classes}) for a batch of two"
+            )
+        if not bool(torch.isfinite(scores).all()):
+            raise UsageError(
+                f"heads '{named}' for a tensor of shape {shape}: found scores that are not finite "
+                "numbers, expected class scores"
+            )
+        made: nn.Module = head
+        return made
+
+    return checked
+
+
+def read_pictures(path: Path) -> Pictures:
+    """Labelled pictures from an npz with `x` uint8 (N, H, W, 3) and whole numbers `y` (N,)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            x, y = archive["x"], archive["y"]
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="an npz of pictures") from None
+    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
+        raise ArtefactError(
+            path, found=f"{type(error).__name__}: {error}", expected="an npz with arrays x and y"
+        ) from None
+    if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
+        raise ArtefactError(
+            path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
+        )
+    whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
+    if not whole or y.max(initial=0) >= MOST_CLASSES:
+        raise ArtefactError(
+            path,
+            field="y",
+            found=f"{y.dtype} {y.shape}",
+            expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
+        )
+    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)))
