@@ -23,7 +23,8 @@ from typing import Any
 
 from artefacts import CoinferError
 from artefacts.owners import temporary_folder
-from controller.daemon.inference_v2 import decode_jpeg, parse_infer
+from controller.daemon.inference_v2 import parse_infer
+from controller.daemon.pictures import decode_jpeg
 from controller.daemon.settings import read_edge_settings, read_settings
 from controller.planners.configuration_map import read_map
 from controller.policies import SHIPPED_POLICIES

@@ -20,13 +20,12 @@ from controller.daemon.inference_v2 import (
     HEADER_LENGTH,
     Answer,
     InferRequest,
-    Pictures,
     build_answer,
-    decode_jpeg,
     metadata,
     parse_infer,
 )
 from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.pictures import Pictures, decode_jpeg
 from controller.daemon.service import BusyError, FrameService
 from controller.daemon.settings import LimitSettings
 from controller.runtime.engine import FrameRecord

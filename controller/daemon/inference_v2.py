@@ -7,7 +7,6 @@ files. Outputs: `label` INT64 (N), `confidence` FP32 (N), `exit` INT32 (N, count
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import struct
@@ -16,10 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from artefacts import UsageError
+from controller.daemon.pictures import Pictures, decode_jpeg
 
 INPUT, OUTPUTS = "picture", {"label": "INT64", "confidence": "FP32", "exit": "INT32"}
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -30,8 +28,6 @@ DTYPES: dict[str, np.dtype[Any]] = {
 HEADER_LENGTH = "Inference-Header-Content-Length"
 EXTENSIONS = ("binary_tensor_data",)
 MOST_PICTURES = 16
-
-Pictures = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +86,6 @@ def parse_infer(
         _positive(parameters, "threshold"),
         _wanted(header.get("outputs"), parameters),
     )
-
-
-def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> Pictures:
-    """A JPEG file as a picture (H, W, 3) of `size`, squashed to it; refuses anything else."""
-    height, width = size
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            if image.width * image.height > most_pixels:
-                raise UsageError(
-                    f"picture: found {image.width} x {image.height} pixels, expected at most "
-                    f"{most_pixels:,}"
-                )
-            # decodes at half, a quarter or an eighth where that is still larger
-            image.draft("RGB", (width, height))
-            whole = image.convert("RGB")
-            if whole.size != (width, height):
-                whole = whole.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(whole, dtype=np.uint8)
-    except UsageError:
-        raise
-    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
-        raise UsageError(
-            f"picture: found no JPEG that can be read ({type(error).__name__})"
-        ) from None
 
 
 def build_answer(

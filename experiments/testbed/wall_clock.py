@@ -33,7 +33,7 @@ def main() -> None:
     shift_clock(Path(sys.argv[1]))
     sys.argv[1:] = sys.argv[2:]
 
-    from coinfer.cli.main import run
+    from coinfer.cli.entry import run
 
     run()
 

@@ -15,10 +15,10 @@ from controller.daemon.inference_v2 import (
     OUTPUTS,
     Answer,
     build_answer,
-    decode_jpeg,
     metadata,
     parse_infer,
 )
+from controller.daemon.pictures import decode_jpeg
 
 SIZE = (4, 6)
 PIXELS = 10_000
