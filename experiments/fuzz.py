@@ -23,6 +23,7 @@ from typing import Any
 
 from artefacts import CoinferError
 from artefacts.owners import temporary_folder
+from controller.daemon.inference import Expected
 from controller.daemon.inference_v2 import parse_infer
 from controller.daemon.pictures import decode_jpeg
 from controller.daemon.settings import read_edge_settings, read_settings
@@ -77,7 +78,7 @@ def infer(data: bytes) -> None:
     ).encode()  # fmt: skip
     for body, length in ((data, None), (data, middle), (head + data, str(len(head)))):
         with contextlib.suppress(CoinferError):
-            parse_infer(body, length, (4, 4), 10_000)
+            parse_infer(body, length, Expected((4, 4), 10_000))
     decode_jpeg(data, (4, 4), 10_000)
 
 

@@ -8,16 +8,17 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
 from controller.daemon.counted import Counted, Figures
-from controller.daemon.log import set_up_log
+from controller.daemon.exposing import MetricsServer
+from controller.daemon.log import RepeatLimit, set_up_log
 from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import EdgeTracing, make_provider
-from controller.runtime.addresses import check_address, join_address
+from controller.runtime.accepting import raise_descriptor_limit
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import make_executor
 from controller.runtime.secure import server_security
@@ -31,12 +32,15 @@ BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
     """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
     settings = read_edge_settings(path)
-    set_up_log(settings.log)
+    lines = set_up_log(settings.log)
+    raise_descriptor_limit()
     with naming(path):
-        _serve(path, settings, ready)
+        _serve(path, settings, ready, lines)
 
 
-def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> None:
+def _serve(
+    path: Path, settings: EdgeSettings, ready: Callable[[str], None], lines: RepeatLimit
+) -> None:
     security = server_security(settings.tls) if settings.tls.given else None
     models = [load_model(name) for name in settings.models]
     threads = settings.threads or None
@@ -67,23 +71,29 @@ def _serve(path: Path, settings: EdgeSettings, ready: Callable[[str], None]) -> 
         log.info("serving %s %s", model.spec.name, model.digest[:12])
     secure = "TLS" if security is not None else "without encryption"
     log.info("listening on %s, %s", server.address, secure)
+    metrics: MetricsServer | None = None
     if settings.metrics:
-        _expose(server, *parse_edge(settings.metrics, path, "metrics"))
+        where = parse_edge(settings.metrics, path, "metrics")
+        metrics = MetricsServer(edge_registry(server), *where, log)
+        metrics.start()
     ready(server.address)
     notify("READY=1")
-    _tend(server, stopped)
+    _tend(server, stopped, lines)
     notify("STOPPING=1")
+    if metrics is not None:
+        metrics.close()
     server.close()
     if tracing is not None:
         tracing.close()
     log.info("%d requests served, %d refused", server.served, server.refused)
 
 
-def _tend(server: EdgeServer, stopped: threading.Event) -> None:
+def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> None:
     every = watchdog_interval_s() or TICK_S
     while not stopped.wait(min(every, TICK_S)):
         while server.errors:
             log.info("%s", server.errors.popleft())
+        lines.tell()
         if server.alive:
             notify("WATCHDOG=1")
 
@@ -116,14 +126,3 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
     for name, (what, value) in gauges.items():
         Gauge(name, what, registry=registry).set_function(value)
     return registry
-
-
-def _expose(server: EdgeServer, host: str, port: int) -> None:
-    check_address(host)  # they know no users
-    registry = edge_registry(server)
-    try:
-        start_http_server(port, host, registry)
-    except OSError as error:
-        raise UsageError(
-            f"metrics: cannot listen on {join_address(host, port)} ({error.strerror})"
-        ) from None

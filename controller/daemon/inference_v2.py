@@ -1,249 +1,260 @@
 """The Open Inference Protocol, version 2, over REST, with the binary tensor extension.
 
-Bytes in, requests out; answers in, bytes out: no sockets here. (KServe, "Open Inference Protocol"
-and "Binary tensor data extension".) One input, `picture`: UINT8 (N, H, W, 3), or BYTES (N) of JPEG
-files. Outputs: `label` INT64 (N), `confidence` FP32 (N), `exit` INT32 (N, counted from 1).
+Bytes in, requests out; answers in, bytes out: no sockets here. What a request may ask is decided in
+`controller.daemon.inference`, which gRPC shares; here is what JSON and its binary tail are.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 
 from artefacts import UsageError
-from controller.daemon.pictures import Pictures, decode_jpeg
+from controller.daemon.inference import (
+    ASKED,
+    Answer,
+    Expected,
+    InferRequest,
+    RawData,
+    SentRequest,
+    SentTensor,
+    TensorData,
+    answer_parameters,
+    asked_of,
+    earliest,
+    known,
+    one_input,
+    outputs_of,
+    short,
+    understand,
+)
+from controller.daemon.pictures import Pictures
 
-INPUT, OUTPUTS = "picture", {"label": "INT64", "confidence": "FP32", "exit": "INT32"}
-DTYPES: dict[str, np.dtype[Any]] = {
-    "INT64": np.dtype("<i8"),
-    "FP32": np.dtype("<f4"),
-    "INT32": np.dtype("<i4"),
-}
 HEADER_LENGTH = "Inference-Header-Content-Length"
-EXTENSIONS = ("binary_tensor_data",)
-MOST_PICTURES = 16
+REQUEST = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
+TENSOR = ("name", "shape", "datatype", "parameters", "data")
+OUTPUT = ("name", "parameters")
+BINARY_SIZE = "binary_data_size"
+
+Object = dict[str, msgspec.Raw]
+_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
+NESTED = re.compile(rb"\s*\[\s*\[")
+_NULL = msgspec.Raw(b"null")
 
 
-@dataclass(frozen=True, slots=True)
-class InferRequest:
-    """Pictures (N, H, W, 3), and how they are to be answered.
+class JsonData:
+    """Contents as JSON: numbers, flat or nested as the shape is."""
 
-    `deadline_s` and `threshold` are None where the request leaves them to the device. `outputs`:
-    what is wanted, and whether as raw bytes.
-    """
+    def __init__(self, text: msgspec.Raw) -> None:
+        self._text = text
 
-    pictures: Pictures
-    id: str
-    deadline_s: float | None
-    threshold: float | None
-    outputs: tuple[tuple[str, bool], ...]
+    def numbers(self, shape: Sequence[int]) -> Pictures:
+        """Checked against the shape and the type before an array is made."""
+        count, text = math.prod(shape), bytes(self._text)
+        # as many commas as there are values less one, however they are nested
+        if text.count(b",") != count - 1:
+            raise _no_numbers(count, "another number of them")
+        nested = NESTED.match(text) is not None
+        kind: Any = _Byte
+        for _ in shape if nested else (0,):
+            kind = list[kind]
+        try:
+            found = np.array(msgspec.json.decode(text, type=kind), dtype=np.uint8)
+        except msgspec.ValidationError as error:
+            raise _no_numbers(count, str(error).replace("`", "'")) from None
+        except ValueError:
+            raise _no_numbers(count, "rows of different lengths") from None
+        if nested and found.shape != tuple(shape):
+            raise _no_numbers(count, f"the shape {list(found.shape)}")
+        return found.reshape(tuple(shape))
+
+    def elements(self, count: int) -> list[bytes]:
+        """Refused: a file is no text."""
+        raise UsageError("inputs[0]: found BYTES as JSON, expected JPEG files as binary data")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One picture's answer; `exit` is 0-based."""
-
-    label: int
-    confidence: float
-    exit: int
-    plan: str
-    where: str
-    latency_s: float
-
-
-def parse_infer(
-    body: bytes, header_length: str | None, size: tuple[int, int], most_pixels: int
-) -> InferRequest:
-    """An infer request for pictures of `size` (height, width); refuses what is malformed."""
-    length = len(body) if header_length is None else _number(header_length, len(body))
-    try:
-        header = json.loads(body[:length])
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"infer request: found no valid JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise UsageError(f"infer request: found {type(header).__name__}, expected an object")
-    inputs = header.get("inputs")
-    if not (isinstance(inputs, list) and len(inputs) == 1 and isinstance(inputs[0], dict)):
-        raise UsageError(f"inputs: found {_short(inputs)}, expected one, called '{INPUT}'")
-    given = inputs[0]
-    if given.get("name") != INPUT:
-        raise UsageError(f"inputs[0].name: found {_short(given.get('name'))}, expected '{INPUT}'")
-    pictures = _pictures(given, body[length:], size, most_pixels)
-    parameters = _object(header.get("parameters"), "parameters")
-    timeout = _positive(parameters, "timeout")
-    deadline = _positive(parameters, "deadline_ms")
-    seconds = None if timeout is None else timeout / 1e6
-    return InferRequest(
-        pictures,
-        str(header.get("id", ""))[:256],
-        seconds if deadline is None else deadline / 1e3,
-        _positive(parameters, "threshold"),
-        _wanted(header.get("outputs"), parameters),
+def _no_numbers(count: int, found: str) -> UsageError:
+    return UsageError(
+        f"inputs[0].data: found no {count} whole numbers from 0 to 255 ({found[:120]}), expected "
+        "one a value"
     )
 
 
+def parse_infer(
+    body: bytes,
+    header_length: str | None,
+    expected: Expected,
+    model: tuple[str, str] | None = None,
+    query: Mapping[str, float] | None = None,
+) -> InferRequest:
+    """An infer request; refuses what is malformed, unknown or not served by `UsageError`.
+
+    `model`: name and version that a body may repeat. `query`: the URL's parameters, in the units of
+    the body's; of two deadlines the earlier counts, of two thresholds none.
+    """
+    length = len(body) if header_length is None else _number(header_length, len(body))
+    header = _decode(body[:length], Object, "infer request")
+    known("infer request", header, REQUEST)
+    _same_model(header, model)
+    inputs = _list(header, "inputs")
+    one_input(len(inputs))
+    sent = SentRequest(
+        inputs=[_tensor(inputs[0], body[length:])],
+        id=_value(header, "id"),
+        parameters=_parameters(header, "parameters"),
+        outputs=[_output(raw, k) for k, raw in enumerate(_list(header, "outputs"))],
+    )
+    return with_query(understand(sent, expected), query or {}, expected)
+
+
+def with_query(asked: InferRequest, query: Mapping[str, float], expected: Expected) -> InferRequest:
+    """A request that its URL's parameters ask more of."""
+    deadline_s, threshold = asked_of(query, expected)
+    if threshold is not None and asked.threshold not in (None, threshold):
+        raise UsageError(
+            f"threshold: found {threshold:g} in the query and {asked.threshold:g} in the body, "
+            "expected one"
+        )
+    return dataclasses.replace(
+        asked,
+        deadline_s=earliest(asked.deadline_s, deadline_s),
+        threshold=asked.threshold if threshold is None else threshold,
+    )
+
+
+def read_query(pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    """A URL's parameters, each a number above 0; refuses unknown and repeated ones."""
+    found: dict[str, float] = {}
+    for name, text in pairs:
+        known("query", {name: text}, ASKED)
+        if name in found:
+            raise UsageError(f"query: found '{name}' twice, expected it once")
+        try:
+            found[name] = float(text)
+        except ValueError:
+            found[name] = math.nan
+        if not 0 < found[name] < math.inf:
+            raise UsageError(f"{name}: found '{text[:40]}', expected a number above 0")
+    return found
+
+
 def build_answer(
-    model: str, request: InferRequest, answers: Sequence[Answer]
+    model: str,
+    version: str,
+    asked: InferRequest,
+    answers: Sequence[Answer],
+    classes: Sequence[str] = (),
 ) -> tuple[bytes, int | None]:
     """The response's body, and the length of its JSON part where raw bytes follow it."""
-    columns: dict[str, list[Any]] = {
-        "label": [a.label for a in answers],
-        "confidence": [a.confidence for a in answers],
-        "exit": [a.exit + 1 for a in answers],
-    }
     outputs, tail = [], b""
-    for name, binary in request.outputs:
-        datatype = OUTPUTS[name]
-        output: dict[str, Any] = {"name": name, "datatype": datatype, "shape": [len(answers)]}
-        if binary:
-            values: list[Any] = columns[name]
-            raw = np.array(values, dtype=DTYPES[datatype]).tobytes()
-            output["parameters"] = {"binary_data_size": len(raw)}
+    for wanted, tensor in zip(asked.outputs, outputs_of(asked, answers, classes), strict=True):
+        output: dict[str, Any] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": list(tensor.shape),
+        }
+        if wanted.binary:
+            raw = tensor.raw()
+            output["parameters"] = {BINARY_SIZE: len(raw)}
             tail += raw
         else:
-            output["data"] = columns[name]
+            text = tensor.datatype == "BYTES"
+            output["data"] = [v.decode() for v in tensor.values] if text else tensor.values
         outputs.append(output)
-    first = answers[0]
-    header: dict[str, Any] = {"model_name": model, "model_version": "1", "outputs": outputs}
-    if request.id:
-        header["id"] = request.id
-    header["parameters"] = {
-        "plan": first.plan,
-        "where": first.where,
-        "latency_ms": round(1e3 * max(a.latency_s for a in answers), 3),
-    }
+    header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+    if asked.id is not None:
+        header["id"] = asked.id
+    header["parameters"] = answer_parameters(answers)
     head = json.dumps(header).encode()
     return head + tail, len(head) if tail else None
 
 
-def metadata(model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """A model's metadata."""
-    return {
-        "name": model,
-        "versions": ["1"],
-        "platform": "coinfer",
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *size, 3]}],
-        "outputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in OUTPUTS.items()],
-    }
-
-
-def _pictures(
-    given: dict[str, Any], tail: bytes, size: tuple[int, int], most_pixels: int
-) -> Pictures:
-    shape, datatype = given.get("shape"), given.get("datatype")
-    whole = isinstance(shape, list) and bool(shape) and all(type(n) is int and n > 0 for n in shape)
-    if not whole or not 1 <= shape[0] <= MOST_PICTURES:  # type: ignore[index]
+def _tensor(raw: msgspec.Raw, tail: bytes) -> SentTensor:
+    given = _decode(raw, Object, "inputs[0]")
+    known("inputs[0]", given, TENSOR)
+    parameters = _parameters(given, "parameters", "inputs[0].")
+    known("inputs[0].parameters", parameters, (BINARY_SIZE,))
+    announced = parameters.get(BINARY_SIZE)
+    listed = given.get("data", _NULL)
+    data: TensorData
+    if announced is None:
+        if tail:
+            raise UsageError(
+                f"infer request: found {len(tail)} bytes behind the JSON, expected none without "
+                f"inputs[0].parameters.{BINARY_SIZE}"
+            )
+        data = JsonData(listed)
+    elif type(announced) is not int or announced != len(tail):
         raise UsageError(
-            f"inputs[0].shape: found {_short(shape)}, expected 1 to {MOST_PICTURES} pictures first"
-        )
-    assert isinstance(shape, list)
-    parameters = _object(given.get("parameters"), "inputs[0].parameters")
-    announced = parameters.get("binary_data_size")
-    if announced is not None and announced != len(tail):
-        raise UsageError(
-            f"inputs[0].parameters.binary_data_size: found {_short(announced)}, expected the "
+            f"inputs[0].parameters.{BINARY_SIZE}: found {short(announced)}, expected the "
             f"{len(tail)} bytes behind the JSON"
         )
-    raw = None if announced is None else tail
-    if datatype == "UINT8":
-        return _raw_pictures(given.get("data"), raw, shape, size)
-    if datatype == "BYTES" and len(shape) <= 2 and math.prod(shape) == shape[0]:
-        if raw is None:
-            raise UsageError("inputs[0]: found BYTES as JSON, expected JPEG files as binary data")
-        files = _strings(raw, shape[0])
-        return np.stack([decode_jpeg(f, size, most_pixels) for f in files])
-    raise UsageError(
-        f"inputs[0].datatype: found {_short(datatype)}, expected UINT8 (N, H, W, 3) or BYTES (N)"
+    elif bytes(listed).strip() != b"null":
+        raise UsageError("inputs[0]: found data as JSON and as bytes, expected one of them")
+    else:
+        data = RawData(tail)
+    return SentTensor(
+        _value(given, "name"), _value(given, "datatype"), _value(given, "shape"), data
     )
 
 
-def _raw_pictures(
-    data: Any, raw: bytes | None, shape: list[int], size: tuple[int, int]
-) -> Pictures:
-    if tuple(shape[1:]) != (*size, 3):
-        raise UsageError(f"inputs[0].shape: found {shape}, expected (N, {size[0]}, {size[1]}, 3)")
-    if raw is not None:
-        if len(raw) != math.prod(shape):
-            raise UsageError(f"inputs[0]: found {len(raw)} bytes, expected {math.prod(shape)}")
-        return np.frombuffer(raw, dtype=np.uint8).reshape(shape)
+def _output(raw: msgspec.Raw, number: int) -> tuple[Any, dict[str, Any]]:
+    given = _decode(raw, Object, f"outputs[{number}]")
+    known(f"outputs[{number}]", given, OUTPUT)
+    return _value(given, "name"), _parameters(given, "parameters", f"outputs[{number}].")
+
+
+def _same_model(header: Object, model: tuple[str, str] | None) -> None:
+    for field, expected in zip(("model_name", "model_version"), model or (), strict=False):
+        found = _value(header, field)
+        if found not in (None, "", expected):
+            raise UsageError(f"{field}: found {short(found)}, expected '{expected}'")
+
+
+def _decode(raw: bytes | msgspec.Raw, kind: Any, what: str) -> Any:
     try:
-        found = np.array(data)
-        if found.dtype.kind not in "iu":
-            raise TypeError
-        values = found.astype(np.int64).reshape(shape)
-    except (TypeError, ValueError, OverflowError):
-        raise UsageError(
-            f"inputs[0].data: found no {math.prod(shape)} whole numbers, expected one a value"
-        ) from None
-    if values.min() < 0 or values.max() > 255:
-        raise UsageError("inputs[0].data: found values beyond 0 to 255, expected UINT8")
-    return values.astype(np.uint8)
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError:
+        expected = "a list" if kind == list[msgspec.Raw] else "an object"
+        raise UsageError(f"{what}: found {_shown(raw)}, expected {expected}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"{what}: found no valid JSON ({error})") from None
 
 
-def _strings(raw: bytes, count: int) -> list[bytes]:
-    """Triton's BYTES: every element is its length (4 bytes, little-endian) and itself."""
-    found, at = [], 0
-    for _ in range(count):
-        if at + 4 > len(raw):
-            break
-        (length,) = struct.unpack_from("<I", raw, at)
-        found.append(raw[at + 4 : at + 4 + length])
-        at += 4 + length
-    if len(found) != count or at != len(raw):
-        raise UsageError(
-            f"inputs[0]: found {len(raw)} bytes that are not {count} elements of BYTES"
-        )
+def _value(given: Object, name: str) -> Any:
+    """A field of any kind; None where it is missing or null."""
+    return _decode(given.get(name, _NULL), Any, name)
+
+
+def _list(given: Object, name: str) -> list[msgspec.Raw]:
+    raw = given.get(name, _NULL)
+    if bytes(raw).strip() == b"null":
+        return []
+    found: list[msgspec.Raw] = _decode(raw, list[msgspec.Raw], name)
     return found
 
 
-def _wanted(outputs: Any, parameters: dict[str, Any]) -> tuple[tuple[str, bool], ...]:
-    usual = parameters.get("binary_data_output") is True
-    if not outputs:
-        return tuple((name, usual) for name in OUTPUTS)
-    if not isinstance(outputs, list) or not all(isinstance(o, dict) for o in outputs):
-        raise UsageError(f"outputs: found {_short(outputs)}, expected a list of objects")
-    found = []
-    for output in outputs:
-        name = output.get("name")
-        if not isinstance(name, str) or name not in OUTPUTS:
-            raise UsageError(f"outputs: found {_short(name)}, expected {', '.join(OUTPUTS)}")
-        own = _object(output.get("parameters"), f"outputs '{name}'").get("binary_data", usual)
-        found.append((name, own is True))
-    return tuple(found)
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
+def _parameters(given: Object, name: str, where: str = "") -> dict[str, Any]:
+    value = _value(given, name)
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise UsageError(f"{what}: found {_short(value)}, expected an object")
+        raise UsageError(f"{where}{name}: found {short(value)}, expected an object")
     return value
 
 
-def _positive(parameters: dict[str, Any], name: str) -> float | None:
-    value = parameters.get(name)
-    if value is None:
-        return None
-    try:
-        number = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:
-        number = math.nan
-    if isinstance(value, bool) or not 0 < number < math.inf:
-        raise UsageError(f"parameters.{name}: found {_short(value)}, expected a number above 0")
-    return number
+def _shown(raw: bytes | msgspec.Raw) -> str:
+    return repr(bytes(raw)[:57].decode(errors="replace"))[1:-1]
 
 
 def _number(text: str, most: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 12 and int(text) <= most):
         raise UsageError(f"{HEADER_LENGTH}: found '{text[:20]}', expected at most {most}")
     return int(text)
-
-
-def _short(value: Any) -> str:
-    return repr(value)[:60]

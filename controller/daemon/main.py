@@ -7,10 +7,8 @@ import contextlib
 import ctypes
 import gc
 import logging
-import os
 import random
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,9 +18,12 @@ import msgspec
 from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
+from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
+from controller.daemon.listening import HttpListener
 from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.served import ServedModel
 from controller.daemon.service import AnyDeadline, FrameService
 from controller.daemon.settings import (
     RELOADED,
@@ -43,7 +44,7 @@ from controller.planners.robust import RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
-from controller.runtime.addresses import check_address, join_address
+from controller.runtime.accepting import raise_descriptor_limit
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.link import EdgeLink, Reply
@@ -120,21 +121,6 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     return AnyDeadline(usual, online, frames.deadline_s)
 
 
-def _make_way(path: Path) -> None:
-    """Remove a socket that a killed run has left; refuse what is anything else, or answers."""
-    if not path.exists():
-        return
-    if not path.is_socket():
-        raise UsageError(f"http.socket: found '{path}', which is no socket, expected none or one")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            path.unlink()
-            return
-    raise UsageError(f"http.socket: somebody answers on '{path}', expected nobody")
-
-
 def _give_back() -> None:
     """Return to the system what loading has left behind (glibc keeps it otherwise)."""
     gc.collect()
@@ -149,7 +135,8 @@ class Daemon:
         self._path = path
         self._seen = self._stamp()  # what changes from here on is taken over by the watch
         self.settings = read_settings(path)
-        set_up_log(self.settings.log)
+        self._log = set_up_log(self.settings.log)
+        raise_descriptor_limit()
         with naming(path):
             self._make(version)
 
@@ -193,12 +180,14 @@ class Daemon:
         _give_back()
         self.service = FrameService(self.engine, self.settings.limits.live_frames)
         self.metrics = DeviceMetrics(self.engine, lambda: len(self.engine.live))
-        self.interface = LocalInterface(
-            self.service, self.metrics, self.settings.limits, version, setting.model.card.classes
+        self.served = ServedModel(
+            self.service, self.settings.limits, version, setting.model.card.classes
         )
+        self.interface = LocalInterface(self.served, self.metrics)
+        table = ConnectionTable(lambda: self.served.limits, log)
+        self.listener = HttpListener(self.settings.http, table)
         self._before = self._lifetime()
         self._saved: LifetimeCounts | None = None
-        self._listens = False
 
     def _link(self) -> Link:
         edges = [
@@ -250,8 +239,8 @@ class Daemon:
             if self._tracing is not None:
                 self._tracing.close()
             self._save()
-            if self.settings.http.socket and self._listens:
-                Path(self.settings.http.socket).unlink(missing_ok=True)
+            if self.listener.made is not None:
+                self.listener.made.unlink(missing_ok=True)
 
     async def _serve(self, ready: Callable[[list[str]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
@@ -266,51 +255,37 @@ class Daemon:
         )
         await runner.setup()
         try:
-            where = await self._listen(runner)
-            for place in where:
-                log.info("listening on %s", place)
-            ready(where)
-            notify("READY=1")
-            tasks = [
-                asyncio.create_task(t)
-                for t in (self._watch(), self._keep(), self._alive(), self._report())
-            ]
-            await stop.wait()
-            log.info("stopping: %d frames under way", len(self.engine.live))
-            notify("STOPPING=1")
-            self.interface.ready = False
-            await asyncio.to_thread(self.service.drain, DRAIN_S)
-            self._save()
-            for task in tasks:
-                task.cancel()
+            async with contextlib.AsyncExitStack() as doors:
+                where = await doors.enter_async_context(self.listener.serving(runner))
+                await self._serve_until(stop, where, ready)
         finally:
             await runner.cleanup()
 
-    async def _listen(self, runner: web.AppRunner) -> list[str]:
-        http = self.settings.http
-        check_address(http.host)  # it knows no users
-        site = web.TCPSite(runner, http.host, http.port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise UsageError(
-                "http.host, http.port: cannot listen on "
-                f"{join_address(http.host, http.port)} ({error.strerror})"
-            ) from None
-        host, port = runner.addresses[0][:2]
-        where = [f"http://{join_address(host, port)}"]
-        if http.socket:
-            path = Path(http.socket)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                _make_way(path)
-                await web.UnixSite(runner, str(path)).start()
-            except OSError as error:
-                raise UsageError(f"http.socket: '{path}': {error.strerror or error}") from None
-            os.chmod(path, 0o660)
-            self._listens = True
-            where.append(f"unix:{path}")
-        return where
+    async def _serve_until(
+        self, stop: asyncio.Event, where: list[str], ready: Callable[[list[str]], None]
+    ) -> None:
+        for place in where:
+            log.info("listening on %s", place)
+        ready(where)
+        notify("READY=1")
+        tasks = [
+            asyncio.create_task(t)
+            for t in (self._watch(), self._keep(), self._alive(), self._report(), self._tell())
+        ]
+        await stop.wait()
+        log.info("stopping: %d frames under way", len(self.engine.live))
+        notify("STOPPING=1")
+        self.served.stopping = True
+        await asyncio.to_thread(self.service.drain, DRAIN_S)
+        self._save()
+        for task in tasks:
+            task.cancel()
+
+    async def _tell(self) -> None:
+        """Say how many lines were left out of the log."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._log.tell()
 
     async def _report(self) -> None:
         """Say which edge serves, when none does and why, and when frames are kept here."""
@@ -386,11 +361,11 @@ class Daemon:
             return
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
-        set_up_log(found.log)
+        self._log = set_up_log(found.log)
         if self.engine.awareness is not None:
             self.engine.awareness.probes = found.probes
         self.service.live_frames = found.limits.live_frames
-        self.interface.limits = found.limits
+        self.served.limits = found.limits
         self.service.replace_controller(controller)
         self.settings = msgspec.structs.replace(
             self.settings, **{name: getattr(found, name) for name in RELOADED}

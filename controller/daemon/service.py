@@ -23,6 +23,8 @@ from controller.runtime.engine import FrameEngine, FrameRecord
 
 TICK_S = 0.25
 """The engine's thread looks up this often when nothing happens."""
+HANG_S = 5.0
+"""An engine that has not looked up for so long answers nobody."""
 SAME_DEADLINE = 0.1
 """A policy decides for deadlines that differ from its own by at most this share."""
 
@@ -88,9 +90,10 @@ class ServiceCounts:
 class FrameService:
     """`submit` from any thread; the answer comes on the engine's. `drain` before `close`."""
 
-    def __init__(self, engine: FrameEngine, live_frames: int) -> None:
+    def __init__(self, engine: FrameEngine, live_frames: int, hang_s: float = HANG_S) -> None:
         self.engine = engine
         self.live_frames = live_frames
+        self._hang_s, self._looked_s = hang_s, time.monotonic()
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._under_way = self._frames = self._answered = self._late = self._refused = 0
@@ -105,8 +108,9 @@ class FrameService:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine's thread runs."""
-        return self._thread.is_alive()
+        """Whether the engine's thread runs, and has looked up lately."""
+        hangs = time.monotonic() - self._looked_s > self._hang_s
+        return self._thread.is_alive() and not hangs
 
     @property
     def counts(self) -> ServiceCounts:
@@ -205,6 +209,7 @@ class FrameService:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
+            self._looked_s = time.monotonic()
             try:
                 self.engine.wait(self.engine.clock() + TICK_S)
                 self.engine.look_around()

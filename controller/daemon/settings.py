@@ -34,6 +34,14 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Path of a Unix socket beside it ('': none)."""
 
 
+class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the same is served over gRPC (extra `grpc`). No authentication either: loopback."""
+
+    port: int
+    """0 takes any free port; it is said in the log."""
+    host: str = "127.0.0.1"
+
+
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bounds, checked before anything is allocated."""
 
@@ -45,6 +53,15 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of all HTTP requests that are being read or decoded; one more byte is refused with 503."""
     body_s: float = 10.0
     """That reading one may take."""
+    connections: int = 128
+    """Open at once over HTTP; of more one that has no request under way gives way. As many again
+    over gRPC."""
+    head_s: float = 10.0
+    """From a connection, or a request's first byte, to its whole head."""
+    idle_s: float = 300.0
+    """Between two requests on one connection."""
+    stalled_s: float = 10.0
+    """How long a client may take nothing of its answer."""
     pixels: int = 25_000_000
     """Of one JPEG before it is scaled to the network's input."""
     longest_deadline_s: float = 60.0
@@ -92,6 +109,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the edges are spoken to; without it they must be on loopback."""
     probes: ProbeSettings = ProbeSettings()
     http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings | None = None
+    """None: not served."""
     limits: LimitSettings = LimitSettings()
     tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
@@ -103,10 +122,15 @@ def read_settings(path: Path) -> DeviceSettings:
     limits = found.limits
     for field, value, least, most in (
         ("http.port", found.http.port, 0, 65535),
+        ("grpc.port", found.grpc.port if found.grpc else 0, 0, 65535),
         ("limits.live_frames", limits.live_frames, 1, 10_000),
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
         ("limits.bodies_bytes", limits.bodies_bytes, 1024, 2**32),
         ("limits.body_s", limits.body_s, 0.1, 3600.0),
+        ("limits.connections", limits.connections, 4, 10_000),
+        ("limits.head_s", limits.head_s, 0.1, 3600.0),
+        ("limits.idle_s", limits.idle_s, 0.1, 3600.0),
+        ("limits.stalled_s", limits.stalled_s, 0.1, 3600.0),
         ("limits.pixels", limits.pixels, 64, 10**9),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),

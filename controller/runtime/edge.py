@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
+from controller.runtime.accepting import Acceptor, Admission
 from controller.runtime.addresses import check_address, join_address, resolve
 from controller.runtime.dialling import listen
 from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
@@ -35,6 +37,7 @@ from models.cards import Model
 from models.codecs import LEARNED, carries_picture, check_codec, encoded_bytes
 from models.coding import latent_codec
 
+log = logging.getLogger("coinfer.edge")
 MAX_ERRORS = 1000
 """What is kept of past trouble: an edge runs for years."""
 START_TIMEOUT_S = 10.0
@@ -60,6 +63,21 @@ class _Job:
     peer: Peer
     arrival: Arrival
     codec: str
+
+
+class _Strangers(Admission):
+    """Everybody may come in (`Peer` and `Door` count them); who has not greeted may be spared."""
+
+    def __init__(self, strangers: dict[Peer | Door, None]) -> None:
+        self._strangers = strangers
+
+    def let_one_go(self) -> bool:
+        """The one that came first."""
+        oldest = next(iter(self._strangers), None)
+        if oldest is not None:
+            del self._strangers[oldest]
+            oldest.abort()
+        return oldest is not None
 
 
 class EdgeServer:
@@ -154,14 +172,11 @@ class EdgeServer:
             self._loop.close()
 
     async def _serve(self) -> None:
-        servers = [
-            await self._loop.create_server(self._entrance, sock=listener)
-            for listener in self._listeners
-        ]
+        acceptor = Acceptor(self._entrance, _Strangers(self.strangers), log)
+        acceptor.listen(self._listeners)
         self._listening.set()
         await self._stop.wait()
-        for server in servers:
-            server.close()
+        acceptor.close()
         for one in {*self.strangers, *self.peers}:
             one.abort()
         # the transports' last callbacks

@@ -69,10 +69,19 @@ class Running:
 @pytest.fixture
 def running(tmp_path):
     """`with running(more) as daemon:` a daemon whose configuration ends so."""
+    return starter(tmp_path)
 
+
+@pytest.fixture(scope="module")
+def running_module(tmp_path_factory):
+    """The same for a daemon that all tests of a file share."""
+    return starter(tmp_path_factory.mktemp("daemon"))
+
+
+def starter(folder):
     @contextlib.contextmanager
     def start(more="", **environment):
-        daemon = Running(tmp_path, more, environment)
+        daemon = Running(folder, more, environment)
         try:
             yield daemon
         finally:

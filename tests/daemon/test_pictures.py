@@ -90,7 +90,15 @@ def test_a_large_sideways_picture_is_still_decoded_small():
 
 
 def test_an_orientation_that_is_none_is_upright():
-    for tiff in (exif(0), exif(9), exif(65535), exif(6)[:20], b"", b"II*\0" + b"\xff" * 4, b"MM*\0"):
+    for tiff in (
+        exif(0),
+        exif(9),
+        exif(65535),
+        exif(6)[:20],
+        b"",
+        b"II*\0" + b"\xff" * 4,
+        b"MM*\0",
+    ):
         assert exif_orientation(tiff) == 1
     long = b"II*\0" + struct.pack("<IHHHII", 8, 1, 0x0112, 4, 1, 6)
     assert exif_orientation(long) == 6

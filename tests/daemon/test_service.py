@@ -3,6 +3,7 @@
 import queue
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,21 @@ def test_more_than_the_limit_is_refused_and_counted(stream, pictures, serve):
     assert service.drain(5.0)
     with pytest.raises(BusyError, match="stopping"):
         service.submit(pictures[0], answers.put)
+
+
+def test_an_engine_that_hangs_is_not_alive(stream, serve):
+    service, block = serve(local(stream)), queue.Queue()
+    service._hang_s = 0.3
+    assert service.alive
+    service.engine.post(lambda: block.get(timeout=30))
+    end = time.monotonic() + 10
+    while service.alive:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    block.put(None)
+    while not service.alive:
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):

@@ -1,0 +1,204 @@
+"""Connections to the local interface over HTTP: how many are open, who gives way, who is hung up.
+
+A connection with a request under way is never hung up for another's sake. Of the others those that
+never had a request give way first, then those that have been silent longest. Knows aiohttp's
+protocol of a connection, but nothing of what is asked over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from controller.daemon.settings import LimitSettings
+from controller.runtime.accepting import Admission
+
+SWEEP_S = 0.5
+LINGER_S = 2.0
+"""What is sent of a refused body is read for so long, so that the refusal can be read too."""
+
+
+class HttpConnection(web.RequestHandler):
+    """One connection: when it last sent something, and how many requests of it are under way."""
+
+    def __init__(self, table: ConnectionTable, server: web.Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._table = table
+        self.made_s = self.heard_s = table.clock()
+        self.requests = 0
+        self.under_way = False
+        self.partial_s: float | None = None
+        """Since when a part of a request's head is here."""
+        self.stalled_s: float | None = None
+        """Since when the other end takes nothing of what is sent."""
+
+    # -- asyncio's protocol ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Counted from here on."""
+        super().connection_made(transport)
+        self._table.open[self] = None
+        self._table.coming -= 1
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Counted no more."""
+        self._table.open.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Not silent."""
+        if data:
+            self.heard_s = self._table.clock()
+            if self.partial_s is None and not self.under_way:
+                self.partial_s = self.heard_s
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        """The other end is slower than we are."""
+        super().pause_writing()
+        self.stalled_s = self._table.clock()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it."""
+        self.stalled_s = None
+        super().resume_writing()
+
+    # -- what aiohttp finds wrong ----------------------------------------------------------------
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What is no HTTP is one line of JSON as everything else."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        why = " ".join((message or "").split())[:200] or type(exc).__name__
+        answer = error_response(status, f"request: found no HTTP that can be read ({why})")
+        answer.force_close()
+        return answer
+
+    # -- told by the interface -------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """A request's head is whole."""
+        self.under_way, self.partial_s = True, None
+        self.requests += 1
+
+    def end(self) -> None:
+        """Its answer is made."""
+        self.under_way, self.partial_s = False, None
+        self.heard_s = self._table.clock()
+
+    def hang_up(self) -> None:
+        """End it now."""
+        self._table.open.pop(self, None)
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class ConnectionTable(Admission):
+    """All that are open. `limits` is asked anew each time: it may be replaced while it serves."""
+
+    def __init__(
+        self,
+        limits: Callable[[], LimitSettings],
+        log: logging.Logger,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock, self.log, self._limits = clock, log, limits
+        self.most: int | None = None
+        """What the system's limits leave, where that is less."""
+        self.open: dict[HttpConnection, None] = {}
+        """The one that came first is the first."""
+        self.coming = 0
+        """For whom room was made, and who have no protocol yet."""
+
+    def make_room(self) -> bool:
+        """Room for one more, who is coming then; False where nobody can give way."""
+        while len(self.open) + self.coming >= self._allowed():
+            if not self.let_one_go():
+                return False
+        self.coming += 1
+        return True
+
+    def crowded(self) -> bool:
+        """Newcomers come in small groups, so that none gives way before it could say a word."""
+        return self.coming >= max(self._allowed() // 4, 1)
+
+    def _allowed(self) -> int:
+        allowed = self._limits().connections
+        return allowed if self.most is None else min(allowed, self.most)
+
+    def lost(self) -> None:
+        """One for whom room was made does not come."""
+        self.coming -= 1
+
+    def let_one_go(self) -> bool:
+        """Hang up who can be spared most; False where every connection has a request under way."""
+        idle = [one for one in self.open if not one.under_way and one.stalled_s is None]
+        if not idle:
+            self.log.warning("every one of %d connections has a request under way", len(self.open))
+            return False
+        one = min(idle, key=lambda one: (one.requests > 0, one.heard_s))
+        self.log.warning(
+            "%d connections are open: the one that was silent longest (%.1f s) is hung up",
+            len(self.open),
+            self.clock() - one.heard_s,
+        )
+        one.hang_up()
+        return True
+
+    def sweep(self) -> None:
+        """Hang up who has had its time."""
+        now, limits = self.clock(), self._limits()
+        for one in list(self.open):
+            why = overdue(one, now, limits)
+            if why is not None:
+                self.log.info("a connection is hung up: %s", why)
+                one.hang_up()
+
+    async def tend(self) -> None:
+        """Sweep for as long as the interface serves."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.sweep()
+
+
+def overdue(one: HttpConnection, now_s: float, limits: LimitSettings) -> str | None:
+    """Why a connection's time is over; None while it is not."""
+    if one.stalled_s is not None:
+        late = now_s - one.stalled_s > limits.stalled_s
+        return f"it took nothing of its answer for {limits.stalled_s:g} s" if late else None
+    if one.under_way:
+        return None
+    since_s = one.partial_s if one.partial_s is not None or one.requests else one.made_s
+    if since_s is not None:
+        late = now_s - since_s > limits.head_s
+        return f"no whole request head within {limits.head_s:g} s" if late else None
+    late = now_s - one.heard_s > limits.idle_s
+    return f"no request for {limits.idle_s:g} s" if late else None
+
+
+def error_response(status: int, why: str, headers: dict[str, str] | None = None) -> web.Response:
+    """A mistake as the protocol has it: one line of JSON under `error`."""
+    body = json.dumps({"error": why}).encode()
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def turned_away() -> bytes:
+    """What a connection hears that there is no room for."""
+    body = json.dumps({"error": "every connection has a request under way"}).encode()
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

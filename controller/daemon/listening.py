@@ -1,0 +1,121 @@
+"""The sockets of the local interface over HTTP: TCP on loopback, and one in the file system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from aiohttp import web
+
+from artefacts import UsageError
+from controller.daemon.connections import (
+    LINGER_S,
+    ConnectionTable,
+    HttpConnection,
+    turned_away,
+)
+from controller.daemon.settings import HttpSettings
+from controller.runtime.accepting import Acceptor
+from controller.runtime.addresses import check_address, join_address, resolve
+from controller.runtime.dialling import listen
+
+BACKLOG = 128
+"""Connections that wait in the system's queue to be taken in."""
+KEPT_DESCRIPTORS = 64
+"""For files, links to edges and libraries: connections never take the last ones."""
+
+
+class HttpListener:
+    """Listens for an application until the end of `serving`."""
+
+    def __init__(
+        self, settings: HttpSettings, table: ConnectionTable, fields: str = "http.host, http.port"
+    ) -> None:
+        """`fields`: where a file says what `settings` say, for a refusal."""
+        self._settings, self._table, self._fields = settings, table, fields
+        self.made: Path | None = None
+        """The socket in the file system, once it is there."""
+
+    @contextlib.asynccontextmanager
+    async def serving(self, runner: web.AppRunner) -> AsyncIterator[list[str]]:
+        """Where it listens: `http://HOST:PORT`, and `unix:PATH` where there is a socket.
+
+        Raises `UsageError` for an address that cannot be listened on.
+        """
+        self._leave_descriptors()
+        server: web.Server | None = runner.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+
+        def connection() -> HttpConnection:
+            return HttpConnection(
+                self._table, server, loop=loop, access_log=None, auto_decompress=False,
+                lingering_time=LINGER_S,
+            )  # fmt: skip
+
+        acceptor = Acceptor(connection, self._table, self._table.log, turned_away())
+        tending = asyncio.create_task(self._table.tend())
+        try:
+            sockets = _listen_tcp(self._settings, self._fields)
+            acceptor.listen(sockets)
+            where = [f"http://{join_address(*sockets[0].getsockname()[:2])}"]
+            if self._settings.socket:
+                path = Path(self._settings.socket)
+                acceptor.listen([_listen_unix(path)])
+                self.made = path
+                where.append(f"unix:{path}")
+            yield where
+        finally:
+            tending.cancel()
+            acceptor.close()
+
+    def _leave_descriptors(self) -> None:
+        """Never so many connections that nothing is left for a file or a link."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._table.most = max(soft - KEPT_DESCRIPTORS, 1)
+
+
+def _listen_tcp(settings: HttpSettings, fields: str) -> list[socket.socket]:
+    check_address(settings.host)  # it knows no users
+    try:
+        return listen(resolve(settings.host, settings.port, listens=True))
+    except OSError as error:
+        where = join_address(settings.host, settings.port)
+        raise UsageError(f"{fields}: cannot listen on {where} ({error.strerror})") from None
+
+
+def _listen_unix(path: Path) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(path)
+        made.bind(str(path))
+        made.listen(BACKLOG)
+        os.chmod(path, 0o660)
+    except OSError as error:
+        made.close()
+        raise UsageError(f"http.socket: '{path}': {error.strerror or error}") from None
+    except UsageError:
+        made.close()
+        raise
+    return made
+
+
+def _make_way(path: Path) -> None:
+    """Remove a socket that a killed run has left; refuse what is anything else, or answers."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise UsageError(f"http.socket: found '{path}', which is no socket, expected none or one")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+    raise UsageError(f"http.socket: somebody answers on '{path}', expected nobody")

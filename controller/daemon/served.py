@@ -1,0 +1,194 @@
+"""The one model that a daemon serves, as its clients ask it: over REST and over gRPC alike.
+
+Whether it is ready, what it is called, what a request gets for an answer, and how many bytes of
+requests are held. The ways in (`http`, `grpc_service`) turn its refusals into their own codes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from artefacts import CoinferError
+from controller.daemon.inference import (
+    EXTENSIONS,
+    VERSION,
+    Answer,
+    Expected,
+    InferRequest,
+    earliest,
+    metadata,
+)
+from controller.daemon.pictures import Pictures
+from controller.daemon.service import BusyError, FrameService
+from controller.daemon.settings import LimitSettings
+from controller.runtime.engine import FrameRecord
+
+REPLY_S = 0.003
+"""An answer is given out so long before its deadline: it still has to be written and read."""
+
+
+class UnknownModelError(CoinferError):
+    """Another model, or another version, than the one that is served."""
+
+
+class TooLateError(CoinferError):
+    """No answer came in time."""
+
+
+class TooLargeError(CoinferError):
+    """A body is longer than one may be."""
+
+
+class TooSlowError(CoinferError):
+    """A body did not come whole in its time."""
+
+
+class HeldBytes:
+    """How many bytes of requests are held, over all ways in; one more than allowed is refused."""
+
+    def __init__(self, limits: Callable[[], LimitSettings]) -> None:
+        self._limits = limits
+        self.held = 0
+
+    @contextlib.contextmanager
+    def account(self) -> Iterator[HeldAccount]:
+        """One request's share; it is given back when the request is over."""
+        account = HeldAccount(self)
+        try:
+            yield account
+        finally:
+            self.held -= account.held
+
+    def take(self, count: int) -> None:
+        """Hold more. Raises `BusyError`."""
+        most = self._limits().bodies_bytes
+        self.held += count
+        if self.held > most:
+            raise BusyError(f"{self.held:,} bytes of requests are held, expected at most {most:,}")
+
+
+class HeldAccount:
+    """What one request holds."""
+
+    def __init__(self, whole: HeldBytes) -> None:
+        self._whole = whole
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Hold `count` bytes more (fewer, where it is negative). Raises `BusyError`."""
+        self.held += count
+        self._whole.take(count)
+
+
+class ServedModel:
+    """A frame service under the model's name. `limits` may be replaced while it serves."""
+
+    def __init__(
+        self, service: FrameService, limits: LimitSettings, version: str, classes: tuple[str, ...]
+    ) -> None:
+        """`version`: of the server; `classes`: names in the order of their numbers."""
+        self.service, self.limits, self.classes = service, limits, classes
+        model = service.engine.model
+        self.name, self.version = model.spec.name, VERSION
+        self.size = (model.spec.input_shape[1], model.spec.input_shape[2])
+        self.bytes = HeldBytes(lambda: self.limits)
+        self.stopping = False
+        self._server_version = version
+
+    @property
+    def ready(self) -> bool:
+        """Whether a frame that came now would be answered, as far as can be known."""
+        return not self.stopping and self.service.alive
+
+    @property
+    def expected(self) -> Expected:
+        """What a request may hold."""
+        return Expected(self.size, self.limits.pixels, self.classes, self.limits.longest_deadline_s)
+
+    def now_s(self) -> float:
+        """The clock that deadlines count on."""
+        return self.service.engine.clock()
+
+    def check(self, name: str, version: str = "") -> None:
+        """Raises `UnknownModelError`; an empty version is any."""
+        if name != self.name or version not in ("", self.version):
+            raise UnknownModelError(
+                f"model: found {name[:60]!r} version {(version or self.version)[:20]!r}, expected "
+                f"'{self.name}' version '{self.version}'"
+            )
+
+    def metadata(self) -> dict[str, Any]:
+        """The model's."""
+        return metadata(self.name, self.size)
+
+    def server_metadata(self) -> dict[str, Any]:
+        """The server's."""
+        return {
+            "name": "coinfer",
+            "version": self._server_version,
+            "extensions": list(EXTENSIONS),
+        }
+
+    async def answers(
+        self, asked: InferRequest, arrival_s: float, until_s: float | None = None
+    ) -> list[Answer]:
+        """One answer a picture. Raises `BusyError` and `TooLateError`.
+
+        `arrival_s`: when the request came; `until_s`: after which nobody waits for an answer,
+        whatever the deadline is. Both on the engine's clock.
+        """
+        deadline_s = self._deadline_s(asked, arrival_s, until_s)
+        under_way: list[asyncio.Future[FrameRecord]] = []
+        try:
+            for picture in asked.pictures:
+                under_way.append(self._submit(picture, asked, arrival_s, deadline_s))
+        except BusyError:
+            # the others are answered all the same, and nobody hears it
+            for future in under_way:
+                future.cancel()
+            raise
+        records = await asyncio.gather(*under_way)
+        return [self._answer(record) for record in records]
+
+    def _deadline_s(self, asked: InferRequest, arrival_s: float, until_s: float | None) -> float:
+        deadline_s = asked.deadline_s or self.service.engine.args.deadline_s
+        left_s = None if until_s is None else until_s - arrival_s
+        if left_s is not None and left_s <= 0.0:
+            raise TooLateError("the call's own deadline was over before it could be begun")
+        return earliest(deadline_s, left_s) or deadline_s
+
+    def _submit(
+        self, picture: Pictures, asked: InferRequest, arrival_s: float, deadline_s: float
+    ) -> asyncio.Future[FrameRecord]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[FrameRecord] = loop.create_future()
+
+        def set_result(record: FrameRecord) -> None:
+            if not future.done():  # whoever asked may have gone
+                future.set_result(record)
+
+        def done(record: FrameRecord) -> None:
+            with contextlib.suppress(RuntimeError):  # the interface is closed: nobody asks
+                loop.call_soon_threadsafe(set_result, record)
+
+        self.service.submit(
+            picture,
+            done,
+            deadline_s=max(deadline_s - REPLY_S, deadline_s / 2.0),
+            threshold=asked.threshold,
+            arrival_s=arrival_s,
+        )
+        return future
+
+    def _answer(self, record: FrameRecord) -> Answer:
+        plan = str(self.service.engine.table.plans[record.plan])
+        if record.latency_s is None or record.label is None or record.exit is None:
+            why = f" ({record.error})" if record.error else ""
+            raise TooLateError(f"no answer in time by plan '{plan}'{why}")
+        return Answer(
+            record.label, record.confidence or 0.0, record.exit, plan, record.where or "",
+            record.latency_s,
+        )  # fmt: skip

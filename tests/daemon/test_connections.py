@@ -1,0 +1,390 @@
+"""Who is hung up at the door: real sockets, and a clock that the tests set."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+from aiohttp import web
+
+from controller.daemon.connections import ConnectionTable
+from controller.daemon.listening import HttpListener
+from controller.daemon.settings import HttpSettings, LimitSettings
+
+LOG = logging.getLogger("coinfer.test")
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+HOLD = b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Door:
+    """An application behind the daemon's listener: `/` answers, `/hold` waits for `go`."""
+
+    def __init__(self, **limits):
+        self.limits = msgspec.structs.replace(LimitSettings(), **limits)
+        self.now_s = 100.0
+        self.table = ConnectionTable(lambda: self.limits, LOG, lambda: self.now_s)
+        self.go = asyncio.Event()
+        self.address, self.clients = None, []
+
+    @contextlib.asynccontextmanager
+    async def open(self, path=""):
+        @web.middleware
+        async def told(request, handler):
+            request.protocol.begin()
+            try:
+                return await handler(request)
+            finally:
+                request.protocol.end()
+
+        async def answer(request):
+            return web.Response(text="ok")
+
+        async def hold(request):
+            await self.go.wait()
+            return web.Response(text="held")
+
+        async def large(request):
+            return web.Response(body=bytes(50_000_000))
+
+        app = web.Application(middlewares=[told])
+        app.add_routes([web.get("/", answer), web.get("/hold", hold), web.get("/large", large)])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            listener = HttpListener(HttpSettings(port=0, socket=path), self.table)
+            async with listener.serving(runner) as where:
+                host, port = where[0].removeprefix("http://").rsplit(":", 1)
+                self.address = (host, int(port))
+                yield self
+        finally:
+            self.go.set()
+            for writer in self.clients:
+                writer.transport.abort()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+            await runner.cleanup()
+
+    async def connect(self, said=b"", path=None):
+        reader, writer = await (
+            asyncio.open_unix_connection(path) if path else asyncio.open_connection(*self.address)
+        )
+        self.clients.append(writer)
+        writer.write(said)
+        await writer.drain()
+        return reader, writer
+
+    async def settled(self, count):
+        """Wait until so many connections are open."""
+        async with asyncio.timeout(10):
+            while len(self.table.open) != count:
+                await asyncio.sleep(0.005)
+
+
+async def head_of(reader):
+    async with asyncio.timeout(10):
+        return await reader.readuntil(b"\r\n\r\n")
+
+
+async def answered(client, said=GET):
+    """The status of one request on a connection that is kept."""
+    reader, writer = client
+    writer.write(said)
+    head = await head_of(reader)
+    length = int(head.lower().split(b"content-length:")[1].split()[0])
+    async with asyncio.timeout(10):
+        await reader.readexactly(length)
+    return int(head.split()[1])
+
+
+async def hung_up(client):
+    """Whether the other end has closed."""
+    try:
+        async with asyncio.timeout(5):
+            return await client[0].read(1) == b""
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def run(scenario):
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_strangers_give_way_among_themselves_and_clients_stay():
+    async def scenario():
+        async with Door(connections=8).open() as door:
+            kept = await door.connect()
+            assert await answered(kept) == 200
+            strangers = []
+            for _ in range(40):
+                door.now_s += 1.0
+                strangers.append(await door.connect())
+                await asyncio.sleep(0)
+            assert await answered(kept) == 200
+            await door.settled(8)
+            assert all([await hung_up(one) for one in strangers[:33]])
+            # those that came last may still ask
+            assert await answered(strangers[-1]) == 200
+            assert await answered(kept) == 200
+
+    run(scenario)
+
+
+def test_of_clients_the_longest_silent_one_gives_way():
+    async def scenario():
+        async with Door(connections=4).open() as door:
+            clients = []
+            for _ in range(4):
+                clients.append(await door.connect())
+                door.now_s += 1.0
+                assert await answered(clients[-1]) == 200
+            assert await answered(clients[0]) == 200
+            newcomer = await door.connect()
+            assert await answered(newcomer) == 200
+            assert await hung_up(clients[1])
+            for client in (clients[0], clients[2], clients[3], newcomer):
+                assert await answered(client) == 200
+
+    run(scenario)
+
+
+def test_a_request_under_way_never_gives_way_and_one_more_is_turned_away():
+    async def scenario():
+        async with Door(connections=4).open() as door:
+            busy = [await door.connect(HOLD) for _ in range(4)]
+            async with asyncio.timeout(10):
+                while sum(one.under_way for one in door.table.open) < 4:
+                    await asyncio.sleep(0.005)
+            reader, _ = await door.connect()
+            whole = await asyncio.wait_for(reader.read(), 10)
+            head, body = whole.split(b"\r\n\r\n", 1)
+            assert b" 503 " in head
+            assert set(json.loads(body)) == {"error"}
+            door.now_s += 1e6
+            door.table.sweep()
+            door.go.set()
+            for client in busy:
+                assert (await head_of(client[0])).startswith(b"HTTP/1.1 200 ")
+
+    run(scenario)
+
+
+def test_every_silence_has_its_time():
+    """No head, half a head, no further request; a request under way has none of these times."""
+
+    async def scenario():
+        limits = {"head_s": 10.0, "idle_s": 300.0, "connections": 8}
+        async with Door(**limits).open() as door:
+            mute = await door.connect()
+            half = await door.connect(GET[:20])
+            kept = await door.connect()
+            assert await answered(kept) == 200
+            begun = await door.connect()
+            assert await answered(begun) == 200
+            under_way = await door.connect(HOLD)
+            await door.settled(5)
+            door.now_s += 5.0
+            # a byte now and then does not stretch a head's time
+            half[1].write(GET[20:21])
+            begun[1].write(GET[:3])
+            await asyncio.sleep(0.05)
+            door.table.sweep()
+            assert len(door.table.open) == 5
+            door.now_s += 5.5
+            half[1].write(GET[21:22])
+            await asyncio.sleep(0.05)
+            door.table.sweep()
+            assert await hung_up(mute)
+            assert await hung_up(half)
+            assert len(door.table.open) == 3
+            door.now_s += 5.0
+            door.table.sweep()
+            assert await hung_up(begun), "the head of its second request is as late"
+            assert await answered(kept) == 200
+            door.now_s += 301.0
+            door.table.sweep()
+            assert await hung_up(kept)
+            door.go.set()
+            assert (await head_of(under_way[0])).startswith(b"HTTP/1.1 200 ")
+
+    run(scenario)
+
+
+def test_who_takes_nothing_of_an_answer_is_hung_up():
+    async def scenario():
+        async with Door(stalled_s=10.0).open() as door:
+            with socket.create_connection(door.address) as deaf:
+                deaf.sendall(LARGE)
+                async with asyncio.timeout(10):
+                    while not any(one.stalled_s for one in door.table.open):
+                        await asyncio.sleep(0.005)
+                door.now_s += 9.0
+                door.table.sweep()
+                assert len(door.table.open) == 1
+                assert not door.table.let_one_go(), "it is not silent: it is being answered"
+                door.now_s += 1.5
+                door.table.sweep()
+                await door.settled(0)
+
+    run(scenario)
+
+
+def test_what_is_no_http_is_one_line_of_json():
+    async def scenario():
+        async with Door().open() as door:
+            for said in (
+                b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+                b"GET / HTTP/9.9\r\n\r\n",
+                b"\x00\r\n\r\n",
+            ):
+                reader, _ = await door.connect(said)
+                whole = await asyncio.wait_for(reader.read(), 10)
+                head, body = whole.split(b"\r\n\r\n", 1)
+                assert b" 400 " in head
+                assert b"content-type: application/json\r\n" in head.lower() + b"\r\n"
+                assert json.loads(body)["error"].startswith("request: found no HTTP")
+
+    run(scenario)
+
+
+def test_the_socket_in_the_file_system_counts_too(tmp_path):
+    async def scenario():
+        path = tmp_path / "door.sock"
+        async with Door(connections=4).open(str(path)) as door:
+            assert path.stat().st_mode & 0o777 == 0o660
+            strangers = [await door.connect(path=path) for _ in range(4)]
+            await door.settled(4)
+            client = await door.connect()
+            assert await answered(client) == 200
+            assert await hung_up(strangers[0])
+
+    run(scenario)
+
+
+def test_descriptors_are_kept_back_for_the_daemon_itself():
+    table = ConnectionTable(lambda: LimitSettings(connections=128), LOG)
+    table.most = 0
+    assert not table.make_room()
+    table.most = 1
+    assert table.make_room()
+    assert not table.make_room()
+    table.lost()
+    assert table.make_room()
+
+
+OUT_OF_DESCRIPTORS = """
+import asyncio, logging, resource, socket, time
+from controller.runtime.accepting import Acceptor, Admission
+
+lines = []
+class Kept(logging.Handler):
+    def emit(self, record):
+        lines.append(record.getMessage())
+log = logging.getLogger("x"); log.addHandler(Kept()); log.propagate = False
+
+async def main():
+    spared = []
+    class Sparing(Admission):
+        def let_one_go(self):
+            spared.append(1)
+            return False
+    acceptor = Acceptor(asyncio.Protocol, Sparing(), log)
+    listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+    acceptor.listen([listener])
+    clients = [socket.socket() for _ in range(40)]
+    for one in clients:
+        one.setblocking(False)
+    taken = max(one.fileno() for one in clients) + 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 10, taken + 200))
+    for one in clients:
+        one.connect_ex(listener.getsockname())
+    begun, cpu, turns = time.monotonic(), time.process_time(), 0
+    while time.monotonic() - begun < 1.5:
+        await asyncio.sleep(0.01)
+        turns += 1
+    busy = time.process_time() - cpu
+    timers = len(asyncio.get_running_loop()._scheduled)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 200, taken + 200))
+    seen = len(lines)
+    await asyncio.sleep(0.5)
+    quiet = len(lines) - seen
+    acceptor.close()
+    print(f"{turns} {len(lines)} {len(spared)} {busy:.3f} {timers} {quiet}")
+    assert turns > 60, turns
+    assert 1 <= len(lines) <= 12, lines
+    assert len(spared) == len(lines)
+    assert busy < 0.5, busy
+    assert timers < 10, timers
+    assert quiet == 0, lines
+    assert "Too many open files" in lines[0], lines[0]
+
+asyncio.run(main())
+"""
+
+
+def test_without_descriptors_nothing_spins_and_afterwards_all_come_in():
+    """In a process of its own, as the limit is a process's."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_DESCRIPTORS],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_limit_of_descriptors_is_raised_to_what_the_system_allows():
+    code = (
+        "import resource; from controller.runtime.accepting import raise_descriptor_limit; "
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)); "
+        "assert raise_descriptor_limit() == hard; "
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+BODY = b'{"inputs":[{"name":"picture","shape":[1,32,32,3],"datatype":"UINT8","data":[%s]}]}'
+
+
+def test_a_camera_is_answered_in_time_while_others_connect_and_say_nothing(running):
+    """1,100 silent connections against a real daemon with no more descriptors than usual."""
+    resource = pytest.importorskip("resource")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1300:
+        pytest.skip("the system allows too few descriptors for so many connections")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1300), before[1]))
+    body = BODY % b",".join([b"0"] * 3072)
+    head = b"POST /infer?deadline_ms=1000 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+
+    def ask(camera):
+        begun = time.monotonic()
+        camera.sendall(head % len(body) + body)
+        answer = camera.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        return time.monotonic() - begun
+
+    with contextlib.ExitStack() as stack:
+        daemon = stack.enter_context(running())
+        host, port = daemon.address.removeprefix("http://").split(":")
+        camera = stack.enter_context(socket.create_connection((host, int(port)), 10))
+        ask(camera)
+        took = []
+        for number in range(1100):
+            stack.enter_context(socket.create_connection((host, int(port)), 10))
+            if number % 50 == 0:
+                took.append(ask(camera))
+        took += [ask(camera) for _ in range(10)]
+        assert len(daemon.said()) < 20_000
+        assert "that was silent longest" in daemon.said()
+        assert daemon.stop() == 0
+        assert "like it" in daemon.said()
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert max(took) < 1.0
+    assert sorted(took)[len(took) // 2] < 0.25

@@ -1,0 +1,106 @@
+"""The log: alike lines are limited in rate and counted, both forms, both daemons' loggers."""
+
+import io
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controller.daemon.log import BURST, MOST_KINDS, WINDOW_S, RepeatLimit, set_up_log
+from controller.daemon.settings import LogSettings
+
+
+class Lines:
+    """A limited handler into memory, on a clock that the test sets."""
+
+    def __init__(self):
+        self.now_s, self.stream = 0.0, io.StringIO()
+        self.limit = RepeatLimit(logging.StreamHandler(self.stream), lambda: self.now_s)
+        self.written = 0
+
+    def write(self, message, *args, line=1):
+        record = logging.LogRecord("x", logging.INFO, "a.py", line, message, args, None)
+        self.limit.handle(record)
+
+    @property
+    def said(self):
+        return self.stream.getvalue().splitlines()
+
+
+def test_alike_lines_are_counted_and_the_count_is_written():
+    lines = Lines()
+    for number in range(1244):
+        lines.write("connection %d", number)
+    assert lines.said == [f"connection {k}" for k in range(BURST)]
+    lines.now_s += WINDOW_S
+    lines.write("something else", line=2)
+    assert lines.said[BURST:] == ["connection 1243 … and 1,234 like it", "something else"]
+    lines.write("connection %d", 7)
+    assert lines.said[-1] == "connection 7"
+
+
+def test_the_count_comes_without_a_further_line_too():
+    lines = Lines()
+    for _ in range(BURST + 3):
+        lines.write("again")
+    lines.limit.tell()
+    assert len(lines.said) == BURST
+    lines.now_s += WINDOW_S + 1.0
+    lines.limit.tell()
+    assert lines.said[BURST:] == ["again … and 3 like it"]
+    lines.limit.tell()
+    assert len(lines.said) == BURST + 1
+    for _ in range(BURST + 2):
+        lines.write("at the end")
+    lines.limit.close()
+    assert lines.said[-1] == "at the end … and 2 like it"
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0.0, 5.0)), max_size=200))
+def test_every_line_is_written_or_counted(events):
+    lines = Lines()
+    for line, later_s in events:
+        lines.now_s += later_s
+        lines.write("kind", line=line)
+    lines.limit.close()
+    counted = sum(int(s.split(" … and ")[1].split()[0]) for s in lines.said if " like it" in s)
+    whole = sum(" like it" not in s for s in lines.said)
+    assert whole + counted == len(events)
+    assert whole <= 4 * BURST * (1 + lines.now_s / WINDOW_S)
+
+
+def test_kinds_without_end_are_forgotten_with_their_count():
+    lines = Lines()
+    for _ in range(BURST + 5):
+        lines.write("first", line=0)
+    for line in range(1, MOST_KINDS + 1):
+        lines.write("other", line=line)
+    assert "first … and 5 like it" in lines.said
+    assert len(lines.limit._kinds) == MOST_KINDS
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_daemons_and_asyncio_write_through_it(form, capsys):
+    names = ("coinfer.device", "coinfer.edge", "asyncio", "grpc")
+    before = {n: logging.getLogger(n).handlers[:] for n in ("coinfer", "asyncio", "grpc",
+                                                            "opentelemetry")}  # fmt: skip
+    try:
+        limit = set_up_log(LogSettings(form=form))
+        for name in names:
+            for _ in range(50):
+                logging.getLogger(name).error("%s is in trouble", name)
+        set_up_log(LogSettings(form=form))  # a reload: what was counted is written first
+        said = capsys.readouterr().err.splitlines()
+        assert limit not in logging.getLogger("coinfer").handlers
+    finally:
+        for name, handlers in before.items():
+            logging.getLogger(name).handlers[:] = handlers
+            logging.getLogger(name).propagate = True
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        logging.getLogger("aiohttp").setLevel(logging.NOTSET)
+    # one place in this file writes for all four names: it is one kind
+    assert len(said) == BURST + 1
+    text = json.loads(said[-1])["message"] if form == "json" else said[-1]
+    assert text.endswith(f"grpc is in trouble … and {4 * 50 - BURST} like it")
