@@ -19,6 +19,7 @@ from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
+from controller.runtime.addresses import join_address
 from controller.runtime.edge import EdgeServer
 from controller.runtime.executors import make_executor
 from controller.runtime.secure import server_security
