@@ -173,6 +173,28 @@ def test_what_measures_a_layer_s_memory(tool, program, number):
     assert one.process.returncode == -number
 
 
+WORKER = """
+    import time
+    from concurrent.futures import ProcessPoolExecutor
+    from experiments.sweeps.local import _prepare, _Spawned
+
+    if __name__ == "__main__":
+        with ProcessPoolExecutor(1, mp_context=_Spawned(), initializer=_prepare) as pool:
+            print(pool.submit(pow, 2, 3).result(), flush=True)
+            pool.submit(time.sleep, 600)
+            time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", KILLED)
+def test_a_sweep_s_workers(tool, program, number):
+    """They are started by multiprocessing, and bind themselves."""
+    one = tool(program(WORKER))
+    assert one.line() == "8"
+    assert one.children()
+    assert one.end(number) == -number
+
+
 def test_a_demo_s_replay(tool, program):
     """The demo's own steps, without the training that comes before."""
     text = """
