@@ -118,7 +118,7 @@ def engine():
 def works(command, *argv):
     try:
         done = subprocess.run([*command, *argv], capture_output=True, timeout=120, check=False)
-    except subprocess.TimeoutExpired:
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
 
