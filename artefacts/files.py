@@ -227,28 +227,35 @@ def write_json(path: str | Path, value: Any) -> None:
         stream.write(encoded + b"\n")
 
 
-def ready_folder(folder: str | Path) -> Path:
+def ready_folder(folder: str | Path, *, make: bool = True) -> Path:
     """The folder, made where it is not there; refused where nothing can be written into it.
 
-    For long work: who learns of it at the end has lost what was made.
+    For long work: who learns of it at the end has lost what was made. Without `make` it is only
+    found out whether that could be.
     """
     folder = Path(folder)
     with _writable(folder, "a folder that can be written into"):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as stream:
-            stream.write(bytes(_TRIED_BYTES))
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        _try_writing(folder)
     return folder
 
 
 def ready_file(path: str | Path) -> Path:
-    """The path of a file that can be written there (`ready_folder`'s care for a single file)."""
+    """The path, refused where no file can be written there (as `ready_folder`, nothing is made)."""
     path = Path(path)
     with _writable(path):
         _check_target(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent) as stream:
-            stream.write(bytes(_TRIED_BYTES))
+        _try_writing(path.parent)
     return path
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a little, without a name, into a folder or the first around it that is there."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    with tempfile.TemporaryFile(dir=folder) as stream:
+        stream.write(bytes(_TRIED_BYTES))
 
 
 def read_json(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:

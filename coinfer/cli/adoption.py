@@ -69,7 +69,7 @@ def bring(
     """Capture, give exits, judge, profile as device and as edge, and write a scenario."""
     import torch
 
-    from artefacts import UsageError, atomic_write
+    from artefacts import UsageError, atomic_write, ready_folder
     from models.cards import load_model
     from models.networks.adoption import (
         CHOSEN,
@@ -97,6 +97,7 @@ def bring(
     size = _side(side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     module, name = load_factory(named), out.name or "model"
     torch.set_num_threads(threads)
+    ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from artefacts import UsageError
+from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
@@ -71,7 +71,10 @@ def confidence(
     from experiments.confidence.curves import confidence_figures
     from models.cards import load_model
 
-    figures = confidence_figures(load_model(model))
+    loaded = load_model(model)
+    if plot is not None:
+        ready_file(plot)
+    figures = confidence_figures(loaded)
     if plot is not None:
         from experiments.figures.confidence import draw_confidence
 

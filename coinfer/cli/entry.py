@@ -90,12 +90,17 @@ def _refused(error: OSError) -> int:
         _say(f"{named}: found {why}, expected a place that can be used")
     elif error.errno in REFUSALS:
         _say(f"found {why}, expected room to work in")
-    elif error.errno == errno.ENOENT:  # of tempfile, which names the places in its text
-        _say(f"found {why}")
+    elif _is_of_places(error) or _is_of_places(error.__cause__):
+        _say(" ".join((error.strerror or str(error)).split()))
     else:
         raise error
     _discard_output()
     return 2
+
+
+def _is_of_places(error: BaseException | None) -> bool:
+    """Whether an error is `tempfile`'s, which names the places that it tried in its text."""
+    return isinstance(error, FileNotFoundError) and error.filename is None
 
 
 def _ended_by_signal(error: BaseException) -> int | None:

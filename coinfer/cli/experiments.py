@@ -312,11 +312,13 @@ def make_map(
     json: JsonOption = False,
 ) -> None:
     """Build the configuration map (Algorithm 2) and write it."""
+    from artefacts import ready_file
     from controller.planners.configuration_map import build_map, write_map
     from experiments.controllers import map_states
     from traces.states import read_states
 
     setting = _setting(scenario)
+    ready_file(out)
     if states is None:
         train = setting.traces("train")
         _say_source(train)

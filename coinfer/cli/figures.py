@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from artefacts import UsageError
+from artefacts import UsageError, ready_folder
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 
 READINGS = ("maps", "elements")
@@ -52,6 +52,7 @@ def figures(
     if not 1.0 <= requirement_ms <= 60_000.0:
         raise UsageError(f"--requirement-ms: found {requirement_ms:g}, expected 1 to 60000")
     loaded = load_model(model)
+    ready_folder(out, make=False)
     inputs = edgent_inputs(loaded.spec, loaded.card.test_accuracies, cast(Reading, reading))
     made = static_figures(inputs, cast(Order, order), requirement_ms / 1000.0)
     written = write_static_figures(made, out)

@@ -26,6 +26,7 @@ def train_gates(
     """
     import torch
 
+    from artefacts import ready_file
     from experiments.confidence.curves import exit_costs
     from experiments.confidence.joint import JointArgs, report_half, train_jointly
     from experiments.confidence.records import write_record
@@ -34,6 +35,7 @@ def train_gates(
     from models.outcomes import read_outcomes
 
     loaded = load_model(model)
+    ready_file(out)
     torch.set_num_threads(threads)
     feed, judged = lessons(loaded.spec.name, int(loaded.card.training.get("seed", 0)))
     outcomes = read_outcomes(loaded.folder / "outcomes.npz")

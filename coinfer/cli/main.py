@@ -25,6 +25,8 @@ from coinfer.cli.entry import run
 from coinfer.cli.sweep import sweep
 from coinfer.cli.top import top
 
+__all__ = ["app", "run"]
+
 app = typer.Typer(
     name="coinfer",
     help="Device-edge co-inference with branchy networks over links whose bandwidth moves.",

@@ -34,10 +34,12 @@ def train_model(
     """
     import torch
 
+    from artefacts import ready_folder
     from models.networks.recipes import Listener, recipe
     from models.networks.training import EpochReport
 
     make = recipe(network)
+    ready_folder(out, make=False)
     torch.set_num_threads(threads)
     with progress_bar() as bar:
         task = bar.add_task("pictures", total=None, note="")
@@ -142,6 +144,7 @@ def profile(
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
+    from artefacts import ready_file
     from models.cards import load_model
     from models.codecs import LEARNED, check_codec
     from models.networks.timing import ProfilingArgs
@@ -170,6 +173,7 @@ def profile(
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
     })  # fmt: skip
     loaded = load_model(model)
+    ready_file(out)
     if reference is None:
         args = ProfilingArgs(
             executor=cast("Executor", executor or "torch"),  # refused there if it is none

@@ -35,9 +35,11 @@ def evaluate(
 
     import msgspec
 
+    from artefacts import ready_folder
     from experiments.headline.run import run_study
 
     planned = _study(study, scenario, policy)
+    ready_folder(out, make=False)
     command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
     command += [part for folder in policy or () for part in ("--policy", str(folder))]
     if frames is not None:

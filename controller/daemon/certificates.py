@@ -45,8 +45,7 @@ def make_authority(folder: Path, now: datetime.datetime) -> Path:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_key(folder / AUTHORITY_KEY, key)
-    _write_public(path, made)
+    _write_pair(folder / AUTHORITY_KEY, key, path, made)
     return path
 
 
@@ -82,8 +81,7 @@ def make_certificate(
     if hosts:
         names = x509.SubjectAlternativeName([_general_name(h) for h in hosts])
         builder = builder.add_extension(names, critical=False)
-    _write_key(folder / f"{name}.key", key)
-    _write_public(path, builder.sign(signer, hashes.SHA256()))
+    _write_pair(folder / f"{name}.key", key, path, builder.sign(signer, hashes.SHA256()))
     return path
 
 
@@ -141,28 +139,40 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
     return authority, key
 
 
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def _write_pair(
+    key_path: Path, key: ec.EllipticCurvePrivateKey, path: Path, made: x509.Certificate
+) -> None:
+    """Write a key and its certificate, both or neither."""
     text = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_secret(path, text)
+    write_secret(key_path, text)
+    try:
+        with atomic_write(path, "wb") as stream:
+            stream.write(made.public_bytes(serialization.Encoding.PEM))
+    except BaseException:
+        key_path.unlink()
+        raise
 
 
 def write_secret(path: Path, text: bytes) -> None:
     """A new file that its owner alone may read, never others, not even before a chmod."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = False
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
+        made = True
+        with open(handle, "wb") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(handle)
+    except BaseException as error:
+        if made:  # half a secret is none, and would stand in the way of the next
+            path.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise ArtefactError(
             path, found=str(error.strerror).lower(), expected="a file that can be made"
         ) from None
-    with open(handle, "wb") as stream:
-        stream.write(text)
-
-
-def _write_public(path: Path, made: x509.Certificate) -> None:
-    with atomic_write(path, "wb") as stream:
-        stream.write(made.public_bytes(serialization.Encoding.PEM))

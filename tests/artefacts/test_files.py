@@ -241,11 +241,14 @@ def test_a_pipe_is_read(tmp_path):
 def test_a_folder_and_a_file_are_tried_before_long_work(tmp_path):
     assert ready_folder(tmp_path / "a" / "b").is_dir()
     assert ready_file(tmp_path / "c" / "d.json") == tmp_path / "c" / "d.json"
+    assert ready_folder(tmp_path / "e" / "f", make=False) == tmp_path / "e" / "f"
     assert not os.listdir(tmp_path / "a" / "b")
-    assert not os.listdir(tmp_path / "c")
+    assert os.listdir(tmp_path) == ["a"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtefactError, match=r"found .*, expected a folder that can be written"):
-        ready_folder(tmp_path / "file")
+    for make in (True, False):
+        for folder in (tmp_path / "file", tmp_path / "file" / "x"):
+            with pytest.raises(ArtefactError, match=r"found .*, expected a folder that can be"):
+                ready_folder(folder, make=make)
 
 
 # -- real file systems -----------------------------------------------------------------------------

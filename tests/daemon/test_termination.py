@@ -123,7 +123,7 @@ def test_a_frame_loop_keeps_what_it_has_recorded(tmp_path):
         begun_s = time.monotonic()
         until(lambda: time.monotonic() >= begun_s + 1.0, outer)  # some frames' worth
         code, rest = ended(outer, pid, signal.SIGTERM)
-        assert "interrupted after" in rest
+        assert "interrupted after" in rest, (code, said)
         assert code == 0
     assert (tmp_path / "records.json").stat().st_size > 100
 
