@@ -15,7 +15,7 @@ import stat
 import tempfile
 import tomllib
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar, overload
 
@@ -222,9 +222,28 @@ def _unwritable(
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` (a Struct or plain data) as indented JSON, atomically."""
-    encoded = msgspec.json.format(msgspec.json.encode(value), indent=1)
+    encoded = msgspec.json.format(encode_json(value), indent=1)
     with atomic_write(path, "wb") as stream:
         stream.write(encoded + b"\n")
+
+
+def encode_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> bytes:
+    """`value` as JSON; the bytes of a file's name that are no UTF-8 become escapes, as in print."""
+    try:
+        return msgspec.json.encode(value, enc_hook=enc_hook)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_escaped(msgspec.to_builtins(value, enc_hook=enc_hook)))
+
+
+def _escaped(plain: Any) -> Any:
+    """Plain data without lone surrogates, which is what Python makes of such bytes."""
+    if isinstance(plain, str):
+        return plain.encode("utf-8", "backslashreplace").decode()
+    if isinstance(plain, dict):
+        return {_escaped(key): _escaped(one) for key, one in plain.items()}
+    if isinstance(plain, list | tuple):
+        return [_escaped(one) for one in plain]
+    return plain
 
 
 def ready_folder(folder: str | Path, *, make: bool = True) -> Path:

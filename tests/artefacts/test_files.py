@@ -2,6 +2,7 @@
 of other systems write it."""
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -24,6 +25,7 @@ from artefacts import (
     atomic_write,
     decode_text,
     digest_file,
+    encode_json,
     read_bytes,
     read_json,
     read_toml,
@@ -181,6 +183,17 @@ def test_names_that_are_no_utf_8_are_written_read_and_named(tmp_path):
     with pytest.raises(ArtefactError) as error:
         read_json(path, Card)
     assert str(error.value).encode("utf-8", "backslashreplace").count(b"b\\udcfccher") == 1
+
+
+def test_names_that_are_no_utf_8_are_json_in_escapes(tmp_path):
+    odd = os.fsdecode(b"b\xfccher")
+    value = {"files": [odd, "\u00fc"], odd: (Card(odd, 2), 1.5, None)}
+    said = json.loads(encode_json(value))
+    assert said["files"] == ["b\\udcfccher", "\u00fc"]
+    assert said["b\\udcfccher"] == [{"name": "b\\udcfccher", "size": 2}, 1.5, None]
+    write_json(tmp_path / "a.json", value)
+    assert json.loads((tmp_path / "a.json").read_text()) == said
+    assert encode_json({"a": 1}) == b'{"a":1}'
 
 
 def refused(path):

@@ -1,0 +1,185 @@
+"""What holds for every command: streams that are full, closed or ASCII; names that are no text."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from coinfer.cli import entry
+
+ODD = os.fsdecode("[red]b\xfccher[/] \xe4".encode("latin-1")).replace("/", "|")
+"""A file's name in Latin-1, which is no UTF-8, with brackets that styles are written in."""
+LOCALES = {
+    "utf-8": {"LANG": "C.UTF-8"},
+    "c": {"LANG": "C", "LC_ALL": "C"},
+    "c-strict": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+}
+
+
+def coinfer(*argv, cwd, locale="utf-8", **options):
+    usual = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO"))}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.entry", *map(str, argv)], cwd=cwd, check=False,
+        env=usual | LOCALES[locale], timeout=120, **options,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    path = tmp_path_factory.mktemp("trace") / "trace.csv"
+    done = coinfer("traces", "generate", "--seconds", "30", "--out", path, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+# -- standard streams ------------------------------------------------------------------------------
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(trace):
+    command = [sys.executable, "-m", "coinfer.cli.entry", "traces", "info", str(trace), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) in (entry.PIPE_CLOSED, 1)
+    assert said == b""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_that_finds_no_room_is_one_line(trace):
+    with open("/dev/full", "w") as full:
+        done = coinfer("traces", "info", trace, "--json", cwd=trace.parent, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "coinfer: found no space left on device, expected room to work in\n"
+    )
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_streams_that_are_closed_are_done_without(trace, closed, tmp_path):
+    made = tmp_path / "made.csv"
+    script = "".join(f"{n}{'<' if n == 0 else '>'}&- " for n in closed)
+    command = [sys.executable, "-m", "coinfer.cli.entry", "traces", "convert", trace, made]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" ' + script, "sh", *map(str, command)], capture_output=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b"" or 2 not in closed
+    assert made.read_bytes()[:10] == trace.read_bytes()[:10]
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_name_that_is_no_text_is_printed_in_every_locale(tmp_path, locale, trace):
+    (tmp_path / ODD).mkdir()
+    (tmp_path / ODD / ODD).write_bytes(b"no trace")
+    (tmp_path / ODD / "trace.csv").write_bytes(trace.read_bytes())
+    (tmp_path / ODD / "device.toml").write_text("format_version = 1\nscenario = 3\n")
+    commands = (
+        ("traces", "info", f"{ODD}/{ODD}"),
+        ("traces", "info", f"{ODD}/nowhere"),
+        ("device", "--config", f"{ODD}/device.toml"),
+        ("edge", "--model", ODD),
+        ("edge", "--config", f"{ODD}/nowhere.toml"),
+        ("edge", "--host", ODD),
+        ("edge", "--port-file", f"{ODD}"),
+        ("device", "--scenario", "edgent", "--edge", ODD),
+        ("plan", "--scenario", f"{ODD}/x.toml", "--bandwidth", "1"),
+        ("compare", "--scenario", "edgent", "--traces", f"{ODD}/nowhere"),
+        ("map", "--scenario", "edgent", "--out", f"{ODD}"),
+        ("report", "--results", f"{ODD}/nowhere", "--out", "x.html"),
+        ("top", ODD),
+        (ODD,),
+        (f"--{ODD}",),
+    )
+    for argv in commands if locale == "ascii" else commands[:4]:
+        done = coinfer(*argv, cwd=tmp_path, locale=locale)
+        said = done.stderr.decode("latin-1")
+        assert done.returncode == 2, (argv, said)
+        assert "Traceback" not in said
+        assert len([x for x in said.splitlines() if x.startswith("coinfer: ")]) == 1, said
+        assert "[red]" in said
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_files_of_such_names_are_read_and_written(tmp_path, locale, trace):
+    (tmp_path / ODD).write_bytes(trace.read_bytes())
+    done = coinfer("traces", "convert", ODD, f"{ODD}.csv", cwd=tmp_path, locale=locale)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{ODD}.csv").exists()
+    done = coinfer("certs", "init", "--dir", f"{ODD}-certs", cwd=tmp_path, locale=locale)
+    assert done.returncode == 0, done.stderr
+
+
+# -- what the system refuses -----------------------------------------------------------------------
+
+
+def refused(error, capsys):
+    code = entry._refused(error)
+    out = capsys.readouterr()
+    assert out.out == ""
+    return code, out.err
+
+
+@pytest.fixture
+def kept_output():
+    """Standard output, put back after a test that lets go of it."""
+    kept = os.dup(1)
+    yield
+    os.dup2(kept, 1)
+    os.close(kept)
+
+
+@pytest.mark.usefixtures("kept_output")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(13, "Permission denied", "/a"), "coinfer: /a: found permission denied"),
+        (OSError(28, "No space left on device"), "coinfer: found no space left on device"),
+        (OSError(24, "Too many open files"), "coinfer: found too many open files"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/x']"),
+         "coinfer: No usable temporary directory found in ['/x']"),
+        (OSError(2, "No such file or directory", b"/b"), "coinfer: /b: found no such file"),
+        (OSError(9, "Bad file descriptor", 7), "coinfer: 7: found bad file descriptor"),
+    ],
+)  # fmt: skip
+def test_what_the_system_refuses_is_one_line(error, said, capsys):
+    code, line = refused(error, capsys)
+    assert code == 2
+    assert line.startswith(said)
+    assert line.count("\n") == 1
+
+
+@pytest.mark.usefixtures("kept_output")
+@pytest.mark.parametrize(
+    "error", [OSError("a mistake of ours"), OSError(9, "Bad file descriptor"), BrokenPipeError(32)]
+)
+def test_a_mistake_of_ours_is_raised(error, capsys):
+    with pytest.raises(OSError, match=r"."):
+        entry._refused(error)
+
+
+def test_the_public_names_are_there_without_being_loaded():
+    script = (
+        "import sys, coinfer\n"
+        "assert 'numpy' not in sys.modules\n"
+        "from coinfer import *\n"
+        "assert issubclass(DeviceError, CoinferError) and Client and AsyncClient and Inference\n"
+        "assert set(coinfer.__all__) <= set(dir(coinfer))\n"
+        "print(coinfer.__version__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip()
+    import coinfer as package
+
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        package.Nothing  # noqa: B018
