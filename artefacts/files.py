@@ -235,10 +235,15 @@ def encode_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> byt
         return msgspec.json.encode(_escaped(msgspec.to_builtins(value, enc_hook=enc_hook)))
 
 
+def printable(name: str) -> str:
+    """A name with escapes for its bytes that are no UTF-8 (Python holds them as surrogates)."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _escaped(plain: Any) -> Any:
-    """Plain data without lone surrogates, which is what Python makes of such bytes."""
+    """Plain data, every text in it `printable`."""
     if isinstance(plain, str):
-        return plain.encode("utf-8", "backslashreplace").decode()
+        return printable(plain)
     if isinstance(plain, dict):
         return {_escaped(key): _escaped(one) for key, one in plain.items()}
     if isinstance(plain, list | tuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artefacts import DependencyError, UsageError, atomic_write
+from artefacts import DependencyError, UsageError, atomic_write, printable
 from traces.trace import BandwidthTrace
 
 
@@ -27,7 +27,7 @@ def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(10, 4))
     for trace in traces:
         times = np.append(trace.times_s, trace.duration_s)
-        axes.stairs(trace.rates_bps / 1e6, times, label=trace.name)
+        axes.stairs(trace.rates_bps / 1e6, times, label=plain_label(trace.name))
     axes.set_xlabel("time (s)")
     axes.set_ylabel("bandwidth (Mbit/s)")
     if len(traces) <= 10:
@@ -35,3 +35,9 @@ def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
     with atomic_write(out, "wb") as stream:
         figure.savefig(stream, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)
+
+
+def plain_label(name: str) -> str:
+    """A name as matplotlib shows it: no formula between dollars, nothing left out of a legend."""
+    text = printable(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text

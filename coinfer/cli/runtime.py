@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -66,13 +67,19 @@ def _plain_edge(
     raise_if_terminated()
     server.start()
     paced = f", paced as '{pace}'" if pace else ""
-    console.print(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
+    _log(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
     _write(port_file, str(server.port))
     while not stopped.wait(1.0):
         while server.errors:
-            console.print(f"edge: {server.errors.popleft()}")
+            _log(f"edge: {server.errors.popleft()}")
     server.close()
-    console.print(f"edge: {server.served} requests served")
+    _log(f"edge: {server.served} requests served")
+
+
+def _log(line: str) -> None:
+    """Say something; a log that has no room left ends no edge."""
+    with contextlib.suppress(OSError):
+        console.print(line)
 
 
 def _write(path: Path | None, text: str) -> None:

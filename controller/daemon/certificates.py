@@ -24,6 +24,7 @@ NAME = re.compile(
 """A DNS name (RFC 1123), the first label of which may be a star."""
 AUTHORITY, AUTHORITY_KEY = "ca.pem", "ca.key"
 Role = Literal["edge", "device"]
+MOST_NAME_CHARACTERS = 64
 BACKDATED = datetime.timedelta(hours=1)
 """A Pi without a clock of its own may be a little behind."""
 
@@ -58,6 +59,11 @@ def make_certificate(
     """
     if not name or name != Path(name).name or name.startswith("."):
         raise UsageError(f"name: found '{name}', expected one that a file can have")
+    if not name.isprintable() or len(name) > MOST_NAME_CHARACTERS:  # X.520: upper bounds
+        raise UsageError(
+            f"name: found '{name}', expected at most {MOST_NAME_CHARACTERS} characters, all of "
+            "which can be printed"
+        )
     if role == "edge" and not hosts:
         raise UsageError("hosts: found none, expected the addresses that devices call the edge by")
     authority, signer = _read_authority(folder)

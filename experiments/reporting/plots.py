@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.controllers import NAMES
 from experiments.headline.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
+from traces.plots import plain_label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +35,7 @@ def series_figure(series: Series, deadline_s: float) -> Figure:
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     edges = [*series.rate_at_s, series.start_s + series.seconds]
     rows[0].stairs([r / 1e6 for r in series.rate_bps], edges, color="black", linewidth=0.8)
-    rows[0].set(ylabel="Mbit/s", title=f"true rate of {series.trace}", ylim=(0, None))
+    rows[0].set(ylabel="Mbit/s", title=f"true rate of {plain_label(series.trace)}", ylim=(0, None))
     for axes, (name, own) in zip(rows[1:], series.controllers.items(), strict=True):
         at, index = np.array(own.at_s), np.array(own.plan, dtype=int)
         height = np.array([plans[name].index(p) for p in own.plans] or [0])

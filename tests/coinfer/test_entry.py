@@ -183,3 +183,11 @@ def test_the_public_names_are_there_without_being_loaded():
 
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         package.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("name", [ODD, "$x_{$", "_hidden", "a\nb", "\u4e2d\U0001f600"])
+def test_a_trace_of_any_name_is_drawn(tmp_path, trace, name):
+    (tmp_path / name).write_bytes(trace.read_bytes())
+    done = coinfer("traces", "plot", name, "--out", f"{name}.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"

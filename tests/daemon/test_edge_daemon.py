@@ -116,6 +116,24 @@ def test_beyond_loopback_without_tls_is_refused_by_the_command(tmp_path):
     assert os.listdir(tmp_path) == ["edge.toml"]
 
 
+@pytest.mark.parametrize("name", ["\udcfc", "a\0", "a\nb", "x" * 65])
+def test_a_certificate_s_name_can_be_written_in_it(tmp_path, name):
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    make_authority(tmp_path, now)
+    with pytest.raises(UsageError, match=r"name: found (.|\n)*, expected at most 64 characters"):
+        make_certificate(tmp_path, "device", name, [], 1, now)
+    assert sorted(os.listdir(tmp_path)) == ["ca.key", "ca.pem"]
+    make_certificate(tmp_path, "device", "\u00e4 [bold] " + "x" * 50, [], 1, now)
+
+
+def test_a_key_whose_certificate_cannot_be_written_goes_again(tmp_path):
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    (tmp_path / "ca.pem").symlink_to("ca.pem")  # a place where no file can be put
+    with pytest.raises(ArtefactError, match="expected"):
+        make_authority(tmp_path, now)
+    assert os.listdir(tmp_path) == ["ca.pem"]
+
+
 @pytest.mark.parametrize(
     "host", ["", "a b", "-x.example", "x..y", "a" * 70, "ü.example", "1.2.3.4:7", "300.1.1.1"]
 )
