@@ -28,6 +28,7 @@ from controller.daemon.service import AnyDeadline, FrameService
 from controller.daemon.settings import (
     RELOADED,
     DeviceSettings,
+    GrpcSettings,
     PriceSettings,
     naming,
     parse_edge,
@@ -257,9 +258,17 @@ class Daemon:
         try:
             async with contextlib.AsyncExitStack() as doors:
                 where = await doors.enter_async_context(self.listener.serving(runner))
+                if self.settings.grpc is not None:
+                    where.append(await doors.enter_async_context(self._grpc(self.settings.grpc)))
                 await self._serve_until(stop, where, ready)
         finally:
             await runner.cleanup()
+
+    def _grpc(self, settings: GrpcSettings) -> contextlib.AbstractAsyncContextManager[str]:
+        """The same over gRPC; a daemon without it never loads the library."""
+        from controller.daemon.grpc_service import GrpcInterface
+
+        return GrpcInterface(self.served, settings).serving()
 
     async def _serve_until(
         self, stop: asyncio.Event, where: list[str], ready: Callable[[list[str]], None]

@@ -43,7 +43,8 @@ class Running:
         if not ready.exists():
             self.log.close()
         assert ready.exists(), self.said()
-        self.address, self.unix = ready.read_text().splitlines()
+        self.address, self.unix, *more = ready.read_text().splitlines()
+        self.grpc = more[0].removeprefix("grpc://") if more else None
 
     def write(self, more):
         text = CONFIG.format(more=more).replace("device.sock", str(self.folder / "device.sock"))

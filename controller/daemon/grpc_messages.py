@@ -1,0 +1,194 @@
+"""The Open Inference Protocol's messages over gRPC: bytes in, requests out; answers in, bytes out.
+
+No sockets here. What a request may ask is decided in `controller.daemon.inference`, which REST
+shares. The messages' descriptors lie in a pool of their own, so that another library with messages
+of the same names may live in the process. Needs protobuf (extra `grpc`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
+
+from artefacts import UsageError
+from controller.daemon.inference import (
+    Answer,
+    Expected,
+    InferRequest,
+    OutputTensor,
+    RawData,
+    SentRequest,
+    SentTensor,
+    TensorData,
+    answer_parameters,
+    known,
+    one_input,
+    outputs_of,
+    short,
+    understand,
+)
+from controller.daemon.pictures import Pictures
+
+DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
+"""Compiled from `open_inference.proto` by `python -m controller.daemon.grpc_build`."""
+PACKAGE = "inference"
+BINARY_SIZE = "binary_data_size"
+CONTENTS = {
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "BYTES": "bytes_contents",
+}
+"""Where an output's values go, by its datatype."""
+
+
+@functools.cache
+def _pool() -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
+        pool.Add(file)
+    return pool
+
+
+@functools.cache
+def message_class(name: str) -> Any:
+    """The class of a message, as `ModelInferRequest`."""
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
+
+
+def make(name: str, /, **fields: Any) -> bytes:
+    """A message of these fields, serialised."""
+    made: bytes = message_class(name)(**fields).SerializeToString()
+    return made
+
+
+def read(name: str, data: bytes) -> Any:
+    """A message. Raises `UsageError` for bytes that are none."""
+    try:
+        return message_class(name).FromString(data)
+    except message.DecodeError:
+        raise UsageError(f"{name}: found {len(data)} bytes that are no such message") from None
+
+
+class TypedData:
+    """Contents in the repeated field of their datatype."""
+
+    def __init__(self, contents: Any) -> None:
+        self._contents = contents
+
+    def numbers(self, shape: Sequence[int]) -> Pictures:
+        """Checked against the shape and the type before an array is made."""
+        found, count = self._only("uint_contents"), math.prod(shape)
+        if len(found) != count:
+            raise UsageError(
+                f"inputs[0].contents.uint_contents: found {len(found)} values, expected {count}"
+            )
+        values = np.array(found, dtype=np.uint32)
+        if values.max() > 255:
+            raise UsageError(
+                f"inputs[0].contents.uint_contents: found {values.max()}, expected 0 to 255"
+            )
+        return values.astype(np.uint8).reshape(tuple(shape))
+
+    def elements(self, count: int) -> list[bytes]:
+        """One element a file."""
+        found = list(self._only("bytes_contents"))
+        if len(found) != count:
+            raise UsageError(
+                f"inputs[0].contents.bytes_contents: found {len(found)} elements, expected {count}"
+            )
+        return found
+
+    def _only(self, name: str) -> Any:
+        """The field where the values must be; refuses values anywhere else."""
+        for field, _ in self._contents.ListFields():
+            if field.name != name:
+                raise UsageError(f"inputs[0].contents: found {field.name}, expected {name}")
+        return getattr(self._contents, name)
+
+
+def parse_infer(sent: Any, expected: Expected) -> InferRequest:
+    """A `ModelInferRequest`; refuses what is malformed, unknown or not served by `UsageError`."""
+    one_input(len(sent.inputs))
+    given, raw = sent.inputs[0], sent.raw_input_contents
+    parameters = _parameters(given.parameters)
+    known("inputs[0].parameters", parameters, (BINARY_SIZE,))
+    data: TensorData
+    if not raw:
+        data = TypedData(given.contents)
+    elif given.HasField("contents"):
+        raise UsageError("inputs[0]: found contents and raw_input_contents, expected one of them")
+    elif len(raw) != 1:
+        raise UsageError(f"raw_input_contents: found {len(raw)}, expected one an input")
+    else:
+        data = RawData(raw[0])
+    size = parameters.get(BINARY_SIZE)
+    if size is not None and (not raw or size != len(raw[0])):
+        raise UsageError(
+            f"inputs[0].parameters.{BINARY_SIZE}: found {short(size)}, expected the size of "
+            "raw_input_contents"
+        )
+    request = SentRequest(
+        inputs=[SentTensor(given.name, given.datatype, list(given.shape), data)],
+        id=sent.id or None,
+        parameters=_parameters(sent.parameters),
+        outputs=[(o.name, _parameters(o.parameters)) for o in sent.outputs],
+        binary=bool(raw),
+    )
+    asked = understand(request, expected)
+    if len({wanted.binary for wanted in asked.outputs}) > 1:
+        raise UsageError("outputs: found raw and typed ones, expected all of them alike over gRPC")
+    return asked
+
+
+def build_answer(
+    model: str,
+    version: str,
+    asked: InferRequest,
+    answers: Sequence[Answer],
+    classes: Sequence[str] = (),
+) -> bytes:
+    """A `ModelInferResponse`, serialised. Its outputs are raw or typed as the request wants."""
+    tensors = outputs_of(asked, answers, classes)
+    raw = asked.outputs[0].binary
+    return make(
+        "ModelInferResponse",
+        model_name=model,
+        model_version=version,
+        id=asked.id or "",
+        parameters={name: _parameter(v) for name, v in answer_parameters(answers).items()},
+        outputs=[_output(tensor, raw) for tensor in tensors],
+        raw_output_contents=[tensor.raw() for tensor in tensors] if raw else [],
+    )
+
+
+def _output(tensor: OutputTensor, raw: bool) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "name": tensor.name,
+        "datatype": tensor.datatype,
+        "shape": tensor.shape,
+    }
+    if not raw:
+        made["contents"] = {CONTENTS[tensor.datatype]: tensor.values}
+    return made
+
+
+def _parameter(value: str | float) -> dict[str, Any]:
+    return {"string_param": value} if isinstance(value, str) else {"double_param": value}
+
+
+def _parameters(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as Python's values; one without a value is refused."""
+    values: dict[str, Any] = {}
+    for name, parameter in found.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise UsageError(f"parameters.{name[:40]}: found no value, expected one")
+        values[name] = getattr(parameter, kind)
+    return values

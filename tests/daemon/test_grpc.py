@@ -1,0 +1,400 @@
+"""The interface over gRPC: messages, status codes, bounds, its end; real daemons and channels."""
+
+import concurrent.futures
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artefacts import UsageError
+from controller.daemon.inference import Expected, Wanted
+from models.pictures import generated_pictures
+
+grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
+messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf")
+
+SIZE, EXPECTED = (4, 6), Expected((4, 6), 10_000, ("cat", "dog"), 60.0)
+CODE = grpc.StatusCode
+
+
+@pytest.fixture(scope="module")
+def daemon(running_module):
+    with running_module("[grpc]\nport = 0\n[limits]\nlongest_deadline_s = 10.0\n") as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="module")
+def channel(daemon):
+    with grpc.insecure_channel(daemon.grpc) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return generated_pictures(1, np.random.default_rng(0))
+
+
+def new(name, /, **fields):
+    return messages.message_class(name)(**fields)
+
+
+def call(channel, name, request=b"", timeout=20.0, **options):
+    """One call; its reply as a message."""
+    sent = request if isinstance(request, bytes) else request.SerializeToString()
+    made = channel.unary_unary(f"/inference.GRPCInferenceService/{name}")(
+        sent, timeout=timeout, **options
+    )
+    return messages.read(f"{name}Response", made)
+
+
+def refused(channel, name, request=b"", **options):
+    with pytest.raises(grpc.RpcError) as error:
+        call(channel, name, request, **options)
+    assert "\n" not in error.value.details()
+    return error.value.code(), error.value.details()
+
+
+def infer(picture, **more):
+    given = {"name": "picture", "datatype": "UINT8", "shape": [1, 32, 32, 3]}
+    fields = {
+        "model_name": "alexnet", "inputs": [given], "raw_input_contents": [picture.tobytes()],
+        "parameters": {"deadline_ms": {"int64_param": 5000}},
+    }  # fmt: skip
+    return new("ModelInferRequest", **fields | more)
+
+
+# -- messages, without a daemon --------------------------------------------------------------------
+
+
+def test_the_descriptors_are_those_of_the_source():
+    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
+    from controller.daemon.grpc_build import compiled
+
+    assert compiled() == messages.DESCRIPTORS.read_bytes()
+
+
+def test_names_and_numbers_are_those_of_triton_s_client():
+    """Whatever Triton's messages have beyond the protocol's, what we have must be the same."""
+    pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+    from tritonclient.grpc import service_pb2
+
+    seen = set()
+
+    def same(ours, theirs):
+        if ours.full_name in seen:
+            return
+        seen.add(ours.full_name)
+        assert ours.full_name == theirs.full_name
+        for field in ours.fields:
+            other = theirs.fields_by_name[field.name]
+            kinds = ("number", "type", "is_repeated", "is_packed")
+            assert [getattr(field, k) for k in kinds] == [getattr(other, k) for k in kinds]
+            if field.message_type is not None:
+                same(field.message_type, other.message_type)
+
+    for call in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata",
+                 "ModelInfer"):  # fmt: skip
+        for kind in ("Request", "Response"):
+            same(
+                messages.message_class(call + kind).DESCRIPTOR,
+                getattr(service_pb2, call + kind).DESCRIPTOR,
+            )
+    assert len(seen) >= 15
+
+
+def sent(tensor=None, raw=None, **more):
+    given = {"name": "picture", "datatype": "UINT8", "shape": [1, 4, 6, 3]} | (tensor or {})
+    contents = [] if raw is None else [raw]
+    return new("ModelInferRequest", inputs=[given], raw_input_contents=contents, **more)
+
+
+def test_raw_and_typed_contents_give_the_same_pictures():
+    picture = np.arange(72, dtype=np.uint8).reshape(1, 4, 6, 3)
+    raw = messages.parse_infer(sent(raw=picture.tobytes()), EXPECTED)
+    typed = {"contents": {"uint_contents": picture.ravel().tolist()}}
+    found = messages.parse_infer(sent(typed, id="x"), EXPECTED)
+    assert np.array_equal(raw.pictures, picture)
+    assert np.array_equal(found.pictures, picture)
+    assert (raw.id, found.id) == (None, "x")
+    assert raw.outputs[0] == Wanted("label", True)
+    assert found.outputs[0] == Wanted("label", False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (lambda: new("ModelInferRequest"), "inputs: found 0, expected one"),
+        (lambda: sent(), "uint_contents: found 0 values, expected 72"),
+        (lambda: sent(raw=bytes(71)), "found 71 bytes, expected 72"),
+        (lambda: sent({"contents": {"uint_contents": [256] * 72}}), "found 256, expected 0 to 255"),
+        (lambda: sent({"contents": {"int_contents": [1] * 72}}),
+         "contents: found int_contents, expected uint_contents"),
+        (lambda: sent({"contents": {"uint_contents": [1] * 72}}, bytes(72)),
+         "found contents and raw_input_contents, expected one of them"),
+        (lambda: sent({"datatype": "INT64"}, bytes(72)), "found INT64, expected UINT8"),
+        (lambda: sent({"datatype": "UINT9"}, bytes(72)), "no datatype of the protocol"),
+        (lambda: sent({"shape": [1, 4, 6, -3]}, bytes(72)), "inputs[0].shape: found"),
+        (lambda: sent({"name": "image"}, bytes(72)), "inputs[0].name: found 'image'"),
+        (lambda: sent({"parameters": {"binary_data_size": {"int64_param": 71}}}, bytes(72)),
+         "binary_data_size: found 71, expected the size of raw_input_contents"),
+        (lambda: sent({"parameters": {"x": {"bool_param": True}}}, bytes(72)), "found 'x'"),
+        (lambda: sent(raw=bytes(72), parameters={"dedline_ms": {"int64_param": 1}}),
+         "parameters: found 'dedline_ms'"),
+        (lambda: sent(raw=bytes(72), parameters={"threshold": {}}), "threshold: found no value"),
+        (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"string_param": "1"}}),
+         "deadline_ms: found '1', expected a number above 0"),
+        (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"double_param": 1e6}}),
+         "deadline_ms: found 1000 s, expected at most 60 s"),
+        (lambda: sent(raw=bytes(72), outputs=[{"name": "label"}, {
+            "name": "exit", "parameters": {"binary_data": {"bool_param": False}}}]),
+         "found raw and typed ones"),
+        (lambda: sent({"datatype": "BYTES", "shape": [1]}, struct.pack("<I", 3) + b"abc"),
+         "no JPEG that can be read"),
+        (lambda: sent({"datatype": "BYTES", "shape": [2], "contents": {"bytes_contents": [b"a"]}}),
+         "bytes_contents: found 1 elements, expected 2"),
+    ],
+)  # fmt: skip
+def test_what_is_not_served_is_refused_in_one_line(request_, said):
+    with pytest.raises(UsageError) as error:
+        messages.parse_infer(request_(), EXPECTED)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(data=st.binary(max_size=300))
+def test_no_bytes_do_more_than_be_refused(data):
+    whole = sent(raw=bytes(72)).SerializeToString()
+    for made in (data, whole + data, data + whole):
+        try:
+            found = messages.parse_infer(messages.read("ModelInferRequest", made), EXPECTED)
+        except UsageError as error:
+            assert "\n" not in str(error)
+        else:
+            assert found.pictures.shape == (1, 4, 6, 3)
+
+
+# -- a daemon --------------------------------------------------------------------------------------
+
+
+def test_health_and_metadata(channel):
+    assert call(channel, "ServerLive").live
+    assert call(channel, "ServerReady").ready
+    server = call(channel, "ServerMetadata")
+    assert (server.name, next(iter(server.extensions))) == ("coinfer", "binary_tensor_data")
+    for version in ("", "1"):
+        asked = new("ModelReadyRequest", name="alexnet", version=version)
+        assert call(channel, "ModelReady", asked).ready
+        model = call(channel, "ModelMetadata", new("ModelMetadataRequest", name="alexnet"))
+        assert list(model.inputs[0].shape) == [-1, 32, 32, 3]
+        assert [o.name for o in model.outputs] == ["label", "confidence", "exit"]
+
+
+def test_an_answer_is_the_same_raw_and_typed_and_as_over_http(channel, daemon, picture):
+    from coinfer import Client
+
+    with Client(daemon.address) as client:
+        expected = client.infer(picture[0], deadline_s=5.0)
+    raw = call(channel, "ModelInfer", infer(picture, id="żółw"))
+    assert (raw.id, raw.model_name, raw.model_version) == ("żółw", "alexnet", "1")
+    label, confidence, exit_ = raw.raw_output_contents
+    assert struct.unpack("<q", label)[0] == expected.label
+    typed = infer(picture, raw_input_contents=[])
+    typed.inputs[0].contents.uint_contents.extend(picture.ravel().tolist())
+    found = call(channel, "ModelInfer", typed)
+    assert not found.raw_output_contents
+    assert found.id == ""
+    by_name = {o.name: o.contents for o in found.outputs}
+    assert by_name["label"].int64_contents[0] == expected.label
+    assert by_name["exit"].int_contents[0] == struct.unpack("<i", exit_)[0]
+    assert 0.0 < by_name["confidence"].fp32_contents[0] <= 1.0
+    assert len(confidence) == 4
+    assert found.parameters["where"].string_param == "device"
+    assert found.parameters["latency_ms"].double_param > 0.0
+    wanted = [{"name": "confidence", "parameters": {"classification": {"int64_param": 1}}}]
+    named = call(channel, "ModelInfer", infer(picture, outputs=wanted))
+    (length,) = struct.unpack_from("<I", named.raw_output_contents[0])
+    assert named.raw_output_contents[0][4:].decode().split(":")[1] == str(expected.label)
+    assert length == len(named.raw_output_contents[0]) - 4
+
+
+def test_refusals_have_the_codes_of_their_kinds(channel, picture):
+    code, said = refused(channel, "ModelInfer", infer(picture, model_name="other"))
+    assert (code, "expected 'alexnet' version '1'" in said) == (CODE.NOT_FOUND, True)
+    for name in ("ModelReady", "ModelMetadata"):
+        asked = new(f"{name}Request", name="alexnet", version="2")
+        assert refused(channel, name, asked)[0] == CODE.NOT_FOUND
+    for wrong in (infer(picture, inputs=[]), infer(picture, id="x" * 1025), b"\xff\xff"):
+        assert refused(channel, "ModelInfer", wrong)[0] == CODE.INVALID_ARGUMENT
+    late = infer(picture, parameters={"deadline_ms": {"double_param": 0.001}})
+    code, said = refused(channel, "ModelInfer", late)
+    assert (code, "no answer in time" in said) == (CODE.DEADLINE_EXCEEDED, True)
+    late = infer(picture, parameters={"timeout": {"int64_param": 1}})
+    assert refused(channel, "ModelInfer", late)[0] == CODE.DEADLINE_EXCEEDED
+    assert refused(channel, "ModelConfig")[0] == CODE.UNIMPLEMENTED
+    large = infer(picture, raw_input_contents=[bytes(9_000_000)])
+    assert refused(channel, "ModelInfer", large)[0] == CODE.RESOURCE_EXHAUSTED
+
+
+def test_the_call_s_own_deadline_counts_too(channel, picture):
+    """A call that has less time than its parameters ask for is not computed longer than it has."""
+    slow = infer(picture, parameters={"deadline_ms": {"int64_param": 9000}})
+    assert refused(channel, "ModelInfer", slow, timeout=1e-4)[0] == CODE.DEADLINE_EXCEEDED
+    assert call(channel, "ModelInfer", slow, timeout=5.0).outputs
+    assert call(channel, "ModelInfer", slow, timeout=1e6).outputs, "a patient client is no mistake"
+
+
+def test_messages_packed_by_the_library_are_taken_within_the_same_bounds(channel, picture):
+    for packing in (grpc.Compression.Gzip, grpc.Compression.Deflate):
+        assert call(channel, "ModelInfer", infer(picture), compression=packing).outputs
+        bomb = infer(picture, raw_input_contents=[bytes(60_000_000)])
+        code, _ = refused(channel, "ModelInfer", bomb, compression=packing)
+        assert code == CODE.RESOURCE_EXHAUSTED
+
+
+def test_many_at_once_are_answered_and_too_many_are_unavailable(running, picture):
+    with running("[grpc]\nport = 0\n[limits]\nlive_frames = 2\n") as daemon:
+        with grpc.insecure_channel(daemon.grpc) as channel:
+
+            def ask(_):
+                try:
+                    return call(channel, "ModelInfer", infer(picture)).outputs[0].name
+                except grpc.RpcError as error:
+                    return error.code()
+
+            with concurrent.futures.ThreadPoolExecutor(24) as pool:
+                found = list(pool.map(ask, range(200)))
+            assert set(found) <= {"label", CODE.UNAVAILABLE}
+            assert "label" in found
+            assert call(channel, "ServerReady").ready
+
+
+def test_a_body_that_does_not_come_is_given_up(running):
+    """A stream that is begun and then silent, and one of two messages."""
+    with running("[grpc]\nport = 0\n[limits]\nbody_s = 0.3\n") as daemon:
+        with grpc.insecure_channel(daemon.grpc) as channel:
+            stream = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+            ended = threading.Event()
+
+            def silent():
+                ended.wait(20)
+                yield b""
+
+            with pytest.raises(grpc.RpcError) as error:
+                stream(silent(), timeout=20)
+            ended.set()
+            assert error.value.code() == CODE.DEADLINE_EXCEEDED
+            assert "found it not whole after 0.3 s" in error.value.details()
+            with pytest.raises(grpc.RpcError) as error:
+                stream(iter([b"", b""]), timeout=20)
+            assert error.value.code() == CODE.INVALID_ARGUMENT
+            assert "second message" in error.value.details()
+
+
+def test_connections_are_bounded_and_silent_ones_end(running, picture):
+    """Silent ones in all places: who is there goes on, and others come in when those have ended."""
+    more = "[grpc]\nport = 0\n[limits]\nconnections = 8\nhead_s = 1.0\n"
+    with running(more) as daemon, grpc.insecure_channel(daemon.grpc) as channel:
+        assert call(channel, "ModelInfer", infer(picture)).outputs
+        host, port = daemon.grpc.split(":")
+        silent = [socket.create_connection((host, int(port)), 10) for _ in range(40)]
+        try:
+            for _ in range(5):
+                begun = time.monotonic()
+                assert call(channel, "ModelInfer", infer(picture)).outputs
+                assert time.monotonic() - begun < 2.0
+            fds = os.listdir(f"/proc/{daemon.process.pid}/fd")
+            assert len(fds) < 60
+            with grpc.insecure_channel(daemon.grpc) as another:
+                assert call(another, "ServerReady", wait_for_ready=True).ready
+            for one in silent:
+                one.settimeout(20)
+                while one.recv(4096):  # the library's own greeting, then the end
+                    pass
+        finally:
+            for one in silent:
+                one.close()
+
+
+def test_it_drains_and_says_so(running, picture):
+    with running("[grpc]\nport = 0\n") as daemon, grpc.insecure_channel(daemon.grpc) as channel:
+        stop, found = threading.Event(), []
+
+        def ask():
+            while not stop.is_set():
+                try:
+                    found.append(bool(call(channel, "ModelInfer", infer(picture)).outputs))
+                except grpc.RpcError as error:
+                    found.append(error.code())
+                    return
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        daemon.until(lambda: len(found) > 3)
+        assert daemon.stop() == 0
+        stop.set()
+        asking.join(30)
+        assert set(found) - {True} <= {CODE.UNAVAILABLE, CODE.CANCELLED}
+        assert "Traceback" not in daemon.said()
+
+
+def device(tmp_path, text, code):
+    (tmp_path / "device.toml").write_text('format_version = 1\nscenario = "3g-alexnet"\n' + text)
+    return subprocess.run(
+        [sys.executable, "-c", code, "device", "--config", "device.toml"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, env=os.environ,
+    )  # fmt: skip
+
+
+COMMAND = "import sys; from coinfer.cli.main import run; sys.exit(run())"
+WITHOUT = "import sys; sys.modules['grpc'] = None; " + COMMAND.removeprefix("import sys; ")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ("[grpc]\nport = 0\n", WITHOUT, "found no gRPC, expected grpcio and protobuf (pip install"),
+        ('[grpc]\nport = 0\nhost = "0.0.0.0"\n', COMMAND, "0.0.0.0, expected loopback"),
+        ("[grpc]\nport = 70000\n", COMMAND, "field 'grpc.port': found 70000, expected 0 to 65535"),
+        ("[grpc]\n", COMMAND, "port"),
+        ("[grpc]\nport = {taken}\n", COMMAND, "grpc.host, grpc.port: cannot listen on 127.0.0.1:"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_and_code_2(tmp_path, text, code, said):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = device(
+            tmp_path, "[http]\nport = 0\n" + text.format(taken=taken.getsockname()[1]), code
+        )
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert [line for line in done.stderr.splitlines() if "INFO" not in line][1:] == [], done.stderr
+
+
+def test_a_daemon_without_it_never_loads_it(running):
+    code = (
+        "import sys, controller.daemon.main, coinfer; "
+        "heavy = {'grpc', 'google.protobuf'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    with running() as daemon:
+        maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+        assert daemon.grpc is None
+        assert "cygrpc" not in maps
+        assert "upb" not in maps
+
+
+def test_our_pool_and_another_library_s_live_in_one_process():
+    pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
+    code = (
+        "from controller.daemon import grpc_messages as m; m.message_class('ModelInferRequest'); "
+        "import tritonclient.grpc; m.make('ServerLiveResponse', live=True)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
