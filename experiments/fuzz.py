@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
+import io
 import json
 import random
 import resource
@@ -82,6 +84,17 @@ def infer(data: bytes) -> None:
     decode_jpeg(data, (4, 4), 10_000)
 
 
+def infer_grpc(data: bytes) -> None:
+    """A message at the daemon over gRPC: as it is, and behind a good one."""
+    from controller.daemon.grpc_messages import make, parse_infer, read
+
+    given = {"name": "picture", "shape": [1], "datatype": "BYTES"}
+    good = make("ModelInferRequest", inputs=[given], raw_input_contents=[data])
+    for body in (data, good, good + data):
+        with contextlib.suppress(CoinferError):
+            parse_infer(read("ModelInferRequest", body), Expected((4, 4), 10_000))
+
+
 def _reading(
     folder: Path, name: str, read: Callable[[Path], Any], beside: Path | None = None
 ) -> Target:
@@ -129,12 +142,26 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
     policy = _reading(
         folder, "policy.json", lambda p: load_policy(p.parent, setting), shipped / "policy.npz"
     )
+    grpc: dict[str, tuple[Target, list[bytes]]] = {}
+    if importlib.util.find_spec("google") and importlib.util.find_spec("google.protobuf"):
+        grpc["infer-grpc"] = (infer_grpc, [_turned(), b"\x0a\x03net"])
     return {
         "wire": (wire, [ping, request + chunk]),
         "codecs": (codecs, [bytes(24), bytes(48)]),
-        "infer": (infer, [b'{"inputs": [{"name": "picture", "shape": [1, 4, 4, 3]}]}']),
+        "infer": (infer, [b'{"inputs": [{"name": "picture", "shape": [1, 4, 4, 3]}]}', _turned()]),
+        **grpc,
         "policy": (policy, [(shipped / "policy.json").read_bytes()]),
     } | {key: (_reading(folder, name, read), good) for key, (name, read, good) in files.items()}
+
+
+def _turned() -> bytes:
+    """A small JPEG file whose metadata says that it lies on its side."""
+    from PIL import Image
+
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 4), (200, 30, 90)).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
 
 
 def checked(name: str, target: Target, data: bytes) -> None:

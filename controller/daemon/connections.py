@@ -81,8 +81,12 @@ class HttpConnection(web.RequestHandler):
         """What is no HTTP is one line of JSON as everything else."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
-        why = " ".join((message or "").split())[:200] or type(exc).__name__
-        answer = error_response(status, f"request: found no HTTP that can be read ({why})")
+        if status >= 500:  # ours to mend, not the client's to read
+            self._table.log.error("request: %s", type(exc).__name__, exc_info=exc)
+            answer = error_response(status, f"{type(exc).__name__} (see the daemon's log)")
+        else:
+            why = " ".join((message or "").split())[:200] or type(exc).__name__
+            answer = error_response(status, f"request: found no HTTP that can be read ({why})")
         answer.force_close()
         return answer
 

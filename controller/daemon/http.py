@@ -80,9 +80,9 @@ class LocalInterface:
             asked.append(root + "/infer")
         for path, handler in shown:
             for method in ("GET", "HEAD"):
-                app.router.add_route(method, path, _unasked(handler))
+                app.router.add_route(method, path, _unasked(handler), expect_handler=_expected)
         for path in asked:
-            app.router.add_route("POST", path, self._infer)
+            app.router.add_route("POST", path, self._infer, expect_handler=_expected)
         return app
 
     @web.middleware
@@ -222,6 +222,15 @@ class LocalInterface:
             "refused": counts.refused,
             "seconds": self._metrics.recent(),
         }
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """Let a client go on that waits with its body; refuse what else one may expect."""
+    found = request.headers.get("Expect", "")
+    if found.lower() != "100-continue":
+        return error_response(417, f"Expect: found '{found[:40]}', expected 100-continue")
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 def _unasked(handler: Handler) -> Handler:

@@ -34,7 +34,7 @@ class Door:
         self.address, self.clients = None, []
 
     @contextlib.asynccontextmanager
-    async def open(self, path=""):
+    async def open(self, path="", host="127.0.0.1"):
         @web.middleware
         async def told(request, handler):
             request.protocol.begin()
@@ -58,10 +58,10 @@ class Door:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
-            listener = HttpListener(HttpSettings(port=0, socket=path), self.table)
+            listener = HttpListener(HttpSettings(host=host, port=0, socket=path), self.table)
             async with listener.serving(runner) as where:
                 host, port = where[0].removeprefix("http://").rsplit(":", 1)
-                self.address = (host, int(port))
+                self.address = (host.strip("[]"), int(port))
                 yield self
         finally:
             self.go.set()
@@ -265,6 +265,20 @@ def test_the_socket_in_the_file_system_counts_too(tmp_path):
             client = await door.connect()
             assert await answered(client) == 200
             assert await hung_up(strangers[0])
+
+    run(scenario)
+
+
+def test_it_listens_on_ipv6_too():
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+
+    async def scenario():
+        async with Door().open(host="::1") as door:
+            assert door.address[0] == "::1"
+            assert await answered(await door.connect()) == 200
 
     run(scenario)
 

@@ -5,6 +5,7 @@ import gzip
 import http.client
 import io
 import json
+import socket
 import zlib
 
 import numpy as np
@@ -175,6 +176,19 @@ def test_an_answer_is_plain_whatever_coding_is_accepted(daemon, picture):
         status, more, found = ask(daemon, "POST", "/infer", body(picture), headers)
         assert (status, more["Content-Encoding"]) == (200, None)
         assert json.loads(found)["outputs"]
+
+
+def test_a_client_may_wait_with_its_body_and_expect_nothing_else(daemon, picture):
+    host, port = daemon.address.removeprefix("http://").split(":")
+    sent = json.dumps(body(picture)).encode()
+    head = "POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: %s\r\n\r\n"
+    with socket.create_connection((host, int(port)), 20) as client:
+        client.sendall((head % (len(sent), "100-continue")).encode())
+        assert client.recv(4096).startswith(b"HTTP/1.1 100 ")
+        client.sendall(sent)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    status, _, said = ask(daemon, "POST", "/infer", b"{}", {"Expect": "miracles"})
+    assert (status, b"found 'miracles'" in said) == (417, True)
 
 
 def test_what_is_no_request_is_refused_in_json(daemon):
