@@ -21,9 +21,12 @@ Pictures = npt.NDArray[np.uint8]
 UPRIGHT = 1
 ORIENTATION_TAG, SHORT, LONG = 0x0112, 3, 4
 ENTRY_BYTES = 12
+START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN, END_OF_IMAGE, JFIF, ADOBE = 0xDA, 0xD9, 0xE0, 0xEE
 MOST_SEGMENTS = 4096
 """A file of 256 MiB of metadata has that many; each costs a few microseconds."""
+BARE = {0x00, 0x01, *range(0xD0, 0xD8)}
+"""What may follow 0xFF before the pixels without a length: no segment begins there."""
 EXIF = b"Exif\0\0"
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -72,16 +75,22 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> Picture
 def split_metadata(data: bytes) -> tuple[bytes, int]:
     """The file without what only describes the picture, and its orientation (1: upright).
 
-    Of the application segments JFIF's and Adobe's stay: the colours depend on them. A file whose
-    segments cannot be followed comes back whole. Raises `UsageError` for endless segments.
+    Of the application segments JFIF's and Adobe's stay: the colours depend on them. What is no JPEG
+    file comes back as it is. Raises `UsageError` for endless segments.
     """
-    kept, at, orientation = [data[:2]], 2, UPRIGHT
+    if not data.startswith(START_OF_IMAGE):
+        return data, UPRIGHT
+    kept, at, orientation = [START_OF_IMAGE], len(START_OF_IMAGE), UPRIGHT
     for _ in range(MOST_SEGMENTS):
-        if at + 4 > len(data) or data[at] != 0xFF:
-            return data, orientation
+        at = data.find(b"\xff", at)  # what lies between segments is passed over, as readers do
+        if at < 0 or at + 4 > len(data):
+            return b"".join(kept), orientation
         marker = data[at + 1]
         if marker == 0xFF:  # a byte of padding
             at += 1
+            continue
+        if marker in BARE:
+            at += 2
             continue
         if marker in (START_OF_SCAN, END_OF_IMAGE):
             return b"".join([*kept, data[at:]]), orientation

@@ -1,11 +1,15 @@
 """`coinfer certs` and `coinfer edge --config`: processes, TLS between them, what is refused."""
 
+import contextlib
 import datetime
+import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -74,6 +78,49 @@ key = "certs/pi.key"
         _, rest = edge.communicate(timeout=30)
     assert re.search(r"[1-9]\d* requests served", rest)
     assert edge.returncode == 0
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def test_strangers_without_end_cost_an_edge_neither_its_log_nor_its_metrics(tmp_path):
+    metrics = free_port()
+    (tmp_path / "edge.toml").write_text(
+        f'format_version = 1\nmodels = ["alexnet"]\nport = 0\nmetrics = "127.0.0.1:{metrics}"\n'
+        "[limits]\nstrangers = 4\n"
+    )
+    with (tmp_path / "log").open("w") as log:
+        edge = subprocess.Popen(
+            [sys.executable, "-m", "coinfer.cli.main", "edge", "--config", "edge.toml",
+             "--port-file", "port"], cwd=tmp_path, stderr=log, text=True,
+        )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "port").exists() or not (tmp_path / "port").read_text():
+            assert time.monotonic() < end
+            assert edge.poll() is None
+            time.sleep(0.01)
+        port = int((tmp_path / "port").read_text().rpartition(":")[2])
+        with contextlib.ExitStack() as stack:
+            for _ in range(400):
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), 10))
+                silent = socket.create_connection(("127.0.0.1", metrics), 10)
+                stack.enter_context(silent)
+            connection = http.client.HTTPConnection("127.0.0.1", metrics, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("GET", "/metrics")
+                assert b"coinfer_edge_served_total 0.0" in connection.getresponse().read()
+            assert len(os.listdir(f"/proc/{edge.pid}/task")) < 40
+            assert len(os.listdir(f"/proc/{edge.pid}/fd")) < 64
+    finally:
+        edge.send_signal(signal.SIGTERM)
+        assert edge.wait(30) == 0
+    said = (tmp_path / "log").read_text().splitlines()
+    assert len(said) < 40
+    assert any("it had not greeted and others came … and " in line for line in said)
+    assert any("that was silent longest" in line and "like it" in line for line in said)
 
 
 @pytest.mark.parametrize(

@@ -324,6 +324,28 @@ def test_connections_are_bounded_and_silent_ones_end(running, picture):
                 one.close()
 
 
+def test_a_client_that_pings_without_end_is_hung_up(running):
+    """HTTP/2 by hand (RFC 9113): the preface, empty settings, then pings until a GOAWAY comes."""
+    go_away, calm = 0x07, 0x0B
+    with running("[grpc]\nport = 0\n") as daemon:
+        host, port = daemon.grpc.split(":")
+        with socket.create_connection((host, int(port)), 20) as client:
+            client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+            client.sendall((bytes([0, 0, 8, 6, 0, 0, 0, 0, 0]) + b"12345678") * 20)
+            heard = b""
+            while part := client.recv(4096):
+                heard += part
+            kinds = []
+            while heard:
+                length = int.from_bytes(heard[:3], "big")
+                kinds.append((heard[3], heard[9 : 9 + length]))
+                heard = heard[9 + length :]
+        assert kinds[-1][0] == go_away
+        assert int.from_bytes(kinds[-1][1][4:8], "big") == calm
+        with grpc.insecure_channel(daemon.grpc) as channel:
+            assert call(channel, "ServerReady").ready
+
+
 def test_it_drains_and_says_so(running, picture):
     with running("[grpc]\nport = 0\n") as daemon, grpc.insecure_channel(daemon.grpc) as channel:
         stop, found = threading.Event(), []

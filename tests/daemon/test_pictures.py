@@ -136,6 +136,16 @@ def test_metadata_that_describes_colours_stays_and_the_rest_goes():
     assert np.array_equal(found, expected)
 
 
+def test_what_lies_between_segments_is_passed_over():
+    good = jpeg(scene(*SIZE), exif(6))
+    for junk in (b"junk", b"\xff\x00\xff\xd3", b"\xff" * 50):
+        made = good[:2] + junk + good[2:]
+        bare, orientation = split_metadata(made)
+        assert orientation == 6
+        assert b"Exif" not in bare
+        assert np.array_equal(decode_jpeg(made, SIZE, PIXELS), decode_jpeg(good, SIZE, PIXELS))
+
+
 def test_endless_segments_are_refused_at_once():
     made = b"\xff\xd8" + b"\xff\xe1\x00\x02" * 2_000_000
     begun = time.perf_counter()

@@ -1,5 +1,6 @@
 """The engine as a service: one answer a frame, bounds, other deadlines, a dead link."""
 
+import asyncio
 import queue
 import socket
 import threading
@@ -8,7 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from controller.daemon.inference import InferRequest
+from controller.daemon.served import ServedModel, TooLateError
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
+from controller.daemon.settings import LimitSettings
 from controller.interface import Situation
 from controller.planners.fixed import FixedController
 from controller.runtime.cpu import CpuJob
@@ -108,6 +112,24 @@ def test_an_engine_that_hangs_is_not_alive(stream, serve):
     while not service.alive:
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_a_model_is_ready_while_its_frames_are_answered(stream, pictures, serve):
+    service = serve(local(stream))
+    served = ServedModel(service, LimitSettings(), "0", stream.model.card.classes)
+    asked = InferRequest(pictures[:2])
+    arrival_s = served.now_s()
+    assert len(asyncio.run(served.answers(asked, arrival_s))) == 2
+    with pytest.raises(TooLateError, match="own deadline was over"):
+        asyncio.run(served.answers(asked, arrival_s, arrival_s))
+    with pytest.raises(TooLateError, match="no answer in time"):
+        asyncio.run(served.answers(asked, served.now_s(), served.now_s() + 1e-5))
+    assert served.ready
+    served.stopping = True
+    assert not served.ready
+    served.stopping = False
+    service.close()
+    assert not served.ready
 
 
 def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):
