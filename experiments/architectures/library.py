@@ -86,13 +86,12 @@ def library_model(name: str) -> nn.Module:
     if hasattr(config, "image_size"):
         config.image_size = SIDE if isinstance(config.image_size, int) else [SIDE, SIDE]
     torch.manual_seed(0)
-    return with_statistics(Scores(kind(config)))
+    return Scores(kind(config))
 
 
-def with_statistics(module: nn.Module) -> nn.Module:
-    """Normalisations that have seen something: with untrained statistics deep signals vanish."""
+def give_statistics(module: nn.Module) -> None:
+    """Let normalisations see something: with untrained statistics deep signals vanish."""
     module.train()
     with torch.no_grad():
         for _ in range(3):
             module(torch.randn(8, 3, SIDE, SIDE))
-    return module.eval()

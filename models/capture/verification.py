@@ -84,7 +84,7 @@ def verify(
     values = ran.values([x.numpy() for x in batches])
     exits, inside, matched = 0.0, 0.0, len(ran.layers)
     for x, crossing in zip(batches, values, strict=True):
-        near = _Nearest(crossing, {layer.name: _tensor_of(layer) for layer in ran.layers})
+        near = _Nearest(crossing, {layer.name: tensor_of(layer) for layer in ran.layers})
         reference.inside(x, near.see)
         wanted = reference.exits(x)
         if len(wanted) != len(spec.exits):
@@ -175,7 +175,7 @@ def _session(graph: bytes, what: str) -> Run:
     return run
 
 
-def _tensor_of(layer: LayerSpec) -> str:
+def tensor_of(layer: LayerSpec) -> str:
     """What a layer's output is called in the program that it was exported from."""
     if layer.segment is None:
         return layer.name
@@ -249,7 +249,7 @@ def _branch(
             found = near.named.get(layer.name, 0.0)
             same = near.best[layer.name] <= rounding.tolerance
             if not same and layer.name in near.named:
-                same = rounding.explains(found, _tensor_of(layer))
+                same = rounding.explains(found, tensor_of(layer))
         if same:
             since = k + 1
         elif found > rounding.tolerance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from artefacts import UsageError
 from models.branchy import BranchySpec
+from models.capture.modules import answers, evaluated
+from models.capture.reference import Seen
+from models.capture.verification import sample_batches, tensor_of, verify
 from models.layers import LayerSpec, Shape
 from models.networks.segments import Segment
 
@@ -160,3 +164,48 @@ def _parameters_of(module: nn.Module) -> dict[str, Tensor]:
         assert module.bias is not None
         return {"weight": module.weight, "bias": module.bias}
     return {}
+
+
+@dataclass(frozen=True, eq=False)
+class LayersReference:
+    """What a network of layers computes in torch, layer by layer: the other side of its graphs.
+
+    Batch normalisation is computed here; the graphs have it folded into the convolutions.
+    """
+
+    network: BranchyNetwork
+
+    def exits(self, x: Tensor) -> list[Tensor]:
+        """Scores of every exit."""
+        return answers(self.network, x)
+
+    def inside(self, x: Tensor, seen: Seen) -> None:
+        """What every layer gives, by the layer's name."""
+        spec, network = self.network.spec, self.network
+        with evaluated(network), torch.inference_mode():
+            trunk = [x]
+            for layer in spec.trunk:
+                trunk.append(network.layer(layer.name)(trunk[-1]))
+                seen(tensor_of(layer), trunk[-1])
+            for exit_spec in spec.exits:
+                head = trunk[exit_spec.after]
+                for layer in exit_spec.head:
+                    head = network.layer(layer.name)(head)
+                    seen(tensor_of(layer), head)
+
+    def rounding(self, x: Tensor) -> tuple[list[float], dict[str, float]]:
+        """Not measured: a few layers stay within the tolerance."""
+        return [], {}
+
+
+def folded_network(
+    network: BranchyNetwork, samples: Tensor | None = None
+) -> tuple[BranchySpec, dict[str, npt.NDArray[np.float32]]]:
+    """A trained network's layers and folded weights, verified layer by layer against itself.
+
+    With made-up samples, and the first of `samples` (N, ...) where they are given. Raises
+    `UsageError` with the first layer whose graph does not compute what torch computes.
+    """
+    spec, state = network.spec, network.folded_state()
+    verify(spec, state, LayersReference(network), sample_batches(spec.input_shape, samples))
+    return spec, state

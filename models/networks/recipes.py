@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from artefacts import ArtefactError, UsageError
 from models.alexnet import alexnet
@@ -29,7 +30,7 @@ from models.networks.feeds import (
 )
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
-from models.networks.network import BranchyNetwork
+from models.networks.network import BranchyNetwork, folded_network
 from models.networks.publishing import Origin, publish
 from models.networks.training import EpochReport, TrainingArgs, train
 from models.outcomes import Outcomes
@@ -79,6 +80,8 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
     trained = BranchyNetwork(alexnet(), batch_norm=True)
     feed = SmallPictures(pictures, held, args.batch, seed, args.cutout)
     train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
+    normalisation = Normalisation.of(pictures)
+    spec, state = folded_network(trained.eval(), normalisation.apply(held.x[:4]))
     listener.stage("outcomes")
     origin = Origin(
         CIFAR10_CLASSES,
@@ -88,8 +91,8 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
         _training(args) | {"batch_normalisation": "after every conv in training, folded into it"},
     )
     return publish(
-        out, trained.spec, trained.eval().folded_state(), origin, Normalisation.of(pictures),
-        held, test, codecs=LOSSY_CODECS, progress=listener.step,
+        out, spec, state, origin, normalisation, held, test,
+        codecs=LOSSY_CODECS, progress=listener.step,
     )  # fmt: skip
 
 
@@ -104,7 +107,7 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
     trained = BranchyMobileNetV2(width=MOBILENET_WIDTH)
     feed = CameraPictures(pictures, held, args.batch, seed, args.sizes)
     train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
-    spec, state = lowered_mobilenet(trained)
+    spec, state = lowered_mobilenet(trained, feed.normalisation.apply(held.x[:4]))
     listener.stage("bottleneck")
     sides = replace(feed, sizes=((1, IMAGENETTE_SIDE),))
     squeezed = BottleneckArgs(seed=seed)
@@ -132,10 +135,12 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
     )  # fmt: skip
 
 
-def lowered_mobilenet(trained: BranchyMobileNetV2) -> tuple[BranchySpec, State]:
-    """The trained module as the published network."""
+def lowered_mobilenet(
+    trained: BranchyMobileNetV2, samples: Tensor | None = None
+) -> tuple[BranchySpec, State]:
+    """The trained module as the published network; verified with `samples` too, if given."""
     example = torch.zeros(2, 3, IMAGENETTE_SIDE, IMAGENETTE_SIDE)
-    return lower(trained.eval(), example, "mobilenetv2")
+    return lower(trained.eval(), example, "mobilenetv2", samples=samples)
 
 
 RECIPES: dict[str, Callable[[Path, int | None, int, Listener], Outcomes]] = {
