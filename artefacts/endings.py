@@ -1,12 +1,14 @@
-"""How a tool ends that holds processes, namespaces or folders: every signal unwinds it.
+"""How a process ends: every signal unwinds it, at every moment.
 
-SIGTERM and SIGHUP end a Python process on the spot by default, and no `finally` runs. Inside
-`orderly` they are raised as exceptions, as SIGINT is. What must not be cut short is `shielded`.
+SIGTERM and SIGHUP end a Python process on the spot by default, and no `finally` runs; the first
+process of a container has no default handlers, and what it does not handle is lost. So the command
+line lets SIGTERM raise an exception from its first lines on (`unwind_from_start`), and tools that
+hold processes, namespaces or folders do so with SIGHUP too (`orderly`), as Python does with SIGINT.
+What must not be cut short is `shielded`. A daemon that serves handles the signals itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
 import threading
@@ -32,15 +34,17 @@ class _State:
     """What came while shielded."""
 
 
-def exit_code(number: int) -> int:
-    """Of a process that a signal ended, as shells count."""
-    return 128 + number
+class Terminated(SystemExit):
+    """The process was told to end; its exit code is 128 and the signal's number, as in shells."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
 
 
 def _raise(number: int) -> None:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(exit_code(number))
+    raise Terminated(number)
 
 
 def _received(number: int, frame: FrameType | None) -> None:
@@ -54,9 +58,21 @@ def _received(number: int, frame: FrameType | None) -> None:
     _raise(number)
 
 
+def unwind_from_start() -> None:
+    """Let SIGTERM raise `Terminated` in the main thread from here on."""
+    if _in_main_thread():
+        signal.signal(signal.SIGTERM, _received)
+
+
+def raise_if_terminated() -> None:
+    """Raise `Terminated` where a signal came and somebody's handling of errors has swallowed it."""
+    if _State.ended_by is not None and not _State.shields:
+        _raise(_State.ended_by)
+
+
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise `SystemExit` with 128 + their number.
+    """Inside, SIGTERM and SIGHUP raise `Terminated`.
 
     So context managers and `finally` run. SIGINT raises `KeyboardInterrupt`, as ever. In a block
     within another, and in other threads than the main one, nothing changes.
@@ -65,7 +81,9 @@ def orderly() -> Iterator[None]:
         yield
         return
     taken = {n: signal.getsignal(n) for n in SIGNALS if signal.getsignal(n) in OURS_TO_TAKE}
-    _State.open, _State.ended_by, _State.waiting = True, None, None
+    if signal.SIGTERM in taken:  # else whatever came since the start still counts
+        _State.ended_by = _State.waiting = None
+    _State.open = True
     try:
         for number in taken:
             signal.signal(number, _received)
@@ -101,6 +119,8 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
     A handler that raises could break the loop in the middle of a step. Raises what `orderly` would
     once the work has ended.
     """
+    import asyncio  # takes longer than all that the first lines of a process may take
+
     came: list[int] = []
 
     async def guarded() -> T:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
-from controller.daemon.termination import Terminated
+from artefacts.endings import Terminated
 from controller.runtime.device import DeviceConfig, connect_loop, labels_agree
 from controller.runtime.engine import FrameRecord
 from controller.runtime.executors import Executor, PacedExecutor, make_executor

@@ -10,10 +10,10 @@ import contextlib
 import errno
 import os
 import select
+import signal
 import sys
+from types import FrameType
 from typing import NoReturn
-
-from controller.daemon.termination import Terminated, unwind_on_sigterm
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """As shells say it of a process that SIGINT, or SIGPIPE, has ended."""
@@ -25,13 +25,16 @@ REFUSALS = frozenset(
 
 def run() -> NoReturn:
     """Run the command line and exit."""
-    unwind_on_sigterm()
-    _fill_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        # a name that the stream's encoding lacks is printed in escapes
-        if stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
+        signal.signal(signal.SIGTERM, _exit)  # at once: what follows takes a moment to load
+        from artefacts.endings import unwind_from_start
+
+        unwind_from_start()
+        _fill_closed_streams()
+        for stream in (sys.stdout, sys.stderr):
+            # a name that the stream's encoding lacks is printed in escapes
+            if stream.errors == "strict":
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
         code = _command()
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -44,6 +47,11 @@ def run() -> NoReturn:
             raise
         code = ended
     raise SystemExit(code)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    """End where nothing has begun."""
+    raise SystemExit(128 + number)
 
 
 def _command() -> int:
@@ -108,6 +116,8 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
     Extension modules turn whatever is raised while they load into an `ImportError`.
     """
+    from artefacts.endings import Terminated
+
     cause = error.__cause__
     while cause is not None:
         if isinstance(cause, Terminated):

@@ -44,7 +44,7 @@ def _plain_edge(
 ) -> None:
     """Serve one model, as the options say, until SIGTERM or SIGINT."""
     from artefacts import UsageError
-    from controller.daemon.termination import raise_if_terminated
+    from artefacts.endings import raise_if_terminated
     from controller.runtime.addresses import join_address
     from controller.runtime.edge import EdgeServer
     from controller.runtime.executors import Executor, PacedExecutor, make_executor

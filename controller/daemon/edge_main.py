@@ -11,12 +11,12 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
+from artefacts.endings import raise_if_terminated
 from controller.daemon.counted import Counted, Figures
 from controller.daemon.exposing import MetricsServer
 from controller.daemon.log import RepeatLimit, set_up_log
 from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
 from controller.daemon.systemd import notify, watchdog_interval_s
-from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
 from controller.runtime.addresses import join_address

@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
+from artefacts.endings import raise_if_terminated
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
 from controller.daemon.listening import HttpListener
@@ -35,7 +36,6 @@ from controller.daemon.settings import (
     read_settings,
 )
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
-from controller.daemon.termination import raise_if_terminated
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.interface import Controller
 from controller.planners.configuration_map import MapController, read_map

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.daemon import termination
+from artefacts import endings
 
 CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 if os.geteuid() != 0:
@@ -162,21 +162,21 @@ def test_what_a_library_makes_of_a_signal_is_still_an_end(monkeypatch):
         except ImportError as error:
             return _ended_by_signal(error)
 
-    assert chained(termination.Terminated(143)) == 143
+    assert chained(endings.Terminated(signal.SIGTERM)) == 143
     assert chained(KeyboardInterrupt()) == 130
     assert chained(ValueError()) is None
 
 
 def test_a_signal_that_was_swallowed_is_remembered(monkeypatch):
-    monkeypatch.setattr(termination, "_came", [])
+    monkeypatch.setattr(endings._State, "ended_by", None)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        termination.unwind_on_sigterm()
-        termination.raise_if_terminated()
+        endings.unwind_from_start()
+        endings.raise_if_terminated()
         with contextlib.suppress(SystemExit):
             signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(termination.Terminated) as ended:
-            termination.raise_if_terminated()
+        with pytest.raises(endings.Terminated) as ended:
+            endings.raise_if_terminated()
         assert ended.value.code == 143
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -97,8 +97,9 @@ def test_signals_that_are_ignored_stay_ignored(tool, program):
 
 SLOW_END = """
 import os, signal, sys, time
-from artefacts.endings import orderly, shielded
+from artefacts.endings import orderly, shielded, unwind_from_start
 
+{begin}
 with orderly():
     try:
         print("ready", flush=True)
@@ -111,9 +112,10 @@ with orderly():
 """
 
 
+@pytest.mark.parametrize("begin", ["", "unwind_from_start()"], ids=["script", "command"])
 @pytest.mark.parametrize(("second", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
-def test_cleaning_up_is_not_cut_short(tool, program, second, code):
-    one = tool(program(SLOW_END), stdin=subprocess.PIPE)
+def test_cleaning_up_is_not_cut_short(tool, program, second, code, begin):
+    one = tool(program(SLOW_END.format(begin=begin)), stdin=subprocess.PIPE)
     assert one.line() == "ready"
     one.process.send_signal(signal.SIGTERM)
     assert one.line() == "cleaning"
@@ -126,7 +128,7 @@ def test_cleaning_up_is_not_cut_short(tool, program, second, code):
 
 WORK = """
 import asyncio, sys
-from artefacts.endings import run_async
+from artefacts.endings import run_async, unwind_from_start
 
 async def work():
     try:
@@ -140,11 +142,12 @@ run_async(work())
 """
 
 
+@pytest.mark.parametrize("begin", ["", "unwind_from_start()"], ids=["script", "command"])
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -2)]
 )
-def test_asynchronous_work_is_cancelled(tool, program, number, code):
-    one = tool(program(WORK))
+def test_asynchronous_work_is_cancelled(tool, program, number, code, begin):
+    one = tool(program(WORK.replace("run_async(work())", f"{begin}\nrun_async(work())")))
     assert one.line() == "ready"
     one.process.send_signal(number)
     assert one.line() == "ended"
