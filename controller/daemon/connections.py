@@ -154,8 +154,8 @@ class ConnectionTable(Admission):
             return False
         one = min(idle, key=lambda one: (one.requests > 0, one.heard_s))
         self.log.warning(
-            "%d connections are open: the one that was silent longest (%.1f s) is hung up",
-            len(self.open),
+            "%d connections are open or coming: the one silent longest (%.1f s) is hung up",
+            len(self.open) + self.coming,
             self.clock() - one.heard_s,
         )
         one.hang_up()

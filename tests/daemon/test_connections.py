@@ -396,7 +396,7 @@ def test_a_camera_is_answered_in_time_while_others_connect_and_say_nothing(runni
                 took.append(ask(camera))
         took += [ask(camera) for _ in range(10)]
         assert len(daemon.said()) < 20_000
-        assert "that was silent longest" in daemon.said()
+        assert "silent longest" in daemon.said()
         assert daemon.stop() == 0
         assert "like it" in daemon.said()
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

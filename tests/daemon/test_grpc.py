@@ -12,17 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from artefacts import UsageError
-from controller.daemon.inference import Expected, Wanted
 from models.pictures import generated_pictures
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
 messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf")
 
-SIZE, EXPECTED = (4, 6), Expected((4, 6), 10_000, ("cat", "dog"), 60.0)
 CODE = grpc.StatusCode
 
 
@@ -70,119 +65,6 @@ def infer(picture, **more):
         "parameters": {"deadline_ms": {"int64_param": 5000}},
     }  # fmt: skip
     return new("ModelInferRequest", **fields | more)
-
-
-# -- messages, without a daemon --------------------------------------------------------------------
-
-
-def test_the_descriptors_are_those_of_the_source():
-    pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
-    from controller.daemon.grpc_build import compiled
-
-    assert compiled() == messages.DESCRIPTORS.read_bytes()
-
-
-def test_names_and_numbers_are_those_of_triton_s_client():
-    """Whatever Triton's messages have beyond the protocol's, what we have must be the same."""
-    pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
-    from tritonclient.grpc import service_pb2
-
-    seen = set()
-
-    def same(ours, theirs):
-        if ours.full_name in seen:
-            return
-        seen.add(ours.full_name)
-        assert ours.full_name == theirs.full_name
-        for field in ours.fields:
-            other = theirs.fields_by_name[field.name]
-            kinds = ("number", "type", "is_repeated", "is_packed")
-            assert [getattr(field, k) for k in kinds] == [getattr(other, k) for k in kinds]
-            if field.message_type is not None:
-                same(field.message_type, other.message_type)
-
-    for call in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata",
-                 "ModelInfer"):  # fmt: skip
-        for kind in ("Request", "Response"):
-            same(
-                messages.message_class(call + kind).DESCRIPTOR,
-                getattr(service_pb2, call + kind).DESCRIPTOR,
-            )
-    assert len(seen) >= 15
-
-
-def sent(tensor=None, raw=None, **more):
-    given = {"name": "picture", "datatype": "UINT8", "shape": [1, 4, 6, 3]} | (tensor or {})
-    contents = [] if raw is None else [raw]
-    return new("ModelInferRequest", inputs=[given], raw_input_contents=contents, **more)
-
-
-def test_raw_and_typed_contents_give_the_same_pictures():
-    picture = np.arange(72, dtype=np.uint8).reshape(1, 4, 6, 3)
-    raw = messages.parse_infer(sent(raw=picture.tobytes()), EXPECTED)
-    typed = {"contents": {"uint_contents": picture.ravel().tolist()}}
-    found = messages.parse_infer(sent(typed, id="x"), EXPECTED)
-    assert np.array_equal(raw.pictures, picture)
-    assert np.array_equal(found.pictures, picture)
-    assert (raw.id, found.id) == (None, "x")
-    assert raw.outputs[0] == Wanted("label", True)
-    assert found.outputs[0] == Wanted("label", False)
-
-
-@pytest.mark.parametrize(
-    ("request_", "said"),
-    [
-        (lambda: new("ModelInferRequest"), "inputs: found 0, expected one"),
-        (lambda: sent(), "uint_contents: found 0 values, expected 72"),
-        (lambda: sent(raw=bytes(71)), "found 71 bytes, expected 72"),
-        (lambda: sent({"contents": {"uint_contents": [256] * 72}}), "found 256, expected 0 to 255"),
-        (lambda: sent({"contents": {"int_contents": [1] * 72}}),
-         "contents: found int_contents, expected uint_contents"),
-        (lambda: sent({"contents": {"uint_contents": [1] * 72}}, bytes(72)),
-         "found contents and raw_input_contents, expected one of them"),
-        (lambda: sent({"datatype": "INT64"}, bytes(72)), "found INT64, expected UINT8"),
-        (lambda: sent({"datatype": "UINT9"}, bytes(72)), "no datatype of the protocol"),
-        (lambda: sent({"shape": [1, 4, 6, -3]}, bytes(72)), "inputs[0].shape: found"),
-        (lambda: sent({"name": "image"}, bytes(72)), "inputs[0].name: found 'image'"),
-        (lambda: sent({"parameters": {"binary_data_size": {"int64_param": 71}}}, bytes(72)),
-         "binary_data_size: found 71, expected the size of raw_input_contents"),
-        (lambda: sent({"parameters": {"x": {"bool_param": True}}}, bytes(72)), "found 'x'"),
-        (lambda: sent(raw=bytes(72), parameters={"dedline_ms": {"int64_param": 1}}),
-         "parameters: found 'dedline_ms'"),
-        (lambda: sent(raw=bytes(72), parameters={"threshold": {}}), "threshold: found no value"),
-        (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"string_param": "1"}}),
-         "deadline_ms: found '1', expected a number above 0"),
-        (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"double_param": 1e6}}),
-         "deadline_ms: found 1000 s, expected at most 60 s"),
-        (lambda: sent(raw=bytes(72), outputs=[{"name": "label"}, {
-            "name": "exit", "parameters": {"binary_data": {"bool_param": False}}}]),
-         "found raw and typed ones"),
-        (lambda: sent({"datatype": "BYTES", "shape": [1]}, struct.pack("<I", 3) + b"abc"),
-         "no JPEG that can be read"),
-        (lambda: sent({"datatype": "BYTES", "shape": [2], "contents": {"bytes_contents": [b"a"]}}),
-         "bytes_contents: found 1 elements, expected 2"),
-    ],
-)  # fmt: skip
-def test_what_is_not_served_is_refused_in_one_line(request_, said):
-    with pytest.raises(UsageError) as error:
-        messages.parse_infer(request_(), EXPECTED)
-    assert said in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@given(data=st.binary(max_size=300))
-def test_no_bytes_do_more_than_be_refused(data):
-    whole = sent(raw=bytes(72)).SerializeToString()
-    for made in (data, whole + data, data + whole):
-        try:
-            found = messages.parse_infer(messages.read("ModelInferRequest", made), EXPECTED)
-        except UsageError as error:
-            assert "\n" not in str(error)
-        else:
-            assert found.pictures.shape == (1, 4, 6, 3)
-
-
-# -- a daemon --------------------------------------------------------------------------------------
 
 
 def test_health_and_metadata(channel):

@@ -19,6 +19,8 @@ def test_defaults_and_paths_from_the_file_s_folder(tmp_path):
     assert found.state == str(tmp_path / "s.json")
     assert found.policy == str(tmp_path / "mine")
     assert found.map == ""
+    assert found.grpc is None
+    assert read(tmp_path, HEAD + "[grpc]\nport = 0\n").grpc.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,12 @@ def test_defaults_and_paths_from_the_file_s_folder(tmp_path):
         (HEAD + "[http]\nport = 70000\n", "http.port", "70000"),
         (HEAD + "[limits]\nlive_frames = 0\n", "limits.live_frames", "0"),
         (HEAD + "[limits]\nlongest_deadline_s = -1.0\n", "limits.longest_deadline_s", "-1"),
+        (HEAD + "[limits]\nconnections = 3\n", "limits.connections", "3"),
+        (HEAD + "[limits]\nhead_s = nan\n", "limits.head_s", "nan"),
+        (HEAD + "[limits]\nidle_s = 0\n", "limits.idle_s", "0"),
+        (HEAD + "[limits]\nstalled_s = 1e9\n", "limits.stalled_s", "1e+09"),
+        (HEAD + "[grpc]\nport = -1\n", "grpc.port", "-1"),
+        (HEAD + '[grpc]\nport = "8701"\n', "grpc.port", "str"),
         (HEAD + 'edges = ["10.0.0.1"]\n', "edges[0]", "'10.0.0.1'"),
         (HEAD + 'edges = ["a:1", "b:0"]\n', "edges[1]", "'b:0'"),
         (HEAD + 'executor = "torch"\n', "executor", "torch"),
