@@ -17,6 +17,7 @@ from typing import NoReturn
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """As shells say it of a process that SIGINT, or SIGPIPE, has ended."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 REFUSALS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
@@ -54,8 +55,18 @@ def _exit(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _bound_threads(usable: int, machine: int) -> None:
+    """Let numerical libraries start no more threads than may run; they count the machine's."""
+    if usable < machine:
+        for name in THREAD_VARIABLES:
+            os.environ.setdefault(name, str(usable))
+
+
 def _command() -> int:
     """Run one command; its exit code."""
+    from artefacts import usable_cpus
+
+    _bound_threads(usable_cpus(), os.cpu_count() or 1)
     import typer
     from typer.exceptions import TyperException
     from typer.main import get_command
@@ -129,8 +140,10 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
 
 def _say(line: str) -> None:
+    # a name may hold anything: line ends, and what a terminal obeys
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
-        sys.stderr.write(f"coinfer: {line}\n")
+        sys.stderr.write(f"coinfer: {shown}\n")
 
 
 def _nobody_reads() -> bool:

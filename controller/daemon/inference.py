@@ -32,7 +32,7 @@ DATATYPES = (
 )  # fmt: skip
 """Every datatype that the protocol names."""
 TAKEN = "UINT8 (N, H, W, 3) or BYTES (N)"
-EXTENSIONS = ("binary_tensor_data", "classification", "parameters")
+EXTENSIONS = ("binary_tensor_data", "parameters")
 VERSION = "1"
 MOST_PICTURES = 16
 LONGEST_ID = 1024

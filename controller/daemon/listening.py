@@ -97,9 +97,10 @@ def _listen_unix(path: Path) -> socket.socket:
         made.bind(str(path))
         made.listen(BACKLOG)
         os.chmod(path, 0o660)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a NUL in a name is a ValueError
         made.close()
-        raise UsageError(f"http.socket: '{path}': {error.strerror or error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"http.socket: '{path}': {why}") from None
     except UsageError:
         made.close()
         raise

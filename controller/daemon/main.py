@@ -241,7 +241,8 @@ class Daemon:
                 self._tracing.close()
             self._save()
             if self.listener.made is not None:
-                self.listener.made.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # whoever comes next makes way for itself
+                    self.listener.made.unlink()
 
     async def _serve(self, ready: Callable[[list[str]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()

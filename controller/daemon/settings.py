@@ -252,4 +252,4 @@ def parse_edge(text: str, path: Path, field: str) -> tuple[str, int]:
 
 
 def _from(path: Path, named: str) -> Path:
-    return (path.parent / named).resolve()
+    return (path.parent / named).absolute()

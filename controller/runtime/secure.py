@@ -17,7 +17,7 @@ from typing import overload
 
 import msgspec
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError, UsageError, read_bytes
 
 RECORD_BYTES = 16384
 READ_BYTES = 65536
@@ -92,10 +92,7 @@ def client_security(files: TlsFiles) -> Security:
 
 def read_token(path: str | Path) -> bytes:
     """A shared token from its file, white space around it removed."""
-    try:
-        found = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise ArtefactError(path, found=str(error.strerror), expected="a token") from None
+    found = read_bytes(path).strip()
     least, most = TOKEN_BYTES
     if not least <= len(found) <= most or not found.isascii():
         raise ArtefactError(
@@ -122,6 +119,8 @@ def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
 
 
 def _load_authority(context: ssl.SSLContext, path: str) -> None:
+    if not Path(path).is_file():
+        raise ArtefactError(path, found="no such file", expected="an authority's PEM")
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:

@@ -12,7 +12,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError, UsageError, read_text
 from models.alexnet import alexnet
 from models.branchy import BranchySpec
 from models.capture.lower import lower
@@ -190,11 +190,7 @@ def imagenette_classes() -> tuple[str, ...]:
     """The ten classes in the order of the labels."""
     path = imagenette_folder() / "classes.json"
     try:
-        names: Any = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="the classes' names") from None
-    except OSError as error:
-        raise ArtefactError(path, found=str(error), expected="the classes' names") from None
+        names: Any = json.loads(read_text(path))
     except ValueError as error:
         raise ArtefactError(path, found=str(error), expected="the classes' names") from None
     try:

@@ -1,10 +1,12 @@
 """Processors that a process may use: affinity of real processes, control groups from files."""
 
+import contextlib
 import math
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -110,6 +112,47 @@ def test_parts_of_a_processor_count_as_a_whole(tmp_path_factory, processors, per
     quota_us = max(1, round(processors * period_us))
     (root / "sys/fs/cgroup/cpu.max").write_text(f"{quota_us} {period_us}\n")
     assert usable_cpus(root) == min(PINNED, math.ceil(quota_us / period_us))
+
+
+IN_A_GROUP = 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"'
+
+
+@pytest.fixture
+def granted():
+    """Makes a real control group that grants so many processors' time; gives its folder."""
+    made = []
+
+    def make(processors):
+        for parent, files in (
+            ("/sys/fs/cgroup", {"cpu.max": f"{int(1e5 * processors)} 100000"}),
+            ("/sys/fs/cgroup/cpu", {"cpu.cfs_quota_us": str(int(1e5 * processors))}),
+        ):
+            folder = Path(parent) / f"coinfer-test-{os.getpid()}-{len(made)}"
+            if not (folder.parent / "cgroup.procs").exists():
+                continue  # no control groups, or not of this version
+            with contextlib.suppress(OSError):
+                folder.mkdir()
+                made.append(folder)
+                for name, text in files.items():
+                    (folder / name).write_text(text)
+                return folder
+        pytest.skip("needs control groups that it may make")
+
+    yield make
+    for folder in made:
+        folder.rmdir()
+
+
+def test_a_real_control_group_bounds_a_real_process(granted):
+    if PINNED < 2:
+        pytest.skip("needs two processors")
+    for processors, expected in ((0.5, "1"), (1.5, "2")):
+        done = subprocess.run(
+            ["sh", "-c", IN_A_GROUP, "sh", granted(processors), sys.executable, "-c",
+             "from artefacts import usable_cpus; print(usable_cpus())"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == expected
 
 
 THREADS = """

@@ -73,6 +73,16 @@ def test_streams_that_are_closed_are_done_without(trace, closed, tmp_path):
     assert made.read_bytes()[:10] == trace.read_bytes()[:10]
 
 
+def test_libraries_are_bound_where_a_process_may_use_less_than_the_machine(monkeypatch):
+    for name in entry.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    entry._bound_threads(4, 4)
+    assert not set(entry.THREAD_VARIABLES) & set(os.environ)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what a unit or a user says stays
+    entry._bound_threads(2, 64)
+    assert [os.environ.pop(name) for name in entry.THREAD_VARIABLES] == ["1", "2", "2"]
+
+
 # -- names -----------------------------------------------------------------------------------------
 
 
@@ -191,3 +201,11 @@ def test_a_trace_of_any_name_is_drawn(tmp_path, trace, name):
     done = coinfer("traces", "plot", name, "--out", f"{name}.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_name_that_holds_line_ends_and_colours_is_one_line(tmp_path):
+    done = coinfer("traces", "info", "a\nb\r\x1b[2Jc\u2028d", cwd=tmp_path)
+    assert done.returncode == 2
+    said = done.stderr.decode()
+    assert said.startswith(r"coinfer: a\nb\r\x1b[2Jc\u2028d: found no such file")
+    assert said.count("\n") == len(said.splitlines()) == 1

@@ -120,7 +120,7 @@ def test_health_and_metadata(use):
 
             server, model = (MessageToDict(m) for m in (server, model))
         assert server["name"] == "coinfer"
-        assert set(server["extensions"]) == {"binary_tensor_data", "classification", "parameters"}
+        assert set(server["extensions"]) == {"binary_tensor_data", "parameters"}
         assert model["inputs"][0]["datatype"] == "UINT8"
         assert [int(n) for n in model["inputs"][0]["shape"]] == [-1, 32, 32, 3]
         status, said = await refused(client.get_model_metadata("other"))

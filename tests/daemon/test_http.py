@@ -88,7 +88,7 @@ def test_models_and_versions_that_are_not_there(daemon, picture):
 def test_what_the_server_and_the_model_say_of_themselves(daemon):
     server = json.loads(ask(daemon, "GET", "/v2")[2])
     assert server["name"] == "coinfer"
-    assert server["extensions"] == ["binary_tensor_data", "classification", "parameters"]
+    assert server["extensions"] == ["binary_tensor_data", "parameters"]
     model = json.loads(ask(daemon, "GET", MODEL)[2])
     assert model == json.loads(ask(daemon, "GET", MODEL + "/versions/1")[2])
     assert (model["name"], model["versions"]) == ("alexnet", ["1"])

@@ -1,9 +1,12 @@
 """`device.toml`: every mistake names the file, the field, what was found and what was expected."""
 
+import subprocess
+import sys
+
 import pytest
 
-from artefacts import ArtefactError
-from controller.daemon.settings import read_settings
+from artefacts import ArtefactError, read_json
+from controller.daemon.settings import DeviceSettings, read_settings
 
 HEAD = 'format_version = 1\nscenario = "3g-alexnet"\n'
 
@@ -52,3 +55,43 @@ def test_a_mistake_is_named(tmp_path, text, field, found):
     assert f"'{field}'" in said
     assert found in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize("named", ["a\\u0000b", "loop/x", "x" * 300, "[red]", "\u00e4"])
+def test_paths_that_no_file_can_have_are_told_of_where_they_are_read(tmp_path, named):
+    (tmp_path / "loop").symlink_to("loop")
+    found = read(tmp_path, HEAD + f'policy = "{named}"\nstate = "{named}"\n')
+    assert found.policy.startswith(str(tmp_path))
+    with pytest.raises(ArtefactError, match="expected a readable file"):
+        read_json(found.state, DeviceSettings)
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_no_mistake(tmp_path):
+    plain = read(tmp_path, HEAD)
+    path = tmp_path / "device.toml"
+    for end in (b"\r\n", b"\r"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", end))
+        assert read_settings(path) == plain
+        path.write_text(HEAD)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[http]\nport = 0\nsocket = "a\\u0000"\n', "http.socket: '"),
+        ('[http]\nport = 0\nsocket = "/dev/null/x"\n', "http.socket: '/dev/null/x': "),
+        ('[http]\nport = 0\nhost = "\\u0000"\n', "address: found "),
+        ('edges = ["127.0.0.1:1"]\n[tls]\nauthority = "a\\u0000"\n', "expected an authority's PEM"),
+        ('edges = ["127.0.0.1:1"]\n[tls]\nauthority = "."\n', "expected an authority's PEM"),
+        ('controller = "map"\nmap = "a\\u0000"\n', "expected a readable file"),
+    ],
+)
+def test_a_daemon_refuses_places_that_cannot_be_in_one_line(tmp_path, more, said):
+    (tmp_path / "device.toml").write_text(HEAD + more)
+    done = subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.entry", "device", "--config", "device.toml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
