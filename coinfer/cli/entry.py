@@ -85,16 +85,22 @@ def _command() -> int:
         return 2
     except typer.Abort:
         return INTERRUPTED
-    except CoinferError as error:
-        _say(str(error))
-        return 2
-    except ModuleNotFoundError as error:
-        _say(
+    except (CoinferError, ModuleNotFoundError) as error:
+        ended = _ended_by_signal(error)
+        if ended is None:
+            _say(_mistake(error))
+        return 2 if ended is None else ended
+    return code if isinstance(code, int) else 0
+
+
+def _mistake(error: Exception) -> str:
+    """A user's mistake in one line."""
+    if isinstance(error, ModuleNotFoundError):
+        return (
             f"the package '{error.name}' is not installed; expected one of the extras: "
             "pip install 'coinfer[all]'"
         )
-        return 2
-    return code if isinstance(code, int) else 0
+    return str(error)
 
 
 def _refused(error: OSError) -> int:
@@ -129,13 +135,16 @@ def _ended_by_signal(error: BaseException) -> int | None:
     """
     from artefacts.endings import Terminated
 
-    cause = error.__cause__
-    while cause is not None:
-        if isinstance(cause, Terminated):
-            return int(cause.code or 0)
-        if isinstance(cause, KeyboardInterrupt):
+    said: BaseException | None = error
+    while said is not None:
+        if isinstance(said, Terminated):
+            return int(said.code or 0)
+        if isinstance(said, KeyboardInterrupt):
             return INTERRUPTED
-        cause = cause.__cause__
+        # 'from None' hides what an error was made of; what merely came while another was handled
+        # is a mistake of its own
+        hidden = said.__context__ if said.__suppress_context__ else None
+        said = said.__cause__ or hidden
     return None
 
 

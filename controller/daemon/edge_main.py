@@ -68,15 +68,15 @@ def _serve(
         signal.signal(number, lambda received, frame: stopped.set())
     raise_if_terminated()
     server.start()
-    for model in models:
-        log.info("serving %s %s", model.spec.name, model.digest[:12])
-    secure = "TLS" if security is not None else "without encryption"
-    log.info("listening on %s, %s", server.address, secure)
     metrics: MetricsServer | None = None
     if settings.metrics:
         where = parse_edge(settings.metrics, path, "metrics")
         metrics = MetricsServer(edge_registry(server), *where, log)
         metrics.start()
+    for model in models:
+        log.info("serving %s %s", model.spec.name, model.digest[:12])
+    secure = "TLS" if security is not None else "without encryption"
+    log.info("listening on %s, %s", server.address, secure)
     ready(server.address)
     notify("READY=1")
     _tend(server, stopped, lines)

@@ -127,6 +127,8 @@ def test_a_place_that_cannot_be_written_is_one_line_before_any_work(bare, tmp_pa
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
-    (line,) = [x for x in done.stderr.splitlines() if not x.startswith("traces: ")]
+    lines = [x for x in done.stderr.splitlines() if not x.startswith("traces: ")]
+    assert len(lines) == 1, done.stderr
+    line = lines[0]
     assert re.match(rf"coinfer: {named}(/\S+)?: found read-only file system, expected a", line)
     assert sorted(os.listdir(tmp_path)) == ["device.toml", "edge.toml"]

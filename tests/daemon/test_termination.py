@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from artefacts import endings
+from artefacts import DependencyError, endings
+from coinfer.cli.entry import _ended_by_signal
 
 CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
 if os.geteuid() != 0:
@@ -150,21 +151,38 @@ def test_a_hangup_during_the_start_ends_nothing(tmp_path):
     assert process.returncode == 0, said
 
 
-def test_what_a_library_makes_of_a_signal_is_still_an_end(monkeypatch):
-    from coinfer.cli.entry import _ended_by_signal
+def chained_import(cause):
+    """What an extension module makes of an exception while it loads."""
+    try:
+        raise cause
+    except BaseException as inner:
+        raise ImportError("initialization failed") from inner
 
+
+def test_what_a_library_makes_of_a_signal_is_still_an_end():
     def chained(cause):
         try:
-            try:
-                raise cause
-            except BaseException as inner:
-                raise ImportError("initialization failed") from inner
+            chained_import(cause)
         except ImportError as error:
             return _ended_by_signal(error)
 
     assert chained(endings.Terminated(signal.SIGTERM)) == 143
     assert chained(KeyboardInterrupt()) == 130
     assert chained(ValueError()) is None
+    try:
+        try:
+            chained_import(KeyboardInterrupt())
+        except ImportError:
+            raise DependencyError("no such package") from None
+    except DependencyError as error:
+        assert _ended_by_signal(error) == 130
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise ZeroDivisionError  # noqa: B904
+    except ZeroDivisionError as error:
+        assert _ended_by_signal(error) is None
 
 
 def test_a_signal_that_was_swallowed_is_remembered(monkeypatch):
