@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 
 import numpy as np
@@ -65,6 +66,10 @@ def test_device_edge_metrics_and_clients_speak_ipv6(tmp_path):
     picture = generated_pictures(1, np.random.default_rng(0))[0]
     with serving(tmp_path, "edge", "--config", "edge.toml", "--port-file", "port") as edge:
         port = edge(r"listening on \[::1\]:(\d+), without")
+        end = time.monotonic() + 30.0
+        while not (tmp_path / "port").exists():  # written once everything is open
+            assert time.monotonic() < end
+            time.sleep(0.01)
         exposed = urllib.request.urlopen(f"http://[::1]:{metrics}/metrics", timeout=10).read()
         assert b"coinfer_edge_served_total" in exposed
         assert (tmp_path / "port").read_text() == port
