@@ -290,6 +290,13 @@ def _refuse(found: float, tolerance: float, what: str) -> None:
     )
 
 
+def allowed(found: Verified) -> float:
+    """By how much answers to more pictures may differ: the tolerance, or, where rounding explained
+    more, twice what it explained.
+    """
+    return max(TOLERANCE, 2.0 * found.exits)
+
+
 def verify_answers(
     spec: BranchySpec,
     state: State,

@@ -7,7 +7,7 @@ labels its own answers stand in for them, and every accuracy is then an agreemen
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,9 +30,9 @@ from models.capture.exits import (
 )
 from models.capture.export import capture
 from models.capture.graph import CapturedModel, Crossing, Cut
-from models.capture.lower import State, lower
+from models.capture.lower import State, lower_verified
 from models.capture.modules import answers, unwrapped
-from models.capture.verification import verify_answers
+from models.capture.verification import allowed, verify_answers
 from models.datasets import Pictures, hold_back
 from models.networks.factories import MOST_CLASSES, HeadFactory
 from models.networks.feeds import Normalisation, SmallPictures, plain_batches
@@ -114,6 +114,10 @@ class _Brought:
         """A batch of two empty pictures."""
         return torch.zeros(2, *self.captured.input.shape)
 
+    def batches(self, pictures: Pictures) -> Iterator[torch.Tensor]:
+        """All pictures in order, as the model takes them."""
+        return (x for x, _ in plain_batches(pictures, self.normalisation, 50))
+
     def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""
         found: npt.NDArray[np.floating] = answers(self.module, self.normalisation.apply(x))[
@@ -177,17 +181,18 @@ def adopt(
     given = _generated(side, args.seed) if pictures is None else pictures.x
     _check_scores(brought, given[:2])
     # what cannot be cut, or not rightly, is told before hours of training
-    lower(module, brought.example, name, samples=brought.normalisation.apply(given[:SAMPLES]))
+    samples = brought.normalisation.apply(given[:SAMPLES])
+    spec, state, found = lower_verified(module, brought.example, name, samples=samples)
     labelled = pictures is not None
     if pictures is None:
         pictures = Pictures(given, agreement_labels(given, brought.scores, 50))
     lesson = _Lesson.of(pictures, args.seed, labelled)
-    whole: nn.Module = module
+    verify_answers(spec, state, module, brought.batches(lesson.judged), allowed(found))
     points: tuple[Cut, ...] = ()
     if args.exits:
         points, whole = _with_exits(folder, brought, lesson, args, listener, head)
-    listener.stage("lowering")
-    spec, state = _lowered(brought, whole, lesson, args)
+        listener.stage("lowering")
+        spec, state = _lowered(brought, whole, lesson, args)
     listener.stage("outcomes")
     return publish(
         folder, spec, state, _origin(spec, points, lesson, args), brought.normalisation,
@@ -217,20 +222,18 @@ def _check_classes(captured: CapturedModel, pictures: Pictures | None) -> None:
 
 
 def _lowered(
-    brought: _Brought, whole: nn.Module, lesson: _Lesson, args: AdoptionArgs
+    brought: _Brought, whole: WithExits, lesson: _Lesson, args: AdoptionArgs
 ) -> tuple[BranchySpec, State]:
     """The network that is published: what `whole` computes, in every stretch; and its last exit,
     on every picture that judges, what the module computes.
 
-    Joint training changes the module's own weights: its last exit is then held against the trained
-    module, and no longer answers as the one that was brought.
+    Joint training changes the weights of the model itself: the last exit is then held against what
+    was trained, and no longer answers as the module that was brought.
     """
-    apply = brought.normalisation.apply
-    samples = apply(lesson.judged.x[:SAMPLES])
-    spec, state = lower(whole, brought.example, brought.name, samples=samples)
-    right = whole if args.exits and args.joint_epochs else brought.module
-    verify_answers(spec, state, right, (x for x, _ in plain_batches(
-        lesson.judged, brought.normalisation, 50)))  # fmt: skip
+    samples = brought.normalisation.apply(lesson.judged.x[:SAMPLES])
+    spec, state, found = lower_verified(whole, brought.example, brought.name, samples=samples)
+    right = whole if args.joint_epochs else brought.module
+    verify_answers(spec, state, right, brought.batches(lesson.judged), allowed(found))
     return spec, state
 
 
