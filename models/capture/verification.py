@@ -15,7 +15,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from models.capture.modules import answers
 from models.capture.reference import Reference
 from models.layers import LayerSpec, Shape
 from models.onnx_graph import State, chain_model, interval_model
+from models.onnx_runtime import onnxruntime
 from models.pictures import generated_pictures
 
 BATCHES = (1, 3)

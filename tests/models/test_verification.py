@@ -1,7 +1,6 @@
 """A network that was cut is the torch module, or it is refused by the first stretch that is not."""
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +20,7 @@ from models.cards import load_model
 from models.layers import LayerSpec
 from models.networks.network import BranchyNetwork, LayersReference, folded_network
 from models.onnx_graph import interval_model
+from models.onnx_runtime import onnxruntime
 
 SHAPE = (3, 24, 32)
 EXAMPLE = torch.zeros(2, *SHAPE)
