@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from artefacts.files import encode_json
+
 
 class PlainConsole(Console):
     """rich's console for text: no markup, and lines of text are broken nowhere."""
@@ -53,8 +55,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 
 def emit_json(value: Any) -> None:
-    """One JSON document on standard output; numpy scalars are written as numbers."""
-    encoded = msgspec.json.encode(value, enc_hook=_plain)
+    """One JSON document on standard output; numpy scalars are numbers, names are printable."""
+    encoded = encode_json(value, _plain)
     sys.stdout.write(msgspec.json.format(encoded, indent=1).decode() + "\n")
 
 

@@ -1,6 +1,7 @@
 """Whatever is printed comes out as it is: names, paths and errors are no markup."""
 
 import ast
+import json
 import os
 import signal
 import socket
@@ -9,9 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from coinfer.cli.console import PlainConsole, print_table, progress_bar
+from coinfer.cli.console import PlainConsole, emit_json, print_table, progress_bar
 from coinfer.cli.top import render
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,11 @@ def test_a_progress_bar_s_words_are_text_too(text, capsys):
         task = bar.add_task(text, total=1, note=text)
         bar.update(task, completed=1)
     assert text[:20] in capsys.readouterr().err
+
+
+def test_json_holds_names_that_are_no_text(capsys):
+    emit_json([{"file": os.fsdecode(b"caf\xe9.csv"), "rate": np.float32(0.5)}])
+    assert json.loads(capsys.readouterr().out) == [{"file": "caf\\udce9.csv", "rate": 0.5}]
 
 
 def test_the_screen_of_top_is_text(capsys):

@@ -27,7 +27,7 @@ DAEMONS = {"edge": "coinfer-edge.service", "device-1": "coinfer-device.service",
            "device-2": "coinfer-device.service"}  # fmt: skip
 KEYS = {
     "build", "cap_add", "cap_drop", "command", "depends_on", "entrypoint", "environment",
-    "healthcheck", "image", "mem_limit", "network_mode", "networks", "pids_limit", "ports",
+    "healthcheck", "image", "init", "mem_limit", "network_mode", "networks", "pids_limit", "ports",
     "read_only", "restart", "security_opt", "stop_grace_period", "stop_signal", "tmpfs", "user",
     "volumes",
 }  # fmt: skip
