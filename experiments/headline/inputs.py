@@ -13,8 +13,8 @@ from controller.policies.network import load_policy, read_card
 from controller.scenario import Setting, read_scenario, scale_trace
 from experiments.controllers import ControllerFactory, chosen_names
 from experiments.headline.study import EvaluationSpec, FoldSpec
-from traces.formats import read_trace, read_traces
-from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_split
+from traces.formats import read_trace
+from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_set, read_split
 from traces.trace import BandwidthTrace, trace_digest
 
 SPLIT_FAMILIES = ("belgium", "norway")
@@ -98,8 +98,7 @@ def _traces(spec: EvaluationSpec, setting: Setting) -> TraceSet:
         other = read_scenario(spec.traces_of)
         return _scaled(load_split(other.traces.family, "test"), other.traces.scale)
     if spec.traces:
-        read = tuple(trace for path in spec.traces for trace in read_traces(path))
-        return _scaled(TraceSet(read, False, ", ".join(spec.traces)), trace_scale(spec, setting))
+        return _scaled(read_set(spec.traces), trace_scale(spec, setting))
     return setting.traces("test")
 
 
