@@ -31,8 +31,10 @@ RateUnitOption = Annotated[
     ),
 ]
 ColumnOption = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="Name of the rate's column (or the time's; may be repeated)."),
+    str | None, typer.Option("--column", help="Name of the rate's column, in a header.")
+]
+TimeColumnOption = Annotated[
+    str | None, typer.Option("--time-column", help="Name of the time's column, in a header.")
 ]
 IntervalOption = Annotated[
     float | None, typer.Option("--interval", help="Seconds a row, in files without times.")
@@ -47,14 +49,15 @@ def read_options(
     format: str | None,
     time_unit: str | None,
     rate_unit: str | None,
-    column: list[str] | None,
+    column: str | None,
+    time_column: str | None,
     interval: float | None,
     direction: str | None,
 ) -> ReadOptions:
     """What the options say; what cannot be meant is refused."""
     from traces.formats import ReadOptions
 
-    return ReadOptions(format, time_unit, rate_unit, tuple(column or ()), interval, direction)
+    return ReadOptions(format, time_unit, rate_unit, column, time_column, interval, direction)
 
 
 def one_trace(path: Path) -> BandwidthTrace:

@@ -15,6 +15,7 @@ from coinfer.cli.trace_files import (
     FormatOption,
     IntervalOption,
     RateUnitOption,
+    TimeColumnOption,
     TimeUnitOption,
     read_options,
     say_lines,
@@ -58,6 +59,7 @@ def info(
     time_unit: TimeUnitOption = None,
     rate_unit: RateUnitOption = None,
     column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
     interval: IntervalOption = None,
     direction: DirectionOption = None,
     json: JsonOption = False,
@@ -66,7 +68,7 @@ def info(
     from traces.formats import read_all
     from traces.statistics import trace_statistics
 
-    options = read_options(format, time_unit, rate_unit, column, interval, direction)
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
     readings = [reading for path in paths for reading in read_all(path, options)]
     rows = []
     for reading in readings:
@@ -128,6 +130,7 @@ def convert(
     time_unit: TimeUnitOption = None,
     rate_unit: RateUnitOption = None,
     column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
     interval: IntervalOption = None,
     direction: DirectionOption = None,
 ) -> None:
@@ -137,7 +140,7 @@ def convert(
 
     if target.suffix not in (".csv", ".up", ".down", ".mahimahi"):
         raise UsageError(f"target: found '{target}', expected a name in .csv, .up or .down")
-    options = read_options(format, time_unit, rate_unit, column, interval, direction)
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
     reading = read(source, options)
     trace = reading.trace.scale(scale)
     if target.suffix == ".csv":
@@ -278,6 +281,7 @@ def plot(
     time_unit: TimeUnitOption = None,
     rate_unit: RateUnitOption = None,
     column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
     interval: IntervalOption = None,
     direction: DirectionOption = None,
 ) -> None:
@@ -285,7 +289,7 @@ def plot(
     from traces.library import read_set
     from traces.plots import plot_traces
 
-    options = read_options(format, time_unit, rate_unit, column, interval, direction)
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
     read = read_set(paths, options)
     say_notes(read)
     plot_traces(read.traces, out)

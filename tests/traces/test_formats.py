@@ -35,8 +35,9 @@ def test_a_row_without_time_gives_its_bytes_to_the_next(tmp_path):
 
 
 def test_windows_line_ends_and_blank_tails_are_read(tmp_path):
-    trace = read_trace(written(tmp_path, "a.txt", "15.0 1000.0\r\n1015.0 2000.0\r\n\r\n\n"))
-    assert trace.rates_bps.tolist() == [1e6, 2e6]
+    text = "15.0 1000.0\r\n1015.0 1000.0\r\n1020.0 2000.0\r\n2000.0 2000.0\r\n\r\n\n"
+    trace = read_trace(written(tmp_path, "a.txt", text))
+    assert trace.rates_bps.tolist() == [1e6, 1e6, 2e6, 2e6]
 
 
 def test_mahimahi_counts_packets(tmp_path):
@@ -54,12 +55,15 @@ def test_mahimahi_counts_packets(tmp_path):
         ("1 0 0 0 5 10\n1 0 0 0 -5 10\n", 2, "six numbers"),
         ("1 0 0 0 5 10\n1 0 0 0 5\n", 2, "six numbers"),
         ("1 0 0 0 5 10\nhello\n", 2, "six numbers"),
-        ("10 5\n5 5\n", 2, "two numbers"),
-        ("10\n5\n", 2, "whole number"),
-        ("10\n1.5\n", 2, "whole number"),
+        ("1 0 0 0 5 10\n2 0 0 0 5 10\n1 0 0 0 5 10\n", 3, "rises, or falls throughout"),
+        ("0.5 5\n1 5\n0 5\n", 3, "does not fall"),
+        ("0.5 5\n1 -5\n", 2, "two numbers"),
+        ("0.5 5\n1 x\n", 2, "two numbers"),
+        ("10\nx\n", 2, "whole number"),
+        ("10\n200000000\n", 2, "whole number"),
         ("time_s,rate_bps\n0,5\n0,6\n", 3, "rising seconds"),
         ("time_s,rate_bps\n1,5\n2,6\n", 2, "rising seconds"),
-        ("what is this\n", 1, "six columns"),
+        ("what is this\n", 1, "bare numbers, or a header"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path, text, line, kind):
@@ -75,7 +79,7 @@ def test_absent_empty_and_binary_files_are_refused(tmp_path):
         read_trace(tmp_path / "absent.log")
     with pytest.raises(ArtefactError, match="an empty file"):
         read_trace(written(tmp_path, "empty.log", "\n\n"))
-    (tmp_path / "raw.log").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "raw.log").write_bytes(b"\x89PNG\x00\x01")
     with pytest.raises(ArtefactError, match="not text"):
         read_trace(tmp_path / "raw.log")
     (tmp_path / "folder").mkdir()

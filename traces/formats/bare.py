@@ -301,7 +301,7 @@ class ValueUnit:
 
 def _value_unit(line: str) -> tuple[float, RateUnit] | None:
     """The number and unit of a line such as '12.5,Mbits/sec'; None where it is none."""
-    match = _VALUE_UNIT.fullmatch(line)
+    match = _VALUE_UNIT.fullmatch(line.strip())
     if match is None or not is_number(match["value"]):
         return None
     unit = rate_unit(match["unit"])

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from traces.formats.headers import Column, columns_of
-from traces.formats.numbers import Floats, is_number
+from traces.formats.numbers import Floats, bare_separator, is_number
 from traces.formats.source import Source, shown
 
 BATCH_ROWS = 65_536
 MISSING = frozenset(("", "-", "--", "na", "n/a", "nan", "null", "none", "?"))
 _COMMA = re.compile(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+")
-_SEPARATORS = ("\t", ";", ",", "|", None)
+_SEPARATORS = ("\t", ";", ",", "|")
 _SAID = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars", None: "blanks"}
 
 
@@ -146,44 +146,42 @@ def table_of(source: Source) -> Table | None:
     line, first = source.head[0]
     if _is_header(first):
         second = source.head[1][1] if len(source.head) > 1 else first
-        return _best(source, first, second, line)
-    if source.comment and _is_header(source.comment):
-        return _best(source, source.comment, first, 0)
-    return None
+        return _table(source, first, second, line)
+    table = _table(source, source.comment, first, 0) if _is_header(source.comment) else None
+    # a comment is a header only where it says a unit: most comments are prose
+    return table if table and any(c.time or c.rate for c in table.columns) else None
 
 
 def _is_header(line: str) -> bool:
     """Whether a line has words where rows have numbers."""
-    return any(c.isalpha() for c in line) and not line.startswith(("{", "["))
+    has_words = any(c.isalpha() for c in line) and not line.startswith(("{", "["))
+    return has_words and bare_separator(line) is None
 
 
-def _best(source: Source, header: str, row: str, line: int) -> Table | None:
-    """The first separator by which header and row have equally many columns.
+def _table(source: Source, header: str, row: str, line: int) -> Table | None:
+    """The table by the first separator that gives header and row equally many columns.
 
-    Where none has, the first that makes out a rate: a row of another length is named when read.
+    Where none does, the first that makes out a rate: a row of another length is named when read.
     """
-    found = [(s, _names(header, row, s), _split(row, s)) for s in _SEPARATORS]
+    found = [(s, _split(header, s), _split(row, s)) for s in _SEPARATORS]
     for separator, names, cells in found:
         fits = len(names) == len(cells) or (cells[len(names) :] and not any(cells[len(names) :]))
-        if fits and (len(names) > 1 or separator is None):
+        if fits and len(names) > 1:
             return Table(source, separator, columns_of(names), line)
     for separator, names, _ in found:
         columns = columns_of(names)
-        if len(columns) > 1 and any(column.role == "rate" for column in columns):
+        if line and len(columns) > 1 and any(column.role == "rate" for column in columns):
             return Table(source, separator, columns, line)
-    return None
+    names, cells = _names(header, row), row.split()
+    return Table(source, None, columns_of(names), line) if len(names) == len(cells) else None
 
 
-def _names(header: str, row: str, separator: str | None) -> list[str]:
-    """A header's names; one of blanks over a single column is one name."""
-    if separator is not None:
-        return _split(header, separator)
+def _names(header: str, row: str) -> list[str]:
+    """Names of a header of blanks; over a single column it is one name."""
     return [header] if len(row.split()) == 1 else _joined(header.split())
 
 
-def _split(line: str, separator: str | None) -> list[str]:
-    if separator is None:
-        return line.split()
+def _split(line: str, separator: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
     except csv.Error:

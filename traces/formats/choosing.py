@@ -52,13 +52,8 @@ class OpenQuestions:
 
 def choose_rate(table: Table, options: ReadOptions) -> Column:
     """The column of the rate; of both directions the uplink, unless the caller says otherwise."""
-    named = [c for c in _named(table, options) if c.role != "time"]
-    if len(named) > 1:
-        raise UsageError(
-            f"{table.source.path}, --column: found {_listed(named)}, expected one column of a rate"
-        )
-    if named:
-        return named[0]
+    if options.column is not None:
+        return _named(table, options.column, "--column")
     rates = [c for c in table.columns if c.role == "rate"]
     directions = {c.direction for c in rates}
     wanted = options.direction or ("uplink" if {"uplink", "downlink"} <= directions else None)
@@ -75,20 +70,19 @@ def choose_rate(table: Table, options: ReadOptions) -> Column:
         table.source.path,
         line=table.header_line or None,
         found=f"{len(clear)} columns that may be the rate ({_listed(clear)})" if clear
-        else "no column that is a rate",
+        else "no column known to be a rate",
         expected=" or ".join(f"--column '{c.name}'" for c in clear) or "--column NAME",
     )  # fmt: skip
 
 
-def _named(table: Table, options: ReadOptions) -> list[Column]:
-    known = {column.name.lower(): column for column in table.columns}
-    for name in options.columns:
-        if name.lower() not in known:
-            raise UsageError(
-                f"{table.source.path}, --column: found '{name}', expected one of "
-                f"{', '.join(n for n in table.names if n)}"
-            )
-    return [known[name.lower()] for name in options.columns]
+def _named(table: Table, name: str, option: str) -> Column:
+    found = [column for column in table.columns if column.name.lower() == name.lower()]
+    if len(found) != 1:
+        raise UsageError(
+            f"{table.source.path}, {option}: found '{name}', expected one of "
+            f"{_listed([c for c in table.columns if c.name])}"
+        )
+    return found[0]
 
 
 def _listed(columns: list[Column]) -> str:
@@ -107,10 +101,11 @@ def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
 
     Of several the first is taken whose unit is clear.
     """
-    named = [c for c in _named(table, options) if c.role == "time"]
+    if options.time_column is not None:
+        return (_named(table, options.time_column, "--time-column"),)
     row = next(iter(split_rows_below(table)), None)
     cells = row or [""] * len(table.columns)
-    times = named or [c for c in table.columns if c.role == "time"]
+    times = [c for c in table.columns if c.role == "time"]
     first = table.columns[0]
     if not times and first.name in ("", "index") and stamps.kind_of(cells[0]) == "date":
         times = [replace(first, role="time")]  # a pandas index of dates
@@ -119,7 +114,7 @@ def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
     clear = [c for c in times if c.time is not None or _clear(cells[c.index])] or times
     chosen = clear[0]
     kinds = {c.index: stamps.kind_of(cells[c.index]) for c in times}
-    if "time of day" in kinds.values() and not named:
+    if "time of day" in kinds.values():
         clock = next(c for c in times if kinds[c.index] == "time of day")
         dates = [c for c in times if stamps.is_day(cells[c.index])]
         return (dates[0], clock) if dates else (clock if chosen in (clock, *dates) else chosen,)

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from artefacts import ArtefactError, UsageError
-from traces.formats.reading import Direction, Reading, ReadOptions
+from traces.formats.reading import Direction, Reading, ReadOptions, counted
 from traces.formats.series import facts_of, from_lengths
 from traces.formats.source import Source
 
@@ -24,6 +24,8 @@ _ROW = re.compile(
     r"(?P<start>\d+\.\d+)\s*-\s*(?P<end>\d+\.\d+)\s+sec\s+"
     r"\S+\s+[KMGT]?Bytes\s+(?P<rate>\d+(?:\.\d+)?)\s+(?P<unit>[KMGT]?(?:bits|Bytes)/sec)(?P<rest>.*)"
 )
+_BEGIN = re.compile(r"Server listening|Accepted connection|onnecting to")
+_SUMMARY = re.compile(r"\b(sender|receiver)\b")
 _BITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {"": 8.0, "K": 8.0 * 2**10, "M": 8.0 * 2**20, "G": 8.0 * 2**30, "T": 8.0 * 2**40}
 JOIN_S = 0.02
@@ -76,7 +78,7 @@ def _trace(
         ]
         taken = f"the file has both directions ({', '.join(means)}): the {direction} is taken"
         remarks = (*remarks, taken)
-    facts = facts_of(name, "intervals in s", "bitrate, bit/s", direction, *remarks)
+    facts = facts_of(name, "intervals in s", "bitrate as iperf gives it", direction, *remarks)
     rates = np.array([i.rate_bps for i in chosen])
     if not np.all(lengths > 0):
         raise source.error("intervals longer than 0 s", found=f"one of {lengths.min():g} s")
@@ -97,17 +99,24 @@ class IperfText:
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Sums where there are several streams; the closing summary is left out."""
         omitted = 0
-        rows: list[tuple[int, re.Match[str]]] = []
+        tests: list[list[tuple[int, re.Match[str]]]] = [[]]
         for number, line in source.lines():
             match = _ROW.search(line)
-            if match is None or re.search(r"\b(?:sender|receiver)\b", match["rest"]):
-                continue
-            if "(omitted)" in match["rest"]:
+            if match is None:
+                if _BEGIN.search(line) and tests[-1]:
+                    tests.append([])
+            elif "(omitted)" in match["rest"]:
                 omitted += 1
-                continue
-            rows.append((number, match))
+            elif not _SUMMARY.search(match["rest"]):
+                tests[-1].append((number, match))
+        tests = [rows for rows in tests if rows]
+        if len(tests) > 1:
+            raise source.error(
+                "the report of one", tests[1][0][0], found=f"{len(tests)} tests in one report"
+            )
+        rows = tests[0] if tests else []
         found = _without_whole(_summed(rows, _text_direction(source)))
-        remarks = [f"{omitted} lines that iperf marks as omitted (-O) are left out"]
+        remarks = [f"{counted(omitted, 'line')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
 
@@ -119,7 +128,7 @@ def _text_direction(source: Source) -> Direction:
         server = server or "Server listening" in line
         client = client or "onnecting to" in line
         reverse = reverse or "Reverse mode" in line
-        summary = re.search(r"\b(sender|receiver)\b", line) if _ROW.search(line) else None
+        summary = _SUMMARY.search(line) if _ROW.search(line) else None
         last = summary[1] if summary else last
     if server and not client:
         ends: dict[str, Direction] = {"receiver": "uplink", "sender": "downlink"}
@@ -234,7 +243,7 @@ class IperfJson:
                     found.append(_json_interval(source, report.start, total, forward))
         if report.error is not None and not found:
             raise source.error("a report with intervals", found=f"the error {report.error[:80]!r}")
-        remarks = [f"{omitted} intervals that iperf marks as omitted (-O) are left out"]
+        remarks = [f"{counted(omitted, 'interval')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
 

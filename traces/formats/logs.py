@@ -18,7 +18,7 @@ from traces.formats.numbers import (
     first_fall,
     line_of,
 )
-from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace
+from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace, counted
 from traces.formats.series import GAP_STEPS, TURNED, facts_of
 from traces.formats.source import Source
 
@@ -72,7 +72,7 @@ class ThroughputLog:
         )
         gaps, gap_s = _gaps(rows, float(np.median(lengths)))
         if gaps:
-            said = f"{gaps} gaps, {gap_s:.6g} s together, are left out: rows say their own lengths"
+            said = f"{counted(gaps, 'gap')}, {gap_s:.6g} s together: left out (rows say how long)"
             facts = replace(facts, remarks=(*facts.remarks, said))
         step = round(float(np.median(lengths)), 9)
         return Reading(

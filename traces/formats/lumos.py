@@ -12,7 +12,7 @@ import numpy as np
 
 from traces.formats.cells import Table, table_of
 from traces.formats.numbers import Floats
-from traces.formats.reading import Reading, ReadOptions
+from traces.formats.reading import Reading, ReadOptions, counted
 from traces.formats.series import Rows, facts_of, stamped
 from traces.formats.source import Source
 from traces.formats.tables import columns_read
@@ -54,7 +54,7 @@ class Lumos5G:
         if runs > 1:
             remarks.append(f"{runs} runs stand end to end")
         if not np.all(kept):
-            remarks.append(f"{int((~kept).sum())} rows without a rate are left out")
+            remarks.append(f"{counted(int((~kept).sum()), 'row')} without a rate: left out")
         facts = facts_of(
             self.name, "column 'seq_num', s of a run", "column 'Throughput', Mbit/s", "downlink",
             *remarks, layout=table.said,

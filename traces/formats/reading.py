@@ -42,14 +42,16 @@ class TraceQuestion(ArtefactError):
 class ReadOptions:
     """What a caller knows of a file; None where the file shall say it.
 
-    `time_unit` and `rate_unit` are spelt as in a header ('ms', 'Mbit/s', 'bytes'); `columns` are
-    names of a header's columns; `interval_s` is of files without times.
+    `time_unit` and `rate_unit` are spelt as in a header ('ms', 'Mbit/s', 'bytes'); `column` and
+    `time_column` are names in a header, of the rate and of the time; `interval_s` is of files
+    without times; `direction` chooses where a file has both.
     """
 
     format: str | None = None
     time_unit: str | None = None
     rate_unit: str | None = None
-    columns: tuple[str, ...] = ()
+    column: str | None = None
+    time_column: str | None = None
     interval_s: float | None = None
     direction: str | None = None
 
@@ -81,13 +83,14 @@ class ReadOptions:
     def given(self) -> tuple[str, ...]:
         """Names of the fields that were given, the format aside."""
         named = [f.name for f in fields(self) if f.name != "format"]
-        return tuple(name for name in named if getattr(self, name) not in (None, ()))
+        return tuple(name for name in named if getattr(self, name) is not None)
 
 
 OPTION_NAMES = {
     "time_unit": "--time-unit",
     "rate_unit": "--rate-unit",
-    "columns": "--column",
+    "column": "--column",
+    "time_column": "--time-column",
     "interval_s": "--interval",
     "direction": "--direction",
 }
@@ -135,16 +138,21 @@ class Reading:
         return Reading(self.trace, known)
 
 
+def counted(number: int, what: str) -> str:
+    """'1 row', '2 rows'."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def oddities(trace: BandwidthTrace) -> tuple[str, ...]:
     """What hardly any link's trace shows: a wrong unit looks like this."""
     found = []
     if trace.duration_s <= SHORTEST_USUAL_S:
-        found.append(f"odd: the whole trace lasts {trace.duration_s:.3g} s (is the time in ms?)")
+        found.append(f"odd: it lasts {trace.duration_s:.3g} s (is the unit of the time right?)")
     mean = trace.mean_bps
     if mean < SLOWEST_USUAL_BPS:
-        found.append(f"odd: a mean of {mean / 1e3:.3g} kbit/s (is the rate's unit right?)")
+        found.append(f"odd: a mean of {mean / 1e3:.3g} kbit/s (is the unit of the rate right?)")
     if mean > FASTEST_USUAL_BPS:
-        found.append(f"odd: a mean of {mean / 1e9:.4g} Gbit/s (is the rate's unit right?)")
+        found.append(f"odd: a mean of {mean / 1e9:.4g} Gbit/s (is the unit of the rate right?)")
     return tuple(found)
 
 

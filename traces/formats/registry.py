@@ -20,17 +20,17 @@ from traces.trace import BandwidthTrace
 FORMATS: tuple[Format, ...] = (
     IperfJson(),
     IperfText(),
+    ValueUnit(),
+    OwnCsv(),
+    Lumos5G(),
+    DriveTest(),
+    HeaderTable(),
     ThroughputLog(),
     Mahimahi(),
     RateColumn(),
     NamedPair("oboe", "two columns, ms and kbit/s (Oboe)", OBOE),
     NamedPair("pensieve", "two columns, seconds and Mbit/s (Pensieve)", PENSIEVE),
     TwoColumns(),
-    ValueUnit(),
-    OwnCsv(),
-    Lumos5G(),
-    DriveTest(),
-    HeaderTable(),
 )
 SUFFIXES = (
     ".log", ".txt", ".csv", ".tsv", ".dat", ".up", ".down", ".trace", ".mahimahi", ".json",
@@ -76,9 +76,8 @@ def _chosen(source: Source, options: ReadOptions) -> Format:
         source.path,
         line=number,
         found=shown(line),
-        expected="a bandwidth trace: "
-        + ", ".join(known.title for known in FORMATS)
-        + "; with a header, a column of a rate (or --column NAME)",
+        expected="bare numbers, or a header with a column of a rate (formats: "
+        f"{', '.join(known.name for known in FORMATS)}; see docs/traces.md)",
     )
 
 

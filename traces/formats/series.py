@@ -18,6 +18,7 @@ from traces.formats.reading import (
     Reading,
     Understood,
     checked_trace,
+    counted,
 )
 from traces.formats.source import Source
 from traces.formats.units import SECONDS, RateUnit, TimeUnit
@@ -77,12 +78,14 @@ def _remarks(known: Understood, rows: Rows) -> list[str]:
     if known.turned:
         said.append(TURNED)
     if known.gaps:
-        held = "they take the rate after them" if rows.unit.amount else "the rate before one holds"
-        said.append(f"{known.gaps} gaps, {known.gap_s:.6g} s together: {held}")
+        held = (
+            "what passed is spread over them" if rows.unit.amount else "the rate before one holds"
+        )
+        said.append(f"{counted(known.gaps, 'gap')}, {known.gap_s:.6g} s together: {held}")
     if known.repeats:
         taken = "the last counts" if rows.irregular or rows.unit.total else "their mean counts"
         taken = "their sum counts" if rows.unit.amount and not rows.unit.total else taken
-        said.append(f"{known.repeats} rows repeat the stamp of the row before: {taken}")
+        said.append(f"{counted(known.repeats, 'row')} with the stamp of the row before: {taken}")
     return said
 
 

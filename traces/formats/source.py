@@ -46,11 +46,11 @@ class Source:
         return Path(self.name).stem
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """Numbered lines that are not blank, stripped."""
+        """Numbered lines that are not blank, without spaces around them (a tab may separate)."""
         stream = io.BytesIO(self.raw)
         for number, line in enumerate(stream, 1):
-            text = line.decode("utf-8", "replace").strip()
-            if text:
+            text = line.decode("utf-8", "replace").strip(" \n")
+            if text.strip():
                 yield number, text
 
     @cached_property

@@ -27,7 +27,13 @@ from traces.formats.choosing import (
 )
 from traces.formats.headers import Column
 from traces.formats.numbers import Floats
-from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace
+from traces.formats.reading import (
+    MAX_RATE_BPS,
+    Reading,
+    ReadOptions,
+    checked_trace,
+    counted,
+)
 from traces.formats.series import Rows, facts_of, from_lengths, stamped
 from traces.formats.source import Source, shown
 from traces.formats.units import (
@@ -46,7 +52,9 @@ RADIO_WORDS = {
 }  # fmt: skip
 """Columns of which a drive test's log has some (G-NetTrack and its kind)."""
 DRIVE_RATES = ("dl_bitrate", "ul_bitrate")
-TABLE_OPTIONS = frozenset({"time_unit", "rate_unit", "columns", "interval_s", "direction"})
+TABLE_OPTIONS = frozenset(
+    {"time_unit", "rate_unit", "column", "time_column", "interval_s", "direction"}
+)
 
 
 class OwnCsv:
@@ -117,8 +125,7 @@ class HeaderTable:
         table = table_of(source)
         if table is None:
             return False
-        named = {name.lower() for name in options.columns}
-        return any(c.role == "rate" or c.name.lower() in named for c in table.columns)
+        return options.column is not None or any(c.role == "rate" for c in table.columns)
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """As header, cells and options say together."""
@@ -165,8 +172,15 @@ def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
     read = _rows_of(table, rate, other_direction(table, rate), time)
     open_questions = OpenQuestions()
     if not time and options.interval_s is None:
-        open_questions.add("no column of a time", "--interval SECONDS between rows")
+        open_questions.add(
+            "no column known to be a time", "--time-column NAME or --interval SECONDS between rows"
+        )
     clock = MICROSECONDS
+    if read.kind not in (None, "number") and options.time is not None:
+        raise UsageError(
+            f"{table.source.path}, --time-unit: found it for {time[0].said}, which is a "
+            f"{read.kind}, expected it for numbers"
+        )
     if read.kind == "number" and len(read.times):
         clock = clock_of(open_questions, time[0], read.times, options)
     unit = unit_of(open_questions, rate, read.values, options)
@@ -175,10 +189,10 @@ def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
         raise table.source.error("one or more", found=f"no row with a rate in {rate.said}")
     facts = facts_of(
         name,
-        _time_said(time, read.kind, clock, options),
+        _time_said(time, read, clock, options),
         f"{rate.said}, {unit.name}" + (" a row" if unit.amount and not unit.total else ""),
         rate.direction,
-        *_remarks(rate, unit, options, read),
+        *_remarks(rate, unit, time, options, read),
         layout=table.said,
     )
     if not time:
@@ -197,7 +211,10 @@ def _refuse_unused(table: Table, options: ReadOptions, time: tuple[Column, ...])
             "it for files without one"
         )
     if options.time is not None and not time:
-        raise UsageError(f"{table.source.path}, --time-unit: found it, but no column of a time")
+        raise UsageError(
+            f"{table.source.path}, --time-unit: found it without a column of a time, expected "
+            "--time-column NAME too"
+        )
 
 
 @dataclass
@@ -302,20 +319,32 @@ class _TimeReader:
 
 
 def _time_said(
-    time: tuple[Column, ...], kind: stamps.Kind | None, clock: TimeUnit, options: ReadOptions
+    time: tuple[Column, ...], read: RowsRead, clock: TimeUnit, options: ReadOptions
 ) -> str:
     if not time:
         return f"a row every {options.interval_s:g} s (--interval)"
     named = " and ".join(column.said for column in time)
-    return f"{named}, {clock.name if kind == 'number' else kind}"
+    if read.kind != "number":
+        return f"{named}, {read.kind}"
+    unix = "Unix time in " if stamps.epoch_unit(float(read.times[0])) == clock else ""
+    return f"{named}, {unix}{clock.name}"
 
 
-def _remarks(rate: Column, unit: RateUnit, options: ReadOptions, read: RowsRead) -> list[str]:
+def _remarks(
+    rate: Column,
+    unit: RateUnit,
+    time: tuple[Column, ...],
+    options: ReadOptions,
+    read: RowsRead,
+) -> list[str]:
     said = []
-    if options.rate and rate.rate and options.rate != rate.rate:
-        said.append(f"--rate-unit {unit.name} is obeyed: the header says {rate.rate.name}")
+    known = rate.rate
+    if options.rate and known and (unit.bits, unit.amount) != (known.bits, known.amount):
+        said.append(f"--rate-unit {unit.name} is obeyed, though the header says {known.name}")
+    if options.time and time and time[0].time not in (None, options.time):
+        said.append(f"--time-unit {options.time.name} is obeyed, though the header says otherwise")
     if read.left_out:
-        said.append(f"{read.left_out} rows without a rate are left out")
+        said.append(f"{counted(read.left_out, 'row')} without a rate: left out")
     if read.beside is not None:
         other = "downlink" if rate.direction == "uplink" else "uplink"
         said.append(
