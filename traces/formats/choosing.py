@@ -123,9 +123,10 @@ def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
 
 def _clear(cell: str) -> bool:
     """Whether a time needs no unit: a date, a time of day, a Unix time."""
-    kind = stamps.kind_of(cell)
+    text = cell.strip()
+    kind = stamps.kind_of(text)
     if kind == "number":
-        return stamps.epoch_unit(float(cell.replace(",", ".", 1))) is not None
+        return stamps.epoch_unit(float(text.replace(",", ".", 1))) is not None
     return kind is not None
 
 

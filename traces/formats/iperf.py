@@ -22,7 +22,8 @@ from traces.formats.source import Source
 _ROW = re.compile(
     r"\[\s*(?P<id>SUM|\d+)\](?:\[(?P<role>[RT]X)-(?P<side>[CS])\])?\s+"
     r"(?P<start>\d+\.\d+)\s*-\s*(?P<end>\d+\.\d+)\s+sec\s+"
-    r"\S+\s+[KMGT]?Bytes\s+(?P<rate>\d+(?:\.\d+)?)\s+(?P<unit>[KMGT]?(?:bits|Bytes)/sec)(?P<rest>.*)"
+    r"\S+\s+[KMGT]?Bytes\s+(?P<rate>\d+(?:\.\d+)?)\s+(?P<unit>[KMGT]?(?:bits|Bytes)/sec)(?P<rest>.*)",
+    re.ASCII,
 )
 _BEGIN = re.compile(r"Server listening|Accepted connection|onnecting to")
 _SUMMARY = re.compile(r"\b(sender|receiver)\b")

@@ -49,9 +49,8 @@ class Source:
         """Numbered lines that are not blank, without spaces around them (a tab may separate)."""
         stream = io.BytesIO(self.raw)
         for number, line in enumerate(stream, 1):
-            text = line.decode("utf-8", "replace").strip(" \n")
-            if text.strip():
-                yield number, text
+            if line.strip():
+                yield number, line.decode("utf-8", "replace").strip(" \n")
 
     @cached_property
     def head(self) -> tuple[tuple[int, str], ...]:

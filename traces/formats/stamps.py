@@ -26,12 +26,14 @@ from traces.formats.units import (
 Kind = Literal["number", "date", "time of day"]
 _DATE = re.compile(
     r"\d{4}[-./]\d{1,2}[-./]\d{1,2}"
-    r"(?:[T _]+\d{1,2}[:.]\d{2}[:.]\d{2}(?:[.,]\d+)?\s*(?:Z|UTC|[+-]\d{2}:?\d{2})?)?"
+    r"(?:[T _]+\d{1,2}[:.]\d{2}[:.]\d{2}(?:[.,]\d+)?\s*(?:Z|UTC|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
 )
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)", re.ASCII)
 _PARTS = re.compile(
     r"(\d{4})\D(\d{1,2})\D(\d{1,2})(?:[T _]+(\d{1,2})\D(\d{2})\D(\d{2})(?:[.,](\d+))?)?"
-    r"\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
+    r"\s*(Z|UTC|[+-]\d{2}:?\d{2})?",
+    re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1)
 _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
