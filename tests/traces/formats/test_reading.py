@@ -1,0 +1,428 @@
+"""What is understood, what is asked, what is refused: one file each."""
+
+import gzip
+import io
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from artefacts import ArtefactError, UsageError, data_directory
+from traces.formats import ReadOptions, TraceQuestion, read, read_packets, read_traces
+from traces.formats import source as source_module
+
+
+def reading(tmp_path, text, name="a.csv", **options):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read(path, ReadOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("text", "choices"),
+    [
+        ("0 24.1\n1 23.9\n2 24\n", ["--format oboe", "--format pensieve"]),
+        ("0 500\n400 500\n", ["--format oboe", "--format pensieve"]),
+        ("0.5 2300\n1.5 1100\n", ["--format pensieve", "--time-unit s --rate-unit kbit/s"]),
+        ("0 0.5\n1000 0.7\n", ["--format pensieve", "--time-unit ms --rate-unit Mbit/s"]),
+        ("1575208052000 5\n1575208053000 6\n", ["--format oboe", "--time-unit ms --rate-unit Mb"]),
+        ("5.5\n6\n", ["--interval SECONDS", "--rate-unit kbit/s", "--rate-unit Mbit/s"]),
+        ("time,mbps\n0,5\n1,6\n", ["--time-unit s (1 s)", "--time-unit ms (0.001 s)"]),
+        ("time_s,throughput\n0,5\n1,6\n", ["--rate-unit kbit/s", "--rate-unit Mbit/s"]),
+        ("time_s,MBPS\n0,5\n1,6\n", ["--rate-unit Mbit/s", "--rate-unit MB/s"]),
+        ("time_s,rate_mb_s\n0,5\n1,6\n", ["--rate-unit"]),
+        ("time_s,throughput_bytes\n0,5\n1,6\n", ["--rate-unit bytes", "--rate-unit B/s"]),
+        ("time_s,rx_bytes\n0,5\n1,6\n2,9\n", ["--rate-unit bytes", "--rate-unit total-bytes"]),
+        ("time_s,DL_bitrate\n0,5\n1,6\n", ["--rate-unit kbit/s", "--rate-unit Mbit/s"]),
+        ("time_s,rate_mbps,goodput_mbps\n0,5,4\n", ["--column 'rate_mbps'", "'goodput_mbps'"]),
+        (",mbps\n0,5\n1,6\n", ["--interval", "--time-column"]),
+        ("Uhr;Mbit/s\n0;5\n1;6\n", ["--interval", "--time-column"]),
+    ],
+)
+def test_what_a_file_leaves_open_is_asked_with_both_answers(tmp_path, text, choices):
+    with pytest.raises(TraceQuestion) as caught:
+        reading(tmp_path, text)
+    for choice in choices:
+        assert choice in caught.value.expected
+    assert "\n" not in str(caught.value)
+
+
+def test_each_answer_gives_its_reading(tmp_path):
+    text = "0 24.1\n1 23.9\n2 24\n"
+    fast = reading(tmp_path, text, format="pensieve").trace
+    slow = reading(tmp_path, text, format="oboe").trace
+    assert (fast.duration_s, fast.rates_bps[0]) == (3.0, 24.1e6)
+    assert (slow.duration_s, slow.rates_bps[0]) == (1.002, 24.1e3)
+    named = reading(tmp_path, text, time_unit="seconds", rate_unit="KBps")
+    assert named.trace.rates_bps[0] == pytest.approx(24.1 * 8e3)
+    assert "kB/s" in named.understood.rate
+
+
+def test_a_fraction_of_a_millisecond_leaves_seconds_alone(tmp_path):
+    """As adaptive-bitrate simulators keep traces: 10 s of 2 to 3 Mbit/s."""
+    text = "".join(f"{k / 2:.6f}\t{2 + k % 3 / 2:.3f}\n" for k in range(20))
+    found = reading(tmp_path, text)
+    assert found.understood.format == "pensieve"
+    assert found.trace.duration_s == 10.0
+    assert 2e6 < found.trace.mean_bps < 3e6
+
+
+def test_rates_below_1_kbit_throughout_leave_mbit_alone(tmp_path):
+    found = reading(tmp_path, "0 0.5\n1 0.7\n2 0.6\n")
+    assert found.understood.format == "pensieve"
+    assert found.trace.rates_bps.tolist() == pytest.approx([0.5e6, 0.7e6, 0.6e6])
+
+
+def test_chunks_of_whole_milliseconds_are_oboes(tmp_path):
+    found = reading(tmp_path, "15.0 300\n400.0 300\n440.0 500\n900.0 500\n", "a.txt")
+    assert found.understood.format == "oboe"
+
+
+@pytest.mark.parametrize(
+    ("text", "rates", "turned"),
+    [
+        ("time_s,mbps\n3.5,1\n2,2\n1,3\n", [3e6, 2e6, 1e6], True),
+        ("2.5 1\n1.5 2\n.5 3\n", [3e6, 2e6, 1e6], True),
+        ("9 5 0 0 100 1000\n8 4 0 0 200 1000\n7 3 0 0 0 0\n6 3 0 0 300 500\n",
+         [4800.0, 1600.0, 800.0], True),
+        ("9 5 0 0 100 1000\n9 4 0 0 200 1000\n", [800.0, 1600.0], False),
+    ],
+)  # fmt: skip
+def test_rows_that_stand_newest_first_are_turned(tmp_path, text, rates, turned):
+    found = reading(tmp_path, text)
+    assert found.trace.rates_bps.tolist() == rates
+    assert found.understood.turned == turned
+    assert any("newest first" in note for note in found.notes) == turned
+
+
+def test_a_packet_file_that_falls_is_turned(tmp_path):
+    found = reading(tmp_path, "300\n150\n5\n5\n0\n", "a.up")
+    assert found.understood.turned
+    assert found.trace.total_bytes == pytest.approx(5 * 1500)
+
+
+def test_the_published_log_that_runs_backwards_is_turned():
+    root = data_directory()
+    if root is None:
+        pytest.skip("the data folder is not here: ../shared/data or COINFER_DATA")
+    path = root / "traces/norway_hsdpa/bus.ljansbakken-oslo.report.2010-09-30_1113CEST.log"
+    rows = [line.split() for line in path.read_text().splitlines()]
+    found = read(path)
+    assert found.understood.turned
+    first, last = rows[-1], rows[0]
+    assert found.trace.rates_bps[0] == pytest.approx(8000 * int(first[4]) / int(first[5]))
+    assert found.trace.rates_bps[-1] == pytest.approx(8000 * int(last[4]) / int(last[5]))
+    assert found.trace.total_bytes == pytest.approx(sum(int(row[4]) for row in rows))
+
+
+def test_gaps_repeats_and_missing_rates_are_counted_and_said(tmp_path):
+    stamps = [0, 1, 2, 2, 3, 4, 24, 25]
+    rates = ["8", "8", "4", "6", "-", "8", "2", "2"]
+    rows = zip(stamps, rates, strict=True)
+    text = "time_s,mbps\n" + "".join(f"{at},{rate}\n" for at, rate in rows)
+    found = reading(tmp_path, text)
+    known = found.understood
+    assert (known.interval_s, known.gaps, known.gap_s, known.repeats) == (1.0, 1, 20.0, 1)
+    said = "; ".join(found.notes)
+    for what in ("1 gap, 20 s together", "1 row without a rate", "1 row with the stamp"):
+        assert what in said
+    assert found.trace.rates_bps.tolist() == [8e6, 8e6, 5e6, 8e6, 2e6, 2e6]
+    assert found.trace.times_s.tolist() == [0, 1, 2, 4, 24, 25]
+    assert found.trace.duration_s == 26
+
+
+def test_gaps_of_a_log_are_left_out_and_said(tmp_path):
+    text = "".join(f"{k} {1000 * k} 0 0 100 1000\n" for k in (1, 2, 3, 63, 64, 65))
+    found = reading(tmp_path, text, "a.log")
+    assert found.trace.duration_s == 6
+    assert (found.understood.gaps, found.understood.gap_s) == (1, 59.0)
+
+
+DRIVE = (
+    "Timestamp,CellID,RSRP,DL_bitrate,UL_bitrate\n"
+    "2019.12.01_13.47.32,1,-95,9000,500\n2019.12.01_13.47.33,1,-95,7000,300\n"
+)
+
+
+def test_of_both_directions_the_uplink_is_taken_and_said(tmp_path):
+    up = reading(tmp_path, DRIVE)
+    assert up.understood.direction == "uplink"
+    assert up.trace.rates_bps.tolist() == [500e3, 300e3]
+    assert any("both directions: the uplink is taken" in note for note in up.notes)
+    down = reading(tmp_path, DRIVE, direction="downlink")
+    assert down.trace.rates_bps.tolist() == [9e6, 7e6]
+    with pytest.raises(UsageError, match="--direction: found uplink"):
+        reading(tmp_path, "time_s,dl_mbps\n0,1\n1,2\n", direction="uplink")
+
+
+def test_a_counter_and_amounts_conserve_bytes(tmp_path):
+    amounts = reading(tmp_path, "time_s,bytes\n10,1000\n12,500\n13,2000\n")
+    assert amounts.trace.total_bytes == pytest.approx(3500)
+    assert amounts.trace.duration_s == pytest.approx(4.5)
+    counter = reading(tmp_path, "time_s,total_bytes\n10,1000\n12,1500\n13,3500\n")
+    assert counter.trace.total_bytes == pytest.approx(2500)
+    assert counter.trace.rates_bps.tolist() == [2000.0, 16000.0]
+    with pytest.raises(ArtefactError, match="does not fall"):
+        reading(tmp_path, "time_s,total_bytes\n10,1000\n12,500\n")
+
+
+def test_times_of_day_go_on_after_midnight(tmp_path):
+    for text in (
+        "time,mbps\n23:59:58,1\n23:59:59,2\n00:00:00,3\n",
+        "date,time,mbps\n2019-12-01,23:59:58,1\n2019-12-01,23:59:59,2\n2019-12-02,00:00:00,3\n",
+    ):
+        assert reading(tmp_path, text).trace.times_s.tolist() == [0, 1, 2]
+
+
+def test_options_that_contradict_a_header_are_obeyed_and_said(tmp_path):
+    found = reading(tmp_path, "time_ms,kbps\n0,5\n1,6\n", time_unit="s", rate_unit="Mbit/s")
+    assert found.trace.rates_bps.tolist() == [5e6, 6e6]
+    assert found.trace.duration_s == 2
+    assert sum("is obeyed" in note for note in found.notes) == 2
+
+
+def test_columns_are_chosen_by_name(tmp_path):
+    text = "Uhr;Wert;rate_mbps\n0,5;7;1\n1,5;8;2\n"
+    found = reading(tmp_path, text, column="wert", time_column="Uhr", rate_unit="Mbit/s")
+    assert found.trace.rates_bps.tolist() == [7e6, 8e6]
+    with pytest.raises(UsageError, match="--column: found 'nope', expected one of 'Uhr'"):
+        reading(tmp_path, text, column="nope")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "found"),
+    [
+        ("time_s,mbps\n0,5\n1,x\n", 3, "'x'"),
+        ("time_s,mbps\n0,5\n1,inf\n", 3, "'inf'"),
+        ("time_s,mbps\n0,5\nsoon,6\n", 3, "'soon'"),
+        ("time_s,mbps\n0,5\n1,-6\n", 3, "1,-6"),
+        ("time_s,mbps\n0,5,24,1\n", 2, "4 columns"),
+        ("time_s,mbps\n0,5\n2,6\n1,7\n", 4, "1,7"),
+        ("t;mbps\n2019-12-01 00:00:00;5\n2019-13-01 00:00:00;6\n", 3, "2019-13-01"),
+        ("t;mbps\n2019-12-01 00:00:00;5\n2019-12-01T00:00:01Z;6\n", 3, "00:00:01Z"),
+        ('time_s,kbps\n0.5,"1,234"\n', 2, "1,234"),
+        ("time_s;kbps\n0,5;1.234,5\n", 2, "1.234,5"),
+        ("12.5,Mbits/sec\n13,5,Mbits/sec\n", 2, "13,5"),
+        ("1,2,3\n2,3,4\n", 1, "1,2,3"),
+    ],
+)
+def test_a_row_that_cannot_be_meant_is_named(tmp_path, text, line, found):
+    with pytest.raises(ArtefactError) as caught:
+        reading(tmp_path, text)
+    assert caught.value.line == line
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("time_s,mbps\n", "no row with a rate"),
+        ("time_s,mbps\n0,5\n", "1 row of a single moment"),
+        ("time_s,mbps\n0,5\n1e12,5\n", "a trace of"),
+        ("time_s,mbps\n0,5\n1,5e9\n", "bit/s"),
+        ('{"a": 1}', "a report without intervals"),
+        ('{"error": "the server is busy"}', "the error 'the server is busy'"),
+        ('{"intervals": [{"sum": {"start": 0}}]}', "end"),
+        ("{", "truncated"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_refused(tmp_path, text, found):
+    with pytest.raises(ArtefactError) as caught:
+        reading(tmp_path, text)
+    assert found in caught.value.found
+
+
+def test_options_that_cannot_be_meant_are_refused():
+    for option in (
+        {"time_unit": "fortnight"}, {"rate_unit": "MBPS"}, {"interval_s": 0.0},
+        {"interval_s": float("nan")}, {"direction": "up"},
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match="--"):
+            ReadOptions(**option)
+
+
+def test_an_unknown_format_is_named(tmp_path):
+    with pytest.raises(UsageError, match="--format: found 'xyz', expected one of iperf3-json"):
+        reading(tmp_path, "1\n2\n", format="xyz")
+
+
+def test_what_is_odd_is_said(tmp_path):
+    notes = reading(tmp_path, "time_ms,kbps\n0,5\n1,5\n").notes
+    assert any("it lasts 0.002 s" in note for note in notes)
+    assert any("a mean of 5 kbit/s" in note for note in notes)
+    notes = reading(tmp_path, "time_s,mbps\n0,20000\n1,20000\n").notes
+    assert any("a mean of 20 Gbit/s" in note for note in notes)
+    assert reading(tmp_path, "time_s,mbps\n0,20\n1,20\n").notes == ()
+
+
+BIDIRECTIONAL = """Connecting to host 10.0.0.1, port 5201
+[ ID][Role] Interval           Transfer     Bitrate         Retr  Cwnd
+[SUM][TX-C]   0.00-1.00   sec  1.25 MBytes  9.0 Mbits/sec    0             (omitted)
+[  5][TX-C]   0.00-1.00   sec   244 KBytes  2.00 Mbits/sec    0   1.12 MBytes
+[  7][TX-C]   0.00-1.00   sec   244 KBytes  2.00 Mbits/sec    0   1.12 MBytes
+[SUM][TX-C]   0.00-1.00   sec   488 KBytes  4.00 Mbits/sec    0
+[SUM][RX-C]   0.00-1.00   sec  1.07 MBytes  1.10 MBytes/sec
+[SUM][TX-C]   1.00-2.00   sec   488 KBytes  500 Kbits/sec    0
+[SUM][RX-C]   1.00-2.00   sec  0.00 Bytes  0.00 bits/sec
+[SUM][TX-C]   0.00-2.00   sec  2.50 MBytes  10.5 Mbits/sec    0             sender
+[SUM][RX-C]   0.00-2.00   sec  2.50 MBytes  10.5 Mbits/sec                  receiver
+"""
+
+
+def test_iperf_text_of_both_directions(tmp_path):
+    up = reading(tmp_path, BIDIRECTIONAL, "a.txt")
+    assert up.trace.rates_bps.tolist() == [4e6, 5e5]
+    assert up.understood.direction == "uplink"
+    assert any("1 line that iperf marks as omitted" in note for note in up.notes)
+    down = reading(tmp_path, BIDIRECTIONAL, "a.txt", direction="downlink")
+    assert down.trace.rates_bps.tolist() == [1.1 * 8 * 2**20, 0.0]
+    server = BIDIRECTIONAL.replace("TX-C", "RX-S").replace("RX-C", "TX-S")
+    assert reading(tmp_path, server, "a.txt").trace.rates_bps.tolist() == [4e6, 5e5]
+
+
+ONE_WAY = "[  5]   0.00-1.00   sec   610 KBytes  5.00 Mbits/sec\n"
+CLOSING = "[  5]   0.00-1.00   sec   610 KBytes  5.00 Mbits/sec    0             "
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "direction"),
+    [
+        ("Connecting to host x, port 5201\n", "", "uplink"),
+        ("Connecting to host x\nReverse mode, remote host x is sending\n", "", "downlink"),
+        ("Server listening on 5201\nAccepted connection\n", CLOSING + "receiver\n", "uplink"),
+        ("Server listening on 5201\nAccepted connection\n", CLOSING + "sender\n", "downlink"),
+        ("", "", "not said"),
+    ],
+)
+def test_iperf_text_says_which_way(tmp_path, before, after, direction):
+    assert reading(tmp_path, before + ONE_WAY + after).understood.direction == direction
+
+
+def test_iperf_text_of_two_tests_is_refused(tmp_path):
+    two = 2 * ("Connecting to host x, port 5201\n" + ONE_WAY)
+    with pytest.raises(ArtefactError, match="found 2 tests in one report"):
+        reading(tmp_path, two)
+    with pytest.raises(ArtefactError, match="found one from 2 s on"):
+        reading(tmp_path, ONE_WAY + ONE_WAY.replace("0.00-1.00", "2.00-3.00"))
+
+
+def test_iperf2_text_is_read_without_its_closing_line(tmp_path):
+    text = (
+        "Client connecting to 10.0.0.1, TCP port 5001\n"
+        "[  3]  0.0- 1.0 sec  1.12 MBytes  9.44 Mbits/sec\n"
+        "[  3]  1.0- 2.0 sec  1.12 MBytes  8.44 Mbits/sec\n"
+        "[  3]  0.0- 2.0 sec  2.24 MBytes  8.94 Mbits/sec\n"
+    )
+    found = reading(tmp_path, text)
+    assert found.trace.rates_bps.tolist() == pytest.approx([9.44e6, 8.44e6])
+    assert found.understood.direction == "uplink"
+
+
+def test_iperf_json_server_reverse_old_and_streamed(tmp_path):
+    one = '{"sum":{"start":0,"end":1,"bits_per_second":8e6%s}}'
+    cases = {
+        '{"start":{"accepted_connection":{}},"intervals":[%s]}' % (one % ""): "uplink",
+        '{"start":{"connecting_to":{},"test_start":{"reverse":1}},"intervals":[%s]}'
+        % (one % ""): "downlink",
+        '{"start":{"connecting_to":{}},"intervals":[%s]}' % (one % ',"sender":false'): "downlink",
+        '{"event":"start","data":{"connecting_to":{}}}\n{"event":"interval","data":%s}\n'
+        '{"event":"end","data":{}}' % (one % ""): "uplink",
+    }
+    for text, direction in cases.items():
+        found = reading(tmp_path, text, "a.json")
+        assert found.understood.direction == direction
+        assert found.trace.rates_bps.tolist() == [8e6]
+
+
+def test_lumos_runs_stand_end_to_end(tmp_path):
+    text = "run_num,seq_num,x,Throughput\n1,1,a,5\n1,2,a,\n1,4,a,6\n2,1,b,7\n"
+    found = reading(tmp_path, text)
+    assert found.trace.times_s.tolist() == [0, 3, 4]
+    assert found.trace.duration_s == 5
+    assert "2 runs stand end to end" in found.notes
+
+
+def bomb(packing: str, size: int) -> bytes:
+    data = b"1\n" * (size // 2)
+    if packing == "gz":
+        return gzip.compress(data)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.up", data)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("packing", ["gz", "zip"])
+def test_a_bomb_is_refused(tmp_path, monkeypatch, packing):
+    monkeypatch.setattr(source_module, "MOST_BYTES", 2**20)
+    with pytest.raises(ArtefactError, match="unpacked, a file of more than 1 MiB"):
+        reading(tmp_path, bomb(packing, 2**21), f"a.up.{packing}")
+    with pytest.raises(ArtefactError, match="a file of more than 1 MiB"):
+        reading(tmp_path, b"1\n" * 2**20, "a.up")
+
+
+def test_damaged_and_other_packed_files_are_refused(tmp_path):
+    raw = gzip.compress(b"0 5\n" * 1000)
+    with pytest.raises(ArtefactError, match="does not unpack"):
+        reading(tmp_path, raw[:-12], "a.gz")
+    with pytest.raises(ArtefactError, match="does not unpack"):
+        reading(tmp_path, b"PK\x03\x04rubbish", "a.zip")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("xl/workbook.xml", "<x/>")
+        archive.writestr("xl/sheet1.xml", "<x/>")
+    with pytest.raises(ArtefactError, match="a spreadsheet.*save it as CSV"):
+        reading(tmp_path, buffer.getvalue(), "a.xlsx")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.csv", "x")
+        archive.writestr("b.csv", "x")
+    with pytest.raises(ArtefactError, match="a zip file of 2 files"):
+        reading(tmp_path, buffer.getvalue(), "a.zip")
+
+
+def test_a_folder_holds_packed_files_too(tmp_path):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"time_s,mbps\n0,5\n1,6\n"))
+    (tmp_path / "b.up").write_text("1\n2\n3\n")
+    (tmp_path / "README.md").write_text("nothing")
+    assert [trace.name for trace in read_traces(tmp_path)] == ["a", "b.up"]
+
+
+def test_letters_that_are_no_utf_8_are_said(tmp_path):
+    found = reading(tmp_path, "time_s,mbps,Straße\n0,5,a\n1,6,b\n".encode("latin-1"))
+    assert any("not UTF-8" in note for note in found.notes)
+    assert found.trace.rates_bps.tolist() == [5e6, 6e6]
+
+
+def test_packets_of_another_format_are_refused(tmp_path):
+    (tmp_path / "a.up").write_text("1 2\n")
+    with pytest.raises(ArtefactError, match="a packet-delivery"):
+        read_packets(tmp_path / "a.up", 20)
+
+
+CHILD = """
+import sys, time
+from traces.formats import read
+begun = time.process_time()
+trace = read(sys.argv[1]).trace
+used = time.process_time() - begun
+status = open("/proc/self/status").read()
+print(trace.total_bytes, used, int(status.split("VmHWM:")[1].split()[0]) / 1024)
+"""
+
+
+def test_29_mb_of_packets_take_seconds_and_little_memory(tmp_path):
+    """Of processor time, so that a busy machine does not fail it."""
+    stamps = np.cumsum(np.random.default_rng(0).integers(0, 28, 3_400_000))
+    path = tmp_path / "big.up"
+    path.write_text("\n".join(map(str, stamps.tolist())) + "\n")
+    assert path.stat().st_size > 29e6
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=True
+    )
+    total, used_s, peak_mib = map(float, done.stdout.split())
+    assert total == pytest.approx(1500 * len(stamps))
+    assert used_s < 4
+    assert peak_mib < 300
