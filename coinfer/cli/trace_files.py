@@ -81,6 +81,6 @@ def say_notes(traces: TraceSet) -> None:
 def say_lines(lines: Sequence[str]) -> None:
     """Lines as they are, without markup; of very many the first."""
     for line in lines[:MOST_NOTES]:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     if len(lines) > MOST_NOTES:
         console.print(f"… and {len(lines) - MOST_NOTES} more (coinfer traces info)", markup=False)

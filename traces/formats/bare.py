@@ -21,6 +21,7 @@ from traces.formats.numbers import (
     line_of,
     separator_of,
 )
+from traces.formats.packets import may_be_packets
 from traces.formats.reading import (
     LONGEST_S,
     MAX_RATE_BPS,
@@ -46,8 +47,10 @@ VALUE_UNIT_INTERVAL_S = 1.0
 EPOCH_S = (9.4e8, 4.2e9)
 """Unix times of 2000 to 2103."""
 FIRST_EPOCH_MS = 9.4e11
-FAST = 1000.0
-"""Numbers above it may be kbit/s where Mbit/s are usual, those below Mbit/s where kbit/s are."""
+FAST_MBPS = 100.0
+"""A greater mean beside seconds may as well be of kbit/s."""
+SLOW_KBPS = 1000.0
+"""Rates below it throughout, beside ms, may as well be Mbit/s."""
 LONG_STEP = 10.0
 """A step of more seconds may as well be one of ms."""
 TWO_NUMBERS = "two numbers: a time that does not fall, a rate >= 0"
@@ -106,9 +109,9 @@ def _units(rates: Floats) -> list[RateUnit]:
 def _beside(usual: Pair, times: Floats, rates: Floats, clocks: list[TimeUnit]) -> list[Pair]:
     """Readings as likely as the one usual pair that is left."""
     if usual == OBOE:
-        others = [(MILLISECONDS, MBIT_S)] if rates.max() < FAST else []
+        others = [(MILLISECONDS, MBIT_S)] if rates.max() < SLOW_KBPS else []
         return [*others, (SECONDS, KBIT_S)] if SECONDS in clocks else others
-    if rates.max() > FAST:
+    if rates.mean() > FAST_MBPS:
         return [(SECONDS, KBIT_S)]
     step = float(np.median(np.abs(np.diff(times)))) if len(times) > 1 else 0.0
     in_ms = MILLISECONDS in clocks and KBIT_S not in _units(rates) and step > LONG_STEP
@@ -263,10 +266,15 @@ class RateColumn:
                 f"--rate-unit kbit/s (mean {mean / 1e3:.4g} Mbit/s) or --rate-unit Mbit/s "
                 f"(mean {mean:.4g} Mbit/s)"
             )
+        asked = " and ".join(missing)
+        if options.given or not may_be_packets(values):
+            return TraceQuestion(
+                source.path, found="one bare column of rates, without a time", expected=asked
+            )
         return TraceQuestion(
             source.path,
-            found="one bare column, no packet-delivery (Mahimahi) file: rates without a time",
-            expected=" and ".join(missing),
+            found=f"one bare column of {len(values)} equal numbers: packets of one ms or rates",
+            expected=f"--format mahimahi, or {asked}",
         )
 
 

@@ -28,6 +28,8 @@ MAHIMAHI_STEP_MS = 100
 LONGEST_MS = 1e8
 """Of such a trace, whose pieces are counted out: a stray stamp must not fill the memory."""
 WHAT = "one whole number of milliseconds that does not fall, 1e8 (a day) at most"
+NAMED = (".up", ".down", ".mahimahi")
+"""Suffixes that these files have in Mahimahi's own sets."""
 DIRECTIONS: dict[str, Direction] = {".up": "uplink", ".down": "downlink"}
 
 
@@ -46,19 +48,29 @@ class Mahimahi:
             stamps = bare_numbers(source, 1, WHAT)[:, 0]
         except ArtefactError:
             return True  # whichever line is wrong, reading it says so
-        if np.any(stamps != np.floor(stamps)) or np.any(stamps < 0):
-            return False
-        return first_fall(stamps) is None or falls_throughout(stamps)
+        alike = len(stamps) > 1 and bool(np.all(stamps == stamps[0]))
+        # a link of one rate throughout looks like packets of one ms: then the name must say it
+        return may_be_packets(stamps) and (not alike or _suffix(source) in NAMED)
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Packets counted in pieces of `MAHIMAHI_STEP_MS`."""
         return _read(source, MAHIMAHI_STEP_MS)
 
 
+def may_be_packets(column: Floats) -> bool:
+    """Whether numbers are whole ms that do not fall (or fall throughout)."""
+    whole = np.all(column == np.floor(column)) and np.all(column >= 0)
+    return bool(whole) and (first_fall(column) is None or falls_throughout(column))
+
+
+def _suffix(source: Source) -> str:
+    return Path(source.name).suffix.lower()
+
+
 def _read(source: Source, step_ms: int) -> Reading:
     stamps, turned = _stamps(source)
     trace = _pieces(source, stamps, step_ms)
-    direction = DIRECTIONS.get(Path(source.name).suffix.lower(), "not said")
+    direction = DIRECTIONS.get(_suffix(source), "not said")
     facts = facts_of(
         Mahimahi.name,
         "column 1, ms of a packet",

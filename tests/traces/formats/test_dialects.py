@@ -123,9 +123,9 @@ bare_rows = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(bare_rows, st.sampled_from([" ", "\t", ",", ";", ", "]), st.booleans())
 def test_bare_columns_of_seconds_and_mbit_read_back(tmp_path_factory, parts, separator, comma):
-    """With one fraction of a ms among the stamps, which leaves the one reading."""
+    """Fractions of a ms and a mean of at most 100 leave the one reading."""
     stamps_s = [s / 10000 + 0.00005 for s in np.cumsum([step for step, _ in parts]).tolist()]
-    rates = [rate / 2000 for _, rate in parts]
+    rates = [rate / 10000 for _, rate in parts]
     lines = [f"{at:.6f}{separator}{rate!r}" for at, rate in zip(stamps_s, rates, strict=True)]
     if comma and separator in (" ", "\t", ";"):
         lines = [line.replace(".", ",") for line in lines]
