@@ -20,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,16 @@ Target = Callable[[bytes], Any]
 SLOWEST_S = 5.0
 MOST_GROWN_MIB = 1024
 LONGEST = 4096
+
+
+def _zipped(name: str, data: bytes) -> bytes:
+    """A zip file of one file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
 TRACES = (
     b"time_s,rate_bps\n0,1e6\n1,2e6\n2,0\n",
     b"10\n20\n20\n",
@@ -60,6 +71,7 @@ TRACES = (
     b"Connecting to host x\n[  5]   0.00-1.00   sec   610 KBytes  5.00 Mbits/sec    0\n",
     b'{"start":{},"intervals":[{"sum":{"start":0,"end":1,"bits_per_second":8}}]}',
     gzip.compress(b"ms,bytes\n0,5000\n1000,3000\n"),
+    _zipped("a.csv", b"ms,kbps\n0,5000\n1000,3000\n"),
 )
 """One of every kind of trace file."""
 

@@ -26,7 +26,6 @@ from traces.formats.reading import (
 )
 from traces.formats.registry import (
     FORMATS,
-    SUFFIXES,
     format_of,
     read,
     read_all,
@@ -35,6 +34,7 @@ from traces.formats.registry import (
     trace_files,
 )
 from traces.formats.tables import CSV_HEADER, write_csv
+from traces.formats.unpacking import SUFFIXES
 
 __all__ = [
     "CSV_HEADER",

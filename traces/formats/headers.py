@@ -12,6 +12,7 @@ from typing import Literal
 
 from traces.formats.reading import Direction
 from traces.formats.units import RateUnit, TimeUnit, is_rate, rate_unit, time_unit
+from traces.formats.unpacking import printable
 
 
 def _words(text: str) -> frozenset[str]:
@@ -56,7 +57,8 @@ class Column:
 
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """Every column of a header, understood as far as its name goes."""
-    return tuple(_column(index, name.strip().strip("\"'")) for index, name in enumerate(names))
+    shown = [printable(name).strip().strip("\"'") for name in names]
+    return tuple(_column(index, name) for index, name in enumerate(shown))
 
 
 def words_of(name: str) -> list[str]:

@@ -13,8 +13,9 @@ from traces.formats.logs import ThroughputLog
 from traces.formats.lumos import Lumos5G
 from traces.formats.packets import Mahimahi
 from traces.formats.reading import NO_OPTIONS, OPTION_NAMES, Format, Reading, ReadOptions
-from traces.formats.source import Source, load, shown
+from traces.formats.source import Source, load, load_all, shown
 from traces.formats.tables import DriveTest, HeaderTable, OwnCsv
+from traces.formats.unpacking import PACKED, SUFFIXES, is_trace_name
 from traces.trace import BandwidthTrace
 
 FORMATS: tuple[Format, ...] = (
@@ -32,11 +33,6 @@ FORMATS: tuple[Format, ...] = (
     NamedPair("pensieve", "two columns, seconds and Mbit/s (Pensieve)", PENSIEVE),
     TwoColumns(),
 )
-SUFFIXES = (
-    ".log", ".txt", ".csv", ".tsv", ".dat", ".up", ".down", ".trace", ".mahimahi", ".json",
-)  # fmt: skip
-"""Of a folder's trace files, also before `PACKED`."""
-PACKED = (".gz", ".zip")
 
 
 def named_format(name: str) -> Format:
@@ -51,14 +47,17 @@ def named_format(name: str) -> Format:
 
 def read(path: str | Path, options: ReadOptions = NO_OPTIONS) -> Reading:
     """A trace and what was understood; raises `ArtefactError`, or `TraceQuestion` to choose by."""
-    source = load(path)
+    return _read(load(path), options)
+
+
+def _read(source: Source, options: ReadOptions) -> Reading:
     # a tiny interval overflows to an infinite rate, which is refused in words
     with np.errstate(all="ignore"):
         chosen = _chosen(source, options)
         unused = [OPTION_NAMES[o] for o in options.given if o not in chosen.options]
         if unused:
             raise UsageError(
-                f"{path}: found {', '.join(unused)}, expected none: files of format "
+                f"{source.path}: found {', '.join(unused)}, expected none: files of format "
                 f"'{chosen.name}' say it themselves"
             )
         reading = chosen.read(source, options)
@@ -87,12 +86,12 @@ def read_trace(path: str | Path, options: ReadOptions = NO_OPTIONS) -> Bandwidth
 
 
 def read_all(path: str | Path, options: ReadOptions = NO_OPTIONS) -> list[Reading]:
-    """One file, or every trace file of a folder, each with what was understood of it."""
-    return [read(file, options) for file in trace_files(path)]
+    """One file, or every trace of a folder or zip file, each with what was understood of it."""
+    return [_read(source, options) for file in trace_files(path) for source in load_all(file)]
 
 
 def read_traces(path: str | Path, options: ReadOptions = NO_OPTIONS) -> list[BandwidthTrace]:
-    """One file's trace, or every trace file of a folder."""
+    """One file's trace, or every trace of a folder or zip file."""
     return [reading.trace for reading in read_all(path, options)]
 
 
@@ -101,7 +100,7 @@ def trace_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and _is_trace(p))
+    files = sorted(p for p in path.rglob("*") if p.is_file() and is_trace_name(p.relative_to(path)))
     if not files:
         packed = " or ".join(PACKED)
         raise ArtefactError(
@@ -110,13 +109,6 @@ def trace_files(path: str | Path) -> list[Path]:
             expected=f"files ending in {', '.join(SUFFIXES)} (or these with {packed})",
         )
     return files
-
-
-def _is_trace(path: Path) -> bool:
-    if path.suffix.lower() == ".zip":
-        return True
-    inner = Path(path.stem) if path.suffix.lower() == ".gz" else path
-    return inner.suffix.lower() in SUFFIXES
 
 
 def format_of(path: str | Path, options: ReadOptions = NO_OPTIONS) -> str:

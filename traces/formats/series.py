@@ -25,6 +25,8 @@ from traces.formats.units import SECONDS, RateUnit, TimeUnit
 
 GAP_STEPS = 3.0
 """A step of more usual ones is a gap in the log."""
+MOST_FALLS = 0.01
+"""Of a log's rows: a clock that was set right while it ran."""
 TURNED = "rows stand newest first: turned"
 
 
@@ -47,7 +49,13 @@ class Rows:
 
 def stamped(source: Source, rows: Rows, facts: Understood) -> Reading:
     """The trace of stamped rows, and `facts` with what their stamps showed."""
+    falls = int(np.count_nonzero(np.diff(rows.times) < 0))
     rows, turned = _in_order(source, rows)
+    if falls and not turned:
+        said = (
+            f"the clock is set back {counted(falls, 'time')}: time stands still until it is made up"
+        )
+        facts = replace(facts, remarks=(*facts.remarks, said))
     _refuse(source, rows, rows.values < 0, "a rate >= 0")
     times, values, repeats = _merged(rows)
     starts = (times - times[0]) / rows.clock.per_s
@@ -108,12 +116,22 @@ def _in_order(source: Source, rows: Rows) -> tuple[Rows, bool]:
         )
         return turned, True
     fall = first_fall(rows.times)
-    if fall is not None:
+    if fall is None:
+        return rows, False
+    if rows.irregular or not _clock_set_back(rows.times):
         raise source.error(
             "a time that does not fall (or falls in every row: such files are turned)",
             rows.locate(fall),
         )
-    return rows, False
+    return replace(rows, times=np.maximum.accumulate(rows.times)), False
+
+
+def _clock_set_back(times: Floats) -> bool:
+    """Whether times fall as a clock that is set right: in a row of a hundred, by a few steps."""
+    steps = np.diff(times)
+    falls, rises = -steps[steps < 0], steps[steps > 0]
+    few = len(falls) <= MOST_FALLS * len(times)
+    return few and bool(np.all(falls <= GAP_STEPS * np.median(rises)))
 
 
 def _merged(rows: Rows) -> tuple[Floats, Floats, int]:

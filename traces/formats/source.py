@@ -1,4 +1,4 @@
-"""A trace file's bytes as text: unpacked (bounded), without byte-order mark, lines ending in LF.
+"""A trace file's bytes as text: without byte-order mark, lines ending in LF, comments blanked.
 
 Comment lines (`#`, `//`, `%`) are blanked, so that every line keeps its number.
 """
@@ -6,21 +6,16 @@ Comment lines (`#`, `//`, `%`) are blanked, so that every line keeps its number.
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import IO
+from pathlib import Path
 
 from artefacts import ArtefactError
+from traces.formats.unpacking import Member, members
 
-MOST_BYTES = 256 * 1024 * 1024
-"""Of a file, and of what is unpacked from one: a few packed bytes must not fill the memory."""
 HEAD_LINES = 40
 SHOWN = 80
 _COMMENT = re.compile(rb"^[ \t]*(?:#|//|%).*$", re.MULTILINE)
@@ -83,101 +78,38 @@ def shown(text: str) -> str:
 
 
 def load(path: str | Path) -> Source:
-    """Read a file, packed or not; raises `ArtefactError` for what is no text."""
-    path = Path(path)
-    raw = _read(path)
-    raw, name, remarks = _unpacked(path, raw)
-    text = _as_lines(path, raw)
-    comment = ""
+    """Read a file, packed or not; raises `ArtefactError` for what is no text of one trace."""
+    found = members(path)
+    if len(found) != 1:
+        raise ArtefactError(
+            path,
+            found=f"a zip file of {len(found)} traces",
+            expected="one of a single trace (or unpack it)",
+        )
+    return _as_source(found[0])
+
+
+def load_all(path: str | Path) -> Iterator[Source]:
+    """The traces of a file: of a zip file every one."""
+    for member in members(path):
+        yield _as_source(member)
+
+
+def _as_source(member: Member) -> Source:
+    text, comment = _as_lines(member.path, member.read()), ""
+    remarks = (f"unpacked from '{member.inside}'",) if member.inside else ()
     if _COMMENT.search(text):
         comment = _header_comment(text)
         text = _COMMENT.sub(b"", text)
     if not text.strip():
-        raise ArtefactError(path, found="an empty file", expected="a bandwidth trace")
+        raise ArtefactError(member.path, found="an empty file", expected="a bandwidth trace")
     if not text.isascii():
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
             line = text.count(b"\n", 0, error.start) + 1
             remarks = (*remarks, f"line {line} has bytes that are not UTF-8: unknown letters")
-    return Source(path, name, text, comment, remarks)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="a bandwidth trace") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ArtefactError(path, found=str(reason).lower(), expected="a readable file") from None
-    if len(raw) > MOST_BYTES:
-        raise _too_big(path, "a file")
-    return raw
-
-
-def _too_big(path: Path, what: str) -> ArtefactError:
-    most = MOST_BYTES // 1024**2
-    return ArtefactError(
-        path, found=f"{what} of more than {most} MiB", expected=f"a trace of at most {most} MiB"
-    )
-
-
-def _unpacked(path: Path, raw: bytes) -> tuple[bytes, str, tuple[str, ...]]:
-    if raw.startswith(b"\x1f\x8b"):
-        name = path.stem if path.suffix.lower() == ".gz" else path.name
-        return _bounded(path, gzip.GzipFile(fileobj=io.BytesIO(raw))), name, ()
-    if raw.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return _unzipped(path, raw)
-    return raw, path.name, ()
-
-
-def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile) -> bytes:
-    """At most `MOST_BYTES` of what a packed stream holds."""
-    try:
-        data = stream.read(MOST_BYTES + 1)
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise ArtefactError(
-            path, found=f"a packed file that does not unpack ({error})", expected="a whole one"
-        ) from None
-    if len(data) > MOST_BYTES:
-        raise _too_big(path, "unpacked, a file")
-    return data
-
-
-def _unzipped(path: Path, raw: bytes) -> tuple[bytes, str, tuple[str, ...]]:
-    try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
-        members = [m for m in archive.infolist() if _is_trace(m.filename)]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError, OSError) as error:
-        raise ArtefactError(
-            path, found=f"a zip file that does not unpack ({error})", expected="a whole one"
-        ) from None
-    if any(m.filename == "xl/workbook.xml" for m in archive.infolist()):
-        raise ArtefactError(
-            path, found="a spreadsheet", expected="text: save it as CSV in the spreadsheet program"
-        )
-    if len(members) != 1:
-        raise ArtefactError(
-            path,
-            found=f"a zip file of {len(members)} files",
-            expected="one of a single trace (unpack it and name the folder)",
-        )
-    try:
-        stream = archive.open(members[0])
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, OSError) as error:
-        raise ArtefactError(
-            path, found=f"a zip file that does not unpack ({error})", expected="a whole one"
-        ) from None
-    name = PurePosixPath(members[0].filename).name
-    return _bounded(path, stream), name, (f"unpacked from '{members[0].filename}'",)
-
-
-def _is_trace(name: str) -> bool:
-    """Of an archive's member: no folder, nothing hidden, nothing of macOS's own."""
-    parts = PurePosixPath(name).parts
-    return not name.endswith("/") and not any(p.startswith((".", "__MACOSX")) for p in parts)
+    return Source(member.path, member.name, text, comment, remarks)
 
 
 def _as_lines(path: Path, raw: bytes) -> bytes:

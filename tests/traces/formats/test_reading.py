@@ -126,6 +126,18 @@ def test_gaps_repeats_and_missing_rates_are_counted_and_said(tmp_path):
     assert found.trace.duration_s == 26
 
 
+def test_a_clock_that_is_set_right_is_said(tmp_path):
+    stamps = [*range(150), 148, *range(149, 250)]
+    text = "time_s,mbps\n" + "".join(f"{at},{4 + (k == 150)}\n" for k, at in enumerate(stamps))
+    found = reading(tmp_path, text)
+    assert found.trace.duration_s == 250
+    # the rows of 148 s and 149 s that come twice join the one of 149 s
+    assert found.trace.rates_bps[149] == pytest.approx(13e6 / 3)
+    assert any("the clock is set back 1 time" in note for note in found.notes)
+    with pytest.raises(ArtefactError, match="line 152"):
+        reading(tmp_path, text.replace("\n148,5\n", "\n100,5\n"))
+
+
 def test_gaps_of_a_log_are_left_out_and_said(tmp_path):
     text = "".join(f"{k} {1000 * k} 0 0 100 1000\n" for k in (1, 2, 3, 63, 64, 65))
     found = reading(tmp_path, text, "a.log")
@@ -174,6 +186,12 @@ def test_options_that_contradict_a_header_are_obeyed_and_said(tmp_path):
     assert found.trace.rates_bps.tolist() == [5e6, 6e6]
     assert found.trace.duration_s == 2
     assert sum("is obeyed" in note for note in found.notes) == 2
+
+
+def test_what_does_not_print_stays_out_of_messages(tmp_path):
+    with pytest.raises(TraceQuestion) as caught:
+        reading(tmp_path, "time_s,rate\x1b[31m_mbps,goodput_mbps\n0,5,4\n")
+    assert str(caught.value).isprintable()
 
 
 def test_columns_are_chosen_by_name(tmp_path):

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from artefacts import ArtefactError
-from traces.formats import ReadOptions, read, read_traces
-from traces.formats import source as source_module
+from traces.formats import ReadOptions, read, read_traces, unpacking
 
 
 def reading(tmp_path, text, name="a.csv", **options):
@@ -32,7 +31,7 @@ def bomb(packing: str, size: int) -> bytes:
 
 @pytest.mark.parametrize("packing", ["gz", "zip"])
 def test_a_bomb_is_refused(tmp_path, monkeypatch, packing):
-    monkeypatch.setattr(source_module, "MOST_BYTES", 2**20)
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2**20)
     with pytest.raises(ArtefactError, match="unpacked, a file of more than 1 MiB"):
         reading(tmp_path, bomb(packing, 2**21), f"a.up.{packing}")
     with pytest.raises(ArtefactError, match="a file of more than 1 MiB"):
@@ -51,18 +50,38 @@ def test_damaged_and_other_packed_files_are_refused(tmp_path):
         archive.writestr("xl/sheet1.xml", "<x/>")
     with pytest.raises(ArtefactError, match="a spreadsheet.*save it as CSV"):
         reading(tmp_path, buffer.getvalue(), "a.xlsx")
+
+
+def archive_of(**files: str) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.csv", "x")
-        archive.writestr("b.csv", "x")
-    with pytest.raises(ArtefactError, match="a zip file of 2 files"):
-        reading(tmp_path, buffer.getvalue(), "a.zip")
+        for name, text in files.items():
+            archive.writestr(name.replace("_", "."), text)
+    return buffer.getvalue()
+
+
+def test_a_zip_file_of_several_traces_is_read_like_a_folder(tmp_path):
+    table = "time_s,mbps\n0,5\n1,6\n"
+    path = tmp_path / "set.zip"
+    path.write_bytes(archive_of(a_csv=table, README_md="hello", b_up="1\n2\n3\n"))
+    assert [trace.name for trace in read_traces(path)] == ["a", "b.up"]
+    with pytest.raises(ArtefactError, match="a zip file of 2 traces"):
+        read(path)
+    path.write_bytes(archive_of(a_csv=table, b_csv=table.replace("6", "x")))
+    with pytest.raises(ArtefactError, match=r"set\.zip/b\.csv, line 3: found 'x'"):
+        read_traces(path)
+    path.write_bytes(archive_of(LICENSE="x", README_md="y"))
+    with pytest.raises(ArtefactError, match="a zip file without traces"):
+        read_traces(path)
 
 
 def test_a_folder_holds_packed_files_too(tmp_path):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"time_s,mbps\n0,5\n1,6\n"))
     (tmp_path / "b.up").write_text("1\n2\n3\n")
     (tmp_path / "README.md").write_text("nothing")
+    (tmp_path / "__MACOSX").mkdir()
+    (tmp_path / "__MACOSX" / "._a.csv").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "._b.up").write_bytes(b"\0\5\x16\7")
     assert [trace.name for trace in read_traces(tmp_path)] == ["a", "b.up"]
 
 
