@@ -103,22 +103,18 @@ def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
     """
     if options.time_column is not None:
         return (_named(table, options.time_column, "--time-column"),)
-    row = next(iter(split_rows_below(table)), None)
-    cells = row or [""] * len(table.columns)
+    cells = _first_row(table)
     times = [c for c in table.columns if c.role == "time"]
     first = table.columns[0]
     if not times and first.name in ("", "index") and stamps.kind_of(cells[0]) == "date":
-        times = [replace(first, role="time")]  # a pandas index of dates
-    if not times:
-        return ()
-    clear = [c for c in times if c.time is not None or _clear(cells[c.index])] or times
-    chosen = clear[0]
-    kinds = {c.index: stamps.kind_of(cells[c.index]) for c in times}
-    if "time of day" in kinds.values():
-        clock = next(c for c in times if kinds[c.index] == "time of day")
-        dates = [c for c in times if stamps.is_day(cells[c.index])]
-        return (dates[0], clock) if dates else (clock if chosen in (clock, *dates) else chosen,)
-    return (chosen,)
+        return (replace(first, role="time"),)  # a pandas index of dates
+    days = [c for c in times if stamps.is_day(cells[c.index])]
+    clocks = [c for c in times if stamps.kind_of(cells[c.index]) == "time of day"]
+    if days and clocks:
+        return days[0], clocks[0]
+    finer = [c for c in times if c not in days] or days
+    clear = [c for c in finer if c.time is not None or _clear(cells[c.index])]
+    return tuple((clear or finer)[:1])
 
 
 def _clear(cell: str) -> bool:
@@ -130,12 +126,12 @@ def _clear(cell: str) -> bool:
     return kind is not None
 
 
-def split_rows_below(table: Table) -> list[list[str]]:
-    """The first row below the header, as a list of none or one."""
+def _first_row(table: Table) -> list[str]:
+    """The cells of the first row below the header; empty ones where there is none."""
     for number, cells in split_rows(table.source, table.separator):
-        if number > table.header_line:
-            return [cells] if len(cells) >= len(table.columns) else []
-    return []
+        if number > table.header_line and len(cells) >= len(table.columns):
+            return cells
+    return [""] * len(table.columns)
 
 
 def clock_of(

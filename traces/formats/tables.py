@@ -31,6 +31,7 @@ from traces.formats.reading import (
     MAX_RATE_BPS,
     Reading,
     ReadOptions,
+    Understood,
     checked_trace,
     counted,
 )
@@ -82,12 +83,13 @@ class OwnCsv:
             bad[1:] |= ~(np.diff(times) > 0)
             bad[0] |= times[0] != 0
         if np.any(bad):
-            raise source.error(what, int(read.lines[np.flatnonzero(bad)[0]]))
+            other = " (another's table: --format table)" if len(times) and times[0] != 0 else ""
+            raise source.error(what + other, int(read.lines[np.flatnonzero(bad)[0]]))
         if len(times) < 2:
             raise source.error("two or more (start, end)", found=f"{len(times)} rows")
         facts = facts_of(self.name, "column 'time_s', s", "column 'rate_bps', bit/s")
         if rates[-1] > 0:
-            odd = f"odd: the last row only gives the end; its {rates[-1]:g} bit/s count for nothing"
+            odd = f"odd: the last row is the end, not {rates[-1]:g} bit/s (but: --format table)"
             facts = replace(facts, remarks=(odd,))
         trace = checked_trace(source.path, source.stem, times[:-1], rates[:-1], float(times[-1]))
         return Reading(trace, replace(facts, interval_s=round(float(np.median(np.diff(times))), 9)))
@@ -195,13 +197,26 @@ def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
         *_remarks(rate, unit, time, options, read),
         layout=table.said,
     )
-    if not time:
-        step = options.interval_s or 1.0
-        rates = read.values * unit.bits / (step if unit.amount else 1.0)
-        return from_lengths(table.source, np.full(len(rates), step), rates, facts)
+    if options.interval_s is not None:
+        return _without_times(table.source, read, unit, options.interval_s, facts)
     lines = read.lines
     rows = Rows(read.times, read.values, unit, lambda row: int(lines[row]), clock)
     return stamped(table.source, rows, facts)
+
+
+def _without_times(
+    source: Source, read: RowsRead, unit: RateUnit, step_s: float, facts: Understood
+) -> Reading:
+    """A row every `step_s`: none may be missing, and a counter needs two moments."""
+    if read.left_out:
+        raise source.error(
+            "one in every row: without times a missing one has no place",
+            found=f"{counted(read.left_out, 'row')} without a rate",
+        )
+    if unit.total:
+        raise source.error("a column of the time beside it", found="a counter without times")
+    rates = read.values * unit.bits / (step_s if unit.amount else 1.0)
+    return from_lengths(source, np.full(len(rates), step_s), rates, facts)
 
 
 def _refuse_unused(table: Table, options: ReadOptions, time: tuple[Column, ...]) -> None:

@@ -177,6 +177,7 @@ def test_times_of_day_go_on_after_midnight(tmp_path):
     for text in (
         "time,mbps\n23:59:58,1\n23:59:59,2\n00:00:00,3\n",
         "date,time,mbps\n2019-12-01,23:59:58,1\n2019-12-01,23:59:59,2\n2019-12-02,00:00:00,3\n",
+        "date,time (s),mbps\n2019-12-01,0,1\n2019-12-01,1,2\n2019-12-01,2,3\n",
     ):
         assert reading(tmp_path, text).trace.times_s.tolist() == [0, 1, 2]
 
@@ -192,6 +193,30 @@ def test_what_does_not_print_stays_out_of_messages(tmp_path):
     with pytest.raises(TraceQuestion) as caught:
         reading(tmp_path, "time_s,rate\x1b[31m_mbps,goodput_mbps\n0,5,4\n")
     assert str(caught.value).isprintable()
+
+
+def test_without_times_no_row_may_be_missing(tmp_path):
+    found = reading(tmp_path, "mbps,x\n5,a\n6,b\n", interval_s=0.5)
+    assert (found.trace.duration_s, found.trace.mean_bps) == (1.0, 5.5e6)
+    amounts = reading(tmp_path, "bytes,x\n500,a\n200,b\n", interval_s=0.5)
+    assert amounts.trace.total_bytes == pytest.approx(700)
+    for text, wrong in (
+        ("mbps,x\n5,a\n-,b\n", "1 row without a rate"),
+        ("total_bytes,x\n5,a\n9,b\n", "a counter without times"),
+        ("mbps,x\n5,a\n-6,b\n", "-6e"),
+    ):
+        with pytest.raises(ArtefactError, match=wrong):
+            reading(tmp_path, text, interval_s=0.5)
+
+
+def test_anothers_table_of_our_two_names_is_read_as_a_table(tmp_path):
+    text = "time_s,rate_bps\n0,5e6\n1,6e6\n"
+    own = reading(tmp_path, text)
+    assert own.trace.duration_s == 1
+    assert any("--format table" in note for note in own.notes)
+    assert reading(tmp_path, text, format="table").trace.rates_bps.tolist() == [5e6, 6e6]
+    with pytest.raises(ArtefactError, match="line 2: .*--format table"):
+        reading(tmp_path, text.replace("0,5e6", "0.5,5e6"))
 
 
 def test_columns_are_chosen_by_name(tmp_path):
