@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
-from artefacts.endings import raise_if_terminated
+from artefacts.endings import raise_if_ended
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
 from controller.daemon.listening import HttpListener
@@ -232,7 +232,6 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
             self._save()  # a place that cannot be written is told of now
-            raise_if_terminated()
             with naming(self._path):
                 asyncio.run(self._serve(ready))
         finally:
@@ -248,6 +247,7 @@ class Daemon:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        raise_if_ended()  # of one that came before, and was lost in a library
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
         loop.set_default_executor(ThreadPoolExecutor(usable_cpus() + SPARE_THREADS))
