@@ -209,27 +209,30 @@ class Range:
             )
 
     def renew(self) -> None:
-        """Start all of it anew where a daemon has ended."""
+        """Start all of it anew where a daemon has ended, or does not recover."""
         ground = self.ground
-        if ground.edge.poll() is None and ground.device.poll() is None:
+        daemons = (ground.edge, ground.device)
+        if all(d.poll() is None for d in daemons) and self._answers(RECOVERED_WITHIN_S):
             return
-        processes.end([ground.edge, ground.device, ground.camera])
+        processes.end([*daemons, ground.camera], grace_s=1.0)
         self.ground = self._begin()
         self.wait_for_frames()
 
     def wait_for_frames(self) -> None:
         """Until the camera's frames are answered."""
-        until = time.monotonic() + START_LIMIT_S
+        if not self._answers(START_LIMIT_S):
+            raise CoinferError("attacks: the camera's frames are not answered with no attack")
+
+    def _answers(self, within_s: float) -> bool:
+        until = time.monotonic() + within_s
         while time.monotonic() < until:
             now = time.monotonic()
             if self.ground.film.exists():
-                seen = camera.footage(self.ground.film, now - 1.0, now - SETTLING_S)
-                if seen.frames and not seen.lost:
-                    return
+                seen = camera.footage(self.ground.film, now - LOOKED_AT_S, now - SETTLING_S)
+                if not seen.lost:
+                    return True
             time.sleep(0.1)
-        raise CoinferError(
-            "attacks: the camera's frames are not answered, with no attack under way"
-        )
+        return False
 
     def target(self, seconds: float) -> Target:
         """What an attacker is told."""
