@@ -22,6 +22,8 @@ FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
 MOST_THREADS = 1024
+NO_PORT = -1
+"""Nothing listens over TCP: the socket's mode alone decides who may ask."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +31,7 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: int = 8700
-    """0 takes any free port; it is said in the log."""
+    """0 takes any free port; it is said in the log. -1: none, with `socket`."""
     socket: str = ""
     """Path of a Unix socket beside it ('': none)."""
 
@@ -121,7 +123,7 @@ def read_settings(path: Path) -> DeviceSettings:
     found = read_toml(path, DeviceSettings, version=FORMAT_VERSION)
     limits = found.limits
     for field, value, least, most in (
-        ("http.port", found.http.port, 0, 65535),
+        ("http.port", found.http.port, NO_PORT, 65535),
         ("grpc.port", found.grpc.port if found.grpc else 0, 0, 65535),
         ("limits.live_frames", limits.live_frames, 1, 10_000),
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
@@ -141,6 +143,11 @@ def read_settings(path: Path) -> DeviceSettings:
             raise ArtefactError(
                 path, field=field, found=f"{value:g}", expected=f"{least:g} to {most:g}"
             )
+    if found.http.port == NO_PORT and not found.http.socket:
+        raise ArtefactError(
+            path, field="http.port", found=f"{NO_PORT} (none) and no http.socket",
+            expected="a port, or a socket",
+        )  # fmt: skip
     check_tracing(path, found.tracing)
     for number, edge in enumerate(found.edges):
         parse_edge(edge, path, f"edges[{number}]")
