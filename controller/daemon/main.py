@@ -35,6 +35,7 @@ from controller.daemon.settings import (
     naming,
     parse_edge,
     read_settings,
+    readable_secrets,
 )
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
@@ -84,6 +85,8 @@ class Daemon:
         self._seen = self._stamp()  # what changes from here on is taken over by the watch
         self.settings = read_settings(path)
         self._log = set_up_log(self.settings.log)
+        for line in readable_secrets(self.settings.tls):
+            log.warning("%s", line)
         raise_descriptor_limit()
         with naming(path):
             self._make(version)
