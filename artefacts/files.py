@@ -87,7 +87,7 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+def open_file(path: str | Path) -> Iterator[io.BufferedReader]:
     """A file to read from; what reading cannot do in the block is an `ArtefactError` too.
 
     What is no regular file is refused without waiting for it: `/dev/zero` has no end, and a pipe in
