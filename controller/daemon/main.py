@@ -306,9 +306,6 @@ class Daemon:
             now = (link.connected, link.address if link.connected else link.last_error)
             if now[0] and now != said:
                 log.info("edge %s serves", now[1])
-                # what befell the one before says nothing of this one
-                if breaker is not None:
-                    self.engine.post(breaker.worked)
             elif now != said and now[1] is not None:
                 log.warning("no edge: %s", now[1])
             said = now

@@ -127,7 +127,20 @@ class Reply:
     """The connection went with it."""
 
 
-class EdgeLink:
+class OneLane:
+    """What a way to one edge alone, or to none, says of the edges to choose from."""
+
+    lanes: tuple[int, ...] = (0,)
+
+    def lane(self, request_id: int) -> int:
+        """The only one."""
+        return 0
+
+    def serve(self, lane: int) -> None:
+        """There is no other."""
+
+
+class EdgeLink(OneLane):
     """A connection to one edge that is kept up. `on_reply` is called from the receiving thread."""
 
     def __init__(
@@ -177,7 +190,7 @@ class EdgeLink:
         self._rate_bps: float | None = None
         self.last_error: str | None = None
         self.late_replies = 0
-        self.reconnects = 0
+        self.reconnects = self._greeted = 0
         self._heard_s = self._used_s = self._clock()
         threading.Thread(target=self._keep_up, daemon=True).start()
 
@@ -185,6 +198,11 @@ class EdgeLink:
     def connected(self) -> bool:
         """Whether the edge has greeted us."""
         return self._up.is_set()
+
+    @property
+    def greetings(self) -> Mapping[int, int]:
+        """How often the edge has greeted us."""
+        return {0: self._greeted}
 
     @property
     def address(self) -> str:
@@ -342,6 +360,7 @@ class EdgeLink:
         self._rate_bps, self._buffer_bytes = None, BLIND_BUFFER_BYTES
         self._heard_s, self._awaited_s = self._clock(), None
         self._inbox = Inbox()
+        self._greeted += 1
         self._up.set()
         self._ping()
 
