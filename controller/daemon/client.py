@@ -133,8 +133,12 @@ def _address(address: str) -> tuple[str, str, int]:
 class Client:
     """One connection that is kept; not for several threads at once."""
 
-    def __init__(self, address: str = "http://127.0.0.1:8700") -> None:
+    def __init__(
+        self, address: str = "http://127.0.0.1:8700", *, margin_s: float = MARGIN_S
+    ) -> None:
+        """`margin_s`: how much longer than a deadline the daemon itself is waited for."""
         self._path, self._host, self._port = _address(address)
+        self._margin_s = margin_s
         self._connection: http.client.HTTPConnection | None = None
 
     def infer(
@@ -150,7 +154,7 @@ class Client:
         at least this confident comes at once. Raises `DeviceError`.
         """
         asked = _request(picture, deadline_s, threshold)
-        wait_s = MARGIN_S + (deadline_s or 0.0)
+        wait_s = self._margin_s + (deadline_s or 0.0)
         return _inference(*self._ask("POST", asked, wait_s))
 
     def _connect(self, wait_s: float) -> http.client.HTTPConnection:
@@ -183,7 +187,7 @@ class Client:
 
     def state(self) -> dict[str, Any]:
         """What the daemon shows of itself (`/live/state`)."""
-        status, body = self._ask("GET", _Request("/live/state", b"", {}), MARGIN_S)
+        status, body = self._ask("GET", _Request("/live/state", b"", {}), self._margin_s)
         if status != 200:
             raise DeviceError(status, f"/live/state: status {status}")
         found: dict[str, Any] = json.loads(body)
