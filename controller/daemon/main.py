@@ -46,6 +46,7 @@ from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
 from controller.runtime.accepting import raise_descriptor_limit
+from controller.runtime.device import most_reply_bytes
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.link import EdgeLink, Reply
@@ -209,6 +210,7 @@ class Daemon:
                 intervals=sorted(intervals),
                 security=security,
                 seed=None,
+                reply_bytes=most_reply_bytes(setting.table, setting.spec),
             )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)

@@ -44,6 +44,18 @@ def plain_host(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
+def network_of(host: str) -> str:
+    """What one subscriber has: an IPv4 address, or the /64 of an IPv6 one (RFC 6177)."""
+    plain = plain_host(host)
+    try:
+        address = ipaddress.ip_address(plain.partition("%")[0])
+    except ValueError:
+        return plain
+    if address.version == 4 or address.is_link_local or address.is_loopback:
+        return plain
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
 def server_name(host: str) -> str:
     """What a certificate is held against: the host, less the zone that only this machine knows."""
     return host.partition("%")[0]

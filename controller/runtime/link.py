@@ -32,6 +32,7 @@ from controller.runtime.addresses import (
     resolve,
     server_name,
 )
+from controller.runtime.budget import Budget, chunk_cost, idle_cost
 from controller.runtime.dialling import connect, interleaved
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
@@ -44,7 +45,8 @@ from controller.wire import (
     RemoteProtocolError,
     Role,
 )
-from controller.wire.messages import meta_number
+from controller.wire.inbox import MAX_TENSOR_BYTES
+from controller.wire.messages import meta_number, shown_text
 
 UPLOAD_CHUNK_BYTES = 2048
 """Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
@@ -87,6 +89,10 @@ TCP_INFO = struct.Struct("=16xI60xI")
 """Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
 CARRIED = 1.02
 """Bytes in TCP's window for a byte of tensor: our own headers count there too."""
+IDLE_MESSAGES, IDLE_MESSAGES_PER_S = 200, 20.0
+"""That belong to nothing we asked: so many an edge may send at once, and so many a second."""
+MOST_INTERVALS = 128
+"""In a greeting: each is some twelve bytes of the 4,096 that one may have, beside a token."""
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
@@ -154,16 +160,23 @@ class EdgeLink(OneLane):
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = 0,
         security: Security | None = None,
+        wall: Callable[[], float] = time.time,
+        reply_bytes: int = MAX_TENSOR_BYTES,
     ) -> None:
-        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares.
+        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares;
+        `reply_bytes`: of the longest tensor that comes back of them.
 
-        `seed` of the back-off's jitter; None draws from the system, so that no two devices agree.
+        `wall` is the clock that certificates go by. `seed` of the back-off's jitter; None draws
+        from the system, so that no two devices agree.
         """
         check_address(host, secure=security is not None)
         self._hello: dict[str, Any] = {
             "model": model_digest,
-            "intervals": [list(i) for i in intervals],
+            "intervals": [list(i) for i in intervals[:MOST_INTERVALS]],
         }
+        self._wall, self._reply_bytes = wall, reply_bytes
+        self._budget = Budget(IDLE_MESSAGES, IDLE_MESSAGES_PER_S)
+        """Over all connections: an edge that was hung up on owes still."""
         self._security = security
         if security is not None and security.token is not None:
             self._hello["token"] = security.token.decode("ascii")
@@ -350,7 +363,7 @@ class EdgeLink(OneLane):
             if messages:
                 break
         if messages[0].type is MessageType.REFUSE:
-            raise RemoteProtocolError(f"the edge refused us: {messages[0].meta.get('reason')}")
+            raise RemoteProtocolError(f"the edge refused us: {_reason(messages[0].meta)}")
         sock.settimeout(KEEPALIVE_S)
         while not self._outgoing.empty():
             self._outgoing.get_nowait()
@@ -359,7 +372,7 @@ class EdgeLink(OneLane):
         self._rtts.clear()
         self._rate_bps, self._buffer_bytes = None, BLIND_BUFFER_BYTES
         self._heard_s, self._awaited_s = self._clock(), None
-        self._inbox = Inbox()
+        self._inbox = Inbox(max_bytes=self._reply_bytes)
         self._greeted += 1
         self._up.set()
         self._ping()
@@ -533,15 +546,28 @@ class EdgeLink(OneLane):
                     self._connection.end_of_stream()
                     raise ConnectionError("the edge closed the connection")
                 self._heard_s, self._awaited_s = self._clock(), None
-                for message in self._connection.receive(data):
+                for message in self._connection.messages(data):
                     self._handle(message)
+                self._still_believed()
                 if self._heard_s - self._asked_s >= self._keepalive_s:
                     self._ping()
         except (OSError, CoinferError) as error:
             self._drop(str(error))
 
+    def _still_believed(self) -> None:
+        """End the connection with the edge's certificate."""
+        sock = self._socket
+        if isinstance(sock, SecureSocket) and self._wall() >= sock.believed_until_s:
+            raise ConnectionError("the edge's certificate has ended")
+
+    def _spend(self, units: float) -> None:
+        """Take what a message costs from the edge's budget."""
+        if not self._budget.spend(units, self._clock()):
+            raise RemoteProtocolError(f"found more than {self._budget}, expected fewer")
+
     def _idle(self) -> None:
         """Nothing heard for a while: ask, and give up on an edge that stays silent."""
+        self._still_believed()
         now = self._clock()
         if self._awaited_s is not None and now - self._awaited_s >= SILENCE_S:
             silent = now - self._heard_s
@@ -557,18 +583,36 @@ class EdgeLink(OneLane):
 
     def _handle(self, message: Message) -> None:
         kind, request = message.type, message.request_id
-        if kind is MessageType.PONG:
-            sent = self._pinged.pop(request, None)
-            if sent is not None:
-                self._timed(sent)
+        if not self._belongs(message):
+            self._spend(idle_cost(message))
+            if kind is MessageType.REFUSE and request == 0:
+                raise RemoteProtocolError(f"the edge dropped us: {_reason(message.meta)}")
+            self.late_replies += kind in (MessageType.REPLY, MessageType.CANCELLED)
+        elif kind is MessageType.PONG:
+            self._timed(self._pinged.pop(request))
         elif kind is MessageType.REPLY:
             self._whole(self._inbox.begin(message))
         elif kind is MessageType.CHUNK:
-            self._whole(self._inbox.add(message))
+            cost = chunk_cost(message)
+            self._spend(cost)
+            arrived = self._inbox.add(message)
+            if arrived is not None:
+                self._budget.give_back(cost)  # the last one is as short as it is
+            self._whole(arrived)
         elif kind is MessageType.CANCELLED:
             self._ended(request, message.meta, b"", cancelled=True)
         elif kind is MessageType.REFUSE:
             self._refused(request, message.meta)
+
+    def _belongs(self, message: Message) -> bool:
+        """Whether a message belongs to something that we asked."""
+        request = message.request_id
+        if message.type is MessageType.PONG:
+            return request in self._pinged
+        if message.type is MessageType.CHUNK and request not in self._inbox:
+            return False
+        with self._lock:
+            return request in self._uploads
 
     def _timed(self, sent_s: float) -> None:
         """A ping has come back."""
@@ -579,10 +623,7 @@ class EdgeLink(OneLane):
         self.rtt_s = min(rtt for _, rtt in self._rtts)
 
     def _refused(self, request: int, meta: Mapping[str, Any]) -> None:
-        reason = str(meta.get("reason", "no reason given"))
-        if request == 0:
-            raise RemoteProtocolError(f"the edge dropped us: {reason}")
-        now = self._clock()
+        reason, now = _reason(meta), self._clock()
         with self._lock:
             job = self._uploads.pop(request, None)
         # a refusal that says when the bytes came still tells how fast the link is
@@ -625,6 +666,11 @@ class EdgeLink(OneLane):
     def _learn(self, measurement: Measurement | None) -> None:
         if measurement is not None:
             self._rate_bps = measurement.rate_bps
+
+
+def _reason(meta: Mapping[str, Any]) -> str:
+    """Why an edge refuses, as far as that can be shown to people."""
+    return shown_text(meta.get("reason", "no reason given"))
 
 
 def _writable(sock: Stream, timeout_s: float) -> bool:

