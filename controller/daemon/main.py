@@ -130,6 +130,10 @@ def _give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def _begin(threads: ThreadPoolExecutor, call: Callable[[], None]) -> None:
+    threads.submit(call)
+
+
 class Daemon:
     """A device that answers until it is told to stop."""
 
@@ -252,7 +256,9 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
-        loop.set_default_executor(ThreadPoolExecutor(usable_cpus() + SPARE_THREADS))
+        threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
+        loop.set_default_executor(threads)
+        self.service.heartbeat.add("threads", lambda back: _begin(threads, back))
         self.service.start()
         runner = web.AppRunner(
             self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
@@ -328,6 +334,12 @@ class Daemon:
             answered.clear()
             self.engine.post(tell)
             await answered.wait()  # an engine that hangs lets systemd restart us
+            said: tuple[str, ...] = ()
+            while hung := self.service.heartbeat.hung:  # so does whatever else answers depend on
+                if hung != said:
+                    log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
+                said = hung
+                await asyncio.sleep(REPORT_S)
             notify("WATCHDOG=1")
             await asyncio.sleep(every)
 

@@ -29,6 +29,7 @@ from controller.runtime.budget import Accounts, Budget
 from controller.runtime.dialling import listen
 from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
 from controller.runtime.executors import Executor, softmax_answer
+from controller.runtime.heartbeat import Heartbeat
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import Scheduler, SchedulerArgs, Work
 from controller.runtime.secure import Security
@@ -120,6 +121,11 @@ class EdgeServer:
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._beats: deque[Callable[[], None]] = deque()
+        self.heartbeat = Heartbeat()
+        """`round` is the owner's to call."""
+        self.heartbeat.add("communicating", self._later)
+        self.heartbeat.add("computing", self._beat)
         self._threads: list[threading.Thread] = []
         self.served = self.batches = self.refused = self.received_bytes = 0
         self.computed_s = 0.0
@@ -145,8 +151,9 @@ class EdgeServer:
 
     @property
     def alive(self) -> bool:
-        """Whether both threads run."""
-        return bool(self._threads) and all(t.is_alive() for t in self._threads)
+        """Whether both threads run, and do what they are given (as the heartbeat's rounds tell)."""
+        run = bool(self._threads) and all(t.is_alive() for t in self._threads)
+        return run and not self.heartbeat.hung
 
     def start(self) -> None:
         """Accept and compute in the background."""
@@ -280,10 +287,17 @@ class EdgeServer:
             elif not late:
                 self._prepare()
 
+    def _beat(self, call: Callable[[], None]) -> None:
+        with self._changed:
+            self._beats.append(call)
+            self._changed.notify()
+
     def _next(self) -> tuple[list[Work], list[Work]] | None:
         """What to do next (nothing: something is to be made ready); None at the end."""
         with self._changed:
             while not self._closed.is_set():
+                while self._beats:
+                    self._beats.popleft()()
                 now = self.clock()
                 company = len(self.peers) > 1
                 batch, late, again = self._scheduler.take(now, company=company)

@@ -221,6 +221,16 @@ class FrameEngine:
         """Have `call` made on the engine's thread, as soon as it waits."""
         self._events.put(_Event("call", None, call))
 
+    @property
+    def longest_s(self) -> float:
+        """What the longest piece of work on this device should take."""
+        branches = self.model.spec.branches
+        return max(self.profile.interval_p95_s(k, 0, len(b)) for k, b in enumerate(branches))
+
+    def beat(self, call: Callable[[], None]) -> None:
+        """Have `call` made on the thread that computes, as soon as it is free."""
+        self._cpu.beat(call)
+
     def guard(self, probes: ProbeSettings, rng: random.Random) -> None:
         """Treat frames and link as a daemon does: every frame has a local answer, the link its
         breaker and its probes, and decisions go by the round trip that was measured.
