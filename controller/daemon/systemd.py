@@ -6,7 +6,6 @@ import os
 import socket
 import time
 
-
 PATIENCE_S = 0.05
 """A manager that reads nothing must not hold up frames."""
 

@@ -85,6 +85,8 @@ LEAST_IN_FLIGHT_BYTES = 1448
 BLIND_IN_FLIGHT_BYTES = 14480
 """TCP's initial window (RFC 6928): what may be on the way before the link's rate is known."""
 POLL_S = 0.001
+DRIFT = 1.01
+"""An edge's second is at most so much longer than ours."""
 TCP_INFO = struct.Struct("=16xI60xI")
 """Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
 CARRIED = 1.02
@@ -702,17 +704,20 @@ def measure(
     """
     received = _within(meta, "received_bytes", len(job.data), len(job.data))
     first = _within(meta, "first_read_bytes", 0.0, received)
-    span = _within(meta, "receive_s", 0.0, math.inf)
+    begun = job.submitted_s if job.begun_s is None else job.begun_s
+    # clocks run apart a little, and nothing was received before it was sent
+    longest_s = max(now_s - begun, 0.0) * DRIFT + POLL_S
+    span = _within(meta, "receive_s", 0.0, longest_s)
+    edge_s = _within(meta, "queue_s", 0.0, math.inf) + _within(meta, "compute_s", 0.0, math.inf)
     if cancelled and job.sent_bytes == 0:
         return None
     if span >= MIN_SPAN_S and received > first:
         # what TCP held back is not the link's slowness
         busy = span - _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
         return Measurement(now_s, int(received - first), max(busy, MIN_SPAN_S / 4), not cancelled)
-    begun = job.submitted_s if job.begun_s is None else job.begun_s
     spent = now_s - begun - max(rtt_s, usual_rtt_s)
-    spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
-    return Measurement(now_s, int(received), max(spent, MIN_SPAN_S / 4), not cancelled)
+    spent = max(spent - edge_s, MIN_SPAN_S / 4)
+    return Measurement(now_s, int(received), spent, not cancelled)
 
 
 def _waited_s(
