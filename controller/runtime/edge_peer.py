@@ -38,6 +38,8 @@ LOOK_S = 60.0
 """How often it is looked whether a certificate has ended."""
 QUIET_S = 15.0
 """Devices that are there say something every ten seconds."""
+MOST_REASON = 500
+"""Characters of a refusal's reason: they fit into a message, whatever they are."""
 OWED_REQUESTS = 64
 FIRST_WINDOW_BYTES = 14480
 """RFC 6928: what fits into it has waited for nothing."""
@@ -94,7 +96,9 @@ class Arrival:
 
 def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) -> Message:
     """A REFUSE message; request 0 is the whole connection."""
-    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000], **(more or {})})
+    return Message(
+        MessageType.REFUSE, request, meta={"reason": reason[:MOST_REASON], **(more or {})}
+    )
 
 
 def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
@@ -419,12 +423,12 @@ class Peer(asyncio.Protocol):
         Of those that a device has lost without the edge's knowledge the quietest gives way.
         """
         account, most = self.account, self._server.limits.per_certificate
-        if not account.certified or account.connections < most:
+        peers = [one for one in self._server.peers if one.greeted and one._error is None]
+        own = [one for one in peers if one.account is account]
+        if not account.certified or len(own) < most:
             return
-        now = self._loop.time()
-        own = [one for one in self._server.peers if one.greeted and one.account is account]
-        quietest = min(own, key=lambda one: one._heard_s, default=None)
-        if quietest is not None and now - quietest._heard_s > QUIET_S:
+        quietest = min(own, key=lambda one: one._heard_s)
+        if self._loop.time() - quietest._heard_s > QUIET_S:
             quietest._drop(f"more than {most} connections of this certificate, and it was silent")
             return
         reason = f"refused, {most} connections of this certificate are open"

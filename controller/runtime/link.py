@@ -172,16 +172,13 @@ class EdgeLink(OneLane):
         from the system, so that no two devices agree.
         """
         check_address(host, secure=security is not None)
-        self._hello: dict[str, Any] = {
-            "model": model_digest,
-            "intervals": [list(i) for i in intervals[:MOST_INTERVALS]],
-        }
+        self._security = security
+        self._hello = greeting(
+            model_digest, intervals, None if security is None else security.token
+        )
         self._wall, self._reply_bytes = wall, reply_bytes
         self._budget = Budget(IDLE_MESSAGES, IDLE_MESSAGES_PER_S)
         """Over all connections: an edge that was hung up on owes still."""
-        self._security = security
-        if security is not None and security.token is not None:
-            self._hello["token"] = security.token.decode("ascii")
         self._address = (host, port)
         self._silent: set[Resolved] = set()
         """Addresses of the host that took a connection and greeted nobody: they are asked last."""
@@ -668,6 +665,17 @@ class EdgeLink(OneLane):
     def _learn(self, measurement: Measurement | None) -> None:
         if measurement is not None:
             self._rate_bps = measurement.rate_bps
+
+
+def greeting(
+    digest: str, intervals: Sequence[tuple[int, int, int]], token: bytes | None
+) -> dict[str, Any]:
+    """What a device's first message says; it fits into one, whatever there is to say."""
+    said: dict[str, Any] = {
+        "model": digest,
+        "intervals": [list(one) for one in intervals[:MOST_INTERVALS]],
+    }
+    return said if token is None else said | {"token": token.decode("ascii")}
 
 
 def _reason(meta: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Edges that greet and are of no use: a well one serves instead, else the device answers alone."""
 
 import contextlib
+import dataclasses
 import random
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 
 from controller.planners.fixed import FixedController
 from controller.runtime.awareness import ProbeSettings
-from controller.runtime.engine import EngineArgs, FrameEngine
+from controller.runtime.engine import EngineArgs, Frame, FrameEngine
 from controller.runtime.executors import OnnxExecutor
-from controller.runtime.link import EdgeLink
-from controller.runtime.pool import LinkPool
+from controller.runtime.link import EdgeLink, Reply, Upload, measure
+from controller.runtime.pool import LinkPool, NoLink
+from controller.wire import RemoteProtocolError
 from experiments.attacks import hostile_edge
 from experiments.attacks.hostile_edge import HostileEdge
 from models.pictures import generated_pictures
@@ -112,3 +114,49 @@ def test_an_edge_that_calls_everything_cancelled_is_left_alone_in_the_end(stream
     ):
         film(engine, 25)
         assert bad.requests < 18
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(np.nan, "values that are not finite"), (np.inf, "values that are not finite"),
+     (3e38, "gives no answer")],
+)  # fmt: skip
+def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, said):
+    """Plans that end on the device: what the edge gave is checked before anything is told of it."""
+    spec = stream.spec
+    index, whole = next(
+        (k, p) for k, p in enumerate(stream.table.plans) if p.start == 0 and not p.is_local
+    )
+    plan = dataclasses.replace(whole, stop=len(spec.branches[whole.exit]) - 1)
+    shape = spec.shapes[plan.exit][plan.stop]
+    records = []
+    engine = FrameEngine(
+        stream.model, executor, stream.device, stream.table, FixedController("x", index), NoLink(),
+        EngineArgs(30.0), on_record=records.append,
+    )  # fmt: skip
+    try:
+        picture = generated_pictures(1, np.random.default_rng(0))[0]
+        frame = Frame(0, index, plan, engine.clock(), picture, 30.0, request=7)
+        engine.live[0] = engine._by_request[7] = frame
+        tensor = np.full(shape, value, dtype="<f4")
+        tensor.flat[0::2] *= -1
+        engine.on_reply(Reply(7, engine.clock(), {"bytes": tensor.nbytes}, tensor.tobytes()))
+        engine.wait(engine.clock() + 20.0, frame)
+    finally:
+        engine.close()
+    (record,) = records
+    assert said in record.error
+    assert (record.where, record.exit, record.by_plan) == ("device", 0, False)
+    assert 0.0 < record.confidence <= 1.0
+
+
+@pytest.mark.parametrize("seconds", [-1e17, 1e17])
+def test_times_that_cannot_be_are_told_to_nobody(seconds):
+    job = Upload(1, {}, bytes(5000), 1.0, begun_s=1.0, sent_bytes=5000)
+    for key in ("receive_s", "queue_s", "compute_s"):
+        meta = {"received_bytes": 5000, "first_read_bytes": 10, key: seconds}
+        if key == "receive_s" or seconds < 0:
+            with pytest.raises(RemoteProtocolError, match=key):
+                measure(job, meta, 1.2, 0.03, False)
+        else:
+            assert measure(job, meta, 1.2, 0.03, False).rate_bps > 0
