@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from artefacts import ArtefactError, CoinferError
 from controller.daemon.client import UnixConnection
@@ -127,12 +128,16 @@ def _client_side(
     if credential is None and not usual.certificate.exists():
         return context, False
     try:
-        context.load_cert_chain(shown.certificate, shown.key)
+        context.load_cert_chain(shown.certificate, shown.key, lambda: _no_passphrase(shown.key))
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(
             shown.certificate, found=_why(error), expected=f"a certificate for '{shown.key}'"
         ) from None
     return context, True
+
+
+def _no_passphrase(path: Path) -> NoReturn:
+    raise ArtefactError(path, found="an encrypted key", expected="one without a passphrase")
 
 
 @contextmanager

@@ -2,6 +2,9 @@
 
 with Client("http://127.0.0.1:8700") as client:     # or "unix:/run/coinfer/device.sock"
 answer = client.infer(picture, deadline_s=0.1)
+
+It needs nothing of ours but the errors' classes: a program that has files of its own with the names
+of our rooms beside it gets this client all the same (`coinfer/__init__.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import CoinferError, UsageError
-from controller.runtime.addresses import join_address
-
 if TYPE_CHECKING:
     import aiohttp
+
+    from artefacts.errors import CoinferError, UsageError
+elif __name__ == "coinfer._client":
+    from coinfer._errors import CoinferError, UsageError
+else:
+    from artefacts.errors import CoinferError, UsageError
 
 MARGIN_S = 10.0
 """How much longer than the deadline a client waits for the daemon itself."""
@@ -130,6 +136,11 @@ def _address(address: str) -> tuple[str, str, int]:
     return "", parts.hostname, parts.port
 
 
+def _joined(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Client:
     """One connection that is kept; not for several threads at once."""
 
@@ -180,7 +191,7 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if not again or isinstance(error, TimeoutError):
-                    where = self._path or join_address(self._host, self._port)
+                    where = self._path or _joined(self._host, self._port)
                     why = f"{where}: {error or type(error).__name__}"
                     raise DeviceError(0, why) from None
         raise AssertionError("unreachable")
@@ -216,7 +227,7 @@ class AsyncClient:
 
     def __init__(self, address: str = "http://127.0.0.1:8700") -> None:
         self._path, host, port = _address(address)
-        self._base = "http://localhost" if self._path else f"http://{join_address(host, port)}"
+        self._base = "http://localhost" if self._path else f"http://{_joined(host, port)}"
         self._session: aiohttp.ClientSession | None = None
 
     async def infer(

@@ -15,7 +15,13 @@ from artefacts.endings import raise_if_terminated
 from controller.daemon.counted import Counted, Figures
 from controller.daemon.exposing import MetricsServer
 from controller.daemon.log import RepeatLimit, set_up_log
-from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
+from controller.daemon.settings import (
+    EdgeSettings,
+    naming,
+    parse_edge,
+    read_edge_settings,
+    readable_secrets,
+)
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
@@ -34,6 +40,8 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
     """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
     settings = read_edge_settings(path)
     lines = set_up_log(settings.log)
+    for line in readable_secrets(settings.tls):
+        log.warning("%s", line)
     raise_descriptor_limit()
     with naming(path):
         _serve(path, settings, ready, lines)

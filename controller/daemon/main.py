@@ -19,32 +19,26 @@ from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
 from artefacts.endings import raise_if_terminated
+from controller.daemon.choosing import make_controller
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
 from controller.daemon.listening import HttpListener
 from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.reloading import Prepared, Preparing, prepare
 from controller.daemon.served import ServedModel
-from controller.daemon.service import AnyDeadline, FrameService
+from controller.daemon.service import FrameService
 from controller.daemon.settings import (
     RELOADED,
     DeviceSettings,
     GrpcSettings,
-    PriceSettings,
     naming,
     parse_edge,
     read_settings,
+    readable_secrets,
 )
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
-from controller.interface import Controller
-from controller.planners.configuration_map import MapController, read_map
-from controller.planners.deadline_rule import OnlineAlgorithm1
-from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
-from controller.planners.robust import RobustPlanner
-from controller.policies import SHIPPED_POLICIES
-from controller.policies.learned import LearnedController
-from controller.policies.network import load_policy
 from controller.runtime.accepting import raise_descriptor_limit
 from controller.runtime.device import most_reply_bytes
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
@@ -53,9 +47,7 @@ from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link, LinkPool, NoLink
 from controller.runtime.secure import client_security
 from controller.runtime.warming import warm
-from controller.scenario import Setting, load_setting, read_scenario
-from controller.sensing.change_point import BayesianDetector
-from controller.sensing.state_tracker import StateTracker
+from controller.scenario import load_setting, read_scenario
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0
@@ -68,8 +60,6 @@ SAVE_S = 60.0
 STATE_VERSION = 1
 SPARE_THREADS = 4
 """Beside one a processor, for what only waits: for the disk, and for the last frames."""
-LISTEN_AGAIN_S = 1.0
-"""Where nothing was heard of the link for so long, a frame is sent to find out."""
 
 
 class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,48 +69,6 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     starts: int = 0
     frames: int = 0
     late: int = 0
-
-
-def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
-    """The controller that `device.toml` names, able to serve other deadlines too."""
-    own, prices = setting, settings.prices
-    if prices != PriceSettings():
-        if settings.controller not in ("learned", "robust"):
-            log.warning("prices: controller '%s' knows none", settings.controller)
-        usual_prices = setting.prices
-        setting = setting.at_prices(
-            usual_prices.device_second if prices.device_second is None else prices.device_second,
-            usual_prices.megabyte if prices.megabyte is None else prices.megabyte,
-        )
-    frames, table = setting.scenario.frames, setting.table
-    online = OnlineAlgorithm1(
-        table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
-    )
-    usual: Controller
-    if settings.controller in ("learned", "robust"):
-        shipped = SHIPPED_POLICIES / setting.scenario.name
-        folder = Path(settings.policy) if settings.policy else shipped
-        if settings.controller == "learned":
-            usual = LearnedController(load_policy(folder, setting), setting)
-        else:  # of the policy it needs the belief alone, which knows no prices
-            usual = RobustPlanner(setting, load_policy(folder, own).belief)
-    elif settings.controller == "map":
-        if not settings.map:
-            raise UsageError("map: found none, expected the file of a configuration map")
-        made = read_map(settings.map, setting)
-        usual = MapController(setting, made, StateTracker(made.states, BayesianDetector()))
-    elif settings.controller == "algorithm1-online":
-        usual = online
-    elif settings.controller == "device-only":
-        return FixedController("device-only", device_only_plan(setting))
-    elif settings.controller == "edge-only":
-        usual = FixedController("edge-only", edge_only_plan(setting))
-    else:
-        raise UsageError(
-            f"controller: found '{settings.controller}', expected learned, robust, map, "
-            "algorithm1-online, edge-only or device-only"
-        )
-    return AnyDeadline(usual, online, frames.deadline_s)
 
 
 def _give_back() -> None:
@@ -142,6 +90,8 @@ class Daemon:
         self._seen = self._stamp()  # what changes from here on is taken over by the watch
         self.settings = read_settings(path)
         self._log = set_up_log(self.settings.log)
+        for line in readable_secrets(self.settings.tls):
+            log.warning("%s", line)
         raise_descriptor_limit()
         with naming(path):
             self._make(version)
@@ -246,14 +196,16 @@ class Daemon:
             if self._tracing is not None:
                 self._tracing.close()
             self._save()
-            if self.listener.made is not None:
-                with contextlib.suppress(OSError):  # whoever comes next makes way for itself
-                    self.listener.made.unlink()
+            self.listener.remove_socket()
 
     async def _serve(self, ready: Callable[[list[str]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        self._preparing = Preparing(
+            partial(prepare, self._path, self._setting),
+            lambda found: loop.call_soon_threadsafe(self._take_over, found),
+        )
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
         threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
@@ -351,6 +303,8 @@ class Daemon:
             now = self._stamp()
             if now != self._seen and now is not None:
                 self.reload()
+            if (hung := self._preparing.hung()) is not None:
+                self._take_over(hung)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
@@ -363,23 +317,23 @@ class Daemon:
         """Take over what may change while frames are under way; a mistake changes nothing."""
         notify_reloading()
         self._seen = self._stamp()  # a signal and a change of the file are one reload
-        try:
-            found = read_settings(self._path)
-            fixed = [
-                name
-                for name in DeviceSettings.__struct_fields__
-                if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
-            ]
-            with naming(self._path):
-                controller = make_controller(found, self._setting)
-        except CoinferError as error:
-            log.error("not reloaded: %s", error)
-            notify("READY=1")
-            return
-        except Exception:  # a file of any kind must not end the watch over it
-            log.exception("not reloaded")
-            notify("READY=1")
-            return
+        self._preparing.ask()
+
+    def _take_over(self, found: Prepared | str) -> None:
+        """On the loop's thread: what was prepared, or why it could not be."""
+        if isinstance(found, Prepared):
+            self._replace(found)
+        else:
+            log.error("not reloaded: %s", found)
+        notify("READY=1")
+
+    def _replace(self, prepared: Prepared) -> None:
+        found, controller = prepared.settings, prepared.controller
+        fixed = [
+            name
+            for name in DeviceSettings.__struct_fields__
+            if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
+        ]
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
@@ -392,7 +346,6 @@ class Daemon:
             self.settings, **{name: getattr(found, name) for name in RELOADED}
         )
         log.info("reloaded: controller %s", controller.name)
-        notify("READY=1")
 
     # -- what outlives a restart -----------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import msgspec
 
@@ -134,11 +134,16 @@ def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
         if not Path(path).is_file():
             raise ArtefactError(path, found="no such file", expected="a PEM file")
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        # without an answer OpenSSL would ask for it at a terminal
+        context.load_cert_chain(files.certificate, files.key, lambda: _no_passphrase(files.key))
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(
             files.certificate, found=_said(error), expected=f"a certificate for '{files.key}'"
         ) from None
+
+
+def _no_passphrase(path: str) -> NoReturn:
+    raise ArtefactError(path, found="an encrypted key", expected="one without a passphrase")
 
 
 def _load_authority(context: ssl.SSLContext, path: str) -> None:

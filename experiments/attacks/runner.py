@@ -7,6 +7,8 @@ its own, which is ended when its time is over. A daemon that an attack has ended
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import re
 import socket
 import subprocess
@@ -48,7 +50,7 @@ state = "state.json"
 port = 0
 socket = "device.sock"
 [log]
-level = "warning"
+level = "info"
 """
 EDGE = """format_version = 1
 models = ["alexnet"]
@@ -57,6 +59,9 @@ metrics = "127.0.0.1:{metrics}"
 [log]
 level = "warning"
 """
+READER = "reader"
+"""File with the process id of what reads the device's log."""
+PIPE_BYTES = 4096
 SCENARIO = "3g-alexnet"
 _SIZE = re.compile(r"^MemoryMax=(\d+)([KMG])$", re.MULTILINE)
 _FACTORS = {"K": 2**10, "M": 2**20, "G": 2**30}
@@ -191,10 +196,10 @@ class Range:
         edge_address = ("127.0.0.1", int(wait_for_file(folder / "port", edge, START_LIMIT_S)))
         text = DEVICE.format(scenario=SCENARIO, edge=join_address(*edge_address))
         (folder / "device.toml").write_text(text)
-        device = self._started(
+        device = self._logging(
             folder,
             [*coinfer, "device", "--config", str(folder / "device.toml"),
-             "--ready-file", str(folder / "ready")], "device",
+             "--ready-file", str(folder / "ready")],
         )  # fmt: skip
         where = wait_for_file(folder / "ready", device, START_LIMIT_S).splitlines()[0]
         http = split_address(where.removeprefix("http://"))
@@ -207,6 +212,22 @@ class Range:
             return self._children.start(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
             )
+
+    def _logging(self, folder: Path, command: list[str]) -> subprocess.Popen[Any]:
+        """A daemon whose log another process reads, which an attack may stop (`READER`)."""
+        reading, writing = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            with open(folder / "device.log", "wb") as log:
+                reader = self._children.start(["cat"], stdin=reading, stdout=log)
+            (folder / READER).write_text(str(reader.pid))
+            return self._children.start(
+                command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, cwd=folder
+            )
+        finally:
+            os.close(reading)
+            os.close(writing)
 
     def renew(self) -> None:
         """Start all of it anew where a daemon has ended, or does not recover."""
