@@ -99,7 +99,13 @@ def _serve(
 
 def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> None:
     every = watchdog_interval_s() or TICK_S
+    said: tuple[str, ...] = ()
     while not stopped.wait(min(every, TICK_S)):
+        server.heartbeat.round()
+        hung = server.heartbeat.hung
+        if hung and hung != said:
+            log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
+        said = hung
         while server.errors:
             log.info("%s", server.errors.popleft())
         lines.tell()

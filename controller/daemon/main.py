@@ -40,6 +40,7 @@ from controller.daemon.settings import (
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
+from controller.runtime.device import most_reply_bytes
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.link import EdgeLink, Reply
@@ -75,6 +76,10 @@ def _give_back() -> None:
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _begin(threads: ThreadPoolExecutor, call: Callable[[], None]) -> None:
+    threads.submit(call)
 
 
 class Daemon:
@@ -159,6 +164,7 @@ class Daemon:
                 intervals=sorted(intervals),
                 security=security,
                 seed=None,
+                reply_bytes=most_reply_bytes(setting.table, setting.spec),
             )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)
@@ -202,7 +208,9 @@ class Daemon:
         )
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
-        loop.set_default_executor(ThreadPoolExecutor(usable_cpus() + SPARE_THREADS))
+        threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
+        loop.set_default_executor(threads)
+        self.service.heartbeat.add("threads", lambda back: _begin(threads, back))
         self.service.start()
         runner = web.AppRunner(
             self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
@@ -258,9 +266,6 @@ class Daemon:
             now = (link.connected, link.address if link.connected else link.last_error)
             if now[0] and now != said:
                 log.info("edge %s serves", now[1])
-                # what befell the one before says nothing of this one
-                if breaker is not None:
-                    self.engine.post(breaker.worked)
             elif now != said and now[1] is not None:
                 log.warning("no edge: %s", now[1])
             said = now
@@ -281,6 +286,12 @@ class Daemon:
             answered.clear()
             self.engine.post(tell)
             await answered.wait()  # an engine that hangs lets systemd restart us
+            said: tuple[str, ...] = ()
+            while hung := self.service.heartbeat.hung:  # so does whatever else answers depend on
+                if hung != said:
+                    log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
+                said = hung
+                await asyncio.sleep(REPORT_S)
             notify("WATCHDOG=1")
             await asyncio.sleep(every)
 
