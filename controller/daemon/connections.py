@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,14 @@ from controller.daemon.settings import LimitSettings
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
+READ_BYTES = 65_536
+"""So much of a connection is read before others have their turn."""
+READING_SHARE = 0.25
+"""Of the loop's time that taking apart what is sent may have, over all connections."""
+READING_START_S = 0.02
+"""That a connection may spend so before its share counts: a body of some megabytes."""
+MOST_DROPPED = 16_777_216
+"""Of a refused body so much is read; then it is hung up."""
 LINGER_S = 2.0
 """What is sent of a refused body is read for so long, so that the refusal can be read too."""
 
@@ -37,27 +46,55 @@ class HttpConnection(web.RequestHandler):
         """Since when a part of a request's head is here."""
         self.stalled_s: float | None = None
         """Since when the other end takes nothing of what is sent."""
+        self.on_network = True
+        """Whether it is one over TCP."""
+        self._dropped: int | None = None
+        self._reading = ReadingShare(table)
 
     # -- asyncio's protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Counted from here on."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's 256 KiB is a jam
+        made: socket.socket | None = transport.get_extra_info("socket")
+        self.on_network = made is None or made.family != socket.AF_UNIX
         self._table.open[self] = None
         self._table.coming -= 1
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Counted no more."""
         self._table.open.pop(self, None)
+        self._reading.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Not silent."""
+        """Not silent. Whoever makes much work by it is read less often."""
+        if self._dropped is not None:
+            self._dropped += len(data)
+            if self._dropped > MOST_DROPPED:
+                self.hang_up()
+            return
         if data:
             self.heard_s = self._table.clock()
             if self.partial_s is None and not self.under_way:
                 self.partial_s = self.heard_s
+        begun_s = time.thread_time()
         super().data_received(data)
+        pause_s = self._reading.spent(time.thread_time() - begun_s)
+        if pause_s > 0.0 and self.transport is not None:
+            self.transport.pause_reading()
+            self._reading.wake(self._loop.call_later(pause_s, self._read_on))
+
+    def _read_on(self) -> None:
+        self._reading.close()
+        if not (self._reading_paused or self._buffer_paused):
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        """aiohttp's, for its own buffers: not while this connection has spent its share."""
+        if not self._reading.waits:
+            super()._resume_transport_reading()
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -102,11 +139,53 @@ class HttpConnection(web.RequestHandler):
         self.under_way, self.partial_s = False, None
         self.heard_s = self._table.clock()
 
+    def drop(self) -> None:
+        """Take no more of what is sent apart: the answer is given, and the end is near."""
+        self._dropped = 0
+
     def hang_up(self) -> None:
         """End it now."""
         self._table.open.pop(self, None)
         if self.transport is not None:
             self.transport.abort()
+
+
+class ReadingShare:
+    """How much of the loop's time one connection may spend by what it sends.
+
+    A body in chunks of a byte each costs a thousand times what one of the same length does that
+    comes whole. All that are over their share have one share together.
+    """
+
+    def __init__(self, table: ConnectionTable) -> None:
+        self._table = table
+        self._credit_s, self._since_s = READING_START_S, table.clock()
+        self._handle: asyncio.TimerHandle | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing is read meanwhile."""
+        return self._handle is not None
+
+    def spent(self, cost_s: float) -> float:
+        """How long to read nothing, after `cost_s` more were spent (0: read on)."""
+        now_s = self._table.clock()
+        rate = READING_SHARE / (1 + self._table.over_share)
+        earned_s = self._credit_s + rate * (now_s - self._since_s)
+        self._credit_s, self._since_s = min(earned_s, READING_START_S) - cost_s, now_s
+        return 0.0 if self._credit_s >= 0.0 or self.waits else -self._credit_s / rate
+
+    def wake(self, handle: asyncio.TimerHandle) -> None:
+        """`handle` ends the pause."""
+        self._handle = handle
+        self._table.over_share += 1
+
+    def close(self) -> None:
+        """No pause is left."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+            self._table.over_share -= 1
 
 
 class ConnectionTable(Admission):
@@ -125,6 +204,8 @@ class ConnectionTable(Admission):
         """The one that came first is the first."""
         self.coming = 0
         """For whom room was made, and who have no protocol yet."""
+        self.over_share = 0
+        """Of which nothing is read, as reading them has cost more than their share."""
 
     def make_room(self) -> bool:
         """Room for one more, who is coming then; False where nobody can give way."""

@@ -12,17 +12,19 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.bodies import UnsupportedError
-from controller.daemon.served import (
-    ServedModel,
+from controller.daemon.inference import InferRequest
+from controller.daemon.refusals import (
     TooLargeError,
     TooLateError,
     TooSlowError,
     UnknownModelError,
+    UnsupportedError,
 )
+from controller.daemon.served import ServedModel
 from controller.daemon.service import BusyError
 from controller.daemon.settings import GrpcSettings, LimitSettings
 from controller.runtime.addresses import check_address
@@ -148,11 +150,18 @@ class GrpcInterface:
             if len(sent) > served.limits.body_bytes:  # lowered since the library was told
                 raise TooLargeError(f"body: found more than {served.limits.body_bytes:,} bytes")
             account.take(len(sent))
-            asked = messages.read("ModelInferRequest", sent)
-            served.check(asked.model_name, asked.model_version)
-            request = await asyncio.to_thread(messages.parse_infer, asked, served.expected)
+            read = partial(self._understood, sent)
+            request = await served.work.run(
+                read, len(sent), left_s=served.limits.longest_deadline_s
+            )
             answers = await served.answers(request, arrival_s, until_s)
         return messages.build_answer(served.name, served.version, request, answers, served.classes)
+
+    def _understood(self, sent: bytes) -> InferRequest:
+        messages.check_bounds(sent)
+        asked = messages.read("ModelInferRequest", sent)
+        self._served.check(asked.model_name, asked.model_version)
+        return messages.parse_infer(asked, self._served.expected)
 
     async def _message(self, context: Any) -> bytes:
         """The request's one message, within its time."""

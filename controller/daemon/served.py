@@ -11,7 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from artefacts import CoinferError
+import numpy as np
+
 from controller.daemon.inference import (
     EXTENSIONS,
     VERSION,
@@ -21,29 +22,17 @@ from controller.daemon.inference import (
     earliest,
     metadata,
 )
-from controller.daemon.pictures import Pictures
+from controller.daemon.pictures import Jpeg, JpegFiles, Pictures, decode_jpeg, inspect_jpeg
+from controller.daemon.refusals import TooLateError, UnknownModelError
 from controller.daemon.service import BusyError, FrameService
 from controller.daemon.settings import LimitSettings
+from controller.daemon.working import WorkPool
 from controller.runtime.engine import FrameRecord
 
 REPLY_S = 0.003
 """An answer is given out so long before its deadline: it still has to be written and read."""
-
-
-class UnknownModelError(CoinferError):
-    """Another model, or another version, than the one that is served."""
-
-
-class TooLateError(CoinferError):
-    """No answer came in time."""
-
-
-class TooLargeError(CoinferError):
-    """A body is longer than one may be."""
-
-
-class TooSlowError(CoinferError):
-    """A body did not come whole in its time."""
+AT_ONCE = 250_000
+"""A picture of so little work (pixels times scans) is decoded as soon as it is looked at."""
 
 
 class HeldBytes:
@@ -95,18 +84,19 @@ class ServedModel:
         self.name, self.version = model.spec.name, VERSION
         self.size = (model.spec.input_shape[1], model.spec.input_shape[2])
         self.bytes = HeldBytes(lambda: self.limits)
+        self.work = WorkPool(lambda: self.limits.decoding_pixels)
         self.stopping = False
         self._server_version = version
 
     @property
     def ready(self) -> bool:
         """Whether a frame that came now would be answered, as far as can be known."""
-        return not self.stopping and self.service.alive
+        return not self.stopping and self.service.alive and self.work.alive
 
     @property
     def expected(self) -> Expected:
         """What a request may hold."""
-        return Expected(self.size, self.limits.pixels, self.classes, self.limits.longest_deadline_s)
+        return Expected(self.size, self.classes, self.limits.longest_deadline_s)
 
     def now_s(self) -> float:
         """The clock that deadlines count on."""
@@ -141,9 +131,12 @@ class ServedModel:
         whatever the deadline is. Both on the engine's clock.
         """
         deadline_s = self._deadline_s(asked, arrival_s, until_s)
+        pictures = asked.pictures
+        if isinstance(pictures, JpegFiles):
+            pictures = await self._decoded(pictures, arrival_s + deadline_s)
         under_way: list[asyncio.Future[FrameRecord]] = []
         try:
-            for picture in asked.pictures:
+            for picture in pictures:
                 under_way.append(self._submit(picture, asked, arrival_s, deadline_s))
         except BusyError:
             # the others are answered all the same, and nobody hears it
@@ -152,6 +145,29 @@ class ServedModel:
             raise
         records = await asyncio.gather(*under_way)
         return [self._answer(record) for record in records]
+
+    async def _decoded(self, sent: JpegFiles, until_s: float) -> Pictures:
+        """Every file's picture, one after the other: a request has one place among the work."""
+        return np.stack([await self._picture(file, until_s) for file in sent.files])
+
+    async def _picture(self, file: bytes, until_s: float) -> Pictures:
+        clock, limits, size = self.now_s, self.limits, self.size
+        most_s = limits.decode_s
+
+        def decode(jpeg: Jpeg) -> Pictures:
+            end_s = min(until_s, clock() + most_s)
+            return decode_jpeg(jpeg, size, lambda: clock() > end_s)
+
+        def look() -> Jpeg | Pictures:
+            found = inspect_jpeg(file, limits.pixels)
+            return decode(found) if found.work <= AT_ONCE else found
+
+        found = await self.work.run(look, len(file), left_s=until_s - clock())
+        if not isinstance(found, Jpeg):
+            return found
+        return await self.work.run(
+            lambda: decode(found), found.work, left_s=until_s - clock(), pixels=found.pixels
+        )
 
     def _deadline_s(self, asked: InferRequest, arrival_s: float, until_s: float | None) -> float:
         deadline_s = asked.deadline_s or self.service.engine.args.deadline_s
