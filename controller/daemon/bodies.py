@@ -59,28 +59,30 @@ def _too_large(limits: LimitSettings) -> TooLargeError:
 async def _collect(
     parts: AsyncIterable[bytes], limits: LimitSettings, account: HeldAccount
 ) -> bytes:
-    body = bytearray()
+    kept, length = [], 0
     async for part in parts:
-        body += part
-        if len(body) > limits.body_bytes:
+        length += len(part)
+        if length > limits.body_bytes:
             raise _too_large(limits)
         account.take(len(part))
-    return bytes(body)
+        kept.append(part)
+    return b"".join(kept)
 
 
 async def _unpack(
     sent: bytes, coding: str, limits: LimitSettings, account: HeldAccount, work: WorkPool
 ) -> bytes:
-    unpacker, body = _Unpacker(sent, coding), bytearray()
+    unpacker, kept, length = _Unpacker(sent, coding), list[bytes](), 0
     while True:
         try:
             part = await work.run(unpacker.next, PART_BYTES)
         except (zlib.error, EOFError) as error:
             raise UsageError(f"body: found no {coding} that can be read ({error})") from None
         if not part:
-            return bytes(body)
-        body += part
-        if len(body) > limits.body_bytes:
+            return b"".join(kept)
+        length += len(part)
+        kept.append(part)
+        if length > limits.body_bytes:
             raise _too_large(limits)
         account.take(len(part))
 

@@ -15,18 +15,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
+from artefacts import UsageError
 from controller.daemon.settings import LimitSettings
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
-READ_BYTES = 65_536
+READ_BYTES = 16_384
 """So much of a connection is read before others have their turn."""
-READING_SHARE = 0.25
-"""Of the loop's time that taking apart what is sent may have, over all connections."""
-READING_START_S = 0.02
-"""That a connection may spend so before its share counts: a body of some megabytes."""
+FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
+"""What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
+costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
 MOST_DROPPED = 16_777_216
 """Of a refused body so much is read; then it is hung up."""
 LINGER_S = 2.0
@@ -49,7 +49,9 @@ class HttpConnection(web.RequestHandler):
         self.on_network = True
         """Whether it is one over TCP."""
         self._dropped: int | None = None
-        self._reading = ReadingShare(table)
+        self._chunked: StreamReader | None = None
+        self._framed = 0
+        """Bytes that came of a body in chunks, and of what is around them."""
 
     # -- asyncio's protocol ----------------------------------------------------------------------
 
@@ -65,11 +67,10 @@ class HttpConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Counted no more."""
         self._table.open.pop(self, None)
-        self._reading.close()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Not silent. Whoever makes much work by it is read less often."""
+        """Not silent."""
         if self._dropped is not None:
             self._dropped += len(data)
             if self._dropped > MOST_DROPPED:
@@ -79,22 +80,20 @@ class HttpConnection(web.RequestHandler):
             self.heard_s = self._table.clock()
             if self.partial_s is None and not self.under_way:
                 self.partial_s = self.heard_s
-        begun_s = time.thread_time()
         super().data_received(data)
-        pause_s = self._reading.spent(time.thread_time() - begun_s)
-        if pause_s > 0.0 and self.transport is not None:
-            self.transport.pause_reading()
-            self._reading.wake(self._loop.call_later(pause_s, self._read_on))
+        self._check_chunks(len(data))
 
-    def _read_on(self) -> None:
-        self._reading.close()
-        if not (self._reading_paused or self._buffer_paused):
-            self._resume_transport_reading()
-
-    def _resume_transport_reading(self) -> None:
-        """aiohttp's, for its own buffers: not while this connection has spent its share."""
-        if not self._reading.waits:
-            super()._resume_transport_reading()
+    def _check_chunks(self, count: int) -> None:
+        body = self._chunked
+        if body is None:
+            return
+        self._framed += count
+        whole = body.total_bytes
+        if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
+            self._chunked = None
+            body.set_exception(
+                UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
+            )
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -129,14 +128,15 @@ class HttpConnection(web.RequestHandler):
 
     # -- told by the interface -------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A request's head is whole."""
+    def begin(self, chunked: StreamReader | None = None) -> None:
+        """A request's head is whole. `chunked`: its body, where that comes in chunks."""
+        self._chunked, self._framed = chunked, 0
         self.under_way, self.partial_s = True, None
         self.requests += 1
 
     def end(self) -> None:
         """Its answer is made."""
-        self.under_way, self.partial_s = False, None
+        self.under_way, self.partial_s, self._chunked = False, None, None
         self.heard_s = self._table.clock()
 
     def drop(self) -> None:
@@ -148,44 +148,6 @@ class HttpConnection(web.RequestHandler):
         self._table.open.pop(self, None)
         if self.transport is not None:
             self.transport.abort()
-
-
-class ReadingShare:
-    """How much of the loop's time one connection may spend by what it sends.
-
-    A body in chunks of a byte each costs a thousand times what one of the same length does that
-    comes whole. All that are over their share have one share together.
-    """
-
-    def __init__(self, table: ConnectionTable) -> None:
-        self._table = table
-        self._credit_s, self._since_s = READING_START_S, table.clock()
-        self._handle: asyncio.TimerHandle | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether nothing is read meanwhile."""
-        return self._handle is not None
-
-    def spent(self, cost_s: float) -> float:
-        """How long to read nothing, after `cost_s` more were spent (0: read on)."""
-        now_s = self._table.clock()
-        rate = READING_SHARE / (1 + self._table.over_share)
-        earned_s = self._credit_s + rate * (now_s - self._since_s)
-        self._credit_s, self._since_s = min(earned_s, READING_START_S) - cost_s, now_s
-        return 0.0 if self._credit_s >= 0.0 or self.waits else -self._credit_s / rate
-
-    def wake(self, handle: asyncio.TimerHandle) -> None:
-        """`handle` ends the pause."""
-        self._handle = handle
-        self._table.over_share += 1
-
-    def close(self) -> None:
-        """No pause is left."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
-            self._table.over_share -= 1
 
 
 class ConnectionTable(Admission):
@@ -204,8 +166,6 @@ class ConnectionTable(Admission):
         """The one that came first is the first."""
         self.coming = 0
         """For whom room was made, and who have no protocol yet."""
-        self.over_share = 0
-        """Of which nothing is read, as reading them has cost more than their share."""
 
     def make_room(self) -> bool:
         """Room for one more, who is coming then; False where nobody can give way."""

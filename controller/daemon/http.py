@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
@@ -20,6 +21,7 @@ from controller.daemon.inference import InferRequest
 from controller.daemon.inference_v2 import (
     HEADER_LENGTH,
     build_answer,
+    most_json_bytes,
     parse_infer,
     read_query,
     with_query,
@@ -37,6 +39,7 @@ from controller.daemon.refusals import (
 from controller.daemon.served import HeldAccount, ServedModel
 from controller.daemon.service import BusyError
 
+PART_BYTES = 65_536
 LIVE_PAGE = Path(__file__).with_name("live.html")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BUSY = 503
@@ -96,7 +99,7 @@ class LocalInterface:
         """A mistake is one line of JSON under `error`, as the protocol has it."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
-        connection.begin()
+        connection.begin(None if request.content_length is not None else request.content)
         try:
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
             answer = await handler(request)
@@ -156,18 +159,20 @@ class LocalInterface:
         query = read_query(list(request.query.items()))
         kind = media_type(request.headers, raw=HEADER_LENGTH in request.headers)
         with self._served.bytes.account() as account:
-            body = await self._body(request, account)
+            body = await self._body(request, kind, account)
             if kind == JPEG:
                 return await self._infer_jpeg(body, query, arrival_s)
             return await self._infer_tensor(request, body, query, arrival_s)
 
-    async def _body(self, request: web.Request, account: HeldAccount) -> bytes:
-        coding = check_coding(",".join(request.headers.getall("Content-Encoding", [])))
-        parts = request.content.iter_chunked(65536)
+    async def _body(self, request: web.Request, kind: str, account: HeldAccount) -> bytes:
         served = self._served
-        return await read_body(
-            parts, request.content_length, coding, served.limits, account, served.work
-        )
+        coding = check_coding(",".join(request.headers.getall("Content-Encoding", [])))
+        most = served.limits.body_bytes
+        if kind != JPEG and HEADER_LENGTH not in request.headers:
+            most = min(most, most_json_bytes(served.expected))
+        parts = request.content.iter_chunked(PART_BYTES)
+        limits = msgspec.structs.replace(served.limits, body_bytes=most)
+        return await read_body(parts, request.content_length, coding, limits, account, served.work)
 
     async def _infer_tensor(
         self, request: web.Request, body: bytes, query: dict[str, float], arrival_s: float

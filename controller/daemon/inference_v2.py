@@ -138,6 +138,12 @@ def _no_numbers(count: int, found: str) -> UsageError:
     )
 
 
+def most_json_bytes(expected: Expected) -> int:
+    """How much JSON the largest request has that can be served."""
+    height, width = expected.size
+    return MOST_PICTURES * height * width * 3 * VALUE_BYTES + len(REQUEST) * FIELD_BYTES
+
+
 def parse_infer(
     body: bytes,
     header_length: str | None,
@@ -151,8 +157,7 @@ def parse_infer(
     the body's; of two deadlines the earlier counts, of two thresholds none.
     """
     length = len(body) if header_length is None else _number(header_length, len(body))
-    height, width = expected.size
-    most = MOST_PICTURES * height * width * 3 * VALUE_BYTES + len(REQUEST) * FIELD_BYTES
+    most = most_json_bytes(expected)
     if length > most:
         raise UsageError(
             f"infer request: found {length:,} bytes of JSON, expected at most {most:,}"
