@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable
 from artefacts import UsageError
 from controller.daemon.refusals import TooLargeError, TooSlowError, UnsupportedError
 from controller.daemon.served import HeldAccount
+from controller.daemon.service import BusyError
 from controller.daemon.settings import LimitSettings
 from controller.daemon.working import WorkPool
 
@@ -44,11 +45,22 @@ async def read_body(
     """
     if announced is not None and announced > limits.body_bytes:
         raise _too_large(limits)
+    gives_way = False
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(limits.body_s):
-            sent = await _collect(parts, limits, account)
+        async with asyncio.timeout(limits.body_s) as time:
+
+            def give_way() -> None:
+                nonlocal gives_way
+                gives_way = True
+                time.reschedule(loop.time())
+
+            with account.coming(give_way):
+                sent = await _collect(parts, limits, account)
             return sent if not coding else await _unpack(sent, coding, limits, account, work)
     except TimeoutError:
+        if gives_way:
+            raise BusyError("this body has been coming in longest, and others need room") from None
         raise TooSlowError(f"body: found it not whole after {limits.body_s:g} s") from None
 
 

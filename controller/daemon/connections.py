@@ -27,6 +27,8 @@ READ_BYTES = 16_384
 FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
 """What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
 costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
+DROP_BYTES, DROP_EVERY_S = 262_144, 0.005
+"""Of a refused body so much is read at once, and how often."""
 MOST_DROPPED = 16_777_216
 """Of a refused body so much is read; then it is hung up."""
 LINGER_S = 2.0
@@ -72,9 +74,7 @@ class HttpConnection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         """Not silent."""
         if self._dropped is not None:
-            self._dropped += len(data)
-            if self._dropped > MOST_DROPPED:
-                self.hang_up()
+            self._drop(len(data))
             return
         if data:
             self.heard_s = self._table.clock()
@@ -82,6 +82,16 @@ class HttpConnection(web.RequestHandler):
                 self.partial_s = self.heard_s
         super().data_received(data)
         self._check_chunks(len(data))
+
+    def _drop(self, count: int) -> None:
+        """Some of a refused body came. It is read now and then, so that it costs next to nothing."""
+        self._dropped = (self._dropped or 0) + count
+        transport = self.transport
+        if self._dropped > MOST_DROPPED or transport is None:
+            self.hang_up()
+            return
+        transport.pause_reading()
+        self._loop.call_later(DROP_EVERY_S, self._resume_transport_reading)
 
     def _check_chunks(self, count: int) -> None:
         body = self._chunked
@@ -142,6 +152,8 @@ class HttpConnection(web.RequestHandler):
     def drop(self) -> None:
         """Take no more of what is sent apart: the answer is given, and the end is near."""
         self._dropped = 0
+        if self.transport is not None:
+            self.transport.max_size = DROP_BYTES  # type: ignore[attr-defined]
 
     def hang_up(self) -> None:
         """End it now."""

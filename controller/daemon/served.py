@@ -36,11 +36,17 @@ AT_ONCE = 250_000
 
 
 class HeldBytes:
-    """How many bytes of requests are held, over all ways in; one more than allowed is refused."""
+    """How many bytes of requests are held, over all ways in.
+
+    Where that is more than allowed, the body that has been coming in longest gives way: whoever
+    sends one slowly shuts nobody out. Where none is coming in, whoever asks for more is refused.
+    """
 
     def __init__(self, limits: Callable[[], LimitSettings]) -> None:
         self._limits = limits
         self.held = 0
+        self.coming: dict[HeldAccount, Callable[[], None]] = {}
+        """Those whose bodies are not whole yet, the oldest first, and how each is ended."""
 
     @contextlib.contextmanager
     def account(self) -> Iterator[HeldAccount]:
@@ -51,12 +57,18 @@ class HeldBytes:
         finally:
             self.held -= account.held
 
-    def take(self, count: int) -> None:
-        """Hold more. Raises `BusyError`."""
+    def make_room(self, asking: HeldAccount) -> None:
+        """Hold no more than is allowed. Raises `BusyError`."""
         most = self._limits().bodies_bytes
-        self.held += count
-        if self.held > most:
-            raise BusyError(f"{self.held:,} bytes of requests are held, expected at most {most:,}")
+        while self.held > most:
+            oldest = next(iter(self.coming), asking)
+            if oldest is asking:
+                raise BusyError(
+                    f"{self.held:,} bytes of requests are held, expected at most {most:,}"
+                )
+            give_way = self.coming.pop(oldest)
+            oldest.take(-oldest.held)
+            give_way()
 
 
 class HeldAccount:
@@ -69,7 +81,17 @@ class HeldAccount:
     def take(self, count: int) -> None:
         """Hold `count` bytes more (fewer, where it is negative). Raises `BusyError`."""
         self.held += count
-        self._whole.take(count)
+        self._whole.held += count
+        self._whole.make_room(self)
+
+    @contextlib.contextmanager
+    def coming(self, give_way: Callable[[], None]) -> Iterator[None]:
+        """While its body comes in. `give_way` is called once where another one needs the room."""
+        self._whole.coming[self] = give_way
+        try:
+            yield
+        finally:
+            self._whole.coming.pop(self, None)
 
 
 class ServedModel:
