@@ -29,7 +29,7 @@ from artefacts import CoinferError
 from artefacts.owners import temporary_folder
 from controller.daemon.inference import Expected
 from controller.daemon.inference_v2 import parse_infer
-from controller.daemon.pictures import decode_jpeg
+from controller.daemon.pictures import decode_jpeg, inspect_jpeg
 from controller.daemon.settings import read_edge_settings, read_settings
 from controller.planners.configuration_map import read_map
 from controller.policies import SHIPPED_POLICIES
@@ -110,8 +110,8 @@ def infer(data: bytes) -> None:
     ).encode()  # fmt: skip
     for body, length in ((data, None), (data, middle), (head + data, str(len(head)))):
         with contextlib.suppress(CoinferError):
-            parse_infer(body, length, Expected((4, 4), 10_000))
-    decode_jpeg(data, (4, 4), 10_000)
+            parse_infer(body, length, Expected((4, 4)))
+    decode_jpeg(inspect_jpeg(data, 10_000), (4, 4))
 
 
 def infer_grpc(data: bytes) -> None:
@@ -122,7 +122,7 @@ def infer_grpc(data: bytes) -> None:
     good = make("ModelInferRequest", inputs=[given], raw_input_contents=[data])
     for body in (data, good, good + data):
         with contextlib.suppress(CoinferError):
-            parse_infer(read("ModelInferRequest", body), Expected((4, 4), 10_000))
+            parse_infer(read("ModelInferRequest", body), Expected((4, 4)))
 
 
 def _reading(

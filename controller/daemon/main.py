@@ -139,7 +139,8 @@ class Daemon:
         self.served = ServedModel(
             self.service, self.settings.limits, version, setting.model.card.classes
         )
-        self.interface = LocalInterface(self.served, self.metrics)
+        http = self.settings.http
+        self.interface = LocalInterface(self.served, self.metrics, (http.host, *http.hosts))
         table = ConnectionTable(lambda: self.served.limits, log)
         self.listener = HttpListener(self.settings.http, table)
         self._before = self._lifetime()
