@@ -217,7 +217,9 @@ def server_options(limits: LimitSettings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.body_bytes),
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.max_concurrent_streams", limits.live_frames + MORE_CALLS),
-        ("grpc.max_connection_idle_ms", _ms(limits.idle_s)),
+        # short: whoever greets and says nothing keeps a place that the library gives to nobody
+        # else, and clients open a connection anew by themselves
+        ("grpc.max_connection_idle_ms", _ms(min(limits.head_s, limits.idle_s))),
         ("grpc.server_handshake_timeout_ms", _ms(limits.head_s)),
         ("grpc.keepalive_time_ms", _ms(PING_S)),
         ("grpc.keepalive_timeout_ms", _ms(limits.stalled_s)),
