@@ -194,7 +194,7 @@ def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
         _time_said(time, read, clock, options),
         f"{rate.said}, {unit.name}" + (" a row" if unit.amount and not unit.total else ""),
         rate.direction,
-        *_remarks(rate, unit, time, options, read),
+        *_remarks(rate, unit, time, clock, options, read),
         layout=table.said,
     )
     if options.interval_s is not None:
@@ -349,11 +349,16 @@ def _remarks(
     rate: Column,
     unit: RateUnit,
     time: tuple[Column, ...],
+    clock: TimeUnit,
     options: ReadOptions,
     read: RowsRead,
 ) -> list[str]:
     said = []
     known = rate.rate
+    if time and read.kind == "number" and options.time is None and time[0].time is None:
+        unix = stamps.epoch_unit(float(read.times[0])) is not None
+        taken = f"no unit of the time is stated: {clock.name} are taken (or: --time-unit)"
+        said += [] if unix else [taken]
     if options.rate and known and (unit.bits, unit.amount) != (known.bits, known.amount):
         said.append(f"--rate-unit {unit.name} is obeyed, though the header says {known.name}")
     if options.time and time and time[0].time not in (None, options.time):

@@ -30,6 +30,23 @@ def reading(tmp_path, text, name="a.csv", **options):
         ("time_s,rx_bytes\n0,5\n1,6\n2,9\n", ["--rate-unit bytes", "--rate-unit total-bytes"]),
         ("time_s,DL_bitrate\n0,5\n1,6\n", ["--rate-unit kbit/s", "--rate-unit Mbit/s"]),
         ("time_s,rate_mbps,goodput_mbps\n0,5,4\n", ["--column 'rate_mbps'", "'goodput_mbps'"]),
+        ("time,mbps,min,max\n0,1,0,2\n1,2,0,3\n", ["--time-unit s (1 s)", "--time-unit ms"]),
+        ("mbps,min,max\n1,0,2\n2,0,3\n", ["--interval", "--time-column"]),
+        (
+            "time_s,mbps\n1575208052000,5\n1575208053000,6\n",
+            ["--time-unit s (1000 s)", "--time-unit ms (1 s)"],
+        ),
+        (
+            "timestamp_ms,mbps\n1575208052,5\n1575208053,6\n",
+            ["--time-unit ms (0.001 s)", "--time-unit s (1 s)"],
+        ),
+        (
+            "time_s,throughput,retx_mbps\n0,5,1\n1,5,1\n",
+            ["--rate-unit kbit/s", "--rate-unit Mbit/s"],
+        ),
+        ("time_s,bandwidth,avg_rate_kbps\n0,5,1\n", ["--column 'bandwidth'", "'avg_rate_kbps'"]),
+        ("time_s,max_rate_mbps,rate\n0,5,1\n", ["--column 'max_rate_mbps'", "--column 'rate'"]),
+        ("time_s,bytes,max_mbps\n0,5,1\n", ["--column 'bytes'", "--column 'max_mbps'"]),
         (",mbps\n0,5\n1,6\n", ["--interval", "--time-column"]),
         ("Uhr;Mbit/s\n0;5\n1;6\n", ["--interval", "--time-column"]),
     ],
@@ -40,6 +57,28 @@ def test_what_a_file_leaves_open_is_asked_with_both_answers(tmp_path, text, choi
     for choice in choices:
         assert choice in caught.value.expected
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "time", "rate"),
+    [
+        ("mbps,min\n1,0\n2,1\n", "column 'min', min", "column 'mbps', Mbit/s"),
+        ("ms,max_mbps\n0,1\n900,2\n", "column 'ms', ms", "column 'max_mbps', Mbit/s"),
+        ("time_s,bytes,mbps\n0,1,1\n1,2,2\n", "column 'time_s', s", "column 'mbps', Mbit/s"),
+        # as Unix times in ms it would last 231 days
+        ("time_ns,mbps\n1575208052000,1\n1585208052000,2\n1595208052000,2\n",
+         "column 'time_ns', ns", "column 'mbps', Mbit/s"),
+    ],
+)  # fmt: skip
+def test_what_is_clear_is_not_asked(tmp_path, text, time, rate):
+    known = reading(tmp_path, text).understood
+    assert (known.time, known.rate) == (time, rate)
+
+
+def test_a_unit_of_time_that_is_not_stated_is_said(tmp_path):
+    notes = reading(tmp_path, "time,mbps\n0.5,5\n2,6\n").notes
+    assert any("no unit of the time is stated: s are taken" in note for note in notes)
+    assert reading(tmp_path, "time,mbps\n0.5,5\n2,6\n", time_unit="s").notes == ()
 
 
 def test_each_answer_gives_its_reading(tmp_path):
