@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from artefacts import printable
 from traces.formats.reading import Direction
 from traces.formats.units import RateUnit, TimeUnit, is_rate, rate_unit, time_unit
-from traces.formats.unpacking import printable
 
 
 def _words(text: str) -> frozenset[str]:
@@ -69,7 +69,7 @@ class Column:
 
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """Every column of a header, understood as far as its name goes."""
-    shown = [printable(name).strip().strip("\"'") for name in names]
+    shown = [printable(name.replace("\xa0", " ")).strip().strip("\"'") for name in names]
     return tuple(_column(index, name) for index, name in enumerate(shown))
 
 

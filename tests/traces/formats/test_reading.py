@@ -3,7 +3,8 @@
 import pytest
 
 from artefacts import ArtefactError, UsageError, data_directory
-from traces.formats import ReadOptions, TraceQuestion, read, read_packets
+from traces.formats import ReadOptions, TraceQuestion, read, read_packets, write_csv
+from traces.trace import trace_digest
 
 T = 1450274031
 
@@ -325,3 +326,14 @@ def test_packets_of_another_format_are_refused(tmp_path):
     (tmp_path / "a.up").write_text("1 2\n")
     with pytest.raises(ArtefactError, match="a packet-delivery"):
         read_packets(tmp_path / "a.up", 20)
+
+
+def test_the_direction_stays_in_our_own_csv(tmp_path):
+    up = reading(tmp_path, DRIVE)
+    for direction in ("uplink", "downlink", "not said"):
+        write_csv(tmp_path / "own.csv", up.trace, direction)
+        again = read(tmp_path / "own.csv")
+        assert (again.understood.format, again.understood.direction) == ("csv", direction)
+        assert trace_digest(again.trace) == trace_digest(up.trace)
+    write_csv(tmp_path / "own.csv", up.trace)
+    assert (tmp_path / "own.csv").read_text().startswith("time_s,rate_bps\n")
