@@ -9,7 +9,7 @@ MOST_CHARACTERS = 1000
 """Of one line of an error."""
 
 
-def visible(text: str, keep: str = "") -> str:
+def printable(text: str, keep: str = "") -> str:
     """`text` with escapes for what does not print: line ends, controls, bytes that are no UTF-8.
 
     Characters of `keep` stay as they are.

@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from artefacts.files import encode_json
-from artefacts.printing import visible
+from artefacts.printing import printable
 
 
 class PlainConsole(Console):
@@ -37,7 +37,7 @@ class PlainConsole(Console):
         """See `rich.console.Console.print`."""
         if all(isinstance(thing, str) for thing in objects):
             options.setdefault("soft_wrap", True)
-        shown = [visible(thing, "\n") if isinstance(thing, str) else thing for thing in objects]
+        shown = [printable(thing, "\n") if isinstance(thing, str) else thing for thing in objects]
         super().print(*shown, **options)
 
 
@@ -47,12 +47,12 @@ console = PlainConsole(stderr=True)
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output; numbers are right-aligned by the caller's formatting."""
-    table = Table(title=visible(title, "\n"), title_justify="left")
+    table = Table(title=printable(title, "\n"), title_justify="left")
     for i, column in enumerate(columns):
         justify: JustifyMethod = "left" if i == 0 else "right"
-        table.add_column(visible(column, "\n"), justify=justify, overflow="fold")
+        table.add_column(printable(column, "\n"), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(visible(str(cell), "\n") for cell in row))
+        table.add_row(*(printable(str(cell), "\n") for cell in row))
     width = None if sys.stdout.isatty() else 160
     PlainConsole(width=width).print(table)
 

@@ -149,10 +149,10 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
 
 def _say(line: str) -> None:
-    from artefacts.printing import shortened, visible
+    from artefacts.printing import printable, shortened
 
     with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
-        sys.stderr.write(f"coinfer: {visible(shortened(line))}\n")
+        sys.stderr.write(f"coinfer: {printable(shortened(line))}\n")
 
 
 def _nobody_reads() -> bool:

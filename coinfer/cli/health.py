@@ -57,13 +57,13 @@ def device(
 
 
 def _healthy(said: str) -> None:
-    from artefacts.printing import visible
+    from artefacts.printing import printable
 
-    sys.stdout.write(f"{visible(said)}\n")
+    sys.stdout.write(f"{printable(said)}\n")
 
 
 def _unhealthy(error: Exception) -> None:
-    from artefacts.printing import shortened, visible
+    from artefacts.printing import printable, shortened
 
-    sys.stderr.write(f"coinfer: {visible(shortened(str(error)))}\n")
+    sys.stderr.write(f"coinfer: {printable(shortened(str(error)))}\n")
     raise SystemExit(1)

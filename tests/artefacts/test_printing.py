@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artefacts.printing import shortened, visible
+from artefacts.printing import printable, shortened
 
 
 @given(st.text(st.characters(), max_size=60))
 def test_whatever_is_shown_prints_and_is_one_line(text):
-    shown = visible(text)
+    shown = printable(text)
     assert shown.isprintable()
     shown.encode("utf-8")
-    assert visible(shown) == shown
+    assert printable(shown) == shown
     if text.isprintable():
         assert shown == text
 
@@ -27,11 +27,11 @@ def test_whatever_is_shown_prints_and_is_one_line(text):
     ],
 )
 def test_what_a_terminal_obeys_becomes_escapes(text, shown):
-    assert visible(text) == shown
+    assert printable(text) == shown
 
 
 def test_some_characters_may_stay():
-    assert visible("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+    assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
 def test_a_long_line_keeps_its_ends():
