@@ -84,7 +84,7 @@ class HttpConnection(web.RequestHandler):
         self._check_chunks(len(data))
 
     def _drop(self, count: int) -> None:
-        """Some of a refused body came. It is read now and then, so that it costs next to nothing."""
+        """Some of a refused body came. It is read now and then, so that it costs little."""
         self._dropped = (self._dropped or 0) + count
         transport = self.transport
         if self._dropped > MOST_DROPPED or transport is None:
