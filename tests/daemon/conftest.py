@@ -17,6 +17,7 @@ scenario = "3g-alexnet"
 [http]
 port = 0
 socket = "device.sock"
+{http}
 """
 
 
@@ -29,8 +30,8 @@ def stream():
 class Running:
     """A daemon process: where it listens, its log, and a way to write its configuration."""
 
-    def __init__(self, folder, more, environment):
-        self.folder, self.config = folder, folder / "device.toml"
+    def __init__(self, folder, more, environment, http=""):
+        self.folder, self.config, self.http = folder, folder / "device.toml", http
         self.write(more)
         ready = folder / "ready"
         command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", self.config]
@@ -47,7 +48,9 @@ class Running:
         self.grpc = more[0].removeprefix("grpc://") if more else None
 
     def write(self, more):
-        text = CONFIG.format(more=more).replace("device.sock", str(self.folder / "device.sock"))
+        text = CONFIG.format(more=more, http=self.http).replace(
+            "device.sock", str(self.folder / "device.sock")
+        )
         fresh = self.config.with_suffix(".new")
         fresh.write_text(text)
         fresh.rename(self.config)
@@ -81,8 +84,8 @@ def running_module(tmp_path_factory):
 
 def starter(folder):
     @contextlib.contextmanager
-    def start(more="", **environment):
-        daemon = Running(folder, more, environment)
+    def start(more="", http="", **environment):
+        daemon = Running(folder, more, environment, http)
         try:
             yield daemon
         finally:
