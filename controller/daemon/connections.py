@@ -17,7 +17,6 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 
-from artefacts import UsageError
 from controller.daemon.settings import LimitSettings
 from controller.runtime.accepting import Admission
 
@@ -51,6 +50,8 @@ class HttpConnection(web.RequestHandler):
         self.on_network = True
         """Whether it is one over TCP."""
         self._dropped: int | None = None
+        self.tiny_chunks = False
+        """Whether the body that comes in has chunks of a few bytes."""
         self._chunked: StreamReader | None = None
         self._framed = 0
         """Bytes that came of a body in chunks, and of what is around them."""
@@ -100,10 +101,7 @@ class HttpConnection(web.RequestHandler):
         self._framed += count
         whole = body.total_bytes
         if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
-            self._chunked = None
-            body.set_exception(
-                UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
-            )
+            self._chunked, self.tiny_chunks = None, True
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -140,7 +138,7 @@ class HttpConnection(web.RequestHandler):
 
     def begin(self, chunked: StreamReader | None = None) -> None:
         """A request's head is whole. `chunked`: its body, where that comes in chunks."""
-        self._chunked, self._framed = chunked, 0
+        self._chunked, self._framed, self.tiny_chunks = chunked, 0, False
         self.under_way, self.partial_s = True, None
         self.requests += 1
 
