@@ -14,7 +14,6 @@ from artefacts.files import (
     digest_file,
     encode_json,
     open_file,
-    printable,
     read_bytes,
     read_json,
     read_text,
@@ -23,6 +22,7 @@ from artefacts.files import (
     ready_folder,
     write_json,
 )
+from artefacts.printing import printable, shortened
 from artefacts.processors import usable_cpus
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "read_toml",
     "ready_file",
     "ready_folder",
+    "shortened",
     "usable_cpus",
     "write_json",
 ]

@@ -80,14 +80,21 @@ def digest_file(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends."""
+def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
+    """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends.
+
+    So it is where it holds more than `most_bytes`, of which one more is read at most.
+    """
     with open_file(path) as stream:
-        return stream.read()
+        raw = stream.read() if most_bytes is None else stream.read(most_bytes + 1)
+    if most_bytes is not None and len(raw) > most_bytes:
+        most = f"{most_bytes // 1024**2} MiB"
+        raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
+    return raw
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path) -> Iterator[IO[bytes]]:
+def open_file(path: str | Path) -> Iterator[io.BufferedReader]:
     """A file to read from; what reading cannot do in the block is an `ArtefactError` too.
 
     What is no regular file is refused without waiting for it: `/dev/zero` has no end, and a pipe in
@@ -273,15 +280,10 @@ def encode_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> byt
         return msgspec.json.encode(_escaped(msgspec.to_builtins(value, enc_hook=enc_hook)))
 
 
-def printable(name: str) -> str:
-    """A name with escapes for its bytes that are no UTF-8 (Python holds them as surrogates)."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
 def _escaped(plain: Any) -> Any:
-    """Plain data, every text in it `printable`."""
+    """Plain data, in every text of it escapes for what cannot be encoded."""
     if isinstance(plain, str):
-        return printable(plain)
+        return plain.encode("utf-8", "backslashreplace").decode()
     if isinstance(plain, dict):
         return {_escaped(key): _escaped(one) for key, one in plain.items()}
     if isinstance(plain, list | tuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import importlib.util
 import io
 import json
@@ -19,6 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from artefacts import CoinferError
 from artefacts.owners import temporary_folder
 from controller.daemon.inference import Expected
 from controller.daemon.inference_v2 import parse_infer
-from controller.daemon.pictures import decode_jpeg
+from controller.daemon.pictures import decode_jpeg, inspect_jpeg
 from controller.daemon.settings import read_edge_settings, read_settings
 from controller.planners.configuration_map import read_map
 from controller.policies import SHIPPED_POLICIES
@@ -44,6 +46,34 @@ Target = Callable[[bytes], Any]
 SLOWEST_S = 5.0
 MOST_GROWN_MIB = 1024
 LONGEST = 4096
+
+
+def _zipped(name: str, data: bytes) -> bytes:
+    """A zip file of one file."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+TRACES = (
+    b"time_s,rate_bps\n0,1e6\n1,2e6\n2,0\n",
+    b"10\n20\n20\n",
+    b"0.5\t2.5\n1.5\t3.5\n",
+    b"15 500\n400 500\n440 300\n900 300\n",
+    b"1450274031 725 0 0 1000 500\n1450274032 1725 0 0 2000 1000\n",
+    b"time (s);dl_mbps;ul_mbps\n0,5;10,5;2,5\n1,5;11;3\n",
+    b"timestamp,throughput_kbps\n2019-12-01T13:47:32Z,5\n2019-12-01T13:47:33Z,6\n",
+    b"Timestamp,RSRP,CQI,DL_bitrate,UL_bitrate\n2019.12.01_13.47.32,-95,9,9000,50\n"
+    b"2019.12.01_13.47.33,-95,9,9100,30\n",
+    b"run_num,seq_num,Throughput\n1,1,5\n1,2,6\n2,1,7\n",
+    b"5.0,Mbits/sec\n300,Kbits/sec\n",
+    b"Connecting to host x\n[  5]   0.00-1.00   sec   610 KBytes  5.00 Mbits/sec    0\n",
+    b'{"start":{},"intervals":[{"sum":{"start":0,"end":1,"bits_per_second":8}}]}',
+    gzip.compress(b"ms,bytes\n0,5000\n1000,3000\n"),
+    _zipped("a.csv", b"ms,kbps\n0,5000\n1000,3000\n"),
+)
+"""One of every kind of trace file."""
 
 
 def wire(data: bytes) -> None:
@@ -80,8 +110,8 @@ def infer(data: bytes) -> None:
     ).encode()  # fmt: skip
     for body, length in ((data, None), (data, middle), (head + data, str(len(head)))):
         with contextlib.suppress(CoinferError):
-            parse_infer(body, length, Expected((4, 4), 10_000))
-    decode_jpeg(data, (4, 4), 10_000)
+            parse_infer(body, length, Expected((4, 4)))
+    decode_jpeg(inspect_jpeg(data, 10_000), (4, 4))
 
 
 def infer_grpc(data: bytes) -> None:
@@ -92,7 +122,7 @@ def infer_grpc(data: bytes) -> None:
     good = make("ModelInferRequest", inputs=[given], raw_input_contents=[data])
     for body in (data, good, good + data):
         with contextlib.suppress(CoinferError):
-            parse_infer(read("ModelInferRequest", body), Expected((4, 4), 10_000))
+            parse_infer(read("ModelInferRequest", body), Expected((4, 4)))
 
 
 def _reading(
@@ -126,7 +156,7 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
     chunk = serialise(Message(MessageType.CHUNK, 1, 0, payload=b"abcd"))
     scenarios = sorted((Path(__file__).parents[1] / "controller" / "scenarios").glob("*.toml"))
     files: dict[str, tuple[str, Callable[[Path], Any], list[bytes]]] = {
-        "traces": ("t.csv", read_traces, [b"time_s,rate_bps\n0,1e6\n1,2e6\n", b"10\n20\n20\n"]),
+        "traces": ("t.csv", read_traces, list(TRACES)),
         "profile": ("p.json", read_profile, [(model / "profiles/edge-x86.json").read_bytes()]),
         "outcomes": ("o.npz", read_outcomes, [(model / "held_back.npz").read_bytes()]),
         "scenario": ("s.toml", read_scenario, [p.read_bytes() for p in scenarios]),

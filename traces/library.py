@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, data_directory, read_json, write_json
-from traces.formats import read_trace
+from traces.formats import NO_OPTIONS, Reading, ReadOptions, read_all, read_trace
 from traces.generator import generate, read_fit
 from traces.trace import BandwidthTrace
 
@@ -28,8 +28,17 @@ FOLDERS = {
     "oboe": "oboe",
     "mahimahi": "mahimahi",
 }
+FORMATS = {
+    "belgium": "throughput-log",
+    "norway": "throughput-log",
+    "oboe": "oboe",
+    "mahimahi": "mahimahi",
+}
+"""Of the families' published files: who knows the family does not guess."""
 SPLITS = Path(__file__).parent / "splits"
 SPLIT_SEED = 20200
+
+DIRECTIONS = ("uplink", "downlink")
 
 Part = Literal["train", "validation", "test"]
 
@@ -55,11 +64,15 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True)
 class TraceSet:
-    """Traces of one part, and whether they are the real logs or generated stand-ins."""
+    """Traces of one part, and whether they are the real logs or generated stand-ins.
+
+    `notes` are what reading a stranger's files showed, each with its file.
+    """
 
     traces: tuple[BandwidthTrace, ...]
     generated: bool
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def mode_of(family: str, file: str) -> str:
@@ -88,7 +101,8 @@ def load_split(family: str, part: str) -> TraceSet:
     root = data_directory()
     folder = None if root is None else root / "traces" / FOLDERS[family]
     if folder is not None and all((folder / f.file).exists() for f in files):
-        traces = tuple(read_trace(folder / f.file) for f in files)
+        known = ReadOptions(format=FORMATS[family])
+        traces = tuple(read_trace(folder / f.file, known) for f in files)
         return TraceSet(traces, False, f"real {family} logs ({part} split)")
     fit = read_fit(family)
     made = tuple(
@@ -102,6 +116,24 @@ def load_split(family: str, part: str) -> TraceSet:
         for f in files
     )
     return TraceSet(made, True, f"generated stand-ins for the {family} logs ({part} split)")
+
+
+def read_set(paths: Sequence[Path | str], options: ReadOptions = NO_OPTIONS) -> TraceSet:
+    """The traces of files and folders, which a scenario uses as its uplink.
+
+    Of files with both directions the uplink is taken; `source` and `notes` say so.
+    """
+    readings = [r for path in paths for r in read_all(path, options)]
+    notes = [f"{r.trace.name}: {note}" for r in readings for note in r.notes]
+    source = ", ".join(map(str, paths)) + _directions(readings)
+    return TraceSet(tuple(r.trace for r in readings), False, source, tuple(notes))
+
+
+def _directions(readings: Sequence[Reading]) -> str:
+    """Which directions the traces were recorded in, where their files say it."""
+    count = {d: sum(r.understood.direction == d for r in readings) for d in DIRECTIONS}
+    said = [f"{number} {direction}" for direction, number in count.items() if number]
+    return f" (recorded: {', '.join(said)}; used as the uplink)" if said else ""
 
 
 def make_split(

@@ -149,10 +149,10 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
 
 def _say(line: str) -> None:
-    # a name may hold anything: line ends, and what a terminal obeys
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    from artefacts.printing import printable, shortened
+
     with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
-        sys.stderr.write(f"coinfer: {shown}\n")
+        sys.stderr.write(f"coinfer: {printable(shortened(line))}\n")
 
 
 def _nobody_reads() -> bool:

@@ -159,16 +159,17 @@ def _range(found: tuple[float, float] | None) -> str:
 
 
 def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
-    from traces.formats import read_traces
-    from traces.library import TraceSet
+    from coinfer.cli.trace_files import say_notes
+    from traces.library import read_set
 
     if not paths:
         return setting.traces("test")
-    read = tuple(trace for path in paths for trace in read_traces(path))
+    read = read_set(paths)
+    say_notes(read)
     factor = setting.scenario.traces.scale
     if factor != 1.0:
         console.print(f"traces: scaled by {factor:g}, as scenario '{setting.scenario.name}' says")
-    return setting.scaled(TraceSet(read, False, ", ".join(str(p) for p in paths)))
+    return setting.scaled(read)
 
 
 def _uneven(
@@ -355,13 +356,13 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
+    from coinfer.cli.trace_files import one_trace
     from controller.scenario import scale_trace
     from experiments.replay import ReplayArgs, replay_rows
     from experiments.replay import replay as run_replay
-    from traces.formats import read_trace
 
     setting = _setting(scenario)
-    whole = scale_trace(read_trace(trace), setting.scenario.traces.scale)
+    whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)
     end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
     part = whole.slice(start_s, end)
     with progress_bar() as bar:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.trace_files import (
+    ColumnOption,
+    DirectionOption,
+    FormatOption,
+    IntervalOption,
+    RateUnitOption,
+    TimeColumnOption,
+    TimeUnitOption,
+    read_options,
+    say_lines,
+    say_notes,
+)
+
+if TYPE_CHECKING:
+    from traces.formats import Reading
 
 app = typer.Typer(help="Bandwidth traces: read, convert, generate, fetch.", no_args_is_help=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
@@ -38,31 +53,72 @@ def list_traces(json: JsonOption = False) -> None:
 
 
 @app.command()
-def info(paths: Annotated[list[Path], typer.Argument()], json: JsonOption = False) -> None:
-    """Format, duration and statistics of trace files or folders."""
-    from traces.formats import format_of, read_trace, trace_files
+def info(
+    paths: Annotated[list[Path], typer.Argument()],
+    format: FormatOption = None,
+    time_unit: TimeUnitOption = None,
+    rate_unit: RateUnitOption = None,
+    column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
+    interval: IntervalOption = None,
+    direction: DirectionOption = None,
+    json: JsonOption = False,
+) -> None:
+    """What was understood of trace files or folders, their statistics, and what is odd."""
+    from traces.formats import read_all
     from traces.statistics import trace_statistics
 
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
+    readings = [reading for path in paths for reading in read_all(path, options)]
     rows = []
-    for path in paths:
-        for file in trace_files(path):
-            trace = read_trace(file)
-            s = trace_statistics([trace])
-            rows.append(
-                {
-                    "trace": trace.name,
-                    "format": format_of(file),
-                    "duration_s": round(trace.duration_s, 3),
-                    "bytes": round(trace.total_bytes),
-                    "mean_mbps": round(s.mean, 4),
-                    "std_mbps": round(s.std, 4),
-                    "seconds_below_0.5_mbps": round(s.outage_runs * s.outage_mean_s),
-                }
-            )
+    for reading in readings:
+        trace, s = reading.trace, trace_statistics([reading.trace])
+        rows.append(
+            {
+                "trace": trace.name,
+                "format": reading.understood.format,
+                "duration_s": round(trace.duration_s, 3),
+                "bytes": round(trace.total_bytes),
+                "mean_mbps": round(s.mean, 4),
+                "std_mbps": round(s.std, 4),
+                "seconds_below_0.5_mbps": round(s.outage_runs * s.outage_mean_s),
+            }
+        )
+    understood = [_understood(reading) for reading in readings]
     if json:
-        emit_json(rows)
+        emit_json([row | known for row, known in zip(rows, understood, strict=True)])
         return
     print_table("traces", list(rows[0]), [list(r.values()) for r in rows])
+    shown = [key for key in understood[0] if key not in ("remarks", "warnings")]
+    print_table(
+        "what was understood",
+        ["trace", *shown],
+        [
+            [row["trace"], *(known[key] for key in shown)]
+            for row, known in zip(rows, understood, strict=True)
+        ],
+    )
+    say_lines([f"{r.trace.name}: {note}" for r in readings for note in r.notes])
+
+
+def _understood(reading: Reading) -> dict[str, object]:
+    """What `info` says beside the figures."""
+    from traces.formats import oddities
+
+    known = reading.understood
+    return {
+        "time": known.time,
+        "rate": known.rate,
+        "direction": known.direction,
+        "layout": known.layout,
+        "interval_s": known.interval_s,
+        "gaps": known.gaps,
+        "gap_s": known.gap_s,
+        "repeats": known.repeats,
+        "turned": known.turned,
+        "remarks": list(known.remarks),
+        "warnings": list(oddities(reading.trace)),
+    }
 
 
 @app.command()
@@ -70,19 +126,35 @@ def convert(
     source: Annotated[Path, typer.Argument()],
     target: Annotated[Path, typer.Argument(help="Ends in .csv, or in .up/.down for Mahimahi.")],
     scale: Annotated[float, typer.Option(help="Factor on the rates.")] = 1.0,
+    format: FormatOption = None,
+    time_unit: TimeUnitOption = None,
+    rate_unit: RateUnitOption = None,
+    column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
+    interval: IntervalOption = None,
+    direction: DirectionOption = None,
 ) -> None:
-    """Convert a trace to CSV or Mahimahi."""
+    """Convert a trace of any format to CSV or Mahimahi."""
     from artefacts import UsageError
-    from traces.formats import read_trace, write_csv, write_mahimahi
+    from traces.formats import read, write_csv, write_mahimahi
 
-    trace = read_trace(source).scale(scale)
-    if target.suffix == ".csv":
-        write_csv(target, trace)
-    elif target.suffix in (".up", ".down", ".mahimahi"):
-        write_mahimahi(target, trace)
-    else:
+    if target.suffix not in (".csv", ".up", ".down", ".mahimahi"):
         raise UsageError(f"target: found '{target}', expected a name in .csv, .up or .down")
-    console.print(f"{target}: {trace.duration_s:.1f} s, {trace.total_bytes:.0f} bytes")
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
+    reading = read(source, options)
+    trace, known = reading.trace.scale(scale), reading.understood
+    if target.suffix == ".csv":
+        write_csv(target, trace, known.direction)
+    else:
+        write_mahimahi(target, trace)
+    say_lines(
+        [
+            f"{source}: {known.format}; time: {known.time}; rate: {known.rate}; "
+            f"direction: {known.direction}",
+            *(f"{source}: {note}" for note in reading.notes),
+            f"{target}: {trace.duration_s:.1f} s, {trace.total_bytes:.0f} bytes",
+        ]
+    )
 
 
 @app.command()
@@ -142,8 +214,8 @@ def fit(
     """Fit the generator anew and write the shipped fit: to the published table, or to logs."""
     from artefacts import UsageError, data_directory
     from traces.fit import refit
-    from traces.formats import read_traces
-    from traces.library import FOLDERS, mode_of
+    from traces.formats import ReadOptions, read_traces
+    from traces.library import FOLDERS, FORMATS, mode_of
     from traces.trace import BandwidthTrace
 
     by_mode: dict[str, list[BandwidthTrace]] = defaultdict(list)
@@ -152,7 +224,7 @@ def fit(
         folder = logs or (root / "traces" / FOLDERS[family] if root else None)
         if folder is None:
             raise UsageError("fit norway: found no logs, expected --logs FOLDER or COINFER_DATA")
-        for trace in read_traces(folder):
+        for trace in read_traces(folder, ReadOptions(format=FORMATS[family])):
             by_mode[mode_of(family, trace.name)].append(trace)
     elif family != "belgium":
         raise UsageError(f"fit: found family '{family}', expected belgium or norway")
@@ -204,12 +276,22 @@ def fit_subsecond(
 def plot(
     paths: Annotated[list[Path], typer.Argument()],
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("runs/traces.png"),
+    format: FormatOption = None,
+    time_unit: TimeUnitOption = None,
+    rate_unit: RateUnitOption = None,
+    column: ColumnOption = None,
+    time_column: TimeColumnOption = None,
+    interval: IntervalOption = None,
+    direction: DirectionOption = None,
 ) -> None:
     """Draw traces over time."""
-    from traces.formats import read_traces
+    from traces.library import read_set
     from traces.plots import plot_traces
 
-    plot_traces([t for p in paths for t in read_traces(p)], out)
+    options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
+    read = read_set(paths, options)
+    say_notes(read)
+    plot_traces(read.traces, out)
     console.print(f"wrote {out}")
 
 

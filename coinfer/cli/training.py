@@ -198,9 +198,9 @@ def adapt(
 
 def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave_out: str) -> Data:
     from artefacts import UsageError
+    from coinfer.cli.trace_files import say_notes
     from experiments.learning.courses import Data
-    from traces.formats import read_traces
-    from traces.library import TraceSet
+    from traces.library import TraceSet, read_set
 
     if paths and leave_out:
         raise UsageError("--leave-out: found it beside --traces, expected one of them")
@@ -211,8 +211,10 @@ def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave
     if not paths:
         return Data.of(setting)
     factor = setting.scenario.traces.scale if scale is None else scale
-    read = tuple(trace.scale(factor) for path in paths for trace in read_traces(path))
-    return Data.held_out(TraceSet(read, False, ", ".join(map(str, paths))))
+    read = read_set(paths)
+    say_notes(read)
+    scaled = tuple(trace.scale(factor) for trace in read.traces)
+    return Data.held_out(TraceSet(scaled, False, read.source))
 
 
 @contextmanager

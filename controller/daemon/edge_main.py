@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
-from artefacts.endings import raise_if_terminated
+from artefacts.endings import raise_if_ended
 from controller.daemon.counted import Counted, Figures
 from controller.daemon.exposing import MetricsServer
 from controller.daemon.log import RepeatLimit, set_up_log
@@ -74,7 +74,7 @@ def _serve(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
-    raise_if_terminated()
+    raise_if_ended()
     server.start()
     metrics: MetricsServer | None = None
     if settings.metrics:

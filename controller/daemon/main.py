@@ -18,7 +18,7 @@ import msgspec
 from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
-from artefacts.endings import raise_if_terminated
+from artefacts.endings import raise_if_ended
 from controller.daemon.choosing import make_controller
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
@@ -139,7 +139,8 @@ class Daemon:
         self.served = ServedModel(
             self.service, self.settings.limits, version, setting.model.card.classes
         )
-        self.interface = LocalInterface(self.served, self.metrics)
+        http = self.settings.http
+        self.interface = LocalInterface(self.served, self.metrics, (http.host, *http.hosts))
         table = ConnectionTable(lambda: self.served.limits, log)
         self.listener = HttpListener(self.settings.http, table)
         self._before = self._lifetime()
@@ -188,7 +189,6 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
             self._save()  # a place that cannot be written is told of now
-            raise_if_terminated()
             with naming(self._path):
                 asyncio.run(self._serve(ready))
         finally:
@@ -202,6 +202,7 @@ class Daemon:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        raise_if_ended()  # of one that came before, and was lost in a library
         self._preparing = Preparing(
             partial(prepare, self._path, self._setting),
             lambda found: loop.call_soon_threadsafe(self._take_over, found),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, UsageError, check_name, read_toml
+from controller.daemon.browsers import check_hosts
 from controller.daemon.tracing import TracingSettings
 from controller.runtime.addresses import ADDRESS_FORM, split_address
 from controller.runtime.awareness import ProbeSettings
@@ -40,6 +41,8 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """0 takes any free port; it is said in the log. -1: none, with `socket`."""
     socket: str = ""
     """Path of a Unix socket beside it ('': none)."""
+    hosts: tuple[str, ...] = ()
+    """Names, without a port, under which it may be asked for beside loopback's and `host`."""
 
 
 class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +60,7 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Frames under way at once; one more is refused with 503."""
     body_bytes: int = 8_388_608
     """Of one HTTP request."""
-    bodies_bytes: int = 67_108_864
+    bodies_bytes: int = 33_554_432
     """Of all HTTP requests that are being read or decoded; one more byte is refused with 503."""
     body_s: float = 10.0
     """That reading one may take."""
@@ -70,8 +73,12 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Between two requests on one connection."""
     stalled_s: float = 10.0
     """How long a client may take nothing of its answer."""
-    pixels: int = 25_000_000
-    """Of one JPEG before it is scaled to the network's input."""
+    pixels: int = 12_500_000
+    """Of one JPEG before it is scaled to the network's input: a camera of 4056 x 3040 fits."""
+    decoding_pixels: int = 16_000_000
+    """Of all JPEG files that are decoded at once; others wait. One alone is always decoded."""
+    decode_s: float = 2.0
+    """That decoding one may take."""
     longest_deadline_s: float = 60.0
     """That a request may ask for."""
 
@@ -140,6 +147,8 @@ def read_settings(path: Path) -> DeviceSettings:
         ("limits.idle_s", limits.idle_s, 0.1, 3600.0),
         ("limits.stalled_s", limits.stalled_s, 0.1, 3600.0),
         ("limits.pixels", limits.pixels, 64, 10**9),
+        ("limits.decoding_pixels", limits.decoding_pixels, 64, 10**9),
+        ("limits.decode_s", limits.decode_s, 0.01, 3600.0),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
         ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
@@ -155,6 +164,15 @@ def read_settings(path: Path) -> DeviceSettings:
             expected="a port, or a socket",
         )  # fmt: skip
     check_tracing(path, found.tracing)
+    try:
+        check_hosts(found.http.hosts)
+    except UsageError as error:
+        raise ArtefactError(
+            path,
+            field="http.hosts",
+            found=f"{error}"[6:].partition(",")[0],
+            expected="names or addresses without a port",
+        ) from None
     for number, edge in enumerate(found.edges):
         parse_edge(edge, path, f"edges[{number}]")
     changed: dict[str, Any] = {

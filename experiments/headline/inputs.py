@@ -13,8 +13,8 @@ from controller.policies.network import load_policy, read_card
 from controller.scenario import Setting, read_scenario, scale_trace
 from experiments.controllers import ControllerFactory, chosen_names
 from experiments.headline.study import EvaluationSpec, FoldSpec
-from traces.formats import read_trace, read_traces
-from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_split
+from traces.formats import read_trace
+from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_set, read_split
 from traces.trace import BandwidthTrace, trace_digest
 
 SPLIT_FAMILIES = ("belgium", "norway")
@@ -98,8 +98,7 @@ def _traces(spec: EvaluationSpec, setting: Setting) -> TraceSet:
         other = read_scenario(spec.traces_of)
         return _scaled(load_split(other.traces.family, "test"), other.traces.scale)
     if spec.traces:
-        read = tuple(trace for path in spec.traces for trace in read_traces(path))
-        return _scaled(TraceSet(read, False, ", ".join(spec.traces)), trace_scale(spec, setting))
+        return _scaled(read_set(spec.traces), trace_scale(spec, setting))
     return setting.traces("test")
 
 
@@ -171,6 +170,17 @@ def _modes() -> dict[str, str]:
     }
 
 
+TURNED = {
+    "9eab55cd540be632bc1a388fd81aa04bd0a7fa2f555f987f8df3e8310f451576": (
+        "6d828d7bfb4ad8309248166fec1020b3f2af834056abb195382194ccecd38c7e"
+    ),
+}
+"""Logs that policies were trained on with their time running backwards, and as they are read.
+
+`bus.ljansbakken-oslo.report.2010-09-30_1113CEST.log` of the Norwegian training split stands newest
+row first. The shipped 3G policies name it by what it said before its rows were turned."""
+
+
 def seen_in_training(groups: Sequence[Group], setting: Setting) -> tuple[str, ...]:
     """Names of the test traces that something evaluated may have been trained or chosen on."""
     found = []
@@ -181,6 +191,7 @@ def seen_in_training(groups: Sequence[Group], setting: Setting) -> tuple[str, ..
         digests = {trace_digest(t) for t in known}
         for folder in group.policies:
             # what a policy says of itself, wherever it was trained
-            digests |= set(read_card(folder).training.get("trace_digests", ()))
+            named = read_card(folder).training.get("trace_digests", ())
+            digests |= {TURNED.get(digest, digest) for digest in named}
         found += [t.name for t in group.traces.traces if trace_digest(t) in digests]
     return tuple(found)

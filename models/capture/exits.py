@@ -246,6 +246,11 @@ def _digest(model: CapturedModel) -> str:
 
 
 def _enough(model: CapturedModel, points: tuple[Cut, ...], count: int) -> tuple[Cut, ...]:
+    if not points:
+        raise UsageError(
+            f"exits of '{model.name}': found {count}, expected none: there is no place inside "
+            "where one float32 tensor crosses"
+        )
     if not 1 <= count <= len(points):
         raise UsageError(
             f"exits of '{model.name}': found {count}, expected 1 to {len(points)} (places where "

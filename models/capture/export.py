@@ -180,6 +180,11 @@ def _from_program(label: str, program: ExportedProgram) -> CapturedModel:
     nodes = [node for node in called if not is_size(node)]
     ends = by_name[inputs[0]], by_name[outputs[0]]
     model = CapturedModel(label, tuple(nodes), constants, *ends, frozenset(trainable))
+    if not model.uses_input:
+        raise UsageError(
+            f"model '{label}': cannot be captured: found an output that does not depend on the "
+            "input, expected scores of the pictures"
+        )
     if not model.keeps_samples:
         given = getattr(ends[1].meta["val"], "shape", None)
         raise UsageError(

@@ -202,6 +202,11 @@ class CapturedModel:
         return frozenset(found)
 
     @property
+    def uses_input(self) -> bool:
+        """Whether what comes out is made of the samples at all."""
+        return self._result in self._made_of_input
+
+    @property
     def keeps_samples(self) -> bool:
         """Whether what comes out keeps the samples apart."""
         return self._apart(self._result)

@@ -100,6 +100,11 @@ def take_apart(
     graph = Dataflow.of(proto, name)
     last = graph.outputs[-1]
     trunk = graph.behind(last, ())
+    if all(graph.input not in graph.reads(node) for node in trunk):
+        raise UsageError(
+            f"model '{name}': cannot be captured: found an output that does not depend on the "
+            "input, expected scores of the pictures"
+        )
     points = [graph.exit_point(output, trunk) for output in graph.outputs[:-1]]
     must = {p for p in points if p != graph.input}
     cuts = graph.cuts(trunk, graph.input, last, must, most_cuts)

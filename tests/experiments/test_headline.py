@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from artefacts import ArtefactError, CoinferError, UsageError
+from artefacts import ArtefactError, CoinferError, UsageError, data_directory
 from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import save_policy
+from controller.policies.network import read_card, save_policy
 from controller.scenario import read_scenario
 from experiments.comparison import compare
 from experiments.controllers import ControllerFactory
@@ -35,7 +35,7 @@ from experiments.headline.study import (
 from experiments.headline.units import pack_runs, unpack_runs
 from experiments.reporting.tables import headline_lines
 from experiments.sweeps.definition import read_sweep
-from traces.formats import write_csv
+from traces.formats import read_traces, write_csv
 from traces.library import TraceSet, load_split
 from traces.trace import BandwidthTrace, trace_digest
 
@@ -101,7 +101,7 @@ def spec_of(logs, **changes):
 
 def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     found = run_evaluation(spec_of(logs), tmp_path / "units")
-    traces = TraceSet(tuple(inputs.read_traces(logs)), False, "")
+    traces = TraceSet(tuple(read_traces(logs)), False, "")
     told = compare(
         stream, traces, [*NAMES, "learned"], ControllerFactory(stream), max_frames=FRAMES
     )
@@ -213,7 +213,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, counted,
 
 
 def test_frames_survive_the_disk(stream, logs):
-    traces = inputs.read_traces(logs)
+    traces = read_traces(logs)
     runs = evaluate(stream, traces, ControllerFactory(stream).maker("edge-only", traces),
                     max_frames=FRAMES)  # fmt: skip
     for before, after in zip(runs, unpack_runs(pack_runs(runs)), strict=True):
@@ -327,7 +327,7 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_po
     assert found.seen_in_training == ()
     assert found.traces == ("t0", "t1", "t2")
     assert [p.folder for p in found.policies] == policies
-    traces = inputs.read_traces(logs)
+    traces = read_traces(logs)
     phases = set()
     for k, trace in enumerate(traces):
         seed = seed_of_group(stream.scenario.seeds.evaluate, k, 3)
@@ -431,7 +431,7 @@ def test_what_ppo_added_and_the_device_alone_are_told_apart(stream, logs, tmp_pa
 
 
 def test_what_a_policy_was_trained_on_is_seen_by_its_card(stream, logs, tmp_path, random_policy):
-    tested = inputs._scaled(TraceSet(tuple(inputs.read_traces(logs)), False, ""), 1.0).traces
+    tested = inputs._scaled(TraceSet(tuple(read_traces(logs)), False, ""), 1.0).traces
     for digests, seen in (((), ()), ((trace_digest(tested[1]),), (tested[1].name,))):
         folder = tmp_path / str(len(seen))
         save_policy(folder, random_policy(stream, training={"trace_digests": list(digests)}))
@@ -485,7 +485,7 @@ def test_the_series_are_the_frames_of_the_run(stream, logs, tmp_path):
     spec = spec_of(logs, series=SeriesSpec("t1", 0.5, 0.75), controllers=("device-only", "robust"))
     found = run_evaluation(spec, tmp_path / "units").series
     assert set(found.controllers) == {"learned", "device-only", "robust"}
-    trace = inputs.read_traces(logs)
+    trace = read_traces(logs)
     runs = evaluate(stream, trace, ControllerFactory(stream).maker("robust", trace),
                     max_frames=FRAMES)  # fmt: skip
     inside = (runs[1].arrival_s >= 0.5) & (runs[1].arrival_s < 1.25)
@@ -555,6 +555,19 @@ def test_the_closed_loop_has_no_gap(tmp_path, logs):
     assert found.closed_loop
     assert found.headline.gap_closed is None
     assert found.controllers["learned"].throughput_fps > 1
+
+
+def test_a_log_that_was_trained_on_backwards_is_known_as_it_is_read():
+    """Shipped policies were trained, and chosen, on the split's logs as they are read."""
+    root = data_directory()
+    folder = None if root is None else root / "traces" / "norway_hsdpa"
+    if folder is None or not folder.is_dir():
+        pytest.skip("the Norwegian logs are not here")
+    parts = [load_split("norway", part).traces for part in ("train", "validation")]
+    known = {trace_digest(trace) for traces in parts for trace in traces}
+    for name in ("3g-alexnet", "3g-mobilenet", "3g-mobilenet-priced"):
+        named = read_card(SHIPPED_POLICIES / name).training["trace_digests"]
+        assert {inputs.TURNED.get(digest, digest) for digest in named} == known
 
 
 def test_traces_seen_in_training_are_told(tmp_path, logs):

@@ -183,6 +183,15 @@ class FixedBatch(nn.Module):
         return x.reshape(2, 12)
 
 
+class Constant(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = nn.Parameter(torch.ones(5))
+
+    def forward(self, x):
+        return self.bias[None].expand(x.shape[0], 5) * 2.0
+
+
 class Mixes(nn.Module):
     def forward(self, x):
         return x @ x.transpose(0, 1)
@@ -194,6 +203,7 @@ class Mixes(nn.Module):
         (Decides(), torch.randn(2, 3), r"'Decides': cannot be captured: .*(data-dep|Data-dep|sum)"),
         (Counts(), torch.randn(2, 3), "changes its buffer 'seen' while it runs"),
         (FixedBatch(), torch.randn(2, 3, 4), "fixes the batch's size to 2"),
+        (Constant(), torch.randn(2, 3), "found an output that does not depend on the input"),
         (Mixes(), torch.randn(2, 3), "mixes the samples of a batch"),
         (Part(Inception(), lambda y: (y, y)), torch.randn(2, 3, 16, 16), "2 outputs, expected one"),
         (Inception(), torch.randn(1, 3, 16, 16), "expected a batch of two samples or more"),
@@ -204,6 +214,11 @@ def test_what_cannot_be_captured_is_named(module, example, match):
         capture(module, example)
     assert "\n" not in str(caught.value)
     assert module.training, "capture leaves the module as it was"
+
+
+def test_an_output_that_is_not_made_of_the_input_is_not_lowered():
+    with pytest.raises(UsageError, match="'odd': .*an output that does not depend on the input"):
+        lower(Constant(), torch.zeros(2, 3), "odd")
 
 
 def test_wrong_tensors_are_refused_by_name():

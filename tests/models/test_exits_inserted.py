@@ -140,6 +140,27 @@ def test_the_front_leaves_out_what_is_dominated(model):
     assert list(pareto_points(probes, 2)) == [cuts[1], cuts[3]]
 
 
+def test_a_model_without_an_inside_has_no_place_for_an_exit():
+    class Colours(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    small = capture(Colours(), torch.randn(2, 3, 8, 8), "colours")
+    with pytest.raises(UsageError, match="exits of 'colours': found 1, expected none"):
+        linear_points(small, measure_costs(small, torch.randn(1, 3, 8, 8), repeats=1), 1)
+
+
+def test_what_is_trained_jointly_is_a_copy(module, model, costs):
+    weights = list(
+        WithExits(model, linear_points(model, costs, 1), joint=True).trunk_weights.values()
+    )
+    kept = [parameter.clone() for parameter in module.parameters()]
+    with torch.no_grad():
+        for weight in weights:
+            weight += 1.0
+    assert all(torch.equal(a, b) for a, b in zip(kept, module.parameters(), strict=True))
+
+
 @pytest.mark.parametrize("shape", [(8, 12, 12), (8, 3, 3), (7, 16), (24,)])
 def test_a_default_head_fits_what_crosses(shape):
     head = default_head(Crossing("x", shape, torch.float32), 5)
