@@ -17,7 +17,7 @@ import msgspec
 from artefacts import UsageError
 
 if TYPE_CHECKING:
-    from controller.runtime.edge_peer import Arrival
+    from controller.runtime.arrivals import Arrival
     from controller.runtime.engine import Frame, FrameRecord
 
 TRACEPARENT = re.compile(

@@ -17,6 +17,9 @@ USUAL_CHUNK_BYTES = 4096
 """A chunk of so many bytes costs no more than its bytes are worth."""
 
 
+SMALL_READ_BYTES = 512
+SMALL_READ = 0.1
+"""Units of a read that brings less and completes nothing: a peer that dribbles."""
 LEAST_STOCK = 200.0
 """Of a new connection from a network that has used up what there is for it."""
 
@@ -24,6 +27,11 @@ LEAST_STOCK = 200.0
 def idle_cost(message: Message) -> float:
     """Units of a message that belongs to nothing: one, and more for what it holds."""
     return 1.0 + bool(message.meta) + len(message.payload) / USUAL_CHUNK_BYTES
+
+
+def read_cost(received: int, messages: int) -> float:
+    """Units of a read of so many bytes that completed so many messages."""
+    return SMALL_READ if not messages and received < SMALL_READ_BYTES else 0.0
 
 
 def chunk_cost(message: Message) -> float:

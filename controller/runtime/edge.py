@@ -25,9 +25,10 @@ import numpy.typing as npt
 from artefacts import CoinferError, UsageError
 from controller.runtime.accepting import Acceptor, Admission
 from controller.runtime.addresses import check_address, join_address, resolve
+from controller.runtime.arrivals import Arrival, refusal
 from controller.runtime.budget import Accounts, Budget
 from controller.runtime.dialling import listen
-from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
+from controller.runtime.edge_peer import Door, Peer
 from controller.runtime.executors import Executor, softmax_answer
 from controller.runtime.heartbeat import Heartbeat
 from controller.runtime.limits import EdgeLimits

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import heapq
 import math
 import socket
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from controller.runtime.addresses import join_address, network_of, plain_host
-from controller.runtime.budget import Account, Budget, chunk_cost, idle_cost
+from controller.runtime.arrivals import Arrival, Timing, refusal
+from controller.runtime.budget import Account, Budget, chunk_cost, idle_cost, read_cost
 from controller.runtime.secure import believed_until_s
 from controller.wire import (
     Arrived,
@@ -32,73 +31,11 @@ if TYPE_CHECKING:
     from controller.runtime.edge import EdgeServer
 
 
-GAPS = 6
-"""As many round trips as a window of ten segments needs for a megabyte."""
 LOOK_S = 60.0
 """How often it is looked whether a certificate has ended."""
 QUIET_S = 15.0
 """Devices that are there say something every ten seconds."""
-MOST_REASON = 500
-"""Characters of a refusal's reason: they fit into a message, whatever they are."""
 OWED_REQUESTS = 64
-FIRST_WINDOW_BYTES = 14480
-"""RFC 6928: what fits into it has waited for nothing."""
-
-
-@dataclass(slots=True)
-class Timing:
-    """When a request's bytes came, on the edge's clock; nobody waits for it after `until_s`."""
-
-    first_s: float
-    last_s: float
-    until_s: float = math.inf
-    first_read_bytes: int = 0
-    whole_chunks_bytes: int = 0
-    received_bytes: int = 0
-    gaps_s: list[float] = field(default_factory=list)
-    """The longest times between two reads: where TCP's window was small, it waited there."""
-    expected_bytes: int = 0
-    """That the request announced."""
-    charged: float = 0.0
-    """Units of the device's budget, until the request is answered."""
-
-    def note(self, now_s: float, partial_bytes: int) -> None:
-        """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
-        if now_s > self.last_s:
-            keep = heapq.heappush if len(self.gaps_s) < GAPS else heapq.heappushpop
-            keep(self.gaps_s, now_s - self.last_s)
-        self.last_s = now_s
-        self.received_bytes = self.whole_chunks_bytes + partial_bytes
-        if now_s == self.first_s:
-            self.first_read_bytes = self.received_bytes
-
-    def meta(self) -> dict[str, Any]:
-        """What the device's bandwidth estimate is made of."""
-        told: dict[str, Any] = {
-            "first_read_bytes": self.first_read_bytes,
-            "received_bytes": self.received_bytes,
-            "receive_s": self.last_s - self.first_s,
-        }
-        if self.received_bytes > FIRST_WINDOW_BYTES:
-            told["gaps_s"] = [round(gap, 5) for gap in sorted(self.gaps_s, reverse=True)]
-        return told
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A whole request, and when it came."""
-
-    request_id: int
-    meta: Mapping[str, Any]
-    data: bytes
-    timing: Timing
-
-
-def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) -> Message:
-    """A REFUSE message; request 0 is the whole connection."""
-    return Message(
-        MessageType.REFUSE, request, meta={"reason": reason[:MOST_REASON], **(more or {})}
-    )
 
 
 def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
@@ -327,9 +264,12 @@ class Peer(asyncio.Protocol):
         now = self._server.clock()
         self._heard_s = self._loop.time()
         try:
+            count = 0
             for message in self._connection.messages(data):
+                count += 1
                 self._charge(message, now)
                 self._handle(message, now)
+            self._spend(read_cost(len(data), count), now)
         except RemoteProtocolError as error:
             self._drop(str(error))
             return
@@ -360,7 +300,10 @@ class Peer(asyncio.Protocol):
             # what was under way when the request's time was over
             cost = chunk_cost(message)
             self._owed[request] -= size
-        if not self.budget.spend(cost, now):
+        self._spend(cost, now)
+
+    def _spend(self, units: float, now: float) -> None:
+        if units and not self.budget.spend(units, now):
             raise RemoteProtocolError(f"found more than {self.budget}, expected fewer")
 
     def _handle(self, message: Message, now: float) -> None:

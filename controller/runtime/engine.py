@@ -338,6 +338,8 @@ class FrameEngine:
         chosen = self.controller.decide(situation)
         allowed, lane = self._allowed(chosen, lanes, situation)
         index = self._keeping_time(allowed, situation)
+        if self.breaker is not None and self.table.local[index] and not self.table.local[allowed]:
+            self.breaker.abandoned(lane)
         if index != chosen and isinstance(self.controller, Overruled):
             self.controller.overruled(number, index)
         plan = self.table.plans[index]

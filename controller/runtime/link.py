@@ -32,8 +32,9 @@ from controller.runtime.addresses import (
     resolve,
     server_name,
 )
-from controller.runtime.budget import Budget, chunk_cost, idle_cost
+from controller.runtime.budget import Budget, chunk_cost, idle_cost, read_cost
 from controller.runtime.dialling import connect, interleaved
+from controller.runtime.measuring import Upload, measure
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
     CHUNK_BYTES,
@@ -46,7 +47,7 @@ from controller.wire import (
     Role,
 )
 from controller.wire.inbox import MAX_TENSOR_BYTES
-from controller.wire.messages import meta_number, shown_text
+from controller.wire.messages import shown_text
 
 UPLOAD_CHUNK_BYTES = 2048
 """Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
@@ -85,39 +86,18 @@ LEAST_IN_FLIGHT_BYTES = 1448
 BLIND_IN_FLIGHT_BYTES = 14480
 """TCP's initial window (RFC 6928): what may be on the way before the link's rate is known."""
 POLL_S = 0.001
-DRIFT = 1.01
-"""An edge's second is at most so much longer than ours."""
 TCP_INFO = struct.Struct("=16xI60xI")
 """Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
-CARRIED = 1.02
-"""Bytes in TCP's window for a byte of tensor: our own headers count there too."""
 IDLE_MESSAGES, IDLE_MESSAGES_PER_S = 200, 20.0
 """That belong to nothing we asked: so many an edge may send at once, and so many a second."""
+MOST_PINGS = 64
+"""That an answer is waited for."""
 MOST_INTERVALS = 128
 """In a greeting: each is some twelve bytes of the 4,096 that one may have, beside a token."""
-MIN_SPAN_S = 0.002
-"""Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
 
 Stream = socket.socket | SecureSocket
 """What the link's two threads send into and receive from."""
-
-
-@dataclass
-class Upload:
-    """One request under way. `cancel` ends it between two chunks; it is over at `until_s`."""
-
-    request_id: int
-    meta: dict[str, Any]
-    data: bytes
-    submitted_s: float
-    until_s: float = math.inf
-    begun_s: float | None = None
-    window_bytes: float = math.inf
-    """What TCP let into the first round trip (infinite where the system does not tell)."""
-    sent_bytes: int = 0
-    cancelled: bool = False
-    finished: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +386,8 @@ class EdgeLink(OneLane):
                 if item.type is MessageType.PING:
                     # how long it waited behind our own uploads is not the link's doing
                     self._pinged[item.request_id] = self._clock()
+                    if len(self._pinged) > MOST_PINGS:  # an edge that answers anything but these
+                        del self._pinged[next(iter(self._pinged))]
                 self._send(sock, item)
         except (OSError, ValueError, CoinferError) as error:
             # ValueError: the receiver closed the socket between the check and the select
@@ -545,8 +527,11 @@ class EdgeLink(OneLane):
                     self._connection.end_of_stream()
                     raise ConnectionError("the edge closed the connection")
                 self._heard_s, self._awaited_s = self._clock(), None
+                count = 0
                 for message in self._connection.messages(data):
+                    count += 1
                     self._handle(message)
+                self._spend(read_cost(len(data), count))
                 self._still_believed()
                 if self._heard_s - self._asked_s >= self._keepalive_s:
                     self._ping()
@@ -561,7 +546,7 @@ class EdgeLink(OneLane):
 
     def _spend(self, units: float) -> None:
         """Take what a message costs from the edge's budget."""
-        if not self._budget.spend(units, self._clock()):
+        if units and not self._budget.spend(units, self._clock()):
             raise RemoteProtocolError(f"found more than {self._budget}, expected fewer")
 
     def _idle(self) -> None:
@@ -694,62 +679,3 @@ def _hang_up(sock: socket.socket) -> None:
     """Wake whoever waits for a socket."""
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def measure(
-    job: Upload,
-    meta: Mapping[str, Any],
-    now_s: float,
-    rtt_s: float,
-    cancelled: bool,
-    usual_rtt_s: float = 0.0,
-) -> Measurement | None:
-    """How fast an upload was, from the edge's receive times; None where none of it was sent.
-
-    What came after the first read, over the time since it. Where everything came in one read (a
-    small tensor on a fast link), the time from the upload's beginning to the reply, less the usual
-    round trip and the edge's own time. The sender's buffer is never asked.
-    """
-    received = _within(meta, "received_bytes", len(job.data), len(job.data))
-    first = _within(meta, "first_read_bytes", 0.0, received)
-    begun = job.submitted_s if job.begun_s is None else job.begun_s
-    # clocks run apart a little, and nothing was received before it was sent
-    longest_s = max(now_s - begun, 0.0) * DRIFT + POLL_S
-    span = _within(meta, "receive_s", 0.0, longest_s)
-    edge_s = _within(meta, "queue_s", 0.0, math.inf) + _within(meta, "compute_s", 0.0, math.inf)
-    if cancelled and job.sent_bytes == 0:
-        return None
-    if span >= MIN_SPAN_S and received > first:
-        # what TCP held back is not the link's slowness
-        busy = span - _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
-        return Measurement(now_s, int(received - first), max(busy, MIN_SPAN_S / 4), not cancelled)
-    spent = now_s - begun - max(rtt_s, usual_rtt_s)
-    spent = max(spent - edge_s, MIN_SPAN_S / 4)
-    return Measurement(now_s, int(received), spent, not cancelled)
-
-
-def _waited_s(
-    wire_bytes: float, meta: Mapping[str, Any], rtt_s: float, window_bytes: float
-) -> float:
-    """How long TCP stood still for want of window, by the longest gaps that the edge tells of.
-
-    An upload of n windows' doublings has waited n times at most, no longer than a round trip each.
-    """
-    gaps = meta.get("gaps_s")
-    if not isinstance(gaps, list) or not all(
-        isinstance(gap, float | int) and math.isfinite(gap) for gap in gaps
-    ):
-        return 0.0
-    if wire_bytes <= window_bytes or rtt_s <= 0:
-        return 0.0
-    rounds = math.ceil(math.log2(wire_bytes / window_bytes + 1.0)) - 1
-    longest = sorted((min(max(float(gap), 0.0), rtt_s) for gap in gaps), reverse=True)
-    return math.fsum(longest[:rounds])
-
-
-def _within(meta: Mapping[str, Any], key: str, default: float, most: float) -> float:
-    """A number of the edge's from 0 to `most`; a `RemoteProtocolError` for any other."""
-    value = meta_number(meta, key, default)
-    if not 0 <= value <= most:
-        raise RemoteProtocolError(f"{key}: found {value:g}, expected 0 to {most:g}")
-    return value

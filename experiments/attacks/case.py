@@ -31,6 +31,8 @@ class Target:
     edge_pid: int
     seconds: float
     """How long to go on."""
+    second_edge: tuple[str, int]
+    """Where the device's other edge is told how to behave (`hostile_edge.command`)."""
     folder: Path
     """`device.toml` and `edge.toml` as the daemons read them; room for files of the attack."""
 

@@ -44,7 +44,7 @@ SPARE_FRAMES = 2
 DEVICE = """format_version = 1
 scenario = "{scenario}"
 controller = "edge-only"
-edges = ["{edge}"]
+edges = ["{edge}", "{second}"]
 state = "state.json"
 [http]
 port = 0
@@ -169,6 +169,8 @@ class Ground:
     camera: subprocess.Popen[Any]
     http: tuple[str, int]
     edge_address: tuple[str, int]
+    second: subprocess.Popen[Any]
+    second_control: tuple[str, int]
     film: Path
 
 
@@ -194,7 +196,14 @@ class Range:
         edge = self._started(folder, [*coinfer, "edge", "--config", str(folder / "edge.toml"),
                                       "--port-file", str(folder / "port")], "edge")  # fmt: skip
         edge_address = ("127.0.0.1", int(wait_for_file(folder / "port", edge, START_LIMIT_S)))
-        text = DEVICE.format(scenario=SCENARIO, edge=join_address(*edge_address))
+        second = self._started(folder, [*module_command("experiments.attacks.hostile_edge"),
+                                        str(folder / "second")], "second")  # fmt: skip
+        port, control = map(int, wait_for_file(folder / "second", second, START_LIMIT_S).split())
+        text = DEVICE.format(
+            scenario=SCENARIO,
+            edge=join_address(*edge_address),
+            second=join_address("127.0.0.1", port),
+        )
         (folder / "device.toml").write_text(text)
         device = self._logging(
             folder,
@@ -205,7 +214,10 @@ class Range:
         http = split_address(where.removeprefix("http://"))
         filming = module_command("experiments.attacks.camera")
         filmed = self._started(folder, [*filming, join_address(*http), str(folder / "film")], "c")
-        return Ground(edge, device, filmed, http, edge_address, folder / "film")
+        return Ground(
+            edge, device, filmed, http, edge_address, second, ("127.0.0.1", control),
+            folder / "film",
+        )  # fmt: skip
 
     def _started(self, folder: Path, command: list[str], name: str) -> subprocess.Popen[Any]:
         with open(folder / f"{name}.log", "wb") as log:
@@ -235,7 +247,7 @@ class Range:
         daemons = (ground.edge, ground.device)
         if all(d.poll() is None for d in daemons) and self._answers(RECOVERED_WITHIN_S):
             return
-        processes.end([*daemons, ground.camera], grace_s=1.0)
+        processes.end([*daemons, ground.camera, ground.second], grace_s=1.0)
         self.ground = self._begin()
         self.wait_for_frames()
 
@@ -260,7 +272,7 @@ class Range:
         ground, folder = self.ground, self.ground.film.parent
         return Target(
             ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,
-            ground.edge.pid, seconds, folder,
+            ground.edge.pid, seconds, ground.second_control, folder,
         )  # fmt: skip
 
     def film(self, begin_s: float) -> camera.Footage:

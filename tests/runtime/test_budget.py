@@ -4,6 +4,8 @@ device's connections; what is asked and answered costs nothing.
 
 import contextlib
 import socket
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -78,6 +80,14 @@ class Device:
         return self.next()
 
 
+def told(server):
+    """Wait until the edge has ended a connection for its messages."""
+    end = time.monotonic() + 10.0
+    while not any("messages that no answer comes of" in e for e in list(server.errors)):
+        assert time.monotonic() < end, list(server.errors)
+        threading.Event().wait(0.01)
+
+
 def test_a_budget_fills_up_with_time_and_no_further():
     budget = Budget(10.0, 2.0)
     assert all(budget.spend(1.0, 5.0) for _ in range(10))
@@ -132,7 +142,22 @@ def test_the_edge_ends_a_connection_that_is_all_messages(stream, executor, servi
         with contextlib.closing(other.sock):
             picture = generated_pictures(1, np.random.default_rng(0))[0]
             assert other.ask(1, picture, stream.model, 1024).type is T.REPLY
-    assert any("300 messages that no answer comes of" in e for e in server.errors)
+        told(server)
+
+
+def test_a_peer_that_dribbles_is_hung_up_on(stream, executor, serving):
+    """A byte a packet: every one wakes the edge."""
+    limits = EdgeLimits(idle_messages=20, idle_messages_per_s=0.1)
+    with serving(stream.model, executor, limits=limits) as server:
+        device = Device(server.port, stream.model.digest)
+        device.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.closing(device.sock), contextlib.suppress(ConnectionError):
+            device.say(Message(T.REQUEST, 1, meta={"bytes": 16384, "remaining_s": 30.0}))
+            chunk = device.connection.send(Message(T.CHUNK, 1, payload=bytes(16384)))
+            for k in range(3000):
+                device.sock.sendall(chunk[k : k + 1])
+                threading.Event().wait(0.0005)  # or the system sends several together
+        told(server)
 
 
 def test_what_is_asked_and_answered_costs_nothing(stream, executor, serving):

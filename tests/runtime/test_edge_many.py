@@ -200,7 +200,7 @@ def test_under_overload_the_admitted_are_on_time_and_the_others_hear_at_once(
 
 def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures, connect, serving):
     made, labels = pictures
-    limits = EdgeLimits(write_buffer_bytes=65536, stalled_s=0.3)
+    limits = EdgeLimits(write_buffer_bytes=65536, stalled_s=0.3, idle_messages=1_000_000)
     stop = len(stream.spec.branches[0]) - 1
     with serving(stream.model, executor, limits=limits) as server:
         deaf = connect(server.port, stream.model.digest)

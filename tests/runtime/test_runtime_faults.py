@@ -15,7 +15,8 @@ from artefacts import UsageError
 from controller.planners.fixed import FixedController
 from controller.runtime.device import DeviceConfig, connect_loop
 from controller.runtime.executors import OnnxExecutor
-from controller.runtime.link import EdgeLink, Upload, measure
+from controller.runtime.link import EdgeLink
+from controller.runtime.measuring import Upload, measure
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role, serialise
 from controller.wire.messages import meta_number, meta_shape, meta_text
 from models.pictures import generated_pictures

@@ -11,7 +11,8 @@ from controller.planners.fixed import FixedController
 from controller.runtime.awareness import ProbeSettings
 from controller.runtime.engine import EngineArgs, Frame, FrameEngine
 from controller.runtime.executors import OnnxExecutor
-from controller.runtime.link import EdgeLink, Reply, Upload, measure
+from controller.runtime.link import EdgeLink, Reply
+from controller.runtime.measuring import Upload, measure
 from controller.runtime.pool import LinkPool, NoLink
 from controller.wire import RemoteProtocolError
 from experiments.attacks import hostile_edge
