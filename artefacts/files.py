@@ -22,6 +22,7 @@ from typing import IO, Any, Literal, TypeVar, overload
 import msgspec
 
 from artefacts.errors import ArtefactError, UsageError
+from artefacts.pipes import open_to_read
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -70,14 +71,21 @@ def digest_bytes(data: bytes) -> str:
 
 def digest_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes as lower-case hex."""
-    with _readable(path), open(path, "rb") as stream:
+    with _readable(path), open_to_read(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends."""
-    with _readable(path):
-        return Path(path).read_bytes()
+def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
+    """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends.
+
+    So it is where it holds more than `most_bytes`, of which one more is read at most.
+    """
+    with _readable(path), open_to_read(path) as stream:
+        raw = stream.read() if most_bytes is None else stream.read(most_bytes + 1)
+    if most_bytes is not None and len(raw) > most_bytes:
+        most = f"{most_bytes // 1024**2} MiB"
+        raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
+    return raw
 
 
 def read_text(path: str | Path) -> str:
@@ -235,15 +243,21 @@ def encode_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> byt
         return msgspec.json.encode(_escaped(msgspec.to_builtins(value, enc_hook=enc_hook)))
 
 
-def printable(name: str) -> str:
-    """A name with escapes for its bytes that are no UTF-8 (Python holds them as surrogates)."""
-    return name.encode("utf-8", "backslashreplace").decode()
+def printable(text: str) -> str:
+    """A stranger's text for one line of a message: what does not print becomes an escape.
+
+    Among it are line ends, what a terminal obeys, and bytes that are no UTF-8 (Python holds them
+    as surrogates).
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _escaped(plain: Any) -> Any:
-    """Plain data, every text in it `printable`."""
+    """Plain data, in every text of it escapes for what cannot be encoded."""
     if isinstance(plain, str):
-        return printable(plain)
+        return plain.encode("utf-8", "backslashreplace").decode()
     if isinstance(plain, dict):
         return {_escaped(key): _escaped(one) for key, one in plain.items()}
     if isinstance(plain, list | tuple):

@@ -149,8 +149,10 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
 
 def _say(line: str) -> None:
+    from artefacts import printable
+
     # a name may hold anything: line ends, and what a terminal obeys
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    shown = printable(line)
     with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
         sys.stderr.write(f"coinfer: {shown}\n")
 

@@ -142,12 +142,11 @@ def convert(
         raise UsageError(f"target: found '{target}', expected a name in .csv, .up or .down")
     options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
     reading = read(source, options)
-    trace = reading.trace.scale(scale)
+    trace, known = reading.trace.scale(scale), reading.understood
     if target.suffix == ".csv":
-        write_csv(target, trace)
+        write_csv(target, trace, known.direction)
     else:
         write_mahimahi(target, trace)
-    known = reading.understood
     say_lines(
         [
             f"{source}: {known.format}; time: {known.time}; rate: {known.rate}; "

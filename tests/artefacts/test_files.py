@@ -26,6 +26,7 @@ from artefacts import (
     decode_text,
     digest_file,
     encode_json,
+    printable,
     read_bytes,
     read_json,
     read_toml,
@@ -249,6 +250,18 @@ def test_a_pipe_is_read(tmp_path):
     writer = subprocess.Popen(["sh", "-c", f'printf \'{{"name": "a"}}\' > {tmp_path}/pipe'])
     assert read_json(tmp_path / "pipe", Card) == Card("a")
     assert writer.wait(10) == 0
+
+
+def test_a_file_of_more_bytes_than_wanted_is_refused(tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * (2**20 + 1))
+    assert len(read_bytes(tmp_path / "a", 2**20 + 1)) == 2**20 + 1
+    with pytest.raises(ArtefactError, match="found a file of more than 1 MiB, expected at most 1"):
+        read_bytes(tmp_path / "a", 2**20)
+
+
+def test_a_name_of_anything_prints_in_one_line():
+    assert printable("Straße [b]") == "Straße [b]"
+    assert printable("a\n\x1b[31m\udcff\xa0") == r"a\n\x1b[31m\udcff\xa0"
 
 
 def test_a_folder_and_a_file_are_tried_before_long_work(tmp_path):

@@ -14,6 +14,8 @@ from traces.formats import (
 )
 from traces.trace import BandwidthTrace
 
+T = 1450274031
+
 
 def written(tmp_path, name, text):
     path = tmp_path / name
@@ -30,7 +32,7 @@ def test_a_throughput_log_keeps_its_bytes(tmp_path):
 
 
 def test_a_row_without_time_gives_its_bytes_to_the_next(tmp_path):
-    text = "1 0 0 0 500 0\n2 1 0 0 500 1000\n3 2 0 0 250 0\n"
+    text = f"{T} 0 0 0 500 0\n{T + 1} 1000 0 0 500 1000\n{T + 1} 1001 0 0 250 0\n"
     assert read_trace(written(tmp_path, "a.log", text)).total_bytes == pytest.approx(1250)
 
 
@@ -52,15 +54,14 @@ def test_mahimahi_counts_packets(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "kind"),
     [
-        ("1 0 0 0 5 10\n1 0 0 0 -5 10\n", 2, "six numbers"),
+        (f"{T} 0 0 0 5 10\n{T} 10 0 0 -5 10\n", 2, "six numbers"),
         ("1 0 0 0 5 10\n1 0 0 0 5\n", 2, "six numbers"),
         ("1 0 0 0 5 10\nhello\n", 2, "six numbers"),
-        ("1 0 0 0 5 10\n2 0 0 0 5 10\n1 0 0 0 5 10\n", 3, "rises, or falls throughout"),
-        ("0.5 5\n1 5\n0 5\n", 3, "does not fall"),
+        (f"{T} 0 0 0 5 9\n{T + 1} 9 0 0 5 9\n{T} 18 0 0 5 9\n", 3, "rises, or falls throughout"),
+        ("0.5 5.5\n1 5\n0 5\n", 3, "does not fall"),
         ("0.5 5\n1 -5\n", 2, "two numbers"),
         ("0.5 5\n1 x\n", 2, "two numbers"),
         ("10\nx\n", 2, "whole number"),
-        ("10\n200000000\n", 2, "whole number"),
         ("time_s,rate_bps\n0,5\n0,6\n", 3, "rising seconds"),
         ("time_s,rate_bps\n1,5\n2,6\n", 2, "rising seconds"),
         ("what is this\n", 1, "bare numbers, or a header"),
@@ -72,6 +73,12 @@ def test_a_malformed_line_is_named(tmp_path, text, line, kind):
         read_trace(path)
     assert caught.value.line == line
     assert str(path) in str(caught.value)
+
+
+def test_a_packet_after_more_than_a_day_is_named(tmp_path):
+    with pytest.raises(ArtefactError, match="whole number") as caught:
+        read_trace(written(tmp_path, "a.up", "10\n200000000\n"))
+    assert caught.value.line == 2
 
 
 def test_absent_empty_and_binary_files_are_refused(tmp_path):

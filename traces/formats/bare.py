@@ -1,7 +1,8 @@
 """Files of bare columns, without a header: stamps and rates, rates alone, rates with their units.
 
 Two bare columns mean ms and kbit/s to some (Oboe), seconds and Mbit/s to others (Pensieve). What
-the numbers make impossible is ruled out; where two readings are left, the user is asked.
+the numbers make impossible is ruled out; where two readings are left, the user is asked. A unit
+that no option stated is said in a remark, with the option that reads the other one.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from traces.formats.reading import (
 )
 from traces.formats.series import Rows, facts_of, from_lengths, stamped
 from traces.formats.source import Source
+from traces.formats.stamps import FIRST_EPOCH_MS, epoch_unit
 from traces.formats.units import (
     KBIT_S,
     MBIT_S,
@@ -44,13 +46,10 @@ from traces.formats.units import (
 OBOE_LAST_CHUNK_MS = 1000.0
 VALUE_UNIT_INTERVAL_S = 1.0
 """Of the NYU-METS set: one line a second."""
-EPOCH_S = (9.4e8, 4.2e9)
-"""Unix times of 2000 to 2103."""
-FIRST_EPOCH_MS = 9.4e11
-FAST_MBPS = 100.0
-"""A greater mean beside seconds may as well be of kbit/s."""
-SLOW_KBPS = 1000.0
-"""Rates below it throughout, beside ms, may as well be Mbit/s."""
+USUAL_MBPS = 10.0
+"""Mean below which rates with fractions, beside seconds, are Mbit/s (Pensieve's)."""
+ABSURD_MBPS = 1e4
+"""No link of these sets has such a mean: beside ms a greater one is of kbit/s."""
 LONG_STEP = 10.0
 """A step of more seconds may as well be one of ms."""
 TWO_NUMBERS = "two numbers: a time that does not fall, a rate >= 0"
@@ -93,7 +92,7 @@ def _clocks(times: Floats) -> list[TimeUnit]:
     """Units of time that are possible: no fraction of a ms, no time longer than a trace may be."""
     whole = not np.any(times != np.floor(times))
     clocks = []
-    if whole and not EPOCH_S[0] <= times.min() < EPOCH_S[1]:
+    if whole and epoch_unit(float(times.min())) != SECONDS:
         clocks.append(MILLISECONDS)
     if times.max() - times.min() <= LONGEST_S and times.max() < FIRST_EPOCH_MS:
         clocks.append(SECONDS)
@@ -108,14 +107,39 @@ def _units(rates: Floats) -> list[RateUnit]:
 
 def _beside(usual: Pair, times: Floats, rates: Floats, clocks: list[TimeUnit]) -> list[Pair]:
     """Readings as likely as the one usual pair that is left."""
+    units = _units(rates)
     if usual == OBOE:
-        others = [(MILLISECONDS, MBIT_S)] if rates.max() < SLOW_KBPS else []
+        fast = MBIT_S in units and rates.mean() < ABSURD_MBPS
+        others = [(MILLISECONDS, MBIT_S)] if fast else []
         return [*others, (SECONDS, KBIT_S)] if SECONDS in clocks else others
-    if rates.mean() > FAST_MBPS:
+    if KBIT_S in units and not _of_pensieve(rates):
         return [(SECONDS, KBIT_S)]
     step = float(np.median(np.abs(np.diff(times)))) if len(times) > 1 else 0.0
-    in_ms = MILLISECONDS in clocks and KBIT_S not in _units(rates) and step > LONG_STEP
+    in_ms = MILLISECONDS in clocks and KBIT_S not in units and step > LONG_STEP
     return [(MILLISECONDS, MBIT_S)] if in_ms else []
+
+
+def _of_pensieve(rates: Floats) -> bool:
+    """Whether rates have the size of that set's: a few Mbit/s, with fractions."""
+    return bool(rates.mean() < USUAL_MBPS and np.any(rates != np.floor(rates)))
+
+
+def _inferred(pair: Pair, options: ReadOptions) -> tuple[str, ...]:
+    """What to say of units that neither the file nor the caller states."""
+    if options.format is not None or (options.time and options.rate):
+        return ()
+    clock, unit = pair
+    if options.rate:
+        other = SECONDS if clock == MILLISECONDS else MILLISECONDS
+        said = (
+            f"no unit of the time is stated: {clock.name} are taken (or: --time-unit {other.name})"
+        )
+        return (said,)
+    slow_or_fast = MBIT_S if unit == KBIT_S else KBIT_S
+    return (
+        f"no units are stated: {clock.name} and {unit.name} are taken (or: --time-unit "
+        f"{clock.name} --rate-unit {slow_or_fast.name})",
+    )
 
 
 def _question(source: Source, columns: Floats, pairs: list[Pair]) -> ArtefactError:
@@ -174,8 +198,8 @@ class NamedPair:
         """Every row's rate holds to the next row's stamp; Oboe's last line lasts a second."""
         columns = _two_columns(source)
         if self.pair == OBOE:
-            return _read_chunks(source, columns)
-        return _read_pair(source, self.name, columns, self.pair)
+            return _read_chunks(source, columns, options)
+        return _read_pair(source, self.name, columns, self.pair, options)
 
 
 class TwoColumns:
@@ -195,25 +219,30 @@ class TwoColumns:
         pairs = possible_pairs(columns, options)
         if len(pairs) != 1:
             raise _question(source, columns, pairs)
-        return _read_pair(source, self.name, columns, pairs[0])
+        return _read_pair(source, self.name, columns, pairs[0], options)
 
 
-def _read_pair(source: Source, name: str, columns: Floats, pair: Pair) -> Reading:
+def _read_pair(
+    source: Source, name: str, columns: Floats, pair: Pair, options: ReadOptions
+) -> Reading:
     clock, unit = pair
     counted = " a row" if unit.amount and not unit.total else ""
     facts = facts_of(
         name,
         f"column 1, {clock.name}",
         f"column 2, {unit.name}{counted}",
+        "not said",
+        *_inferred(pair, options),
         layout=separator_of(source).said,
     )
     rows = Rows(columns[:, 0], columns[:, 1], unit, lambda row: line_of(source, row), clock)
     return stamped(source, rows, facts)
 
 
-def _read_chunks(source: Source, columns: Floats) -> Reading:
+def _read_chunks(source: Source, columns: Floats, options: ReadOptions) -> Reading:
     """Oboe: two lines a chunk; of lines with one stamp the last counts."""
-    facts = facts_of("oboe", "column 1, ms", "column 2, kbit/s")
+    remarks = _inferred(OBOE, options)
+    facts = facts_of("oboe", "column 1, ms", "column 2, kbit/s", "not said", *remarks)
     rows = Rows(
         columns[:, 0],
         columns[:, 1],
@@ -273,7 +302,8 @@ class RateColumn:
             )
         return TraceQuestion(
             source.path,
-            found=f"one bare column of {len(values)} equal numbers: packets of one ms or rates",
+            found=f"one bare column of {len(values)} whole numbers that do not fall: the ms of "
+            "packets, or rates",
             expected=f"--format mahimahi, or {asked}",
         )
 
@@ -302,7 +332,14 @@ class ValueUnit:
         rows = [row for _, row in found if row is not None]
         units = ", ".join(sorted({unit.name for _, unit in rows}))
         said = "stated by --interval" if options.interval_s else "as the NYU-METS set has"
-        facts = facts_of(self.name, f"a line every {step:g} s, {said}", f"column 1, {units}")
+        taken = f"no interval is stated: {step:g} s a line is taken (or: --interval)"
+        facts = facts_of(
+            self.name,
+            f"a line every {step:g} s, {said}",
+            f"column 1, {units}",
+            "not said",
+            *(() if options.interval_s or options.format else (taken,)),
+        )
         rates = np.array([value * unit.bits for value, unit in rows])
         return from_lengths(source, np.full(len(rows), step), rates, facts)
 

@@ -12,7 +12,7 @@ import numpy as np
 from artefacts import UsageError
 from traces.formats import stamps
 from traces.formats.cells import Table, split_rows
-from traces.formats.headers import Column
+from traces.formats.headers import ASIDE_WORDS, Column, words_of
 from traces.formats.numbers import Floats
 from traces.formats.reading import LONGEST_S, ReadOptions, TraceQuestion
 from traces.formats.units import (
@@ -63,15 +63,17 @@ def choose_rate(table: Table, options: ReadOptions) -> Column:
             f"{table.source.path}, --direction: found {options.direction}, expected one of the "
             f"file's ({', '.join(sorted(directions))})"
         )
-    clear = [c for c in fitting if c.rate is not None and not c.rate.amount] or fitting
-    if len(clear) == 1:
-        return clear[0]
+    # an amount beside a rate says the same once more
+    own = [c for c in fitting if c.rate is None or not c.rate.amount] or fitting
+    if len(own) == 1 and (own == fitting or not own[0].is_aside):
+        return own[0]
+    open_ones = fitting if len(own) == 1 else own
     raise TraceQuestion(
         table.source.path,
         line=table.header_line or None,
-        found=f"{len(clear)} columns that may be the rate ({_listed(clear)})" if clear
+        found=f"{len(open_ones)} columns that may be the rate ({_listed(open_ones)})" if open_ones
         else "no column known to be a rate",
-        expected=" or ".join(f"--column '{c.name}'" for c in clear) or "--column NAME",
+        expected=" or ".join(f"--column '{c.name}'" for c in open_ones) or "--column NAME",
     )  # fmt: skip
 
 
@@ -99,12 +101,13 @@ def other_direction(table: Table, rate: Column) -> Column | None:
 def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
     """The column of the time; a date and a time of day in two columns; none where there is none.
 
-    Of several the first is taken whose unit is clear.
+    A bare unit (`min`) is a time only where no column is called one, and never beside its like
+    (`max`). Of several the first is taken whose unit is clear.
     """
     if options.time_column is not None:
         return (_named(table, options.time_column, "--time-column"),)
     cells = _first_row(table)
-    times = [c for c in table.columns if c.role == "time"]
+    times = _times(table)
     first = table.columns[0]
     if not times and first.name in ("", "index") and stamps.kind_of(cells[0]) == "date":
         return (replace(first, role="time"),)  # a pandas index of dates
@@ -115,6 +118,16 @@ def choose_time(table: Table, options: ReadOptions) -> tuple[Column, ...]:
     finer = [c for c in times if c not in days] or days
     clear = [c for c in finer if c.time is not None or _clear(cells[c.index])]
     return tuple((clear or finer)[:1])
+
+
+def _times(table: Table) -> list[Column]:
+    """The columns that are called times; where there is none, bare units."""
+    times = [c for c in table.columns if c.role == "time"]
+    worded = [c for c in times if c.worded]
+    if worded:
+        return worded
+    figures = {word for c in table.columns for word in words_of(c.name)} & (ASIDE_WORDS - {"min"})
+    return [c for c in times if not (figures and c.is_aside)]
 
 
 def _clear(cell: str) -> bool:
@@ -137,11 +150,27 @@ def _first_row(table: Table) -> list[str]:
 def clock_of(
     open_questions: OpenQuestions, column: Column, times: Floats, options: ReadOptions
 ) -> TimeUnit:
-    """The unit of a column of numbers: given, in the name, a Unix time's, or the only possible."""
-    known = options.time or column.time or stamps.epoch_unit(float(times[0]))
+    """The unit of a column of numbers: given, in the name, a Unix time's, or the only possible.
+
+    A name that the numbers contradict (`time_s` of Unix times in ms) is asked for.
+    """
+    if options.time is not None:
+        return options.time
+    span = float(times.max() - times.min())
+    epoch = stamps.epoch_unit(float(times[0]))
+    if column.time is not None and epoch not in (None, column.time):
+        if span / epoch.per_s <= LONGEST_S:
+            open_questions.add(
+                f"{column.said} with Unix times in {epoch.name} (as {times[0]:.15g})",
+                " or ".join(
+                    f"--time-unit {unit.name} ({span / unit.per_s:.6g} s)"
+                    for unit in (column.time, epoch)
+                ),
+            )
+        return column.time
+    known = column.time or epoch
     if known is not None:
         return known
-    span = float(times.max() - times.min())
     if np.any(times != np.floor(times)):
         return SECONDS  # there is no fraction of a ms
     if span > LONGEST_S:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from artefacts import printable
 from traces.formats.reading import Direction
 from traces.formats.units import RateUnit, TimeUnit, is_rate, rate_unit, time_unit
-from traces.formats.unpacking import printable
 
 
 def _words(text: str) -> frozenset[str]:
@@ -28,10 +28,15 @@ RATE_WORDS = _words(
 UPLINK_WORDS = _words("ul uplink up upload upstream tx sent send transmitted")
 DOWNLINK_WORDS = _words("dl downlink down download downstream rx received receive recv")
 TOTAL_WORDS = _words("total cumulative cum cumul accumulated counter")
+ASIDE_WORDS = _words(
+    "max maximum min minimum avg average mean median peak std limit target requested offered"
+)
+"""Words of rates that are not taken unasked where another column may be the rate."""
 OTHER_WORDS = _words(
     "rtt ping latency delay jitter loss lost interval duration gap age zone timezone frame frames "
-    "error errors sample sampling packet packets retransmits retransmit retr hz khz mhz ghz "
-    "video quality buffer index id count number"
+    "error errors sample sampling packet packets retransmits retransmit retransmitted "
+    "retransmission retransmissions retrans retr retx hz khz mhz ghz video quality buffer index id "
+    "count number"
 )
 """Words of columns that are neither a moment nor a link's rate, whatever stands beside them."""
 
@@ -48,6 +53,13 @@ class Column:
     time: TimeUnit | None = None
     rate: RateUnit | None = None
     direction: Direction = "not said"
+    worded: bool = True
+    """Whether a word says the role; a bare unit (`ms`, `min`) says less."""
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it is a figure about a rate (`max_mbps`) rather than the rate."""
+        return bool(set(words_of(self.name)) & ASIDE_WORDS)
 
     @property
     def said(self) -> str:
@@ -57,7 +69,7 @@ class Column:
 
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """Every column of a header, understood as far as its name goes."""
-    shown = [printable(name).strip().strip("\"'") for name in names]
+    shown = [printable(name.replace("\xa0", " ")).strip().strip("\"'") for name in names]
     return tuple(_column(index, name) for index, name in enumerate(shown))
 
 
@@ -78,7 +90,7 @@ def _column(index: int, name: str) -> Column:
     if role == "other" and any(map(is_rate, unit_texts)) and not words & OTHER_WORDS:
         role = "rate"  # of a unit that is not clear
     if role == "time":
-        return Column(index, name, "time", time=time)
+        return Column(index, name, "time", time=time, worded=bool(words & TIME_WORDS))
     if role == "other":
         return Column(index, name, "other")
     return Column(index, name, "rate", rate=_stated(words, rate), direction=_direction(words))

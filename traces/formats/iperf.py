@@ -1,14 +1,15 @@
 """What iperf3 prints: text (iperf2's too), and JSON (`-J`, `--json-stream`).
 
 Directions are the client's: what it sends is the uplink. In text KBytes are 1024 bytes and Kbits
-1000 bits, as iperf's own source counts. Intervals left out by `-O` are left out here too.
+1000 bits, as iperf's own source counts. Intervals left out by `-O` are left out here too. What a
+sender of UDP counts is what it offered: only the receiver's intervals say what passed.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -26,6 +27,9 @@ _ROW = re.compile(
     re.ASCII,
 )
 _BEGIN = re.compile(r"Server listening|Accepted connection|onnecting to")
+_UDP = re.compile(r"Datagrams|UDP port", re.IGNORECASE)
+_RECEIVED = re.compile(r"\d ms\s+-?\d+/\s*\d+")
+"""Jitter and lost datagrams: only a receiver of UDP knows them."""
 _SUMMARY = re.compile(r"\b(sender|receiver)\b")
 _BITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {"": 8.0, "K": 8.0 * 2**10, "M": 8.0 * 2**20, "G": 8.0 * 2**30, "T": 8.0 * 2**40}
@@ -43,6 +47,27 @@ class Interval:
     rate_bps: float
     total: bool
     line: int
+    offered: bool = False
+    """Counted by a sender of UDP."""
+
+
+def _passed(
+    source: Source, found: list[Interval], options: ReadOptions
+) -> tuple[list[Interval], list[str]]:
+    """The intervals that say what passed, and what was left out; refused where none is left."""
+    passed = [i for i in found if not i.offered]
+    offered = {i.direction for i in found if i.offered}
+    left = {i.direction for i in passed}
+    if offered and (not passed or options.direction in offered - left):
+        raise source.error(
+            "the receiver's report of UDP (the other side's, or: iperf3 --get-server-output)",
+            found="a sender's intervals of UDP: what it offered, not what passed",
+        )
+    alone = sorted(offered - left)
+    said = [
+        f"{d}: a sender of UDP counts what it offered, not what passed: left out" for d in alone
+    ]
+    return passed, said
 
 
 def _chosen(source: Source, found: list[Interval], options: ReadOptions) -> list[Interval]:
@@ -62,6 +87,8 @@ def _trace(
 ) -> Reading:
     if not found:
         raise source.error("one or more (iperf3 -i)", found="a report without intervals")
+    found, said = _passed(source, found, options)
+    remarks = (*remarks, *said)
     chosen = _chosen(source, found, options)
     for before, after in itertools.pairwise(chosen):
         if abs(after.start_s - before.end_s) > JOIN_S:
@@ -100,6 +127,8 @@ class IperfText:
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Sums where there are several streams; the closing summary is left out."""
         omitted = 0
+        udp = _is_udp(source)
+        offered: list[tuple[int, re.Match[str]]] = []
         tests: list[list[tuple[int, re.Match[str]]]] = [[]]
         for number, line in source.lines():
             match = _ROW.search(line)
@@ -109,16 +138,25 @@ class IperfText:
             elif "(omitted)" in match["rest"]:
                 omitted += 1
             elif not _SUMMARY.search(match["rest"]):
-                tests[-1].append((number, match))
+                sends = udp and not _RECEIVED.search(match["rest"])
+                (offered if sends else tests[-1]).append((number, match))
         tests = [rows for rows in tests if rows]
         if len(tests) > 1:
             raise source.error(
                 "the report of one", tests[1][0][0], found=f"{len(tests)} tests in one report"
             )
         rows = tests[0] if tests else []
-        found = _without_whole(_summed(rows, _text_direction(source)))
+        direction = _text_direction(source)
+        found = _without_whole(_summed(rows, direction))
+        found += [replace(i, offered=True) for i in _summed(offered, direction)]
         remarks = [f"{counted(omitted, 'line')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
+
+
+def _is_udp(source: Source) -> bool:
+    """Whether a report is of UDP, by its header or by a row with lost datagrams."""
+    rows = (_UDP.search(line) or _RECEIVED.search(line) for _, line in source.lines())
+    return any(rows)
 
 
 def _text_direction(source: Source) -> Direction:
@@ -191,6 +229,8 @@ class _Sum(msgspec.Struct, frozen=True):
     bytes: float | None = None
     omitted: bool = False
     sender: bool | None = None
+    packets: int | None = None
+    jitter_ms: float | None = None
 
 
 class _Interval(msgspec.Struct, frozen=True):
@@ -200,6 +240,7 @@ class _Interval(msgspec.Struct, frozen=True):
 
 class _Test(msgspec.Struct, frozen=True):
     reverse: int = 0
+    protocol: str = ""
 
 
 class _Start(msgspec.Struct, frozen=True):
@@ -212,6 +253,8 @@ class _Report(msgspec.Struct, frozen=True):
     start: _Start = _Start()
     intervals: list[_Interval] = []
     error: str | None = None
+    server_output_json: _Report | None = None
+    server_output_text: str | None = None
 
 
 class _Event(msgspec.Struct, frozen=True):
@@ -233,19 +276,37 @@ class IperfJson:
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """The sums of intervals; bytes are conserved."""
         report = _report(source)
-        found = []
-        omitted = 0
-        for interval in report.intervals:
-            for total, forward in ((interval.sum, True), (interval.sum_bidir_reverse, False)):
-                if total is None:
-                    continue
-                omitted += total.omitted
-                if not total.omitted:
-                    found.append(_json_interval(source, report.start, total, forward))
+        found, omitted = _json_intervals(source, report)
+        if found and all(interval.offered for interval in found):
+            if report.server_output_json is not None:
+                found, omitted = _json_intervals(source, report.server_output_json)
+            elif report.server_output_text is not None:
+                return self._of_server(source, report.server_output_text, options)
         if report.error is not None and not found:
             raise source.error("a report with intervals", found=f"the error {report.error[:80]!r}")
         remarks = [f"{counted(omitted, 'interval')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
+
+    def _of_server(self, source: Source, text: str, options: ReadOptions) -> Reading:
+        """The server's report in words that `--get-server-output` puts into the client's."""
+        if not text.strip():
+            raise source.error("the server's report", found="an empty server_output_text")
+        inner = IperfText().read(replace(source, raw=text.encode(), comment=""), options)
+        return Reading(inner.trace, replace(inner.understood, format=self.name))
+
+
+def _json_intervals(source: Source, report: _Report) -> tuple[list[Interval], int]:
+    """The intervals of a report, and how many were left out as omitted."""
+    found = []
+    omitted = 0
+    for interval in report.intervals:
+        for total, forward in ((interval.sum, True), (interval.sum_bidir_reverse, False)):
+            if total is None:
+                continue
+            omitted += total.omitted
+            if not total.omitted:
+                found.append(_json_interval(source, report.start, total, forward))
+    return found, omitted
 
 
 def _report(source: Source) -> _Report:
@@ -287,4 +348,6 @@ def _json_interval(source: Source, start: _Start, total: _Sum, forward: bool) ->
         raise source.error("intervals longer than 0 s and bits_per_second >= 0", found=str(total))
     rate = total.bits_per_second if total.bytes is None else 8.0 * total.bytes / length
     direction: Direction = "uplink" if sends != server else "downlink"
-    return Interval(direction, total.start, total.end, rate, True, 0)
+    udp = start.test_start.protocol.upper() == "UDP" or total.packets is not None
+    offered = udp and (sends if start.test_start.protocol else total.jitter_ms is None)
+    return Interval(direction, total.start, total.end, rate, True, 0, offered)

@@ -21,8 +21,16 @@ from traces.formats.numbers import (
 from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace, counted
 from traces.formats.series import GAP_STEPS, TURNED, facts_of
 from traces.formats.source import Source
+from traces.formats.stamps import epoch_unit
+from traces.formats.units import MILLISECONDS, SECONDS, TimeUnit
 
 COLUMNS = 6
+EXPECTED = (
+    "six columns: Unix time (s or ms), elapsed ms that count on by column 6, latitude, longitude, "
+    "bytes, ms of the row (other times: --format throughput-log)"
+)
+MOST_APART, MOST_APART_MS = 0.1, 10.0
+"""By how much the count of column 2 and the ms of a row may differ, in most rows."""
 WHAT = "six numbers: time, elapsed ms, latitude, longitude, bytes >= 0, interval ms >= 0"
 LONGEST_ROW_MS = 3.6e6
 MOST_ROW_BYTES = 1e12
@@ -47,6 +55,9 @@ class ThroughputLog:
         bad |= (interval_ms > LONGEST_ROW_MS) | (n_bytes > MOST_ROW_BYTES)
         if np.any(bad):
             raise source.error(WHAT, line_of(source, int(np.flatnonzero(bad)[0])))
+        clock = _clock(rows)
+        if options.format is None and (clock is None or not _counts(rows)):
+            raise source.error(EXPECTED, source.head[0][0])
         turned = falls_throughout(rows[:, 0])
         if turned:
             rows = rows[::-1]
@@ -62,10 +73,9 @@ class ThroughputLog:
             raise source.error(WHAT, found=f"a rate of {rates.max():g} bit/s")
         edges = np.concatenate([[0.0], np.cumsum(lengths)])
         trace = checked_trace(source.path, source.stem, edges[:-1], rates, float(edges[-1]))
-        clock = "ms" if rows[0, 0] >= 1e11 else "s"
         facts = facts_of(
             self.name,
-            f"column 6, ms a row (column 1: Unix time in {clock})",
+            "column 6, ms a row" + (f" (column 1: Unix time in {clock.name})" if clock else ""),
             "column 5, bytes a row",
             "downlink",
             *((TURNED,) if turned else ()),
@@ -78,6 +88,22 @@ class ThroughputLog:
         return Reading(
             trace, replace(facts, interval_s=step, gaps=gaps, gap_s=gap_s, turned=turned)
         )
+
+
+def _clock(rows: Floats) -> TimeUnit | None:
+    """The unit in which all of column 1 are Unix times; None where they are none."""
+    units = {epoch_unit(float(end)) for end in (rows[:, 0].min(), rows[:, 0].max())}
+    clock = units.pop()
+    return clock if not units and clock in (SECONDS, MILLISECONDS) else None
+
+
+def _counts(rows: Floats) -> bool:
+    """Whether column 2 counts on by the ms of column 6, gaps and new counts of few rows aside."""
+    if len(rows) < 2:
+        return True
+    back = rows[::-1] if falls_throughout(rows[:, 0]) else rows
+    apart = np.abs(np.diff(back[:, 1]) - back[1:, 5])
+    return bool(np.median(apart - MOST_APART * back[1:, 5]) <= MOST_APART_MS)
 
 
 def _with_time(source: Source, rows: Floats) -> tuple[Floats, Floats]:

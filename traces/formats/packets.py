@@ -30,6 +30,11 @@ LONGEST_MS = 1e8
 WHAT = "one whole number of milliseconds that does not fall, 1e8 (a day) at most"
 NAMED = (".up", ".down", ".mahimahi")
 """Suffixes that these files have in Mahimahi's own sets."""
+LEAST_PACKETS = 100
+LEAST_MOMENTS = 20
+LEAST_TOGETHER = 0.1
+"""Lines, different ms among them, and share of lines with the ms of the line above, from which
+a column without such a suffix is one of packets: a ramp of rates has not so many."""
 DIRECTIONS: dict[str, Direction] = {".up": "uplink", ".down": "downlink"}
 
 
@@ -48,13 +53,28 @@ class Mahimahi:
             stamps = bare_numbers(source, 1, WHAT)[:, 0]
         except ArtefactError:
             return True  # whichever line is wrong, reading it says so
-        alike = len(stamps) > 1 and bool(np.all(stamps == stamps[0]))
-        # a link of one rate throughout looks like packets of one ms: then the name must say it
-        return may_be_packets(stamps) and (not alike or _suffix(source) in NAMED)
+        # rates that never fall look like packets: the name or the form must say it
+        return may_be_packets(stamps) and (_suffix(source) in NAMED or _are_packets(stamps))
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Packets counted in pieces of `MAHIMAHI_STEP_MS`."""
-        return _read(source, MAHIMAHI_STEP_MS)
+        reading = _read(source, MAHIMAHI_STEP_MS)
+        if options.format is not None or _suffix(source) in NAMED:
+            return reading
+        return reading.with_remarks(
+            ("the file's form is taken as the ms of packets (rates: --interval, --rate-unit)",)
+        )
+
+
+def _are_packets(column: Floats) -> bool:
+    """Whether lines are so many, and so many of one ms, as packets are and rates are not."""
+    moves = np.count_nonzero(np.diff(column))
+    together = len(column) - 1 - moves
+    return bool(
+        len(column) >= LEAST_PACKETS
+        and moves + 1 >= LEAST_MOMENTS
+        and together >= LEAST_TOGETHER * len(column)
+    )
 
 
 def may_be_packets(column: Floats) -> bool:

@@ -100,7 +100,13 @@ def trace_files(path: str | Path) -> list[Path]:
     path = Path(path)
     if not path.is_dir():
         return [path]
-    files = sorted(p for p in path.rglob("*") if p.is_file() and is_trace_name(p.relative_to(path)))
+    named = sorted(p for p in path.rglob("*") if is_trace_name(p.relative_to(path)))
+    files = [p for p in named if not p.is_dir()]
+    odd = next((p for p in files if p.exists() and not p.is_file()), None)
+    if odd is not None:
+        raise ArtefactError(
+            odd, found="a pipe, device or socket in a folder of traces", expected="a file"
+        )
     if not files:
         packed = " or ".join(PACKED)
         raise ArtefactError(

@@ -40,6 +40,7 @@ _EPOCH_UTC = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US = 86_400_000_000
 EPOCH_S = (9.4e8, 4.2e9)
 """Unix times of 2000 to 2103: a number in this range, times the unit, is one."""
+FIRST_EPOCH_MS = 1e3 * EPOCH_S[0]
 _EPOCH_UNITS = (SECONDS, MILLISECONDS, MICROSECONDS, NANOSECONDS)
 
 

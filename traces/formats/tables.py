@@ -29,6 +29,7 @@ from traces.formats.headers import Column
 from traces.formats.numbers import Floats
 from traces.formats.reading import (
     MAX_RATE_BPS,
+    Direction,
     Reading,
     ReadOptions,
     Understood,
@@ -46,6 +47,10 @@ from traces.formats.units import (
 from traces.trace import BandwidthTrace
 
 CSV_HEADER = "time_s,rate_bps"
+DIRECTION_COMMENTS: dict[Direction, str] = {
+    "uplink": "direction: uplink",
+    "downlink": "direction: downlink",
+}
 OWN_NAMES = ("time_s", "rate_bps")
 RADIO_WORDS = {
     "operatorname", "operator", "cellid", "networkmode", "networktech", "rsrp", "rsrq", "snr",
@@ -87,7 +92,9 @@ class OwnCsv:
             raise source.error(what + other, int(read.lines[np.flatnonzero(bad)[0]]))
         if len(times) < 2:
             raise source.error("two or more (start, end)", found=f"{len(times)} rows")
-        facts = facts_of(self.name, "column 'time_s', s", "column 'rate_bps', bit/s")
+        said = [d for d, comment in DIRECTION_COMMENTS.items() if comment == source.comment]
+        direction = said[0] if said else "not said"
+        facts = facts_of(self.name, "column 'time_s', s", "column 'rate_bps', bit/s", direction)
         if rates[-1] > 0:
             odd = f"odd: the last row is the end, not {rates[-1]:g} bit/s (but: --format table)"
             facts = replace(facts, remarks=(odd,))
@@ -194,7 +201,7 @@ def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
         _time_said(time, read, clock, options),
         f"{rate.said}, {unit.name}" + (" a row" if unit.amount and not unit.total else ""),
         rate.direction,
-        *_remarks(rate, unit, time, options, read),
+        *_remarks(rate, unit, time, clock, options, read),
         layout=table.said,
     )
     if options.interval_s is not None:
@@ -349,11 +356,16 @@ def _remarks(
     rate: Column,
     unit: RateUnit,
     time: tuple[Column, ...],
+    clock: TimeUnit,
     options: ReadOptions,
     read: RowsRead,
 ) -> list[str]:
     said = []
     known = rate.rate
+    if time and read.kind == "number" and options.time is None and time[0].time is None:
+        unix = stamps.epoch_unit(float(read.times[0])) is not None
+        taken = f"no unit of the time is stated: {clock.name} are taken (or: --time-unit)"
+        said += [] if unix else [taken]
     if options.rate and known and (unit.bits, unit.amount) != (known.bits, known.amount):
         said.append(f"--rate-unit {unit.name} is obeyed, though the header says {known.name}")
     if options.time and time and time[0].time not in (None, options.time):
@@ -369,9 +381,14 @@ def _remarks(
     return said
 
 
-def write_csv(path: str | Path, trace: BandwidthTrace) -> None:
-    """Write `time_s,rate_bps`; a last row gives the end. Reading it back gives the same trace."""
+def write_csv(path: str | Path, trace: BandwidthTrace, direction: Direction = "not said") -> None:
+    """Write `time_s,rate_bps`; a last row gives the end. Reading it back gives the same trace.
+
+    A known direction stands in a comment line before the header.
+    """
     with atomic_write(path) as stream:
+        if direction != "not said":
+            stream.write(f"# {DIRECTION_COMMENTS[direction]}\n")
         stream.write(CSV_HEADER + "\n")
         for at_s, rate in zip(trace.times_s, trace.rates_bps, strict=True):
             stream.write(f"{float(at_s)!r},{float(rate)!r}\n")

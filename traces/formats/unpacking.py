@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO
 
-from artefacts import ArtefactError
+from artefacts import ArtefactError, printable, read_bytes
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of a file, and of all that is unpacked from one."""
@@ -40,19 +40,22 @@ class Member:
     read: Callable[[], bytes]
 
 
-def printable(text: str) -> str:
-    """A stranger's name for a message of one line: what does not print is a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+@dataclass
+class _Budget:
+    """What may yet be unpacked from one file, all that it holds together."""
+
+    left: int
 
 
 def members(path: str | Path) -> list[Member]:
     """The file itself, what its gzip holds, or a zip file's traces; nothing is unpacked yet."""
     path = Path(path)
-    raw = _read(path)
+    raw = read_bytes(path, MOST_BYTES)
+    budget = _Budget(MOST_BYTES)
     if raw.startswith(_ZIP):
-        return _zipped(path, raw)
+        return _zipped(path, raw, budget)
     if raw.startswith(_GZIP):
-        return [Member(path, _without_gz(path.name), "", lambda: _gunzipped(path, raw))]
+        return [Member(path, _without_gz(path.name), "", lambda: _gunzipped(path, raw, budget))]
     return [Member(path, path.name, "", lambda: raw)]
 
 
@@ -64,25 +67,10 @@ def is_trace_name(path: PurePath) -> bool:
     return inner.suffix.lower() in (*SUFFIXES, ".zip")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MOST_BYTES + 1)
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="a bandwidth trace") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ArtefactError(path, found=str(reason).lower(), expected="a readable file") from None
-    if len(raw) > MOST_BYTES:
-        raise _too_big(path, "a file")
-    return raw
-
-
-def _too_big(path: Path, what: str) -> ArtefactError:
-    most = MOST_BYTES // 1024**2
-    return ArtefactError(
-        path, found=f"{what} of more than {most} MiB", expected=f"at most {most} MiB"
-    )
+def _too_big(path: Path) -> ArtefactError:
+    most = f"{MOST_BYTES // 1024**2} MiB"
+    found = f"unpacked, a file of more than {most}"
+    return ArtefactError(path, found=found, expected=f"at most {most}")
 
 
 def _damaged(path: Path, error: BaseException) -> ArtefactError:
@@ -91,26 +79,27 @@ def _damaged(path: Path, error: BaseException) -> ArtefactError:
     )
 
 
-def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, most: int) -> bytes:
-    """All that a packed stream holds, at most `most` bytes."""
+def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, budget: _Budget) -> bytes:
+    """All that a packed stream holds, taken off the budget."""
     try:
-        data = stream.read(most + 1)
+        data = stream.read(budget.left + 1)
     except _DAMAGE as error:
         raise _damaged(path, error) from None
-    if len(data) > most:
-        raise _too_big(path, "unpacked, a file")
+    if len(data) > budget.left:
+        raise _too_big(path)
+    budget.left -= len(data)
     return data
 
 
-def _gunzipped(path: Path, raw: bytes) -> bytes:
-    return _bounded(path, gzip.GzipFile(fileobj=io.BytesIO(raw)), MOST_BYTES)
+def _gunzipped(path: Path, raw: bytes, budget: _Budget) -> bytes:
+    return _bounded(path, gzip.GzipFile(fileobj=io.BytesIO(raw)), budget)
 
 
 def _without_gz(name: str) -> str:
     return name[:-3] if name.lower().endswith(".gz") else name
 
 
-def _zipped(path: Path, raw: bytes) -> list[Member]:
+def _zipped(path: Path, raw: bytes, budget: _Budget) -> list[Member]:
     """A zip file's traces by their names; the only file of one, whatever its name."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(raw))
@@ -127,8 +116,8 @@ def _zipped(path: Path, raw: bytes) -> list[Member]:
     if not chosen:
         raise ArtefactError(path, found="a zip file without traces", expected="one or more")
     if sum(m.file_size for m in chosen) > MOST_BYTES:
-        raise _too_big(path, "unpacked, a file")
-    return [_member(path, archive, m, len(chosen) == 1) for m in chosen]
+        raise _too_big(path)
+    return [_member(path, archive, m, len(chosen) == 1, budget) for m in chosen]
 
 
 def _is_hidden(path: PurePath) -> bool:
@@ -136,7 +125,9 @@ def _is_hidden(path: PurePath) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, only: bool) -> Member:
+def _member(
+    path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, only: bool, budget: _Budget
+) -> Member:
     inside = printable(info.filename)
     shown = path if only else path / inside
 
@@ -145,8 +136,7 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, only: b
             stream = archive.open(info)
         except _DAMAGE as error:
             raise _damaged(shown, error) from None
-        # a header may lie about the size
-        data = _bounded(shown, stream, min(info.file_size, MOST_BYTES))
-        return _gunzipped(shown, data) if data.startswith(_GZIP) else data
+        data = _bounded(shown, stream, budget)  # a header may lie about the size
+        return _gunzipped(shown, data, budget) if data.startswith(_GZIP) else data
 
     return Member(shown, _without_gz(PurePosixPath(inside).name), inside, read)

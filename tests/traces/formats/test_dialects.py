@@ -123,9 +123,9 @@ bare_rows = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(bare_rows, st.sampled_from([" ", "\t", ",", ";", ", "]), st.booleans())
 def test_bare_columns_of_seconds_and_mbit_read_back(tmp_path_factory, parts, separator, comma):
-    """Fractions of a ms and a mean of at most 100 leave the one reading."""
+    """Fractions of a ms leave seconds; a few Mbit/s with fractions are that set's, and said."""
     stamps_s = [s / 10000 + 0.00005 for s in np.cumsum([step for step, _ in parts]).tolist()]
-    rates = [rate / 10000 for _, rate in parts]
+    rates = [rate / 100001 for _, rate in parts]
     lines = [f"{at:.6f}{separator}{rate!r}" for at, rate in zip(stamps_s, rates, strict=True)]
     if comma and separator in (" ", "\t", ";"):
         lines = [line.replace(".", ",") for line in lines]
@@ -133,6 +133,7 @@ def test_bare_columns_of_seconds_and_mbit_read_back(tmp_path_factory, parts, sep
     path.write_text("\n".join(lines) + "\n")
     found = read(path)
     assert found.understood.format == "pensieve"
+    assert any("s and Mbit/s are taken" in remark for remark in found.understood.remarks)
     assert found.trace.rates_bps.tolist() == pytest.approx([1e6 * r for r in rates])
     starts = np.array(stamps_s) - stamps_s[0]
     assert found.trace.times_s.tolist() == pytest.approx(starts.tolist(), abs=1e-6)

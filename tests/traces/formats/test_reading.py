@@ -3,7 +3,10 @@
 import pytest
 
 from artefacts import ArtefactError, UsageError, data_directory
-from traces.formats import ReadOptions, TraceQuestion, read, read_packets
+from traces.formats import ReadOptions, TraceQuestion, read, read_packets, write_csv
+from traces.trace import trace_digest
+
+T = 1450274031
 
 
 def reading(tmp_path, text, name="a.csv", **options):
@@ -20,6 +23,15 @@ def reading(tmp_path, text, name="a.csv", **options):
         ("0.5 2300\n1.5 1100\n", ["--format pensieve", "--time-unit s --rate-unit kbit/s"]),
         ("0 0.5\n1000 0.7\n", ["--format pensieve", "--time-unit ms --rate-unit Mbit/s"]),
         ("1575208052000 5\n1575208053000 6\n", ["--format oboe", "--time-unit ms --rate-unit Mb"]),
+        ("0.5 50\n1 51\n1.5 49.5\n", ["--format pensieve", "--time-unit s --rate-unit kbit/s"]),
+        ("0.5 5\n1 6\n1.5 7\n", ["--format pensieve", "--time-unit s --rate-unit kbit/s"]),
+        (
+            "1575208052000 2300\n1575208053000 2200\n",
+            ["--format oboe", "--time-unit ms --rate-unit Mbit/s"],
+        ),
+        ("100\n200\n300\n400\n", ["--format mahimahi", "--interval SECONDS", "--rate-unit"]),
+        ("5\n5\n6\n6\n6\n7\n" * 1, ["--format mahimahi", "--rate-unit kbit/s"]),
+        ("".join(f"{k}\n" for k in range(200)), ["--format mahimahi", "--rate-unit kbit/s"]),
         ("50\n50\n50\n", ["--format mahimahi", "--interval SECONDS", "--rate-unit"]),
         ("5.5\n6\n", ["--interval SECONDS", "--rate-unit kbit/s", "--rate-unit Mbit/s"]),
         ("time,mbps\n0,5\n1,6\n", ["--time-unit s (1 s)", "--time-unit ms (0.001 s)"]),
@@ -30,6 +42,23 @@ def reading(tmp_path, text, name="a.csv", **options):
         ("time_s,rx_bytes\n0,5\n1,6\n2,9\n", ["--rate-unit bytes", "--rate-unit total-bytes"]),
         ("time_s,DL_bitrate\n0,5\n1,6\n", ["--rate-unit kbit/s", "--rate-unit Mbit/s"]),
         ("time_s,rate_mbps,goodput_mbps\n0,5,4\n", ["--column 'rate_mbps'", "'goodput_mbps'"]),
+        ("time,mbps,min,max\n0,1,0,2\n1,2,0,3\n", ["--time-unit s (1 s)", "--time-unit ms"]),
+        ("mbps,min,max\n1,0,2\n2,0,3\n", ["--interval", "--time-column"]),
+        (
+            "time_s,mbps\n1575208052000,5\n1575208053000,6\n",
+            ["--time-unit s (1000 s)", "--time-unit ms (1 s)"],
+        ),
+        (
+            "timestamp_ms,mbps\n1575208052,5\n1575208053,6\n",
+            ["--time-unit ms (0.001 s)", "--time-unit s (1 s)"],
+        ),
+        (
+            "time_s,throughput,retx_mbps\n0,5,1\n1,5,1\n",
+            ["--rate-unit kbit/s", "--rate-unit Mbit/s"],
+        ),
+        ("time_s,bandwidth,avg_rate_kbps\n0,5,1\n", ["--column 'bandwidth'", "'avg_rate_kbps'"]),
+        ("time_s,max_rate_mbps,rate\n0,5,1\n", ["--column 'max_rate_mbps'", "--column 'rate'"]),
+        ("time_s,bytes,max_mbps\n0,5,1\n", ["--column 'bytes'", "--column 'max_mbps'"]),
         (",mbps\n0,5\n1,6\n", ["--interval", "--time-column"]),
         ("Uhr;Mbit/s\n0;5\n1;6\n", ["--interval", "--time-column"]),
     ],
@@ -42,45 +71,37 @@ def test_what_a_file_leaves_open_is_asked_with_both_answers(tmp_path, text, choi
     assert "\n" not in str(caught.value)
 
 
-def test_each_answer_gives_its_reading(tmp_path):
-    text = "0 24.1\n1 23.9\n2 24\n"
-    fast = reading(tmp_path, text, format="pensieve").trace
-    slow = reading(tmp_path, text, format="oboe").trace
-    assert (fast.duration_s, fast.rates_bps[0]) == (3.0, 24.1e6)
-    assert (slow.duration_s, slow.rates_bps[0]) == (1.002, 24.1e3)
-    named = reading(tmp_path, text, time_unit="seconds", rate_unit="KBps")
-    assert named.trace.rates_bps[0] == pytest.approx(24.1 * 8e3)
-    assert "kB/s" in named.understood.rate
+@pytest.mark.parametrize(
+    ("text", "time", "rate"),
+    [
+        ("mbps,min\n1,0\n2,1\n", "column 'min', min", "column 'mbps', Mbit/s"),
+        ("ms,max_mbps\n0,1\n900,2\n", "column 'ms', ms", "column 'max_mbps', Mbit/s"),
+        ("time_s,bytes,mbps\n0,1,1\n1,2,2\n", "column 'time_s', s", "column 'mbps', Mbit/s"),
+        # as Unix times in ms it would last 231 days
+        ("time_ns,mbps\n1575208052000,1\n1585208052000,2\n1595208052000,2\n",
+         "column 'time_ns', ns", "column 'mbps', Mbit/s"),
+    ],
+)  # fmt: skip
+def test_what_is_clear_is_not_asked(tmp_path, text, time, rate):
+    known = reading(tmp_path, text).understood
+    assert (known.time, known.rate) == (time, rate)
 
 
-def test_a_fraction_of_a_millisecond_leaves_seconds_alone(tmp_path):
-    """As adaptive-bitrate simulators keep traces: 10 s of 2 to 3 Mbit/s."""
-    text = "".join(f"{k / 2:.6f}\t{2 + k % 3 / 2:.3f}\n" for k in range(20))
-    found = reading(tmp_path, text)
-    assert found.understood.format == "pensieve"
-    assert found.trace.duration_s == 10.0
-    assert 2e6 < found.trace.mean_bps < 3e6
-
-
-def test_rates_below_1_kbit_throughout_leave_mbit_alone(tmp_path):
-    found = reading(tmp_path, "0 0.5\n1 0.7\n2 0.6\n")
-    assert found.understood.format == "pensieve"
-    assert found.trace.rates_bps.tolist() == pytest.approx([0.5e6, 0.7e6, 0.6e6])
-
-
-def test_chunks_of_whole_milliseconds_are_oboes(tmp_path):
-    found = reading(tmp_path, "15.0 300\n400.0 300\n440.0 500\n900.0 500\n", "a.txt")
-    assert found.understood.format == "oboe"
+def test_a_unit_of_time_that_is_not_stated_is_said(tmp_path):
+    notes = reading(tmp_path, "time,mbps\n0.5,5\n2,6\n").notes
+    assert any("no unit of the time is stated: s are taken" in note for note in notes)
+    assert reading(tmp_path, "time,mbps\n0.5,5\n2,6\n", time_unit="s").notes == ()
 
 
 @pytest.mark.parametrize(
     ("text", "rates", "turned"),
     [
         ("time_s,mbps\n3.5,1\n2,2\n1,3\n", [3e6, 2e6, 1e6], True),
-        ("2.5 1\n1.5 2\n.5 3\n", [3e6, 2e6, 1e6], True),
-        ("9 5 0 0 100 1000\n8 4 0 0 200 1000\n7 3 0 0 0 0\n6 3 0 0 300 500\n",
+        ("2.5 1.5\n1.5 2\n.5 3\n", [3e6, 2e6, 1.5e6], True),
+        (f"{T + 3} 5500 0 0 100 1000\n{T + 2} 4500 0 0 200 1000\n{T + 1} 3500 0 0 0 0\n"
+         f"{T} 3500 0 0 300 500\n",
          [4800.0, 1600.0, 800.0], True),
-        ("9 5 0 0 100 1000\n9 4 0 0 200 1000\n", [800.0, 1600.0], False),
+        (f"{T} 5 0 0 100 1000\n{T} 1005 0 0 200 1000\n", [800.0, 1600.0], False),
     ],
 )  # fmt: skip
 def test_rows_that_stand_newest_first_are_turned(tmp_path, text, rates, turned):
@@ -139,7 +160,7 @@ def test_a_clock_that_is_set_right_is_said(tmp_path):
 
 
 def test_gaps_of_a_log_are_left_out_and_said(tmp_path):
-    text = "".join(f"{k} {1000 * k} 0 0 100 1000\n" for k in (1, 2, 3, 63, 64, 65))
+    text = "".join(f"{T + k} {1000 * k} 0 0 100 1000\n" for k in (1, 2, 3, 63, 64, 65))
     found = reading(tmp_path, text, "a.log")
     assert found.trace.duration_s == 6
     assert (found.understood.gaps, found.understood.gap_s) == (1, 59.0)
@@ -305,3 +326,14 @@ def test_packets_of_another_format_are_refused(tmp_path):
     (tmp_path / "a.up").write_text("1 2\n")
     with pytest.raises(ArtefactError, match="a packet-delivery"):
         read_packets(tmp_path / "a.up", 20)
+
+
+def test_the_direction_stays_in_our_own_csv(tmp_path):
+    up = reading(tmp_path, DRIVE)
+    for direction in ("uplink", "downlink", "not said"):
+        write_csv(tmp_path / "own.csv", up.trace, direction)
+        again = read(tmp_path / "own.csv")
+        assert (again.understood.format, again.understood.direction) == ("csv", direction)
+        assert trace_digest(again.trace) == trace_digest(up.trace)
+    write_csv(tmp_path / "own.csv", up.trace)
+    assert (tmp_path / "own.csv").read_text().startswith("time_s,rate_bps\n")

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -36,6 +37,33 @@ def test_a_bomb_is_refused(tmp_path, monkeypatch, packing):
         reading(tmp_path, bomb(packing, 2**21), f"a.up.{packing}")
     with pytest.raises(ArtefactError, match="a file of more than 1 MiB"):
         reading(tmp_path, b"1\n" * 2**20, "a.up")
+
+
+def test_all_that_a_zip_file_holds_has_one_bound(tmp_path, monkeypatch):
+    """Members that are small, unpacked, and hold gzip files that are small each."""
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2**20)
+    data = b"1\n" * (300 * 1024)  # 600 KiB
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a.up.gz", "b.up.gz"):
+            archive.writestr(name, gzip.compress(data))
+    path = tmp_path / "set.zip"
+    path.write_bytes(buffer.getvalue())
+    with pytest.raises(ArtefactError, match=r"b\.up\.gz: .*unpacked, a file of more than 1 MiB"):
+        read_traces(path)
+    monkeypatch.setattr(unpacking, "MOST_BYTES", 2**21)
+    assert len(read_traces(path)) == 2
+
+
+def test_devices_and_pipes(tmp_path):
+    with pytest.raises(ArtefactError, match="found a device"):
+        read("/dev/zero")
+    os.mkfifo(tmp_path / "a.csv")
+    with pytest.raises(ArtefactError, match=r"a\.csv: found a pipe, device or socket in a folder"):
+        read_traces(tmp_path)
+    writer = subprocess.Popen(["sh", "-c", f"printf 'time_s,mbps\n0,5\n1,6\n' > {tmp_path}/a.csv"])
+    assert read(tmp_path / "a.csv").trace.rates_bps.tolist() == [5e6, 6e6]
+    assert writer.wait(10) == 0
 
 
 def test_damaged_and_other_packed_files_are_refused(tmp_path):
