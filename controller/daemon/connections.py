@@ -18,6 +18,7 @@ from typing import Any
 from aiohttp import StreamReader, web
 
 from controller.daemon.settings import LimitSettings
+from controller.daemon.stamps import arrival_s
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
@@ -41,6 +42,8 @@ class HttpConnection(web.RequestHandler):
         super().__init__(server, **options)
         self._table = table
         self.made_s = self.heard_s = table.clock()
+        self.arrived_s = self.made_s
+        """When the last bytes came that can begin a request, at the earliest."""
         self.requests = 0
         self.under_way = False
         self.partial_s: float | None = None
@@ -79,6 +82,8 @@ class HttpConnection(web.RequestHandler):
             return
         if data:
             self.heard_s = self._table.clock()
+            if self.partial_s is None:
+                self.arrived_s = arrival_s(newcomer=not self.requests)
             if self.partial_s is None and not self.under_way:
                 self.partial_s = self.heard_s
         super().data_received(data)

@@ -154,7 +154,9 @@ class LocalInterface:
         return _json({"name": self._served.name, "ready": ready}, 200 if ready else BUSY)
 
     async def _infer(self, request: web.Request) -> web.Response:
-        arrival_s = self._served.now_s()
+        connection = request.protocol
+        assert isinstance(connection, HttpConnection)
+        arrival_s = min(connection.arrived_s, self._served.now_s())
         self._known(request)
         query = read_query(list(request.query.items()))
         kind = media_type(request.headers, raw=HEADER_LENGTH in request.headers)
