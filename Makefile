@@ -19,8 +19,7 @@ $(READY): pyproject.toml constraints.txt
 # KServe's client library asks for older versions than everything else is tested with; its clients
 # need none of that. Where it cannot be had, its tests skip.
 $(CONFORMANCE): $(READY) tests/daemon/kserve.txt
-	-$(PIP) --no-deps -r tests/daemon/kserve.txt
-	touch $(CONFORMANCE)
+	$(PIP) --no-deps -r tests/daemon/kserve.txt && touch $@ || echo "KServe's clients could not be installed: their tests skip"
 
 demo: $(READY)
 	$(BIN)/coinfer demo $(DEMO)

@@ -13,7 +13,7 @@ from artefacts.files import (
     digest_bytes,
     digest_file,
     encode_json,
-    printable,
+    open_file,
     read_bytes,
     read_json,
     read_text,
@@ -22,6 +22,7 @@ from artefacts.files import (
     ready_folder,
     write_json,
 )
+from artefacts.printing import printable, shortened
 from artefacts.processors import usable_cpus
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "digest_bytes",
     "digest_file",
     "encode_json",
+    "open_file",
     "printable",
     "read_bytes",
     "read_json",
@@ -43,6 +45,7 @@ __all__ = [
     "read_toml",
     "ready_file",
     "ready_folder",
+    "shortened",
     "usable_cpus",
     "write_json",
 ]

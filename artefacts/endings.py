@@ -32,6 +32,8 @@ class _State:
     """The first SIGTERM or SIGHUP: the same again changes nothing."""
     waiting: int | None = None
     """What came while shielded."""
+    came: int | None = None
+    """The newest of any of them."""
 
 
 class Terminated(SystemExit):
@@ -48,6 +50,7 @@ def _raise(number: int) -> None:
 
 
 def _received(number: int, frame: FrameType | None) -> None:
+    _State.came = number
     if number != signal.SIGINT:
         if _State.ended_by is not None:
             return
@@ -59,15 +62,24 @@ def _received(number: int, frame: FrameType | None) -> None:
 
 
 def unwind_from_start() -> None:
-    """Let SIGTERM raise `Terminated` in the main thread from here on."""
-    if _in_main_thread():
-        signal.signal(signal.SIGTERM, _received)
+    """Let SIGTERM raise `Terminated` in the main thread from here on.
+
+    SIGINT raises `KeyboardInterrupt` as before, and is remembered too.
+    """
+    if not _in_main_thread():
+        return
+    signal.signal(signal.SIGTERM, _received)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _received)
 
 
-def raise_if_terminated() -> None:
-    """Raise `Terminated` where a signal came and somebody's handling of errors has swallowed it."""
-    if _State.ended_by is not None and not _State.shields:
-        _raise(_State.ended_by)
+def raise_if_ended() -> None:
+    """Raise again what a signal has raised, where somebody's handling of errors swallowed it.
+
+    An exception that comes in a destructor or in a library's callback is lost.
+    """
+    if _State.came is not None and not _State.shields:
+        _raise(_State.came)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,6 @@ from typing import IO, Any, Literal, TypeVar, overload
 import msgspec
 
 from artefacts.errors import ArtefactError, UsageError
-from artefacts.pipes import open_to_read
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -38,6 +37,12 @@ _NAME_CHARACTERS = 40
 """Of the file's name, at most, in the temporary one: a longest name has no room for more."""
 _TRIED_BYTES = 4096
 """Written to find out whether a disk has room at all."""
+_TOML_CHARACTERS = 2**18
+"""Of a file that a person writes."""
+_KEY_PARTS = 32
+_PART = r"(?:[A-Za-z0-9_-]++|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+"
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}){{{_KEY_PARTS}}}")
+"""That many parts of a dotted key, each followed by a dot."""
 _FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\.)?(?P<field>[^`]*)`)?$", re.DOTALL)
 
 
@@ -71,7 +76,7 @@ def digest_bytes(data: bytes) -> str:
 
 def digest_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes as lower-case hex."""
-    with _readable(path), open_to_read(path) as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -80,12 +85,36 @@ def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
 
     So it is where it holds more than `most_bytes`, of which one more is read at most.
     """
-    with _readable(path), open_to_read(path) as stream:
+    with open_file(path) as stream:
         raw = stream.read() if most_bytes is None else stream.read(most_bytes + 1)
     if most_bytes is not None and len(raw) > most_bytes:
         most = f"{most_bytes // 1024**2} MiB"
         raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
     return raw
+
+
+@contextlib.contextmanager
+def open_file(path: str | Path) -> Iterator[io.BufferedReader]:
+    """A file to read from; what reading cannot do in the block is an `ArtefactError` too.
+
+    What is no regular file is refused without waiting for it: `/dev/zero` has no end, and a pipe in
+    the file system may have nobody who writes. A pipe that this process was given is read, as of
+    `<(command)`.
+    """
+    with _readable(path):
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as stream:
+            kind = stat.S_IFMT(os.fstat(handle).st_mode)
+            if kind == stat.S_IFIFO and _is_given(path):
+                os.set_blocking(handle, True)
+            elif kind in _KINDS:
+                raise ArtefactError(path, found=_KINDS[kind], expected="a file")
+            yield stream
+
+
+def _is_given(path: str | Path) -> bool:
+    """Whether a path names an open descriptor."""
+    return os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
 
 
 def read_text(path: str | Path) -> str:
@@ -142,7 +171,7 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
             yield stream
             stream.flush()
             os.fsync(handle)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, _mode_of(target))
         os.replace(temporary, target)
     except Exception as error:
         cause = disk.refusal or _own_refusal(error, temporary)
@@ -199,6 +228,14 @@ def _own_refusal(error: Exception, temporary: str) -> OSError | None:
     return error if error.filename in (None, temporary) else None
 
 
+def _mode_of(target: Path) -> int:
+    """What the file that is replaced lets whom do; a new one is for everybody to read."""
+    try:
+        return stat.S_IMODE(target.stat().st_mode)
+    except FileNotFoundError:
+        return 0o644
+
+
 def _check_target(target: Path) -> None:
     """Refuse to put a file in the place of a folder or a device (`/dev/null`, to root)."""
     try:
@@ -241,17 +278,6 @@ def encode_json(value: Any, enc_hook: Callable[[Any], Any] | None = None) -> byt
         return msgspec.json.encode(value, enc_hook=enc_hook)
     except UnicodeEncodeError:
         return msgspec.json.encode(_escaped(msgspec.to_builtins(value, enc_hook=enc_hook)))
-
-
-def printable(text: str) -> str:
-    """A stranger's text for one line of a message: what does not print becomes an escape.
-
-    Among it are line ends, what a terminal obeys, and bytes that are no UTF-8 (Python holds them
-    as surrogates).
-    """
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _escaped(plain: Any) -> Any:
@@ -309,11 +335,27 @@ def read_json(path: str | Path, kind: type[StructT], *, version: int | None = No
 def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
     """Read a TOML artefact as `kind`; with `version`, refuse another `format_version`."""
     text = read_text(path)
+    _check_keys(path, text)
     try:
         plain = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a ValueError
         raise ArtefactError(path, found=str(error), expected="valid TOML") from None
     return _typed(path, plain, kind, version)
+
+
+def _check_keys(path: str | Path, text: str) -> None:
+    """Refuse what takes a parser a time that grows with the square of a key's parts."""
+    if len(text) > _TOML_CHARACTERS:
+        raise ArtefactError(
+            path, found=f"{len(text)} characters", expected=f"at most {_TOML_CHARACTERS}"
+        )
+    found = _LONG_KEY.search(text)
+    if found is not None:
+        raise ArtefactError(
+            path, line=1 + text.count("\n", 0, found.start()),
+            found=f"a key of more than {_KEY_PARTS} parts ({found[0][:40]!r})",
+            expected=f"at most {_KEY_PARTS}",
+        )  # fmt: skip
 
 
 def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | None) -> StructT:
@@ -337,13 +379,10 @@ def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | Non
 
 @contextlib.contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Turn what the system says about reading a file into an `ArtefactError`.
-
-    Devices are refused before: `/dev/zero` has no end. Pipes are read, as of `<(command)`.
-    """
+    """Turn what the system says about reading a file into an `ArtefactError`."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
-        if kind in _KINDS and kind != stat.S_IFIFO:
+        if kind in _KINDS and kind != stat.S_IFIFO:  # to open a device may do something
             raise ArtefactError(path, found=_KINDS[kind], expected="a file")
         yield
     except FileNotFoundError:

@@ -7,6 +7,7 @@ and its start, so that the next run removes what belongs to nobody, and nothing 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from artefacts.endings import orderly, shielded
 from artefacts.errors import UsageError
 
 PREFIX = "coinfer-"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _TAG = r"(?P<boot>[0-9a-f]{8})-(?P<space>\d+)-(?P<pid>\d+)-(?P<start>\d+)"
 _NAME = re.compile(rf"{PREFIX}{_TAG}-")
 
@@ -39,16 +41,20 @@ class Owner:
 
     @property
     def gone(self) -> bool:
-        """Whether this process has certainly ended.
+        """Whether this process has certainly ended, as far as this system can tell.
 
-        One of another boot has. Of one in another space of process ids nothing can be known.
+        One of another boot has. Of one in another space of process ids or times nothing can be
+        known, and of one whose start cannot be read only that its id is taken.
         """
         boot, space = _here()
         if not space:
             return False  # a system without /proc
         if self.boot != boot:
             return True
-        return self.space == space and _start_ticks(self.pid) != self.start_ticks
+        if self.space != space:
+            return False
+        ticks = _start_ticks(self.pid)
+        return not _taken(self.pid) if ticks is None else ticks != self.start_ticks
 
 
 def this_process() -> Owner:
@@ -73,22 +79,43 @@ def is_orphan(name: str) -> bool:
 
 @cache
 def _here() -> tuple[str, int]:
-    """The first digits of the boot's id, and the number of this space of process ids."""
+    """The first digits of the boot's id, and the number of this space of process ids and times.
+
+    A time namespace shifts the start that a process shows.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
-        return boot, os.stat("/proc/self/ns/pid").st_ino
+        space = str(os.stat("/proc/self/ns/pid").st_ino)
     except OSError:
         return "0" * 8, 0
+    with contextlib.suppress(OSError):  # a kernel without time namespaces
+        space += str(os.stat("/proc/self/ns/time").st_ino)
+    return boot, int(space)
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a process began, in clock ticks after the boot; None where it has ended."""
+    """When a process began, in clock ticks after the boot; None where it does not show it."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
     # a killed process whose parent has not asked yet is listed still
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _taken(pid: int) -> bool:
+    """Whether a process of this id lives; `/proc` may hide those of others."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    # one that was killed and that nobody has asked for is no owner any more
+    stat = Path(f"/proc/{pid}/stat")
+    with contextlib.suppress(OSError):
+        return stat.read_text(errors="replace").rpartition(")")[2].split()[0] not in "ZX"
+    return True
 
 
 @contextlib.contextmanager
@@ -109,15 +136,43 @@ def temporary_folder(purpose: str = "run", place: Path | None = None) -> Iterato
                 "that can be written to (TMPDIR names one)"
             ) from None
         try:
-            yield made
+            with _held(made):
+                yield made
         finally:
             with shielded():
                 shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder: a process that misreads the name must not remove it.
+
+    The system lets go of it when this process ends, however that happens.
+    """
+    handle = os.open(folder, _FOLDER)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _is_held(folder: Path) -> bool:
+    handle = os.open(folder, _FOLDER)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def remove_orphans(where: Path) -> None:
     """Remove this user's folders in `where` whose process has ended."""
     for path in where.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if is_orphan(path.name) and path.lstat().st_uid == os.geteuid():
+            mine = path.lstat().st_uid == os.geteuid()
+            if mine and is_orphan(path.name) and not _is_held(path):
                 shutil.rmtree(path, ignore_errors=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -71,15 +71,17 @@ def _sources(folder: Path) -> Iterator[Path]:
 class _Does(ast.NodeTransformer):
     """Leaves of a module what it does: no docstrings, and of our modules no places."""
 
+    def __init__(self, named: Callable[[str], str]) -> None:
+        """`named`: what stands for one of our modules."""
+        self._named = named
+
     def visit(self, node: ast.AST) -> ast.AST:
         """A node without its docstring, where it has one."""
         self.generic_visit(node)
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [line for line in node.body if not _is_text(line)]
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
-            # a name that moves to another of our modules is the same code; which names they are
-            # stays, and what they do is hashed where it lies
-            node.module = ""
+            node.module = self._named(node.module or "")
         return node
 
 
@@ -90,9 +92,32 @@ def _is_text(line: ast.stmt) -> bool:
 
 
 def syntax_digest(source: bytes) -> str:
-    """SHA-256 of what a module's source does: its syntax tree without docstrings and places."""
-    tree = _Does().visit(ast.parse(source))
+    """SHA-256 of what a module's source does: its syntax tree without docstrings and places.
+
+    A name that is imported from one of our modules counts with what that module does, wherever it
+    lies; so another module's function of the same name is another one.
+    """
+    return _tree_digest(source, _module_digest)
+
+
+def _tree_digest(source: bytes, named: Callable[[str], str]) -> str:
+    tree = _Does(named).visit(ast.parse(source))
     return digest_bytes(ast.dump(tree, annotate_fields=False).encode())
+
+
+def _module_digest(name: str) -> str:
+    """What one of our modules does by itself; its name where there is no such module."""
+    place = ROOT.joinpath(*name.split("."))
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return _own_digest(file)
+    return name
+
+
+@cache
+def _own_digest(file: Path) -> str:
+    # what it imports counts where it lies: modules may import each other
+    return _tree_digest(file.read_bytes(), lambda name: "")
 
 
 @cache

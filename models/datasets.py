@@ -7,11 +7,13 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, data_directory
+from artefacts.arrays import read_npz
 
 HELD_BACK_SHARE = 0.1
 
@@ -45,13 +47,7 @@ def cifar10(part: str, folder: Path | None = None) -> Pictures:
 
 
 def _read(path: Path) -> Pictures:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"]
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="a CIFAR-10 npz") from None
-    except (KeyError, ValueError, OSError) as error:
-        raise ArtefactError(path, found=str(error), expected="arrays x and y") from None
+    x, y = _named(path, "x", "y")
     if x.ndim != 4 or x.shape[1:] != (32, 32, 3) or x.dtype != np.uint8 or len(x) != len(y):
         raise ArtefactError(
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, 32, 32, 3)"
@@ -104,16 +100,17 @@ def judged_pictures(dataset: str) -> Pictures | None:
 IMAGENETTE_SIDE = 144
 
 
+def _named(path: Path, *names: str) -> list[npt.NDArray[Any]]:
+    """Arrays of a data set's file."""
+    arrays = read_npz(path, f"an npz with the arrays {', '.join(names)}", names)
+    for name in names:
+        if name not in arrays:
+            raise ArtefactError(path, field=name, found="nothing", expected="an array")
+    return [arrays[name] for name in names]
+
+
 def _read_jpegs(path: Path) -> tuple[list[bytes], npt.NDArray[np.uint8]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            data, offsets, labels = archive["data"], archive["offsets"], archive["labels"]
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="an Imagenette npz") from None
-    except (KeyError, ValueError, OSError) as error:
-        raise ArtefactError(
-            path, found=str(error), expected="arrays data, offsets and labels"
-        ) from None
+    data, offsets, labels = _named(path, "data", "offsets", "labels")
     fits = len(offsets) == len(labels) + 1 and len(labels) > 0 and offsets[-1] == len(data)
     if not fits or np.any(np.diff(offsets) <= 0):
         raise ArtefactError(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, atomic_write
+from artefacts.arrays import read_npz
 from models.codecs import is_exact
 from models.confidence import greatest, probabilities
 
@@ -172,7 +173,7 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
 def read_outcomes(path: str | Path) -> Outcomes:
     """Read outcomes; names the file and the field that does not fit."""
     path = Path(path)
-    arrays = _arrays(path)
+    arrays = read_npz(path, "outcomes (npz)")
     version = _scalar(path, arrays, "format_version")
     if version != FORMAT_VERSION:
         raise ArtefactError(
@@ -207,20 +208,6 @@ def read_outcomes(path: str | Path) -> Outcomes:
         _logits(path, arrays, samples),
         _labels(path, arrays, samples),
     )
-
-
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with open(path, "rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if isinstance(archive, np.lib.npyio.NpzFile):
-                return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="outcomes (npz)") from None
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
-        found = f"an unreadable file ({type(error).__name__})"
-        raise ArtefactError(path, found=found, expected="outcomes (npz)") from None
-    raise ArtefactError(path, found="a single array", expected="outcomes (npz)")
 
 
 def _wire(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[Key, float]:

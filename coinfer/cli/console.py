@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,10 +24,11 @@ from rich.progress import (
 from rich.table import Table
 
 from artefacts.files import encode_json
+from artefacts.printing import printable
 
 
 class PlainConsole(Console):
-    """rich's console for text: no markup, and lines of text are broken nowhere."""
+    """rich's console for text: no markup, nothing that a terminal obeys, no line that is broken."""
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
@@ -36,7 +37,8 @@ class PlainConsole(Console):
         """See `rich.console.Console.print`."""
         if all(isinstance(thing, str) for thing in objects):
             options.setdefault("soft_wrap", True)
-        super().print(*objects, **options)
+        shown = [printable(thing, "\n") if isinstance(thing, str) else thing for thing in objects]
+        super().print(*shown, **options)
 
 
 console = PlainConsole(stderr=True)
@@ -45,11 +47,12 @@ console = PlainConsole(stderr=True)
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on standard output; numbers are right-aligned by the caller's formatting."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=printable(title, "\n"), title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
+        justify: JustifyMethod = "left" if i == 0 else "right"
+        table.add_column(printable(column, "\n"), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(printable(str(cell), "\n") for cell in row))
     width = None if sys.stdout.isatty() else 160
     PlainConsole(width=width).print(table)
 

@@ -149,12 +149,10 @@ def _ended_by_signal(error: BaseException) -> int | None:
 
 
 def _say(line: str) -> None:
-    from artefacts import printable
+    from artefacts.printing import printable, shortened
 
-    # a name may hold anything: line ends, and what a terminal obeys
-    shown = printable(line)
     with contextlib.suppress(OSError, ValueError):  # nobody is there to hear it
-        sys.stderr.write(f"coinfer: {shown}\n")
+        sys.stderr.write(f"coinfer: {printable(shortened(line))}\n")
 
 
 def _nobody_reads() -> bool:

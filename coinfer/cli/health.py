@@ -37,7 +37,7 @@ def edge(
     except NotHealthy as error:
         _unhealthy(error)
     else:
-        sys.stdout.write(f"{said}\n")
+        _healthy(said)
 
 
 @app.command()
@@ -53,9 +53,17 @@ def device(
     except NotHealthy as error:
         _unhealthy(error)
     else:
-        sys.stdout.write(f"{said}\n")
+        _healthy(said)
+
+
+def _healthy(said: str) -> None:
+    from artefacts.printing import printable
+
+    sys.stdout.write(f"{printable(said)}\n")
 
 
 def _unhealthy(error: Exception) -> None:
-    sys.stderr.write(f"coinfer: {error}\n")
+    from artefacts.printing import printable, shortened
+
+    sys.stderr.write(f"coinfer: {printable(shortened(str(error)))}\n")
     raise SystemExit(1)

@@ -44,7 +44,7 @@ def _plain_edge(
 ) -> None:
     """Serve one model, as the options say, until SIGTERM or SIGINT."""
     from artefacts import UsageError
-    from artefacts.endings import raise_if_terminated
+    from artefacts.endings import raise_if_ended
     from controller.runtime.addresses import join_address
     from controller.runtime.edge import EdgeServer
     from controller.runtime.executors import Executor, PacedExecutor, make_executor
@@ -64,7 +64,7 @@ def _plain_edge(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
-    raise_if_terminated()
+    raise_if_ended()
     server.start()
     paced = f", paced as '{pace}'" if pace else ""
     _log(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")

@@ -133,7 +133,7 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
     try:
         authority = x509.load_pem_x509_certificate(path.read_bytes())
         path = folder / AUTHORITY_KEY
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = _read_key(path)
     except FileNotFoundError:
         raise ArtefactError(
             path, found="no such file", expected="an authority (coinfer certs init)"
@@ -143,6 +143,15 @@ def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePri
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ArtefactError(path, found=type(key).__name__, expected="an elliptic curve's key")
     return authority, key
+
+
+def _read_key(path: Path) -> object:
+    try:
+        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except TypeError:  # it asks for a password
+        raise ArtefactError(
+            path, found="an encrypted key", expected="one without a passphrase"
+        ) from None
 
 
 def _write_pair(

@@ -9,11 +9,13 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 from artefacts import ArtefactError, CoinferError
 from controller.daemon.client import UnixConnection
@@ -23,6 +25,7 @@ from controller.daemon.settings import (
     read_edge_settings,
     read_settings,
 )
+from controller.runtime.addresses import join_address
 from controller.runtime.secure import TlsFiles, read_token
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
 from models.cards import read_card
@@ -32,6 +35,7 @@ HEALTH = "health"
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 READ_BYTES = 65536
 Stream = socket.socket | ssl.SSLSocket
+T = TypeVar("T")
 
 
 class NotHealthy(CoinferError):
@@ -58,16 +62,20 @@ def check_device(config: Path, wait_s: float) -> str:
         where = settings.http.socket
         connection = UnixConnection(where, wait_s)
     elif port:
-        where = f"http://{_printed(host)}:{port}"
+        where = f"http://{join_address(host, port)}"
         connection = http.client.HTTPConnection(host, port, timeout=wait_s)
     else:
         raise ArtefactError(
             config, field="http.port", found="0 (any free one)",
             expected="a port that can be asked, or http.socket",
         )  # fmt: skip
-    try:
+
+    def asked() -> int:
         connection.request("GET", "/v2/health/ready")
-        status = connection.getresponse().status
+        return connection.getresponse().status
+
+    try:
+        status = _within(wait_s, asked)
     except (OSError, http.client.HTTPException) as error:
         raise NotHealthy(f"device: {where}: {_why(error)}") from None
     finally:
@@ -90,20 +98,50 @@ def check_edge(config: Path, credential: Credential | None, wait_s: float) -> st
             config, field="port", found="0 (any free one)", expected="a port that can be asked"
         )
     host = EVERYWHERE.get(settings.host, settings.host)
-    where = f"{_printed(host)}:{settings.port}"
+    where = join_address(host, settings.port)
     with naming(config):
         digest = read_card(settings.models[0]).digest
         security, shown = _client_side(settings, credential)
     token = read_token(settings.tls.token).decode() if settings.tls.token else ""
-    try:
+    greets = security is None or not settings.tls.authority or shown
+
+    def asked() -> None:
         with _connected(host, settings.port, security, settings.tls, wait_s) as stream:
-            if security is not None and settings.tls.authority and not shown:
-                return f"edge: {where} speaks TLS; not greeted: no {HEALTH}.pem to show"
-            _greet(stream, digest, token, time.monotonic() + wait_s)
+            if greets:
+                _greet(stream, digest, token, time.monotonic() + wait_s)
+
+    try:
+        _within(wait_s, asked)
     except (OSError, RemoteProtocolError) as error:
         raise NotHealthy(f"edge: {where}: {_why(error)}") from None
+    if not greets:
+        return f"edge: {where} speaks TLS; not greeted: no {HEALTH}.pem to show"
     spoken = "TLS" if security is not None else "no encryption"
     return f"edge: {where} answers ({spoken})"
+
+
+def _within(wait_s: float, work: Callable[[], T]) -> T:
+    """What `work` gives or raises; `TimeoutError` where it takes longer than `wait_s` in all.
+
+    Sockets' times count anew with every byte. A thread that is still at it ends with the process.
+    """
+    given: list[T] = []
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            given.append(work())
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, name="health", daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    if raised:
+        raise raised[0]
+    if not given:
+        raise TimeoutError
+    return given[0]
 
 
 def _client_side(
@@ -127,12 +165,16 @@ def _client_side(
     if credential is None and not usual.certificate.exists():
         return context, False
     try:
-        context.load_cert_chain(shown.certificate, shown.key)
+        context.load_cert_chain(shown.certificate, shown.key, lambda: _no_passphrase(shown.key))
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(
             shown.certificate, found=_why(error), expected=f"a certificate for '{shown.key}'"
         ) from None
     return context, True
+
+
+def _no_passphrase(path: Path) -> NoReturn:
+    raise ArtefactError(path, found="an encrypted key", expected="one without a passphrase")
 
 
 @contextmanager
@@ -177,10 +219,6 @@ def _expect(stream: Stream, connection: Connection, kind: MessageType, until_s: 
             if message.type is MessageType.REFUSE:
                 raise ConnectionError(str(message.meta.get("reason", "it refused"))[:200])
     raise TimeoutError
-
-
-def _printed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _why(error: Exception) -> str:

@@ -2,6 +2,9 @@
 
 with Client("http://127.0.0.1:8700") as client:     # or "unix:/run/coinfer/device.sock"
 answer = client.infer(picture, deadline_s=0.1)
+
+It needs nothing of ours but the errors' classes: a program that has files of its own with the names
+of our rooms beside it gets this client all the same (`coinfer/__init__.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import CoinferError, UsageError
-from controller.runtime.addresses import join_address
-
 if TYPE_CHECKING:
     import aiohttp
+
+    from artefacts.errors import CoinferError, UsageError
+elif __name__ == "coinfer._client":
+    from coinfer._errors import CoinferError, UsageError
+else:
+    from artefacts.errors import CoinferError, UsageError
 
 MARGIN_S = 10.0
 """How much longer than the deadline a client waits for the daemon itself."""
@@ -130,11 +136,20 @@ def _address(address: str) -> tuple[str, str, int]:
     return "", parts.hostname, parts.port
 
 
+def _joined(host: str, port: int) -> str:
+    """HOST:PORT, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class Client:
     """One connection that is kept; not for several threads at once."""
 
-    def __init__(self, address: str = "http://127.0.0.1:8700") -> None:
+    def __init__(
+        self, address: str = "http://127.0.0.1:8700", *, margin_s: float = MARGIN_S
+    ) -> None:
+        """`margin_s`: how much longer than a deadline the daemon itself is waited for."""
         self._path, self._host, self._port = _address(address)
+        self._margin_s = margin_s
         self._connection: http.client.HTTPConnection | None = None
 
     def infer(
@@ -150,7 +165,7 @@ class Client:
         at least this confident comes at once. Raises `DeviceError`.
         """
         asked = _request(picture, deadline_s, threshold)
-        wait_s = MARGIN_S + (deadline_s or 0.0)
+        wait_s = self._margin_s + (deadline_s or 0.0)
         return _inference(*self._ask("POST", asked, wait_s))
 
     def _connect(self, wait_s: float) -> http.client.HTTPConnection:
@@ -176,14 +191,14 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if not again or isinstance(error, TimeoutError):
-                    where = self._path or join_address(self._host, self._port)
+                    where = self._path or _joined(self._host, self._port)
                     why = f"{where}: {error or type(error).__name__}"
                     raise DeviceError(0, why) from None
         raise AssertionError("unreachable")
 
     def state(self) -> dict[str, Any]:
         """What the daemon shows of itself (`/live/state`)."""
-        status, body = self._ask("GET", _Request("/live/state", b"", {}), MARGIN_S)
+        status, body = self._ask("GET", _Request("/live/state", b"", {}), self._margin_s)
         if status != 200:
             raise DeviceError(status, f"/live/state: status {status}")
         found: dict[str, Any] = json.loads(body)
@@ -212,7 +227,7 @@ class AsyncClient:
 
     def __init__(self, address: str = "http://127.0.0.1:8700") -> None:
         self._path, host, port = _address(address)
-        self._base = "http://localhost" if self._path else f"http://{join_address(host, port)}"
+        self._base = "http://localhost" if self._path else f"http://{_joined(host, port)}"
         self._session: aiohttp.ClientSession | None = None
 
     async def infer(

@@ -10,16 +10,27 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
+from artefacts import UsageError
 from controller.daemon.settings import LimitSettings
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
+READ_BYTES = 16_384
+"""So much of a connection is read before others have their turn."""
+FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
+"""What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
+costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
+DROP_BYTES, DROP_EVERY_S = 262_144, 0.005
+"""Of a refused body so much is read at once, and how often."""
+MOST_DROPPED = 16_777_216
+"""Of a refused body so much is read; then it is hung up."""
 LINGER_S = 2.0
 """What is sent of a refused body is read for so long, so that the refusal can be read too."""
 
@@ -37,12 +48,21 @@ class HttpConnection(web.RequestHandler):
         """Since when a part of a request's head is here."""
         self.stalled_s: float | None = None
         """Since when the other end takes nothing of what is sent."""
+        self.on_network = True
+        """Whether it is one over TCP."""
+        self._dropped: int | None = None
+        self._chunked: StreamReader | None = None
+        self._framed = 0
+        """Bytes that came of a body in chunks, and of what is around them."""
 
     # -- asyncio's protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Counted from here on."""
         super().connection_made(transport)
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's 256 KiB is a jam
+        made: socket.socket | None = transport.get_extra_info("socket")
+        self.on_network = made is None or made.family != socket.AF_UNIX
         self._table.open[self] = None
         self._table.coming -= 1
 
@@ -53,11 +73,37 @@ class HttpConnection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Not silent."""
+        if self._dropped is not None:
+            self._drop(len(data))
+            return
         if data:
             self.heard_s = self._table.clock()
             if self.partial_s is None and not self.under_way:
                 self.partial_s = self.heard_s
         super().data_received(data)
+        self._check_chunks(len(data))
+
+    def _drop(self, count: int) -> None:
+        """Some of a refused body came; it is read now and then, at next to no cost."""
+        self._dropped = (self._dropped or 0) + count
+        transport = self.transport
+        if self._dropped > MOST_DROPPED or transport is None:
+            self.hang_up()
+            return
+        transport.pause_reading()
+        self._loop.call_later(DROP_EVERY_S, self._resume_transport_reading)
+
+    def _check_chunks(self, count: int) -> None:
+        body = self._chunked
+        if body is None:
+            return
+        self._framed += count
+        whole = body.total_bytes
+        if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
+            self._chunked = None
+            body.set_exception(
+                UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
+            )
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -92,15 +138,22 @@ class HttpConnection(web.RequestHandler):
 
     # -- told by the interface -------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A request's head is whole."""
+    def begin(self, chunked: StreamReader | None = None) -> None:
+        """A request's head is whole. `chunked`: its body, where that comes in chunks."""
+        self._chunked, self._framed = chunked, 0
         self.under_way, self.partial_s = True, None
         self.requests += 1
 
     def end(self) -> None:
         """Its answer is made."""
-        self.under_way, self.partial_s = False, None
+        self.under_way, self.partial_s, self._chunked = False, None, None
         self.heard_s = self._table.clock()
+
+    def drop(self) -> None:
+        """Take no more of what is sent apart: the answer is given, and the end is near."""
+        self._dropped = 0
+        if self.transport is not None:
+            self.transport.max_size = DROP_BYTES  # type: ignore[attr-defined]
 
     def hang_up(self) -> None:
         """End it now."""

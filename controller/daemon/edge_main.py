@@ -11,11 +11,17 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
-from artefacts.endings import raise_if_terminated
+from artefacts.endings import raise_if_ended
 from controller.daemon.counted import Counted, Figures
 from controller.daemon.exposing import MetricsServer
 from controller.daemon.log import RepeatLimit, set_up_log
-from controller.daemon.settings import EdgeSettings, naming, parse_edge, read_edge_settings
+from controller.daemon.settings import (
+    EdgeSettings,
+    naming,
+    parse_edge,
+    read_edge_settings,
+    readable_secrets,
+)
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
@@ -34,6 +40,8 @@ def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> N
     """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
     settings = read_edge_settings(path)
     lines = set_up_log(settings.log)
+    for line in readable_secrets(settings.tls):
+        log.warning("%s", line)
     raise_descriptor_limit()
     with naming(path):
         _serve(path, settings, ready, lines)
@@ -66,7 +74,7 @@ def _serve(
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
-    raise_if_terminated()
+    raise_if_ended()
     server.start()
     metrics: MetricsServer | None = None
     if settings.metrics:
@@ -91,7 +99,13 @@ def _serve(
 
 def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> None:
     every = watchdog_interval_s() or TICK_S
+    said: tuple[str, ...] = ()
     while not stopped.wait(min(every, TICK_S)):
+        server.heartbeat.round()
+        hung = server.heartbeat.hung
+        if hung and hung != said:
+            log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
+        said = hung
         while server.errors:
             log.info("%s", server.errors.popleft())
         lines.tell()

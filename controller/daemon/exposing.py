@@ -11,8 +11,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from artefacts import UsageError
-from controller.daemon.connections import ConnectionTable, HttpConnection
+from controller.daemon.browsers import check_sender
+from controller.daemon.connections import ConnectionTable, HttpConnection, error_response
 from controller.daemon.listening import HttpListener
+from controller.daemon.refusals import ForeignError
 from controller.daemon.settings import HttpSettings, LimitSettings
 
 LIMITS = LimitSettings(connections=16, idle_s=120.0)
@@ -27,7 +29,7 @@ class MetricsServer:
     def __init__(
         self, registry: CollectorRegistry, host: str, port: int, log: logging.Logger
     ) -> None:
-        self._registry = registry
+        self._registry, self._hosts = registry, (host,)
         table = ConnectionTable(lambda: LIMITS, log)
         self._listener = HttpListener(HttpSettings(host=host, port=port), table, "metrics")
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
@@ -62,7 +64,7 @@ class MetricsServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(middlewares=[_counted])
+        app = web.Application(middlewares=[self._counted])
         for path in ("/", "/metrics"):
             app.router.add_get(path, self._scrape, allow_head=True)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S)
@@ -81,15 +83,17 @@ class MetricsServer:
             body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
 
-
-@web.middleware
-async def _counted(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Let the table know that a request is under way."""
-    connection = request.protocol
-    assert isinstance(connection, HttpConnection)
-    connection.begin()
-    try:
-        answer: web.StreamResponse = await handler(request)
-        return answer
-    finally:
-        connection.end()
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Let the table know that a request is under way; refuse those of foreign pages."""
+        connection = request.protocol
+        assert isinstance(connection, HttpConnection)
+        connection.begin()
+        try:
+            check_sender(request.headers, self._hosts, on_network=connection.on_network)
+            answer: web.StreamResponse = await handler(request)
+            return answer
+        except ForeignError as error:
+            return error_response(403, str(error))
+        finally:
+            connection.end()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,12 @@ DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
 """Compiled from `open_inference.proto` by `python -m controller.daemon.grpc_build`."""
 PACKAGE = "inference"
 BINARY_SIZE = "binary_data_size"
+INPUTS_FIELD, CONTENTS_FIELD, RAW_FIELD = 5, 5, 7
+"""Numbers of a request's inputs and raw contents, and of an input's contents."""
+MOST_FIELDS = 1024
+"""Of a message, each repetition counted: 16 pictures and some parameters are far fewer."""
+FIELD_BYTES = 16_384
+"""Of a field beside a tensor's data."""
 CONTENTS = {
     "INT32": "int_contents",
     "INT64": "int64_contents",
@@ -76,6 +82,70 @@ def read(name: str, data: bytes) -> Any:
         raise UsageError(f"{name}: found {len(data)} bytes that are no such message") from None
 
 
+def check_bounds(data: bytes) -> None:
+    """Refuse a request of very many fields by `UsageError`, before any of them is made.
+
+    Two bytes of a message can become an object of a hundred. Only tensors may be long, and of
+    their values only what is packed, or a file each.
+    """
+    for number, start, stop in _fields(data, 0, len(data), "request", MOST_FIELDS):
+        if number == INPUTS_FIELD:
+            for inner, begin, end in _fields(data, start, stop, "inputs[0]", MOST_FIELDS):
+                if inner == CONTENTS_FIELD:
+                    for _ in _fields(data, begin, end, "inputs[0].contents", MOST_FIELDS):
+                        pass
+                elif end - begin > FIELD_BYTES:
+                    raise _too_long("inputs[0]", end - begin)
+        elif number != RAW_FIELD and stop - start > FIELD_BYTES:
+            raise _too_long("request", stop - start)
+
+
+def _too_long(where: str, length: int) -> UsageError:
+    return UsageError(
+        f"{where}: found a field of {length:,} bytes, expected at most {FIELD_BYTES:,} beside data"
+    )
+
+
+def _fields(
+    data: bytes, at: int, end: int, where: str, most: int
+) -> Iterator[tuple[int, int, int]]:
+    """(number, start, stop) of every field's value (Protocol Buffers, "Encoding")."""
+    count = 0
+    while at < end:
+        count += 1
+        if count > most:
+            raise UsageError(f"{where}: found more than {most} fields, expected fewer")
+        tag, at = _varint(data, at, end)
+        kind, length = tag & 7, 0
+        if kind == 2:
+            length, at = _varint(data, at, end)
+        elif kind == 0:
+            _, stop = _varint(data, at, end)
+            length = stop - at
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:  # groups, of which these messages have none
+            raise UsageError(f"{where}: found bytes that are no such message")
+        if at + length > end:
+            raise UsageError(f"{where}: found bytes that are no such message")
+        yield tag >> 3, at, at + length
+        at += length
+
+
+def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """A number, and where the next one begins."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= end:
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise UsageError("request: found bytes that are no such message")
+
+
 class TypedData:
     """Contents in the repeated field of their datatype."""
 
@@ -98,12 +168,12 @@ class TypedData:
 
     def elements(self, count: int) -> list[bytes]:
         """One element a file."""
-        found = list(self._only("bytes_contents"))
+        found = self._only("bytes_contents")
         if len(found) != count:
             raise UsageError(
                 f"inputs[0].contents.bytes_contents: found {len(found)} elements, expected {count}"
             )
-        return found
+        return list(found)
 
     def _only(self, name: str) -> Any:
         """The field where the values must be; refuses values anywhere else."""

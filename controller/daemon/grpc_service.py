@@ -12,17 +12,19 @@ import contextlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.bodies import UnsupportedError
-from controller.daemon.served import (
-    ServedModel,
+from controller.daemon.inference import InferRequest
+from controller.daemon.refusals import (
     TooLargeError,
     TooLateError,
     TooSlowError,
     UnknownModelError,
+    UnsupportedError,
 )
+from controller.daemon.served import ServedModel
 from controller.daemon.service import BusyError
 from controller.daemon.settings import GrpcSettings, LimitSettings
 from controller.runtime.addresses import check_address
@@ -47,6 +49,8 @@ PING_S = 30.0
 """A connection that says nothing is asked after so long whether it is there."""
 LEAST_PING_S = 10.0
 """A client that asks more often than this is hung up by the library."""
+GIVE_WAY_S = 0.05
+"""On the same machine a message is there sooner; after this others may need its place."""
 MORE_CALLS = 64
 """Calls at once beside the frames under way: for health, metadata, and bodies that come in."""
 CODES: dict[type[CoinferError], Any] = {
@@ -68,8 +72,11 @@ class GrpcInterface:
     def __init__(self, served: ServedModel, settings: GrpcSettings) -> None:
         self._served, self._settings = served, settings
         limits = served.limits
-        self._reading = asyncio.Semaphore(max(limits.bodies_bytes // limits.body_bytes, 1))
+        self._most_coming = max(limits.bodies_bytes // limits.body_bytes, 1)
         """How many messages may be coming in at once: each may be as long as one is allowed."""
+        self._coming: dict[asyncio.Timeout, float] = {}
+        """Since when each of them does, the oldest first."""
+        self._whole = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -148,24 +155,58 @@ class GrpcInterface:
             if len(sent) > served.limits.body_bytes:  # lowered since the library was told
                 raise TooLargeError(f"body: found more than {served.limits.body_bytes:,} bytes")
             account.take(len(sent))
-            asked = messages.read("ModelInferRequest", sent)
-            served.check(asked.model_name, asked.model_version)
-            request = await asyncio.to_thread(messages.parse_infer, asked, served.expected)
+            read = partial(self._understood, sent)
+            request = await served.work.run(
+                read, len(sent), left_s=served.limits.longest_deadline_s
+            )
             answers = await served.answers(request, arrival_s, until_s)
         return messages.build_answer(served.name, served.version, request, answers, served.classes)
 
+    def _understood(self, sent: bytes) -> InferRequest:
+        messages.check_bounds(sent)
+        asked = messages.read("ModelInferRequest", sent)
+        self._served.check(asked.model_name, asked.model_version)
+        return messages.parse_infer(asked, self._served.expected)
+
     async def _message(self, context: Any) -> bytes:
-        """The request's one message, within its time."""
-        limits = self._served.limits
+        """The request's one message, within its time. Where too many come, the oldest gives way."""
+        limits, loop = self._served.limits, asyncio.get_running_loop()
+        time = asyncio.timeout(limits.body_s)
+        comes = False
         try:
-            async with asyncio.timeout(limits.body_s), self._reading:
-                sent = await context.read()
-                if sent is grpc.aio.EOF:
-                    raise UsageError("ModelInfer: found no message, expected one")
-                if await context.read() is not grpc.aio.EOF:
-                    raise UsageError("ModelInfer: found a second message, expected one")
+            async with time:
+                await self._turn()
+                self._coming[time], comes = loop.time(), True
+                return await self._read(context)
         except TimeoutError:
+            if comes and time not in self._coming:
+                raise BusyError("this body has been coming in longest, others need room") from None
             raise TooSlowError(f"body: found it not whole after {limits.body_s:g} s") from None
+        finally:
+            self._coming.pop(time, None)
+            self._whole.set()
+
+    async def _turn(self) -> None:
+        """Wait for a place; one that has had `GIVE_WAY_S` is taken from its owner."""
+        loop = asyncio.get_running_loop()
+        while len(self._coming) >= self._most_coming:
+            oldest, since_s = next(iter(self._coming.items()))
+            left_s = since_s + GIVE_WAY_S - loop.time()
+            if left_s <= 0.0:
+                del self._coming[oldest]
+                oldest.reschedule(loop.time())
+                return
+            self._whole.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._whole.wait()
+
+    async def _read(self, context: Any) -> bytes:
+        sent = await context.read()
+        if sent is grpc.aio.EOF:
+            raise UsageError("ModelInfer: found no message, expected one")
+        if await context.read() is not grpc.aio.EOF:
+            raise UsageError("ModelInfer: found a second message, expected one")
         return bytes(sent)
 
 
@@ -176,7 +217,9 @@ def server_options(limits: LimitSettings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", limits.body_bytes),
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.max_concurrent_streams", limits.live_frames + MORE_CALLS),
-        ("grpc.max_connection_idle_ms", _ms(limits.idle_s)),
+        # short: whoever greets and says nothing keeps a place that the library gives to nobody
+        # else, and clients open a connection anew by themselves
+        ("grpc.max_connection_idle_ms", _ms(min(limits.head_s, limits.idle_s))),
         ("grpc.server_handshake_timeout_ms", _ms(limits.head_s)),
         ("grpc.keepalive_time_ms", _ms(PING_S)),
         ("grpc.keepalive_timeout_ms", _ms(limits.stalled_s)),

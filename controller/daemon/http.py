@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.bodies import CODINGS, UnsupportedError, check_coding, read_body
+from controller.daemon.bodies import CODINGS, check_coding, read_body
+from controller.daemon.browsers import JPEG, check_sender, media_type
 from controller.daemon.connections import HttpConnection, error_response
 from controller.daemon.inference import InferRequest
 from controller.daemon.inference_v2 import (
     HEADER_LENGTH,
     build_answer,
+    most_json_bytes,
     parse_infer,
     read_query,
     with_query,
 )
 from controller.daemon.metrics import DeviceMetrics
-from controller.daemon.pictures import decode_jpeg
-from controller.daemon.served import (
-    HeldAccount,
-    ServedModel,
+from controller.daemon.pictures import JpegFiles
+from controller.daemon.refusals import (
+    ForeignError,
     TooLargeError,
     TooLateError,
     TooSlowError,
     UnknownModelError,
+    UnsupportedError,
 )
+from controller.daemon.served import HeldAccount, ServedModel
 from controller.daemon.service import BusyError
 
+PART_BYTES = 65_536
 LIVE_PAGE = Path(__file__).with_name("live.html")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 BUSY = 503
 STATUS: dict[type[CoinferError], int] = {
     UsageError: 400,
+    ForeignError: 403,
     UnknownModelError: 404,
     TooSlowError: 408,
     TooLargeError: 413,
@@ -58,8 +64,11 @@ log = logging.getLogger("coinfer.device")
 class LocalInterface:
     """The daemon's HTTP application."""
 
-    def __init__(self, served: ServedModel, metrics: DeviceMetrics) -> None:
-        self._served, self._metrics = served, metrics
+    def __init__(
+        self, served: ServedModel, metrics: DeviceMetrics, hosts: Sequence[str] = ()
+    ) -> None:
+        """`hosts`: names and addresses that it may be asked for beside loopback's."""
+        self._served, self._metrics, self._hosts = served, metrics, hosts
 
     def application(self) -> web.Application:
         """The routes; whatever can be fetched by GET can be asked for by HEAD."""
@@ -90,23 +99,33 @@ class LocalInterface:
         """A mistake is one line of JSON under `error`, as the protocol has it."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
-        connection.begin()
+        connection.begin(None if request.content_length is not None else request.content)
         try:
-            return await handler(request)
-        except CoinferError as error:
+            check_sender(request.headers, self._hosts, on_network=connection.on_network)
+            answer = await handler(request)
+        except Exception as error:
+            answer = self._refusal(request, error)
+        finally:
+            connection.end()
+        if answer.status >= 400 and not request.content.is_eof():
+            # the rest of a refused body is of no use, and neither is the connection then
+            answer.force_close()
+            connection.drop()
+        return answer
+
+    def _refusal(self, request: web.Request, error: Exception) -> web.Response:
+        if isinstance(error, CoinferError):
             kind = type(error)
             return error_response(STATUS.get(kind, 400), str(error), MORE_HEADERS.get(kind))
-        except (web.RequestPayloadError, BadHttpMessage, ConnectionError) as error:
+        if isinstance(error, web.RequestPayloadError | BadHttpMessage | ConnectionError):
             return error_response(400, f"body: {type(error).__name__}: {str(error)[:100]!r}")
-        except web.HTTPException as error:
+        if isinstance(error, web.HTTPException):
             allowed = error.headers.get("Allow")
             headers = {"Allow": allowed} if allowed is not None else None
             return error_response(error.status, error.reason, headers)
-        except Exception as error:  # ours to mend, not the client's to read
-            log.exception("%s %s", request.method, request.path)
-            return error_response(500, f"{type(error).__name__} (see the daemon's log)")
-        finally:
-            connection.end()
+        # ours to mend, not the client's to read
+        log.error("%s %s", request.method, request.path, exc_info=error)
+        return error_response(500, f"{type(error).__name__} (see the daemon's log)")
 
     # -- the protocol ----------------------------------------------------------------------------
 
@@ -138,26 +157,30 @@ class LocalInterface:
         arrival_s = self._served.now_s()
         self._known(request)
         query = read_query(list(request.query.items()))
-        if request.content_type.startswith("image/") and request.content_type != "image/jpeg":
-            kind = request.content_type[:40]
-            raise UnsupportedError(f"Content-Type: found {kind!r}, expected image/jpeg, or JSON")
+        kind = media_type(request.headers, raw=HEADER_LENGTH in request.headers)
         with self._served.bytes.account() as account:
-            body = await self._body(request, account)
-            if request.content_type == "image/jpeg":
+            body = await self._body(request, kind, account)
+            if kind == JPEG:
                 return await self._infer_jpeg(body, query, arrival_s)
             return await self._infer_tensor(request, body, query, arrival_s)
 
-    async def _body(self, request: web.Request, account: HeldAccount) -> bytes:
+    async def _body(self, request: web.Request, kind: str, account: HeldAccount) -> bytes:
+        served = self._served
         coding = check_coding(",".join(request.headers.getall("Content-Encoding", [])))
-        parts = request.content.iter_chunked(65536)
-        return await read_body(parts, request.content_length, coding, self._served.limits, account)
+        most = served.limits.body_bytes
+        if kind != JPEG and HEADER_LENGTH not in request.headers:
+            most = min(most, most_json_bytes(served.expected))
+        parts = request.content.iter_chunked(PART_BYTES)
+        limits = msgspec.structs.replace(served.limits, body_bytes=most)
+        return await read_body(parts, request.content_length, coding, limits, account, served.work)
 
     async def _infer_tensor(
         self, request: web.Request, body: bytes, query: dict[str, float], arrival_s: float
     ) -> web.Response:
         served, length = self._served, request.headers.get(HEADER_LENGTH)
         model = (served.name, served.version)
-        asked = await asyncio.to_thread(parse_infer, body, length, served.expected, model, query)
+        read = partial(parse_infer, body, length, served.expected, model, query)
+        asked = await served.work.run(read, len(body), left_s=served.limits.longest_deadline_s)
         answers = await served.answers(asked, arrival_s)
         made, header_length = build_answer(*model, asked, answers, served.classes)
         if header_length is None:
@@ -169,8 +192,7 @@ class LocalInterface:
         self, body: bytes, query: dict[str, float], arrival_s: float
     ) -> web.Response:
         served = self._served
-        picture = await asyncio.to_thread(decode_jpeg, body, served.size, served.limits.pixels)
-        asked = with_query(InferRequest(picture[None]), query, served.expected)
+        asked = with_query(InferRequest(JpegFiles((body,))), query, served.expected)
         (answer,) = await served.answers(asked, arrival_s)
         return _json(
             {

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 
 from artefacts import UsageError
-from controller.daemon.pictures import Pictures, decode_jpeg
+from controller.daemon.pictures import JpegFiles, Pictures
 
 INPUT, OUTPUTS = "picture", {"label": "INT64", "confidence": "FP32", "exit": "INT32"}
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -55,13 +55,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """Pictures (N, H, W, 3), and how they are to be answered.
+    """Pictures (N, H, W, 3) or files that are to be decoded, and how they are to be answered.
 
     `id` is None where the request has none. `deadline_s` and `threshold` are None where the request
     leaves them to the device.
     """
 
-    pictures: Pictures
+    pictures: Pictures | JpegFiles
     id: str | None = None
     deadline_s: float | None = None
     threshold: float | None = None
@@ -82,10 +82,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is served: (height, width), pixels of a JPEG file, classes' names, deadlines."""
+    """What is served: (height, width), classes' names, deadlines."""
 
     size: tuple[int, int]
-    most_pixels: int
     classes: tuple[str, ...] = ()
     longest_deadline_s: float = math.inf
 
@@ -255,7 +254,7 @@ def metadata(model: str, size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def known(where: str, found: Mapping[str, Any], names: Sequence[str]) -> None:
+def known(where: str, found: Iterable[str], names: Sequence[str]) -> None:
     """Refuse names that nobody reads."""
     for name in found:
         if name not in names:
@@ -273,6 +272,8 @@ def flag(found: Mapping[str, Any], name: str, where: str) -> bool | None:
 
 def short(value: Any) -> str:
     """A value of any kind for one line."""
+    if isinstance(value, list | str | bytes):
+        value = value[:60]  # what is left out of the line is not made for it either
     return repr(value)[:60]
 
 
@@ -288,7 +289,7 @@ def _request_id(found: Any) -> str | None:
     return found
 
 
-def _pictures(given: SentTensor, expected: Expected) -> Pictures:
+def _pictures(given: SentTensor, expected: Expected) -> Pictures | JpegFiles:
     shape, datatype = given.shape, given.datatype
     if given.name != INPUT:
         raise UsageError(f"inputs[0].name: found {short(given.name)}, expected '{INPUT}'")
@@ -311,10 +312,9 @@ def _pictures(given: SentTensor, expected: Expected) -> Pictures:
                 f"inputs[0].shape: found {short(shape)}, expected (N, {height}, {width}, 3)"
             )
         return given.data.numbers(shape)
-    if len(shape) > 2 or math.prod(shape) != shape[0]:
+    if shape[1:] not in ([], [1]):
         raise UsageError(f"inputs[0].shape: found {short(shape)}, expected (N) for BYTES")
-    files = given.data.elements(shape[0])
-    return np.stack([decode_jpeg(f, expected.size, expected.most_pixels) for f in files])
+    return JpegFiles(tuple(given.data.elements(shape[0])))
 
 
 def _wanted(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -19,6 +18,11 @@ import numpy as np
 from artefacts import UsageError
 from controller.daemon.inference import (
     ASKED,
+    BINARY,
+    BINARY_OUTPUT,
+    CLASSIFICATION,
+    INPUT,
+    MOST_PICTURES,
     Answer,
     Expected,
     InferRequest,
@@ -43,10 +47,25 @@ TENSOR = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT = ("name", "parameters")
 BINARY_SIZE = "binary_data_size"
 
+FIELD_BYTES = 16_384
+"""Of JSON that a field beside a tensor's data may have."""
+VALUE_BYTES = 32
+"""Of JSON for each value of data: number, comma, and the line's indent."""
+PART_BYTES = 65_536
+"""So much is read of data before others have their turn at the interpreter."""
+
 Object = dict[str, msgspec.Raw]
 _Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
-NESTED = re.compile(rb"\s*\[\s*\[")
 _NULL = msgspec.Raw(b"null")
+
+
+class _Name:
+    """A field's name. No two are equal: so an object keeps a name that stands in it twice."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 class JsonData:
@@ -56,23 +75,19 @@ class JsonData:
         self._text = text
 
     def numbers(self, shape: Sequence[int]) -> Pictures:
-        """Checked against the shape and the type before an array is made."""
+        """Checked against the shape before anything is made of them, and read by the type alone."""
         count, text = math.prod(shape), bytes(self._text)
         # as many commas as there are values less one, however they are nested
-        if text.count(b",") != count - 1:
+        if len(text) > count * VALUE_BYTES or text.count(b",") != count - 1:
             raise _no_numbers(count, "another number of them")
-        nested = NESTED.match(text) is not None
-        kind: Any = _Byte
-        for _ in shape if nested else (0,):
-            kind = list[kind]
+        inner = text[1:].lstrip()[:1]
         try:
-            found = np.array(msgspec.json.decode(text, type=kind), dtype=np.uint8)
+            read = _nested if text[:1] == inner == b"[" else _flat
+            found = read(text, shape)
         except msgspec.ValidationError as error:
             raise _no_numbers(count, str(error).replace("`", "'")) from None
-        except ValueError:
-            raise _no_numbers(count, "rows of different lengths") from None
-        if nested and found.shape != tuple(shape):
-            raise _no_numbers(count, f"the shape {list(found.shape)}")
+        except msgspec.DecodeError as error:
+            raise _no_numbers(count, str(error)) from None
         return found.reshape(tuple(shape))
 
     def elements(self, count: int) -> list[bytes]:
@@ -80,11 +95,53 @@ class JsonData:
         raise UsageError("inputs[0]: found BYTES as JSON, expected JPEG files as binary data")
 
 
+def _flat(text: bytes, shape: Sequence[int]) -> Pictures:
+    """One list. It is read in parts that end with a comma: each is a list of its own."""
+    if not (text.startswith(b"[") and text.endswith(b"]")):
+        msgspec.json.decode(text, type=list[_Byte])  # says what it is instead
+        raise msgspec.DecodeError("it is no list")
+    found, at, last = bytearray(), 1, len(text) - 1
+    while at < last:
+        stop = text.find(b",", at + PART_BYTES, last)
+        stop = last if stop < 0 else stop
+        found += bytes(msgspec.json.decode(b"[%b]" % text[at:stop], type=list[_Byte]))
+        at = stop + 1
+    if len(found) != math.prod(shape):
+        raise msgspec.DecodeError(f"{len(found)} of them")
+    return np.frombuffer(bytes(found), dtype=np.uint8)
+
+
+def _nested(text: bytes, shape: Sequence[int]) -> Pictures:
+    """Lists as deep as the shape, each as long as it says; one picture at a time."""
+    kind: Any = _Byte
+    for _ in shape[1:]:
+        kind = list[kind]
+    whole = msgspec.json.decode(text, type=list[msgspec.Raw])
+    try:
+        found = [np.array(msgspec.json.decode(one, type=kind), dtype=np.uint8) for one in whole]
+    except msgspec.ValidationError:
+        raise
+    except ValueError:
+        raise msgspec.DecodeError("rows of different lengths") from None
+    for one in found:
+        if one.shape != tuple(shape[1:]):
+            raise msgspec.DecodeError(f"the shape {[len(found), *one.shape]}")
+    if len(found) != shape[0]:
+        raise msgspec.DecodeError(f"the shape {[len(found), *shape[1:]]}")
+    return np.stack(found)
+
+
 def _no_numbers(count: int, found: str) -> UsageError:
     return UsageError(
         f"inputs[0].data: found no {count} whole numbers from 0 to 255 ({found[:120]}), expected "
         "one a value"
     )
+
+
+def most_json_bytes(expected: Expected) -> int:
+    """How much JSON the largest request has that can be served."""
+    height, width = expected.size
+    return MOST_PICTURES * height * width * 3 * VALUE_BYTES + len(REQUEST) * FIELD_BYTES
 
 
 def parse_infer(
@@ -100,15 +157,17 @@ def parse_infer(
     the body's; of two deadlines the earlier counts, of two thresholds none.
     """
     length = len(body) if header_length is None else _number(header_length, len(body))
-    header = _decode(body[:length], Object, "infer request")
-    known("infer request", header, REQUEST)
+    most = most_json_bytes(expected)
+    if length > most:
+        raise UsageError(
+            f"infer request: found {length:,} bytes of JSON, expected at most {most:,}"
+        )
+    header = _object(memoryview(body)[:length], "infer request", REQUEST)
     _same_model(header, model)
-    inputs = _list(header, "inputs")
-    one_input(len(inputs))
     sent = SentRequest(
-        inputs=[_tensor(inputs[0], body[length:])],
+        inputs=[_tensor(_one(header), body[length:])],
         id=_value(header, "id"),
-        parameters=_parameters(header, "parameters"),
+        parameters=_parameters(header, "parameters", (*ASKED, BINARY_OUTPUT)),
         outputs=[_output(raw, k) for k, raw in enumerate(_list(header, "outputs"))],
     )
     return with_query(understand(sent, expected), query or {}, expected)
@@ -177,10 +236,8 @@ def build_answer(
 
 
 def _tensor(raw: msgspec.Raw, tail: bytes) -> SentTensor:
-    given = _decode(raw, Object, "inputs[0]")
-    known("inputs[0]", given, TENSOR)
-    parameters = _parameters(given, "parameters", "inputs[0].")
-    known("inputs[0].parameters", parameters, (BINARY_SIZE,))
+    given = _object(raw, "inputs[0]", TENSOR)
+    parameters = _parameters(given, "parameters", (BINARY_SIZE,), "inputs[0].")
     announced = parameters.get(BINARY_SIZE)
     listed = given.get("data", _NULL)
     data: TensorData
@@ -196,7 +253,7 @@ def _tensor(raw: msgspec.Raw, tail: bytes) -> SentTensor:
             f"inputs[0].parameters.{BINARY_SIZE}: found {short(announced)}, expected the "
             f"{len(tail)} bytes behind the JSON"
         )
-    elif bytes(listed).strip() != b"null":
+    elif not _is_null(listed):
         raise UsageError("inputs[0]: found data as JSON and as bytes, expected one of them")
     else:
         data = RawData(tail)
@@ -206,9 +263,11 @@ def _tensor(raw: msgspec.Raw, tail: bytes) -> SentTensor:
 
 
 def _output(raw: msgspec.Raw, number: int) -> tuple[Any, dict[str, Any]]:
-    given = _decode(raw, Object, f"outputs[{number}]")
-    known(f"outputs[{number}]", given, OUTPUT)
-    return _value(given, "name"), _parameters(given, "parameters", f"outputs[{number}].")
+    where = f"outputs[{number}]"
+    given = _object(raw, where, OUTPUT)
+    name = _value(given, "name")
+    inside = f"outputs {name!r}" if isinstance(name, str) else where
+    return name, _parameters(given, "parameters", (BINARY, CLASSIFICATION), where + ".", inside)
 
 
 def _same_model(header: Object, model: tuple[str, str] | None) -> None:
@@ -218,9 +277,9 @@ def _same_model(header: Object, model: tuple[str, str] | None) -> None:
             raise UsageError(f"{field}: found {short(found)}, expected '{expected}'")
 
 
-def _decode(raw: bytes | msgspec.Raw, kind: Any, what: str) -> Any:
+def _decode(raw: bytes | memoryview | msgspec.Raw, kind: Any, what: str, **more: Any) -> Any:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        return msgspec.json.decode(raw, type=kind, **more)
     except msgspec.ValidationError:
         expected = "a list" if kind == list[msgspec.Raw] else "an object"
         raise UsageError(f"{what}: found {_shown(raw)}, expected {expected}") from None
@@ -228,30 +287,83 @@ def _decode(raw: bytes | msgspec.Raw, kind: Any, what: str) -> Any:
         raise UsageError(f"{what}: found no valid JSON ({error})") from None
 
 
+def _object(raw: memoryview | msgspec.Raw, what: str, names: Sequence[str]) -> Object:
+    """An object's fields, none of them read yet.
+
+    Refuses a name that nobody reads, or that stands there twice, as soon as it is met.
+    """
+    seen: set[str] = set()
+
+    def name_of(kind: type, text: str) -> _Name:
+        known(what, (text,), names)
+        if text in seen:
+            raise UsageError(f"{what}: found '{text}' twice, expected it once")
+        seen.add(text)
+        return _Name(text)
+
+    found = _decode(raw, dict[_Name, msgspec.Raw], what, dec_hook=name_of)
+    return {name.text: value for name, value in found.items()}
+
+
+def _one(header: Object) -> msgspec.Raw:
+    """The only input; refuses several before the second is read."""
+    raw = header.get("inputs", _NULL)
+    if _is_null(raw):
+        one_input(0)
+    try:
+        (found,) = msgspec.json.decode(raw, type=tuple[msgspec.Raw])
+        return found
+    except msgspec.ValidationError:
+        start = bytes(memoryview(raw)[:64])
+        if start[:1] != b"[":
+            raise UsageError(f"inputs: found {_shown(raw)}, expected a list") from None
+        number = "none" if start[1:].lstrip()[:1] == b"]" else "several"
+        raise UsageError(f"inputs: found {number}, expected one, called '{INPUT}'") from None
+
+
 def _value(given: Object, name: str) -> Any:
     """A field of any kind; None where it is missing or null."""
-    return _decode(given.get(name, _NULL), Any, name)
+    return _decode(_small(given.get(name, _NULL), name), Any, name)
 
 
 def _list(given: Object, name: str) -> list[msgspec.Raw]:
-    raw = given.get(name, _NULL)
-    if bytes(raw).strip() == b"null":
+    raw = _small(given.get(name, _NULL), name)
+    if _is_null(raw):
         return []
     found: list[msgspec.Raw] = _decode(raw, list[msgspec.Raw], name)
     return found
 
 
-def _parameters(given: Object, name: str, where: str = "") -> dict[str, Any]:
-    value = _value(given, name)
-    if value is None:
+def _parameters(
+    given: Object, name: str, names: Sequence[str], where: str = "", inside: str | None = None
+) -> dict[str, Any]:
+    """Values by name. `inside`: what a refusal of one of them calls them all."""
+    raw = _small(given.get(name, _NULL), where + name)
+    if _is_null(raw):
         return {}
-    if not isinstance(value, dict):
-        raise UsageError(f"{where}{name}: found {short(value)}, expected an object")
-    return value
+    if bytes(raw)[:1] != b"{":
+        raise UsageError(f"{where}{name}: found {_shown(raw)}, expected an object")
+    inside = where + name if inside is None else inside
+    found = _object(raw, inside, names)
+    return {key: _decode(value, Any, f"{inside}.{key}") for key, value in found.items()}
 
 
-def _shown(raw: bytes | msgspec.Raw) -> str:
-    return repr(bytes(raw)[:57].decode(errors="replace"))[1:-1]
+def _small(raw: msgspec.Raw, what: str) -> msgspec.Raw:
+    """A field that cannot be long; so nothing that is made of it is."""
+    length = memoryview(raw).nbytes
+    if length > FIELD_BYTES:
+        raise UsageError(
+            f"{what}: found {length:,} bytes of JSON, expected at most {FIELD_BYTES:,}"
+        )
+    return raw
+
+
+def _is_null(raw: msgspec.Raw) -> bool:
+    return bytes(memoryview(raw)[:5]) == b"null"
+
+
+def _shown(raw: bytes | memoryview | msgspec.Raw) -> str:
+    return repr(bytes(memoryview(raw)[:57]).decode(errors="replace"))[1:-1]
 
 
 def _number(text: str, most: int) -> int:

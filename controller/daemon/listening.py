@@ -19,7 +19,7 @@ from controller.daemon.connections import (
     HttpConnection,
     turned_away,
 )
-from controller.daemon.settings import HttpSettings
+from controller.daemon.settings import NO_PORT, HttpSettings
 from controller.runtime.accepting import Acceptor
 from controller.runtime.addresses import check_address, join_address, resolve
 from controller.runtime.dialling import listen
@@ -38,8 +38,8 @@ class HttpListener:
     ) -> None:
         """`fields`: where a file says what `settings` say, for a refusal."""
         self._settings, self._table, self._fields = settings, table, fields
-        self.made: Path | None = None
-        """The socket in the file system, once it is there."""
+        self._made: tuple[Path, os.stat_result] | None = None
+        """The socket in the file system and what it is, once it is there."""
 
     @contextlib.asynccontextmanager
     async def serving(self, runner: web.AppRunner) -> AsyncIterator[list[str]]:
@@ -61,18 +61,29 @@ class HttpListener:
         acceptor = Acceptor(connection, self._table, self._table.log, turned_away())
         tending = asyncio.create_task(self._table.tend())
         try:
-            sockets = _listen_tcp(self._settings, self._fields)
-            acceptor.listen(sockets)
-            where = [f"http://{join_address(*sockets[0].getsockname()[:2])}"]
+            where = []
+            if self._settings.port != NO_PORT:
+                sockets = _listen_tcp(self._settings, self._fields)
+                acceptor.listen(sockets)
+                where.append(f"http://{join_address(*sockets[0].getsockname()[:2])}")
             if self._settings.socket:
                 path = Path(self._settings.socket)
                 acceptor.listen([_listen_unix(path)])
-                self.made = path
+                self._made = path, path.lstat()
                 where.append(f"unix:{path}")
             yield where
         finally:
             tending.cancel()
             acceptor.close()
+
+    def remove_socket(self) -> None:
+        """Remove the socket from the file system, unless another daemon's lies in its place."""
+        if self._made is None:
+            return
+        path, made = self._made
+        with contextlib.suppress(OSError):  # whoever comes next makes way for itself
+            if os.path.samestat(path.lstat(), made):
+                path.unlink()
 
     def _leave_descriptors(self) -> None:
         """Never so many connections that nothing is left for a file or a link."""

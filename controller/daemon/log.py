@@ -1,16 +1,21 @@
 """What the daemons write to standard error, as text or as one JSON object a line.
 
 Lines that are alike are limited in rate: what a stranger can cause without end must not fill a
-disk. How many were left out is said in their place.
+disk. How many were left out is said in their place. A thread of its own writes: whoever reads
+standard error may stand still, and nothing else waits for that. What finds no room is counted.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import logging
+import os
 import sys
+import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -20,8 +25,93 @@ BURST, WINDOW_S = 10, 10.0
 """So many alike are written in so long; the others are counted."""
 MOST_KINDS = 256
 """Kinds of lines that are remembered; of more the one not seen for longest is forgotten."""
+MOST_WAITING_BYTES = 256 * 1024
+"""Of lines that are not written yet; further ones are counted."""
+_LEFT_OUT = "%d lines were left out: nobody read standard error"
+FLUSH_S = 1.0
+"""At the end what waits gets so long to be written."""
 OTHERS = {"asyncio": logging.WARNING, "opentelemetry": logging.ERROR, "grpc": logging.ERROR}
 """Libraries whose lines are written too, and from which level on."""
+
+
+class LineWriter:
+    """Writes lines to a descriptor on a thread of its own; `put` never waits.
+
+    `write` is `os.write` of the descriptor: it may take as long as it likes.
+    """
+
+    def __init__(self, write: Callable[[bytes], int]) -> None:
+        self._write = write
+        self.said = _text_of_left_out
+        """What is written of so many lines that found no room."""
+        self._waiting: deque[bytes] = deque()
+        self._bytes = self._left_out = 0
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: bytes) -> None:
+        """Have a line written, or counted where there is no room."""
+        with self._lock:
+            if self._thread is None:
+                # nobody waits for it at the end: it may stand still for ever
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+            if self._bytes + len(line) > MOST_WAITING_BYTES:
+                self._left_out += 1
+                return
+            if self._left_out:
+                line = self.said(self._left_out) + line
+                self._left_out = 0
+            self._waiting.append(line)
+            self._bytes += len(line)
+            self._changed.notify_all()
+
+    def flush(self, within_s: float = FLUSH_S) -> bool:
+        """Wait until everything is written; False where that takes longer."""
+        with self._lock:
+            return self._changed.wait_for(lambda: not self._bytes, within_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                self._changed.wait_for(lambda: self._waiting)
+                line = self._waiting.popleft()
+            rest = line
+            with contextlib.suppress(OSError):  # nobody reads any more
+                while rest:
+                    rest = rest[self._write(rest) :]
+            with self._lock:
+                self._bytes -= len(line)
+                self._changed.notify_all()
+
+
+def _text_of_left_out(count: int) -> bytes:
+    return f"{_LEFT_OUT % count}\n".encode()
+
+
+class QueueHandler(logging.Handler):
+    """Formats a line and hands it to a writer."""
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+        writer.said = self._left_out
+
+    def _left_out(self, count: int) -> bytes:
+        record = logging.LogRecord(
+            "coinfer", logging.WARNING, __file__, 0, _LEFT_OUT, (count,), None
+        )
+        return self.format(record).encode() + b"\n"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never waits."""
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        self._writer.put(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
 class _Json(logging.Formatter):
@@ -114,9 +204,26 @@ def _summary(window: _Window) -> logging.LogRecord:
     )  # fmt: skip
 
 
+_WRITERS: dict[int, LineWriter] = {}
+"""By descriptor, for the life of the process: a reload changes the form, not who writes."""
+
+
+def _standard_error() -> logging.Handler:
+    """A handler for standard error; what is none of the system's is written to at once."""
+    try:
+        handle = sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):
+        return logging.StreamHandler(sys.stderr)
+    if handle not in _WRITERS:
+        # past Python's own buffer, whose lock a writer that stands still would hold at the end
+        _WRITERS[handle] = LineWriter(lambda line: os.write(handle, line))
+        atexit.register(_WRITERS[handle].flush)
+    return QueueHandler(_WRITERS[handle])
+
+
 def set_up_log(settings: LogSettings) -> RepeatLimit:
     """Write to standard error in the form that was asked for (the journal takes it from there)."""
-    inner = logging.StreamHandler(sys.stderr)
+    inner = _standard_error()
     text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
     inner.setFormatter(_Json() if settings.form == "json" else text)
     handler = RepeatLimit(inner)

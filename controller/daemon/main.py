@@ -18,43 +18,36 @@ import msgspec
 from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
-from artefacts.endings import raise_if_terminated
+from artefacts.endings import raise_if_ended
+from controller.daemon.choosing import make_controller
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
 from controller.daemon.listening import HttpListener
 from controller.daemon.log import set_up_log
 from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.reloading import Prepared, Preparing, prepare
 from controller.daemon.served import ServedModel
-from controller.daemon.service import AnyDeadline, FrameService
+from controller.daemon.service import FrameService
 from controller.daemon.settings import (
     RELOADED,
     DeviceSettings,
     GrpcSettings,
-    PriceSettings,
     naming,
     parse_edge,
     read_settings,
+    readable_secrets,
 )
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
-from controller.interface import Controller
-from controller.planners.configuration_map import MapController, read_map
-from controller.planners.deadline_rule import OnlineAlgorithm1
-from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
-from controller.planners.robust import RobustPlanner
-from controller.policies import SHIPPED_POLICIES
-from controller.policies.learned import LearnedController
-from controller.policies.network import load_policy
 from controller.runtime.accepting import raise_descriptor_limit
+from controller.runtime.device import most_reply_bytes
 from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.runtime.executors import make_executor
 from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link, LinkPool, NoLink
 from controller.runtime.secure import client_security
 from controller.runtime.warming import warm
-from controller.scenario import Setting, load_setting, read_scenario
-from controller.sensing.change_point import BayesianDetector
-from controller.sensing.state_tracker import StateTracker
+from controller.scenario import load_setting, read_scenario
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0
@@ -67,8 +60,6 @@ SAVE_S = 60.0
 STATE_VERSION = 1
 SPARE_THREADS = 4
 """Beside one a processor, for what only waits: for the disk, and for the last frames."""
-LISTEN_AGAIN_S = 1.0
-"""Where nothing was heard of the link for so long, a frame is sent to find out."""
 
 
 class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,53 +71,15 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     late: int = 0
 
 
-def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
-    """The controller that `device.toml` names, able to serve other deadlines too."""
-    own, prices = setting, settings.prices
-    if prices != PriceSettings():
-        if settings.controller not in ("learned", "robust"):
-            log.warning("prices: controller '%s' knows none", settings.controller)
-        usual_prices = setting.prices
-        setting = setting.at_prices(
-            usual_prices.device_second if prices.device_second is None else prices.device_second,
-            usual_prices.megabyte if prices.megabyte is None else prices.megabyte,
-        )
-    frames, table = setting.scenario.frames, setting.table
-    online = OnlineAlgorithm1(
-        table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
-    )
-    usual: Controller
-    if settings.controller in ("learned", "robust"):
-        shipped = SHIPPED_POLICIES / setting.scenario.name
-        folder = Path(settings.policy) if settings.policy else shipped
-        if settings.controller == "learned":
-            usual = LearnedController(load_policy(folder, setting), setting)
-        else:  # of the policy it needs the belief alone, which knows no prices
-            usual = RobustPlanner(setting, load_policy(folder, own).belief)
-    elif settings.controller == "map":
-        if not settings.map:
-            raise UsageError("map: found none, expected the file of a configuration map")
-        made = read_map(settings.map, setting)
-        usual = MapController(setting, made, StateTracker(made.states, BayesianDetector()))
-    elif settings.controller == "algorithm1-online":
-        usual = online
-    elif settings.controller == "device-only":
-        return FixedController("device-only", device_only_plan(setting))
-    elif settings.controller == "edge-only":
-        usual = FixedController("edge-only", edge_only_plan(setting))
-    else:
-        raise UsageError(
-            f"controller: found '{settings.controller}', expected learned, robust, map, "
-            "algorithm1-online, edge-only or device-only"
-        )
-    return AnyDeadline(usual, online, frames.deadline_s)
-
-
 def _give_back() -> None:
     """Return to the system what loading has left behind (glibc keeps it otherwise)."""
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def _begin(threads: ThreadPoolExecutor, call: Callable[[], None]) -> None:
+    threads.submit(call)
 
 
 class Daemon:
@@ -137,6 +90,8 @@ class Daemon:
         self._seen = self._stamp()  # what changes from here on is taken over by the watch
         self.settings = read_settings(path)
         self._log = set_up_log(self.settings.log)
+        for line in readable_secrets(self.settings.tls):
+            log.warning("%s", line)
         raise_descriptor_limit()
         with naming(path):
             self._make(version)
@@ -184,7 +139,8 @@ class Daemon:
         self.served = ServedModel(
             self.service, self.settings.limits, version, setting.model.card.classes
         )
-        self.interface = LocalInterface(self.served, self.metrics)
+        http = self.settings.http
+        self.interface = LocalInterface(self.served, self.metrics, (http.host, *http.hosts))
         table = ConnectionTable(lambda: self.served.limits, log)
         self.listener = HttpListener(self.settings.http, table)
         self._before = self._lifetime()
@@ -209,6 +165,7 @@ class Daemon:
                 intervals=sorted(intervals),
                 security=security,
                 seed=None,
+                reply_bytes=most_reply_bytes(setting.table, setting.spec),
             )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)
@@ -232,7 +189,6 @@ class Daemon:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
             self._save()  # a place that cannot be written is told of now
-            raise_if_terminated()
             with naming(self._path):
                 asyncio.run(self._serve(ready))
         finally:
@@ -240,17 +196,22 @@ class Daemon:
             if self._tracing is not None:
                 self._tracing.close()
             self._save()
-            if self.listener.made is not None:
-                with contextlib.suppress(OSError):  # whoever comes next makes way for itself
-                    self.listener.made.unlink()
+            self.listener.remove_socket()
 
     async def _serve(self, ready: Callable[[list[str]], None]) -> None:
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        raise_if_ended()  # of one that came before, and was lost in a library
+        self._preparing = Preparing(
+            partial(prepare, self._path, self._setting),
+            lambda found: loop.call_soon_threadsafe(self._take_over, found),
+        )
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
-        loop.set_default_executor(ThreadPoolExecutor(usable_cpus() + SPARE_THREADS))
+        threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
+        loop.set_default_executor(threads)
+        self.service.heartbeat.add("threads", lambda back: _begin(threads, back))
         self.service.start()
         runner = web.AppRunner(
             self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
@@ -306,9 +267,6 @@ class Daemon:
             now = (link.connected, link.address if link.connected else link.last_error)
             if now[0] and now != said:
                 log.info("edge %s serves", now[1])
-                # what befell the one before says nothing of this one
-                if breaker is not None:
-                    self.engine.post(breaker.worked)
             elif now != said and now[1] is not None:
                 log.warning("no edge: %s", now[1])
             said = now
@@ -329,6 +287,12 @@ class Daemon:
             answered.clear()
             self.engine.post(tell)
             await answered.wait()  # an engine that hangs lets systemd restart us
+            said: tuple[str, ...] = ()
+            while hung := self.service.heartbeat.hung:  # so does whatever else answers depend on
+                if hung != said:
+                    log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
+                said = hung
+                await asyncio.sleep(REPORT_S)
             notify("WATCHDOG=1")
             await asyncio.sleep(every)
 
@@ -340,6 +304,8 @@ class Daemon:
             now = self._stamp()
             if now != self._seen and now is not None:
                 self.reload()
+            if (hung := self._preparing.hung()) is not None:
+                self._take_over(hung)
 
     def _stamp(self) -> tuple[int, int] | None:
         try:
@@ -352,23 +318,23 @@ class Daemon:
         """Take over what may change while frames are under way; a mistake changes nothing."""
         notify_reloading()
         self._seen = self._stamp()  # a signal and a change of the file are one reload
-        try:
-            found = read_settings(self._path)
-            fixed = [
-                name
-                for name in DeviceSettings.__struct_fields__
-                if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
-            ]
-            with naming(self._path):
-                controller = make_controller(found, self._setting)
-        except CoinferError as error:
-            log.error("not reloaded: %s", error)
-            notify("READY=1")
-            return
-        except Exception:  # a file of any kind must not end the watch over it
-            log.exception("not reloaded")
-            notify("READY=1")
-            return
+        self._preparing.ask()
+
+    def _take_over(self, found: Prepared | str) -> None:
+        """On the loop's thread: what was prepared, or why it could not be."""
+        if isinstance(found, Prepared):
+            self._replace(found)
+        else:
+            log.error("not reloaded: %s", found)
+        notify("READY=1")
+
+    def _replace(self, prepared: Prepared) -> None:
+        found, controller = prepared.settings, prepared.controller
+        fixed = [
+            name
+            for name in DeviceSettings.__struct_fields__
+            if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
+        ]
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
@@ -381,7 +347,6 @@ class Daemon:
             self.settings, **{name: getattr(found, name) for name in RELOADED}
         )
         log.info("reloaded: controller %s", controller.name)
-        notify("READY=1")
 
     # -- what outlives a restart -----------------------------------------------------------------
 

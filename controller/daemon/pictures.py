@@ -2,13 +2,17 @@
 
 The orientation is read from the file's EXIF segment (Exif 2.32: tag 0x0112 of the first image file
 directory, TIFF 6.0). All metadata is left out before the decoder sees the file. Broken metadata
-thus neither refuses a picture nor costs time.
+thus neither refuses a picture nor costs time. What a file would cost is known before it is decoded:
+its pixels, and how often the decoder goes over them (its scans, ITU-T T.81).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +27,12 @@ ORIENTATION_TAG, SHORT, LONG = 0x0112, 3, 4
 ENTRY_BYTES = 12
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN, END_OF_IMAGE, JFIF, ADOBE = 0xDA, 0xD9, 0xE0, 0xEE
+SCAN, END = b"\xff\xda", b"\xff\xd9"
+"""Neither occurs within coded pixels, whose 0xFF is followed by 0x00 or a restart mark."""
+MOST_SCANS = 24
+"""A progressive picture of three colours has 10 by the usual script, one of four has 18."""
+BLOCK_BYTES = 16_384
+"""So much is decoded between two looks at the clock."""
 MOST_SEGMENTS = 4096
 """A file of 256 MiB of metadata has that many; each costs a few microseconds."""
 BARE = {0x00, 0x01, *range(0xD0, 0xD8)}
@@ -41,29 +51,91 @@ TURNS = {
 SIDEWAYS = (5, 6, 7, 8)
 
 
-def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> Pictures:
-    """A JPEG file as an upright picture (H, W, 3) of `size`, squashed to it.
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """A file whose bounds hold, without its metadata. Nothing of it is decoded yet."""
 
-    Raises `UsageError` for anything that is no JPEG file or has more than `most_pixels`.
+    bare: bytes
+    orientation: int
+    pixels: int
+    scans: int
+    """At most so often the decoder goes over all of them."""
+
+    @property
+    def work(self) -> int:
+        """What decoding it costs: pixels times scans."""
+        return self.pixels * self.scans
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFiles:
+    """Files of strangers as they came, one a picture."""
+
+    files: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+def inspect_jpeg(data: bytes, most_pixels: int) -> Jpeg:
+    """What decoding a JPEG file would cost, from its segments alone.
+
+    Raises `UsageError` for anything that is no JPEG file, has more than `most_pixels`, or has more
+    than `MOST_SCANS` scans.
     """
     bare, orientation = split_metadata(data)
+    scans = bare.count(SCAN)
+    if scans > MOST_SCANS:
+        raise UsageError(f"picture: found {scans:,} scans, expected at most {MOST_SCANS}")
+    with _readable(), Image.open(io.BytesIO(bare), formats=("JPEG",)) as image:
+        width, height = image.size
+    if width * height > most_pixels:
+        raise UsageError(
+            f"picture: found {width} x {height} pixels, expected at most {most_pixels:,}"
+        )
+    return Jpeg(bare, orientation, width * height, max(scans, 1))
+
+
+def decode_jpeg(
+    found: Jpeg, size: tuple[int, int], over: Callable[[], bool] = lambda: False
+) -> Pictures:
+    """The file as an upright picture (H, W, 3) of `size`, squashed to it.
+
+    `over` is asked now and then whether its time is. Raises `UsageError` where it is, and for what
+    cannot be decoded.
+    """
     # the decoder sees the picture as it is stored, so a sideways one has the other size
-    stored = size if orientation in SIDEWAYS else size[::-1]
+    stored = size if found.orientation in SIDEWAYS else size[::-1]
+    with _readable(), Image.open(_Reader(found.bare, over), formats=("JPEG",)) as image:
+        image.decodermaxblock = BLOCK_BYTES
+        # decodes at half, a quarter or an eighth where that is still larger
+        image.draft("RGB", stored)
+        whole = image.convert("RGB")
+        if whole.size != stored:
+            whole = whole.resize(stored, Image.Resampling.BILINEAR)
+        if found.orientation in TURNS:
+            whole = whole.transpose(TURNS[found.orientation])
+        return np.asarray(whole, dtype=np.uint8)
+
+
+class _Reader(io.BytesIO):
+    """A file that ends its reader when its time is over."""
+
+    def __init__(self, data: bytes, over: Callable[[], bool]) -> None:
+        super().__init__(data)
+        self._over = over
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Some bytes, or no more."""
+        if self._over():
+            raise UsageError("picture: found one that takes too long, expected its pixels in time")
+        return super().read(size)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(bare), formats=("JPEG",)) as image:
-            if image.width * image.height > most_pixels:
-                raise UsageError(
-                    f"picture: found {image.width} x {image.height} pixels, expected at most "
-                    f"{most_pixels:,}"
-                )
-            # decodes at half, a quarter or an eighth where that is still larger
-            image.draft("RGB", stored)
-            whole = image.convert("RGB")
-            if whole.size != stored:
-                whole = whole.resize(stored, Image.Resampling.BILINEAR)
-            if orientation in TURNS:
-                whole = whole.transpose(TURNS[orientation])
-            return np.asarray(whole, dtype=np.uint8)
+        yield
     except UsageError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
@@ -75,8 +147,9 @@ def decode_jpeg(data: bytes, size: tuple[int, int], most_pixels: int) -> Picture
 def split_metadata(data: bytes) -> tuple[bytes, int]:
     """The file without what only describes the picture, and its orientation (1: upright).
 
-    Of the application segments JFIF's and Adobe's stay: the colours depend on them. What is no JPEG
-    file comes back as it is. Raises `UsageError` for endless segments.
+    Of the application segments JFIF's and Adobe's stay: the colours depend on them. What follows
+    the picture's end goes too. What is no JPEG file comes back as it is. Raises `UsageError` for
+    endless segments.
     """
     if not data.startswith(START_OF_IMAGE):
         return data, UPRIGHT
@@ -93,7 +166,8 @@ def split_metadata(data: bytes) -> tuple[bytes, int]:
             at += 2
             continue
         if marker in (START_OF_SCAN, END_OF_IMAGE):
-            return b"".join([*kept, data[at:]]), orientation
+            end = data.find(END, at)
+            return b"".join([*kept, data[at : end + 2] if end >= 0 else data[at:]]), orientation
         stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xE1 and orientation == UPRIGHT and data[at + 4 : at + 10] == EXIF:
             orientation = exif_orientation(data[at + 10 : stop])

@@ -11,7 +11,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from artefacts import CoinferError
+import numpy as np
+
 from controller.daemon.inference import (
     EXTENSIONS,
     VERSION,
@@ -21,37 +22,31 @@ from controller.daemon.inference import (
     earliest,
     metadata,
 )
-from controller.daemon.pictures import Pictures
+from controller.daemon.pictures import Jpeg, JpegFiles, Pictures, decode_jpeg, inspect_jpeg
+from controller.daemon.refusals import TooLateError, UnknownModelError
 from controller.daemon.service import BusyError, FrameService
 from controller.daemon.settings import LimitSettings
+from controller.daemon.working import WorkPool
 from controller.runtime.engine import FrameRecord
 
 REPLY_S = 0.003
 """An answer is given out so long before its deadline: it still has to be written and read."""
-
-
-class UnknownModelError(CoinferError):
-    """Another model, or another version, than the one that is served."""
-
-
-class TooLateError(CoinferError):
-    """No answer came in time."""
-
-
-class TooLargeError(CoinferError):
-    """A body is longer than one may be."""
-
-
-class TooSlowError(CoinferError):
-    """A body did not come whole in its time."""
+AT_ONCE = 250_000
+"""A picture of so little work (pixels times scans) is decoded as soon as it is looked at."""
 
 
 class HeldBytes:
-    """How many bytes of requests are held, over all ways in; one more than allowed is refused."""
+    """How many bytes of requests are held, over all ways in.
+
+    Where that is more than allowed, the body that has been coming in longest gives way: whoever
+    sends one slowly shuts nobody out. Where none is coming in, whoever asks for more is refused.
+    """
 
     def __init__(self, limits: Callable[[], LimitSettings]) -> None:
         self._limits = limits
         self.held = 0
+        self.coming: dict[HeldAccount, Callable[[], None]] = {}
+        """Those whose bodies are not whole yet, the oldest first, and how each is ended."""
 
     @contextlib.contextmanager
     def account(self) -> Iterator[HeldAccount]:
@@ -62,12 +57,18 @@ class HeldBytes:
         finally:
             self.held -= account.held
 
-    def take(self, count: int) -> None:
-        """Hold more. Raises `BusyError`."""
+    def make_room(self, asking: HeldAccount) -> None:
+        """Hold no more than is allowed. Raises `BusyError`."""
         most = self._limits().bodies_bytes
-        self.held += count
-        if self.held > most:
-            raise BusyError(f"{self.held:,} bytes of requests are held, expected at most {most:,}")
+        while self.held > most:
+            oldest = next(iter(self.coming), asking)
+            if oldest is asking:
+                raise BusyError(
+                    f"{self.held:,} bytes of requests are held, expected at most {most:,}"
+                )
+            give_way = self.coming.pop(oldest)
+            oldest.take(-oldest.held)
+            give_way()
 
 
 class HeldAccount:
@@ -80,7 +81,17 @@ class HeldAccount:
     def take(self, count: int) -> None:
         """Hold `count` bytes more (fewer, where it is negative). Raises `BusyError`."""
         self.held += count
-        self._whole.take(count)
+        self._whole.held += count
+        self._whole.make_room(self)
+
+    @contextlib.contextmanager
+    def coming(self, give_way: Callable[[], None]) -> Iterator[None]:
+        """While its body comes in. `give_way` is called once where another one needs the room."""
+        self._whole.coming[self] = give_way
+        try:
+            yield
+        finally:
+            self._whole.coming.pop(self, None)
 
 
 class ServedModel:
@@ -95,18 +106,19 @@ class ServedModel:
         self.name, self.version = model.spec.name, VERSION
         self.size = (model.spec.input_shape[1], model.spec.input_shape[2])
         self.bytes = HeldBytes(lambda: self.limits)
+        self.work = WorkPool(lambda: self.limits.decoding_pixels)
         self.stopping = False
         self._server_version = version
 
     @property
     def ready(self) -> bool:
         """Whether a frame that came now would be answered, as far as can be known."""
-        return not self.stopping and self.service.alive
+        return not self.stopping and self.service.alive and self.work.alive
 
     @property
     def expected(self) -> Expected:
         """What a request may hold."""
-        return Expected(self.size, self.limits.pixels, self.classes, self.limits.longest_deadline_s)
+        return Expected(self.size, self.classes, self.limits.longest_deadline_s)
 
     def now_s(self) -> float:
         """The clock that deadlines count on."""
@@ -141,9 +153,12 @@ class ServedModel:
         whatever the deadline is. Both on the engine's clock.
         """
         deadline_s = self._deadline_s(asked, arrival_s, until_s)
+        pictures = asked.pictures
+        if isinstance(pictures, JpegFiles):
+            pictures = await self._decoded(pictures, arrival_s + deadline_s)
         under_way: list[asyncio.Future[FrameRecord]] = []
         try:
-            for picture in asked.pictures:
+            for picture in pictures:
                 under_way.append(self._submit(picture, asked, arrival_s, deadline_s))
         except BusyError:
             # the others are answered all the same, and nobody hears it
@@ -152,6 +167,29 @@ class ServedModel:
             raise
         records = await asyncio.gather(*under_way)
         return [self._answer(record) for record in records]
+
+    async def _decoded(self, sent: JpegFiles, until_s: float) -> Pictures:
+        """Every file's picture, one after the other: a request has one place among the work."""
+        return np.stack([await self._picture(file, until_s) for file in sent.files])
+
+    async def _picture(self, file: bytes, until_s: float) -> Pictures:
+        clock, limits, size = self.now_s, self.limits, self.size
+        most_s = limits.decode_s
+
+        def decode(jpeg: Jpeg) -> Pictures:
+            end_s = min(until_s, clock() + most_s)
+            return decode_jpeg(jpeg, size, lambda: clock() > end_s)
+
+        def look() -> Jpeg | Pictures:
+            found = inspect_jpeg(file, limits.pixels)
+            return decode(found) if found.work <= AT_ONCE else found
+
+        found = await self.work.run(look, len(file), left_s=until_s - clock())
+        if not isinstance(found, Jpeg):
+            return found
+        return await self.work.run(
+            lambda: decode(found), found.work, left_s=until_s - clock(), pixels=found.pixels
+        )
 
     def _deadline_s(self, asked: InferRequest, arrival_s: float, until_s: float | None) -> float:
         deadline_s = asked.deadline_s or self.service.engine.args.deadline_s

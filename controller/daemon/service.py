@@ -20,11 +20,12 @@ from controller.interface import (
     Situation,
 )
 from controller.runtime.engine import FrameEngine, FrameRecord
+from controller.runtime.heartbeat import HANG_S, Heartbeat
 
 TICK_S = 0.25
 """The engine's thread looks up this often when nothing happens."""
-HANG_S = 5.0
-"""An engine that has not looked up for so long answers nobody."""
+PATIENCE = 4.0
+"""A computation hangs behind so many times what the longest should take, and `HANG_S`."""
 SAME_DEADLINE = 0.1
 """A policy decides for deadlines that differ from its own by at most this share."""
 
@@ -94,6 +95,9 @@ class FrameService:
         self.engine = engine
         self.live_frames = live_frames
         self._hang_s, self._looked_s = hang_s, time.monotonic()
+        self.heartbeat = Heartbeat(max(hang_s, PATIENCE * engine.longest_s))
+        """Of every thread and pool that answers depend on, beside the engine's own."""
+        self.heartbeat.add("computing", engine.beat)
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._under_way = self._frames = self._answered = self._late = self._refused = 0
@@ -108,9 +112,9 @@ class FrameService:
 
     @property
     def alive(self) -> bool:
-        """Whether the engine's thread runs, and has looked up lately."""
+        """Whether the engine's thread runs and has looked up lately, and nothing else hangs."""
         hangs = time.monotonic() - self._looked_s > self._hang_s
-        return self._thread.is_alive() and not hangs
+        return self._thread.is_alive() and not hangs and not self.heartbeat.hung
 
     @property
     def counts(self) -> ServiceCounts:
@@ -210,6 +214,7 @@ class FrameService:
     def _run(self) -> None:
         while not self._stopped.is_set():
             self._looked_s = time.monotonic()
+            self.heartbeat.round()
             try:
                 self.engine.wait(self.engine.clock() + TICK_S)
                 self.engine.look_around()

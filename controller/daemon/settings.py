@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from artefacts import ArtefactError, UsageError, read_toml
+from artefacts import ArtefactError, UsageError, check_name, read_toml
+from controller.daemon.browsers import check_hosts
 from controller.daemon.tracing import TracingSettings
 from controller.runtime.addresses import ADDRESS_FORM, split_address
 from controller.runtime.awareness import ProbeSettings
@@ -22,6 +25,12 @@ FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
 MOST_THREADS = 1024
+CREDENTIAL, CREDENTIALS_FOLDER = "credential:", "CREDENTIALS_DIRECTORY"
+"""`key = "credential:NAME"` is what `LoadCredential=NAME:...` of the unit has loaded."""
+MOST_SECONDS, MOST_COUNT = 86_400, 2**40
+"""What a duration, and anything that is counted, may be: waiting functions take no more."""
+NO_PORT = -1
+"""Nothing listens over TCP: the socket's mode alone decides who may ask."""
 
 
 class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,9 +38,11 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     host: str = "127.0.0.1"
     port: int = 8700
-    """0 takes any free port; it is said in the log."""
+    """0 takes any free port; it is said in the log. -1: none, with `socket`."""
     socket: str = ""
     """Path of a Unix socket beside it ('': none)."""
+    hosts: tuple[str, ...] = ()
+    """Names, without a port, under which it may be asked for beside loopback's and `host`."""
 
 
 class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,7 +60,7 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Frames under way at once; one more is refused with 503."""
     body_bytes: int = 8_388_608
     """Of one HTTP request."""
-    bodies_bytes: int = 67_108_864
+    bodies_bytes: int = 33_554_432
     """Of all HTTP requests that are being read or decoded; one more byte is refused with 503."""
     body_s: float = 10.0
     """That reading one may take."""
@@ -62,8 +73,12 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Between two requests on one connection."""
     stalled_s: float = 10.0
     """How long a client may take nothing of its answer."""
-    pixels: int = 25_000_000
-    """Of one JPEG before it is scaled to the network's input."""
+    pixels: int = 12_500_000
+    """Of one JPEG before it is scaled to the network's input: a camera of 4056 x 3040 fits."""
+    decoding_pixels: int = 16_000_000
+    """Of all JPEG files that are decoded at once; others wait. One alone is always decoded."""
+    decode_s: float = 2.0
+    """That decoding one may take."""
     longest_deadline_s: float = 60.0
     """That a request may ask for."""
 
@@ -121,7 +136,7 @@ def read_settings(path: Path) -> DeviceSettings:
     found = read_toml(path, DeviceSettings, version=FORMAT_VERSION)
     limits = found.limits
     for field, value, least, most in (
-        ("http.port", found.http.port, 0, 65535),
+        ("http.port", found.http.port, NO_PORT, 65535),
         ("grpc.port", found.grpc.port if found.grpc else 0, 0, 65535),
         ("limits.live_frames", limits.live_frames, 1, 10_000),
         ("limits.body_bytes", limits.body_bytes, 1024, 2**30),
@@ -132,6 +147,8 @@ def read_settings(path: Path) -> DeviceSettings:
         ("limits.idle_s", limits.idle_s, 0.1, 3600.0),
         ("limits.stalled_s", limits.stalled_s, 0.1, 3600.0),
         ("limits.pixels", limits.pixels, 64, 10**9),
+        ("limits.decoding_pixels", limits.decoding_pixels, 64, 10**9),
+        ("limits.decode_s", limits.decode_s, 0.01, 3600.0),
         ("limits.longest_deadline_s", limits.longest_deadline_s, 0.001, 3600.0),
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
         ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
@@ -139,9 +156,23 @@ def read_settings(path: Path) -> DeviceSettings:
     ):
         if not least <= value <= most:
             raise ArtefactError(
-                path, field=field, found=f"{value:g}", expected=f"{least:g} to {most:g}"
+                path, field=field, found=shown(value), expected=f"{least:g} to {most:g}"
             )
+    if found.http.port == NO_PORT and not found.http.socket:
+        raise ArtefactError(
+            path, field="http.port", found=f"{NO_PORT} (none) and no http.socket",
+            expected="a port, or a socket",
+        )  # fmt: skip
     check_tracing(path, found.tracing)
+    try:
+        check_hosts(found.http.hosts)
+    except UsageError as error:
+        raise ArtefactError(
+            path,
+            field="http.hosts",
+            found=f"{error}"[6:].partition(",")[0],
+            expected="names or addresses without a port",
+        ) from None
     for number, edge in enumerate(found.edges):
         parse_edge(edge, path, f"edges[{number}]")
     changed: dict[str, Any] = {
@@ -156,6 +187,14 @@ def read_settings(path: Path) -> DeviceSettings:
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
     return msgspec.structs.replace(found, **changed)
+
+
+def shown(value: float) -> str:
+    """A number in a message, however long it is."""
+    try:
+        return f"{value:g}"
+    except OverflowError:  # a whole number that no float can be
+        return f"a number of {len(str(abs(value)))} digits"
 
 
 @contextlib.contextmanager
@@ -190,9 +229,41 @@ def check_tracing(path: Path, found: TracingSettings) -> None:
 
 
 def absolute_tls(path: Path, files: TlsFiles) -> TlsFiles:
-    """Paths seen from the configuration's folder."""
+    """Paths seen from the configuration's folder; a credential's where systemd has laid it."""
     named = {name: getattr(files, name) for name in TlsFiles.__struct_fields__}
-    return TlsFiles(**{name: str(_from(path, v)) if v else "" for name, v in named.items()})
+    return TlsFiles(**{n: _tls_file(path, n, v) if v else "" for n, v in named.items()})
+
+
+def _tls_file(path: Path, field: str, named: str) -> str:
+    if not named.startswith(CREDENTIAL):
+        return str(_from(path, named))
+    folder, name = os.environ.get(CREDENTIALS_FOLDER, ""), named.removeprefix(CREDENTIAL)
+    check_name(path, f"tls.{field}", name)
+    if not folder:
+        raise ArtefactError(
+            path, field=f"tls.{field}", found=f"'{named}' and no {CREDENTIALS_FOLDER}",
+            expected="a start by systemd with LoadCredential, or a path",
+        )  # fmt: skip
+    return str(Path(folder) / name)
+
+
+def readable_secrets(files: TlsFiles) -> list[str]:
+    """A line for the key and the token that others than their owner may read.
+
+    Credentials are systemd's to guard: their folder lets nobody else in.
+    """
+    found, guarded = [], os.environ.get(CREDENTIALS_FOLDER, "")
+    for field, named in (("tls.key", files.key), ("tls.token", files.token)):
+        if not named or (guarded and Path(named).parent == Path(guarded)):
+            continue
+        with contextlib.suppress(OSError):
+            mode = stat.S_IMODE(os.stat(named).st_mode)
+            who = "everybody" if mode & 0o007 else "its group" if mode & 0o070 else ""
+            if who:
+                found.append(
+                    f"{field}: '{named}' is open to {who} (mode {mode:04o}), expected 0600"
+                )
+    return found
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -223,20 +294,22 @@ def read_edge_settings(path: Path) -> EdgeSettings:
     if not found.models:
         raise ArtefactError(path, field="models", found="none", expected="at least one model")
     if not 0 <= found.port <= 65535:
-        raise ArtefactError(path, field="port", found=str(found.port), expected="0 to 65535")
+        raise ArtefactError(path, field="port", found=shown(found.port), expected="0 to 65535")
     check_tracing(path, found.tracing)
     if not 0 <= found.threads <= MOST_THREADS:
         raise ArtefactError(
-            path, field="threads", found=str(found.threads), expected=f"0 to {MOST_THREADS}"
+            path, field="threads", found=shown(found.threads), expected=f"0 to {MOST_THREADS}"
         )
     if found.metrics:
         parse_edge(found.metrics, path, "metrics")
     for where, part in (("limits", found.limits), ("schedule", found.schedule)):
         for name, value in msgspec.structs.asdict(part).items():
-            if not value > 0:
+            most = MOST_SECONDS if name.endswith("_s") else MOST_COUNT
+            if not 0 < value <= most:
                 raise ArtefactError(
-                    path, field=f"{where}.{name}", found=f"{value:g}", expected="more than 0"
-                )
+                    path, field=f"{where}.{name}", found=shown(value),
+                    expected=f"more than 0, and at most {most:,}",
+                )  # fmt: skip
     folders = tuple(
         str(_from(path, m)) if "/" in m or _from(path, m).is_dir() else m for m in found.models
     )

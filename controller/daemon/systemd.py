@@ -6,6 +6,9 @@ import os
 import socket
 import time
 
+PATIENCE_S = 0.05
+"""A manager that reads nothing must not hold up frames."""
+
 
 def notify(state: str) -> bool:
     """Send one message, as `READY=1`; False where nobody listens."""
@@ -15,6 +18,7 @@ def notify(state: str) -> bool:
     address = "\0" + path[1:] if path.startswith("@") else path
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(PATIENCE_S)
             sock.sendto(state.encode(), address)
     except OSError:
         return False

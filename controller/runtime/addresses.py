@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import re
 import socket
+from pathlib import Path
 
 from artefacts import UsageError
+from artefacts.owners import owner_of
 
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
+"""Of the testbed, inside its namespaces; elsewhere it is a network like others."""
+NAMESPACES = Path("/run/netns")
+"""Where iproute2 keeps the names of network namespaces; only root may give one."""
 ADDRESS_FORM = "HOST:PORT or [IPV6]:PORT"
 Address = tuple[str, int]
 """(host, port); an IPv6 host without brackets."""
@@ -44,6 +50,18 @@ def plain_host(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
+def network_of(host: str) -> str:
+    """What one subscriber has: an IPv4 address, or the /64 of an IPv6 one (RFC 6177)."""
+    plain = plain_host(host)
+    try:
+        address = ipaddress.ip_address(plain.partition("%")[0])
+    except ValueError:
+        return plain
+    if address.version == 4 or address.is_link_local or address.is_loopback:
+        return plain
+    return str(ipaddress.ip_network((address, 64), strict=False))
+
+
 def server_name(host: str) -> str:
     """What a certificate is held against: the host, less the zone that only this machine knows."""
     return host.partition("%")[0]
@@ -61,7 +79,8 @@ def resolve(host: str, port: int, *, listens: bool = False) -> list[Resolved]:
 
 
 def check_address(host: str, *, secure: bool = False) -> None:
-    """Refuse addresses that plain TCP may not use: all but loopback and the test namespaces.
+    """Refuse addresses that plain TCP may not use: all but loopback and, inside a namespace that
+    the testbed has made, that one's.
 
     With TLS (`secure`) any address or name will do.
     """
@@ -75,13 +94,22 @@ def check_address(host: str, *, secure: bool = False) -> None:
         raise UsageError(
             f"address: found '{host}', expected an IP address (names are for TLS)"
         ) from None
-    inside = address.version == 4 and address in TEST_NETWORK
-    if not (address.is_loopback or inside):
+    tested = address.version == 4 and address in TEST_NETWORK and in_test_namespace()
+    if not (address.is_loopback or tested):
         raise UsageError(
-            f"address: found {host}, expected loopback or {TEST_NETWORK} (a test namespace): "
-            "without TLS nothing else is served or asked ([tls] in the file, or insecure = true "
-            "for an edge that anybody may ask)"
+            f"address: found {host}, expected loopback: without TLS nothing else is served or "
+            "asked ([tls] in the file, or insecure = true for an edge that anybody may ask)"
         )
+
+
+def in_test_namespace() -> bool:
+    """Whether this thread is in a network namespace that has a name of the testbed's."""
+    try:
+        own = os.stat("/proc/thread-self/ns/net")
+        named = [path for path in NAMESPACES.iterdir() if owner_of(path.name) is not None]
+        return any(os.path.samestat(own, path.stat()) for path in named)
+    except OSError:
+        return False
 
 
 def _version(host: str) -> int | None:

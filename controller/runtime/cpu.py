@@ -7,6 +7,7 @@ waits, where it can, and the rescue is made at once: the CPU does not stand idle
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -93,6 +94,11 @@ class DeviceCpu:
             if place in self._reserved:
                 self._reserved.remove(place)
                 self._changed.notify()
+
+    def beat(self, call: Callable[[], None]) -> None:
+        """Have `call` made on the CPU's thread, before anything else that waits."""
+        now = -math.inf  # it is due before every frame
+        self.submit(CpuJob(call, lambda done: None, 0.0, now, math.inf, lambda: True))
 
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""

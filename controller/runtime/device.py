@@ -6,6 +6,7 @@ gymnasium, pandas, matplotlib).
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from controller.runtime.executors import Executor
 from controller.runtime.link import EdgeLink, Reply
 from controller.runtime.pool import Link
 from controller.runtime.secure import Security
+from models.branchy import BranchySpec
 from models.cards import Model
 from models.profiles import Profile
 
@@ -125,6 +127,16 @@ class DeviceLoop:
         return enough or at_s + last > self.engine.end_s
 
 
+def most_reply_bytes(table: PlanTable, spec: BranchySpec) -> int:
+    """Of the longest tensor that an edge gives back by any plan (0: all of them end there)."""
+    found = [
+        4 * math.prod(spec.shapes[p.exit][p.stop])
+        for p in table.plans
+        if not p.is_local and p.stop < len(spec.branches[p.exit])
+    ]
+    return max(found, default=0)
+
+
 def connect_engine(
     model: Model,
     executor: Executor,
@@ -149,7 +161,7 @@ def connect_engine(
     remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
     link = EdgeLink(
         edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock,
-        security=security,
+        security=security, reply_bytes=most_reply_bytes(table, model.spec),
     )  # fmt: skip
     made.append(
         FrameEngine(

@@ -25,14 +25,16 @@ import numpy.typing as npt
 from artefacts import CoinferError, UsageError
 from controller.runtime.accepting import Acceptor, Admission
 from controller.runtime.addresses import check_address, join_address, resolve
+from controller.runtime.budget import Accounts, Budget
 from controller.runtime.dialling import listen
 from controller.runtime.edge_peer import Arrival, Door, Peer, refusal
 from controller.runtime.executors import Executor, softmax_answer
+from controller.runtime.heartbeat import Heartbeat
 from controller.runtime.limits import EdgeLimits
 from controller.runtime.scheduler import Scheduler, SchedulerArgs, Work
 from controller.runtime.secure import Security
 from controller.wire import CHUNK_BYTES, Message, MessageType
-from controller.wire.messages import meta_int, meta_shape, meta_text
+from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
 from models.cards import Model
 from models.codecs import LEARNED, carries_picture, check_codec, encoded_bytes
 from models.coding import latent_codec
@@ -95,12 +97,17 @@ class EdgeServer:
         security: Security | None = None,
         *,
         insecure: bool = False,
+        wall: Clock = time.time,
     ) -> None:
-        """`insecure`: listen where anybody may ask, with neither TLS nor credentials."""
+        """`insecure`: listen where anybody may ask, with neither TLS nor credentials. `wall`: the
+        clock that certificates go by.
+        """
         check_address(host, secure=security is not None or insecure)
         self.security = security
         self.served_models = {model.digest: Served(model, executor)}
-        self.clock, self.limits = clock, limits or EdgeLimits()
+        self.clock, self.wall, self.limits = clock, wall, limits or EdgeLimits()
+        most, per_s = self.limits.idle_messages, self.limits.idle_messages_per_s
+        self.accounts = Accounts(lambda: Budget(most, per_s))
         self._listeners = listen(resolve(host, port, listens=True))
         self.host, self.port = self._listeners[0].getsockname()[:2]
         self._scheduler = Scheduler(schedule or SchedulerArgs())
@@ -114,6 +121,11 @@ class EdgeServer:
         self._listening = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
+        self._beats: deque[Callable[[], None]] = deque()
+        self.heartbeat = Heartbeat()
+        """`round` is the owner's to call."""
+        self.heartbeat.add("communicating", self._later)
+        self.heartbeat.add("computing", self._beat)
         self._threads: list[threading.Thread] = []
         self.served = self.batches = self.refused = self.received_bytes = 0
         self.computed_s = 0.0
@@ -139,8 +151,9 @@ class EdgeServer:
 
     @property
     def alive(self) -> bool:
-        """Whether both threads run."""
-        return bool(self._threads) and all(t.is_alive() for t in self._threads)
+        """Whether both threads run, and do what they are given (as the heartbeat's rounds tell)."""
+        run = bool(self._threads) and all(t.is_alive() for t in self._threads)
+        return run and not self.heartbeat.hung
 
     def start(self) -> None:
         """Accept and compute in the background."""
@@ -197,9 +210,9 @@ class EdgeServer:
         except CoinferError as error:
             self.refuse(peer, arrival, str(error))
             return
-        if peer.admitted >= self.limits.admitted:
+        if peer.waiting >= self.limits.admitted:
             # nobody fills the queue alone
-            self.refuse(peer, arrival, f"{peer.admitted} requests of this device are waiting")
+            self.refuse(peer, arrival, f"{peer.waiting} requests of this device are waiting")
             return
         now = self.clock()
         work = Work(key, now, arrival.timing.until_s, _Job(peer, arrival, codec))
@@ -210,7 +223,7 @@ class EdgeServer:
         if reason is not None:
             self.refuse(peer, arrival, reason)
         else:
-            peer.admitted += 1
+            peer.admit(1)
 
     def refuse(self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0) -> None:
         """No answer for a request; what its bytes said of the link still goes back."""
@@ -221,7 +234,7 @@ class EdgeServer:
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
         with self._changed:
-            peer.admitted -= self._scheduler.remove(lambda work: work.job.peer is peer)
+            peer.admit(-self._scheduler.remove(lambda work: work.job.peer is peer))
 
     def announce(self, digest: str, intervals: Any) -> None:
         """A device says what it will ask for: made ready when nothing else is to be done."""
@@ -241,7 +254,7 @@ class EdgeServer:
         served = self.served_models.get(digest)
         if served is None:
             known = ", ".join(f"{d[:12]}…" for d in self.served_models)
-            raise UsageError(f"model digest: found {digest[:12]}…, expected {known}")
+            raise UsageError(f"model digest: found {shown_text(digest[:12])}…, expected {known}")
         spec = served.model.spec
         branch = meta_int(meta, "exit", 0, len(spec.branches) - 1)
         length = len(spec.branches[branch])
@@ -274,10 +287,17 @@ class EdgeServer:
             elif not late:
                 self._prepare()
 
+    def _beat(self, call: Callable[[], None]) -> None:
+        with self._changed:
+            self._beats.append(call)
+            self._changed.notify()
+
     def _next(self) -> tuple[list[Work], list[Work]] | None:
         """What to do next (nothing: something is to be made ready); None at the end."""
         with self._changed:
             while not self._closed.is_set():
+                while self._beats:
+                    self._beats.popleft()()
                 now = self.clock()
                 company = len(self.peers) > 1
                 batch, late, again = self._scheduler.take(now, company=company)
@@ -333,7 +353,8 @@ class EdgeServer:
 
     def _deliver(self, answers: list[tuple[_Job, dict[str, Any], bytes]]) -> None:
         for job, head, payload in answers:
-            job.peer.admitted -= 1
+            job.peer.admit(-1)
+            job.peer.budget.give_back(job.arrival.timing.charged)
             request = job.arrival.request_id
             messages = [Message(MessageType.REPLY, request, meta=head)]
             for at in range(0, len(payload), CHUNK_BYTES):
@@ -352,7 +373,7 @@ class EdgeServer:
 
     def _give_up(self, job: _Job, reason: str, queue_s: float = 0.0) -> None:
         """Refuse what was admitted."""
-        job.peer.admitted -= 1
+        job.peer.admit(-1)
         self.refuse(job.peer, job.arrival, reason, queue_s)
 
     def _later(self, call: Callable[..., None], *args: Any) -> None:

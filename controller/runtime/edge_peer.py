@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import heapq
 import math
 import socket
@@ -11,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from controller.runtime.addresses import join_address, plain_host
+from controller.runtime.addresses import join_address, network_of, plain_host
+from controller.runtime.budget import Account, Budget, chunk_cost, idle_cost
+from controller.runtime.secure import believed_until_s
 from controller.wire import (
     Arrived,
     Connection,
@@ -23,7 +26,7 @@ from controller.wire import (
     Role,
     serialise,
 )
-from controller.wire.messages import meta_number, meta_text
+from controller.wire.messages import meta_number, meta_text, shown_text
 
 if TYPE_CHECKING:
     from controller.runtime.edge import EdgeServer
@@ -31,6 +34,13 @@ if TYPE_CHECKING:
 
 GAPS = 6
 """As many round trips as a window of ten segments needs for a megabyte."""
+LOOK_S = 60.0
+"""How often it is looked whether a certificate has ended."""
+QUIET_S = 15.0
+"""Devices that are there say something every ten seconds."""
+MOST_REASON = 500
+"""Characters of a refusal's reason: they fit into a message, whatever they are."""
+OWED_REQUESTS = 64
 FIRST_WINDOW_BYTES = 14480
 """RFC 6928: what fits into it has waited for nothing."""
 
@@ -47,6 +57,10 @@ class Timing:
     received_bytes: int = 0
     gaps_s: list[float] = field(default_factory=list)
     """The longest times between two reads: where TCP's window was small, it waited there."""
+    expected_bytes: int = 0
+    """That the request announced."""
+    charged: float = 0.0
+    """Units of the device's budget, until the request is answered."""
 
     def note(self, now_s: float, partial_bytes: int) -> None:
         """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
@@ -82,7 +96,9 @@ class Arrival:
 
 def refusal(request: int, reason: str, more: Mapping[str, Any] | None = None) -> Message:
     """A REFUSE message; request 0 is the whole connection."""
-    return Message(MessageType.REFUSE, request, meta={"reason": reason[:1000], **(more or {})})
+    return Message(
+        MessageType.REFUSE, request, meta={"reason": reason[:MOST_REASON], **(more or {})}
+    )
 
 
 def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
@@ -93,13 +109,14 @@ def _who(transport: asyncio.BaseTransport) -> tuple[str, str]:
 
 
 def _too_many(server: EdgeServer, address: str) -> str | None:
-    """Why one more connection from an address is refused; None where it is not."""
+    """Why one more connection from a network is refused; None where it is not."""
     limits = server.limits
     there = [peer for peer in server.peers if peer.greeted]
     if len(there) >= limits.connections:
         return f"refused, {limits.connections} connections are open"
-    if sum(one.address == address for one in there) >= limits.per_address:
-        return f"refused, {limits.per_address} connections are open"
+    network = network_of(address)
+    if sum(one.network == network for one in there) >= limits.per_address:
+        return f"refused, {limits.per_address} connections are open from {network}"
     return None
 
 
@@ -182,6 +199,13 @@ class Peer(asyncio.Protocol):
         self._early = b""
         self.admitted = 0
         """Requests that wait to be computed, or are."""
+        self.network = "?"
+        self.account = Account(Budget(0.0, 0.0), certified=False)
+        self.budget = self.account.budget
+        self._owed: dict[int, int] = {}
+        """Bytes that are still to come of requests that are over."""
+        self._ends: asyncio.TimerHandle | None = None
+        self._believed_until_s = math.inf
         self._expiry: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -198,6 +222,7 @@ class Peer(asyncio.Protocol):
         if self._error is not None:
             transport.abort()
             return
+        self._identify(transport)
         self._server.peers.add(self)
         _let_in(self._server, self)
         sock = transport.get_extra_info("socket")
@@ -213,7 +238,10 @@ class Peer(asyncio.Protocol):
         """Free everything it held."""
         if self._transport is None:
             return  # its handshake came to nothing, and the door has told of it
-        for timer in (self._expiry, self._patience, self._watch):
+        self.account.closed(self.budget)
+        if self.greeted:
+            self.account.connections -= 1
+        for timer in (self._expiry, self._patience, self._watch, self._ends):
             if timer is not None:
                 timer.cancel()
         self._server.peers.discard(self)
@@ -225,6 +253,39 @@ class Peer(asyncio.Protocol):
             self._server.errors.append(f"{self.name}: {self._error}")
         self._inbox = Inbox(0, 0, 0)
         self.timings.clear()
+
+    def _identify(self, transport: asyncio.Transport) -> None:
+        """Whose connection this is, and until when that is to be believed."""
+        self.network = network_of(self.address)
+        accounts, tls = self._server.accounts, transport.get_extra_info("ssl_object")
+        shown = None if tls is None else tls.getpeercert(True)
+        if shown is None:
+            self.account = accounts.of(self.network, certified=False)
+            self.budget = self.account.opened(self._server.clock())
+            return
+        self.account = accounts.of(hashlib.sha256(shown).hexdigest(), certified=True)
+        self.budget = self.account.budget
+        self._believed_until_s = believed_until_s(tls.getpeercert(), tls.context)
+        self._still_believed()
+
+    def _still_believed(self) -> None:
+        """End the connection with its device's certificate."""
+        left_s = self._believed_until_s - self._server.wall()
+        if left_s <= 0:
+            self._drop("its certificate has ended")
+        else:
+            # the wall clock may be set meanwhile
+            self._ends = self._loop.call_later(min(left_s, LOOK_S), self._still_believed)
+
+    @property
+    def waiting(self) -> int:
+        """Requests of this device that wait to be computed, or are."""
+        return self.account.admitted if self.account.certified else self.admitted
+
+    def admit(self, count: int) -> None:
+        """So many requests more (fewer) wait to be computed."""
+        self.admitted += count
+        self.account.admitted += count
 
     def abort(self) -> None:
         """Drop the connection; nothing more is read or written."""
@@ -266,7 +327,8 @@ class Peer(asyncio.Protocol):
         now = self._server.clock()
         self._heard_s = self._loop.time()
         try:
-            for message in self._connection.receive(data):
+            for message in self._connection.messages(data):
+                self._charge(message, now)
                 self._handle(message, now)
         except RemoteProtocolError as error:
             self._drop(str(error))
@@ -284,6 +346,23 @@ class Peer(asyncio.Protocol):
             self._drop(str(error))
         return False
 
+    def _charge(self, message: Message, now: float) -> None:
+        """Take from the device's budget; a request's part comes back with its answer."""
+        kind, request = message.type, message.request_id
+        if kind is MessageType.HELLO:
+            return
+        timing, size = self.timings.get(request), len(message.payload)
+        cost = idle_cost(message)
+        if kind is MessageType.CHUNK and timing is not None:
+            cost = chunk_cost(message)
+            timing.charged += cost
+        elif kind is MessageType.CHUNK and 0 < size <= self._owed.get(request, 0):
+            # what was under way when the request's time was over
+            cost = chunk_cost(message)
+            self._owed[request] -= size
+        if not self.budget.spend(cost, now):
+            raise RemoteProtocolError(f"found more than {self.budget}, expected fewer")
+
     def _handle(self, message: Message, now: float) -> None:
         kind, request = message.type, message.request_id
         if kind is MessageType.HELLO:
@@ -294,8 +373,11 @@ class Peer(asyncio.Protocol):
             remaining = meta_number(message.meta, "remaining_s", 0.0)
             longest = self._server.limits.longest_s
             until = now + (min(remaining, longest) if remaining > 0 else longest)
-            self.timings[request] = Timing(now, now, until)
-            self._whole(self._inbox.begin(message), now)
+            self.timings[request] = Timing(now, now, until, charged=idle_cost(message))
+            arrived = self._inbox.begin(message)
+            if arrived is None:
+                self.timings[request].expected_bytes = int(message.meta["bytes"])
+            self._whole(arrived, now)
         elif kind is MessageType.CHUNK:
             timing = self.timings.get(request)
             if timing is not None:
@@ -321,17 +403,37 @@ class Peer(asyncio.Protocol):
         wanted = meta_text(meta, "model")
         if wanted not in served:
             known = ", ".join(f"{digest[:12]}…" for digest in served)
-            reason = f"model digest: found {wanted[:12]}…, expected {known}"
+            reason = f"model digest: found {shown_text(wanted[:12])}…, expected {known}"
             self.write(Message(MessageType.REFUSE, meta={"reason": reason}))
             raise RemoteProtocolError(reason)
         refused = _too_many(self._server, self.address)
         if refused is not None:
             self.write(Message(MessageType.REFUSE, meta={"reason": refused}))
             raise RemoteProtocolError(refused)
+        self._one_of_few()
         self.greeted = True
+        self.account.connections += 1
         self._server.strangers.pop(self, None)
         self.write(Message(MessageType.WELCOME, meta={"models": [wanted]}))
         self._server.announce(wanted, meta.get("intervals"))
+
+    def _one_of_few(self) -> None:
+        """Refuse one more connection of a certificate that has as many as one may have.
+
+        Of those that a device has lost without the edge's knowledge the quietest gives way.
+        """
+        account, most = self.account, self._server.limits.per_certificate
+        peers = [one for one in self._server.peers if one.greeted and one._error is None]
+        own = [one for one in peers if one.account is account]
+        if not account.certified or len(own) < most:
+            return
+        quietest = min(own, key=lambda one: one._heard_s)
+        if self._loop.time() - quietest._heard_s > QUIET_S:
+            quietest._drop(f"more than {most} connections of this certificate, and it was silent")
+            return
+        reason = f"refused, {most} connections of this certificate are open"
+        self.write(Message(MessageType.REFUSE, meta={"reason": reason}))
+        raise RemoteProtocolError(reason)
 
     # -- requests whose time is over before they are whole ---------------------------------------
 
@@ -360,9 +462,18 @@ class Peer(asyncio.Protocol):
         timing = self.timings.pop(request, None)
         if timing is None:
             return  # answered, or its time was over: the device knows already
-        received = max(self._inbox.cancel(request), timing.received_bytes)
+        there = self._inbox.cancel(request)
+        self._owe(request, timing.expected_bytes - there)
+        received = max(there, timing.received_bytes)
         meta = timing.meta() | {"received_bytes": received}
         self.write(Message(MessageType.CANCELLED, request, meta=meta))
+
+    def _owe(self, request: int, size: int) -> None:
+        """So many bytes of a request that is over may be on their way still."""
+        if size > 0:
+            self._owed[request] = size
+            if len(self._owed) > OWED_REQUESTS:
+                del self._owed[next(iter(self._owed))]
 
     # -- writing ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ Imports nothing that a Pi does not need (no torch, gymnasium, pandas, matplotlib
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import random
 import time
@@ -32,10 +33,11 @@ from controller.policies.probing import probe_plan
 from controller.runtime.awareness import LinkAwareness, ProbeSettings
 from controller.runtime.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.runtime.executors import Executor, softmax_answer
-from controller.runtime.health import Breaker, Trust
+from controller.runtime.health import Breakers, Trust
 from controller.runtime.link import Reply
 from controller.runtime.pool import Link
-from controller.wire.messages import meta_int, meta_number
+from controller.wire import RemoteProtocolError
+from controller.wire.messages import meta_int, meta_number, meta_within
 from models.cards import Model
 from models.codecs import Encoded, carries_picture, decode
 from models.profiles import Profile
@@ -45,6 +47,9 @@ STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "comp
 SILENCE_MARGIN_S = 0.04
 """Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
 
+USUAL = 0.9
+"""A deadline of more than this share of the stream's is the usual one: whoever passes answers on
+keeps a few milliseconds of it for that."""
 WAKING_S = 0.001
 """What the engine may take to wake."""
 
@@ -112,6 +117,8 @@ class Frame:
     """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
     own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
     """
+    lane: int = 0
+    """The edge it is for."""
     request: int | None = None
     local_exit: int = -1
     local_answer: tuple[int, float] | None = None
@@ -150,6 +157,15 @@ class _Head:
 
 
 @dataclass(frozen=True, slots=True)
+class _Awaited:
+    """What is still to be heard of a frame that is over; `in_vain`: no answer came in its time."""
+
+    until_s: float
+    frame: Frame
+    in_vain: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Event:
     kind: Literal["head", "local", "tail", "reply", "gate", "call"]
     frame: Frame | None
@@ -170,7 +186,7 @@ class FrameEngine:
     args: EngineArgs
     clock: Callable[[], float] = time.monotonic
     on_record: Callable[[FrameRecord], None] = lambda record: None
-    breaker: Breaker | None = None
+    breaker: Breakers | None = None
     """Keeps frames on the device while the link gives nothing back (None: the controller's own
     affair, as in simulation)."""
     measured: Measurement | None = None
@@ -189,7 +205,8 @@ class FrameEngine:
         self._first_exit_s = self.profile.interval_p95_s(0, 0, len(self.model.spec.branches[0]))
         self.live: dict[int, Frame] = {}
         self._by_request: dict[int, Frame] = {}
-        self._silent: dict[int, tuple[float, Frame]] = {}
+        self._silent: dict[int, _Awaited] = {}
+        self._greetings = dict(self.link.greetings)
         self.begin_s = self.clock()
         self.end_s = float("inf")
         self.probe_bytes_sent = 0
@@ -204,12 +221,22 @@ class FrameEngine:
         """Have `call` made on the engine's thread, as soon as it waits."""
         self._events.put(_Event("call", None, call))
 
+    @property
+    def longest_s(self) -> float:
+        """What the longest piece of work on this device should take."""
+        branches = self.model.spec.branches
+        return max(self.profile.interval_p95_s(k, 0, len(b)) for k, b in enumerate(branches))
+
+    def beat(self, call: Callable[[], None]) -> None:
+        """Have `call` made on the thread that computes, as soon as it is free."""
+        self._cpu.beat(call)
+
     def guard(self, probes: ProbeSettings, rng: random.Random) -> None:
         """Treat frames and link as a daemon does: every frame has a local answer, the link its
         breaker and its probes, and decisions go by the round trip that was measured.
         """
         self.args = replace(self.args, always_rescue=True, measured_rtt=True)
-        self.breaker, self.awareness = Breaker(rng=rng), LinkAwareness(probes)
+        self.breaker, self.awareness = Breakers(rng), LinkAwareness(probes)
 
     def begin(self, at_s: float, end_s: float = float("inf")) -> None:
         """A new stream: times are counted from `at_s`; a closed loop is cut off at `end_s`."""
@@ -240,7 +267,7 @@ class FrameEngine:
             moments.append(self.limit_s(frame))
             if frame.rescue_at_s is not None:
                 moments.append(frame.rescue_at_s)
-        moments += [moment for moment, _ in self._silent.values()]
+        moments += [awaited.until_s for awaited in self._silent.values()]
         return min(moments)
 
     def wait(self, until_s: float, frame: Frame | None = None) -> None:
@@ -280,10 +307,10 @@ class FrameEngine:
                 self._rescue(frame)
             if now >= self.limit_s(frame):
                 self._end(frame, None)
-        for request, (moment, frame) in list(self._silent.items()):
-            if now >= moment:
+        for request, awaited in list(self._silent.items()):
+            if now >= awaited.until_s:
                 del self._silent[request]
-                self._nothing_came(frame)
+                self._nothing_came(awaited.frame)
 
     # -- one frame -------------------------------------------------------------------------------
 
@@ -299,6 +326,7 @@ class FrameEngine:
         """Decide a frame's plan and set about it; `done` is told of its one answer."""
         deadline_s = self.args.deadline_s if deadline_s is None else deadline_s
         self._asked_at_s = arrival_s
+        lanes = self._lanes()
         situation = Situation(
             arrival_s - self.begin_s,
             number,
@@ -308,13 +336,15 @@ class FrameEngine:
             self.rtt_s,
         )
         chosen = self.controller.decide(situation)
-        index = self._keeping_time(self._allowed(chosen, situation), situation)
+        allowed, lane = self._allowed(chosen, lanes, situation)
+        index = self._keeping_time(allowed, situation)
         if index != chosen and isinstance(self.controller, Overruled):
             self.controller.overruled(number, index)
         plan = self.table.plans[index]
         frame = Frame(
-            number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done
-        )
+            number, index, plan, arrival_s, picture, deadline_s, threshold=threshold, done=done,
+            lane=lane,
+        )  # fmt: skip
         self.live[number] = frame
         frame.traceparent = self.on_begun(frame)
         if self.table.head_s[index] > 0:
@@ -323,12 +353,28 @@ class FrameEngine:
             self._hand_over(frame, None, None, self._encode(frame, None))
         return frame
 
-    def _allowed(self, index: int, situation: Situation) -> int:
-        """The plan decided, or a local one while the breaker holds frames back."""
+    def _lanes(self) -> tuple[int, ...]:
+        """The edges in the order of preference; the one that works and is preferred serves."""
+        lanes = self.link.lanes
+        if self.breaker is None:
+            self.link.serve(lanes[0])
+            return lanes
+        for lane, count in self.link.greetings.items():
+            if count != self._greetings.get(lane):
+                self._greetings[lane] = count
+                self.breaker.renewed(lane, self.clock())
+        self.link.serve(self.breaker.first(lanes))
+        return lanes
+
+    def _allowed(self, index: int, lanes: Sequence[int], situation: Situation) -> tuple[int, int]:
+        """The plan decided, or a local one while the breakers hold frames back; and the edge."""
         if self.breaker is None or self.table.local[index]:
-            return index
-        if self.breaker.allows(self.clock()):
-            return index
+            return index, lanes[0]
+        lane = self.breaker.allows(lanes, self.clock())
+        return (self._own(situation), lanes[0]) if lane is None else (index, lane)
+
+    def _own(self, situation: Situation) -> int:
+        """The local plan that suits best."""
         local = np.flatnonzero(self.table.local)
         ready = self.table.head_s[local] + situation.device_backlog_s
         fits = local[ready <= situation.deadline_s]
@@ -460,13 +506,14 @@ class FrameEngine:
             meta["traceparent"] = frame.traceparent
         if tensor is not None:
             frame.x = tensor
+        self.link.serve(frame.lane)
         frame.request = self.link.upload(meta, encoded.data, self.limit_s(frame))
         if frame.request is None:
             frame.remote_failed = True
             frame.error = self.link.last_error or "no connection to the edge"
             self._distrust()
             if self.breaker is not None:
-                self.breaker.failed(self.clock())
+                self.breaker.failed(frame.lane, self.clock())
         else:
             self._by_request[frame.request] = frame
             frame.bytes_sent = len(encoded.data)
@@ -581,10 +628,20 @@ class FrameEngine:
         if event.kind == "head":
             self._head_done(frame, result)
         elif event.kind == "tail":
-            temperature = self.model.temperatures[frame.plan.exit]
-            self._answer(frame, softmax_answer(result.result, temperature), result.ended_s)
+            self._tail_done(frame, result)
         else:
             self._local_done(frame, event.exit, result)
+
+    def _tail_done(self, frame: Frame, result: CpuDone) -> None:
+        """The device has gone on with the edge's tensor."""
+        with np.errstate(all="ignore"):  # of what no network gives, nothing is printed
+            answer = softmax_answer(result.result, self.model.temperatures[frame.plan.exit])
+        if math.isfinite(answer[1]):
+            self._answer(frame, answer, result.ended_s)
+            return
+        # numbers, but such as no network gives
+        self._remote_lost(frame, "the edge's tensor: it gives no answer", result.ended_s)
+        self._in_vain(frame, result.ended_s)
 
     def _last_resort(self, frame: Frame) -> None:
         """What was planned can no longer be done in time; perhaps the first exit can."""
@@ -644,15 +701,9 @@ class FrameEngine:
         now = reply.at_s - self.begin_s
         if reply.measurement is not None:
             self._learn(replace(reply.measurement, known_s=now))
-        if self.breaker is not None:
-            if reply.error is not None:
-                # the connection went, or the edge has no time: frames need not be sent for that
-                self.breaker.failed(self.clock())
-            else:
-                # an answer, or how much had come of what was cancelled: the link carries
-                self.breaker.worked()
-        self._silent.pop(reply.request_id, None)
+        awaited = self._silent.pop(reply.request_id, None)
         frame = self._by_request.pop(reply.request_id, None)
+        self._heard_of(reply, awaited, frame)
         if frame is None or frame.over or reply.cancelled:
             return
         if reply.error is not None:
@@ -662,6 +713,38 @@ class FrameEngine:
             self._use(frame, reply)
         except CoinferError as error:
             self._remote_lost(frame, f"the edge's answer: {error}", reply.at_s)
+            self._in_vain(frame, reply.at_s)
+        else:
+            if self.breaker is not None and reply.at_s <= self.limit_s(frame):
+                self.breaker.answered(frame.lane)
+
+    def _heard_of(self, reply: Reply, awaited: _Awaited | None, frame: Frame | None) -> None:
+        """What a reply says of its edge, as long as it is no answer that is still awaited."""
+        if self.breaker is None:
+            return
+        lane = self.link.lane(reply.request_id)
+        if reply.error is not None:
+            # the connection went, or the edge has no time: frames need not be sent for that
+            self.breaker.failed(lane, self.clock())
+        elif awaited is not None and awaited.in_vain:
+            self.breaker.carried(lane, self.clock())
+        elif frame is None:
+            self.breaker.heard(lane)
+        elif reply.cancelled or reply.at_s > self.limit_s(frame):
+            self._in_vain(frame, reply.at_s)
+
+    def _in_vain(self, frame: Frame, at_s: float) -> None:
+        """A frame's edge has said something, but gave no answer that is of use."""
+        if self.breaker is None:
+            return
+        if self._usual(frame) or at_s < self.limit_s(frame):
+            self.breaker.carried(frame.lane, self.clock())
+        else:
+            self.breaker.heard(frame.lane)
+
+    def _usual(self, frame: Frame) -> bool:
+        """Whether a frame was given the time that frames have here, or more."""
+        return frame.deadline_s > USUAL * self.args.deadline_s
 
     def _remote_lost(self, frame: Frame, why: str, at_s: float) -> None:
         """No answer will come from the edge: the frame is the device's own from now on."""
@@ -682,15 +765,21 @@ class FrameEngine:
         """The edge's answer, or the tensor that the device goes on with; refuses anything else."""
         plan, spec = frame.plan, self.model.spec
         length = len(spec.branches[plan.exit])
+        longest_s = max(reply.at_s - frame.arrival_s, 0.0)
         for stage, key in STAGES.items():
-            frame.stages_s[stage] = meta_number(reply.meta, key, 0.0)
+            seconds = meta_number(reply.meta, key, 0.0)
+            if 0.0 <= seconds <= longest_s:  # others are no reason to refuse an answer
+                frame.stages_s[stage] = seconds
         if plan.stop == length:
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
+            confidence = meta_within(reply.meta, "confidence", 0.0, 1.0)
             frame.answered_by_edge = reply.at_s <= self.limit_s(frame)
-            self._answer(frame, (label, meta_number(reply.meta, "confidence")), reply.at_s)
+            self._answer(frame, (label, confidence), reply.at_s)
             return
         shape = spec.shapes[plan.exit][plan.stop]
         tensor = np.asarray(decode("float32", {}, reply.data, shape)[None], dtype=np.float32)
+        if not np.isfinite(tensor).all():
+            raise RemoteProtocolError("tensor: found values that are not finite, expected numbers")
 
         def work() -> Floats:
             return self.executor.run(plan.exit, plan.stop, length, tensor)
@@ -718,7 +807,7 @@ class FrameEngine:
         if frame.request is not None:
             self._by_request.pop(frame.request, None)
         elif self.breaker is not None and not self.table.local[frame.plan_index]:
-            self.breaker.abandoned()
+            self.breaker.abandoned(frame.lane)
         given_up = at_s is None or at_s >= limit
         if frame.request is not None and frame.answer is None:
             self._take_back(frame, given_up)
@@ -758,11 +847,10 @@ class FrameEngine:
 
     def _judge(self, frame: Frame, given_up: bool) -> None:
         """What a frame's end says about relying on the edge, by the stream's own deadline."""
-        usual_s = self.args.deadline_s
         if frame.answered_by_edge:
-            if self.clock() - frame.arrival_s <= usual_s:
+            if self.clock() - frame.arrival_s <= self.args.deadline_s:
                 self._trust.answered(self.clock())
-        elif frame.request is not None and given_up and frame.deadline_s >= usual_s:
+        elif frame.request is not None and given_up and self._usual(frame):
             self._distrust()
 
     def _distrust(self) -> None:
@@ -777,23 +865,26 @@ class FrameEngine:
         assert frame.request is not None
         handed = self.link.cancel(frame.request)
         frame.bytes_sent = frame.bytes_sent if handed is None else handed
-        # one that was given less time than frames have here says nothing about the link
-        given_up = given_up and frame.deadline_s >= self.args.deadline_s
-        if handed == 0 and given_up:
+        # one that was given less time than frames have here says nothing about the link yet
+        in_vain = given_up and self._usual(frame)
+        if handed == 0 and in_vain:
             # not a byte went out in its time: the link stands still, and the controller must
             # hear of it now, not when the queue before it has drained (as in the simulation)
             self._nothing_came(frame)
-        elif handed is not None and given_up and not self.args.closed:
-            # the edge's word on what had come by now takes a round trip
-            until_s = self.limit_s(frame) + self.rtt_s + SILENCE_MARGIN_S
-            self._silent[frame.request] = (until_s, frame)
+        elif handed and not self.args.closed:
+            # to whatever was sent the edge says a word, of how much had come if of nothing else:
+            # that takes a round trip beyond the time that frames have here
+            due_s = max(self.limit_s(frame), frame.arrival_s + self.args.deadline_s)
+            until_s = due_s + self.rtt_s + SILENCE_MARGIN_S
+            self._silent[frame.request] = _Awaited(until_s, frame, in_vain)
 
     def _nothing_came(self, frame: Frame) -> None:
         now = self.clock()
         spent = max(now - frame.arrival_s, 1e-3)
+        self._distrust()
         self._learn(Measurement(now - self.begin_s, 0, spent, False))
         if self.breaker is not None:
-            self.breaker.failed(now)
+            self.breaker.failed(frame.lane, now)
 
     def _learn(self, measurement: Measurement) -> None:
         """Whoever follows the link hears of a transfer."""

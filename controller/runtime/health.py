@@ -1,4 +1,5 @@
-"""Whether a link is worth trying (`Breaker`), and whether a frame may rely on it (`Trust`).
+"""Whether an edge is worth asking (`Breaker`, `Breakers`), and whether a frame may rely on it
+(`Trust`).
 
 Time is passed in.
 """
@@ -6,7 +7,13 @@ Time is passed in.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+IN_VAIN = 10
+"""So many frames in a row without an answer in time: what else comes back counts for nothing."""
+USELESS = 3
+"""After so many another edge is asked, where there is one."""
 
 
 @dataclass
@@ -65,6 +72,11 @@ class Breaker:
         """The frame that was to be the trial has not been sent after all: the next one may."""
         self._trying = False
 
+    def renewed(self, now_s: float) -> None:
+        """Something became another: a trial may pass at once."""
+        if self._opened_until_s is not None:
+            self._trying, self._opened_until_s = False, now_s
+
     def worked(self) -> None:
         """Something came back."""
         self._failed, self._wait_s = 0, self.first_s
@@ -73,6 +85,106 @@ class Breaker:
     def _open(self, now_s: float) -> None:
         self._trying = False
         self._opened_until_s = now_s + self._wait_s * (0.5 + self.rng.random())
+
+
+@dataclass
+class _Edge:
+    """What is known of one edge: whether anything comes back, whether it is of use."""
+
+    silence: Breaker
+    use: Breaker
+    in_vain: int = 0
+
+
+class Breakers:
+    """A breaker for each edge (lane) that a device may ask.
+
+    An edge of which nothing comes back gets no frames. One that says something to every request,
+    but has not answered one in time `USELESS` times in a row, gives way to another edge; after
+    `IN_VAIN` times it counts as one that is silent.
+    """
+
+    def __init__(self, rng: random.Random, make: Callable[[], Breaker] | None = None) -> None:
+        """`make`: an edge's breaker."""
+        self._make = make or (lambda: Breaker(rng=rng))
+        self._rng = rng
+        self._edges: dict[int, _Edge] = {}
+        self._asked: tuple[int, ...] = ()
+
+    @property
+    def open(self) -> bool:
+        """Whether frames are held back from every edge (a trial aside)."""
+        return bool(self._asked) and all(self._edge(k).silence.open for k in self._asked)
+
+    @property
+    def opened(self) -> int:
+        """Times that frames were held back from an edge."""
+        return sum(edge.silence.opened for edge in self._edges.values())
+
+    def first(self, lanes: Sequence[int]) -> int:
+        """Of edges in the order of preference the one that serves (a trial aside)."""
+        speak = [k for k in lanes if not self._edge(k).silence.open]
+        useful = [k for k in speak if not self._edge(k).use.open]
+        return [*useful, *speak, *lanes][0]
+
+    def allows(self, lanes: Sequence[int], now_s: float) -> int | None:
+        """The edge to send a frame to now; None where no edge may be asked."""
+        self._asked = tuple(lanes)
+        for lane in lanes:
+            edge = self._edge(lane)
+            if not edge.silence.allows(now_s):
+                continue
+            if edge.use.allows(now_s):
+                return lane
+            edge.silence.abandoned()
+        return next((k for k in lanes if self._edge(k).silence.allows(now_s)), None)
+
+    def failed(self, lane: int, now_s: float) -> None:
+        """Nothing came back of a frame, it was refused, or it could not be sent."""
+        edge = self._edge(lane)
+        edge.in_vain += 1
+        edge.silence.failed(now_s)
+        edge.use.failed(now_s)
+
+    def carried(self, lane: int, now_s: float) -> None:
+        """Something came back of a frame, but no answer in time."""
+        edge = self._edge(lane)
+        edge.in_vain += 1
+        edge.use.failed(now_s)
+        if edge.in_vain >= IN_VAIN:
+            edge.silence.failed(now_s)
+        else:
+            edge.silence.worked()
+
+    def heard(self, lane: int) -> None:
+        """Something came back of what needed no answer in time."""
+        edge = self._edge(lane)
+        if edge.in_vain < IN_VAIN:
+            edge.silence.worked()
+
+    def answered(self, lane: int) -> None:
+        """A frame's answer came in time."""
+        edge = self._edge(lane)
+        edge.in_vain = 0
+        edge.silence.worked()
+        edge.use.worked()
+
+    def abandoned(self, lane: int) -> None:
+        """The frame that was to be sent there has not been sent after all."""
+        edge = self._edge(lane)
+        edge.silence.abandoned()
+        edge.use.abandoned()
+
+    def renewed(self, lane: int, now_s: float) -> None:
+        """An edge has greeted us anew: what befell the connection before says little of it."""
+        edge = self._edge(lane)
+        edge.silence.renewed(now_s)
+        edge.use.renewed(now_s)
+
+    def _edge(self, lane: int) -> _Edge:
+        if lane not in self._edges:
+            self._edges[lane] = _Edge(self._make(), Breaker(failures=USELESS, rng=self._rng))
+        return self._edges[lane]
 
 
 @dataclass

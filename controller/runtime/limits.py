@@ -11,7 +11,9 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     connections: int = 256
     """Open at once, over all addresses."""
     per_address: int = 256
-    """Open at once from one address (carriers put many devices behind one)."""
+    """Open at once from one address, of IPv6 from one /64 (a carrier's may be many devices')."""
+    per_certificate: int = 8
+    """Open at once of one device's certificate."""
     strangers: int = 64
     """Of them not greeted yet, beside those that are: of more the one that came first goes."""
     greeting_s: float = 5.0
@@ -21,7 +23,11 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     requests: int = 32
     """Coming in at once on one connection."""
     admitted: int = 32
-    """Waiting to be computed, or being computed, of one connection."""
+    """Waiting to be computed, or being computed, of one certificate or (without) connection."""
+    idle_messages: int = 1000
+    """That no answer came of, at once: of one certificate or (without) connection."""
+    idle_messages_per_s: float = 500.0
+    """And in the long run, of one certificate or connection."""
     tensor_bytes: int = 8 * 1024 * 1024
     """Announced by one request."""
     inbox_bytes: int = 16 * 1024 * 1024

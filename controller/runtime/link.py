@@ -32,6 +32,7 @@ from controller.runtime.addresses import (
     resolve,
     server_name,
 )
+from controller.runtime.budget import Budget, chunk_cost, idle_cost
 from controller.runtime.dialling import connect, interleaved
 from controller.runtime.secure import SecureSocket, Security
 from controller.wire import (
@@ -44,7 +45,8 @@ from controller.wire import (
     RemoteProtocolError,
     Role,
 )
-from controller.wire.messages import meta_number
+from controller.wire.inbox import MAX_TENSOR_BYTES
+from controller.wire.messages import meta_number, shown_text
 
 UPLOAD_CHUNK_BYTES = 2048
 """Small chunks end a cancelled upload soon on a slow link; a header is 1.4 % of one."""
@@ -83,10 +85,16 @@ LEAST_IN_FLIGHT_BYTES = 1448
 BLIND_IN_FLIGHT_BYTES = 14480
 """TCP's initial window (RFC 6928): what may be on the way before the link's rate is known."""
 POLL_S = 0.001
+DRIFT = 1.01
+"""An edge's second is at most so much longer than ours."""
 TCP_INFO = struct.Struct("=16xI60xI")
 """Of the kernel's `struct tcp_info`: bytes of a segment, segments of the window."""
 CARRIED = 1.02
 """Bytes in TCP's window for a byte of tensor: our own headers count there too."""
+IDLE_MESSAGES, IDLE_MESSAGES_PER_S = 200, 20.0
+"""That belong to nothing we asked: so many an edge may send at once, and so many a second."""
+MOST_INTERVALS = 128
+"""In a greeting: each is some twelve bytes of the 4,096 that one may have, beside a token."""
 MIN_SPAN_S = 0.002
 """Receive spans shorter than this say nothing of the link: what came in was one burst."""
 
@@ -127,7 +135,20 @@ class Reply:
     """The connection went with it."""
 
 
-class EdgeLink:
+class OneLane:
+    """What a way to one edge alone, or to none, says of the edges to choose from."""
+
+    lanes: tuple[int, ...] = (0,)
+
+    def lane(self, request_id: int) -> int:
+        """The only one."""
+        return 0
+
+    def serve(self, lane: int) -> None:
+        """There is no other."""
+
+
+class EdgeLink(OneLane):
     """A connection to one edge that is kept up. `on_reply` is called from the receiving thread."""
 
     def __init__(
@@ -141,19 +162,23 @@ class EdgeLink:
         clock: Callable[[], float] = time.monotonic,
         seed: int | None = 0,
         security: Security | None = None,
+        wall: Callable[[], float] = time.time,
+        reply_bytes: int = MAX_TENSOR_BYTES,
     ) -> None:
-        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares.
+        """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares;
+        `reply_bytes`: of the longest tensor that comes back of them.
 
-        `seed` of the back-off's jitter; None draws from the system, so that no two devices agree.
+        `wall` is the clock that certificates go by. `seed` of the back-off's jitter; None draws
+        from the system, so that no two devices agree.
         """
         check_address(host, secure=security is not None)
-        self._hello: dict[str, Any] = {
-            "model": model_digest,
-            "intervals": [list(i) for i in intervals],
-        }
         self._security = security
-        if security is not None and security.token is not None:
-            self._hello["token"] = security.token.decode("ascii")
+        self._hello = greeting(
+            model_digest, intervals, None if security is None else security.token
+        )
+        self._wall, self._reply_bytes = wall, reply_bytes
+        self._budget = Budget(IDLE_MESSAGES, IDLE_MESSAGES_PER_S)
+        """Over all connections: an edge that was hung up on owes still."""
         self._address = (host, port)
         self._silent: set[Resolved] = set()
         """Addresses of the host that took a connection and greeted nobody: they are asked last."""
@@ -177,7 +202,7 @@ class EdgeLink:
         self._rate_bps: float | None = None
         self.last_error: str | None = None
         self.late_replies = 0
-        self.reconnects = 0
+        self.reconnects = self._greeted = 0
         self._heard_s = self._used_s = self._clock()
         threading.Thread(target=self._keep_up, daemon=True).start()
 
@@ -185,6 +210,11 @@ class EdgeLink:
     def connected(self) -> bool:
         """Whether the edge has greeted us."""
         return self._up.is_set()
+
+    @property
+    def greetings(self) -> Mapping[int, int]:
+        """How often the edge has greeted us."""
+        return {0: self._greeted}
 
     @property
     def address(self) -> str:
@@ -332,7 +362,7 @@ class EdgeLink:
             if messages:
                 break
         if messages[0].type is MessageType.REFUSE:
-            raise RemoteProtocolError(f"the edge refused us: {messages[0].meta.get('reason')}")
+            raise RemoteProtocolError(f"the edge refused us: {_reason(messages[0].meta)}")
         sock.settimeout(KEEPALIVE_S)
         while not self._outgoing.empty():
             self._outgoing.get_nowait()
@@ -341,7 +371,8 @@ class EdgeLink:
         self._rtts.clear()
         self._rate_bps, self._buffer_bytes = None, BLIND_BUFFER_BYTES
         self._heard_s, self._awaited_s = self._clock(), None
-        self._inbox = Inbox()
+        self._inbox = Inbox(max_bytes=self._reply_bytes)
+        self._greeted += 1
         self._up.set()
         self._ping()
 
@@ -514,15 +545,28 @@ class EdgeLink:
                     self._connection.end_of_stream()
                     raise ConnectionError("the edge closed the connection")
                 self._heard_s, self._awaited_s = self._clock(), None
-                for message in self._connection.receive(data):
+                for message in self._connection.messages(data):
                     self._handle(message)
+                self._still_believed()
                 if self._heard_s - self._asked_s >= self._keepalive_s:
                     self._ping()
         except (OSError, CoinferError) as error:
             self._drop(str(error))
 
+    def _still_believed(self) -> None:
+        """End the connection with the edge's certificate."""
+        sock = self._socket
+        if isinstance(sock, SecureSocket) and self._wall() >= sock.believed_until_s:
+            raise ConnectionError("the edge's certificate has ended")
+
+    def _spend(self, units: float) -> None:
+        """Take what a message costs from the edge's budget."""
+        if not self._budget.spend(units, self._clock()):
+            raise RemoteProtocolError(f"found more than {self._budget}, expected fewer")
+
     def _idle(self) -> None:
         """Nothing heard for a while: ask, and give up on an edge that stays silent."""
+        self._still_believed()
         now = self._clock()
         if self._awaited_s is not None and now - self._awaited_s >= SILENCE_S:
             silent = now - self._heard_s
@@ -538,18 +582,36 @@ class EdgeLink:
 
     def _handle(self, message: Message) -> None:
         kind, request = message.type, message.request_id
-        if kind is MessageType.PONG:
-            sent = self._pinged.pop(request, None)
-            if sent is not None:
-                self._timed(sent)
+        if not self._belongs(message):
+            self._spend(idle_cost(message))
+            if kind is MessageType.REFUSE and request == 0:
+                raise RemoteProtocolError(f"the edge dropped us: {_reason(message.meta)}")
+            self.late_replies += kind in (MessageType.REPLY, MessageType.CANCELLED)
+        elif kind is MessageType.PONG:
+            self._timed(self._pinged.pop(request))
         elif kind is MessageType.REPLY:
             self._whole(self._inbox.begin(message))
         elif kind is MessageType.CHUNK:
-            self._whole(self._inbox.add(message))
+            cost = chunk_cost(message)
+            self._spend(cost)
+            arrived = self._inbox.add(message)
+            if arrived is not None:
+                self._budget.give_back(cost)  # the last one is as short as it is
+            self._whole(arrived)
         elif kind is MessageType.CANCELLED:
             self._ended(request, message.meta, b"", cancelled=True)
         elif kind is MessageType.REFUSE:
             self._refused(request, message.meta)
+
+    def _belongs(self, message: Message) -> bool:
+        """Whether a message belongs to something that we asked."""
+        request = message.request_id
+        if message.type is MessageType.PONG:
+            return request in self._pinged
+        if message.type is MessageType.CHUNK and request not in self._inbox:
+            return False
+        with self._lock:
+            return request in self._uploads
 
     def _timed(self, sent_s: float) -> None:
         """A ping has come back."""
@@ -560,10 +622,7 @@ class EdgeLink:
         self.rtt_s = min(rtt for _, rtt in self._rtts)
 
     def _refused(self, request: int, meta: Mapping[str, Any]) -> None:
-        reason = str(meta.get("reason", "no reason given"))
-        if request == 0:
-            raise RemoteProtocolError(f"the edge dropped us: {reason}")
-        now = self._clock()
+        reason, now = _reason(meta), self._clock()
         with self._lock:
             job = self._uploads.pop(request, None)
         # a refusal that says when the bytes came still tells how fast the link is
@@ -608,6 +667,22 @@ class EdgeLink:
             self._rate_bps = measurement.rate_bps
 
 
+def greeting(
+    digest: str, intervals: Sequence[tuple[int, int, int]], token: bytes | None
+) -> dict[str, Any]:
+    """What a device's first message says; it fits into one, whatever there is to say."""
+    said: dict[str, Any] = {
+        "model": digest,
+        "intervals": [list(one) for one in intervals[:MOST_INTERVALS]],
+    }
+    return said if token is None else said | {"token": token.decode("ascii")}
+
+
+def _reason(meta: Mapping[str, Any]) -> str:
+    """Why an edge refuses, as far as that can be shown to people."""
+    return shown_text(meta.get("reason", "no reason given"))
+
+
 def _writable(sock: Stream, timeout_s: float) -> bool:
     """Whether a socket takes bytes within so long (poll knows descriptors beyond 1,024)."""
     poll = select.poll()
@@ -637,17 +712,20 @@ def measure(
     """
     received = _within(meta, "received_bytes", len(job.data), len(job.data))
     first = _within(meta, "first_read_bytes", 0.0, received)
-    span = _within(meta, "receive_s", 0.0, math.inf)
+    begun = job.submitted_s if job.begun_s is None else job.begun_s
+    # clocks run apart a little, and nothing was received before it was sent
+    longest_s = max(now_s - begun, 0.0) * DRIFT + POLL_S
+    span = _within(meta, "receive_s", 0.0, longest_s)
+    edge_s = _within(meta, "queue_s", 0.0, math.inf) + _within(meta, "compute_s", 0.0, math.inf)
     if cancelled and job.sent_bytes == 0:
         return None
     if span >= MIN_SPAN_S and received > first:
         # what TCP held back is not the link's slowness
         busy = span - _waited_s(CARRIED * received, meta, rtt_s, job.window_bytes)
         return Measurement(now_s, int(received - first), max(busy, MIN_SPAN_S / 4), not cancelled)
-    begun = job.submitted_s if job.begun_s is None else job.begun_s
     spent = now_s - begun - max(rtt_s, usual_rtt_s)
-    spent -= meta_number(meta, "queue_s", 0.0) + meta_number(meta, "compute_s", 0.0)
-    return Measurement(now_s, int(received), max(spent, MIN_SPAN_S / 4), not cancelled)
+    spent = max(spent - edge_s, MIN_SPAN_S / 4)
+    return Measurement(now_s, int(received), spent, not cancelled)
 
 
 def _waited_s(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from controller.runtime.link import Reply
+from controller.runtime.link import OneLane, Reply
 
 BETTER = 0.8
 """Another edge takes over once its round trip is this share of the present one's: no flapping."""
@@ -49,6 +49,20 @@ class Link(Protocol):
     def backlog_bytes(self) -> int:
         """Bytes that the link still has to carry."""
 
+    @property
+    def lanes(self) -> tuple[int, ...]:
+        """Numbers of the edges that may be asked, the one to prefer first; never none."""
+
+    @property
+    def greetings(self) -> Mapping[int, int]:
+        """How often each edge has greeted us."""
+
+    def lane(self, request_id: int) -> int:
+        """Which edge a request went to."""
+
+    def serve(self, lane: int) -> None:
+        """Have this edge serve: it gets the next request, and what is told is told of it."""
+
     def upload(self, meta: dict[str, Any], data: bytes, until_s: float = math.inf) -> int | None:
         """Queue a request; None where there is no connection."""
 
@@ -62,8 +76,10 @@ class Link(Protocol):
         """End it."""
 
 
-class NoLink:
+class NoLink(OneLane):
     """No edge was named: the device answers alone."""
+
+    greetings: Mapping[int, int] = {}
 
     last_error: str | None = "no edge is configured"
     late_replies = 0
@@ -91,8 +107,9 @@ class NoLink:
 
 
 class LinkPool:
-    """Several edges: requests go to the one of least measured round trip among those connected; one
-    that is silent though it was asked counts as no nearer than its silence is long.
+    """Several edges. Whoever sends decides which of them `serve`s, from the order of their `lanes`:
+    the one of least measured round trip among those connected first; one that is silent though it
+    was asked counts as no nearer than its silence is long.
 
     Any edge serves any request, so that a lost one costs the requests it held and nothing else.
     Request ids are `id of the link * links + its number`.
@@ -106,7 +123,8 @@ class LinkPool:
         """`makers` make a link each from the callback it is to report to."""
         self._on_reply = on_reply
         self._lock = threading.Lock()
-        self._chosen = 0
+        self._nearest = 0
+        self._serves: int | None = None
         self._links = [make(self._told(number)) for number, make in enumerate(makers)]
 
     def _told(self, number: int) -> Callable[[Reply], None]:
@@ -119,20 +137,46 @@ class LinkPool:
         return request * len(self._links) + number
 
     @property
-    def chosen(self) -> int:
-        """The number of the edge that serves now."""
+    def lanes(self) -> tuple[int, ...]:
+        """The edges that are connected, the nearest first; all of them where none is."""
         with self._lock:
-            here = self._links[self._chosen]
             rtts = {
                 k: math.inf if link.rtt_s is None else max(link.rtt_s, link.unanswered_s)
                 for k, link in enumerate(self._links)
                 if link.connected
             }
-            if rtts:
-                best = min(rtts, key=lambda k: (rtts[k], k))
-                stays = here.connected and rtts[best] >= BETTER * rtts.get(self._chosen, math.inf)
-                self._chosen = self._chosen if stays else best
-            return self._chosen
+            if not rtts:
+                others = (k for k in range(len(self._links)) if k != self._nearest)
+                return self._nearest, *others
+            best = min(rtts, key=lambda k: (rtts[k], k))
+            present = rtts.get(self._nearest, math.inf)
+            if self._nearest not in rtts or rtts[best] < BETTER * present:
+                self._nearest = best
+            order = sorted(rtts, key=lambda k: (k != self._nearest, rtts[k], k))
+            return tuple(order)
+
+    @property
+    def greetings(self) -> Mapping[int, int]:
+        """Of each link."""
+        return {k: link.greetings[0] for k, link in enumerate(self._links)}
+
+    def lane(self, request_id: int) -> int:
+        """Its link's number."""
+        return request_id % len(self._links)
+
+    def serve(self, lane: int) -> None:
+        """The next request goes there."""
+        self._serves = lane
+
+    @property
+    def chosen(self) -> int:
+        """The number of the edge that serves: the one that was told to while it is connected,
+        else the nearest.
+        """
+        lane = self._serves
+        if lane is not None and self._links[lane].connected:
+            return lane
+        return self.lanes[0]
 
     @property
     def rtt_s(self) -> float | None:

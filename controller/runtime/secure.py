@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import Any, NoReturn, overload
 
 import msgspec
 
@@ -21,8 +23,8 @@ from artefacts import ArtefactError, UsageError, read_bytes
 
 RECORD_BYTES = 16384
 READ_BYTES = 65536
-TOKEN_BYTES = (16, 4096)
-"""A token file's bytes, at least and at most."""
+TOKEN_BYTES = (16, 1024)
+"""A token file's bytes, at least and at most: in a greeting there is room for no more."""
 
 
 class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +72,9 @@ def server_security(files: TlsFiles) -> Security:
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # a session that is taken up again would outlive the certificate that it began with
+    context.num_tickets = 0
+    context.options |= ssl.OP_NO_TICKET
     _load_chain(context, files)
     token = read_token(files.token) if files.token else None
     if token is None:
@@ -83,6 +88,7 @@ def client_security(files: TlsFiles) -> Security:
     _need(files.authority, "tls.authority")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False  # RFC 9525: names are alternative names
     _load_authority(context, files.authority)
     if files.certificate:
         _need(files.key, "tls.key")
@@ -94,11 +100,28 @@ def read_token(path: str | Path) -> bytes:
     """A shared token from its file, white space around it removed."""
     found = read_bytes(path).strip()
     least, most = TOKEN_BYTES
-    if not least <= len(found) <= most or not found.isascii():
+    if not least <= len(found) <= most or not all(32 <= byte < 127 for byte in found):
         raise ArtefactError(
-            path, found=f"{len(found)} bytes", expected=f"a token of {least} to {most} ASCII bytes"
+            path,
+            found=f"{len(found)} bytes",
+            expected=f"a token of {least} to {most} ASCII bytes that can be printed",
         )
     return found
+
+
+def believed_until_s(certificate: Mapping[str, Any] | None, context: ssl.SSLContext) -> float:
+    """When the other end's certificate ends, or that of the authority which signed it, in seconds
+    of the wall clock; inf where it showed none.
+    """
+    if not certificate:
+        return math.inf
+    ends_s = ssl.cert_time_to_seconds(certificate["notAfter"])
+    signers = [
+        ssl.cert_time_to_seconds(str(one["notAfter"]))
+        for one in context.get_ca_certs()
+        if one["subject"] == certificate["issuer"]
+    ]
+    return min(ends_s, max(signers, default=ends_s))
 
 
 def _need(value: str, name: str) -> None:
@@ -111,11 +134,16 @@ def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
         if not Path(path).is_file():
             raise ArtefactError(path, found="no such file", expected="a PEM file")
     try:
-        context.load_cert_chain(files.certificate, files.key)
+        # without an answer OpenSSL would ask for it at a terminal
+        context.load_cert_chain(files.certificate, files.key, lambda: _no_passphrase(files.key))
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(
             files.certificate, found=_said(error), expected=f"a certificate for '{files.key}'"
         ) from None
+
+
+def _no_passphrase(path: str) -> NoReturn:
+    raise ArtefactError(path, found="an encrypted key", expected="one without a passphrase")
 
 
 def _load_authority(context: ssl.SSLContext, path: str) -> None:
@@ -148,6 +176,8 @@ class SecureSocket:
                 self._flush()
                 self._feed()
         self._flush()
+        self.believed_until_s = believed_until_s(self._tls.getpeercert(), context)
+        """When the other end's certificate ends (the wall clock)."""
 
     def fileno(self) -> int:
         """Of the socket underneath (-1: closed)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 
 from controller.wire.messages import (
     HEADER,
@@ -87,6 +88,13 @@ class Connection:
 
     def receive(self, data: bytes | memoryview) -> list[Message]:
         """The messages that `data` completes; a `RemoteProtocolError` where they may not come."""
+        return list(self.messages(data))
+
+    def messages(self, data: bytes | memoryview) -> Iterator[Message]:
+        """The same one by one: whoever has had enough of them need not read the rest.
+
+        What is not read is lost, and the connection with it.
+        """
         if self.state is State.FAILED:
             raise RemoteProtocolError("connection: found bytes after a failure, expected none")
         found: list[Message] = []
@@ -94,11 +102,12 @@ class Connection:
         try:
             while (taken := self._take(view, found)) is not None:
                 view = view[taken:]
+                if found:
+                    yield found.pop()
         except RemoteProtocolError:
             self.state = State.FAILED
             self._buffer = bytearray()  # what was raised may still look at the old one
             raise
-        return found
 
     def end_of_stream(self) -> None:
         """The peer closed; an error where it did so inside a message."""

@@ -48,6 +48,10 @@ class Inbox:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, request_id: object) -> bool:
+        """Whether a transfer is under way."""
+        return request_id in self._open
+
     def begin(self, message: Message) -> Arrived | None:
         """An opening message (REQUEST, REPLY); whole at once where it announces 0 bytes."""
         expected = meta_int(message.meta, "bytes", 0, self._max_bytes)

@@ -20,6 +20,8 @@ MAGIC = b"CNFR"
 VERSION = 1
 HEADER = struct.Struct(">4sBBHQIII")
 MAX_METADATA_BYTES = 4096
+MOST_SHOWN = 200
+"""Characters of the other end's that a message of ours repeats."""
 CHUNK_BYTES = 16384
 """Most payload of one message: a cancelled upload ends between chunks."""
 
@@ -132,11 +134,26 @@ def parse_metadata(data: bytes) -> dict[str, Any]:
     return value
 
 
+def shown(value: object) -> str:
+    """Something of the other end's, fit for a line of a log: quoted, without controls, bounded."""
+    try:
+        return repr(value)[:MOST_SHOWN]
+    except RecursionError:
+        return f"a {type(value).__name__} of many levels"
+
+
+def shown_text(value: object) -> str:
+    """The same of what should be text, without the quotes."""
+    return repr(value)[1:-1][:MOST_SHOWN] if isinstance(value, str) else shown(value)
+
+
 def meta_int(meta: Mapping[str, Any], key: str, low: int, high: int) -> int:
     """An integer field within [low, high]."""
     value = meta.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise RemoteProtocolError(f"{key}: found {value!r}, expected an integer {low} to {high}")
+        raise RemoteProtocolError(
+            f"{key}: found {shown(value)}, expected an integer {low} to {high}"
+        )
     return value
 
 
@@ -145,15 +162,25 @@ def meta_number(meta: Mapping[str, Any], key: str, default: float | None = None)
     value = meta.get(key, default)
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or not -1e18 < value < 1e18:
-        raise RemoteProtocolError(f"{key}: found {value!r}, expected a finite number")
+        raise RemoteProtocolError(f"{key}: found {shown(value)}, expected a finite number")
     return float(value)
+
+
+def meta_within(
+    meta: Mapping[str, Any], key: str, low: float, high: float, default: float | None = None
+) -> float:
+    """A number field within [low, high]."""
+    value = meta_number(meta, key, default)
+    if not low <= value <= high:
+        raise RemoteProtocolError(f"{key}: found {value:g}, expected {low:g} to {high:g}")
+    return value
 
 
 def meta_text(meta: Mapping[str, Any], key: str) -> str:
     """A text field."""
     value = meta.get(key)
     if not isinstance(value, str):
-        raise RemoteProtocolError(f"{key}: found {value!r}, expected text")
+        raise RemoteProtocolError(f"{key}: found {shown(value)}, expected text")
     return value
 
 
@@ -164,5 +191,5 @@ def meta_shape(meta: Mapping[str, Any], key: str) -> tuple[int, ...]:
     if not plausible or not all(
         isinstance(v, int) and not isinstance(v, bool) and 1 <= v <= 65536 for v in value or ()
     ):
-        raise RemoteProtocolError(f"{key}: found {value!r}, expected one to five sizes")
+        raise RemoteProtocolError(f"{key}: found {shown(value)}, expected one to five sizes")
     return tuple(value or ())

@@ -20,6 +20,7 @@ from models.capture.comparison import TOLERANCE
 from models.capture.exits import candidate_points
 from models.capture.export import capture
 from models.capture.lower import lower_verified
+from models.capture.verification import MOST_ROUNDING
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "transformers")
 HEADER = ("architecture", "stretches", "places for exits", "scores differ", "inside", "or refused")
@@ -102,7 +103,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         "can put one.",
         "- *scores differ*, *inside*: the greatest difference from the torch module, at the scores "
         f"and at every cut, lies below this share of the greatest value. At most {TOLERANCE:g} is "
-        "accepted.",
+        f"accepted, or what the module's own rounding explains, up to {MOST_ROUNDING:g}.",
         "- *or refused*: the line that is printed; the exit code is 2.",
         "",
         f"| {' | '.join(HEADER)} |",

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from artefacts import ArtefactError, UsageError
+from artefacts.arrays import read_npz
 from models.datasets import Pictures
 from models.outcomes import class_type
 
@@ -100,15 +101,11 @@ def load_head(named: str) -> HeadFactory:
 
 def read_pictures(path: Path) -> Pictures:
     """Labelled pictures from an npz with `x` uint8 (N, H, W, 3) and whole numbers `y` (N,)."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            x, y = archive["x"], archive["y"]
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="an npz of pictures") from None
-    except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for a damaged file
-        raise ArtefactError(
-            path, found=f"{type(error).__name__}: {error}", expected="an npz with arrays x and y"
-        ) from None
+    expected = "an npz with arrays x and y"
+    arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
+    if len(arrays) < 2:
+        raise ArtefactError(path, found=f"{', '.join(arrays) or 'neither'}", expected=expected)
+    x, y = arrays["x"], arrays["y"]
     if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
         raise ArtefactError(
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import msgspec
@@ -245,11 +246,54 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
             assert str(error.value).startswith(f"{path}: found {found}, expected a ")
 
 
-def test_a_pipe_is_read(tmp_path):
+def test_a_pipe_that_was_given_is_read_and_one_in_the_file_system_is_not_waited_for(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, b'{"name": "a"}')
+    os.close(writer)
+    try:
+        assert read_json(Path(f"/dev/fd/{reader}"), Card) == Card("a")
+    finally:
+        os.close(reader)
     os.mkfifo(tmp_path / "pipe")
-    writer = subprocess.Popen(["sh", "-c", f'printf \'{{"name": "a"}}\' > {tmp_path}/pipe'])
-    assert read_json(tmp_path / "pipe", Card) == Card("a")
-    assert writer.wait(10) == 0
+    for read in (read_bytes, digest_file, lambda p: read_toml(p, Card)):
+        with pytest.raises(ArtefactError, match="found a pipe, expected a file"):
+            read(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("\n" + "a." * 20_000 + "b = 1\n", "line 2: found a key of more than 32 parts"),
+        ("[" + "a." * 32 + "b]\n", "line 1: found a key of more than 32 parts"),
+        ('"a\\"" . \'b\'' + " . c" * 40 + " = 1\n", "line 1: found a key of more than 32 parts"),
+        ("name = '" + "a" * 2**18 + "'\n", "found 262154 characters, expected at most 262144"),
+        ("name = " + "9" * 5000 + "\n", "expected valid TOML"),
+        ("name = " + "[" * 5000 + "\n", "expected valid TOML"),
+    ],
+)
+def test_toml_that_would_take_a_parser_long_is_refused_at_once(tmp_path, text, found):
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    begun = time.process_time()
+    with pytest.raises(ArtefactError) as error:
+        read_toml(path, Card)
+    assert found in str(error.value)
+    assert time.process_time() - begun < 1.0
+
+
+def test_dots_in_texts_and_few_parts_are_read(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('name = "1.2.3"\n# ' + "... " * 50 + "\n")
+    assert read_toml(path, Card) == Card("1.2.3")
+
+
+def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"name": "a"})
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(0o600)
+    write_json(path, {"name": "b"})
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_file_of_more_bytes_than_wanted_is_refused(tmp_path):

@@ -31,6 +31,15 @@ def test_text_is_printed_as_it_is(text, capsys):
     assert sum(text[:20] in row for row in rows) >= 2
 
 
+def test_nothing_that_is_printed_is_obeyed_by_a_terminal(capsys):
+    PlainConsole().print("a\x1b]0;x\x07b\nc")
+    print_table("t\x1b[2J", ["n\x07"], [["c\x1b[31m"]])
+    said = capsys.readouterr().out
+    assert said.startswith("a\\x1b]0;x\\x07b\nc\n")
+    assert "\x1b" not in said
+    assert "\x07" not in said
+
+
 @pytest.mark.parametrize("text", STRANGE)
 def test_a_progress_bar_s_words_are_text_too(text, capsys):
     with progress_bar() as bar:

@@ -15,7 +15,7 @@ CONFIG = """format_version = 1
 scenario = "3g-alexnet"
 {more}
 [http]
-port = 0
+port = {port}
 socket = "device.sock"
 """
 
@@ -29,8 +29,8 @@ def stream():
 class Running:
     """A daemon process: where it listens, its log, and a way to write its configuration."""
 
-    def __init__(self, folder, more, environment):
-        self.folder, self.config = folder, folder / "device.toml"
+    def __init__(self, folder, more, environment, port="0"):
+        self.folder, self.config, self._port = folder, folder / "device.toml", port
         self.write(more)
         ready = folder / "ready"
         command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", self.config]
@@ -43,11 +43,14 @@ class Running:
         if not ready.exists():
             self.log.close()
         assert ready.exists(), self.said()
-        self.address, self.unix, *more = ready.read_text().splitlines()
+        told = ready.read_text().splitlines()
+        self.address, self.unix, *more = told if port != "-1" else ["", *told]
         self.grpc = more[0].removeprefix("grpc://") if more else None
 
     def write(self, more):
-        text = CONFIG.format(more=more).replace("device.sock", str(self.folder / "device.sock"))
+        text = CONFIG.format(more=more, port=self._port).replace(
+            "device.sock", str(self.folder / "device.sock")
+        )
         fresh = self.config.with_suffix(".new")
         fresh.write_text(text)
         fresh.rename(self.config)
@@ -81,8 +84,8 @@ def running_module(tmp_path_factory):
 
 def starter(folder):
     @contextlib.contextmanager
-    def start(more="", **environment):
-        daemon = Running(folder, more, environment)
+    def start(more="", port="0", **environment):
+        daemon = Running(folder, more, environment, port)
         try:
             yield daemon
         finally:

@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import UsageError
-from controller.daemon.bodies import UnsupportedError, check_coding, read_body
-from controller.daemon.served import HeldBytes, TooLargeError, TooSlowError
+from controller.daemon.bodies import check_coding, read_body
+from controller.daemon.refusals import TooLargeError, TooSlowError, UnsupportedError
+from controller.daemon.served import HeldBytes
 from controller.daemon.service import BusyError
 from controller.daemon.settings import LimitSettings
+from controller.daemon.working import WorkPool
 
 PLAIN = bytes(range(256)) * 8
+WORK = WorkPool(lambda: 10**6, threads=1)
 LIMITS = LimitSettings(body_bytes=4096, bodies_bytes=10_000)
 
 
@@ -37,7 +40,7 @@ def read(sent, coding="", limits=LIMITS, announced=None, held=None, part=100):
 
     async def whole():
         with held.account() as account:
-            return await read_body(parts(), announced, check_coding(coding), limits, account)
+            return await read_body(parts(), announced, check_coding(coding), limits, account, WORK)
 
     try:
         return asyncio.run(whole())
@@ -108,7 +111,7 @@ def test_bounds_hold_for_one_and_for_all():
                 yield bytes(3000)
 
             with held.account() as account:
-                await read_body(parts(), None, "", LIMITS, account)
+                await read_body(parts(), None, "", LIMITS, account, WORK)
 
         with pytest.raises(BusyError, match="11,000 bytes of requests are held, expected at most"):
             asyncio.run(one_more())
@@ -132,7 +135,7 @@ def test_a_body_has_its_time():
     async def whole():
         held = HeldBytes(lambda: limits)
         with held.account() as account:
-            await read_body(never(), None, "", limits, account)
+            await read_body(never(), None, "", limits, account, WORK)
 
     with pytest.raises(TooSlowError, match="found it not whole after 0.1 s"):
         asyncio.run(whole())

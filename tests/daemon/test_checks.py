@@ -238,6 +238,28 @@ def test_a_device_is_asked_whether_it_is_ready(tmp_path, status):
         check_device(path, WAIT_S)
 
 
+def test_an_answer_that_dribbles_is_no_answer(tmp_path):
+    """A socket's time counts anew with every byte; the check's does not."""
+    ended = threading.Event()
+
+    def serve(listener):
+        taken = listener.accept()[0]
+        with taken, contextlib.suppress(OSError):
+            while not ended.wait(0.05):
+                taken.sendall(b"H")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        path = tmp_path / "device.toml"
+        port = listener.getsockname()[1]
+        path.write_text(f'format_version = 1\nscenario = "3g-alexnet"\n[http]\nport = {port}\n')
+        with pytest.raises(NotHealthy, match="no answer in time"):
+            check_device(path, 0.5)
+        ended.set()
+        thread.join()
+
+
 def coinfer(*argv):
     return subprocess.run(
         [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)], timeout=60,

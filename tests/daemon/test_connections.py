@@ -18,9 +18,9 @@ from controller.daemon.listening import HttpListener
 from controller.daemon.settings import HttpSettings, LimitSettings
 
 LOG = logging.getLogger("coinfer.test")
-GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-HOLD = b"GET /hold HTTP/1.1\r\nHost: x\r\n\r\n"
-LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HOLD = b"GET /hold HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Door:
@@ -375,7 +375,7 @@ def test_a_camera_is_answered_in_time_while_others_connect_and_say_nothing(runni
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(before[0], 1300), before[1]))
     body = BODY % b",".join([b"0"] * 3072)
-    head = b"POST /infer?deadline_ms=1000 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /infer?deadline_ms=1000 HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
     def ask(camera):
         begun = time.monotonic()

@@ -226,7 +226,9 @@ def test_half_a_request_does_not_hold_up_the_end_and_nobody_s_file_is_taken(runn
     with running(f'state = "{tmp_path}/state.json"') as daemon:
         host, port = daemon.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), 10) as half:
-            half.sendall(b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: 10000\r\n\r\nabc")
+            half.sendall(
+                b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10000\r\n\r\nabc"
+            )
             assert daemon.stop() == 0
         assert (tmp_path / "state.json").exists()
         assert not (tmp_path / "device.sock").exists()
@@ -298,7 +300,7 @@ def test_bodies_are_bounded_together_and_in_time(running):
         host, port = daemon.address.removeprefix("http://").split(":")
         sock = socket.create_connection((host, int(port)), 10)
         sock.sendall(
-            b"POST /infer HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+            b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
             b"Content-Length: 15000\r\n\r\n" + bytes(12_000)
         )
         return sock

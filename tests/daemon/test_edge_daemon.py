@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,6 +19,7 @@ from artefacts import ArtefactError, UsageError
 from coinfer import Client
 from controller.daemon.certificates import make_authority, make_certificate
 from controller.daemon.settings import read_edge_settings
+from controller.daemon.systemd import notify
 from models.pictures import generated_pictures
 
 
@@ -191,3 +193,19 @@ def test_a_certificate_is_made_for_names_that_can_be(tmp_path, host):
         make_certificate(tmp_path, "edge", "tower", [host], 1, now)
     assert not (tmp_path / "tower.pem").exists()
     make_certificate(tmp_path, "edge", "tower", ["tower.example", "::1", "*.lab"], 1, now)
+
+
+def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path, monkeypatch):
+    path = tmp_path / "notify"
+    monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(path))
+        done = threading.Event()
+
+        def tell():
+            while notify("WATCHDOG=1"):
+                pass
+            done.set()
+
+        threading.Thread(target=tell, daemon=True).start()
+        assert done.wait(20)

@@ -181,7 +181,7 @@ def test_an_answer_is_plain_whatever_coding_is_accepted(daemon, picture):
 def test_a_client_may_wait_with_its_body_and_expect_nothing_else(daemon, picture):
     host, port = daemon.address.removeprefix("http://").split(":")
     sent = json.dumps(body(picture)).encode()
-    head = "POST /infer HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: %s\r\n\r\n"
+    head = "POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\nExpect: %s\r\n\r\n"
     with socket.create_connection((host, int(port)), 20) as client:
         client.sendall((head % (len(sent), "100-continue")).encode())
         assert client.recv(4096).startswith(b"HTTP/1.1 100 ")

@@ -1,14 +1,27 @@
 """The log: alike lines are limited in rate and counted, both forms, both daemons' loggers."""
 
+import fcntl
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.daemon.log import BURST, MOST_KINDS, WINDOW_S, RepeatLimit, set_up_log
+from controller.daemon.log import (
+    BURST,
+    MOST_KINDS,
+    MOST_WAITING_BYTES,
+    WINDOW_S,
+    LineWriter,
+    RepeatLimit,
+    set_up_log,
+)
 from controller.daemon.settings import LogSettings
 
 
@@ -104,3 +117,73 @@ def test_the_daemons_and_asyncio_write_through_it(form, capsys):
     assert len(said) == BURST + 1
     text = json.loads(said[-1])["message"] if form == "json" else said[-1]
     assert text.endswith(f"grpc is in trouble … and {4 * 50 - BURST} like it")
+
+
+def test_a_reader_who_stands_still_holds_up_nobody_and_is_told_what_it_missed():
+    gate, written = threading.Event(), []
+
+    def write(data):
+        assert gate.wait(10.0)
+        written.append(data)
+        return len(data)
+
+    writer = LineWriter(write)
+    line = b"x" * 1023 + b"\n"
+    for _ in range(MOST_WAITING_BYTES // len(line) + 100):  # does not return where one waits
+        writer.put(line)
+    assert not writer.flush(0.01)
+    gate.set()
+    assert writer.flush(10.0)
+    writer.put(b"last\n")
+    assert writer.flush(10.0)
+    assert written[:-1] == [line] * (MOST_WAITING_BYTES // len(line))
+    assert b"100 lines were left out" in written[-1]
+    assert written[-1].endswith(b"\nlast\n")
+
+
+def test_a_line_is_written_to_its_end_and_a_reader_who_is_gone_ends_nothing():
+    written, broken = bytearray(), []
+
+    def write(data):
+        if broken:
+            raise BrokenPipeError
+        written.extend(data[:3])
+        return min(len(data), 3)
+
+    writer = LineWriter(write)
+    writer.put(b"one line\n")
+    assert writer.flush(10.0)
+    broken.append(True)
+    writer.put(b"lost\n")
+    assert writer.flush(10.0)
+    broken.clear()
+    writer.put(b"two\n")
+    assert writer.flush(10.0)
+    assert written == b"one line\ntwo\n"
+
+
+def test_a_process_whose_log_nobody_reads_goes_on_and_ends():
+    """A pipe of a page, full from the start, that nobody ever reads."""
+    code = (
+        "import logging, sys\n"
+        "from controller.daemon.log import set_up_log\n"
+        "from controller.daemon.settings import LogSettings\n"
+        "set_up_log(LogSettings())\n"
+        "for k in range(20000):\n"
+        "    logging.getLogger('coinfer.device').log(20 + k % 3, 'line %d %s', k, 'x' * 500)\n"
+        "print('done', flush=True)\n"
+    )
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stderr=writer, stdout=subprocess.PIPE, timeout=60,
+            check=False,
+        )  # fmt: skip
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert (done.returncode, done.stdout) == (0, b"done\n")

@@ -16,6 +16,7 @@ from controller.daemon.pictures import (
     TURNS,
     decode_jpeg,
     exif_orientation,
+    inspect_jpeg,
     split_metadata,
 )
 
@@ -32,6 +33,10 @@ STORED_AS = {
     8: lambda p: p.transpose(1, 0, 2)[:, ::-1],
 }
 """What a camera held each way has in its file: rows and columns as Exif 2.32 (4.6.4) names them."""
+
+
+def decoded(data, size, most_pixels):
+    return decode_jpeg(inspect_jpeg(data, most_pixels), size)
 
 
 def scene(height, width):
@@ -64,8 +69,8 @@ def test_a_turned_picture_is_the_upright_one(orientation, order, scale):
     """At scale 9 the decoder itself halves three times (draft), at 1 nothing is scaled."""
     upright = scene(scale * SIZE[0], scale * SIZE[1])
     stored = np.ascontiguousarray(STORED_AS[orientation](upright))
-    turned = decode_jpeg(jpeg(stored, exif(orientation, order, before=3)), SIZE, PIXELS)
-    expected = decode_jpeg(jpeg(upright), SIZE, PIXELS)
+    turned = decoded(jpeg(stored, exif(orientation, order, before=3)), SIZE, PIXELS)
+    expected = decoded(jpeg(upright), SIZE, PIXELS)
     assert turned.shape == (*SIZE, 3)
     off = np.abs(turned.astype(int) - expected)
     assert off.mean() < 2.0
@@ -82,7 +87,7 @@ def test_a_large_sideways_picture_is_still_decoded_small():
         took = []
         for _ in range(5):
             begun = time.perf_counter()
-            decode_jpeg(data, size, 10**8)
+            decoded(data, size, 10**8)
             took.append(time.perf_counter() - begun)
         return min(took)
 
@@ -114,11 +119,11 @@ def test_broken_metadata_refuses_nothing(tiff):
     for body in (tiff, b"II*\0" + tiff, b"MM\0*\0\0\0\x08" + tiff):
         segment = b"Exif\0\0" + body
         made = good[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + good[2:]
-        found = decode_jpeg(made, SIZE, PIXELS)
+        found = decoded(made, SIZE, PIXELS)
         assert found.shape == (*SIZE, 3)
         bare, orientation = split_metadata(made)
         if orientation == 1:
-            assert np.array_equal(found, decode_jpeg(good, SIZE, PIXELS))
+            assert np.array_equal(found, decoded(good, SIZE, PIXELS))
         assert len(bare) == len(good)
 
 
@@ -130,7 +135,7 @@ def test_metadata_that_describes_colours_stays_and_the_rest_goes():
     bare, orientation = split_metadata(stream.getvalue())
     assert orientation == 1
     assert len(bare) < len(stream.getvalue()) - 8000
-    found = decode_jpeg(stream.getvalue(), SIZE, PIXELS)
+    found = decoded(stream.getvalue(), SIZE, PIXELS)
     with Image.open(io.BytesIO(stream.getvalue())) as image:
         expected = np.asarray(image.convert("RGB"))
     assert np.array_equal(found, expected)
@@ -143,14 +148,14 @@ def test_what_lies_between_segments_is_passed_over():
         bare, orientation = split_metadata(made)
         assert orientation == 6
         assert b"Exif" not in bare
-        assert np.array_equal(decode_jpeg(made, SIZE, PIXELS), decode_jpeg(good, SIZE, PIXELS))
+        assert np.array_equal(decoded(made, SIZE, PIXELS), decoded(good, SIZE, PIXELS))
 
 
 def test_endless_segments_are_refused_at_once():
     made = b"\xff\xd8" + b"\xff\xe1\x00\x02" * 2_000_000
     begun = time.perf_counter()
     with pytest.raises(UsageError, match=f"more than {MOST_SEGMENTS:,} segments"):
-        decode_jpeg(made, SIZE, PIXELS)
+        decoded(made, SIZE, PIXELS)
     assert time.perf_counter() - begun < 0.5
 
 
@@ -158,4 +163,4 @@ def test_endless_segments_are_refused_at_once():
 def test_no_bytes_do_more_than_be_refused(data):
     for made in (data, b"\xff\xd8" + data, b"\xff\xd8\xff\xe1" + data):
         with pytest.raises(UsageError, match="picture: found"):
-            decode_jpeg(made, SIZE, PIXELS)
+            decoded(made, SIZE, PIXELS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import queue
+import random
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from controller.runtime.cpu import CpuJob
 from controller.runtime.device import connect_engine
 from controller.runtime.engine import EngineArgs, FrameEngine
 from controller.runtime.executors import OnnxExecutor
-from controller.runtime.health import Breaker, Trust
+from controller.runtime.health import Breaker, Breakers, Trust
 from controller.runtime.link import SILENCE_S, Reply
 from controller.runtime.pool import NoLink
 from controller.scenario import load_setting, read_scenario
@@ -166,7 +167,7 @@ def test_a_frame_s_own_deadline_is_kept_and_another_controller_decides(stream, p
 def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, serve):
     remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
     now = [100.0]
-    breaker = Breaker(failures=2, first_s=1e6)
+    breaker = Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6))
     service, answers = serve(FixedController("x", remote), breaker=breaker), queue.Queue()
     plans = []
     for _ in range(4):
@@ -201,7 +202,10 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
             stream.model, executor, stream.device, stream.table, FixedController("x", remote),
             ("127.0.0.1", listener.getsockname()[1]), EngineArgs(deadline_s, always_rescue=True),
         )  # fmt: skip
-        engine.breaker, plans = Breaker(failures=2, first_s=1e6), []
+        engine.breaker, plans = (
+            Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6)),
+            [],
+        )
         try:
             engine.begin(engine.clock())
             begun = engine.clock()

@@ -6,7 +6,13 @@ import sys
 import pytest
 
 from artefacts import ArtefactError, read_json
-from controller.daemon.settings import DeviceSettings, read_settings
+from controller.daemon.settings import (
+    DeviceSettings,
+    read_edge_settings,
+    read_settings,
+    readable_secrets,
+)
+from controller.runtime.secure import TlsFiles
 
 HEAD = 'format_version = 1\nscenario = "3g-alexnet"\n'
 
@@ -95,3 +101,84 @@ def test_a_daemon_refuses_places_that_cannot_be_in_one_line(tmp_path, more, said
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+ABSURD = "9" * 4000
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (f"[http]\nport = {ABSURD}\n", "http.port"),
+        ("[http]\nport = -2\n", "http.port"),
+        ("[http]\nport = -1\n", "http.port"),
+        (f"[limits]\nlive_frames = {ABSURD}\n", "limits.live_frames"),
+        (f"[limits]\nbody_s = {ABSURD}\n", "limits.body_s"),
+        ("[limits]\nbody_s = nan\n", "limits.body_s"),
+        ("[limits]\nidle_s = inf\n", "limits.idle_s"),
+        (f"[probes]\nbytes_each = -{ABSURD}\n", "probes.bytes_each"),
+        (f"[tracing]\nshare = 1{'0' * 400}.0\n", "tracing.share"),
+    ],
+)
+def test_absurd_numbers_of_a_device_are_one_short_line(tmp_path, more, field):
+    with pytest.raises(ArtefactError) as error:
+        read(tmp_path, f'format_version = 1\nscenario = "lte-mobilenet"\n{more}')
+    assert f"field '{field}'" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (f"port = {ABSURD}\n", "port"),
+        (f"threads = -{ABSURD}\n", "threads"),
+        (f"[limits]\nconnections = {ABSURD}\n", "limits.connections"),
+        ("[limits]\nlongest_s = inf\n", "limits.longest_s"),
+        ("[limits]\nidle_s = nan\n", "limits.idle_s"),
+        ("[limits]\nidle_s = 1e300\n", "limits.idle_s"),
+        ("[schedule]\nbatch_wait_s = 1e12\n", "schedule.batch_wait_s"),
+        (f"[schedule]\nwaiting = {ABSURD}\n", "schedule.waiting"),
+    ],
+)
+def test_absurd_numbers_of_an_edge_are_one_short_line(tmp_path, more, field):
+    path = tmp_path / "edge.toml"
+    path.write_text(f'format_version = 1\nmodels = ["alexnet"]\n{more}')
+    with pytest.raises(ArtefactError) as error:
+        read_edge_settings(path)
+    assert f"field '{field}'" in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+TLS = (
+    'format_version = 1\nscenario = "lte-mobilenet"\n[tls]\nauthority = "ca.pem"\n'
+    'certificate = "a.pem"\nkey = "{key}"\n'
+)
+
+
+def test_a_key_may_be_a_credential_of_systemd(tmp_path, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ArtefactError, match="found 'credential:key' and no CREDENTIALS_DIRECTORY"):
+        read(tmp_path, TLS.format(key="credential:key"))
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "given"))
+    found = read(tmp_path, TLS.format(key="credential:key"))
+    assert found.tls.key == str(tmp_path / "given" / "key")
+    assert found.tls.certificate == str(tmp_path / "a.pem")
+    for name in ("../key", "", "/etc/key"):
+        with pytest.raises(ArtefactError, match="it names a file"):
+            read(tmp_path, TLS.format(key=f"credential:{name}"))
+
+
+def test_a_key_that_others_can_read_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    key = tmp_path / "a.key"
+    files = TlsFiles(key=str(key), token=str(tmp_path / "absent"))
+    assert not readable_secrets(files)
+    key.write_text("")
+    for mode, who in ((0o600, None), (0o400, None), (0o640, "its group"), (0o604, "everybody")):
+        key.chmod(mode)
+        said = readable_secrets(files)
+        assert len(said) == (who is not None)
+        if who:
+            assert f"open to {who} (mode {mode:04o}), expected 0600" in said[0]
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert not readable_secrets(files)

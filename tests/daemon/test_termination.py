@@ -187,14 +187,20 @@ def test_what_a_library_makes_of_a_signal_is_still_an_end():
 
 def test_a_signal_that_was_swallowed_is_remembered(monkeypatch):
     monkeypatch.setattr(endings._State, "ended_by", None)
-    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(endings._State, "came", None)
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         endings.unwind_from_start()
-        endings.raise_if_terminated()
+        endings.raise_if_ended()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            endings.raise_if_ended()
         with contextlib.suppress(SystemExit):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(endings.Terminated) as ended:
-            endings.raise_if_terminated()
+            endings.raise_if_ended()
         assert ended.value.code == 143
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -49,7 +49,7 @@ def test_a_unit_says_what_is_needed_and_hides_nothing(path):
     assert command[1] in path.name
     assert command[2:] == ["--config", f"/etc/coinfer/{command[1]}.toml"]
     repeated = {key for key, _ in service if [k for k, _ in service].count(key) > 1}
-    assert repeated <= {"SystemCallFilter", "Environment"}
+    assert repeated <= {"SystemCallFilter", "Environment", "LoadCredential"}
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
@@ -65,3 +65,13 @@ def test_systemd_finds_no_fault_with_a_unit(tmp_path, path):
     own = [line for line in done.stderr.splitlines() if path.stem in line or str(copy) in line]
     assert not own
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_keys_are_loaded_for_the_daemon_alone(path):
+    """The socket's group is nobody's way to a key, and a key that is not there stops no start."""
+    service = settings(path)["Service"]
+    given = [value for key, value in service if key == "LoadCredential"]
+    assert given == [f"key:{path.stem}.key", f"token:{path.stem}.token"]  # looked for in credstore
+    groups = [value for key, value in service if key in ("Group", "SupplementaryGroups")]
+    assert groups == (["coinfer"] if "device" in path.name else [])

@@ -18,11 +18,11 @@ SAME = {
     "a comment": BASE.replace(b"import numpy", b"# numbers\nimport numpy"),
     "a docstring": BASE.replace(b"(x):\n", b'(x):\n    """The mean."""\n'),
     "layout": BASE.replace(b"np.mean(x)", b"np.mean(\n        x,\n    )"),
-    "a module that moved": BASE.replace(b"traces.trace", b"traces.bandwidth.trace"),
 }
 OTHER = {
     "a number": BASE.replace(b"np.mean(x)", b"np.mean(x) + 1"),
     "another name of ours": BASE.replace(b"BandwidthTrace", b"TraceSet"),
+    "another module of ours": BASE.replace(b"traces.trace", b"traces.library"),
     "another package": BASE.replace(b"import numpy", b"import torch"),
     "a text that is used": BASE.replace(b"np.mean(x)", b"'mean'"),
     "a function's name": BASE.replace(b"def mean", b"def middle"),
@@ -45,7 +45,7 @@ def test_a_function_of_a_docstring_alone_is_still_one():
 
 
 def test_a_checkout_s_place_and_a_moved_file_change_nothing(tmp_path, monkeypatch):
-    for name in ("controller", "envs", "models", "traces", "experiments"):
+    for name in ("artefacts", "controller", "envs", "models", "traces", "experiments"):
         shutil.copytree(
             digests.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("shipped", "*.npz")
         )
@@ -53,7 +53,18 @@ def test_a_checkout_s_place_and_a_moved_file_change_nothing(tmp_path, monkeypatc
     monkeypatch.setattr(digests, "ROOT", tmp_path)
     assert code_digest.__wrapped__() == here
     (tmp_path / "traces" / "trace.py").rename(tmp_path / "traces" / "bandwidth.py")
+    for file in tmp_path.rglob("*.py"):
+        file.write_bytes(
+            file.read_bytes().replace(b"from traces.trace ", b"from traces.bandwidth ")
+        )
     assert code_digest.__wrapped__() == here
     with (tmp_path / "traces" / "bandwidth.py").open("a") as stream:
         stream.write("\nMORE = 1\n")
+    digests._own_digest.cache_clear()
     assert code_digest.__wrapped__() != here
+
+
+def test_a_function_of_the_same_name_from_elsewhere_is_another():
+    one = b"from controller.planners.robust import RobustPlanner\n"
+    other = b"from controller.planners.bandit import RobustPlanner\n"
+    assert syntax_digest(one) != syntax_digest(other)

@@ -117,7 +117,7 @@ def test_files_that_are_no_outcomes_are_refused(tmp_path):
         read_outcomes(path)
     with open(path, "wb") as stream:
         np.save(stream, np.zeros(3))
-    with pytest.raises(ArtefactError, match="found a single array"):
+    with pytest.raises(ArtefactError, match="found no whole archive"):
         read_outcomes(path)
 
 

@@ -52,6 +52,29 @@ def test_an_ended_process_is_gone_also_before_its_parent_asks():
     assert is_orphan(name)
 
 
+def test_a_folder_that_is_held_stays_whatever_its_name_says(tmp_path):
+    """Names of other machines' processes on a shared folder look like those of an ended boot."""
+    own = this_process()
+    boot = "0" * 8 if own.boot != "0" * 8 else "1" * 8
+    elsewhere = tmp_path / Owner(boot, own.space, own.pid, own.start_ticks).name("replay-x")
+    with temporary_folder("replay", tmp_path) as made:
+        made.rename(elsewhere)
+        remove_orphans(tmp_path)
+        assert elsewhere.is_dir()
+    remove_orphans(tmp_path)
+    assert not elsewhere.exists()
+
+
+def test_a_process_that_hides_is_not_taken_for_an_ended_one(monkeypatch):
+    """`/proc` mounted with `hidepid=2` shows no processes of others, and a living one is living."""
+    own = this_process()
+    monkeypatch.setattr("artefacts.owners._start_ticks", lambda pid: None)
+    assert not own.gone
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    assert Owner(own.boot, own.space, ended.pid, 1).gone
+
+
 def test_of_another_boot_everything_is_gone_and_of_another_space_nothing_is_known():
     own = this_process()
     boot = "0" * 8 if own.boot != "0" * 8 else "1" * 8

@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import ArtefactError, UsageError
+from artefacts.owners import this_process
 from controller.daemon.certificates import make_authority, make_certificate
 from controller.daemon.settings import parse_edge
 from controller.runtime import link as link_module
 from controller.runtime.addresses import (
     check_address,
+    in_test_namespace,
     join_address,
+    network_of,
     plain_host,
     resolve,
     server_name,
@@ -28,6 +31,7 @@ from controller.runtime.dialling import connect, interleaved, listen
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.link import EdgeLink
 from controller.runtime.secure import TlsFiles, client_security, server_security
+from experiments.testbed.namespaces import inside, missing_tools, run
 
 LOOPBACK4 = (socket.AF_INET, ("127.0.0.1", 0))
 
@@ -97,9 +101,7 @@ def test_any_text_is_an_address_or_refused(text):
     assert split_address(join_address(host, port)) == (host, port)
 
 
-@pytest.mark.parametrize(
-    "host", ["::1", "localhost", "127.9.9.9", "::ffff:127.0.0.1", "10.200.1.1", "::ffff:10.200.0.9"]
-)
+@pytest.mark.parametrize("host", ["::1", "localhost", "127.9.9.9", "::ffff:127.0.0.1"])
 def test_loopback_of_both_families_needs_no_encryption(host):
     check_address(host)
 
@@ -107,13 +109,49 @@ def test_loopback_of_both_families_needs_no_encryption(host):
 @pytest.mark.parametrize(
     "host",
     ["::", "0.0.0.0", "fe80::1%eth0", "fe80::1", "2001:db8::1", "::ffff:8.8.8.8", "::127.0.0.1",
-     "edge.example", "", "[::1]", "::1 "],
+     "edge.example", "", "[::1]", "::1 ", "10.200.1.1", "::ffff:10.200.0.9"],
 )  # fmt: skip
 def test_everything_else_does(host):
     with pytest.raises(UsageError, match="address: found"):
         check_address(host)
     if host:
         check_address(host, secure=True)
+
+
+def test_the_testbed_s_network_is_one_inside_its_namespaces_alone():
+    """Elsewhere it may be somebody's network."""
+    if missing_tools():
+        pytest.skip(f"needs {', '.join(missing_tools())}")
+    name, other = this_process().name("addresses"), "somebody-s-own"
+    for namespace, good in ((name, True), (other, False)):
+        run(["ip", "netns", "add", namespace])
+        try:
+            with inside(namespace):
+                assert in_test_namespace() == good
+                if good:
+                    check_address("10.200.1.1")
+                    check_address("::ffff:10.200.0.9")
+                with pytest.raises(UsageError):
+                    check_address("10.201.1.1" if good else "10.200.1.1")
+        finally:
+            run(["ip", "netns", "del", namespace])
+    assert not in_test_namespace()
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:0:1:2::9", "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:ffff::", "2001:db8:0:1::/64"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::1", "::1"),
+        ("?", "?"),
+    ],
+)
+def test_of_ipv6_a_subscriber_has_a_whole_network(host, network):
+    assert network_of(host) == network
 
 
 def test_a_mapped_address_is_ipv4_s_and_a_zone_is_no_part_of_a_name():

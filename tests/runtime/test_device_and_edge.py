@@ -249,9 +249,9 @@ def test_cancel_frees_and_reports_what_arrived(stream, edge):
 
 
 def test_addresses_beyond_loopback_are_refused():
-    for good in ("127.0.0.1", "localhost", "::1", "10.200.3.1"):
+    for good in ("127.0.0.1", "localhost", "::1"):
         check_address(good)
-    for bad in ("0.0.0.0", "192.168.1.2", "8.8.8.8", "example"):
+    for bad in ("10.200.3.1", "0.0.0.0", "192.168.1.2", "8.8.8.8", "example"):
         with pytest.raises(UsageError, match="address: found"):
             check_address(bad)
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.runtime.health import Breaker, Trust
+from controller.runtime.health import IN_VAIN, Breaker, Breakers, Trust
 
 
 def test_it_opens_after_failures_in_a_row_and_a_trial_closes_it():
@@ -80,3 +80,67 @@ def test_an_edge_is_relied_on_after_answers_in_a_row_for_a_while():
         assert not trust.holds(now)
         trust.answered(now)
     assert trust.holds(1.8)
+
+
+def breakers():
+    return Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1.0))
+
+
+def test_each_edge_has_a_breaker_of_its_own_and_another_serves_meanwhile():
+    edges = breakers()
+    for now in (0.0, 0.1):
+        assert edges.allows((0, 1), now) == 0
+        edges.failed(0, now)
+    assert edges.allows((0, 1), 0.2) == 1
+    assert edges.first((0, 1)) == 1
+    assert not edges.open
+    edges.failed(1, 0.2)
+    edges.failed(1, 0.3)
+    assert edges.allows((0, 1), 0.3) is None
+    assert edges.open
+    assert edges.opened == 2
+    assert edges.allows((0, 1), 2.0) == 0, "a trial of the nearer one"
+    edges.answered(0)
+    assert edges.allows((0, 1), 2.1) == 0
+    assert not edges.open
+
+
+def test_an_edge_that_speaks_and_never_answers_gives_way_to_another():
+    edges = breakers()
+    for now in (0.0, 0.1, 0.2):
+        assert edges.allows((0, 1), now) == 0
+        edges.carried(0, now)
+    assert edges.allows((0, 1), 0.25) == 1
+    assert edges.first((0, 1)) == 1
+    assert edges.allows((0,), 0.25) == 0, "where there is no other it is asked still"
+    assert edges.allows((0, 1), 0.9) == 0, "now and then it is tried"
+    edges.carried(0, 0.9)
+    assert edges.allows((0, 1), 1.0) == 1
+    edges.answered(0)
+    assert edges.allows((0, 1), 1.0) == 0
+
+
+def test_words_without_answers_count_for_nothing_in_the_end():
+    edges = breakers()
+    for number in range(IN_VAIN + 1):
+        assert edges.allows((0,), 0.1 * number) == 0
+        edges.carried(0, 0.1 * number)
+    assert edges.allows((0,), 0.1 * IN_VAIN) is None
+    edges.heard(0)
+    assert edges.open, "nor does what comes back of anything else"
+    assert edges.allows((0,), 0.1 * IN_VAIN + 2.0) == 0
+    edges.answered(0)
+    assert not edges.open
+
+
+def test_an_edge_that_greets_anew_gets_one_trial_at_once():
+    edges = breakers()
+    for _ in range(2):
+        edges.allows((0,), 0.0)
+        edges.failed(0, 0.0)
+    assert edges.allows((0,), 0.1) is None
+    edges.renewed(0, 0.1)
+    assert edges.allows((0,), 0.1) == 0
+    assert edges.allows((0,), 0.1) is None
+    edges.failed(0, 0.2)
+    assert edges.allows((0,), 0.3) is None

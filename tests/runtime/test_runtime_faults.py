@@ -16,7 +16,8 @@ from controller.planners.fixed import FixedController
 from controller.runtime.device import DeviceConfig, connect_loop
 from controller.runtime.executors import OnnxExecutor
 from controller.runtime.link import EdgeLink, Upload, measure
-from controller.wire import Connection, Message, MessageType, Role, serialise
+from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role, serialise
+from controller.wire.messages import meta_number, meta_shape, meta_text
 from models.pictures import generated_pictures
 
 T = MessageType
@@ -245,6 +246,9 @@ def run(setting, executor, plan, port, **options):
         ({"class": 10, "confidence": 0.5}, "class: found 10, expected an integer 0 to 9"),
         ({"class": "cat", "confidence": 0.5}, "class: found 'cat'"),
         ({"class": 1}, "confidence: found None"),
+        ({"class": 1, "confidence": 1.5}, "confidence: found 1.5, expected 0 to 1"),
+        ({"class": 1, "confidence": -0.5}, "confidence: found -0.5, expected 0 to 1"),
+        ({"class": "x" * 3000, "confidence": 0.5}, "class: found 'xxx"),
     ],
 )
 def test_an_edge_that_answers_nonsense_costs_no_frame(stream, executor, meta, match):
@@ -254,6 +258,7 @@ def test_an_edge_that_answers_nonsense_costs_no_frame(stream, executor, meta, ma
     for record in records:
         assert (record.exit, record.by_plan) == (0, False)
         assert match in record.error
+        assert len(record.error) < 400
 
 
 def test_a_refusal_of_the_whole_connection_is_told_with_its_reason(stream):
@@ -323,6 +328,7 @@ def test_pings_go_out_while_answers_keep_coming(stream, executor, serving, monke
             while link._pings < before + 3 and time.monotonic() < until:
                 link.upload({"model": stream.model.digest, "probe": True}, bytes(100))
                 replies.get(timeout=5.0)
+                threading.Event().wait(0.002)  # more often is more than an edge puts up with
             assert link._pings >= before + 3
         finally:
             link.close()
@@ -422,3 +428,31 @@ def test_the_scenario_counts_what_a_request_adds(stream):
 def test_a_device_refuses_an_edge_beyond_loopback(stream):
     with pytest.raises(UsageError, match=r"address: found 192\.0\.2\.7"):
         EdgeLink("192.0.2.7", 7700, stream.model.digest, print)
+
+
+def test_what_an_edge_says_is_shown_without_controls_and_not_at_any_length(stream):
+    said = "\x1b[2J\n[bold]" + "x" * 3000
+
+    def drop(request_id):
+        return serialise(Message(T.REFUSE, request_id, meta={"reason": said}))
+
+    replies = queue.Queue()
+    with scripted_edge(drop) as port:
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, replies.put)
+        with contextlib.closing(link):
+            assert link.wait_connected(5)
+            link.upload({}, bytes(10))
+            refused = replies.get(timeout=5)
+    assert refused.error.isprintable()
+    assert len(refused.error) == 200
+
+
+@pytest.mark.parametrize("value", ["\n" * 3000, list(range(900)), {"a": "\x1b" * 900}])
+def test_fields_of_strangers_are_shown_bounded(value):
+    for read in (meta_number, meta_text, meta_shape):
+        if read is meta_text and isinstance(value, str):
+            continue
+        with pytest.raises(RemoteProtocolError) as raised:
+            read({"x": value}, "x")
+        assert len(str(raised.value)) < 300
+        assert str(raised.value).isprintable()

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from artefacts import ArtefactError, UsageError
 from controller.daemon.certificates import make_authority, make_certificate
@@ -196,6 +197,27 @@ def test_what_is_missing_or_does_not_match_is_named(files, tmp_path):
     (tmp_path / "short").write_text("abc")
     with pytest.raises(ArtefactError, match="found 3 bytes, expected a token of 16"):
         read_token(tmp_path / "short")
+
+
+@pytest.mark.parametrize("side", [client_security, server_security])
+def test_an_encrypted_key_is_one_line_and_asks_nobody(tmp_path, side):
+    make_authority(tmp_path, NOW)
+    make_certificate(tmp_path, "edge", "tower", ["127.0.0.1"], 1, NOW)
+    path = tmp_path / "tower.key"
+    key = serialization.load_pem_private_key(path.read_bytes(), None)
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )  # fmt: skip
+    named = TlsFiles(str(tmp_path / "ca.pem"), str(tmp_path / "tower.pem"), str(path))
+    with pytest.raises(ArtefactError) as error:
+        side(named)
+    assert str(error.value) == f"{path}: found an encrypted key, expected one without a passphrase"
+    path.rename(tmp_path / "ca.key")
+    with pytest.raises(ArtefactError, match="found an encrypted key"):
+        make_certificate(tmp_path, "device", "pi", [], 1, NOW)
 
 
 def test_tokens_are_compared_whole_and_only_as_text():

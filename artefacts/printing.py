@@ -1,0 +1,31 @@
+"""Text of strangers as people may see it: nothing that a terminal obeys, and no megabytes.
+
+Names of files, columns, hosts and models, and what other programs say, come from anywhere.
+"""
+
+from __future__ import annotations
+
+MOST_CHARACTERS = 1000
+"""Of one line of an error."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with escapes for what does not print: line ends, controls, bytes that are no UTF-8.
+
+    Characters of `keep` stay as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
+
+
+def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
+    """`text` of at most `most` characters: its begin and its end, and how much is left out."""
+    if len(text) <= most:
+        return text
+    head, tail = (2 * most) // 3, most // 6
+    return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

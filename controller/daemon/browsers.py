@@ -1,0 +1,113 @@
+"""Pages in a browser on the same machine: what they may ask of the local interface.
+
+A page of anybody's can send requests to loopback, and a name that its owner points there lets it
+read the answers (DNS rebinding). It can fake neither `Host`, nor `Origin`, nor `Sec-Fetch-Site`
+(Fetch Standard; Fetch Metadata Request Headers). Programs that are no browser send none of the last
+two. A socket in the file system cannot be reached by a page, and any `Host` will do there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.parse
+from collections.abc import Sequence
+
+from multidict import MultiMapping
+
+from artefacts import UsageError
+from controller.daemon.refusals import ForeignError, UnsupportedError
+
+HOST, ORIGIN, SITE = "Host", "Origin", "Sec-Fetch-Site"
+OWN_SITES = ("same-origin", "none")
+"""From a page of the daemon's own, or from a person who typed the address."""
+JPEG, JSON, RAW = "image/jpeg", "application/json", "application/octet-stream"
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\s]+)(?::[0-9]{1,5})?", re.A)
+
+
+def check_sender(headers: MultiMapping[str], hosts: Sequence[str], *, on_network: bool) -> None:
+    """Refuse what a foreign page may have sent, by `ForeignError`.
+
+    `hosts`: names and addresses, beside loopback's, that the daemon may be asked for.
+    `on_network`: whether the request came over TCP.
+    """
+    asked = headers.getall(HOST, ())
+    if on_network:
+        for host in asked:
+            if not is_own(host_of(host), hosts):
+                raise ForeignError(
+                    f"{HOST}: found {host[:60]!r}, expected loopback's, or a name in http.hosts"
+                )
+    for site in headers.getall(SITE, ()):
+        if site.lower() not in OWN_SITES:
+            raise ForeignError(
+                f"{SITE}: found {site[:60]!r}, expected {' or '.join(OWN_SITES)}: pages of other "
+                "sites are not served"
+            )
+    for origin in headers.getall(ORIGIN, ()):
+        if not _same_origin(origin, asked, hosts):
+            raise ForeignError(
+                f"{ORIGIN}: found {origin[:60]!r}, expected none, or the daemon's own"
+            )
+
+
+def from_browser(headers: MultiMapping[str]) -> bool:
+    """Whether a browser sent it."""
+    return bool(headers.getall(ORIGIN, ()) or headers.getall(SITE, ()))
+
+
+def media_type(headers: MultiMapping[str], *, raw: bool) -> str:
+    """The media type of a body: `JPEG`, `JSON` or `RAW`. Raises `UnsupportedError`.
+
+    `raw`: raw bytes follow the JSON, as a header says that no page can send unasked. A page can
+    send neither type unasked. Programs may leave the type out, as Triton's client does: theirs is
+    JSON.
+    """
+    named = headers.getall("Content-Type", ())
+    found = ",".join(named).partition(";")[0].strip().lower()
+    if not found and not from_browser(headers):
+        return RAW if raw else JSON
+    if found in ((JPEG, JSON, RAW) if raw else (JPEG, JSON)):
+        return found
+    raise UnsupportedError(
+        f"Content-Type: found {found[:60]!r}, expected {JPEG}, or {JSON}, or {RAW} behind "
+        "Inference-Header-Content-Length"
+    )
+
+
+def host_of(found: str) -> str:
+    """The host of a `Host` header, in lower case, without its port ('': it names none)."""
+    match = _HOST.fullmatch(found.strip())
+    return match[1].strip("[]").lower().removesuffix(".") if match else ""
+
+
+def is_own(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a host is loopback's or one of `hosts`."""
+    if host == "localhost" or host in (name.lower().removesuffix(".") for name in hosts):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_hosts(hosts: Sequence[str]) -> None:
+    """Refuse what is no host's name or address by `UsageError`; ports have no place in it."""
+    for host in hosts:
+        named = f"[{host}]" if ":" in host else host
+        match = _HOST.fullmatch(named)
+        if match is None or match[0] != match[1] or "*" in host:
+            raise UsageError(f"found '{host}', expected a host's name or address without a port")
+
+
+def _same_origin(origin: str, asked: Sequence[str], hosts: Sequence[str]) -> bool:
+    """Of the daemon's own pages; behind a proxy of a host that the configuration names."""
+    try:
+        parts = urllib.parse.urlsplit(origin)
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        return False
+    named = host_of(parts.netloc)
+    others = [name.lower().removesuffix(".") for name in hosts]
+    return parts.netloc.lower() in (host.lower() for host in asked) or named in others

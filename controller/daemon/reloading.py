@@ -1,0 +1,114 @@
+"""A reload's slow part: files are read and a controller is made on a thread of its own.
+
+What reads may hang (a file system that does not answer) and what is made may take its time; frames
+are answered meanwhile, by the controller that is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from artefacts import CoinferError
+from controller.daemon.choosing import make_controller
+from controller.daemon.settings import DeviceSettings, naming, read_settings
+from controller.interface import Controller
+from controller.scenario import Setting
+
+log = logging.getLogger("coinfer.device")
+HUNG_S = 20.0
+"""After so long a reload is given up; whatever it still gives is let go."""
+MOST_HUNG = 4
+"""Threads that may hang at once; with so many a reload is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a configuration file asks for, ready to be taken over."""
+
+    settings: DeviceSettings
+    controller: Controller
+
+
+def prepare(path: Path, setting: Setting) -> Prepared:
+    """Read the file and make its controller. Raises `CoinferError`."""
+    found = read_settings(path)
+    with naming(path):
+        return Prepared(found, make_controller(found, setting))
+
+
+class Preparing:
+    """Prepares one reload at a time; asked again meanwhile, once more behind it.
+
+    `told` is called on the preparing thread with what was made, or why nothing was. `ask` and
+    `hung` belong to one thread.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Prepared],
+        told: Callable[[Prepared | str], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make, self._told, self._clock = make, told, clock
+        self._lock = threading.Lock()
+        self._number = 0
+        """Of the reload under way; those of other numbers are given up."""
+        self._since_s: float | None = None
+        self._again = False
+        self._threads: list[threading.Thread] = []
+
+    def ask(self) -> None:
+        """Prepare what the files say from now on."""
+        with self._lock:
+            if self._since_s is not None:
+                self._again = True
+                return
+            self._threads = [thread for thread in self._threads if thread.is_alive()]
+            if len(self._threads) >= MOST_HUNG:
+                self._told(f"{len(self._threads)} reloads hang, expected files that can be read")
+                return
+            self._begin()
+
+    def hung(self) -> str | None:
+        """Why the reload under way is given up, where it has taken too long; told once."""
+        with self._lock:
+            if self._since_s is None or self._clock() - self._since_s < HUNG_S:
+                return None
+            self._number += 1
+            self._since_s, self._again = None, False
+        return f"the files are not read within {HUNG_S:g} s"
+
+    def _begin(self) -> None:
+        self._number += 1
+        self._since_s, self._again = self._clock(), False
+        # nobody waits for it at the end: it may hang for ever
+        thread = threading.Thread(
+            target=self._run, args=(self._number,), name="reload", daemon=True
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, number: int) -> None:
+        found: Prepared | str
+        try:
+            found = self._make()
+        except CoinferError as error:
+            found = str(error)
+        except Exception as error:  # a file of any kind must not end the watch over it
+            log.exception("reload")
+            found = f"{type(error).__name__} (see above)"
+        with self._lock:
+            if number != self._number:
+                return
+            again, self._since_s = self._again, None
+            if again:
+                self._begin()
+        if not again:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._told(found)

@@ -1,0 +1,44 @@
+"""What strangers call things is shown, and obeyed by nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artefacts.printing import printable, shortened
+
+
+@given(st.text(st.characters(), max_size=60))
+def test_whatever_is_shown_prints_and_is_one_line(text):
+    shown = printable(text)
+    assert shown.isprintable()
+    shown.encode("utf-8")
+    assert printable(shown) == shown
+    if text.isprintable():
+        assert shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+        ("a\nb\u202e", "a\\nb\\u202e"),
+        ("caf\udce9", "caf\\udce9"),
+        ("Tür [/a]", "Tür [/a]"),
+    ],
+)
+def test_what_a_terminal_obeys_becomes_escapes(text, shown):
+    assert printable(text) == shown
+
+
+def test_some_characters_may_stay():
+    assert printable("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+def test_a_long_line_keeps_its_ends():
+    line = "coinfer: " + "x" * 5_000_000 + ", expected y"
+    short = shortened(line)
+    assert len(short) < 1100
+    assert short.startswith("coinfer: xxx")
+    assert short.endswith("xxx, expected y")
+    assert "characters ...]" in short
+    assert shortened("short") == "short"

@@ -1,0 +1,69 @@
+"""`from coinfer import Client` beside files of a user's own that bear the names of our rooms."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments")
+SCRIPT = """{before}
+import coinfer
+from coinfer import AsyncClient, Client, CoinferError, DeviceError, Inference, UsageError
+from coinfer import ArtefactError, DependencyError
+
+assert issubclass(DeviceError, CoinferError) and issubclass(UsageError, CoinferError)
+try:
+    Client("nonsense")
+except UsageError as error:
+    print(error)
+with Client("http://127.0.0.1:1") as client:
+    try:
+        client.infer(b"")
+    except CoinferError as error:
+        print(type(error).__name__, error.status)
+{more}
+"""
+SAID = "address: found 'nonsense', expected http://HOST:PORT or unix:PATH\nDeviceError 0\n"
+
+
+def ran(folder, more, before=""):
+    (folder / "script.py").write_text(SCRIPT.format(more=more, before=before))
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(
+        [sys.executable, folder / "script.py"], cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_files_of_all_our_names_are_the_user_s_and_break_nothing(tmp_path):
+    """The user's are imported before, behind, or not at all."""
+    for room in ROOMS:
+        (tmp_path / f"{room}.py").write_text(f"print('my {room}')\nVALUE = '{room}'\n")
+    assert ran(tmp_path, "assert 'artefacts' not in coinfer.sys.modules") == SAID
+    mine = "".join(f"my {room}\n" for room in ROOMS)
+    more = "".join(f"import {room}; assert {room}.VALUE\n" for room in ROOMS)
+    assert ran(tmp_path, more) == SAID + mine
+    before = "".join(f"import {room}\n" for room in ROOMS)
+    assert ran(tmp_path, "", before) == mine + SAID
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_one_of_them_or_a_folder_breaks_nothing_either(tmp_path, room):
+    (tmp_path / room).mkdir()
+    (tmp_path / room / "__init__.py").write_text("raise SystemExit('not mine to import')")
+    assert ran(tmp_path, "") == SAID
+
+
+def test_without_such_files_there_is_one_class_of_each_error(tmp_path):
+    more = (
+        "import artefacts, controller.daemon.client\n"
+        "assert artefacts.CoinferError is CoinferError\n"
+        "assert controller.daemon.client.DeviceError is DeviceError\n"
+    )
+    assert ran(tmp_path, more) == SAID
