@@ -34,8 +34,11 @@ def checked_actions(actions: Any, lanes: int, count: int) -> Ints:
 
 def reset_mask(options: Mapping[str, Any] | None, lanes: int) -> Bools | None:
     """The lanes that `options["reset_mask"]` names (Gymnasium's vector API); None: all of them."""
-    if options is None or "reset_mask" not in options:
+    if not options:
         return None
+    unknown = sorted(set(options) - {"reset_mask"})
+    if unknown:
+        raise UsageError(f"options: found {unknown[0]!r}, expected reset_mask")
     mask = options["reset_mask"]
     fits = isinstance(mask, np.ndarray) and mask.dtype == np.bool_ and mask.shape == (lanes,)
     if not fits or not mask.any():

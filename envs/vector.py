@@ -118,6 +118,8 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
     def __init__(
         self, scenario: str, num_envs: int = 1, part: str = "train", half: str = "policy"
     ) -> None:
+        if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
+            raise UsageError(f"num_envs: found {num_envs!r}, expected a whole number above 0")
         setting = load_setting(read_scenario(scenario))
         self.num_envs = num_envs
         self.core = LaneCore(setting, num_envs, part=part, half=half)
@@ -149,9 +151,12 @@ class VectorEnv(GymVectorEnv[Any, Any, Any]):
         return self.core.reset(mask), {}
 
     def _seed(self, seed: int | list[int | None] | None) -> int | list[int] | None:
+        known = [s for s in (seed if isinstance(seed, list) else [seed]) if s is not None]
+        for one in known:
+            if isinstance(one, bool) or not isinstance(one, int | np.integer) or one < 0:
+                raise UsageError(f"seed: found {one!r}, expected whole numbers from 0")
         if not isinstance(seed, list):
             return seed
-        known = [s for s in seed if s is not None]
         if len(seed) != self.num_envs or 0 < len(known) < len(seed):
             raise UsageError(
                 f"seed: found {len(known)} of a list of {len(seed)}, expected one for each of "

@@ -140,6 +140,8 @@ def convert(
 
     if target.suffix not in (".csv", ".up", ".down", ".mahimahi"):
         raise UsageError(f"target: found '{target}', expected a name in .csv, .up or .down")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"target: found '{target}', which is the source, expected another file")
     options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
     reading = read(source, options)
     trace, known = reading.trace.scale(scale), reading.understood

@@ -40,7 +40,7 @@ def _imported(what: str, named: str) -> Any:
             f"{what} '{named}': found no '{factory}' in '{module_name}', expected a function or "
             "class"
         ) from None
-    except Exception as error:  # whatever the user's module raises while it is imported
+    except (Exception, SystemExit) as error:  # whatever the user's module raises meanwhile
         raise UsageError(
             f"{what} '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
         ) from None
@@ -52,7 +52,7 @@ def load_factory(named: str) -> nn.Module:
     factory = named.partition(":")[2]
     try:
         made = found() if callable(found) and not isinstance(found, nn.Module) else found
-    except Exception as error:  # whatever the user's factory raises
+    except (Exception, SystemExit) as error:  # whatever the user's factory raises
         raise UsageError(
             f"model '{named}': '{factory}()' failed: {type(error).__name__}: {error}"
         ) from None
@@ -78,7 +78,7 @@ def load_head(named: str) -> HeadFactory:
             with torch.inference_mode():
                 scores = head.eval()(torch.zeros(2, *shape))
             found = tuple(scores.shape)
-        except Exception as error:  # whatever the user's function and module raise
+        except (Exception, SystemExit) as error:  # whatever the user's function and module raise
             raise UsageError(
                 f"heads '{named}' for a tensor of shape {shape}: failed with "
                 f"{type(error).__name__}: {error}"

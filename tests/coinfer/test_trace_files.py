@@ -93,3 +93,11 @@ def test_compare_says_that_the_uplink_is_used(drive):
     assert done.returncode == 0
     assert "both directions: the uplink is taken" in done.stderr
     assert "recorded: 1 uplink; used as the uplink" in json.loads(done.stdout)["source"]
+
+
+def test_a_source_is_not_written_over(drive):
+    before = drive.read_bytes()
+    done = coinfer("traces", "convert", drive, drive)
+    assert done.returncode == 2
+    assert f"target: found '{drive}', which is the source, expected another file" in done.stderr
+    assert drive.read_bytes() == before

@@ -19,7 +19,7 @@ from controller.policies.probing import probe_plan
 from controller.scenario import load_setting, read_scenario
 from envs.simulator import Simulator
 from envs.single import FrameStreamEnv
-from envs.vector import LaneCore
+from envs.vector import LaneCore, VectorEnv
 from envs.views import ViewedLanes
 from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
 from experiments.learning.environment import ViewVecEnv
@@ -146,6 +146,26 @@ def test_a_reset_mask_that_is_none_is_refused(mask, found):
     with pytest.raises(UsageError, match=rf"reset_mask'\]: found {found}, expected booleans"):
         env.reset(options={"reset_mask": mask})
     assert env.core.simulator.frame.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_a_number_of_lanes_that_is_none_is_refused(count):
+    with pytest.raises(UsageError, match="num_envs: found"):
+        VectorEnv("3g-alexnet", count)
+
+
+@pytest.mark.parametrize("seed", [-1, "x", 1.5, [1, -2]])
+def test_a_seed_that_is_none_is_refused(seed):
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    with pytest.raises(UsageError, match="seed: found"):
+        env.unwrapped.reset(seed=seed)
+
+
+def test_an_option_that_is_misspelt_is_refused():
+    env = gym.make_vec(NAMES[0], num_envs=2)
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match="options: found 'reset_mas', expected reset_mask"):
+        env.reset(options={"reset_mas": np.array([True, False])})
 
 
 def test_a_mask_neither_seeds_nor_begins():
