@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 CONFORMANCE := $(VENV)/.conformance
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint clean
+TOOLS := .venv-tools
+LOCK := deploy/requirements.txt
+
+.PHONY: demo test check lint clean wheel lock sbom audit
 
 # torch is asked for by its exact version and first, so that no other package can pull a larger build
 $(READY): pyproject.toml constraints.txt
@@ -36,5 +39,36 @@ lint: $(READY)
 
 check: lint test
 
+# -- what is installed elsewhere: docs/installation.md -----------------------------------------------
+
+$(TOOLS)/.ready: deploy/tools.txt
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/tools.txt
+	touch $@
+
+# a wheel, the lock with the digest of every file it needs, and the digests of both
+wheel: $(TOOLS)/.ready
+	rm -rf dist build
+	$(TOOLS)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	cp $(LOCK) dist/
+	cd dist && sha256sum coinfer-*.whl requirements.txt | tee SHA256SUMS
+
+# after pyproject.toml or constraints.txt has changed; the first two lines are kept
+lock: $(TOOLS)/.ready
+	head -n 2 $(LOCK) > $(LOCK).new
+	$(TOOLS)/bin/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --constraint constraints.txt --output-file $(LOCK).body pyproject.toml
+	cat $(LOCK).body >> $(LOCK).new && rm $(LOCK).body && mv $(LOCK).new $(LOCK)
+
+# CycloneDX, of what the lock names
+sbom: $(TOOLS)/.ready
+	mkdir -p dist
+	$(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+	  --output-file dist/coinfer-sbom.json $(LOCK)
+
+audit: $(TOOLS)/.ready
+	@$(TOOLS)/bin/python deploy/audit.py $(LOCK)
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist build runs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

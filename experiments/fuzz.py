@@ -58,7 +58,7 @@ def _zipped(name: str, data: bytes) -> bytes:
 
 TRACES = (
     b"time_s,rate_bps\n0,1e6\n1,2e6\n2,0\n",
-    b"10\n20\n20\n",
+    b"".join(b"%d\n" % (k // 2) for k in range(120)),
     b"0.5\t2.5\n1.5\t3.5\n",
     b"15 500\n400 500\n440 300\n900 300\n",
     b"1450274031 725 0 0 1000 500\n1450274032 1725 0 0 2000 1000\n",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from artefacts import ArtefactError, atomic_write, read_bytes
+from artefacts.leftovers import sweep_parts
 
 GRAPH_FORMAT = 3
 """Of what is made for the same model; another one is looked for elsewhere."""
@@ -37,6 +38,7 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
     if known and kept == hashlib.sha256(found).digest():  # else cut short by a full disk
         return found
     graph = make()
+    sweep_parts(folder)
     try:
         with atomic_write(path, "wb") as stream:
             stream.write(hashlib.sha256(graph).digest() + graph)

@@ -152,9 +152,20 @@ def convert(
             f"{source}: {known.format}; time: {known.time}; rate: {known.rate}; "
             f"direction: {known.direction}",
             *(f"{source}: {note}" for note in reading.notes),
+            *_renamed_direction(target, known.direction),
             f"{target}: {trace.duration_s:.1f} s, {trace.total_bytes:.0f} bytes",
         ]
     )
+
+
+def _renamed_direction(target: Path, direction: str) -> list[str]:
+    """What to say where a Mahimahi file's suffix names the other direction."""
+    from traces.formats.packets import DIRECTIONS
+
+    named = DIRECTIONS.get(target.suffix, "not said")
+    if "not said" in (named, direction) or named == direction:
+        return []
+    return [f"{target}: the suffix says {named}, the trace is of the {direction}"]
 
 
 @app.command()

@@ -45,7 +45,7 @@ def check_sender(headers: MultiMapping[str], hosts: Sequence[str], *, on_network
                 "sites are not served"
             )
     for origin in headers.getall(ORIGIN, ()):
-        if not _same_origin(origin, asked, hosts):
+        if not _same_origin(origin, asked):
             raise ForeignError(
                 f"{ORIGIN}: found {origin[:60]!r}, expected none, or the daemon's own"
             )
@@ -100,14 +100,11 @@ def check_hosts(hosts: Sequence[str]) -> None:
             raise UsageError(f"found '{host}', expected a host's name or address without a port")
 
 
-def _same_origin(origin: str, asked: Sequence[str], hosts: Sequence[str]) -> bool:
-    """Of the daemon's own pages; behind a proxy of a host that the configuration names."""
+def _same_origin(origin: str, asked: Sequence[str]) -> bool:
+    """Whether a page came from where its request goes: from the same host and port."""
     try:
         parts = urllib.parse.urlsplit(origin)
     except ValueError:
         return False
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        return False
-    named = host_of(parts.netloc)
-    others = [name.lower().removesuffix(".") for name in hosts]
-    return parts.netloc.lower() in (host.lower() for host in asked) or named in others
+    named = parts.netloc.lower()
+    return parts.scheme in ("http", "https") and named in (host.lower() for host in asked)

@@ -17,8 +17,8 @@ from typing import Any
 
 from aiohttp import StreamReader, web
 
-from artefacts import UsageError
 from controller.daemon.settings import LimitSettings
+from controller.daemon.stamps import arrival_s
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
@@ -42,6 +42,8 @@ class HttpConnection(web.RequestHandler):
         super().__init__(server, **options)
         self._table = table
         self.made_s = self.heard_s = table.clock()
+        self.arrived_s = self.made_s
+        """When the last bytes came that can begin a request, at the earliest."""
         self.requests = 0
         self.under_way = False
         self.partial_s: float | None = None
@@ -51,6 +53,8 @@ class HttpConnection(web.RequestHandler):
         self.on_network = True
         """Whether it is one over TCP."""
         self._dropped: int | None = None
+        self.tiny_chunks = False
+        """Whether the body that comes in has chunks of a few bytes."""
         self._chunked: StreamReader | None = None
         self._framed = 0
         """Bytes that came of a body in chunks, and of what is around them."""
@@ -78,6 +82,8 @@ class HttpConnection(web.RequestHandler):
             return
         if data:
             self.heard_s = self._table.clock()
+            if self.partial_s is None:
+                self.arrived_s = arrival_s(newcomer=not self.requests)
             if self.partial_s is None and not self.under_way:
                 self.partial_s = self.heard_s
         super().data_received(data)
@@ -100,10 +106,7 @@ class HttpConnection(web.RequestHandler):
         self._framed += count
         whole = body.total_bytes
         if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
-            self._chunked = None
-            body.set_exception(
-                UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
-            )
+            self._chunked, self.tiny_chunks = None, True
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -140,7 +143,7 @@ class HttpConnection(web.RequestHandler):
 
     def begin(self, chunked: StreamReader | None = None) -> None:
         """A request's head is whole. `chunked`: its body, where that comes in chunks."""
-        self._chunked, self._framed = chunked, 0
+        self._chunked, self._framed, self.tiny_chunks = chunked, 0, False
         self.under_way, self.partial_s = True, None
         self.requests += 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,9 @@ class LocalInterface:
         return _json({"name": self._served.name, "ready": ready}, 200 if ready else BUSY)
 
     async def _infer(self, request: web.Request) -> web.Response:
-        arrival_s = self._served.now_s()
+        connection = request.protocol
+        assert isinstance(connection, HttpConnection)
+        arrival_s = min(connection.arrived_s, self._served.now_s())
         self._known(request)
         query = read_query(list(request.query.items()))
         kind = media_type(request.headers, raw=HEADER_LENGTH in request.headers)
@@ -170,7 +172,7 @@ class LocalInterface:
         most = served.limits.body_bytes
         if kind != JPEG and HEADER_LENGTH not in request.headers:
             most = min(most, most_json_bytes(served.expected))
-        parts = request.content.iter_chunked(PART_BYTES)
+        parts = _parts(request)
         limits = msgspec.structs.replace(served.limits, body_bytes=most)
         return await read_body(parts, request.content_length, coding, limits, account, served.work)
 
@@ -244,6 +246,16 @@ class LocalInterface:
             "refused": counts.refused,
             "seconds": self._metrics.recent(),
         }
+
+
+async def _parts(request: web.Request) -> AsyncIterator[bytes]:
+    """A body as it comes; refuses one whose parts are mostly what is around them."""
+    connection = request.protocol
+    assert isinstance(connection, HttpConnection)
+    async for part in request.content.iter_chunked(PART_BYTES):
+        if connection.tiny_chunks:
+            raise UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
+        yield part
 
 
 async def _expected(request: web.Request) -> web.StreamResponse | None:

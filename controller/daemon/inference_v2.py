@@ -49,8 +49,8 @@ BINARY_SIZE = "binary_data_size"
 
 FIELD_BYTES = 16_384
 """Of JSON that a field beside a tensor's data may have."""
-VALUE_BYTES = 32
-"""Of JSON for each value of data: number, comma, and the line's indent."""
+VALUE_BYTES = 64
+"""Of JSON for each value of data: its own line and a share of its lists', all of them indented."""
 PART_BYTES = 65_536
 """So much is read of data before others have their turn at the interpreter."""
 
@@ -113,10 +113,12 @@ def _flat(text: bytes, shape: Sequence[int]) -> Pictures:
 
 def _nested(text: bytes, shape: Sequence[int]) -> Pictures:
     """Lists as deep as the shape, each as long as it says; one picture at a time."""
-    kind: Any = _Byte
-    for _ in shape[1:]:
+    # of a fixed length where a list could be empty, or go on for ever
+    kind: Any = tuple[(_Byte,) * shape[-1]]  # type: ignore[misc]
+    for _ in shape[1:-1]:
         kind = list[kind]
-    whole = msgspec.json.decode(text, type=list[msgspec.Raw])
+    pictures: Any = tuple[(msgspec.Raw,) * shape[0]]  # type: ignore[misc]
+    whole = msgspec.json.decode(text, type=pictures)
     try:
         found = [np.array(msgspec.json.decode(one, type=kind), dtype=np.uint8) for one in whole]
     except msgspec.ValidationError:
@@ -126,8 +128,6 @@ def _nested(text: bytes, shape: Sequence[int]) -> Pictures:
     for one in found:
         if one.shape != tuple(shape[1:]):
             raise msgspec.DecodeError(f"the shape {[len(found), *one.shape]}")
-    if len(found) != shape[0]:
-        raise msgspec.DecodeError(f"the shape {[len(found), *shape[1:]]}")
     return np.stack(found)
 
 

@@ -7,7 +7,6 @@ standard error may stand still, and nothing else waits for that. What finds no r
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import logging
@@ -103,6 +102,10 @@ class QueueHandler(logging.Handler):
             "coinfer", logging.WARNING, __file__, 0, _LEFT_OUT, (count,), None
         )
         return self.format(record).encode() + b"\n"
+
+    def flush(self) -> None:
+        """At the process's end, behind the last line: wait a little."""
+        self._writer.flush()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Never waits."""
@@ -217,7 +220,6 @@ def _standard_error() -> logging.Handler:
     if handle not in _WRITERS:
         # past Python's own buffer, whose lock a writer that stands still would hold at the end
         _WRITERS[handle] = LineWriter(lambda line: os.write(handle, line))
-        atexit.register(_WRITERS[handle].flush)
     return QueueHandler(_WRITERS[handle])
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from artefacts import CoinferError, UsageError, read_json, usable_cpus, write_json
 from artefacts.endings import raise_if_ended
+from artefacts.leftovers import sweep_parts
 from controller.daemon.choosing import make_controller
 from controller.daemon.connections import ConnectionTable
 from controller.daemon.http import LocalInterface
@@ -37,6 +38,7 @@ from controller.daemon.settings import (
     read_settings,
     readable_secrets,
 )
+from controller.daemon.stamps import stamping_loop
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.runtime.accepting import raise_descriptor_limit
@@ -188,9 +190,11 @@ class Daemon:
     def run(self, ready: Callable[[list[str]], None] = lambda where: None) -> None:
         """Serve until SIGTERM or SIGINT; `ready` hears where."""
         try:
+            if self.settings.state:
+                sweep_parts(Path(self.settings.state).parent)
             self._save()  # a place that cannot be written is told of now
-            with naming(self._path):
-                asyncio.run(self._serve(ready))
+            with naming(self._path), asyncio.Runner(loop_factory=stamping_loop) as runner:
+                runner.run(self._serve(ready))
         finally:
             self.service.close()
             if self._tracing is not None:

@@ -17,6 +17,7 @@ scenario = "3g-alexnet"
 [http]
 port = {port}
 socket = "device.sock"
+{http}
 """
 
 
@@ -29,8 +30,8 @@ def stream():
 class Running:
     """A daemon process: where it listens, its log, and a way to write its configuration."""
 
-    def __init__(self, folder, more, environment, port="0"):
-        self.folder, self.config, self._port = folder, folder / "device.toml", port
+    def __init__(self, folder, more, environment, port="0", http=""):
+        self.folder, self.config, self._port, self.http = folder, folder / "device.toml", port, http
         self.write(more)
         ready = folder / "ready"
         command = [sys.executable, "-m", "coinfer.cli.main", "device", "--config", self.config]
@@ -48,7 +49,7 @@ class Running:
         self.grpc = more[0].removeprefix("grpc://") if more else None
 
     def write(self, more):
-        text = CONFIG.format(more=more, port=self._port).replace(
+        text = CONFIG.format(more=more, port=self._port, http=self.http).replace(
             "device.sock", str(self.folder / "device.sock")
         )
         fresh = self.config.with_suffix(".new")
@@ -84,8 +85,8 @@ def running_module(tmp_path_factory):
 
 def starter(folder):
     @contextlib.contextmanager
-    def start(more="", port="0", **environment):
-        daemon = Running(folder, more, environment, port)
+    def start(more="", port="0", http="", **environment):
+        daemon = Running(folder, more, environment, port, http)
         try:
             yield daemon
         finally:

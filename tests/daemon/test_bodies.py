@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import random
 import tracemalloc
 import zlib
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import UsageError
-from controller.daemon.bodies import check_coding, read_body
+from controller.daemon.bodies import SLICE_BYTES, check_coding, read_body
 from controller.daemon.refusals import TooLargeError, TooSlowError, UnsupportedError
 from controller.daemon.served import HeldBytes
 from controller.daemon.service import BusyError
@@ -139,3 +140,63 @@ def test_a_body_has_its_time():
 
     with pytest.raises(TooSlowError, match="found it not whole after 0.1 s"):
         asyncio.run(whole())
+
+
+def test_whoever_has_been_sending_longest_gives_way():
+    """A body that never ends shuts nobody out; one that is whole and being answered stays."""
+    limits = msgspec.structs.replace(LIMITS, bodies_bytes=10_000)
+    held = HeldBytes(lambda: limits)
+
+    async def stalled(begun):
+        async def parts():
+            yield bytes(4000)
+            begun.set()
+            await asyncio.Event().wait()
+
+        with held.account() as account:
+            return await read_body(parts(), None, "", limits, account, WORK)
+
+    async def whole(count):
+        async def parts():
+            yield bytes(count)
+
+        with held.account() as account:
+            return len(await read_body(parts(), None, "", limits, account, WORK))
+
+    async def go():
+        tasks, begun = [], [asyncio.Event() for _ in range(2)]
+        for one in begun:
+            tasks.append(asyncio.create_task(stalled(one)))
+            await one.wait()
+        assert held.held == 8000
+        assert await whole(1500) == 1500
+        assert await whole(4096) == 4096
+        with pytest.raises(BusyError, match="has been coming in longest"):
+            await tasks[0]
+        assert held.held == 4000
+        assert not tasks[1].done()
+        with held.account() as answered:
+            answered.take(5000)
+            assert await whole(4096) == 4096
+            with pytest.raises(BusyError):
+                await tasks[1]
+            with pytest.raises(BusyError, match="10,096 bytes of requests are held"):
+                answered.take(5096)
+            answered.take(-5096)
+        assert held.held == 0
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "bare"])
+def test_long_bodies_are_unpacked_in_slices(coding):
+    """Of bytes that do not become fewer, and of blocks that hold nothing."""
+    data = random.Random(0).randbytes(3 * SLICE_BYTES + 17)
+    limits = msgspec.structs.replace(LIMITS, body_bytes=10**7, bodies_bytes=10**7)
+    named = "deflate" if coding == "bare" else coding
+    assert read(PACKED[coding](data), named, limits, part=65536) == data
+    packer = zlib.compressobj(wbits=31 if coding == "gzip" else -15 if coding == "bare" else 15)
+    empty = b"".join(packer.flush(zlib.Z_FULL_FLUSH) or b"\0\0\0\xff\xff" for _ in range(40_000))
+    assert (
+        read(empty + packer.compress(b"end") + packer.flush(), named, limits, part=65536) == b"end"
+    )

@@ -124,3 +124,57 @@ def test_no_bytes_do_more_than_be_refused(data):
             assert "\n" not in str(error)
         else:
             assert found.pictures.shape == (1, 4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x2a\x00" * 4_000_000, "request: found more than 1024 fields"),
+        (b"\x32\x00" * 4_000_000, "request: found more than 1024 fields"),
+        (b"\x3a\x00" * 4_000_000, "request: found more than 1024 fields"),
+        (b"\x22\x90\x4e" + bytes(10_000) + b"\x1a\xb0\x9c\x01" + b"x" * 20_016,
+         "request: found a field of 20,016 bytes"),
+    ],
+)  # fmt: skip
+def test_fields_are_counted_before_any_is_made(data, said):
+    """Four million empty inputs are eight megabytes of message and half a gigabyte of objects."""
+    with pytest.raises(UsageError) as error:
+        messages.check_bounds(data)
+    assert said in str(error.value)
+
+
+def test_an_input_s_fields_are_counted_too():
+    def nested(inner):
+        length = len(inner)
+        head = b"\x2a" + bytes([length & 127 | 128, length >> 7 & 127 | 128, length >> 14])
+        return head + inner
+
+    for inner, said in (
+        (b"\x1a\xa0\x9c\x01" + b"\x01" * 20_000, "inputs[0]: found a field of 20,000 bytes"),
+        (b"\x22\x00" * 20_000, "inputs[0]: found more than 1024 fields"),
+        (b"\x2a\xa0\x9c\x01" + b"\x42\x00" * 10_000, "inputs[0].contents: found more than"),
+    ):
+        with pytest.raises(UsageError) as error:
+            messages.check_bounds(nested(inner))
+        assert said in str(error.value)
+
+
+@given(data=st.binary(max_size=60))
+def test_bounds_refuse_nothing_that_is_short_and_a_message(data):
+    """Whatever the library takes as a request passes; groups, which it skips, do not."""
+    try:
+        messages.check_bounds(data)
+    except UsageError as error:
+        assert "no such message" in str(error)
+    good = new("ModelInferRequest", inputs=[{"name": "picture", "shape": [1]}], id="x" * 60)
+    messages.check_bounds(good.SerializeToString())
+
+
+def test_what_is_served_passes_the_bounds():
+    picture = np.arange(72, dtype=np.uint8)
+    for made in (
+        sent(raw=picture.tobytes() * 1000),
+        sent({"contents": {"uint_contents": [*picture.tolist()] * 1000}}),
+        sent({"contents": {"bytes_contents": [bytes(100_000)] * 16}}),
+    ):
+        messages.check_bounds(made.SerializeToString())

@@ -1,17 +1,19 @@
 """Pictures of strangers: turned ones come upright, broken metadata costs nothing."""
 
 import io
+import random
 import struct
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts import UsageError
 from controller.daemon.pictures import (
+    MOST_SCANS,
     MOST_SEGMENTS,
     TURNS,
     decode_jpeg,
@@ -19,6 +21,7 @@ from controller.daemon.pictures import (
     inspect_jpeg,
     split_metadata,
 )
+from experiments.structures import many_scans, mutated_jpeg, segments
 
 SIZE = (48, 64)
 PIXELS = 10_000_000
@@ -164,3 +167,71 @@ def test_no_bytes_do_more_than_be_refused(data):
     for made in (data, b"\xff\xd8" + data, b"\xff\xd8\xff\xe1" + data):
         with pytest.raises(UsageError, match="picture: found"):
             decoded(made, SIZE, PIXELS)
+
+
+def test_scans_are_bounded_before_anything_is_decoded():
+    """Each costs the whole picture again, however few bytes it has."""
+    begun = time.perf_counter()
+    for scans in (MOST_SCANS + 1, 20_000):
+        with pytest.raises(UsageError, match=f"found {scans:,} scans, expected at most"):
+            inspect_jpeg(many_scans(3000, scans), PIXELS)
+    assert time.perf_counter() - begun < 2.0
+    found = inspect_jpeg(many_scans(3000, MOST_SCANS), PIXELS)
+    assert (found.pixels, found.scans, found.work) == (
+        9_000_000,
+        MOST_SCANS,
+        9_000_000 * MOST_SCANS,
+    )
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_progressive_files_as_cameras_and_tools_make_them_are_taken(mode):
+    stream = io.BytesIO()
+    Image.fromarray(scene(*SIZE)).convert(mode).save(stream, "JPEG", progressive=True)
+    found = inspect_jpeg(stream.getvalue(), PIXELS)
+    assert 6 <= found.scans <= 18
+    assert decode_jpeg(found, SIZE).shape == (*SIZE, 3)
+    plain = io.BytesIO()
+    Image.fromarray(scene(*SIZE)).convert(mode).save(plain, "JPEG")
+    assert inspect_jpeg(plain.getvalue(), PIXELS).scans == 1
+
+
+def test_what_follows_the_picture_is_left_out():
+    """Telephones put a film behind it, in whose bytes anything may stand."""
+    good = jpeg(scene(*SIZE))
+    film = b"\xff\xda" * 1000 + good
+    found = inspect_jpeg(good + film, PIXELS)
+    assert (len(found.bare), found.scans) == (len(good), 1)
+    assert np.array_equal(decode_jpeg(found, SIZE), decoded(good, SIZE, PIXELS))
+
+
+def test_scans_cannot_be_hidden_in_other_segments():
+    hidden = many_scans(64, 200)
+    parts = segments(hidden)
+    comment = b"\xff\xfe\xff\xff"
+    for at in range(1, len(parts)):
+        made = b"\xff\xd8" + b"".join([*parts[:at], comment, *parts[at:]]) + b"\xff\xd9"
+        with pytest.raises(UsageError, match="picture: found"):
+            decoded(made, SIZE, PIXELS)
+
+
+def test_decoding_ends_when_its_time_is_over():
+    found = inspect_jpeg(jpeg(scene(900, 1200)), PIXELS)
+    looks = iter(range(10**6))
+    with pytest.raises(UsageError, match="found one that takes too long"):
+        decode_jpeg(found, SIZE, lambda: next(looks) > 3)
+    assert next(looks) == 5
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 10**9))
+def test_files_of_any_structure_do_no_more_than_be_refused(seed):
+    rng = random.Random(seed)
+    made = mutated_jpeg(rng.choice(SEEDS), rng)
+    try:
+        assert decoded(made, SIZE, PIXELS).shape == (*SIZE, 3)
+    except UsageError as error:
+        assert str(error).startswith("picture: found")
+
+
+SEEDS = (jpeg(scene(40, 56)), jpeg(scene(40, 56), exif(6), progressive=True), many_scans(64, 8))

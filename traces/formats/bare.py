@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from array import array
 from dataclasses import dataclass
 
 import numpy as np
 
 from artefacts import ArtefactError
+from traces.formats.limits import MOST_WORDED_ROWS, check_count
 from traces.formats.numbers import (
     Floats,
     bare_columns,
@@ -322,15 +324,8 @@ class ValueUnit:
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Each line has its own unit."""
         step = options.interval_s or VALUE_UNIT_INTERVAL_S
-        lines = list(source.lines())
-        if _value_unit(lines[0][1]) is None and not any(c.isdigit() for c in lines[0][1]):
-            lines = lines[1:]
-        found = [(number, _value_unit(line)) for number, line in lines]
-        bad = next((number for number, row in found if row is None), None)
-        if bad is not None:
-            raise source.error(VALUE_UNIT, bad)
-        rows = [row for _, row in found if row is not None]
-        units = ", ".join(sorted({unit.name for _, unit in rows}))
+        rates, names = _rates_with_units(source)
+        units = ", ".join(names)
         said = "stated by --interval" if options.interval_s else "as the NYU-METS set has"
         taken = f"no interval is stated: {step:g} s a line is taken (or: --interval)"
         facts = facts_of(
@@ -340,8 +335,21 @@ class ValueUnit:
             "not said",
             *(() if options.interval_s or options.format else (taken,)),
         )
-        rates = np.array([value * unit.bits for value, unit in rows])
-        return from_lengths(source, np.full(len(rows), step), rates, facts)
+        return from_lengths(source, np.full(len(rates), step), rates, facts)
+
+
+def _rates_with_units(source: Source) -> tuple[Floats, list[str]]:
+    """Rates in bit/s, and the names of their units; a first line without digits is a header."""
+    rates, names = array("d"), set()
+    check_count(source.path, source.raw.count(b"\n"), "lines with units", MOST_WORDED_ROWS)
+    for number, line in source.lines():
+        row = _value_unit(line)
+        if row is not None:
+            rates.append(row[0] * row[1].bits)
+            names.add(row[1].name)
+        elif number > source.head[0][0] or any(c.isdigit() for c in line):
+            raise source.error(VALUE_UNIT, number)
+    return np.array(rates), sorted(names)
 
 
 def _value_unit(line: str) -> tuple[float, RateUnit] | None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from traces.formats.headers import Column, columns_of
+from traces.formats.limits import LONGEST_LINE_BYTES, MOST_COLUMNS, check_count
 from traces.formats.numbers import Floats, bare_separator, is_number
-from traces.formats.source import Source, shown
+from traces.formats.source import SHOWN, Source, shown
 
 BATCH_ROWS = 65_536
 MISSING = frozenset(("", "-", "--", "na", "n/a", "nan", "null", "none", "?"))
@@ -49,13 +50,9 @@ class Table:
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Numbered rows below the header."""
-        try:
-            for number, cells in split_rows(self.source, self.separator):
-                if number <= self.header_line:
-                    continue
+        for number, cells in split_rows(self.source, self.separator):
+            if number > self.header_line:
                 yield number, self._whole(number, cells)
-        except csv.Error as error:
-            raise self.source.error("a table of short cells", found=str(error)) from None
 
     def _whole(self, number: int, cells: list[str]) -> list[str]:
         wanted = len(self.columns)
@@ -64,7 +61,7 @@ class Table:
         raise self.source.error(
             f"{wanted}, one for each name of the header",
             number,
-            found=f"{len(cells)} columns ({shown(' '.join(cells))})",
+            found=f"{len(cells)} columns ({shown(' '.join(cells[:SHOWN]))})",
         )
 
     def batches(self, indices: Sequence[int]) -> Iterator[tuple[list[int], list[list[str]]]]:
@@ -135,10 +132,35 @@ def split_rows(source: Source, separator: str | None) -> Iterator[tuple[int, lis
     stream = io.TextIOWrapper(
         io.BytesIO(source.raw), encoding="utf-8", errors="replace", newline="\n"
     )
-    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
-    for cells in reader:
-        if cells and (len(cells) > 1 or cells[0].strip()):
-            yield reader.line_num, cells
+    lines = _RowLines(stream)
+    reader = csv.reader(
+        lines if b'"' in source.raw else stream, delimiter=separator, skipinitialspace=True
+    )
+    try:
+        for cells in reader:
+            lines.row_bytes = 0
+            if cells and (len(cells) > 1 or cells[0].strip()):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise source.error("a table of short cells", reader.line_num, str(error)) from None
+
+
+class _RowLines:
+    """Lines for a reader of CSV, of which a quoted row may take several, but not without bound."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self.row_bytes = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.row_bytes += len(line)
+        if self.row_bytes > 2 * LONGEST_LINE_BYTES:
+            raise csv.Error("a row that goes on over many lines (a quote that is not closed?)")
+        return line
 
 
 def table_of(source: Source) -> Table | None:
@@ -167,13 +189,20 @@ def _table(source: Source, header: str, row: str, line: int) -> Table | None:
     for separator, names, cells in found:
         fits = len(names) == len(cells) or (cells[len(names) :] and not any(cells[len(names) :]))
         if fits and len(names) > 1:
-            return Table(source, separator, columns_of(names), line)
+            return Table(source, separator, _columns(source, names), line)
     for separator, names, _ in found:
-        columns = columns_of(names)
-        if line and len(columns) > 1 and any(column.role == "rate" for column in columns):
+        if not line or len(names) < 2:
+            continue
+        columns = _columns(source, names)
+        if any(column.role == "rate" for column in columns):
             return Table(source, separator, columns, line)
     names, cells = _names(header, row), row.split()
-    return Table(source, None, columns_of(names), line) if len(names) == len(cells) else None
+    return Table(source, None, _columns(source, names), line) if len(names) == len(cells) else None
+
+
+def _columns(source: Source, names: list[str]) -> tuple[Column, ...]:
+    check_count(source.path, len(names), "columns", MOST_COLUMNS)
+    return columns_of(names)
 
 
 def _names(header: str, row: str) -> list[str]:

@@ -13,6 +13,7 @@ from artefacts import UsageError
 from traces.formats import stamps
 from traces.formats.cells import Table, split_rows
 from traces.formats.headers import ASIDE_WORDS, Column, words_of
+from traces.formats.limits import listed, short
 from traces.formats.numbers import Floats
 from traces.formats.reading import LONGEST_S, ReadOptions, TraceQuestion
 from traces.formats.units import (
@@ -73,11 +74,12 @@ def choose_rate(table: Table, options: ReadOptions) -> Column:
         line=table.header_line or None,
         found=f"{len(open_ones)} columns that may be the rate ({_listed(open_ones)})" if open_ones
         else "no column known to be a rate",
-        expected=" or ".join(f"--column '{c.name}'" for c in open_ones) or "--column NAME",
+        expected=listed([c.name for c in open_ones], "--column '{}'", " or ") or "--column NAME",
     )  # fmt: skip
 
 
 def _named(table: Table, name: str, option: str) -> Column:
+    name = short(name)
     found = [column for column in table.columns if column.name.lower() == name.lower()]
     if len(found) != 1:
         raise UsageError(
@@ -88,7 +90,7 @@ def _named(table: Table, name: str, option: str) -> Column:
 
 
 def _listed(columns: list[Column]) -> str:
-    return ", ".join(f"'{column.name}'" for column in columns)
+    return listed([column.name for column in columns])
 
 
 def other_direction(table: Table, rate: Column) -> Column | None:

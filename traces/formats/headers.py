@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
-from artefacts import printable
+from traces.formats.limits import short
 from traces.formats.reading import Direction
 from traces.formats.units import RateUnit, TimeUnit, is_rate, rate_unit, time_unit
 
@@ -69,8 +70,14 @@ class Column:
 
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:
     """Every column of a header, understood as far as its name goes."""
-    shown = [printable(name.replace("\xa0", " ")).strip().strip("\"'") for name in names]
-    return tuple(_column(index, name) for index, name in enumerate(shown))
+    shown = (short(name.replace("\xa0", " ").strip().strip("\"'").strip()) for name in names)
+    return _columns(tuple(shown))
+
+
+@lru_cache(maxsize=16)
+def _columns(names: tuple[str, ...]) -> tuple[Column, ...]:
+    """The same of names as they are shown; every format asks anew while a file is recognised."""
+    return tuple(_column(index, name) for index, name in enumerate(names))
 
 
 def words_of(name: str) -> list[str]:

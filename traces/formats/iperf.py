@@ -10,15 +10,15 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from artefacts import ArtefactError, UsageError
+from traces.formats import limits
 from traces.formats.reading import Direction, Reading, ReadOptions, counted
 from traces.formats.series import facts_of, from_lengths
-from traces.formats.source import Source
+from traces.formats.source import Source, shown
 
 _ROW = re.compile(
     r"\[\s*(?P<id>SUM|\d+)\](?:\[(?P<role>[RT]X)-(?P<side>[CS])\])?\s+"
@@ -33,6 +33,9 @@ _RECEIVED = re.compile(r"\d ms\s+-?\d+/\s*\d+")
 _SUMMARY = re.compile(r"\b(sender|receiver)\b")
 _BITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BYTES = {"": 8.0, "K": 8.0 * 2**10, "M": 8.0 * 2**20, "G": 8.0 * 2**30, "T": 8.0 * 2**40}
+_ROLES: dict[str, Direction] = {
+    "TXC": "uplink", "RXS": "uplink", "RXC": "downlink", "TXS": "downlink"
+}  # fmt: skip
 JOIN_S = 0.02
 """Intervals follow on each other to within it: text has two decimals."""
 
@@ -126,10 +129,11 @@ class IperfText:
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Sums where there are several streams; the closing summary is left out."""
-        omitted = 0
-        udp = _is_udp(source)
-        offered: list[tuple[int, re.Match[str]]] = []
-        tests: list[list[tuple[int, re.Match[str]]]] = [[]]
+        limits.check_report(source.path, source.raw)
+        omitted = rows_seen = 0
+        udp, direction = _is_udp(source), _text_direction(source)
+        offered: list[Interval] = []
+        tests: list[list[Interval]] = [[]]
         for number, line in source.lines():
             match = _ROW.search(line)
             if match is None:
@@ -138,17 +142,18 @@ class IperfText:
             elif "(omitted)" in match["rest"]:
                 omitted += 1
             elif not _SUMMARY.search(match["rest"]):
+                rows_seen += 1
+                limits.check_count(source.path, rows_seen, "intervals", limits.MOST_INTERVALS)
                 sends = udp and not _RECEIVED.search(match["rest"])
-                (offered if sends else tests[-1]).append((number, match))
+                (offered if sends else tests[-1]).append(_parsed(number, match, direction))
         tests = [rows for rows in tests if rows]
         if len(tests) > 1:
             raise source.error(
-                "the report of one", tests[1][0][0], found=f"{len(tests)} tests in one report"
+                "the report of one", tests[1][0].line, found=f"{len(tests)} tests in one report"
             )
         rows = tests[0] if tests else []
-        direction = _text_direction(source)
-        found = _without_whole(_summed(rows, direction))
-        found += [replace(i, offered=True) for i in _summed(offered, direction)]
+        found = _without_whole(_summed(rows))
+        found += [replace(i, offered=True) for i in _summed(offered)]
         remarks = [f"{counted(omitted, 'line')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
@@ -177,25 +182,21 @@ def _text_direction(source: Source) -> Direction:
     return "downlink" if reverse else "uplink"
 
 
-def _summed(rows: list[tuple[int, re.Match[str]]], direction: Direction) -> list[Interval]:
+def _parsed(number: int, match: re.Match[str], direction: Direction) -> Interval:
+    """A line's interval, of the direction that its role says, or else of the report's."""
+    role = f"{match['role']}{match['side']}" if match["role"] else ""
+    return Interval(
+        _ROLES.get(role, direction),
+        float(match["start"]),
+        float(match["end"]),
+        float(match["rate"]) * _factor(match["unit"]),
+        match["id"] == "SUM",
+        number,
+    )
+
+
+def _summed(parsed: list[Interval]) -> list[Interval]:
     """One interval a direction and time: iperf's own sum, or the sum of the streams."""
-    roles: dict[str | None, Direction] = {
-        "TXC": "uplink", "RXS": "uplink", "RXC": "downlink", "TXS": "downlink"
-    }  # fmt: skip
-    parsed = []
-    for number, match in rows:
-        role = f"{match['role']}{match['side']}" if match["role"] else None
-        factor = _factor(match["unit"])
-        parsed.append(
-            Interval(
-                roles.get(role, direction),
-                float(match["start"]),
-                float(match["end"]),
-                float(match["rate"]) * factor,
-                match["id"] == "SUM",
-                number,
-            )
-        )
     if any(interval.total for interval in parsed):
         parsed = [interval for interval in parsed if interval.total]
     merged: dict[tuple[Direction, float, float], Interval] = {}
@@ -243,9 +244,13 @@ class _Test(msgspec.Struct, frozen=True):
     protocol: str = ""
 
 
+class _Peer(msgspec.Struct, frozen=True):
+    """Only whether there is one counts."""
+
+
 class _Start(msgspec.Struct, frozen=True):
-    connecting_to: Any = None
-    accepted_connection: Any = None
+    connecting_to: _Peer | None = None
+    accepted_connection: _Peer | None = None
     test_start: _Test = _Test()
 
 
@@ -258,8 +263,8 @@ class _Report(msgspec.Struct, frozen=True):
 
 
 class _Event(msgspec.Struct, frozen=True):
-    event: str
-    data: Any = None
+    event: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class IperfJson:
@@ -283,7 +288,7 @@ class IperfJson:
             elif report.server_output_text is not None:
                 return self._of_server(source, report.server_output_text, options)
         if report.error is not None and not found:
-            raise source.error("a report with intervals", found=f"the error {report.error[:80]!r}")
+            raise source.error("a report with intervals", found=f"the error {shown(report.error)}")
         remarks = [f"{counted(omitted, 'interval')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
@@ -291,7 +296,9 @@ class IperfJson:
         """The server's report in words that `--get-server-output` puts into the client's."""
         if not text.strip():
             raise source.error("the server's report", found="an empty server_output_text")
-        inner = IperfText().read(replace(source, raw=text.encode(), comment=""), options)
+        raw = text.encode()
+        limits.check(source.path, raw)
+        inner = IperfText().read(replace(source, raw=raw, comment=""), options)
         return Reading(inner.trace, replace(inner.understood, format=self.name))
 
 
@@ -311,16 +318,18 @@ def _json_intervals(source: Source, report: _Report) -> tuple[list[Interval], in
 
 def _report(source: Source) -> _Report:
     try:
-        first = msgspec.json.decode(source.head[0][1]) if len(source.head) > 1 else None
+        first = msgspec.json.decode(source.head[0][1], type=_Event) if source.head[1:] else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         first = None
     try:
-        if isinstance(first, dict) and "event" in first:
+        if first is not None and first.event:
             return _streamed(source)
         return msgspec.json.decode(source.raw, type=_Report)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(
-            source.path, found=str(error), expected="one iperf3 report in JSON (-J)"
+            source.path,
+            found=limits.short(str(error), 160),
+            expected="one iperf3 report in JSON (-J)",
         ) from None
 
 
@@ -330,11 +339,11 @@ def _streamed(source: Source) -> _Report:
     for _, line in source.lines():
         event = msgspec.json.decode(line, type=_Event)
         if event.event == "start":
-            start = msgspec.convert(event.data, _Start)
+            start = msgspec.json.decode(event.data, type=_Start)
         elif event.event == "interval":
-            intervals.append(msgspec.convert(event.data, _Interval))
+            intervals.append(msgspec.json.decode(event.data, type=_Interval))
         elif event.event == "error":
-            failed = str(event.data)
+            failed = bytes(event.data[: limits.LONGEST_LINE_BYTES]).decode("utf-8", "replace")
     return _Report(start, intervals, failed)
 
 

@@ -6,19 +6,22 @@ leaves no doubt.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from traces.formats.limits import MOST_NUMBERS, check_count
 from traces.formats.source import Source
 
 Floats = npt.NDArray[np.float64]
 CHUNK_BYTES = 4 * 1024 * 1024
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?", re.ASCII)
 _BLANK = np.zeros(256, dtype=bool)
 _BLANK[[9, 10, 11, 12, 13, 32]] = True
@@ -85,9 +88,24 @@ def separator_of(source: Source) -> Separator:
 
 def bare_numbers(source: Source, columns: int, what: str) -> Floats:
     """All rows (rows, columns); raises at the first line that is not `columns` finite numbers."""
+    if columns not in source.kept:
+        source.kept[columns] = _numbers(source, columns)
+    found = source.kept[columns]
+    if isinstance(found, int):
+        raise source.error(what, found)
+    return np.asarray(found)
+
+
+def _numbers(source: Source, columns: int) -> Floats | int:
+    """All rows, or the number of the first line that is none."""
+    lines = source.raw.count(b"\n") + 1
+    check_count(source.path, lines * columns, "numbers", MOST_NUMBERS)
     separator = separator_of(source)
     values = _quickly(source, separator, columns)
-    return _slowly(source, separator, columns, what) if values is None else values
+    found = _slowly(source, separator, columns) if values is None else values
+    if not isinstance(found, int):
+        found.setflags(write=False)  # several formats look at it
+    return found
 
 
 def _quickly(source: Source, separator: Separator, columns: int) -> Floats | None:
@@ -141,15 +159,15 @@ def _parsed(chunk: bytes, columns: int) -> Floats | None:
     return values.reshape(-1, columns) if len(values) == len(begins) else None
 
 
-def _slowly(source: Source, separator: Separator, columns: int, what: str) -> Floats:
-    rows = []
+def _slowly(source: Source, separator: Separator, columns: int) -> Floats | int:
+    rows = array("d")
     for number, line in source.lines():
         fields = separator.fields(line)
         values = [float(f) for f in fields] if all(map(is_number, fields)) else []
-        if len(values) != columns or not np.all(np.isfinite(values)):
-            raise source.error(what, number)
-        rows.append(values)
-    return np.array(rows)
+        if len(values) != columns or not all(map(math.isfinite, values)):
+            return number
+        rows.extend(values)
+    return np.frombuffer(rows, dtype=np.float64).reshape(-1, columns)
 
 
 def line_of(source: Source, row: int) -> int:

@@ -128,9 +128,8 @@ def _pieces(source: Source, stamps: Floats, step_ms: int) -> BandwidthTrace:
 def read_packets(path: str | Path, step_ms: int) -> BandwidthTrace:
     """A packet-delivery (Mahimahi) file on pieces of `step_ms`."""
     source = load(path)
-    if bare_columns(source) != 1:
-        found = f"line 1 '{source.head[0][1][:80]}'"
-        raise ArtefactError(path, found=found, expected="a packet-delivery (Mahimahi) trace")
+    if source.is_report or bare_columns(source) != 1:
+        raise source.error("a packet-delivery (Mahimahi) trace", source.head[0][0])
     return _read(source, step_ms).trace
 
 

@@ -175,7 +175,7 @@ class Format(Protocol):
         """The fields of `ReadOptions` that it obeys."""
 
     def claims(self, source: Source, options: ReadOptions) -> bool:
-        """Whether the file looks like this format; raises nothing."""
+        """Whether the file looks like this format; raises for one outside the bounds alone."""
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Read it, or raise `ArtefactError` (of which `TraceQuestion` is one)."""

@@ -66,7 +66,10 @@ def _read(source: Source, options: ReadOptions) -> Reading:
 
 def _chosen(source: Source, options: ReadOptions) -> Format:
     if options.format is not None:
-        return named_format(options.format)
+        chosen = named_format(options.format)
+        if source.is_report and not isinstance(chosen, IperfJson):
+            raise source.error(chosen.title, source.head[0][0], "an object in JSON")
+        return chosen
     for known in FORMATS:
         if known.claims(source, options):
             return known

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import codecs
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from artefacts import ArtefactError
+from traces.formats import limits
 from traces.formats.unpacking import Member, members
 
 HEAD_LINES = 40
 SHOWN = 80
-_COMMENT = re.compile(rb"^[ \t]*(?:#|//|%).*$", re.MULTILINE)
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
@@ -34,6 +34,8 @@ class Source:
     raw: bytes
     comment: str = ""
     remarks: tuple[str, ...] = field(default=())
+    kept: dict[int, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What formats made of the whole text while they were tried: it is read once."""
 
     @property
     def stem(self) -> str:
@@ -46,6 +48,11 @@ class Source:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 yield number, line.decode("utf-8", "replace").strip(" \n")
+
+    @property
+    def is_report(self) -> bool:
+        """Whether it is an object in JSON, not rows."""
+        return limits.is_report(self.raw)
 
     @cached_property
     def head(self) -> tuple[tuple[int, str], ...]:
@@ -74,7 +81,8 @@ class Source:
 
 def shown(text: str) -> str:
     """A line as it stands in a message: quoted and cut."""
-    return repr(text[:SHOWN])
+    quoted = repr(text[:SHOWN])
+    return quoted if len(quoted) <= 2 * SHOWN else f"{quoted[: 2 * SHOWN - 2]}…'"
 
 
 def load(path: str | Path) -> Source:
@@ -91,24 +99,26 @@ def load(path: str | Path) -> Source:
 
 def load_all(path: str | Path) -> Iterator[Source]:
     """The traces of a file: of a zip file every one."""
+    lines = 0
     for member in members(path):
-        yield _as_source(member)
+        source = _as_source(member)
+        lines += source.raw.count(b"\n")
+        limits.check_count(Path(path), lines, "lines", limits.MOST_LINES)
+        yield source
 
 
 def _as_source(member: Member) -> Source:
     text, comment = _as_lines(member.path, member.read()), ""
+    limits.check(member.path, text)
     remarks = (f"unpacked from '{member.inside}'",) if member.inside else ()
-    if _COMMENT.search(text):
+    if limits.has_comments(text):
         comment = _header_comment(text)
-        text = _COMMENT.sub(b"", text)
+        text = limits.without_comments(text)
     if not text.strip():
         raise ArtefactError(member.path, found="an empty file", expected="a bandwidth trace")
-    if not text.isascii():
-        try:
-            text.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = text.count(b"\n", 0, error.start) + 1
-            remarks = (*remarks, f"line {line} has bytes that are not UTF-8: unknown letters")
+    line = limits.first_bad_line(text)
+    if line is not None:
+        remarks = (*remarks, f"line {line} has bytes that are not UTF-8: unknown letters")
     return Source(member.path, member.name, text, comment, remarks)
 
 
@@ -117,7 +127,7 @@ def _as_lines(path: Path, raw: bytes) -> bytes:
     for mark, encoding in _MARKS:
         if raw.startswith(mark):
             try:
-                raw = raw[2:].decode(encoding).encode("utf-8")
+                raw = limits.as_utf_8(raw[len(mark) :], encoding)
             except UnicodeError:
                 raise ArtefactError(
                     path, found="bytes that are not text", expected="a trace as text"
@@ -125,9 +135,7 @@ def _as_lines(path: Path, raw: bytes) -> bytes:
     raw = raw.removeprefix(codecs.BOM_UTF8)
     if b"\0" in raw:
         raise ArtefactError(path, found="bytes that are not text", expected="a trace as text")
-    if b"\r" in raw:
-        raw = raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    return raw
+    return limits.with_line_feeds(raw)
 
 
 def _header_comment(raw: bytes) -> str:

@@ -26,6 +26,7 @@ from traces.formats.choosing import (
     unit_of,
 )
 from traces.formats.headers import Column
+from traces.formats.limits import MOST_WORDED_ROWS, check_count
 from traces.formats.numbers import Floats
 from traces.formats.reading import (
     MAX_RATE_BPS,
@@ -113,13 +114,14 @@ class ColumnsRead:
 def columns_read(table: Table, indices: Sequence[int]) -> ColumnsRead:
     """Columns of numbers, NaN where a cell is missing."""
     parts: list[list[Floats]] = [[] for _ in indices]
-    lines: list[int] = []
+    lines: list[npt.NDArray[np.int64]] = []
     for numbers, cells in table.batches(indices):
-        lines += numbers
+        lines.append(np.array(numbers, dtype=np.int64))
         for part, column, index in zip(parts, cells, indices, strict=True):
             part.append(table.floats(column, numbers, table.names[index] or f"{index + 1}"))
     whole = tuple(np.concatenate(part) if part else np.empty(0) for part in parts)
-    return ColumnsRead(np.array(lines, dtype=np.int64), whole)
+    joined = np.concatenate(lines) if lines else np.empty(0, dtype=np.int64)
+    return ColumnsRead(joined, whole)
 
 
 class HeaderTable:
@@ -289,6 +291,7 @@ class _TimeReader:
         self._table, self._columns = table, columns
         self._parts: list[Floats] = []
         self._origin: int | None = None
+        self._worded = 0
         self.kind: stamps.Kind | None = None
 
     @property
@@ -311,6 +314,10 @@ class _TimeReader:
             self.kind = stamps.kind_of(own[0])
         if self.kind is None:
             self._refuse(own[0], at[0])
+        if self.kind != "number":
+            self._worded += len(own)
+            path = self._table.source.path
+            check_count(path, self._worded, f"rows with a {self.kind}", MOST_WORDED_ROWS)
         self._parts.append(self._parsed(own, at))
 
     def _parsed(self, cells: list[str], lines: list[int]) -> Floats:

@@ -5,18 +5,17 @@ A few packed bytes must not fill the memory: what is unpacked from one file is c
 
 from __future__ import annotations
 
-import gzip
-import io
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO
 
 from artefacts import ArtefactError, printable, read_bytes
+from traces.formats.limits import short, short_file_name
+from traces.formats.packing import Gunzip, Reads, gathered, opened_member, opened_zip
 
-MOST_BYTES = 256 * 1024 * 1024
+MOST_BYTES = 128 * 1024 * 1024
 """Of a file, and of all that is unpacked from one."""
 SUFFIXES = (
     ".log", ".txt", ".csv", ".tsv", ".dat", ".up", ".down", ".trace", ".mahimahi", ".json",
@@ -25,7 +24,7 @@ SUFFIXES = (
 PACKED = (".gz", ".zip")
 _DAMAGE = (
     OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError,
-    NotImplementedError,
+    NotImplementedError, MemoryError,
 )  # fmt: skip
 _GZIP, _ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -75,14 +74,16 @@ def _too_big(path: Path) -> ArtefactError:
 
 def _damaged(path: Path, error: BaseException) -> ArtefactError:
     return ArtefactError(
-        path, found=f"a packed file that does not unpack ({error})", expected="a whole one"
+        path,
+        found=f"a packed file that does not unpack ({short(str(error))})",
+        expected="a whole one, of gzip or of zip (stored or deflated)",
     )
 
 
-def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, budget: _Budget) -> bytes:
+def _bounded(path: Path, stream: Reads, budget: _Budget) -> bytes:
     """All that a packed stream holds, taken off the budget."""
     try:
-        data = stream.read(budget.left + 1)
+        data = gathered(stream, budget.left + 1)
     except _DAMAGE as error:
         raise _damaged(path, error) from None
     if len(data) > budget.left:
@@ -92,7 +93,7 @@ def _bounded(path: Path, stream: IO[bytes] | gzip.GzipFile, budget: _Budget) -> 
 
 
 def _gunzipped(path: Path, raw: bytes, budget: _Budget) -> bytes:
-    return _bounded(path, gzip.GzipFile(fileobj=io.BytesIO(raw)), budget)
+    return _bounded(path, Gunzip(raw), budget)
 
 
 def _without_gz(name: str) -> str:
@@ -102,7 +103,7 @@ def _without_gz(name: str) -> str:
 def _zipped(path: Path, raw: bytes, budget: _Budget) -> list[Member]:
     """A zip file's traces by their names; the only file of one, whatever its name."""
     try:
-        archive = zipfile.ZipFile(io.BytesIO(raw))
+        archive = opened_zip(raw)
     except _DAMAGE as error:
         raise _damaged(path, error) from None
     files = [m for m in archive.infolist() if m.filename and not m.is_dir()]
@@ -128,12 +129,12 @@ def _is_hidden(path: PurePath) -> bool:
 def _member(
     path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, only: bool, budget: _Budget
 ) -> Member:
-    inside = printable(info.filename)
+    inside = short_file_name(printable(info.filename))
     shown = path if only else path / inside
 
     def read() -> bytes:
         try:
-            stream = archive.open(info)
+            stream = opened_member(archive, info)
         except _DAMAGE as error:
             raise _damaged(shown, error) from None
         data = _bounded(shown, stream, budget)  # a header may lie about the size
