@@ -106,11 +106,17 @@ def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> N
         if hung and hung != said:
             log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
         said = hung
-        while server.errors:
-            log.info("%s", server.errors.popleft())
-        lines.tell()
+        _tell(server, lines)
         if server.alive:
             notify("WATCHDOG=1")
+    _tell(server, lines)
+
+
+def _tell(server: EdgeServer, lines: RepeatLimit) -> None:
+    """Write down what befell connections, and how many lines were left out."""
+    while server.errors:
+        log.info("%s", server.errors.popleft())
+    lines.tell()
 
 
 def edge_registry(server: EdgeServer) -> CollectorRegistry:

@@ -292,13 +292,17 @@ class Daemon:
             self.engine.post(tell)
             await answered.wait()  # an engine that hangs lets systemd restart us
             said: tuple[str, ...] = ()
-            while hung := self.service.heartbeat.hung:  # so does whatever else answers depend on
+            while hung := self._hung():  # so does whatever else answers depend on
                 if hung != said:
                     log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
                 said = hung
                 await asyncio.sleep(REPORT_S)
             notify("WATCHDOG=1")
             await asyncio.sleep(every)
+
+    def _hung(self) -> tuple[str, ...]:
+        """The threads and pools that do not do what they are given."""
+        return self.service.heartbeat.hung + (() if self.served.work.alive else ("decoding",))
 
     # -- reloading -------------------------------------------------------------------------------
 
