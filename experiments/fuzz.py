@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from artefacts import CoinferError
 from artefacts.owners import temporary_folder
 from controller.daemon.inference import Expected
@@ -36,8 +38,10 @@ from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import load_policy
 from controller.scenario import load_setting, read_scenario
 from controller.wire import Connection, Inbox, Message, MessageType, Role, serialise
+from experiments.structures import many_scans, mutated_jpeg, mutated_json
 from models.cards import SHIPPED
-from models.codecs import decode
+from models.codecs import TENSOR_CODECS, carries_picture, decode, encode, needs_ranges
+from models.codecs.affine import calibrate
 from models.outcomes import read_outcomes
 from models.profiles import read_profile
 from traces.formats import read_traces
@@ -90,39 +94,91 @@ def wire(data: bytes) -> None:
     connection.end_of_stream()
 
 
-def codecs(data: bytes) -> None:
-    """Tensors and pictures as they come from the other end."""
-    pictures, tensors = ("uint8", "jpeg50", "webp50"), ("float32", "int8", "int4c+zstd")
-    every = [(c, (8, 8, 3)) for c in pictures] + [(c, (2, 4)) for c in tensors]
-    for codec, shape in every:
-        try:
-            decode(codec, {"scale": 0.1, "zero": 0.0}, data, shape)
-        except CoinferError:
-            continue
+CODECS = ("uint8", "jpeg50", "webp50", *(t + z for t in TENSOR_CODECS for z in ("", "+zstd")))
+TENSOR, PICTURE = (2, 3, 4), (8, 8, 3)
+EXPECTED = Expected((4, 4))
 
 
-def infer(data: bytes) -> None:
-    """A body at the daemon: as JSON, as JSON and raw bytes, as raw bytes behind a good header."""
-    middle = str(len(data) // 2)
-    head = json.dumps(
-        {"inputs": [{"name": "picture", "shape": [1], "datatype": "BYTES",
-                     "parameters": {"binary_data_size": len(data)}}]}
-    ).encode()  # fmt: skip
-    for body, length in ((data, None), (data, middle), (head + data, str(len(head)))):
-        with contextlib.suppress(CoinferError):
-            parse_infer(body, length, Expected((4, 4)))
+def _codec(name: str) -> tuple[Target, list[bytes]]:
+    """A codec's decoder as at the other end of a wire, and tensors as they come to it."""
+    rng = np.random.default_rng(0)
+    floats = rng.normal(size=TENSOR).astype(np.float32)
+    ranges = calibrate(floats[None]) if needs_ranges(name) else None
+    shape = PICTURE if carries_picture(name) else TENSOR
+    picture = rng.integers(0, 256, PICTURE, dtype=np.uint8)
+    given = [picture, picture // 9] if carries_picture(name) else [floats, 0.5 * floats]
+    encoded = [encode(name, one, ranges) for one in given]
+
+    def target(data: bytes) -> None:
+        decode(name, encoded[0].meta, data, shape, ranges)
+
+    return target, [one.data for one in encoded]
+
+
+def infer_json(data: bytes) -> None:
+    """A body at the daemon that is JSON alone."""
+    parse_infer(data, None, EXPECTED)
+
+
+def infer_raw(data: bytes) -> None:
+    """A body at the daemon of JSON and raw bytes, behind the JSON's length in four bytes."""
+    length = int.from_bytes(data[:4], "little")
+    parse_infer(data[4:], str(length), EXPECTED)
+
+
+def picture(data: bytes) -> None:
+    """A JPEG file at the daemon."""
     decode_jpeg(inspect_jpeg(data, 10_000), (4, 4))
 
 
 def infer_grpc(data: bytes) -> None:
-    """A message at the daemon over gRPC: as it is, and behind a good one."""
-    from controller.daemon.grpc_messages import make, parse_infer, read
+    """A message at the daemon over gRPC."""
+    from controller.daemon.grpc_messages import check_bounds, parse_infer, read
 
-    given = {"name": "picture", "shape": [1], "datatype": "BYTES"}
-    good = make("ModelInferRequest", inputs=[given], raw_input_contents=[data])
-    for body in (data, good, good + data):
-        with contextlib.suppress(CoinferError):
-            parse_infer(read("ModelInferRequest", body), Expected((4, 4)))
+    check_bounds(data)
+    parse_infer(read("ModelInferRequest", data), EXPECTED)
+
+
+def _requests() -> dict[str, tuple[Target, list[bytes]]]:
+    """What the daemon is asked, over HTTP and, where protobuf is installed, over gRPC."""
+    zeros, jpeg = bytes(48), _turned()
+    typed = {"name": "picture", "shape": [1, 4, 4, 3], "datatype": "UINT8"}
+    files = {"name": "picture", "shape": [1], "datatype": "BYTES"}
+    more = {
+        "id": "x",
+        "parameters": {"deadline_ms": 80, "threshold": 0.5},
+        "outputs": [{"name": "label", "parameters": {"binary_data": True}}, {"name": "exit"}],
+    }
+    nested = np.zeros((1, 4, 4, 3), int).tolist()
+    plain = [
+        {"inputs": [typed | {"data": list(zeros)}]}, {"inputs": [typed | {"data": nested}]} | more
+    ]  # fmt: skip
+    file = len(jpeg).to_bytes(4, "little") + jpeg
+    raw = []
+    for given, tail in ((typed, zeros), (files, file)):
+        sized = given | {"parameters": {"binary_data_size": len(tail)}}
+        head = json.dumps({"inputs": [sized]} | more).encode()
+        raw.append(len(head).to_bytes(4, "little") + head + tail)
+    found: dict[str, tuple[Target, list[bytes]]] = {
+        "infer-json": (infer_json, [json.dumps(one).encode() for one in plain]),
+        "infer-raw": (infer_raw, raw),
+        "picture": (picture, [jpeg, many_scans(32, 8)]),
+    }
+    if importlib.util.find_spec("google") and importlib.util.find_spec("google.protobuf"):
+        from controller.daemon.grpc_messages import make
+
+        found["infer-grpc"] = (infer_grpc, [
+            make("ModelInferRequest", inputs=[typed], raw_input_contents=[zeros], id="x"),
+            make("ModelInferRequest", inputs=[files | {"contents": {"bytes_contents": [jpeg]}}]),
+        ])  # fmt: skip
+    return found
+
+
+STRUCTURES: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    "infer-json": mutated_json,
+    "picture": mutated_jpeg,
+}
+"""Whose inputs are also put together wrongly, part by part."""
 
 
 def _reading(
@@ -172,14 +228,10 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
     policy = _reading(
         folder, "policy.json", lambda p: load_policy(p.parent, setting), shipped / "policy.npz"
     )
-    grpc: dict[str, tuple[Target, list[bytes]]] = {}
-    if importlib.util.find_spec("google") and importlib.util.find_spec("google.protobuf"):
-        grpc["infer-grpc"] = (infer_grpc, [_turned(), b"\x0a\x03net"])
     return {
         "wire": (wire, [ping, request + chunk]),
-        "codecs": (codecs, [bytes(24), bytes(48)]),
-        "infer": (infer, [b'{"inputs": [{"name": "picture", "shape": [1, 4, 4, 3]}]}', _turned()]),
-        **grpc,
+        **{f"codec-{name}": _codec(name) for name in CODECS},
+        **_requests(),
         "policy": (policy, [(shipped / "policy.json").read_bytes()]),
     } | {key: (_reading(folder, name, read), good) for key, (name, read, good) in files.items()}
 
@@ -242,7 +294,9 @@ def run(name: str, target: Target, seeds: list[bytes], inputs: int, seed: int) -
     for data in seeds:
         checked(name, target, data)
     for done in range(inputs):
-        checked(name, target, mutated(seeds, rng))
+        by_structure = STRUCTURES.get(name) if done % 2 else None
+        data = by_structure(rng.choice(seeds), rng) if by_structure else mutated(seeds, rng)
+        checked(name, target, data)
         if done and done % 10_000 == 0:
             print(f"{name}: {done:,} inputs", file=sys.stderr)
     grown = _peak_mib() - before

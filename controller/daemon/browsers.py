@@ -56,23 +56,18 @@ def from_browser(headers: MultiMapping[str]) -> bool:
     return bool(headers.getall(ORIGIN, ()) or headers.getall(SITE, ()))
 
 
-def media_type(headers: MultiMapping[str], *, raw: bool) -> str:
+def media_type(headers: MultiMapping[str]) -> str:
     """The media type of a body: `JPEG`, `JSON` or `RAW`. Raises `UnsupportedError`.
 
-    `raw`: raw bytes follow the JSON, as a header says that no page can send unasked. A page can
-    send neither type unasked. Programs may leave the type out, as Triton's client does: theirs is
-    JSON.
+    A page of another site can send none of them unasked. Programs may leave the type out, as
+    Triton's client does: theirs is JSON, which raw bytes may follow.
     """
-    named = headers.getall("Content-Type", ())
-    found = ",".join(named).partition(";")[0].strip().lower()
+    found = ",".join(headers.getall("Content-Type", ())).partition(";")[0].strip().lower()
     if not found and not from_browser(headers):
-        return RAW if raw else JSON
-    if found in ((JPEG, JSON, RAW) if raw else (JPEG, JSON)):
+        return JSON
+    if found in (JPEG, JSON, RAW):
         return found
-    raise UnsupportedError(
-        f"Content-Type: found {found[:60]!r}, expected {JPEG}, or {JSON}, or {RAW} behind "
-        "Inference-Header-Content-Length"
-    )
+    raise UnsupportedError(f"Content-Type: found {found[:60]!r}, expected {JPEG}, {JSON} or {RAW}")
 
 
 def host_of(found: str) -> str:

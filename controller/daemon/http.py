@@ -159,7 +159,7 @@ class LocalInterface:
         arrival_s = min(connection.arrived_s, self._served.now_s())
         self._known(request)
         query = read_query(list(request.query.items()))
-        kind = media_type(request.headers, raw=HEADER_LENGTH in request.headers)
+        kind = media_type(request.headers)
         with self._served.bytes.account() as account:
             body = await self._body(request, kind, account)
             if kind == JPEG:

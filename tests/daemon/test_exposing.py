@@ -25,10 +25,10 @@ def metrics():
     server.close()
 
 
-def fetch(server, method, path):
+def fetch(server, method, path, **headers):
     address = server.where.removeprefix("http://")
     with contextlib.closing(http.client.HTTPConnection(address, timeout=10)) as connection:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers)
         response = connection.getresponse()
         return response.status, response.read()
 
@@ -40,6 +40,17 @@ def test_metrics_are_given_by_get_and_head(metrics):
         assert fetch(metrics, "HEAD", path) == (200, b"")
     assert fetch(metrics, "GET", "/other")[0] == 404
     assert fetch(metrics, "POST", "/metrics")[0] == 405
+
+
+def test_a_page_of_another_site_reads_no_metrics(metrics):
+    for headers in (
+        {"Host": "rebound.example"},
+        {"Origin": "http://elsewhere.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        status, text = fetch(metrics, "GET", "/metrics", **headers)
+        assert (status, b"answer" in text) == (403, False)
+    assert fetch(metrics, "GET", "/metrics", Host="localhost:9")[0] == 200
 
 
 def test_silent_connections_cost_neither_threads_nor_an_answer(metrics):

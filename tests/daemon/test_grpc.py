@@ -181,6 +181,29 @@ def test_a_body_that_does_not_come_is_given_up(running):
             assert "second message" in error.value.details()
 
 
+def test_calls_that_send_nothing_give_way_to_those_that_do(running, picture):
+    """More silent streams than messages may come in at once, and a camera among them."""
+    with running("[grpc]\nport = 0\n[limits]\nbodies_bytes = 8388608\n") as daemon:
+        with grpc.insecure_channel(daemon.grpc) as channel:
+            stream = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+            ended = threading.Event()
+
+            def silent():
+                ended.wait(20)
+                yield b""
+
+            others = [stream.future(silent(), timeout=20) for _ in range(3)]
+            begun = time.monotonic()
+            for _ in range(5):
+                assert call(channel, "ModelInfer", infer(picture)).outputs
+            assert time.monotonic() - begun < 5.0
+            with pytest.raises(grpc.RpcError) as error:
+                others[0].result()
+            assert error.value.code() == CODE.UNAVAILABLE
+            assert "has been coming in longest" in error.value.details()
+            ended.set()
+
+
 def test_connections_are_bounded_and_silent_ones_end(running, picture):
     """Silent ones in all places: who is there goes on, and others come in when those have ended."""
     more = "[grpc]\nport = 0\n[limits]\nconnections = 8\nhead_s = 1.0\n"
