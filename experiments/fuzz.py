@@ -50,12 +50,14 @@ Target = Callable[[bytes], Any]
 SLOWEST_S = 5.0
 MOST_GROWN_MIB = 1024
 LONGEST = 4096
+LONGEST_MESSAGE = 400
+"""Characters of what a reader of traces says of a file, its path aside."""
 
 
-def _zipped(name: str, data: bytes) -> bytes:
+def _zipped(name: str, data: bytes, method: int = zipfile.ZIP_STORED) -> bytes:
     """A zip file of one file."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", method) as archive:
         archive.writestr(name, data)
     return buffer.getvalue()
 
@@ -63,6 +65,7 @@ def _zipped(name: str, data: bytes) -> bytes:
 TRACES = (
     b"time_s,rate_bps\n0,1e6\n1,2e6\n2,0\n",
     b"".join(b"%d\n" % (k // 2) for k in range(120)),
+    _zipped("a.up", b"10\n20\n20\n"),
     b"0.5\t2.5\n1.5\t3.5\n",
     b"15 500\n400 500\n440 300\n900 300\n",
     b"1450274031 725 0 0 1000 500\n1450274032 1725 0 0 2000 1000\n",
@@ -74,8 +77,13 @@ TRACES = (
     b"5.0,Mbits/sec\n300,Kbits/sec\n",
     b"Connecting to host x\n[  5]   0.00-1.00   sec   610 KBytes  5.00 Mbits/sec    0\n",
     b'{"start":{},"intervals":[{"sum":{"start":0,"end":1,"bits_per_second":8}}]}',
+    b'{"event":"start","data":{}}\n'
+    b'{"event":"interval","data":{"sum":{"start":0,"end":1,"bits_per_second":8}}}\n'
+    b'{"event":"error","data":"busy"}\n',
     gzip.compress(b"ms,bytes\n0,5000\n1000,3000\n"),
     _zipped("a.csv", b"ms,kbps\n0,5000\n1000,3000\n"),
+    _zipped("a.csv.gz", gzip.compress(b"ms,kbps\n0,5\n1000,3\n"), zipfile.ZIP_DEFLATED),
+    _zipped("a.csv", b"ms,kbps\n0,5000\n1000,3000\n", zipfile.ZIP_LZMA),
 )
 """One of every kind of trace file."""
 
@@ -181,6 +189,17 @@ STRUCTURES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 """Whose inputs are also put together wrongly, part by part."""
 
 
+def _strangers_trace(path: Path) -> None:
+    """A trace file: whatever it holds, its error is short and prints."""
+    try:
+        read_traces(path)
+    except CoinferError as error:
+        said = str(error).removeprefix(str(path))
+        if len(said) > LONGEST_MESSAGE or not said.isprintable():
+            raise AssertionError(f"a long error, or one that does not print: {said!r}") from None
+        raise
+
+
 def _reading(
     folder: Path, name: str, read: Callable[[Path], Any], beside: Path | None = None
 ) -> Target:
@@ -212,7 +231,7 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
     chunk = serialise(Message(MessageType.CHUNK, 1, 0, payload=b"abcd"))
     scenarios = sorted((Path(__file__).parents[1] / "controller" / "scenarios").glob("*.toml"))
     files: dict[str, tuple[str, Callable[[Path], Any], list[bytes]]] = {
-        "traces": ("t.csv", read_traces, list(TRACES)),
+        "traces": ("t.csv", _strangers_trace, list(TRACES)),
         "profile": ("p.json", read_profile, [(model / "profiles/edge-x86.json").read_bytes()]),
         "outcomes": ("o.npz", read_outcomes, [(model / "held_back.npz").read_bytes()]),
         "scenario": ("s.toml", read_scenario, [p.read_bytes() for p in scenarios]),

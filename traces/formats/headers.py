@@ -41,6 +41,8 @@ OTHER_WORDS = _words(
 )
 """Words of columns that are neither a moment nor a link's rate, whatever stands beside them."""
 
+LONGEST_SAID = 40
+"""Characters of a name in a sentence."""
 Role = Literal["time", "rate", "other"]
 
 
@@ -65,7 +67,11 @@ class Column:
     @property
     def said(self) -> str:
         """For people."""
-        return f"column '{self.name}'" if self.name else f"column {self.index + 1}"
+        return (
+            f"column '{short(self.name, LONGEST_SAID)}'"
+            if self.name
+            else f"column {self.index + 1}"
+        )
 
 
 def columns_of(names: Sequence[str]) -> tuple[Column, ...]:

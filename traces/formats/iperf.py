@@ -343,7 +343,8 @@ def _streamed(source: Source) -> _Report:
         elif event.event == "interval":
             intervals.append(msgspec.json.decode(event.data, type=_Interval))
         elif event.event == "error":
-            failed = bytes(event.data[: limits.LONGEST_LINE_BYTES]).decode("utf-8", "replace")
+            said = bytes(memoryview(event.data)[: limits.LONGEST_LINE_BYTES])
+            failed = said.decode("utf-8", "replace").strip('"')
     return _Report(start, intervals, failed)
 
 

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from artefacts import ArtefactError, printable
 
-MOST_LINES = 4_000_000
+MOST_LINES = 3_500_000
 """Of all texts of a file together, blank ones and comments among them."""
+MOST_TABLE_ROWS = 2_000_000
+"""Of another's table, whose rows take more memory (23 days of seconds)."""
 MOST_WORDED_ROWS = 1_000_000
 """Of rows with dates, times of day or units, which take longer to read than numbers."""
-MOST_NUMBERS = 8_000_000
+MOST_NUMBERS = 7_000_000
 """Of bare columns together: they are held as one array."""
 LONGEST_LINE_BYTES = 64 * 1024
 MOST_COLUMNS = 1_000
@@ -30,7 +32,8 @@ MOST_REPORT_OBJECTS = 500_000
 LONGEST_NAME = 80
 """Characters of a column's or a packed file's name that are kept and shown."""
 MOST_NAMED = 5
-"""Names in one message."""
+MOST_NAMED_CHARACTERS = 120
+"""Names in one message, and their characters together; one is always named."""
 BLOCK_BYTES = 1024 * 1024
 _COMMENT = re.compile(rb"^[ \t]*(?:#|//|%).*$", re.MULTILINE)
 
@@ -48,9 +51,11 @@ def short_file_name(name: str) -> str:
 
 def listed(names: list[str], form: str = "'{}'", between: str = ", ") -> str:
     """The first of some names for a message, and how many more there are."""
-    said = between.join(form.format(name) for name in names[:MOST_NAMED])
-    more = len(names) - MOST_NAMED
-    return f"{said}{between}{more} more" if more > 0 else said
+    formed = [form.format(name) for name in names[:MOST_NAMED]]
+    while len(formed) > 1 and sum(map(len, formed)) > MOST_NAMED_CHARACTERS:
+        formed.pop()
+    more = len(names) - len(formed)
+    return between.join([*formed, f"{more} more"] if more else formed)
 
 
 def is_report(text: bytes) -> bool:
@@ -72,6 +77,11 @@ def check(path: Path, text: bytes) -> None:
         return
     check_report(path, text)
     check_count(path, text.count(b"{"), "objects in one report", MOST_REPORT_OBJECTS)
+
+
+def check_rows(path: Path, text: bytes) -> None:
+    """Refuse a table of too many rows."""
+    check_count(path, text.count(b"\n"), "rows in a table", MOST_TABLE_ROWS)
 
 
 def check_report(path: Path, text: bytes) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from traces.formats.cells import Table, table_of
+from traces.formats.limits import check_rows
 from traces.formats.numbers import Floats
 from traces.formats.reading import Reading, ReadOptions, counted
 from traces.formats.series import Rows, facts_of, stamped
@@ -35,6 +36,7 @@ class Lumos5G:
 
     def read(self, source: Source, options: ReadOptions) -> Reading:
         """Rows without a throughput are left out; the rate before them holds."""
+        check_rows(source.path, source.raw)
         table = table_of(source)
         places = None if table is None else _places(table)
         if table is None or places is None:

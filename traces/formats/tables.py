@@ -26,7 +26,7 @@ from traces.formats.choosing import (
     unit_of,
 )
 from traces.formats.headers import Column
-from traces.formats.limits import MOST_WORDED_ROWS, check_count
+from traces.formats.limits import MOST_WORDED_ROWS, check_count, check_rows
 from traces.formats.numbers import Floats
 from traces.formats.reading import (
     MAX_RATE_BPS,
@@ -177,6 +177,7 @@ class DriveTest:
 
 def read_table(name: str, table: Table, options: ReadOptions) -> Reading:
     """A table's trace, by the columns that header, cells and options choose."""
+    check_rows(table.source.path, table.source.raw)
     rate = choose_rate(table, options)
     time = choose_time(table, options)
     _refuse_unused(table, options, time)
@@ -262,7 +263,7 @@ def _rows_of(
     indices = [rate.index, *(c.index for c in time), *([beside.index] if beside else [])]
     lines: list[npt.NDArray[np.int64]] = []
     values: list[Floats] = []
-    left_out, others = 0, []
+    left_out, other_sum, other_count = 0, 0.0, 0
     for numbers, cells in table.batches(indices):
         found = table.floats(cells[0], numbers, rate.name)
         kept = np.flatnonzero(~np.isnan(found))
@@ -271,16 +272,16 @@ def _rows_of(
         values.append(found[kept])
         reader.add(cells[1 : 1 + len(time)], numbers, kept)
         if beside:
-            others.append(table.floats(cells[-1], numbers, beside.name))
-    joined = np.concatenate(others) if others else np.empty(0)
-    joined = joined[~np.isnan(joined)]
+            others = table.floats(cells[-1], numbers, beside.name)
+            other_sum += float(np.nansum(others))
+            other_count += int(np.count_nonzero(~np.isnan(others)))
     return RowsRead(
         reader.kind,
         np.concatenate(lines) if lines else np.empty(0, dtype=np.int64),
         reader.times,
         np.concatenate(values) if values else np.empty(0),
         left_out,
-        float(joined.mean()) if len(joined) else None,
+        other_sum / other_count if other_count else None,
     )
 
 
