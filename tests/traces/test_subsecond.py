@@ -288,7 +288,7 @@ def test_traces_that_cannot_be_fitted_to_are_named(tmp_path):
     with pytest.raises(ArtefactError, match="found 'a.up' of 4.99 s, expected packet-delivery"):
         packet_traces(path)
     path.write_text("0 1\n2 3\n")
-    with pytest.raises(ArtefactError, match="found line 1 '0 1', expected a packet-delivery"):
+    with pytest.raises(ArtefactError, match="line 1: found '0 1', expected a packet-delivery"):
         packet_traces(path)
     # a packet every 10 ms and no variation at all
     path.write_text("\n".join(str(k) for k in range(0, 60001, 10)))
