@@ -22,7 +22,7 @@ from controller.daemon.stamps import arrival_s
 from controller.runtime.accepting import Admission
 
 SWEEP_S = 0.5
-READ_BYTES = 16_384
+READ_BYTES = 8_192
 """So much of a connection is read before others have their turn."""
 FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
 """What the chunks of a body may have around them, at least, and for each byte of it. Each chunk

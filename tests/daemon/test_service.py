@@ -14,6 +14,7 @@ from controller.daemon.inference import InferRequest
 from controller.daemon.served import ServedModel, TooLateError
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.daemon.settings import LimitSettings
+from controller.daemon.working import WorkPool
 from controller.interface import Situation
 from controller.planners.fixed import FixedController
 from controller.runtime.cpu import CpuJob
@@ -129,6 +130,21 @@ def test_a_model_is_ready_while_its_frames_are_answered(stream, pictures, serve)
     served.stopping = True
     assert not served.ready
     served.stopping = False
+    assert served.ready
+    now, go_on = [0.0], threading.Event()
+    served.work = WorkPool(lambda: 1, threads=0, clock=lambda: now[0])
+
+    async def hang():
+        begun = threading.Event()
+        work = asyncio.create_task(served.work.run(lambda: begun.set() or go_on.wait(30), 1))
+        await asyncio.to_thread(begun.wait, 30)
+        now[0] += 60.0
+        assert not served.ready
+        go_on.set()
+        await work
+
+    asyncio.run(hang())
+    assert served.ready
     service.close()
     assert not served.ready
 
