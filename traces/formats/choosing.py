@@ -54,7 +54,13 @@ class OpenQuestions:
 def choose_rate(table: Table, options: ReadOptions) -> Column:
     """The column of the rate; of both directions the uplink, unless the caller says otherwise."""
     if options.column is not None:
-        return _named(table, options.column, "--column")
+        named = _named(table, options.column, "--column")
+        if options.direction not in (None, named.direction) and named.direction != "not said":
+            raise UsageError(
+                f"{table.source.path}, --direction: found {options.direction}, expected "
+                f"{named.direction}, which --column '{named.name}' is"
+            )
+        return named
     rates = [c for c in table.columns if c.role == "rate"]
     directions = {c.direction for c in rates}
     wanted = options.direction or ("uplink" if {"uplink", "downlink"} <= directions else None)

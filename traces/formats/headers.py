@@ -105,7 +105,7 @@ def _column(index: int, name: str) -> Column:
     if role == "time":
         return Column(index, name, "time", time=time, worded=bool(words & TIME_WORDS))
     if role == "other":
-        return Column(index, name, "other")
+        return Column(index, name, "other", time=time)  # a caller may name it
     return Column(index, name, "rate", rate=_stated(words, rate), direction=_direction(words))
 
 

@@ -95,8 +95,8 @@ def _is_byte(kind: str, word: str, per: str) -> bool | None:
         return None  # MBPS, KB/S: written in capitals throughout
     if kind == "B":
         return True
-    # 'mb/s' and 'kb_s' may be a lower-cased 'MB/s' and 'kB/s'; 'mbps' and 'Mb/s' are bits
-    lowered = word == word.lower() and (word[0] in "mgt" or "_" in per)
+    # 'mb/s' and 'kb/s' may be a lower-cased 'MB/s' and 'kB/s'; 'mbps' and 'Mb/s' are bits
+    lowered = word == word.lower() and (word[0] in "kmgt" or "_" in per)
     return None if lowered and not per.endswith("ps") else False
 
 

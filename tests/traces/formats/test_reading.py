@@ -337,3 +337,20 @@ def test_the_direction_stays_in_our_own_csv(tmp_path):
         assert trace_digest(again.trace) == trace_digest(up.trace)
     write_csv(tmp_path / "own.csv", up.trace)
     assert (tmp_path / "own.csv").read_text().startswith("time_s,rate_bps\n")
+
+
+def test_a_direction_that_the_named_column_is_not_is_refused(tmp_path):
+    path = tmp_path / "drive.csv"
+    path.write_text("time_s,DL_bitrate_kbps,UL_bitrate_kbps\n0,9000,50\n1,9100,30\n2,9000,40\n")
+    options = ReadOptions(column="DL_bitrate_kbps", direction="uplink")
+    with pytest.raises(UsageError, match=r"--direction: found uplink, expected downlink, which"):
+        read(path, options)
+
+
+def test_the_unit_in_a_named_column_counts(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text("Zeit (ms);Datenrate (Mbit/s)\n0;5\n1000;6\n2000;5\n")
+    options = ReadOptions(time_column="Zeit (ms)", column="Datenrate (Mbit/s)")
+    trace = read(path, options).trace
+    assert trace.duration_s == 3.0
+    assert trace.rates_bps.tolist() == [5e6, 6e6, 5e6]
