@@ -4,8 +4,10 @@ Graphs of the tests' models are cached in a folder that goes when the tests end.
 """
 
 import atexit
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
 
 import numpy as np
@@ -21,6 +23,15 @@ from controller.sensing.belief import BandwidthBelief
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+# whoever starts the tests in a shell's background has them ignore these signals, and every process
+# that the tests start would inherit that
+for _number, _handler in (
+    (signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL),
+):  # fmt: skip
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(_number, _handler)
 
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
 os.environ["COINFER_CACHE"] = _cache

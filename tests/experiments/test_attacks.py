@@ -101,7 +101,7 @@ def test_memory_is_held_against_the_units():
 
 
 def test_a_target_crosses_to_the_attacker_s_process():
-    target = Target(("::1", 1), Path("/a/b"), ("h", 2), 3, 4, 5.0, Path("/a"))
+    target = Target(("::1", 1), Path("/a/b"), ("h", 2), 3, 4, 5.0, ("h", 5), Path("/a"))
     raw = msgspec.json.encode(target, enc_hook=str)
     json.loads(raw)
     again = msgspec.json.decode(raw, type=Target, dec_hook=lambda kind, text: kind(text))

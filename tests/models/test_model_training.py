@@ -227,7 +227,7 @@ def jpeg(side):
         ([jpeg(144), b"no picture"], None, "field 'data, picture 1': found cannot identify"),
         ([jpeg(144), jpeg(100)], None, "picture 1': found 100x100 pixels, expected 144x144"),
         ([jpeg(144)] * 2, [0, 5], "field 'offsets': found 2 offsets up to 5, expected 3 rising"),
-        (None, None, "expected arrays data, offsets and labels"),
+        (None, None, "field 'data': found nothing, expected an array"),
     ],
 )
 def test_a_wrong_imagenette_file_is_refused(pictures, offsets, message, tmp_path):
@@ -260,7 +260,7 @@ def test_missing_cifar_is_one_clear_line(tmp_path, monkeypatch):
     ("arrays", "message"),
     [
         ({"x": np.zeros((2, 8, 8, 3), np.uint8), "y": np.zeros(2, np.uint8)}, "field 'x': found"),
-        ({"x": np.zeros((2, 32, 32, 3), np.uint8)}, "expected arrays x and y"),
+        ({"x": np.zeros((2, 32, 32, 3), np.uint8)}, "field 'y': found nothing, expected an array"),
     ],
 )
 def test_a_wrong_picture_file_is_refused(arrays, message, tmp_path):
