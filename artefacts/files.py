@@ -170,8 +170,9 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         with _opened(disk, mode) as stream:
             yield stream
             stream.flush()
+            # by the descriptor: in a folder that others may write, the name may be theirs by now
+            os.fchmod(handle, _mode_of(target))
             os.fsync(handle)
-        os.chmod(temporary, _mode_of(target))
         os.replace(temporary, target)
     except Exception as error:
         cause = disk.refusal or _own_refusal(error, temporary)

@@ -434,3 +434,18 @@ def test_any_bytes_are_text_or_refused(raw):
     except ArtefactError:
         return
     assert "\r" not in text
+
+
+def test_a_link_in_the_place_of_the_temporary_file_opens_nobody_s_file(tmp_path):
+    """In a folder that others may write, somebody may swap it before it is renamed."""
+    secret, folder = tmp_path / "secret", tmp_path / "shared"
+    secret.write_text("key")
+    secret.chmod(0o600)
+    folder.mkdir()
+    with atomic_write(folder / "out.json") as stream:
+        stream.write("{}")
+        (part,) = folder.iterdir()
+        part.unlink()
+        part.symlink_to(secret)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert secret.read_text() == "key"
