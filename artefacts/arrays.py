@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -22,31 +23,45 @@ from artefacts.files import open_file
 FREE_BYTES, MOST_RATIO = 64 * 2**20, 64
 """An archive may unpack to that much, and to that many times its own size."""
 MOST_MEMBERS = 1024
-HEADER_BYTES = 4096
-_KINDS = "biufUS"
-"""Of numbers and texts, as numpy names them; the others hold objects or parts."""
+HEADER = re.compile(
+    rb"\x93NUMPY(?:\x01\x00..|\x02\x00....)\{'descr': '([<>|][biufUS][0-9]{1,9})', "
+    rb"'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n",
+    re.DOTALL,
+)
+"""Of an npy (version 1.0 or 2.0) of numbers or text as numpy writes it: type, order, shape.
+
+numpy itself would evaluate whatever stands there.
+"""
 
 
 def read_npz(
-    path: str | Path, expected: str, names: Collection[str] | None = None
+    path: str | Path,
+    expected: str,
+    names: Collection[str] | None = None,
+    most_bytes: int | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """Every array of an npz, or those of `names` that are there.
 
     Raises `ArtefactError` (`expected`: what the file should be) for what is no archive of plain
-    arrays, and for one that unpacks to more than `FREE_BYTES` and `MOST_RATIO` times its size.
+    arrays, and for one that unpacks to more than `most_bytes`, or where that is not given to more
+    than `FREE_BYTES` and `MOST_RATIO` times its size.
     """
     with open_file(path) as stream:
-        return unpack_npz(path, stream, expected, names)
+        return unpack_npz(path, stream, expected, names, most_bytes)
 
 
 def unpack_npz(
-    path: str | Path, stream: IO[bytes], expected: str, names: Collection[str] | None = None
+    path: str | Path,
+    stream: IO[bytes],
+    expected: str,
+    names: Collection[str] | None = None,
+    most_bytes: int | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """The same of a stream that can be sought in; `path` names it in messages."""
     try:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            _check_sizes(path, members, stream.seek(0, io.SEEK_END))
+            _check_sizes(path, members, stream.seek(0, io.SEEK_END), most_bytes)
             wanted = [m for m in members if names is None or _name(m) in names]
             return {_name(m): _array(path, archive, m) for m in wanted}
     except ArtefactError:
@@ -61,8 +76,11 @@ def _name(member: zipfile.ZipInfo) -> str:
     return member.filename.removesuffix(".npy")
 
 
-def _check_sizes(path: str | Path, members: list[zipfile.ZipInfo], packed: int) -> None:
-    unpacked, most = sum(m.file_size for m in members), max(FREE_BYTES, MOST_RATIO * packed)
+def _check_sizes(
+    path: str | Path, members: list[zipfile.ZipInfo], packed: int, most_bytes: int | None
+) -> None:
+    unpacked = sum(m.file_size for m in members)
+    most = max(FREE_BYTES, MOST_RATIO * packed) if most_bytes is None else most_bytes
     if len(members) > MOST_MEMBERS:
         raise ArtefactError(
             path, found=f"{len(members)} arrays", expected=f"at most {MOST_MEMBERS}"
@@ -76,22 +94,20 @@ def _check_sizes(path: str | Path, members: list[zipfile.ZipInfo], packed: int) 
 
 def _array(path: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Any:
     """One array; its header is held against what is there before room is made for it."""
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise ValueError("version")
-        shape, column_major, dtype = read(stream, HEADER_BYTES)
-        if dtype.kind not in _KINDS:
-            raise ValueError(dtype.kind)
-        left = member.file_size - stream.tell()
-        if math.prod(shape) * dtype.itemsize != left:
-            raise ArtefactError(
-                path, field=_name(member)[:80], found=f"{left} bytes as {dtype} {shape}"[:200],
-                expected="as many bytes as its shape has",
-            )  # fmt: skip
-        made = np.frombuffer(bytearray(stream.read()), dtype)
-    return made.reshape(shape, order="F" if column_major else "C")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        _refuse(path, member, f"compression {member.compress_type}", "deflated arrays")
+    raw = bytearray(archive.read(member))
+    header = HEADER.match(raw)
+    if header is None:
+        _refuse(path, member, f"{bytes(raw[:64])!r}", "a header of numpy's, of numbers or text")
+    dtype = np.dtype(header[1].decode())
+    shape = tuple(int(axis) for axis in header[3].split(b",") if axis.strip())
+    left, at = len(raw) - header.end(), header.end()
+    if math.prod(shape) * dtype.itemsize != left:
+        _refuse(path, member, f"{left} bytes as {dtype} {shape}", "as many bytes as its shape has")
+    made = np.frombuffer(raw, dtype, offset=at)
+    return made.reshape(shape, order="F" if header[2] == b"True" else "C")
+
+
+def _refuse(path: str | Path, member: zipfile.ZipInfo, found: str, expected: str) -> NoReturn:
+    raise ArtefactError(path, field=member.filename[:80], found=found[:200], expected=expected)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import io
-import math
-import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError
+from artefacts.arrays import read_npz
 
 Floats = npt.NDArray[np.float64]
 
@@ -37,44 +35,8 @@ MOST_BYTES = 64 * 2**20
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of an npz, after its members' sizes and headers were looked at."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            size = sum(member.file_size for member in members)
-            if size > MOST_BYTES:
-                raise ArtefactError(path, found=f"{size} bytes", expected=f"at most {MOST_BYTES}")
-            return {m.filename.removesuffix(".npy"): _array(path, archive, m) for m in members}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError,
-            NotImplementedError) as error:  # fmt: skip
-        raise ArtefactError(path, found=str(error), expected="an npz of arrays") from None
-
-
-def _array(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
-    """One member, by a header that is one of ours: numpy would evaluate whatever stands there."""
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        _refuse(path, member, f"compression {member.compress_type}", "deflated arrays")
-    raw = archive.read(member)
-    header = HEADER.match(raw)
-    if header is None:
-        _refuse(path, member, f"{raw[:64]!r}", "a header of numpy's, of little-endian numbers")
-    dtype = np.dtype(header[1].decode())
-    shape = tuple(int(axis) for axis in header[2].split(b",") if axis.strip())
-    if header.end() + math.prod(shape) * dtype.itemsize != len(raw):
-        _refuse(path, member, f"{len(raw) - header.end()} bytes", f"{dtype} {shape}")
-    return np.frombuffer(raw, dtype, offset=header.end()).reshape(shape).copy()
-
-
-def _refuse(path: Path, member: zipfile.ZipInfo, found: str, expected: str) -> NoReturn:
-    raise ArtefactError(path, field=member.filename, found=found, expected=expected)
-
-
-HEADER = re.compile(
-    rb"\x93NUMPY\x01\x00..\{'descr': '(<f[248]|<i[48])', 'fortran_order': False, "
-    rb"'shape': \(([0-9, ]*)\), \} *\n",
-    re.DOTALL,
-)
-"""Of an npy of version 1.0 as numpy writes it: type and shape."""
+    """Every array of a policy's npz."""
+    return read_npz(path, "an npz of arrays", most_bytes=MOST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
