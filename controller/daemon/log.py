@@ -18,6 +18,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from artefacts import printable, shortened
 from controller.daemon.settings import LogSettings
 
 BURST, WINDOW_S = 10, 10.0
@@ -117,13 +118,19 @@ class QueueHandler(logging.Handler):
         self._writer.put(line.encode("utf-8", "backslashreplace") + b"\n")
 
 
+class _Text(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """A line of bounded length that no terminal obeys: it may hold what strangers sent."""
+        return printable(shortened(super().formatMessage(record)))
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         said = {
             "time_s": round(record.created, 3),
             "level": record.levelname.lower(),
             "from": record.name,
-            "message": record.getMessage(),
+            "message": shortened(record.getMessage()),
         }
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
@@ -226,7 +233,7 @@ def _standard_error() -> logging.Handler:
 def set_up_log(settings: LogSettings) -> RepeatLimit:
     """Write to standard error in the form that was asked for (the journal takes it from there)."""
     inner = _standard_error()
-    text = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+    text = _Text("%(levelname)s %(name)s: %(message)s")
     inner.setFormatter(_Json() if settings.form == "json" else text)
     handler = RepeatLimit(inner)
     # what a client gets wrong is answered, and what is ours is logged by ourselves

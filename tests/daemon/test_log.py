@@ -119,6 +119,26 @@ def test_the_daemons_and_asyncio_write_through_it(form, capsys):
     assert text.endswith(f"grpc is in trouble … and {4 * 50 - BURST} like it")
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_line_is_one_line_of_bounded_length_whatever_it_holds(form, capsys):
+    names = ("coinfer", "asyncio", "grpc", "opentelemetry", "aiohttp")
+    before = {n: (logging.getLogger(n).handlers[:], logging.getLogger(n).level) for n in names}
+    try:
+        set_up_log(LogSettings(form=form))
+        logging.getLogger("coinfer.edge").warning("model %s", "a\nb\x1b[2J" + "x" * 1_000_000)
+        set_up_log(LogSettings(form=form))
+        said = capsys.readouterr().err
+    finally:
+        for name, (handlers, level) in before.items():
+            logging.getLogger(name).handlers[:] = handlers
+            logging.getLogger(name).propagate = True
+            logging.getLogger(name).setLevel(level)
+    assert len(said.splitlines()) == 1
+    assert "\x1b" not in said
+    assert "characters ...]" in said
+    assert len(said) < 1500
+
+
 def test_a_reader_who_stands_still_holds_up_nobody_and_is_told_what_it_missed():
     gate, written = threading.Event(), []
 
