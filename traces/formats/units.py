@@ -36,7 +36,6 @@ NANOSECONDS = TimeUnit("ns", 1e9)
 MINUTES = TimeUnit("min", 1.0 / 60.0)
 KBIT_S = RateUnit("kbit/s", 1e3)
 MBIT_S = RateUnit("Mbit/s", 1e6)
-BIT_S = RateUnit("bit/s", 1.0)
 BYTES = RateUnit("bytes", BITS_A_BYTE, amount=True)
 TOTAL_BYTES = RateUnit("total-bytes", BITS_A_BYTE, amount=True, total=True)
 TIME_UNIT_NAMES = "s, ms, us, ns or min"
