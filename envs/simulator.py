@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
-from controller.rewards import edgent_reward, priced
-from controller.scenario import OutcomeRows, Setting
+from controller.scenarios import OutcomeRows, Setting
+from controller.scenarios.rewards import edgent_reward, priced
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from controller.scenario import load_setting, read_scenario
+from controller.scenarios import load_setting, read_scenario
 from envs.actions import checked_actions
 from envs.vector import EPISODE_FRAMES, LaneCore, frame_info, observation_space
 
@@ -70,7 +70,7 @@ class FrameStreamEnv(_LaneEnv):
     `info["plan"]` is what was executed.
 
     ## Observation
-    `Box(-3, 3, (22,), float32)`, only what a device knows (`controller.policies.observation`):
+    `Box(-3, 3, (22,), float32)`, only what a device knows (`controller.policies.features`):
 
     | index | feature | range |
     |---|---|---|

@@ -19,10 +19,10 @@ from gymnasium.vector import VectorEnv as GymVectorEnv
 
 from artefacts import UsageError
 from controller.physics import TraceBank
-from controller.policies.observation import FEATURES, Observer, Scales
+from controller.policies.features import FEATURES, Observer, Scales
 from controller.policies.probing import Prober
-from controller.rewards import reward_scale
-from controller.scenario import Setting, load_setting, read_scenario
+from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios.rewards import reward_scale
 from envs.actions import checked_actions, reset_mask
 from envs.simulator import Simulator, StepResult
 
@@ -33,7 +33,7 @@ EPISODE_FRAMES = 256
 
 
 def observation_space() -> gym.spaces.Box:
-    """FEATURES numbers within [-3, 3]; see `controller.policies.observation.NAMES`."""
+    """FEATURES numbers within [-3, 3]; see `controller.policies.features.NAMES`."""
     return gym.spaces.Box(-3.0, 3.0, (FEATURES,), np.float32)
 
 

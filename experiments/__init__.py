@@ -1,1 +1,7 @@
-"""Training a policy, comparing controllers, tc replay on a testbed, figures and reports."""
+"""Training a policy, comparing controllers, replay on a testbed, figures and reports.
+
+Rooms: `evaluation`, `studies`, `learning`, `sweeps`, `reporting`, `replay`, `benches`, `robustness`
+and `analyses`.
+"""
+
+import experiments.aliases  # noqa: F401

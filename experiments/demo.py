@@ -15,11 +15,11 @@ import numpy as np
 
 from artefacts import atomic_write, write_json
 from controller.policies.network import save_policy
-from controller.scenario import load_setting, read_scenario
-from experiments.comparison import Comparison, compare
-from experiments.controllers import ControllerFactory
+from controller.scenarios import load_setting, read_scenario
+from experiments.evaluation.comparison import Comparison, compare
+from experiments.evaluation.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs, TrainReport, train_policy
-from experiments.replay import ReplayArgs, ReplayResult, replay
+from experiments.replay.session import ReplayArgs, ReplayResult, replay
 from traces.trace import BandwidthTrace
 
 CONTROLLERS = ("device-only", "edge-only", "algorithm1", "map", "robust", "learned")

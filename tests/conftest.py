@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from controller.edge.server import EdgeServer
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import ScorerWeights, make_policy
-from controller.policies.view import CONTEXT, DESCRIBED
+from controller.policies.observation import CONTEXT, DESCRIBED
+from controller.scenarios import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 
 # a busy machine is no fault of a test: none is timed
@@ -63,3 +65,31 @@ def random_policy():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def stream():
+    """The frame-stream scenario, loaded."""
+    return load_setting(read_scenario("3g-alexnet"))
+
+
+@pytest.fixture(scope="session")
+def closed():
+    """The closed-loop scenario, loaded."""
+    return load_setting(read_scenario("edgent"))
+
+
+@contextlib.contextmanager
+def _serving(model, executor, **options):
+    server = EdgeServer(model, executor, **options)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """`with serving(model, executor, **options) as server:` an edge for the length of a block."""
+    return _serving

@@ -1,6 +1,6 @@
 """`coinfer bench detector`: change-point detectors on known steps and on Belgium's test logs.
 
-Prints what `experiments.detectors` measures; owns no figure of its own.
+Prints what `experiments.analyses.detectors` measures; owns no figure of its own.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from artefacts import UsageError
 from coinfer.cli.console import console, emit_json, print_table
 
 if TYPE_CHECKING:
-    from experiments.detectors.recorded import TraceScore
-    from experiments.detectors.scores import StepScore
+    from experiments.analyses.detectors.recorded import TraceScore
+    from experiments.analyses.detectors.scores import StepScore
 
 BASELINE = "ewma"
 SCALE = 0.1
@@ -44,9 +44,9 @@ def detector(
     """Detection delay and false alarms of Bayes, EWMA and Page-Hinkley; switches on real logs."""
     import time
 
-    from experiments.detectors.recorded import trace_benchmark
-    from experiments.detectors.scores import step_benchmark
-    from experiments.detectors.steps import link_statistics
+    from experiments.analyses.detectors.recorded import trace_benchmark
+    from experiments.analyses.detectors.scores import step_benchmark
+    from experiments.analyses.detectors.steps import link_statistics
     from traces.library import load_split
     from traces.states import states_by_quantiles
 

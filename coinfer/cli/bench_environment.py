@@ -24,8 +24,8 @@ def environment(
 
     Plans are drawn at random; the time is the process's own, of one thread.
     """
-    from controller.scenario import load_setting, read_scenario
-    from experiments.environment_bench import environment_rows
+    from controller.scenarios import load_setting, read_scenario
+    from experiments.benches.environment import environment_rows
 
     setting = load_setting(read_scenario(scenario))
     rows = environment_rows(setting, lanes, frames, seed, note=console.print)

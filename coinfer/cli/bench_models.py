@@ -25,8 +25,8 @@ def codecs(
     json: JsonOption = False,
 ) -> None:
     """Bytes, accuracy and time of every wire codec at every cut (report half of the outcomes)."""
-    from controller.scenario import load_profile
-    from experiments.codec_table import codec_rows
+    from controller.scenarios import load_profile
+    from experiments.analyses.codec_table import codec_rows
     from models.cards import load_model
     from models.outcomes import read_outcomes
 
@@ -68,7 +68,7 @@ def confidence(
     json: JsonOption = False,
 ) -> None:
     """Exit on confidence: thresholds, calibrated ones, learned gates; accuracy against compute."""
-    from experiments.confidence.curves import confidence_figures
+    from experiments.analyses.confidence.curves import confidence_figures
     from models.cards import load_model
 
     loaded = load_model(model)
@@ -76,7 +76,7 @@ def confidence(
         ready_file(plot)
     figures = confidence_figures(loaded)
     if plot is not None:
-        from experiments.figures.confidence import draw_confidence
+        from experiments.analyses.figures.confidence import draw_confidence
 
         draw_confidence(figures, plot)
     if json:
@@ -126,7 +126,7 @@ def executors(
     json: JsonOption = False,
 ) -> None:
     """A whole branch on ONNX Runtime, its int8 form and torch, against a plain session."""
-    from experiments.executor_bench import executor_rows
+    from experiments.benches.executor import executor_rows
     from models.cards import load_model
     from models.outcomes import read_outcomes
 
@@ -156,8 +156,8 @@ def deadlines(
     json: JsonOption = False,
 ) -> None:
     """The best single plan against the bound at each deadline, on the training logs alone."""
-    from controller.scenario import read_scenario
-    from experiments.deadlines import scan_deadlines
+    from controller.scenarios import read_scenario
+    from experiments.analyses.deadlines import scan_deadlines
 
     try:
         wanted = [float(part) / 1e3 for part in at_ms.split(",")]
@@ -201,9 +201,9 @@ def optimum(
     json: JsonOption = False,
 ) -> None:
     """The clairvoyant optimum over the coupled queue, its error, and what its policy earns."""
-    from controller.scenario import load_setting, read_scenario
-    from experiments.optimum_play import optimum_row
-    from experiments.optimum_queue import CoupledQueue
+    from controller.scenarios import load_setting, read_scenario
+    from experiments.evaluation.optimum_play import optimum_row
+    from experiments.evaluation.optimum_queue import CoupledQueue
 
     setting = load_setting(read_scenario(scenario))
     queue, traces = CoupledQueue(setting), setting.traces("test")

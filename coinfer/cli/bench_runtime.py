@@ -27,7 +27,7 @@ def wire(
     if shaped:
         _shaped(max(repeats // 10, 3), json)
         return
-    from experiments.wire_bench import lacking, wire_rows
+    from experiments.benches.wire import lacking, wire_rows
 
     if rivals and lacking():
         console.print(f"left out, not installed: {', '.join(lacking())}")
@@ -52,7 +52,7 @@ def wire(
 
 
 def _shaped(repeats: int, json: bool) -> None:
-    from experiments.shaped_bench import shaped_rows
+    from experiments.benches.shaped import shaped_rows
 
     rows = shaped_rows(repeats)
     if json:
@@ -87,9 +87,9 @@ def decide(
     json: JsonOption = False,
 ) -> None:
     """How long a decision takes: measurement in, sensing, features, policy, plan out."""
-    from controller.scenario import load_setting, read_scenario
-    from experiments.controllers import ControllerFactory, chosen_names
-    from experiments.decide_bench import decide_row
+    from controller.scenarios import load_setting, read_scenario
+    from experiments.benches.decide import decide_row
+    from experiments.evaluation.controllers import ControllerFactory, chosen_names
 
     setting = load_setting(read_scenario(scenario))
     factory = ControllerFactory(setting)
@@ -128,7 +128,7 @@ def edge(
     json: JsonOption = False,
 ) -> None:
     """The edge under many devices, against one loop at its best batch size."""
-    from experiments.edge_bench import edge_figures
+    from experiments.benches.edge import edge_figures
 
     found = edge_figures(model, devices, seconds, deadline_ms / 1e3)
     if json:
@@ -155,7 +155,7 @@ def device(
     json: JsonOption = False,
 ) -> None:
     """The daemon as a process: time to its first answer, memory, what it burns when idle."""
-    from experiments.device_bench import device_figures
+    from experiments.benches.device import device_figures
 
     found = device_figures(scenario, idle_s, answers)
     if json:

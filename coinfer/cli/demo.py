@@ -23,10 +23,10 @@ def demo(
     from rich.progress import TaskID
 
     from artefacts.endings import orderly
-    from experiments.comparison import comparison_rows
     from experiments.demo import DemoArgs, DemoProgress, run_demo
+    from experiments.evaluation.comparison import comparison_rows
     from experiments.learning.training import TrainReport
-    from experiments.replay import replay_rows
+    from experiments.replay.session import replay_rows
 
     # the policy is small: a second thread waits longer for the first than it saves
     torch.set_num_threads(1)

@@ -11,7 +11,7 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from controller.scenario import Setting
+    from controller.scenarios import Setting
     from experiments.learning.policy_explanation import Moment
     from traces.library import TraceSet
 
@@ -30,7 +30,7 @@ def _setting(
     scenario: str, device_second: float | None = None, megabyte: float | None = None
 ) -> Setting:
     """The scenario loaded, at its own prices or at those given."""
-    from controller.scenario import load_setting, read_scenario
+    from controller.scenarios import load_setting, read_scenario
 
     setting = load_setting(read_scenario(scenario))
     own = setting.scenario.reward
@@ -91,9 +91,9 @@ def compare(
     link; the training traces that controllers learn from stay as they are. Prices given here count
     for everybody; a policy must have been trained for them ('coinfer train --most-megabyte').
     """
-    from experiments.comparison import compare as run_comparison
-    from experiments.comparison import comparison_rows
-    from experiments.controllers import ControllerFactory, chosen_names
+    from experiments.evaluation.comparison import compare as run_comparison
+    from experiments.evaluation.comparison import comparison_rows
+    from experiments.evaluation.controllers import ControllerFactory, chosen_names
 
     setting = _setting(scenario, device_second, megabyte)
     names = chosen_names(controllers, setting)
@@ -259,7 +259,7 @@ def plan(
 
 
 def _explained_policy(setting: Setting, folder: Path | None, moment: Moment, as_json: bool) -> None:
-    from experiments.controllers import ControllerFactory
+    from experiments.evaluation.controllers import ControllerFactory
     from experiments.learning.policy_explanation import explain_policy
 
     factory = ControllerFactory(setting, policy_folder=folder)
@@ -315,7 +315,7 @@ def make_map(
     """Build the configuration map (Algorithm 2) and write it."""
     from artefacts import ready_file
     from controller.planners.configuration_map import build_map, write_map
-    from experiments.controllers import map_states
+    from experiments.evaluation.controllers import map_states
     from traces.states import read_states
 
     setting = _setting(scenario)
@@ -357,9 +357,9 @@ def replay(
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
     from coinfer.cli.trace_files import one_trace
-    from controller.scenario import scale_trace
-    from experiments.replay import ReplayArgs, replay_rows
-    from experiments.replay import replay as run_replay
+    from controller.scenarios import scale_trace
+    from experiments.replay.session import ReplayArgs, replay_rows
+    from experiments.replay.session import replay as run_replay
 
     setting = _setting(scenario)
     whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)

@@ -13,7 +13,7 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 READINGS = ("maps", "elements")
 
 if TYPE_CHECKING:
-    from experiments.figures.edgent import MethodPoint, StaticChoice, StaticFigures
+    from experiments.analyses.figures.edgent import MethodPoint, StaticChoice, StaticFigures
 
 
 def figures(
@@ -34,7 +34,7 @@ def figures(
 ) -> None:
     """Exit, partition and latency by bandwidth and by requirement; accuracy by requirement."""
     from controller.planners.algorithm1 import ORDERS, Order
-    from experiments.figures.edgent import (
+    from experiments.analyses.figures.edgent import (
         PAPER_DEVICE_ONLY_S,
         device_only_s,
         edgent_inputs,
@@ -59,7 +59,7 @@ def figures(
     local = device_only_s(loaded.spec)
     throughput: dict[str, float] = {}
     if dynamic:
-        from experiments.figures.dynamic import draw_throughput
+        from experiments.analyses.figures.dynamic import draw_throughput
 
         with progress_bar() as bar:
             task = bar.add_task("closed loop on the test traces", total=100, note="")

@@ -10,7 +10,7 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
-    from experiments.confidence.records import JointPoint
+    from experiments.analyses.confidence.records import JointPoint
 
 
 def train_gates(
@@ -27,9 +27,9 @@ def train_gates(
     import torch
 
     from artefacts import ready_file
-    from experiments.confidence.curves import exit_costs
-    from experiments.confidence.joint import JointArgs, report_half, train_jointly
-    from experiments.confidence.records import write_record
+    from experiments.analyses.confidence.curves import exit_costs
+    from experiments.analyses.confidence.joint import JointArgs, report_half, train_jointly
+    from experiments.analyses.confidence.records import write_record
     from models.cards import load_model
     from models.networks.recipes import lessons
     from models.outcomes import read_outcomes

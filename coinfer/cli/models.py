@@ -152,7 +152,7 @@ def profile(
 
     named = tuple(check_codec(c.strip()) for c in codecs.split(",") if c.strip())
     if ":" in model:
-        from coinfer.cli.adoption import bring
+        from coinfer.cli.profile_module import bring
 
         why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
         _refuse("a model that is brought", why, {

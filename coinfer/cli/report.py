@@ -10,8 +10,8 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
-    from experiments.headline.results import Evaluation
-    from experiments.headline.study import Study
+    from experiments.studies.results import Evaluation
+    from experiments.studies.study import Study
 
 
 def evaluate(
@@ -36,7 +36,7 @@ def evaluate(
     import msgspec
 
     from artefacts import ready_folder
-    from experiments.headline.run import run_study
+    from experiments.studies.run import run_study
 
     planned = _study(study, scenario, policy)
     ready_folder(out, make=False)
@@ -72,8 +72,8 @@ def evaluate(
 
 def _study(path: Path | None, scenario: str, policies: list[Path] | None) -> Study:
     from artefacts import UsageError
-    from controller.scenario import read_scenario
-    from experiments.headline.study import FORMAT_VERSION, EvaluationSpec, Study, read_study
+    from controller.scenarios import read_scenario
+    from experiments.studies.study import FORMAT_VERSION, EvaluationSpec, Study, read_study
 
     if (path is None) == (not scenario):
         raise UsageError(

@@ -45,11 +45,11 @@ def _plain_edge(
     """Serve one model, as the options say, until SIGTERM or SIGINT."""
     from artefacts import UsageError
     from artefacts.endings import raise_if_ended
-    from controller.runtime.addresses import join_address
-    from controller.runtime.edge import EdgeServer
-    from controller.runtime.executors import Executor, PacedExecutor, make_executor
-    from controller.scenario import load_profile
+    from controller.edge.server import EdgeServer
+    from controller.link.addresses import join_address
+    from controller.scenarios import load_profile
     from models.cards import load_model
+    from models.executors import Executor, PacedExecutor, make_executor
 
     loaded = load_model(model)
     compute: Executor = make_executor(executor, loaded)
@@ -128,8 +128,8 @@ def device(
         return
     if not scenario:
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
-    from controller.runtime.addresses import split_address
-    from experiments.device_run import DeviceRun, run_device, run_figures
+    from controller.link.addresses import split_address
+    from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
     try:
         address = split_address(edge_address)

@@ -16,8 +16,8 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from controller.scenario import Setting
-    from experiments.learning.courses import Data
+    from controller.scenarios import Setting
+    from experiments.learning.tasks import Data
     from experiments.learning.training import TrainReport
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
@@ -70,9 +70,9 @@ def train(
     from artefacts import UsageError, ready_folder
     from controller.planners.configuration_map import write_map
     from controller.policies.network import save_policy
-    from controller.scenario import load_setting, read_scenario
-    from experiments.learning.courses import price_grids
+    from controller.scenarios import load_setting, read_scenario
     from experiments.learning.distillation import distil
+    from experiments.learning.tasks import price_grids
     from experiments.learning.training import TrainArgs, train_policy
 
     if algorithm not in ("ppo", "dqn"):
@@ -168,8 +168,8 @@ def adapt(
     from controller.policies import SHIPPED_GENERALIST
     from controller.policies.generalist import load_generalist
     from controller.policies.network import save_policy
-    from controller.scenario import load_setting, read_scenario
-    from experiments.learning.courses import price_grids
+    from controller.scenarios import load_setting, read_scenario
+    from experiments.learning.tasks import price_grids
 
     made = load_generalist(generalist or SHIPPED_GENERALIST)
     setting = load_setting(read_scenario(scenario))
@@ -199,7 +199,7 @@ def adapt(
 def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave_out: str) -> Data:
     from artefacts import UsageError
     from coinfer.cli.trace_files import say_notes
-    from experiments.learning.courses import Data
+    from experiments.learning.tasks import Data
     from traces.library import TraceSet, read_set
 
     if paths and leave_out:

@@ -25,8 +25,8 @@ from controller.daemon.settings import (
     read_edge_settings,
     read_settings,
 )
-from controller.runtime.addresses import join_address
-from controller.runtime.secure import TlsFiles, read_token
+from controller.link.addresses import join_address
+from controller.link.secure import TlsFiles, read_token
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
 from models.cards import read_card
 

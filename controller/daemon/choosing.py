@@ -16,7 +16,7 @@ from controller.planners.robust import RobustPlanner
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy
-from controller.scenario import Setting
+from controller.scenarios import Setting
 from controller.sensing.change_point import BayesianDetector
 from controller.sensing.state_tracker import StateTracker
 

@@ -19,7 +19,7 @@ from aiohttp import StreamReader, web
 
 from controller.daemon.settings import LimitSettings
 from controller.daemon.stamps import arrival_s
-from controller.runtime.accepting import Admission
+from controller.link.accepting import Admission
 
 SWEEP_S = 0.5
 READ_BYTES = 8_192

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
 from artefacts.endings import raise_if_ended
-from controller.daemon.counted import Counted, Figures
+from controller.daemon.counters import CounterCollector, Figures
 from controller.daemon.exposing import MetricsServer
 from controller.daemon.log import RepeatLimit, set_up_log
 from controller.daemon.settings import (
@@ -24,12 +24,12 @@ from controller.daemon.settings import (
 )
 from controller.daemon.systemd import notify, watchdog_interval_s
 from controller.daemon.tracing import EdgeTracing, make_provider
-from controller.runtime.accepting import raise_descriptor_limit
-from controller.runtime.addresses import join_address
-from controller.runtime.edge import EdgeServer
-from controller.runtime.executors import make_executor
-from controller.runtime.secure import server_security
+from controller.edge.server import EdgeServer
+from controller.link.accepting import raise_descriptor_limit
+from controller.link.addresses import join_address
+from controller.link.secure import server_security
 from models.cards import load_model
+from models.executors import make_executor
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
@@ -129,7 +129,7 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
         "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computed_s),
         "coinfer_edge_received_bytes": ("Payload received", lambda: server.received_bytes),
     }
-    registry.register(Counted(counts))
+    registry.register(CounterCollector(counts))
     gauges: Figures = {
         "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
         "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),

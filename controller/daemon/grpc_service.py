@@ -27,7 +27,7 @@ from controller.daemon.refusals import (
 from controller.daemon.served import ServedModel
 from controller.daemon.service import BusyError
 from controller.daemon.settings import GrpcSettings, LimitSettings
-from controller.runtime.addresses import check_address
+from controller.link.addresses import check_address
 
 # the library's own lines say nothing that is not answered or logged here
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -20,9 +20,9 @@ from controller.daemon.connections import (
     turned_away,
 )
 from controller.daemon.settings import NO_PORT, HttpSettings
-from controller.runtime.accepting import Acceptor
-from controller.runtime.addresses import check_address, join_address, resolve
-from controller.runtime.dialling import listen
+from controller.link.accepting import Acceptor
+from controller.link.addresses import check_address, join_address, resolve
+from controller.link.dialling import listen
 
 BACKLOG = 128
 """Connections that wait in the system's queue to be taken in."""

@@ -41,15 +41,15 @@ from controller.daemon.settings import (
 from controller.daemon.stamps import stamping_loop
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
-from controller.runtime.accepting import raise_descriptor_limit
-from controller.runtime.device import most_reply_bytes
-from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
-from controller.runtime.executors import make_executor
-from controller.runtime.link import EdgeLink, Reply
-from controller.runtime.pool import Link, LinkPool, NoLink
-from controller.runtime.secure import client_security
-from controller.runtime.warming import warm
-from controller.scenario import load_setting, read_scenario
+from controller.device.engine import EngineArgs, FrameEngine, FrameRecord
+from controller.device.frame_loops import most_reply_bytes
+from controller.device.warming import warm
+from controller.link.accepting import raise_descriptor_limit
+from controller.link.edge_link import EdgeLink, Reply
+from controller.link.pool import Link, LinkPool, NoLink
+from controller.link.secure import client_security
+from controller.scenarios import load_setting, read_scenario
+from models.executors import make_executor
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0
@@ -346,8 +346,8 @@ class Daemon:
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
-        if self.engine.awareness is not None:
-            self.engine.awareness.probes = found.probes
+        if self.engine.monitor is not None:
+            self.engine.monitor.probes = found.probes
         self.service.live_frames = found.limits.live_frames
         self.served.limits = found.limits
         self.service.replace_controller(controller)

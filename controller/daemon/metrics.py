@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from controller.daemon.counted import Counted, Figures
-from controller.runtime.engine import FrameEngine, FrameRecord
+from controller.daemon.counters import CounterCollector, Figures
+from controller.device.engine import FrameEngine, FrameRecord
 
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 KEPT_S = 300
@@ -91,7 +91,7 @@ class DeviceMetrics:
             "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
             "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
         }
-        into.register(Counted(counts))
+        into.register(CounterCollector(counts))
         gauges: Figures = {
             "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
             "coinfer_bandwidth_estimate_bps": (
@@ -111,12 +111,12 @@ class DeviceMetrics:
         return math.nan if measured is None else measured.rate_bps
 
     def _estimate(self) -> float:
-        known, now = self._engine.awareness, self._engine.clock() - self._engine.begin_s
+        known, now = self._engine.monitor, self._engine.clock() - self._engine.begin_s
         found = None if known is None else known.bandwidth_bps(now)
         return math.nan if found is None else found
 
     def _known(self, name: str) -> float:
-        known = self._engine.awareness
+        known = self._engine.monitor
         return 0.0 if known is None else float(getattr(known, name))
 
     def _guarded(self) -> float:

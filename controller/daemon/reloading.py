@@ -18,7 +18,7 @@ from artefacts import CoinferError
 from controller.daemon.choosing import make_controller
 from controller.daemon.settings import DeviceSettings, naming, read_settings
 from controller.interface import Controller
-from controller.scenario import Setting
+from controller.scenarios import Setting
 
 log = logging.getLogger("coinfer.device")
 HUNG_S = 20.0

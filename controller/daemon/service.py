@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import CoinferError
+from artefacts.heartbeat import HANG_S, Heartbeat
+from controller.device.engine import FrameEngine, FrameRecord
 from controller.interface import (
     Controller,
     FrameResult,
@@ -19,8 +21,6 @@ from controller.interface import (
     Overruled,
     Situation,
 )
-from controller.runtime.engine import FrameEngine, FrameRecord
-from controller.runtime.heartbeat import HANG_S, Heartbeat
 
 TICK_S = 0.25
 """The engine's thread looks up this often when nothing happens."""

@@ -15,11 +15,11 @@ import msgspec
 from artefacts import ArtefactError, UsageError, check_name, read_toml
 from controller.daemon.browsers import check_hosts
 from controller.daemon.tracing import TracingSettings
-from controller.runtime.addresses import ADDRESS_FORM, split_address
-from controller.runtime.awareness import ProbeSettings
-from controller.runtime.limits import EdgeLimits
-from controller.runtime.scheduler import SchedulerArgs
-from controller.runtime.secure import TlsFiles
+from controller.device.link_monitor import ProbeSettings
+from controller.edge.limits import EdgeLimits
+from controller.edge.scheduler import SchedulerArgs
+from controller.link.addresses import ADDRESS_FORM, split_address
+from controller.link.secure import TlsFiles
 
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
@@ -91,7 +91,8 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_CONTROLLER = "robust"
-"""On real links it keeps more frames in time than the policy (README, `experiments.promise`)."""
+"""On real links it keeps more frames in time than the policy (README,
+`experiments.replay.promise`)."""
 
 
 class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

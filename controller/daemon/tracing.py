@@ -17,8 +17,8 @@ import msgspec
 from artefacts import UsageError
 
 if TYPE_CHECKING:
-    from controller.runtime.arrivals import Arrival
-    from controller.runtime.engine import Frame, FrameRecord
+    from controller.device.engine import Frame, FrameRecord
+    from controller.edge.arrivals import Arrival
 
 TRACEPARENT = re.compile(
     r"00-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"

@@ -4,7 +4,7 @@ Vectorised over lanes of any shape: the environment passes (L,), the clairvoyant
 Every resource is first-come: a job starts when it is ready and the resource is free. With a
 deadline, what is in flight at the deadline is cancelled; without one (closed loop) a frame runs to
 its end. The device's answer on the way, its hedges and its rescue are device jobs like any other.
-Plain numpy and not numba by measurement: see `experiments.environment_bench`.
+Plain numpy and not numba by measurement: see `experiments.benches.environment`.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class PlanTable:
     `rescue_s` completes exit 1 from the cut, and is inf where no rescue is kept time for.
     `early_exit[p, g]` are the exits that gated plans ask on their way (-1 where none), whose answer
     is there `early_s[p, g]` after the head began; `head_s` counts those heads. A gated plan's other
-    costs are those of a frame that no gate stopped; `controller.physics.stops` has the others.
+    costs are those of a frame that no gate stopped; `controller.physics.gates` has the others.
     `stop_share[p, g]`: share of the samples that this gate stops.
     """
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.interface import FrameResult, Measurement, Situation
-from controller.policies.observation import BLIND_RATE_BPS, log_rate
-from controller.rewards import edgent_reward
-from controller.scenario import Setting
+from controller.policies.features import BLIND_RATE_BPS, log_rate
+from controller.scenarios import Setting
+from controller.scenarios.rewards import edgent_reward
 
 Floats = npt.NDArray[np.float64]
 

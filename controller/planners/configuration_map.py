@@ -15,8 +15,8 @@ import numpy as np
 from artefacts import ArtefactError, UsageError, read_json, write_json
 from controller.interface import FrameResult, Measurement, Situation
 from controller.plans import Plan
-from controller.rewards import expected_rewards
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import expected_rewards
 from controller.sensing.state_tracker import StateTracker
 from traces.states import BandwidthState
 

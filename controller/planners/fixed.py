@@ -8,7 +8,7 @@ import numpy as np
 
 from artefacts import UsageError
 from controller.interface import FrameResult, Measurement, Situation
-from controller.scenario import Setting
+from controller.scenarios import Setting
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.physics import ConstantLink, Resources, run_frames
-from controller.rewards import expectation, priced, reward_scale
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import expectation, priced, reward_scale
 from controller.sensing.belief import BandwidthBelief
 
 Floats = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.interface import FrameResult, Measurement, Situation
-from controller.rewards import expected_rewards
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import expected_rewards
 from controller.sensing.estimators import BandwidthEstimator, HarmonicMean
 
 Floats = npt.NDArray[np.float64]
@@ -20,8 +20,8 @@ MARGINS = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
 """Shares of the estimate that are tried on the training traces; the best of them is taken."""
 TRANSFERS, PATIENCE_S = 1, 1.0
 """Transfers that are averaged, and seconds without a word before it asks: best on the training
-traces of both families (`python -m experiments.baseline_constants`). One transfer is as new as can
-be, and on links seen only when used that is worth more than a mean."""
+traces of both families (`python -m experiments.analyses.baseline_constants`). One transfer is as
+new as can be, and on links seen only when used that is worth more than a mean."""
 RATES = 96
 BACKLOGS = 8
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
-from controller.rewards import expected_rewards
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import expected_rewards
 from controller.sensing.belief import BandwidthBelief
 
 Floats = npt.NDArray[np.float64]
@@ -57,7 +57,7 @@ class RobustPlanner:
         """The newest measurement carries the belief.
 
         Its payload's rate: with the headers, of which expectations know, the planner would believe
-        in more than it does well with (`python -m experiments.baseline_constants`).
+        in more than it does well with (`python -m experiments.analyses.baseline_constants`).
         """
         self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
 

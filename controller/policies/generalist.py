@@ -32,8 +32,8 @@ from controller.policies.network import (
     taken_range,
     taken_weights,
 )
-from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED
-from controller.scenario import Setting
+from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED
+from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
 FORMAT_VERSION = 1

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from controller.scenario import Setting
+from controller.scenarios import Setting
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

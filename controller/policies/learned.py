@@ -6,10 +6,10 @@ import numpy as np
 
 from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.robust import RobustPlanner
-from controller.policies.lookout import Lookout
 from controller.policies.network import Policy
-from controller.policies.view import View
-from controller.scenario import Setting
+from controller.policies.observation import Observation
+from controller.policies.stream_state import StreamState
+from controller.scenarios import Setting
 
 _ALL = np.ones(1, dtype=np.bool_)
 
@@ -27,17 +27,17 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
-        self._lookout = Lookout(setting, policy.view(setting), 1, policy.card.blind_s)
+        self._stream = StreamState(setting, policy.view(setting), 1, policy.card.blind_s)
         self._robust = RobustPlanner(setting, policy.belief)
 
     def reset(self) -> None:
         """Forget everything seen; `fallbacks` goes on counting."""
-        self._lookout.forget(_ALL)
+        self._stream.forget(_ALL)
         self._robust.reset()
 
     def observe(self, measurement: Measurement) -> None:
         """Take in a measurement."""
-        self._lookout.measured(
+        self._stream.measured(
             _ALL,
             np.array([measurement.known_s]),
             np.array([float(measurement.payload_bytes)]),
@@ -49,7 +49,7 @@ class LearnedController:
     def record(self, result: FrameResult) -> None:
         """Take in how a frame ended."""
         in_time = result.latency_s is not None
-        self._lookout.ended(
+        self._stream.ended(
             _ALL, np.array([result.frame]), np.array([in_time]), np.array([result.by_plan])
         )
 
@@ -61,8 +61,8 @@ class LearnedController:
             plan = np.array([self._robust.decide(situation)])
         else:
             chosen = view.plans[:, self.policy.decide(view.flat)[0]]
-            plan = self._lookout.applied(chosen, view, now_s)
-        self._lookout.carried_out(
+            plan = self._stream.applied(chosen, view, now_s)
+        self._stream.carried_out(
             np.array([situation.frame]),
             plan,
             now_s,
@@ -73,11 +73,11 @@ class LearnedController:
 
     def overruled(self, frame: int, plan: int) -> None:
         """The frame just decided runs by another plan: nothing is awaited of the one chosen."""
-        self._lookout.changed(_ALL, np.array([frame]), np.array([plan]))
+        self._stream.changed(_ALL, np.array([frame]), np.array([plan]))
 
-    def look(self, situation: Situation) -> View:
+    def look(self, situation: Situation) -> Observation:
         """What the policy sees at this moment."""
-        return self._lookout.look(
+        return self._stream.look(
             np.array([situation.now_s]),
             np.array([situation.device_backlog_s]),
             np.array([float(situation.uplink_backlog_bytes)]),

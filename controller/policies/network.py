@@ -20,8 +20,8 @@ from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, re
 from controller.planners.queue_values import HARDLY, PricedAdvantages
 from controller.plans import Plan
 from controller.policies.arrays import Taker, packed, read_arrays
-from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED, PolicyView
-from controller.scenario import Setting
+from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, ObservationEncoder
+from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
 FORMAT_VERSION = 4
@@ -70,7 +70,7 @@ class ScorerWeights:
     sharpness: Float32s
 
     def scores(self, flat: Float32s) -> Float32s:
-        """Scores (L, K) of rows of `View.flat` (L, WIDTH); absent candidates come last."""
+        """Scores (L, K) of rows of `Observation.flat` (L, WIDTH); absent candidates come last."""
         lanes, c = len(flat), len(CONTEXT)
         described = flat[:, c:-CANDIDATES].reshape(lanes, CANDIDATES, len(DESCRIBED))
         about = flat[:, :c] @ self.context + self.context_bias
@@ -99,7 +99,7 @@ class Policy:
     lowest: Float32s
     highest: Float32s
 
-    def view(self, setting: Setting) -> PolicyView:
+    def view(self, setting: Setting) -> ObservationEncoder:
         """What looks at a stream of `setting`, at its prices, for this policy."""
         return view_of(setting, self.belief, self.advantages)
 
@@ -126,10 +126,12 @@ class Policy:
 MARGIN = 0.1
 
 
-def view_of(setting: Setting, belief: BandwidthBelief, advantages: PricedAdvantages) -> PolicyView:
+def view_of(
+    setting: Setting, belief: BandwidthBelief, advantages: PricedAdvantages
+) -> ObservationEncoder:
     """The view of a stream at the setting's prices."""
     prices = setting.prices
-    return PolicyView(setting, belief, advantages.at(prices.device_second, prices.megabyte))
+    return ObservationEncoder(setting, belief, advantages.at(prices.device_second, prices.megabyte))
 
 
 def plan_names(plans: tuple[Plan, ...]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The wire protocol, sans-IO: bytes in -> messages, messages -> bytes, transitions in a table.
 
-No socket, thread or clock here; those are `controller.runtime`'s. Nothing is ever unpickled.
+No socket, thread or clock here; those are `controller.link`'s. Nothing is ever unpickled.
 """
 
 from controller.wire.connection import Connection, Role

@@ -17,11 +17,11 @@ from controller.physics import TraceBank
 from controller.planners.rate_rule import RateRule
 from controller.planners.robust import RobustPlanner
 from controller.policies.network import ScorerWeights
-from controller.policies.view import PolicyView
-from controller.scenario import Setting
+from controller.policies.observation import ObservationEncoder
+from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
-from envs.views import ViewedLanes, mean_reward
-from experiments.evaluation import mean_rewards
+from envs.observed import ObservedLanes, mean_reward
+from experiments.evaluation.evaluator import mean_rewards
 from traces.generator import generate, read_fit
 from traces.library import TraceSet
 
@@ -54,10 +54,10 @@ class WhereItTrails:
             [mean_rewards(setting, bank, some, "policy", frames) for some in rivals], axis=0
         )
 
-    def shares(self, view: PolicyView, weights: ScorerWeights, blind_s: float) -> Floats:
+    def shares(self, view: ObservationEncoder, weights: ScorerWeights, blind_s: float) -> Floats:
         """Chances (T,) of the traces: their lengths, times exp(gap / scale) within `MOST`."""
         rng = np.random.default_rng(self._setting.scenario.seeds.evaluate)
-        lanes = ViewedLanes(
+        lanes = ObservedLanes(
             self._setting, self._bank, len(self._bank.names), view, "policy", rng, blind_s
         )
         gap = self.rules - mean_reward(lanes, weights, self._frames)

@@ -13,16 +13,16 @@ from controller.planners.configuration_map import (
     map_of,
     state_bandwidths,
 )
+from controller.policies.features import log_rate
 from controller.policies.network import Policy
-from controller.policies.observation import log_rate
-from controller.rewards import expected_rewards
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import expected_rewards
 from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
-from envs.views import ViewedLanes, mean_reward
-from experiments.controllers import map_states
-from experiments.evaluation import mean_rewards
-from experiments.learning.courses import Data
+from envs.observed import ObservedLanes, mean_reward
+from experiments.evaluation.controllers import map_states
+from experiments.evaluation.evaluator import mean_rewards
+from experiments.learning.tasks import Data
 
 LANES, FRAMES = 128, 256
 JUDGED_FRAMES = 4000
@@ -56,7 +56,7 @@ def distil(
     votes = np.zeros((len(states), len(setting.table)))
     rng = np.random.default_rng(setting.scenario.seeds.train)
     bank, blind_s = TraceBank(data.train.traces), policy.card.blind_s
-    lanes = ViewedLanes(setting, bank, LANES, policy.view(setting), "policy", rng, blind_s)
+    lanes = ObservedLanes(setting, bank, LANES, policy.view(setting), "policy", rng, blind_s)
     everyone = np.ones(LANES, dtype=np.bool_)
     lanes.simulator.place_randomly(everyone, FRAMES)
     lanes.forget(everyone)
@@ -79,7 +79,7 @@ def distil(
     # both on the same frames, with the answers' accuracies: single samples' luck is as large as
     # what is lost
     judging = TraceBank(data.validation.traces)
-    judged = ViewedLanes(
+    judged = ObservedLanes(
         setting, judging, len(judging.names), policy.view(setting), "policy",
         np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
     )  # fmt: skip

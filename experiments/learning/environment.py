@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
-from controller.policies.view import CANDIDATES, CONTEXT, WIDTH, View
-from controller.rewards import reward_scale
+from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH, Observation
+from controller.scenarios.rewards import reward_scale
 from envs.actions import checked_actions
-from envs.views import HIDDEN, ViewedLanes
+from envs.observed import HIDDEN, ObservedLanes
 
 Float32s = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -23,11 +23,11 @@ Bools = npt.NDArray[np.bool_]
 class ViewVecEnv(VecEnv):
     """The lanes of every group side by side (no copies per lane).
 
-    An observation is a row of `View.flat` and what is hidden from the policy behind it. Groups may
-    differ in setting, prices and traces: a view has the same shape everywhere.
+    An observation is a row of `Observation.flat` and what is hidden from the policy behind it.
+    Groups may differ in setting, prices and traces: a view has the same shape everywhere.
     """
 
-    def __init__(self, groups: Sequence[ViewedLanes], episode_frames: int) -> None:
+    def __init__(self, groups: Sequence[ObservedLanes], episode_frames: int) -> None:
         self.groups, self._episode_frames = tuple(groups), episode_frames
         counts = [group.lanes for group in groups]
         ends = np.cumsum(counts)
@@ -37,7 +37,7 @@ class ViewVecEnv(VecEnv):
         self._frames = np.zeros(lanes, dtype=np.int64)
         self._actions: Ints = np.zeros(lanes, dtype=np.int64)
         self._rewards: list[float] = []
-        self._views: list[View] = []
+        self._views: list[Observation] = []
         self.lowest = np.full(len(CONTEXT), np.inf, dtype=np.float32)
         self.highest = np.full(len(CONTEXT), -np.inf, dtype=np.float32)
         space = gym.spaces.Box(-3.0, 3.0, (WIDTH + HIDDEN,), np.float32)

@@ -14,7 +14,7 @@ from artefacts import UsageError
 from controller.physics import PlanTable
 from controller.planners.deadline_rule import choose_plan, occupied_s
 from controller.plans import Plan, passed_exits
-from controller.scenario import Setting
+from controller.scenarios import Setting
 from models.codecs import LEARNED
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.interface import Controller, Measurement, Situation
+from controller.policies.features import MAX_AGE_S, Scales
 from controller.policies.learned import LearnedController
 from controller.policies.network import Policy
-from controller.policies.observation import MAX_AGE_S, Scales
-from controller.policies.view import CONTEXT, DESCRIBED, SHARPNESS
-from controller.scenario import Setting
-from experiments.controllers import ControllerFactory
+from controller.policies.observation import CONTEXT, DESCRIBED, SHARPNESS
+from controller.scenarios import Setting
+from experiments.evaluation.controllers import ControllerFactory
 
 BASELINES = ("device-only", "algorithm1-online", "map", "rate-rule", "robust")
 MEASURED = 8

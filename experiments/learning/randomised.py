@@ -17,7 +17,7 @@ from controller.physics import TraceBank
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.generalist import Generalist, make_generalist
 from controller.policies.network import view_of, written_belief
-from controller.scenario import (
+from controller.scenarios import (
     LinkSection,
     RewardSection,
     Scenario,
@@ -27,8 +27,8 @@ from controller.scenario import (
     read_scenario,
 )
 from controller.sensing.belief import BandwidthBelief, Counting
-from experiments.learning.courses import Course, Courses, Data
 from experiments.learning.curriculum import generated, with_generated
+from experiments.learning.tasks import Data, TrainingTask, TrainingTasks
 from experiments.learning.training import TrainArgs, TrainReport, learn
 from traces.library import load_split
 
@@ -95,7 +95,7 @@ def train_generalist(
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())
     drawn = [load_setting(draw(rng, number)) for number in range(settings)]
-    courses, judged, sources = [], [], []
+    tasks, judged, sources = [], [], []
     for number, setting in enumerate(drawn):
         planning(number / settings)
         data = Data.of(setting)
@@ -105,13 +105,13 @@ def train_generalist(
                 data.validation,
             )
         sources.append(data.train.source)
-        course = _course(setting, belief, data, args, settings)
-        courses.append(course)
+        task = _task(setting, belief, data, args, settings)
+        tasks.append(task)
         if number < JUDGED:
             bank = TraceBank(data.validation.traces)
-            judged.append(Course(setting, course.view, bank, len(bank.names)))
+            judged.append(TrainingTask(setting, task.view, bank, len(bank.names)))
     planning(1.0)
-    both = Courses(tuple(courses), tuple(judged))
+    both = TrainingTasks(tuple(tasks), tuple(judged))
     weights, contexts, record = learn(both, args, belief, report, stopped)
     told = [_told(setting) for setting in drawn]
     training = asdict(args) | {"traces": "; ".join(sorted(set(sources)))}
@@ -119,15 +119,17 @@ def train_generalist(
     return make_generalist(weights, belief, contexts, training, args.blind_s)
 
 
-def _course(
+def _task(
     setting: Setting, belief: BandwidthBelief, data: Data, args: TrainArgs, settings: int
-) -> Course:
+) -> TrainingTask:
     own = setting.scenario.reward
     how = Solving(args.planning_backlogs, sweeps=args.planning_sweeps)
     grids = np.array([own.device_second]), np.array([own.megabyte])
     solved = solve_prices(setting, belief, *grids, how)
     lanes = max(args.lanes // settings, 1)
-    return Course(setting, view_of(setting, belief, solved), TraceBank(data.train.traces), lanes)
+    return TrainingTask(
+        setting, view_of(setting, belief, solved), TraceBank(data.train.traces), lanes
+    )
 
 
 def _told(setting: Setting) -> dict[str, float | str]:

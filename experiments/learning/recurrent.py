@@ -1,7 +1,7 @@
 """The scorer with a memory: an LSTM over contexts, trained by sb3-contrib's recurrent PPO.
 
-For measuring whether memory pays (`experiments.algorithms`); the device's policy has none beyond
-what its observation keeps.
+For measuring whether memory pays (`experiments.analyses.algorithms`); the device's policy has none
+beyond what its observation keeps.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import nn
 
-from controller.policies.view import CONTEXT, WIDTH
+from controller.policies.observation import CONTEXT, WIDTH
+from envs.observed import HIDDEN, Bools, Floats, ObservedLanes
 from envs.once import earned
 from envs.simulator import StepResult
-from envs.views import HIDDEN, Bools, Floats, ViewedLanes
 from experiments.learning.scorer import SHARP, Scorer, Value
 
 C = len(CONTEXT)
@@ -74,8 +74,10 @@ class RecurrentScorerPolicy(RecurrentActorCriticPolicy):
         self.mlp_extractor = Value(self.features_dim)  # type: ignore[assignment]
 
 
-def recurrent_reward(lanes: ViewedLanes, policy: RecurrentScorerPolicy, frames: int) -> Floats:
-    """Mean reward per frame of every trace (L,), as `envs.views.mean_reward` of a plain policy."""
+def recurrent_reward(lanes: ObservedLanes, policy: RecurrentScorerPolicy, frames: int) -> Floats:
+    """Mean reward per frame of every trace (L,), as `envs.observed.mean_reward` of a plain
+    policy.
+    """
     everyone = np.ones(lanes.lanes, dtype=np.bool_)
     lanes.forget(everyone)
     shape = (policy.lstm_hidden_state_shape[0], lanes.lanes, policy.lstm_hidden_state_shape[2])

@@ -17,8 +17,8 @@ from torch import nn
 
 from artefacts import UsageError
 from controller.policies.network import ABSENT, ScorerWeights
-from controller.policies.view import CANDIDATES, CONTEXT, DESCRIBED
-from envs.views import HIDDEN
+from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED
+from envs.observed import HIDDEN
 
 C, K, F = len(CONTEXT), CANDIDATES, len(DESCRIBED)
 SHARP = 15.0

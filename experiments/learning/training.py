@@ -21,14 +21,14 @@ from artefacts import UsageError
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.probing import BLIND_S
-from controller.rewards import reward_scale
-from controller.scenario import Setting
+from controller.scenarios import Setting
+from controller.scenarios.rewards import reward_scale
 from controller.sensing.belief import BandwidthBelief
-from envs.views import Decider, PlanningAlone, ViewedLanes, mean_reward
-from experiments.learning.courses import Course, Courses, Data, for_prices, price_grids
+from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
+from experiments.learning.tasks import Data, TrainingTask, TrainingTasks, for_prices, price_grids
 
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -155,12 +155,12 @@ def train_policy(
     if args.generated:
         more = generated(setting, args.generated, np.random.default_rng([args.seed, 1]))
         data = replace(data, train=with_generated(data.train, more))
-    courses = for_prices(setting, belief, advantages, data, args.lanes, rng)
+    tasks = for_prices(setting, belief, advantages, data, args.lanes, rng)
     asked: dict[str, Any] = {}
     if not args.blind_s:
-        blind_s, asked = learnt_blind_s(courses.judged, args.validation_frames)
+        blind_s, asked = learnt_blind_s(tasks.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
-    weights, contexts, record = learn(courses, args, belief, report, stopped)
+    weights, contexts, record = learn(tasks, args, belief, report, stopped)
     training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
@@ -171,11 +171,11 @@ SURE = 3.0
 
 
 def learnt_blind_s(
-    judged: Sequence[Course], frames: int
+    judged: Sequence[TrainingTask], frames: int
 ) -> tuple[float, dict[str, dict[str, float]]]:
     """After how long without a measurement to ask the link, and the mean reward of every choice.
 
-    Planning alone is judged with each on the same frames, courses averaged within a trace. Another
+    Planning alone is judged with each on the same frames, tasks averaged within a trace. Another
     time than `BLIND_S` takes its place where it is ahead by more than `SURE` standard errors of the
     paired differences over traces: who asks later saves bytes, who asks sooner is back sooner, and
     both are small beside the luck of single outages.
@@ -195,7 +195,7 @@ def learnt_blind_s(
 
 
 def learn(
-    courses: Courses,
+    tasks: TrainingTasks,
     args: TrainArgs,
     belief: BandwidthBelief,
     report: Callable[[TrainReport], None] = lambda _: None,
@@ -206,13 +206,13 @@ def learn(
     At the `blind_s` of `args`, which is above 0 here.
     """
     torch.manual_seed(args.seed)
-    rngs = np.random.default_rng(args.seed).spawn(len(courses.trained))
+    rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
     env = ViewVecEnv(
-        [c.started(r, args.blind_s) for c, r in zip(courses.trained, rngs, strict=True)],
+        [c.started(r, args.blind_s) for c, r in zip(tasks.trained, rngs, strict=True)],
         args.episode_frames,
     )
     model = make_model(env, args)
-    keeper = _Keeper(courses, env.groups, belief, args, scorer_of(model), report, stopped)
+    keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
@@ -264,8 +264,8 @@ class _Keeper(BaseCallback):
 
     def __init__(
         self,
-        courses: Courses,
-        groups: Sequence[ViewedLanes],
+        tasks: TrainingTasks,
+        groups: Sequence[ObservedLanes],
         belief: BandwidthBelief,
         args: TrainArgs,
         scorer: Scorer,
@@ -274,11 +274,11 @@ class _Keeper(BaseCallback):
     ) -> None:
         super().__init__()
         self._args, self._scorer = args, scorer
-        self._validation = Validation(courses.judged, args.blind_s, args.validation_frames)
-        self._trained, self._groups = courses.trained, groups
+        self._validation = Validation(tasks.judged, args.blind_s, args.validation_frames)
+        self._trained, self._groups = tasks.trained, groups
         self._trailing = [
             WhereItTrails(c.setting, c.bank, belief, args.validation_frames // 4, args.curriculum)
-            for c in (courses.trained if args.curriculum > 0 and args.frames > 0 else ())
+            for c in (tasks.trained if args.curriculum > 0 and args.frames > 0 else ())
         ]
         self._report, self._stopped = report, stopped
         self._next, self._halt = 0, False
@@ -323,10 +323,8 @@ class _Keeper(BaseCallback):
         if self._best is None or reward > self.record["validation_reward"]:
             self._best = weights
             self.record |= {"frames_seen": seen, "validation_reward": reward}
-        for group, course, trailing in zip(
-            self._groups, self._trained, self._trailing, strict=False
-        ):
-            group.simulator.shares = trailing.shares(course.view, weights, self._args.blind_s)
+        for group, task, trailing in zip(self._groups, self._trained, self._trailing, strict=False):
+            group.simulator.shares = trailing.shares(task.view, weights, self._args.blind_s)
 
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""
@@ -336,27 +334,27 @@ class _Keeper(BaseCallback):
 
 
 class Validation:
-    """Mean reward where courses are judged, each trace run once from its start (policy half)."""
+    """Mean reward where tasks are judged, each trace run once from its start (policy half)."""
 
-    def __init__(self, judged: Sequence[Course], blind_s: float, frames: int = 4000) -> None:
+    def __init__(self, judged: Sequence[TrainingTask], blind_s: float, frames: int = 4000) -> None:
         self._judged, self._blind_s, self._frames = judged, blind_s, frames
         self._first: Floats | None = None
 
     def reward(self, weights: ScorerWeights) -> float:
-        """Mean over the courses of the mean over their traces, each counted equally.
+        """Mean over the tasks of the mean over their traces, each counted equally.
 
-        Of several courses, the greatest loss against what was judged first (planning) counts once
+        Of several tasks, the greatest loss against what was judged first (planning) counts once
         more: what gains on one scenario what it loses on another is no gain for who has that other.
         """
-        found = np.array([self.rewards(course, weights).mean() for course in self._judged])
+        found = np.array([self.rewards(task, weights).mean() for task in self._judged])
         if len(found) == 1:
             return float(found[0])
         # a closed loop's rewards are of another size than a stream's
-        found *= [reward_scale(course.setting) for course in self._judged]
+        found *= [reward_scale(task.setting) for task in self._judged]
         self._first = found if self._first is None else self._first
         return float(found.mean() + min((found - self._first).min(), 0.0))
 
-    def rewards(self, course: Course, decider: Decider) -> Floats:
-        """Mean reward per frame of every trace of the course."""
-        rng = np.random.default_rng(course.setting.scenario.seeds.evaluate)
-        return mean_reward(course.started(rng, self._blind_s), decider, self._frames)
+    def rewards(self, task: TrainingTask, decider: Decider) -> Floats:
+        """Mean reward per frame of every trace of the task."""
+        rng = np.random.default_rng(task.setting.scenario.seeds.evaluate)
+        return mean_reward(task.started(rng, self._blind_s), decider, self._frames)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from experiments.headline.results import Evaluation, Matrix
 from experiments.reporting import plots, tables
+from experiments.studies.results import Evaluation, Matrix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

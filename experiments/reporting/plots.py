@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.controllers import NAMES
-from experiments.headline.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
+from experiments.evaluation.controllers import NAMES
+from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
 
 if TYPE_CHECKING:

@@ -15,7 +15,10 @@ from pathlib import Path
 import msgspec
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json
-from experiments.headline.results import (
+from experiments.reporting import plots
+from experiments.reporting.page import page
+from experiments.reporting.tables import markdown_of, trainings
+from experiments.studies.results import (
     EVALUATION,
     FORMAT_VERSION,
     MATRIX,
@@ -26,9 +29,6 @@ from experiments.headline.results import (
     read_evaluation,
     read_matrix,
 )
-from experiments.reporting import plots
-from experiments.reporting.page import page
-from experiments.reporting.tables import markdown_of, trainings
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.headline.results import Against, Cell, Evaluation, Interval, Matrix
+from experiments.studies.results import Against, Cell, Evaluation, Interval, Matrix
 
 GENERATED = "GENERATED TRACES, not recorded ones"
 EXPLAINED = (

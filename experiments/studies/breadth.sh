@@ -56,23 +56,23 @@ print(*(f.file.removesuffix(".log") for f in read_split("belgium").test))'); do
   there "$out" || coinfer train --scenario lte-mobilenet --leave-out "$log" --out "$out"
 done
 # of planning, and of what the scorer is shown
-python -m experiments.ablations --out runs/ablations --train-frames 0 --seeds 0 \
+python -m experiments.analyses.ablations --out runs/ablations --train-frames 0 --seeds 0 \
   --scenario 3g-mobilenet lte-mobilenet 3g-mobilenet-priced lte-mobilenet-priced \
   --matrix runs/breadth/ablations.matrix.json
 # of what is shown to the scorer: where it learns something
-python -m experiments.ablations --out runs/ablations-of-learning --scenario 3g-alexnet \
+python -m experiments.analyses.ablations --out runs/ablations-of-learning --scenario 3g-alexnet \
   --variants "planning alone" "newest measurement only" "no change points" \
   --matrix runs/breadth/ablations-of-learning.matrix.json
 coinfer evaluate experiments/studies/breadth.toml --out runs/breadth
 coinfer report --results runs/breadth --out runs/breadth.html --markdown runs/breadth.md
 for scenario in 3g-mobilenet lte-mobilenet; do
-  python -m experiments.baseline_constants --scenario "$scenario"
-  python -m experiments.algorithms --scenario "$scenario" --frames 200000
-  python -m experiments.beyond_training --scenario "$scenario"
+  python -m experiments.analyses.baseline_constants --scenario "$scenario"
+  python -m experiments.analyses.algorithms --scenario "$scenario" --frames 200000
+  python -m experiments.analyses.beyond_training --scenario "$scenario"
   coinfer compare --scenario "$scenario" --sub-second --frames 2000
   for priced in "$scenario" "$scenario-priced"; do
-    python -m experiments.information_limit --scenario "$priced" --frames 4000
+    python -m experiments.analyses.information_limit --scenario "$priced" --frames 4000
   done
 done
-python -m experiments.information_limit --scenario 3g-alexnet --frames 4000
+python -m experiments.analyses.information_limit --scenario 3g-alexnet --frames 4000
 coinfer sweep experiments/studies/sweeps/curriculum.toml --out runs/curriculum --jobs 2

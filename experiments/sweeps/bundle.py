@@ -15,7 +15,7 @@ import msgspec
 
 from artefacts import data_directory
 from artefacts.owners import temporary_folder
-from controller.scenario import Scenario
+from controller.scenarios import Scenario
 from experiments.sweeps.grid import TRAINING_PARTS, Cell
 from models.cards import RANGES
 from traces.library import FOLDERS, read_split

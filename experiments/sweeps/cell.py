@@ -16,7 +16,7 @@ import msgspec
 
 from artefacts import CoinferError, UsageError
 from artefacts.owners import temporary_folder
-from experiments.comparison import ControllerFigures
+from experiments.evaluation.comparison import ControllerFigures
 from experiments.sweeps.grid import Cell
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -71,7 +71,7 @@ def use_one_thread() -> None:
 def _run(cell: Cell) -> Answer:
     use_one_thread()
     from controller.policies.network import save_policy
-    from controller.scenario import load_setting
+    from controller.scenarios import load_setting
     from experiments.learning.training import TrainArgs, train_policy
     from experiments.sweeps.grid import basis, cell_id
 
@@ -98,8 +98,8 @@ def _run(cell: Cell) -> Answer:
 
 def _judged(cell: Cell, setting: Any, part: str, folder: Path) -> PartResult:
     """The policy as read back from its files, on the traces of one split."""
-    from experiments.comparison import compare
-    from experiments.controllers import ControllerFactory
+    from experiments.evaluation.comparison import compare
+    from experiments.evaluation.controllers import ControllerFactory
 
     # what is no test is for choices, and these must not see what figures are reported on
     half = "report" if part == "test" else "policy"

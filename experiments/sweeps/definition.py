@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from artefacts import ArtefactError, UsageError, read_toml
-from controller.scenario import Scenario, read_scenario
+from controller.scenarios import Scenario, read_scenario
 from experiments.learning.training import TrainArgs
 
 FORMAT_VERSION = 1

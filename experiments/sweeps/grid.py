@@ -17,8 +17,8 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, digest_bytes
-from controller.scenario import Scenario, Setting, load_setting
-from experiments.digests import code_digest
+from controller.scenarios import Scenario, Setting, load_setting
+from experiments.evaluation.digests import code_digest
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, Sweep
 from traces.generator import read_fit

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from artefacts import DependencyError, UsageError
-from controller.runtime.addresses import split_address
+from controller.link.addresses import split_address
 from experiments.sweeps.bundle import Bundle, pack, unpacked
 from experiments.sweeps.cell import Answer, one_line, run_cell
 from experiments.sweeps.grid import Cell

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
-from experiments.comparison import TraceFigures
+from experiments.evaluation.comparison import TraceFigures
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.cell import Measured
 from experiments.sweeps.definition import argument_types

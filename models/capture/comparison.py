@@ -10,9 +10,9 @@ import numpy.typing as npt
 TOLERANCE = 1e-4
 """Of the greatest magnitude of a tensor: what rounding may make of it.
 
-Chosen by measurement (`python -m experiments.architectures`): float32 by torch and by ONNX Runtime
-differ by at most 2e-5 at every exit and every cut of every architecture of the table that is
-lowered right, and by less than 2e-6 at most of them. What an exporter gets wrong differs by 4e-3
+Chosen by measurement (`python -m experiments.analyses.architectures`): float32 by torch and by ONNX
+Runtime differ by at most 2e-5 at every exit and every cut of every architecture of the table that
+is lowered right, and by less than 2e-6 at most of them. What an exporter gets wrong differs by 4e-3
 and more.
 """
 

@@ -19,8 +19,8 @@ from models.codecs.affine import Ranges, calibrate
 from models.confidence import fit_temperature
 from models.datasets import Pictures
 from models.layers import LayerSpec
-from models.networks.feeds import Normalisation
 from models.networks.judging import LOSSY_CODECS, judge
+from models.networks.training_data import Normalisation
 from models.onnx_graph import chain_model
 from models.onnx_runtime import onnxruntime
 from models.outcomes import Outcomes, save_outcomes

@@ -20,19 +20,19 @@ from models.cards import State
 from models.codecs import LEARNED
 from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette, imagenette_folder
 from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train_bottleneck
-from models.networks.feeds import (
-    Batch,
-    CameraPictures,
-    Feed,
-    Normalisation,
-    SmallPictures,
-    plain_batches,
-)
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork, folded_network
 from models.networks.publishing import Origin, publish
 from models.networks.training import EpochReport, TrainingArgs, train
+from models.networks.training_data import (
+    Batch,
+    CameraPictures,
+    Normalisation,
+    SmallPictures,
+    TrainingData,
+    plain_batches,
+)
 from models.outcomes import Outcomes
 
 CIFAR10_CLASSES = (
@@ -149,7 +149,7 @@ RECIPES: dict[str, Callable[[Path, int | None, int, Listener], Outcomes]] = {
 }
 
 
-def lessons(network: str, seed: int) -> tuple[Feed, Callable[[], Iterator[Batch]]]:
+def lessons(network: str, seed: int) -> tuple[TrainingData, Callable[[], Iterator[Batch]]]:
     """The feed a network of ours was trained on (at full size), and its test pictures' batches.
 
     `seed` is the one it was trained by: it decides which pictures were held back.

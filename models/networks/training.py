@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from artefacts import UsageError
 from models.networks.checkpoints import resume, save_checkpoint
-from models.networks.feeds import Feed
+from models.networks.training_data import TrainingData
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class EpochReport:
 def train(
     network: nn.Module,
     args: TrainingArgs,
-    feed: Feed,
+    feed: TrainingData,
     checkpoint: Path,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
@@ -126,7 +126,7 @@ def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
 
 
 def _epoch(
-    run: _Run, args: TrainingArgs, feed: Feed, epoch: int, step: Callable[[int, int], None]
+    run: _Run, args: TrainingArgs, feed: TrainingData, epoch: int, step: Callable[[int, int], None]
 ) -> float:
     network = run.network
     network.train()

@@ -157,7 +157,7 @@ def test_a_real_control_group_bounds_a_real_process(granted):
 
 THREADS = """
 from artefacts import usable_cpus
-from controller.runtime.executors import make_executor
+from models.executors import make_executor
 from models.cards import load_model
 executor = make_executor("onnx", load_model("alexnet"))
 print(usable_cpus(), executor._options.intra_op_num_threads)
@@ -180,7 +180,7 @@ def test_this_process_may_use_what_it_is_pinned_to():
 
 @pytest.mark.usefixtures("many")
 def test_half_of_what_may_be_used_computes(monkeypatch):
-    from controller.runtime import executors
+    from models import executors
     from models.cards import load_model
 
     model = load_model("alexnet")

@@ -12,15 +12,15 @@ from controller.planners.configuration_map import build_map, read_map, write_map
 from controller.planners.deadline_rule import OnlineAlgorithm1, StaticAlgorithm1, choose_plan
 from controller.planners.rate_rule import RateRule
 from controller.planners.robust import RobustPlanner
+from controller.policies.features import FEATURES, NAMES, Observer, Scales
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
-from controller.policies.observation import FEATURES, NAMES, Observer, Scales
-from controller.policies.view import CONTEXT, WIDTH
-from controller.rewards import expected_rewards
-from controller.scenario import read_scenario
+from controller.policies.observation import CONTEXT, WIDTH
+from controller.scenarios import read_scenario
+from controller.scenarios.rewards import expected_rewards
 from controller.sensing.belief import BandwidthBelief
-from experiments.controllers import DEPLOYABLE, ControllerFactory
-from experiments.controllers import NAMES as CONTROLLERS
+from experiments.evaluation.controllers import DEPLOYABLE, ControllerFactory
+from experiments.evaluation.controllers import NAMES as CONTROLLERS
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
 

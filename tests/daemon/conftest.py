@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from controller.scenario import load_setting, read_scenario
+from controller.scenarios import load_setting, read_scenario
 
 CONFIG = """format_version = 1
 scenario = "3g-alexnet"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from coinfer import Client
-from controller.runtime.link import EdgeLink
+from controller.link.edge_link import EdgeLink
 from models.cards import load_model
 from models.pictures import generated_pictures
 

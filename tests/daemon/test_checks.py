@@ -13,11 +13,11 @@ import pytest
 from artefacts import ArtefactError
 from controller.daemon.certificates import make_authority, make_certificate
 from controller.daemon.checks import Credential, NotHealthy, check_device, check_edge
-from controller.runtime.edge import EdgeServer
-from controller.runtime.executors import OnnxExecutor
-from controller.runtime.limits import EdgeLimits
-from controller.runtime.secure import TlsFiles, server_security
+from controller.edge.limits import EdgeLimits
+from controller.edge.server import EdgeServer
+from controller.link.secure import TlsFiles, server_security
 from models.cards import load_model, read_card
+from models.executors import OnnxExecutor
 
 NOW = datetime.datetime.now(datetime.UTC)
 WAIT_S = 5.0
@@ -148,7 +148,7 @@ def test_an_edge_of_other_models_or_one_that_is_full_says_so(model, executor, tm
         path = config(tmp_path, server.port)
         assert check_edge(path, None, WAIT_S)
         with contextlib.ExitStack() as stack:
-            from controller.runtime.link import EdgeLink
+            from controller.link.edge_link import EdgeLink
 
             link = EdgeLink("127.0.0.1", server.port, model.digest, lambda reply: None)
             stack.callback(link.close)

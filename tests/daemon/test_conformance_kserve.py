@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from controller.runtime.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 from models.pictures import generated_pictures
 
 if importlib.util.find_spec("kserve") is None:

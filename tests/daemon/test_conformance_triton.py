@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from controller.runtime.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 from models.pictures import generated_pictures
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed (extra dev)")

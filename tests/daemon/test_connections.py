@@ -296,7 +296,7 @@ def test_descriptors_are_kept_back_for_the_daemon_itself():
 
 OUT_OF_DESCRIPTORS = """
 import asyncio, logging, resource, socket, time
-from controller.runtime.accepting import Acceptor, Admission
+from controller.link.accepting import Acceptor, Admission
 
 lines = []
 class Kept(logging.Handler):
@@ -355,7 +355,7 @@ def test_without_descriptors_nothing_spins_and_afterwards_all_come_in():
 
 def test_the_limit_of_descriptors_is_raised_to_what_the_system_allows():
     code = (
-        "import resource; from controller.runtime.accepting import raise_descriptor_limit; "
+        "import resource; from controller.link.accepting import raise_descriptor_limit; "
         "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]; "
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)); "
         "assert raise_descriptor_limit() == hard; "

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from coinfer import AsyncClient, Client, DeviceError, UsageError
-from controller.runtime.edge import EdgeServer
-from controller.runtime.executors import OnnxExecutor
+from controller.edge.server import EdgeServer
+from models.executors import OnnxExecutor
 from models.pictures import generated_pictures
 
 

@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.daemon.edge_main import edge_registry
 from controller.daemon.metrics import DeviceMetrics
+from controller.device.engine import EngineArgs, FrameEngine, FrameRecord
+from controller.edge.server import EdgeServer
+from controller.link.pool import NoLink
 from controller.planners.fixed import FixedController
-from controller.runtime.edge import EdgeServer
-from controller.runtime.engine import EngineArgs, FrameEngine, FrameRecord
-from controller.runtime.executors import OnnxExecutor
-from controller.runtime.pool import NoLink
+from models.executors import OnnxExecutor
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
 

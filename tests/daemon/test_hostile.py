@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from coinfer import Client
-from experiments.structures import many_scans
+from experiments.robustness.structures import many_scans
 from models.pictures import generated_pictures
 
 JPEG = {"Content-Type": "image/jpeg"}

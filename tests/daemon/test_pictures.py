@@ -21,7 +21,7 @@ from controller.daemon.pictures import (
     inspect_jpeg,
     split_metadata,
 )
-from experiments.structures import many_scans, mutated_jpeg, segments
+from experiments.robustness.structures import many_scans, mutated_jpeg, segments
 
 SIZE = (48, 64)
 PIXELS = 10_000_000

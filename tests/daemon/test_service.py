@@ -15,17 +15,17 @@ from controller.daemon.served import ServedModel, TooLateError
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.daemon.settings import LimitSettings
 from controller.daemon.working import WorkPool
+from controller.device.cpu import CpuJob
+from controller.device.engine import EngineArgs, FrameEngine
+from controller.device.frame_loops import connect_engine
 from controller.interface import Situation
+from controller.link.edge_link import SILENCE_S, Reply
+from controller.link.health import Breaker, Breakers, EdgeReliability
+from controller.link.pool import NoLink
 from controller.planners.fixed import FixedController
-from controller.runtime.cpu import CpuJob
-from controller.runtime.device import connect_engine
-from controller.runtime.engine import EngineArgs, FrameEngine
-from controller.runtime.executors import OnnxExecutor
-from controller.runtime.health import Breaker, Breakers, Trust
-from controller.runtime.link import SILENCE_S, Reply
-from controller.runtime.pool import NoLink
-from controller.scenario import load_setting, read_scenario
+from controller.scenarios import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
+from models.executors import OnnxExecutor
 from models.pictures import generated_pictures
 
 DEADLINE_S = 5.0
@@ -403,7 +403,7 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
         at(deadline_s)
         for _ in range(3):
             answered(sent())
-        at(Trust.holds_s + 0.001)
+        at(EdgeReliability.holds_s + 0.001)
         assert sent().reservation is not None
     finally:
         engine.close()

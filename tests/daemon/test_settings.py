@@ -12,7 +12,7 @@ from controller.daemon.settings import (
     read_settings,
     readable_secrets,
 )
-from controller.runtime.secure import TlsFiles
+from controller.link.secure import TlsFiles
 
 HEAD = 'format_version = 1\nscenario = "3g-alexnet"\n'
 

@@ -13,12 +13,12 @@ from controller.daemon.tracing import (
     _parent,
     make_provider,
 )
+from controller.device.engine import EngineArgs
+from controller.device.frame_loops import connect_engine
+from controller.edge.server import EdgeServer
 from controller.physics import PlanTable
 from controller.planners.fixed import FixedController, edge_only_plan
-from controller.runtime.device import connect_engine
-from controller.runtime.edge import EdgeServer
-from controller.runtime.engine import EngineArgs
-from controller.runtime.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 from models.pictures import generated_pictures
 
 memory = pytest.importorskip(

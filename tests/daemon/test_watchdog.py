@@ -11,15 +11,15 @@ import time
 import numpy as np
 import pytest
 
+from artefacts.heartbeat import Heartbeat
 from controller.daemon.client import Client, DeviceError
-from controller.runtime.heartbeat import Heartbeat
 from controller.wire import Connection, Message, MessageType, Role
 
 T = MessageType
 HANG_S = 0.3
 PROGRAM = """
 import pathlib, sys, threading, time
-import controller.runtime.heartbeat as heartbeat
+import artefacts.heartbeat as heartbeat
 import controller.daemon.{module} as daemon
 folder = pathlib.Path(sys.argv[1])
 heartbeat.Heartbeat.__init__.__defaults__ = ({hang_s}, time.monotonic)
@@ -131,7 +131,7 @@ def test_a_device_whose_computation_hangs_is_neither_ready_nor_alive(watched, tm
 
 
 def test_an_edge_whose_computation_hangs_is_not_alive(watched, tmp_path):
-    from controller.scenario import load_setting, read_scenario
+    from controller.scenarios import load_setting, read_scenario
 
     digest = load_setting(read_scenario("3g-alexnet")).model.digest
     with watched("edge_main") as (where, heard):

@@ -19,7 +19,7 @@ import yaml
 
 from coinfer import Client
 from controller.daemon.settings import parse_edge, read_edge_settings, read_settings
-from controller.runtime.addresses import check_address
+from controller.link.addresses import check_address
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"

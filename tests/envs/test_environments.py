@@ -13,15 +13,15 @@ from controller.physics import TraceBank
 from controller.physics.table import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import device_only
-from controller.policies.observation import FEATURES
-from controller.policies.observation import NAMES as OBSERVED
+from controller.policies.features import FEATURES
+from controller.policies.features import NAMES as OBSERVED
 from controller.policies.probing import probe_plan
-from controller.scenario import load_setting, read_scenario
+from controller.scenarios import load_setting, read_scenario
+from envs.observed import ObservedLanes
 from envs.simulator import Simulator
 from envs.single import FrameStreamEnv
 from envs.vector import LaneCore, VectorEnv
-from envs.views import ViewedLanes
-from experiments.evaluation import bound_per_frame, clairvoyant_values, evaluate
+from experiments.evaluation.evaluator import bound_per_frame, clairvoyant_values, evaluate
 from experiments.learning.environment import ViewVecEnv
 from traces.trace import BandwidthTrace
 
@@ -206,7 +206,7 @@ def test_actions_outside_the_space_are_refused(action, why, stream, random_polic
         one.step(action)
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
     view = random_policy(stream).view(stream)
-    training = ViewVecEnv([ViewedLanes(stream, bank, 2, view, "policy", rng, 0.5)], 10)
+    training = ViewVecEnv([ObservedLanes(stream, bank, 2, view, "policy", rng, 0.5)], 10)
     training.reset()
     with pytest.raises(UsageError, match=why):
         training.step(np.array([action] * 2))
@@ -324,7 +324,7 @@ def test_the_wrong_kind_of_scenario_is_refused():
 def test_the_sb3_adapter_resets_and_tells_truncation(stream, random_policy):
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
     view = random_policy(stream).view(stream)
-    env = ViewVecEnv([ViewedLanes(stream, bank, 3, view, "policy", rng, 0.5)], 10)
+    env = ViewVecEnv([ObservedLanes(stream, bank, 3, view, "policy", rng, 0.5)], 10)
     space = env.observation_space
     assert space.contains(env.reset()[0])
     for step in range(1, 21):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.physics import TraceBank
-from controller.scenario import load_setting, read_scenario
+from controller.scenarios import load_setting, read_scenario
 from envs.simulator import Simulator
 from traces.trace import BandwidthTrace
 

@@ -9,11 +9,11 @@ from torch import nn
 from artefacts import ArtefactError, UsageError
 from controller.physics.table import candidate_plans
 from controller.plans import Plan, check_plan
-from controller.runtime.executors import OnnxExecutor, TorchExecutor
 from models.branchy import BranchySpec
 from models.capture.lower import lower
 from models.cards import Card, load_model, model_digest, save_model
 from models.codecs import LEARNED
+from models.executors import OnnxExecutor, TorchExecutor
 from models.networks.bottleneck import (
     TOP,
     Bottleneck,

@@ -10,7 +10,7 @@ import torch
 
 from artefacts import ArtefactError, UsageError
 from models.cards import load_model, model_digest, save_model
-from models.networks.feeds import Normalisation
+from models.networks.training_data import Normalisation
 from models.outcomes import read_outcomes
 from models.pictures import generated_pictures
 

@@ -19,9 +19,9 @@ from models.capture.exits import (
 from models.capture.export import capture
 from models.capture.graph import Crossing
 from models.datasets import Pictures
-from models.networks.feeds import SmallPictures
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.training import TrainingArgs, train
+from models.networks.training_data import SmallPictures
 
 
 class Trunk(nn.Module):

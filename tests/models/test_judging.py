@@ -6,10 +6,10 @@ import torch
 
 from models.codecs import decode, encode
 from models.datasets import Pictures
-from models.networks.feeds import Normalisation, plain_batches
 from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.network import BranchyNetwork
 from models.networks.training import exit_accuracies
+from models.networks.training_data import Normalisation, plain_batches
 from models.pictures import generated_pictures
 
 

@@ -10,18 +10,18 @@ from PIL import Image
 
 from artefacts import ArtefactError, UsageError
 from models.datasets import Pictures, cifar10, hold_back, imagenette
-from models.networks.feeds import (
+from models.networks.mobilenet import BranchyMobileNetV2
+from models.networks.network import BranchyNetwork
+from models.networks.publishing import Origin, publish
+from models.networks.training import TrainingArgs, exit_accuracies
+from models.networks.training import train as train_network
+from models.networks.training_data import (
     CameraPictures,
     Normalisation,
     SmallPictures,
     augment,
     plain_batches,
 )
-from models.networks.mobilenet import BranchyMobileNetV2
-from models.networks.network import BranchyNetwork
-from models.networks.publishing import Origin, publish
-from models.networks.training import TrainingArgs, exit_accuracies
-from models.networks.training import train as train_network
 from models.outcomes import read_outcomes
 
 ARGS = TrainingArgs(epochs=3, batch=16, exit_weights=(0.5, 1.0), cutout=0, bfloat16=False, seed=4)

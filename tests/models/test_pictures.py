@@ -4,8 +4,8 @@ import numpy as np
 
 from models.cards import load_model
 from models.datasets import Pictures
-from models.networks.feeds import Normalisation, plain_batches
 from models.networks.training import exit_accuracies
+from models.networks.training_data import Normalisation, plain_batches
 from models.pictures import agreement_labels, generated_pictures
 
 

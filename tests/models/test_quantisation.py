@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from artefacts import ArtefactError, UsageError
-from controller.runtime.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 from models.graph_cache import cached_graph
 from models.onnx_runtime import onnxruntime
 from models.pictures import generated_pictures

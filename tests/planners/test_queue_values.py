@@ -19,12 +19,12 @@ from controller.planners.queue_values import (
     solve,
     solve_prices,
 )
-from controller.policies.view import PolicyView
-from controller.rewards import expectation
-from controller.scenario import load_setting, read_scenario
+from controller.policies.observation import ObservationEncoder
+from controller.scenarios import load_setting, read_scenario
+from controller.scenarios.rewards import expectation
 from controller.sensing.belief import BandwidthBelief, Counting
-from envs.views import PlanningAlone, ViewedLanes, mean_reward
-from experiments.information_limit import limits
+from envs.observed import ObservedLanes, PlanningAlone, mean_reward
+from experiments.analyses.information_limit import limits
 from traces.trace import BandwidthTrace
 
 COARSE = Solving(5, sweeps=60)
@@ -109,8 +109,8 @@ def test_planning_earns_more_than_the_best_for_each_frame_alone(stream, planned)
     )  # fmt: skip
     earned = {}
     for name, used in (("planning", advantages), ("alone", greedy)):
-        view = PolicyView(stream, belief, used)
-        lanes = ViewedLanes(
+        view = ObservationEncoder(stream, belief, used)
+        lanes = ObservedLanes(
             stream, TraceBank(traces), 3, view, "policy", np.random.default_rng(0), 0.5
         )
         earned[name] = float(mean_reward(lanes, PlanningAlone(), 1500).mean())

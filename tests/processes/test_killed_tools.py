@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from artefacts.owners import owner_of
-from experiments.testbed.namespaces import missing_tools
+from experiments.replay.testbed.namespaces import missing_tools
 
 TRACE = "time_s,rate_bps\n0,2e6\n10,1e6\n20,2e6\n600,2e6\n"
 KILLED = [signal.SIGTERM, signal.SIGKILL]
@@ -68,7 +68,10 @@ def test_replay_in_namespaces(tool, replay, number):
     ended(one, number)
     if number == signal.SIGKILL:
         assert namespaces(one.pid) == names
-        code = "from experiments.testbed.namespaces import remove_orphans; print(remove_orphans())"
+        code = (
+            "from experiments.replay.testbed.namespaces import remove_orphans; "
+            "print(remove_orphans())"
+        )
         other = tool(["-c", code])
         assert set(names) <= set(ast.literal_eval(other.line()))
         assert namespaces(one.pid) == []
@@ -80,7 +83,7 @@ def test_a_run_beside_it_keeps_its_namespaces(tool, program):
     """Both begin by removing what they take for nobody's."""
     hold = """
         import sys
-        from experiments.testbed.namespaces import NamespacePair, remove_orphans
+        from experiments.replay.testbed.namespaces import NamespacePair, remove_orphans
         remove_orphans()
         with NamespacePair() as pair:
             print(pair.device, flush=True)
@@ -102,7 +105,7 @@ def test_what_runs_in_a_namespace_of_nobody_s_is_ended(tool, program):
     begin = """
         import os, sys
         from artefacts.processes import start
-        from experiments.testbed.namespaces import NamespacePair
+        from experiments.replay.testbed.namespaces import NamespacePair
         with NamespacePair() as pair:
             start(["ip", "netns", "exec", pair.edge, "sh", "-c", "sleep 606 & echo $!; wait"])
             sys.stdin.readline()
@@ -112,7 +115,7 @@ def test_what_runs_in_a_namespace_of_nobody_s_is_ended(tool, program):
     one.process.kill()
     one.process.wait()
     one.until(lambda: list(one.children()) == [pid], "the end of its own child", 5.0)
-    code = "from experiments.testbed.namespaces import remove_orphans; remove_orphans()"
+    code = "from experiments.replay.testbed.namespaces import remove_orphans; remove_orphans()"
     assert tool(["-c", code]).end() == 0
     one.until(lambda: not one.children(), "the end of the rest", 5.0)
     assert namespaces(one.pid) == []
@@ -138,7 +141,7 @@ def test_benches(tool, name, number):
 @pytest.mark.parametrize("number", KILLED)
 def test_the_bench_on_a_shaped_link(tool, number):
     one = tool([*COINFER, "bench", "wire", "--shaped", "--repeats", "10000"])
-    one.running("wire_peer coinfer", "experiments.shaped_bench")
+    one.running("wire_peer coinfer", "experiments.benches.shaped")
     ended(one, number)
 
 
@@ -153,7 +156,7 @@ def test_chaos_and_soak(tool, name, number):
 
 @pytest.mark.parametrize("number", KILLED)
 def test_promise(tool, number):
-    one = tool(["-m", "experiments.promise", "--logs", "1", "--method", "user-space"])
+    one = tool(["-m", "experiments.replay.promise", "--logs", "1", "--method", "user-space"])
     one.running(*DAEMON)
     ended(one, number)
 
@@ -201,9 +204,9 @@ def test_a_demo_s_replay(tool, program):
         import sys
         from coinfer.cli.console import console
         from artefacts.endings import orderly
-        from controller.scenario import load_setting, read_scenario
+        from controller.scenarios import load_setting, read_scenario
         from experiments.demo import liveliest
-        from experiments.replay import ReplayArgs, replay
+        from experiments.replay.session import ReplayArgs, replay
 
         setting = load_setting(read_scenario("3g-alexnet"))
         with orderly():

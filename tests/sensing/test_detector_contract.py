@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from artefacts import UsageError
 from controller.sensing import make_detector
-from experiments.detectors.page_hinkley import make_detector as make_any_detector
+from experiments.analyses.detectors.page_hinkley import make_detector as make_any_detector
 
 NAMES = ("bayes", "ewma", "page-hinkley")
 

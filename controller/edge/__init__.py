@@ -1,0 +1,1 @@
+"""The edge server: takes connections, queues requests by deadline, computes and answers."""

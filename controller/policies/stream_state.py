@@ -1,0 +1,85 @@
+"""Everything that a learned controller keeps of a stream, for L lanes at once.
+
+One implementation serves the device (one lane) and the environment it is trained in: what was
+measured, what is on its way, when the link was heard of last, and the view that follows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.policies.features import Observer, Scales
+from controller.policies.in_flight import InFlight
+from controller.policies.observation import Observation, ObservationEncoder
+from controller.policies.probing import Prober
+from controller.scenarios import Setting
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class StreamState:
+    """Told of measurements, results and choices; gives views."""
+
+    def __init__(
+        self, setting: Setting, view: ObservationEncoder, lanes: int, blind_s: float
+    ) -> None:
+        self._view, self._model = view, setting.link_model
+        self._observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        self._prober = Prober(setting.table, lanes, blind_s)
+        self._in_flight = InFlight(setting, lanes)
+
+    def forget(self, lanes: Bools) -> None:
+        """New streams begin in the masked lanes."""
+        self._observer.reset(lanes)
+        self._prober.reset(lanes)
+        self._in_flight.forget(lanes)
+
+    def measured(
+        self,
+        lanes: Bools,
+        known_s: Floats,
+        payload_bytes: Floats,
+        duration_s: Floats,
+        complete: Bools,
+    ) -> None:
+        """A transfer's figures are known in the masked lanes (arrays of length L)."""
+        self._prober.measured(lanes, known_s)
+        # what a plan's bytes take is worked out with its headers: so is what a transfer tells
+        rate = self._model.rate_bps(payload_bytes, duration_s)
+        self._observer.measured(lanes, known_s, rate, complete)
+
+    def ended(self, lanes: Bools, frame: Ints, in_time: Bools, by_plan: Bools) -> None:
+        """A frame ended in the masked lanes."""
+        self._observer.ended(lanes, in_time, by_plan)
+        self._in_flight.ended(lanes, frame)
+
+    def look(
+        self, now_s: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats
+    ) -> Observation:
+        """The view of every lane at its decision time."""
+        return self._view.look(
+            self._observer, self._in_flight, now_s, device_backlog_s, uplink_backlog_bytes
+        )
+
+    def applied(
+        self, plan: Ints, view: Observation, now_s: Floats, trusted: Bools | None = None
+    ) -> Ints:
+        """The plans (L,) as they are carried out: a probe in the place of blind ones.
+
+        Not in lanes that are not `trusted` to the policy.
+        """
+        asked = self._prober.applied(plan, now_s, view.advantage, trusted)
+        return np.array(asked)
+
+    def carried_out(
+        self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
+    ) -> None:
+        """These plans run the frames that have just arrived."""
+        self._in_flight.chosen(frame, plan, now_s, device_backlog_s, rtt_s)
+
+    def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
+        """These frames of the masked lanes run by other plans than `carried_out` was told."""
+        self._in_flight.changed(lanes, frame, plan)

@@ -1,0 +1,82 @@
+"""Outcomes of samples by every way a plan may end: what rewards read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics.gates import GateRows
+
+
+@dataclass(frozen=True)
+class OutcomeRows:
+    """Whether each sample is answered correctly, and where gated plans end for it.
+
+    `correct` is uint8 (E + R, S) over the samples of one half; row `exit` serves local answers,
+    row E + r the own answer of row r of `stops`. `at` (P, S): the row that a plan becomes for a
+    sample; None where no plan has gates.
+    """
+
+    correct: npt.NDArray[np.uint8]
+    exits: int
+    stops: GateRows
+    at: npt.NDArray[np.int32] | None
+
+    @property
+    def samples(self) -> int:
+        """Samples in this half."""
+        return int(self.correct.shape[1])
+
+    def ending(
+        self, plan: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
+        """The row of `stops` that each plan becomes for its sample."""
+        if self.at is None:
+            return plan
+        return self.at.take(plan * self.samples + sample).astype(np.int64)
+
+    def row(
+        self,
+        ending: npt.NDArray[np.int64],
+        exit_: npt.NDArray[np.int64],
+        by_plan: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.int64]:
+        """Row of `correct` of an answer given by exit `exit_`, by the plan itself or on the way."""
+        return np.where(by_plan, self.exits + ending, exit_)
+
+    @cached_property
+    def share(self) -> npt.NDArray[np.float64]:
+        """Share of its plan's samples that each row of `stops` is of, (R,)."""
+        return self._by_row[0]
+
+    def accuracy(
+        self,
+        ending: npt.NDArray[np.int64],
+        exit_: npt.NDArray[np.int64],
+        by_plan: npt.NDArray[np.bool_],
+    ) -> npt.NDArray[np.float64]:
+        """Accuracy of answers among the samples that end in that row (harder ones go on)."""
+        _, own, local = self._by_row
+        return np.where(by_plan, own[ending], local[ending, exit_])
+
+    @cached_property
+    def _by_row(
+        self,
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Share (R,), accuracy of the own answer (R,) and of every local one (R, E)."""
+        mean = self.correct.mean(axis=1)
+        rows = len(self.stops.owner)
+        share, own = np.ones(rows), mean[self.exits :].copy()
+        local = np.tile(mean[: self.exits], (rows, 1))
+        gated = () if self.at is None else np.flatnonzero((self.stops.row >= 0).any(axis=1))
+        for plan in gated:
+            for row in np.flatnonzero(self.stops.owner == plan):
+                mine = self.at[plan] == row if self.at is not None else np.array([])
+                share[row] = mine.mean()
+                if mine.any():
+                    own[row] = self.correct[self.exits + row, mine].mean()
+                    local[row] = self.correct[: self.exits, mine].mean(axis=1)
+        return share, own, local

@@ -1,0 +1,157 @@
+"""The scenario loaded: model, profiles, outcomes and plan table, checked against one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import msgspec
+import numpy as np
+
+from artefacts import UsageError, digest_bytes, digest_file
+from controller.physics import LinkModel, PlanTable, Timing
+from controller.physics.gates import GateRows, with_gates
+from controller.physics.table import outcome_key, stopped_at
+from controller.scenarios.file import RewardSection, Scenario
+from controller.scenarios.outcome_rows import OutcomeRows
+from models.branchy import BranchySpec
+from models.cards import Model
+from models.outcomes import Outcomes
+from models.profiles import Profile
+from traces.library import TraceSet, load_split
+from traces.subsecond import subsecond_set
+from traces.trace import BandwidthTrace
+
+
+@dataclass(frozen=True, repr=False)
+class Setting:
+    """Everything a scenario names, loaded and checked against one another."""
+
+    scenario: Scenario
+    model: Model
+    device: Profile
+    edge: Profile
+    outcomes: Outcomes
+    table: PlanTable
+    """The plans that are worth choosing among; controllers answer with an index into it."""
+    candidates: PlanTable
+    """Every plan the scenario allows, gates aside."""
+    sub_second_seed: int | None = None
+    """Of the variation within seconds that is laid over every part's traces; None for none."""
+    given_prices: RewardSection | None = None
+    """Prices given at run time, in the place of the scenario's."""
+
+    def __repr__(self) -> str:
+        return f"Setting({self.scenario.name}, {len(self.table)} plans)"
+
+    @property
+    def spec(self) -> BranchySpec:
+        """The branchy network's architecture."""
+        return self.model.spec
+
+    @property
+    def closed_loop(self) -> bool:
+        """Whether the next inference starts when the last ends (the paper's loop)."""
+        return self.scenario.kind == "closed-loop"
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two frames of a stream; infinite in the closed loop."""
+        rate = self.scenario.frames.rate_fps
+        return float("inf") if self.closed_loop or rate <= 0 else 1.0 / rate
+
+    @property
+    def prices(self) -> RewardSection:
+        """What device seconds and megabytes cost now."""
+        return self.scenario.reward if self.given_prices is None else self.given_prices
+
+    @cached_property
+    def inputs_digest(self) -> str:
+        """SHA-256 of what was measured: both profiles, outcomes, temperatures of confidence."""
+        parts = (
+            digest_bytes(msgspec.json.encode(self.device)),
+            digest_bytes(msgspec.json.encode(self.edge)),
+            digest_file(self.model.folder / "outcomes.npz"),
+            repr(self.model.temperatures),
+        )
+        return digest_bytes(" ".join(parts).encode())
+
+    def at_prices(self, device_second: float, megabyte: float) -> Setting:
+        """The same plans, traces and samples at other prices."""
+        for field, value in (("device_second", device_second), ("megabyte", megabyte)):
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"prices, {field}: found {value:g}, expected 0 or more")
+        if self.closed_loop and (device_second or megabyte):
+            raise UsageError(
+                f"prices: found some for '{self.scenario.name}', expected none: a closed loop has "
+                "the paper's reward"
+            )
+        made = replace(self, given_prices=RewardSection(device_second, megabyte))
+        # what prices do not change is not worked out again
+        kept = ("stops", "_rows", "link_model", "timing")
+        made.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return made
+
+    @cached_property
+    def link_model(self) -> LinkModel:
+        """What surrounds the trace's rate."""
+        link = self.scenario.link
+        return LinkModel(link.rtt_s, link.message_bytes, link.packet_bytes)
+
+    @cached_property
+    def timing(self) -> Timing:
+        """The physics' clock: no cancelling in the closed loop."""
+        return Timing(None if self.closed_loop else self.scenario.frames.deadline_s)
+
+    def traces(self, part: str) -> TraceSet:
+        """The scenario's traces of 'train', 'validation' or 'test', scaled."""
+        found = self.scaled(load_split(self.scenario.traces.family, part))
+        if self.sub_second_seed is None:
+            return found
+        return subsecond_set(found, self.sub_second_seed)
+
+    def with_sub_second(self, seed: int) -> Setting:
+        """The same with variation within seconds on every part's traces (`traces.subsecond`)."""
+        return replace(self, sub_second_seed=seed)
+
+    def scaled(self, traces: TraceSet) -> TraceSet:
+        """Other traces, scaled as this scenario's are."""
+        factor = self.scenario.traces.scale
+        if factor == 1.0:
+            return traces
+        return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
+
+    @cached_property
+    def stops(self) -> GateRows:
+        """What the table's plans become once their gates have been asked."""
+        return with_gates(self.table)
+
+    def rows(self, half: str) -> OutcomeRows:
+        """Outcomes of one half of the samples, by exit and by every way a plan may end."""
+        if half not in self._rows:
+            self._rows[half] = self._made_rows(half)
+        return self._rows[half]
+
+    @cached_property
+    def _rows(self) -> dict[str, OutcomeRows]:
+        return {}
+
+    def _made_rows(self, half: str) -> OutcomeRows:
+        index, exits = self.outcomes.half(half), len(self.spec.exits)
+        rows = [self.outcomes.correct(i)[index] for i in range(exits)]
+        for plan in self.stops.table.plans:
+            codec, cut = outcome_key(plan)
+            rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
+        at = None
+        if self.table.gated.any():
+            at = np.tile(np.arange(len(self.table), dtype=np.int32)[:, None], (1, len(index)))
+            for p, plan in enumerate(self.table.plans):
+                stopped = stopped_at(self.outcomes, plan, self.model.temperatures)[index]
+                for g in range(len(plan.gates)):
+                    at[p, stopped == g] = self.stops.row[p, g]
+        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.stops, at)
+
+
+def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:
+    """The trace at `factor` times its rates."""
+    return trace.scale(factor)

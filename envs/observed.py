@@ -1,0 +1,121 @@
+"""The batched simulator as the policy sees it: views in, candidates out.
+
+`ObservedLanes` carries out what the learned controller does on the device, for L lanes at once: the
+same observer, view and probing rule. Training steps it, validation and distillation run it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import TraceBank
+from controller.policies.features import log_rate
+from controller.policies.observation import Observation, ObservationEncoder
+from controller.policies.stream_state import StreamState
+from controller.scenarios import Setting
+from envs.once import earned
+from envs.simulator import Simulator, StepResult
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+AHEAD_S = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0), (1.0, 3.0))
+"""Stretches of the trace to come whose rates the value estimate is told in training."""
+HIDDEN = len(AHEAD_S) + 1
+
+
+class ObservedLanes:
+    """L lanes, each with what its controller has seen."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        bank: TraceBank,
+        lanes: int,
+        view: ObservationEncoder,
+        half: str,
+        rng: np.random.Generator,
+        blind_s: float,
+    ) -> None:
+        self.setting, self.lanes = setting, lanes
+        self.simulator = Simulator(setting, bank, lanes, half, rng)
+        self._stream = StreamState(setting, view, lanes, blind_s)
+        self._rows = np.arange(lanes)
+        self._rtt_s = np.full(lanes, setting.scenario.link.rtt_s)
+
+    def forget(self, lanes: Bools) -> None:
+        """The masked lanes begin anew and have seen nothing."""
+        self._stream.forget(lanes)
+
+    def look(self) -> Observation:
+        """What has become known is taken in; the view of every lane at its decision time."""
+        simulator, stream = self.simulator, self._stream
+        for found in simulator.deliver():
+            stream.measured(
+                found.lanes, found.known_s, found.payload_bytes, found.duration_s, found.complete
+            )
+        for ended in simulator.ends():
+            stream.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
+        self._device_s, uplink_bytes = simulator.backlogs()
+        # the device counts whole bytes
+        return stream.look(simulator.now_s, self._device_s, np.floor(uplink_bytes))
+
+    def step(self, view: Observation, candidate: Ints) -> StepResult:
+        """One frame in every lane, a probe in the place of blind candidates."""
+        simulator = self.simulator
+        plan = view.plans[self._rows, candidate]
+        plan = self._stream.applied(plan, view, simulator.now_s)
+        self._stream.carried_out(
+            simulator.frame, plan, simulator.now_s, self._device_s, self._rtt_s
+        )
+        return simulator.step(plan)
+
+    def hidden(self) -> Float32s:
+        """What no controller may see, (L, HIDDEN): rates to come, and the uplink's true backlog.
+
+        For a value estimate in training only (asymmetric actor-critic: Pinto et al., RSS 2018).
+        """
+        simulator = self.simulator
+        now, end = simulator.now_s, simulator.link.duration_s
+        link, parts = simulator.link, []
+        for begin_s, end_s in AHEAD_S:
+            start, stop = np.minimum(now + begin_s, end), np.minimum(now + end_s, end)
+            passed = link.bytes_between(start, stop)
+            parts.append(log_rate(8.0 * passed / (end_s - begin_s)))
+        busy = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9) - now
+        parts.append(np.clip(5.0 * busy, 0.0, 3.0))
+        return np.stack(parts, axis=1).astype(np.float32)
+
+
+class Decider(Protocol):
+    """Anything that names a candidate for every row of views."""
+
+    def decide(self, flat: Float32s) -> Ints:
+        """Candidates (L,)."""
+
+
+class PlanningAlone:
+    """Decides as planning does: candidates stand in its order."""
+
+    def decide(self, flat: Float32s) -> Ints:
+        """The first candidate of every row."""
+        return np.zeros(len(flat), dtype=np.int64)
+
+
+def mean_reward(lanes: ObservedLanes, decide: Decider, frames: int) -> Floats:
+    """Mean reward per frame of every trace (L,), each run once from its start by lane k.
+
+    With the answers' accuracies in place of single samples' luck.
+    """
+    lanes.forget(np.ones(lanes.lanes, dtype=np.bool_))
+
+    def step(alive: Bools) -> StepResult:
+        view = lanes.look()
+        return lanes.step(view, decide.decide(view.flat))
+
+    return earned(lanes.simulator, step, frames)

@@ -1,0 +1,219 @@
+"""What a controller loses by not knowing the bandwidth: `python -m
+experiments.analyses.information_limit`.
+
+The same planning as the learned policy's, told at every frame what no device can know: the rate of
+the link at this very moment and when the uplink will be free; then again with the rate as it was a
+little earlier, for whoever measures hears of it only when an answer is back, and only of the times
+at which something was sent. It still does not know the rates to come. What lies between it and the
+learned policy is what measuring late costs. The bound is told twice: as it is, and `chosen`, where
+the plans are those that the other half of the pictures holds best, for nobody can know which plan
+the judged pictures favour. What lies between `chosen` and the informed planner is the future's, the
+queue's and that of compute times (a bound's are the fastest of a thousand). Rewards count the
+answers' accuracies (report half), so that no sample's luck is in them; no controller here falls
+back to the robust planner.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import CoinferError, UsageError
+from controller.physics import TraceBank
+from controller.policies import SHIPPED_POLICIES
+from controller.policies.features import Observer
+from controller.policies.in_flight import InFlight
+from controller.policies.network import Policy, load_policy
+from controller.policies.observation import ObservationEncoder
+from controller.scenarios import Setting, load_setting, read_scenario
+from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
+from experiments.arguments import count
+from experiments.evaluation.controllers import ControllerFactory
+from experiments.evaluation.evaluator import clairvoyant_values, mean_rewards
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+PRESENT_S = 0.02
+"""The rate of the present is the mean over so long."""
+DELAYS_S = (0.0, 0.03, 0.06, 0.1)
+"""A round trip, that with an upload of some kilobytes, and more."""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Planning that is told the rate as it was `delay_s` ago: mean reward, and of the gap.
+
+    `only_sent`: only while something was under way, at its true rate.
+    """
+
+    delay_s: float
+    only_sent: bool
+    reward: float
+    gap_closed: float
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Mean reward per frame, traces counted equally; `per_trace` in the same order."""
+
+    scenario: str
+    traces: tuple[str, ...]
+    frames: int
+    bound: float
+    chosen: float
+    informed: float
+    planning: float
+    learned: float
+    baseline: float
+    baseline_name: str
+    """The better of the robust planner and the rate rule on these traces."""
+    gap_closed: float
+    """(learned - baseline) / (bound - baseline)."""
+    gap_of_informed: float
+    """The same of the planner that is told the present: what measuring at once could reach."""
+    told_late: tuple[Told, ...]
+    """Nobody who measures knows the rate before an upload and its answer have crossed the link,
+    nor while nothing does."""
+    per_trace: dict[str, tuple[float, ...]]
+
+
+class InformedView(ObservationEncoder):
+    """A view whose belief is the truth of the present. Simulation only."""
+
+    lanes: ObservedLanes
+    delay_s: float = 0.0
+    """The rate is told as it was so long ago; the uplink's state stays that of now."""
+    only_sent: bool = False
+    """Where nothing was under way then, the rate is told as it was when the uplink became free."""
+    ahead_s: float = 0.1
+    """The belief is the rate's distribution so long after the known present: a frame's answer needs
+    the link for about that, and who is sure of the present alone keeps no reserve."""
+
+    def believed(
+        self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
+    ) -> tuple[Floats, Floats]:
+        """What follows the present rate; the uplink's true seconds at every level."""
+        simulator = self.lanes.simulator
+        end = simulator.link.duration_s
+        free_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9)
+        then_s = np.maximum(now_s - self.delay_s, 0.0)
+        if self.only_sent:
+            # what was sent before that is told whole: in favour of who is told
+            then_s = np.minimum(then_s, np.maximum(free_s - PRESENT_S, 0.0))
+        begin, until = np.minimum(then_s, end), np.minimum(then_s + PRESENT_S, end)
+        passed = simulator.link.bytes_between(begin, until)
+        truth = self.belief.near(8.0 * passed / PRESENT_S, now_s - then_s + self.ahead_s)
+        busy_s = np.maximum(free_s - now_s, 0.0)
+        return truth, np.broadcast_to(busy_s[:, None], truth.shape)
+
+
+def limits(
+    setting: Setting,
+    policy: Policy,
+    traces: tuple[BandwidthTrace, ...],
+    frames: int,
+    delays_s: tuple[float, ...] = DELAYS_S,
+) -> Limits:
+    """Bound, informed planning, planning and the policy on the same frames of `traces`."""
+    if setting.closed_loop:
+        raise UsageError(
+            f"information limit: found scenario '{setting.scenario.name}' of kind 'closed-loop', "
+            "expected a frame stream"
+        )
+    view = policy.view(setting)
+    prices = setting.prices
+    advantages = policy.advantages.at(prices.device_second, prices.megabyte)
+
+    def told(delay_s: float, only_sent: bool = False) -> Floats:
+        informed = InformedView(setting, policy.belief, advantages)
+        informed.delay_s, informed.only_sent = delay_s, only_sent
+        return _earned(setting, policy, informed, PlanningAlone(), traces, frames)
+
+    found = {
+        "informed": told(0.0),
+        "planning": _earned(setting, policy, view, PlanningAlone(), traces, frames),
+        "learned": _earned(setting, policy, view, policy, traces, frames),
+    }
+    spacing = setting.interval_s
+    bounds, chosen = [], []
+    for trace in traces:
+        last = trace.duration_s - setting.scenario.frames.deadline_s - spacing
+        count = min(frames, max(int(last / spacing), 1))
+        starts_s = np.arange(count, dtype=np.float64) * spacing
+        values, _ = clairvoyant_values(setting, trace, starts_s, "report")
+        liked, _ = clairvoyant_values(setting, trace, starts_s, "policy")
+        bounds.append(float(np.maximum(values.max(axis=1), 0.0).mean()))
+        chosen.append(float(values[np.arange(count), liked.argmax(axis=1)].mean()))
+    found |= {"bound": np.array(bounds), "chosen": np.array(chosen)}
+    factory = ControllerFactory(setting)
+    rivals = {}
+    for name in ("robust", "rate-rule"):
+        maker, bank = factory.maker(name, traces), TraceBank(traces)
+        made = [maker(k) for k in range(len(traces))]
+        rivals[name] = mean_rewards(setting, bank, made, "report", frames)
+    best = max(rivals, key=lambda name: float(rivals[name].mean()))
+    found["baseline"] = rivals[best]
+    gap = found["bound"].mean() - rivals[best].mean()
+
+    def closed(rewards: Floats) -> float:
+        return float((rewards.mean() - rivals[best].mean()) / gap)
+
+    late = [(d, sent, told(d, sent)) for sent in (False, True) for d in delays_s]
+
+    return Limits(
+        setting.scenario.name,
+        tuple(t.name for t in traces),
+        frames,
+        float(found["bound"].mean()),
+        float(found["chosen"].mean()),
+        float(found["informed"].mean()),
+        float(found["planning"].mean()),
+        float(found["learned"].mean()),
+        float(found["baseline"].mean()),
+        best,
+        closed(found["learned"]),
+        closed(found["informed"]),
+        tuple(Told(d, sent, float(r.mean()), closed(r)) for d, sent, r in late),
+        {name: tuple(map(float, values)) for name, values in found.items()},
+    )
+
+
+def _earned(
+    setting: Setting,
+    policy: Policy,
+    view: ObservationEncoder,
+    decider: Decider,
+    traces: tuple[BandwidthTrace, ...],
+    frames: int,
+) -> Floats:
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    # who knows need not ask
+    knows = isinstance(view, InformedView) and not view.only_sent
+    blind_s = np.inf if knows else policy.card.blind_s
+    lanes = ObservedLanes(setting, TraceBank(traces), len(traces), view, "report", rng, blind_s)
+    if isinstance(view, InformedView):
+        view.lanes = lanes
+    return mean_reward(lanes, decider, frames)
+
+
+def main() -> None:
+    """Print the limits of a scenario as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scenario", required=True)
+    parser.add_argument("--policy", type=Path)
+    parser.add_argument("--part", default="test", choices=("validation", "test"))
+    parser.add_argument("--frames", type=count, default=1_000_000)
+    args = parser.parse_args()
+    try:
+        setting = load_setting(read_scenario(args.scenario))
+        policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
+        found = limits(setting, policy, setting.traces(args.part).traces, args.frames)
+    except CoinferError as error:
+        parser.error(str(error))
+    print(msgspec.json.format(msgspec.json.encode(found)).decode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a figure depends on, as digests: traces, a scenario with what it names, policies, sources.
+
+A result that was kept is read again only where all of them are what they were. Of sources that is
+what they do: comments, docstrings, layout and the place of a file change nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from artefacts import digest_bytes, digest_file
+from controller.scenarios import Setting
+from traces.trace import BandwidthTrace, trace_digest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
+DECIDING = (
+    "controller",
+    "envs",
+    "models",
+    "traces",
+    "experiments/evaluation/controllers.py",
+    "experiments/evaluation/evaluator.py",
+    "experiments/evaluation/comparison.py",
+    "experiments/evaluation/learned_lanes.py",
+    "experiments/evaluation/optimum_play.py",
+    "experiments/evaluation/optimum_queue.py",
+    "experiments/analyses/detectors",
+)
+"""Sources that a figure depends on: a result kept from before they changed is no result."""
+NOT_DECIDING = (
+    "controller/daemon", "controller/device", "controller/edge", "controller/link",
+    "controller/wire", "models/capture", "models/networks", "models/executors.py",
+)  # fmt: skip
+
+
+def traces_digest(traces: Sequence[BandwidthTrace]) -> str:
+    """SHA-256 of named traces in their order."""
+    return digest_bytes(msgspec.json.encode([(t.name, trace_digest(t)) for t in traces]))
+
+
+def setting_digest(setting: Setting) -> str:
+    """SHA-256 of a scenario and of every artefact it names."""
+    parts = (
+        setting.scenario.digest,
+        repr(setting.given_prices),
+        setting.model.digest,
+        setting.inputs_digest,
+    )
+    return digest_bytes(" ".join(parts).encode())
+
+
+def policy_digest(folder: Path, stem: str = "policy") -> str:
+    """SHA-256 of a policy's files (of the generalist's: `stem` 'generalist')."""
+    files = sorted(p for p in folder.glob(f"{stem}.*") if p.suffix in (".json", ".npz"))
+    return digest_bytes(" ".join(f"{p.name} {digest_file(p)}" for p in files).encode())
+
+
+def _sources(folder: Path) -> Iterator[Path]:
+    """Code, and the fits and splits beside it (models, profiles and policies have digests)."""
+    for file in folder.rglob("*"):
+        data = file.suffix in (".json", ".toml") and file.is_relative_to(ROOT / "traces")
+        if file.suffix == ".py" or data:
+            yield file
+
+
+class _Does(ast.NodeTransformer):
+    """Leaves of a module what it does: no docstrings, and of our modules no places."""
+
+    def __init__(self, named: Callable[[str], str]) -> None:
+        """`named`: what stands for one of our modules."""
+        self._named = named
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """A node without its docstring, where it has one."""
+        self.generic_visit(node)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [line for line in node.body if not _is_text(line)]
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+            node.module = self._named(node.module or "")
+        return node
+
+
+def _is_text(line: ast.stmt) -> bool:
+    """Whether a statement is text alone: a docstring, or a remark on an attribute."""
+    value = line.value if isinstance(line, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+def syntax_digest(source: bytes) -> str:
+    """SHA-256 of what a module's source does: its syntax tree without docstrings and places.
+
+    A name that is imported from one of our modules counts with what that module does, wherever it
+    lies; so another module's function of the same name is another one.
+    """
+    return _tree_digest(source, _module_digest)
+
+
+def _tree_digest(source: bytes, named: Callable[[str], str]) -> str:
+    tree = _Does(named).visit(ast.parse(source))
+    return digest_bytes(ast.dump(tree, annotate_fields=False).encode())
+
+
+def _module_digest(name: str) -> str:
+    """What one of our modules does by itself; its name where there is no such module."""
+    place = ROOT.joinpath(*name.split("."))
+    for file in (place.with_suffix(".py"), place / "__init__.py"):
+        if file.is_file():
+            return _own_digest(file)
+    return name
+
+
+@cache
+def _own_digest(file: Path) -> str:
+    # what it imports counts where it lies: modules may import each other
+    return _tree_digest(file.read_bytes(), lambda name: "")
+
+
+@cache
+def code_digest(*more: str) -> str:
+    """SHA-256 of the sources that figures depend on, and of `more` files and folders."""
+    found = []
+    for name in (*DECIDING, *more):
+        place = ROOT / name
+        for file in _sources(place) if place.is_dir() else [place]:
+            if not file.relative_to(ROOT).as_posix().startswith(NOT_DECIDING):
+                raw = file.read_bytes()
+                found.append(syntax_digest(raw) if file.suffix == ".py" else digest_bytes(raw))
+    return hashlib.sha256(" ".join(sorted(found)).encode()).hexdigest()

@@ -1,0 +1,308 @@
+"""One evaluator for every controller: whole traces, once, without wrapping, and what came of it.
+
+Frames, samples and compute times are drawn by the scenario's evaluation seed and are the same for
+every controller of a frame stream. Correctness comes from the report half of the outcomes, which
+nothing was trained or chosen on. Rewards are expectations over the samples, as the clairvoyant
+bound they are held against is: the answers' accuracies stand in the place of single answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.interface import Controller, FrameResult, Measurement, Situation
+from controller.physics import Resources, TraceBank, run_frames
+from controller.scenarios import Setting
+from controller.scenarios.rewards import edgent_reward, priced
+from envs.once import earned
+from envs.simulator import Simulator, StepResult
+from experiments.evaluation.learned_lanes import together
+from traces.trace import BandwidthTrace
+
+Floats = npt.NDArray[np.float64]
+BOUND_CHUNK = 4096
+FASTEST_SIGMAS = 3.1
+"""Log-normal compute times are this much below their median in one case of a thousand."""
+
+
+@dataclass(frozen=True)
+class TraceRun:
+    """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge.
+
+    `correct` is of the sample that was drawn, `reward` with the answer's accuracy in its place.
+    """
+
+    trace: str
+    plan: npt.NDArray[np.int64]
+    arrival_s: Floats
+    latency_s: Floats
+    correct: npt.NDArray[np.bool_]
+    in_time: npt.NDArray[np.bool_]
+    reward: Floats
+    bytes_sent: Floats
+    device_s: Floats
+    energy_j: Floats
+    probe_bytes: float
+    loading_s: float
+    duration_s: float
+
+
+class _Recorder:
+    """Collects one lane's frames while it is alive."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+
+    def add(
+        self,
+        plan: int,
+        result: StepResult,
+        reward: float,
+        lane: int,
+        requirement_s: float | None,
+        end_s: float,
+    ) -> None:
+        """One frame. In the closed loop (`requirement_s`) the trace's end cuts the last one off.
+
+        It is left out where it could still have met the requirement, and a miss otherwise.
+        """
+        latency = float(result.outcome.latency_s[lane])
+        cut_off = requirement_s is not None and not result.outcome.answered_s[lane] <= end_s
+        if requirement_s is not None and cut_off:
+            latency = end_s - float(result.arrival_s[lane])
+            if latency <= requirement_s:
+                return
+        self.rows.append(
+            (
+                plan,
+                result.arrival_s[lane],
+                latency,
+                result.correct[lane] and not cut_off,
+                result.in_time[lane] and not cut_off,
+                reward,
+                result.outcome.bytes_sent[lane],
+                result.outcome.device_s[lane],
+                result.energy_j[lane],
+            )
+        )
+
+    def blocked(self, start_s: float, end_s: float) -> None:
+        """A loop that the one charged transfer at its start held up to the trace's end: a miss."""
+        self.rows.append((0, start_s, end_s - start_s, 0, 0, 0, 0, 0, 0))
+
+    def run(self, trace: str, probe: float, loading: float, duration: float) -> TraceRun:
+        """The frames as arrays."""
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 9)
+        return TraceRun(
+            trace, table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0,
+            table[:, 4] > 0, table[:, 5], table[:, 6], table[:, 7], table[:, 8], probe, loading,
+            duration,
+        )  # fmt: skip
+
+
+def evaluate(
+    setting: Setting,
+    traces: Sequence[BandwidthTrace],
+    make: Callable[[int], Controller],
+    *,
+    seed: int | None = None,
+    half: str = "report",
+    progress: Callable[[float], None] = lambda share: None,
+    max_frames: int | None = None,
+) -> list[TraceRun]:
+    """Run `make(k)`'s controller over trace k, for all traces side by side.
+
+    `progress` is told the share of the longest trace that is done; `max_frames` ends early.
+    """
+    bank = TraceBank(traces)
+    lanes = len(traces)
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate if seed is None else seed)
+    simulator = Simulator(setting, bank, lanes, half, rng)
+    controllers = [make(k) for k in range(lanes)]
+    for controller in controllers:
+        controller.reset()
+    loading = setting.device.model_loading_s if setting.closed_loop else 0.0
+    phase = rng.random(lanes) * simulator.interval_s + loading
+    everyone = np.ones(lanes, dtype=np.bool_)
+    simulator.place(everyone, np.arange(lanes), phase)
+    probes = np.zeros(lanes)
+    for size in {c.initial_probe_bytes for c in controllers} - {0}:
+        mask = np.array([c.initial_probe_bytes == size for c in controllers])
+        probes += simulator.charge_probe(mask, float(size))
+        if setting.closed_loop:
+            # the paper's loop is one thing after the other: the first inference waits
+            simulator.now_s = np.where(mask, simulator.resources.uplink_s, simulator.now_s)
+    # a learned policy's many arrays cost the same for one lane as for dozens
+    at_once = together(controllers, setting)
+    recorders = [_Recorder() for _ in range(lanes)]
+    requirement_s = simulator.deadline_s if setting.closed_loop else None
+    alive, frame = everyone & np.isfinite(simulator.now_s), 0
+    for lane in np.flatnonzero(~alive).tolist():
+        recorders[lane].blocked(float(phase[lane]), float(bank.durations_s[lane]))
+    while alive.any() and (max_frames is None or frame < max_frames):
+        if at_once is not None:
+            plan = at_once.decide(simulator, alive)
+        else:
+            plan = decide(simulator, controllers, alive, *tell(simulator, controllers, alive))
+        result = simulator.step(plan)
+        rewards = simulator.mean_reward(result)
+        for lane in np.flatnonzero(alive).tolist():
+            limit, reward = float(bank.durations_s[lane]), float(rewards[lane])
+            recorders[lane].add(int(plan[lane]), result, reward, lane, requirement_s, limit)
+        alive = alive & ~result.ended
+        simulator.now_s = np.where(alive, simulator.now_s, 0.0)
+        frame += 1
+        if frame % 200 == 0:
+            progress(float(np.max(simulator.now_s / bank.durations_s)))
+    progress(1.0)
+    if at_once is not None:
+        at_once.counted(controllers)
+    return [
+        recorder.run(name, float(probe), loading, float(duration))
+        for recorder, name, probe, duration in zip(
+            recorders, bank.names, probes, bank.durations_s, strict=True
+        )
+    ]
+
+
+def tell(
+    simulator: Simulator,
+    controllers: Sequence[Controller],
+    alive: npt.NDArray[np.bool_],
+) -> tuple[Floats, Floats]:
+    """Tell every controller what its device knows by now; gives the backlogs."""
+    for found in simulator.deliver():
+        for k in np.flatnonzero(found.lanes & alive).tolist():
+            controllers[k].observe(
+                Measurement(
+                    float(found.known_s[k]),
+                    int(found.payload_bytes[k]),
+                    float(found.duration_s[k]),
+                    bool(found.complete[k]),
+                )
+            )
+    for ended in simulator.ends():
+        for k in np.flatnonzero(ended.lanes & alive).tolist():
+            in_time = bool(ended.in_time[k])
+            controllers[k].record(
+                FrameResult(
+                    int(ended.frame[k]),
+                    int(ended.plan[k]),
+                    float(ended.known_s[k]),
+                    float(ended.latency_s[k]) if in_time else None,
+                    int(ended.exit[k]) if in_time else None,
+                    bool(ended.by_plan[k]),
+                )
+            )
+    return simulator.backlogs()
+
+
+def decide(
+    simulator: Simulator,
+    controllers: Sequence[Controller],
+    alive: npt.NDArray[np.bool_],
+    device_backlog_s: Floats,
+    uplink_backlog_bytes: Floats,
+) -> npt.NDArray[np.int64]:
+    """Every controller's plan for the frame that arrives now in its lane."""
+    plan = np.zeros(simulator.lanes, dtype=np.int64)
+    for k in np.flatnonzero(alive).tolist():
+        plan[k] = controllers[k].decide(
+            Situation(
+                float(simulator.now_s[k]),
+                int(simulator.frame[k]),
+                simulator.deadline_s,
+                float(device_backlog_s[k]),
+                int(uplink_backlog_bytes[k]),
+                simulator.model.rtt_s,
+            )
+        )
+    return plan
+
+
+def mean_rewards(
+    setting: Setting,
+    bank: TraceBank,
+    controllers: Sequence[Controller],
+    half: str,
+    frames: int,
+) -> Floats:
+    """Mean reward per frame (T,) of controller k on trace k, each run once from its start.
+
+    With the answers' accuracies in place of single samples: as `envs.observed.mean_reward` for
+    views, on the same phases and compute times.
+    """
+    rng = np.random.default_rng(setting.scenario.seeds.evaluate)
+    simulator = Simulator(setting, bank, len(controllers), half, rng)
+    for controller in controllers:
+        controller.reset()
+
+    def step(alive: npt.NDArray[np.bool_]) -> StepResult:
+        backlogs = tell(simulator, controllers, alive)
+        return simulator.step(decide(simulator, controllers, alive, *backlogs))
+
+    return earned(simulator, step, frames)
+
+
+def bound_per_frame(
+    setting: Setting, trace: BandwidthTrace, arrival_s: Floats, half: str = "report"
+) -> Floats:
+    """The clairvoyant bound of frames that start at `arrival_s` on `trace` (F,).
+
+    Per frame, with every resource idle and the link's window open: the best of dropping it and of
+    every plan, by outcomes averaged over `half`, at compute times that only one draw in a thousand
+    undercuts.
+    """
+    values, _ = clairvoyant_values(setting, trace, arrival_s, half)
+    return np.asarray(np.maximum(values.max(axis=1), 0.0))
+
+
+def clairvoyant_values(
+    setting: Setting,
+    trace: BandwidthTrace,
+    arrival_s: Floats,
+    half: str = "report",
+    device_backlog_s: float = 0.0,
+) -> tuple[Floats, Floats]:
+    """Value (F, P) of every plan at every start on the true trace, and the seconds it keeps busy.
+
+    Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
+    """
+    rows = setting.rows(half)
+    table = rows.stops.table
+    bank = TraceBank([trace])
+    values, busy = [], []
+    for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
+        start = arrival_s[begin : begin + BOUND_CHUNK]
+        shape = (len(start), len(table))
+        plan = np.broadcast_to(np.arange(len(table)), shape)
+        arrival = np.broadcast_to(start[:, None], shape)
+        resources = Resources.idle(shape)
+        resources.device_s = arrival + device_backlog_s
+        outcome, _ = run_frames(
+            table,
+            plan,
+            arrival,
+            resources,
+            bank.lanes(np.zeros(shape, dtype=np.int64)),
+            setting.link_model,
+            setting.timing,
+            float(np.exp(-FASTEST_SIGMAS * table.device_sigma)),
+            float(np.exp(-FASTEST_SIGMAS * table.edge_sigma)),
+        )
+        own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
+        if setting.closed_loop:
+            value = edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
+            # an inference that the trace does not finish is not counted, for anybody
+            value = np.where(outcome.answered_s <= trace.duration_s, value, 0.0)
+        else:
+            answered = np.where(outcome.answer_exit >= 0, own, 0.0)
+            value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
+        values.append(rows.stops.mixed(value, rows.share))
+        longer = np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s)
+        busy.append(rows.stops.mixed(longer, rows.share))
+    return np.concatenate(values), np.concatenate(busy)

@@ -1,0 +1,1 @@
+"""Traces on a real link between real processes, beside the simulation."""

@@ -1,0 +1,182 @@
+"""A device process's run: scenario, controller and pictures joined to `controller.device`.
+
+Imports no torch and no gymnasium: it is what `coinfer device` runs on a Pi.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError, read_json, write_json
+from artefacts.endings import Terminated
+from controller.device.engine import FrameRecord
+from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agree
+from controller.device.warming import warm
+from controller.scenarios import Setting, load_setting, read_scenario
+from experiments.evaluation.controllers import SIMULATION_ONLY, ControllerFactory
+from models.datasets import judged_pictures
+from models.executors import Executor, PacedExecutor, make_executor
+from models.pictures import generated_pictures
+
+FORMAT_VERSION = 2
+GENERATED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRun:
+    """What `coinfer device` was asked for."""
+
+    scenario: str
+    edge: tuple[str, int]
+    controller: str
+    policy: Path | None
+    executor: str
+    pace: bool
+    frames: int | None
+    duration_s: float | None
+    agreed_start: Callable[[], float] | None
+    """Called when all is loaded and connected: the moment at which the stream begins."""
+    seed: int
+    as_daemon: bool = False
+    """As the daemon treats frames and link (`DeviceConfig.as_daemon`)."""
+
+
+class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run on disk: every frame and whether its answer was right."""
+
+    format_version: int
+    scenario: str
+    controller: str
+    pictures: str
+    frames: tuple[FrameRecord, ...]
+    correct: tuple[bool, ...]
+    probe_bytes: int
+    late_replies: int
+    reconnects: int
+    edge_error: str | None
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        write_json(path, self)
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run's record."""
+    return read_json(path, RunRecord, version=FORMAT_VERSION)
+
+
+def check_deployable(controller: str) -> None:
+    """Refuse what no device can be told to do."""
+    if controller in SIMULATION_ONLY:
+        raise UsageError(
+            f"controller: found '{controller}', expected one that needs no hindsight "
+            f"({', '.join(SIMULATION_ONLY)}: in simulation only)"
+        )
+
+
+def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
+    """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
+    check_deployable(run.controller)
+    setting = load_setting(read_scenario(run.scenario))
+    factory = ControllerFactory(setting, policy_folder=run.policy)
+    make = factory.maker(run.controller, ())
+    executor: Executor = make_executor(run.executor, setting.model, setting.device.threads)
+    warm(setting, executor)
+    pictures, labels, what = load_pictures(setting, executor, run.seed)
+    if run.pace:
+        executor = PacedExecutor(executor, setting.device)
+    loop = connect_loop(
+        setting.model,
+        executor,
+        setting.device,
+        setting.table,
+        make(0),
+        run.edge,
+        device_config(setting, run),
+    )
+    if not loop.link.connected:
+        say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
+    try:
+        loop.run(pictures, None if run.agreed_start is None else run.agreed_start())
+    except (KeyboardInterrupt, Terminated):
+        say(f"device: interrupted after {len(loop.records)} frames")
+    loop.link.close()
+    correct = labels_agree(loop.records, labels)
+    return RunRecord(
+        FORMAT_VERSION,
+        setting.scenario.name,
+        run.controller,
+        what,
+        tuple(loop.records),
+        tuple(bool(c) for c in correct),
+        loop.engine.probe_bytes_sent,
+        loop.link.late_replies,
+        loop.link.reconnects,
+        loop.link.last_error if loop.link.reconnects or not loop.records else None,
+    )
+
+
+def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
+    """The scenario's clock for the real loop."""
+    frames = setting.scenario.frames
+    return DeviceConfig(
+        mode="closed" if setting.closed_loop else "stream",
+        deadline_s=frames.deadline_s,
+        interval_s=0.0 if setting.closed_loop else setting.interval_s,
+        frames=run.frames,
+        duration_s=run.duration_s,
+        rescue_margin_s=setting.timing.rescue_margin_s,
+        rtt_s=setting.scenario.link.rtt_s,
+        loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
+        as_daemon=run.as_daemon,
+    )
+
+
+def load_pictures(
+    setting: Setting, executor: Executor, seed: int
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], str]:
+    """Real test pictures of the report half with labels; or generated ones, labelled by agreement.
+
+    The second have no truth: an answer counts as right where it is the whole network's.
+    """
+    pictures = judged_pictures(setting.outcomes.dataset)
+    if pictures is not None:
+        order = np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
+        return pictures.x[order], pictures.y[order], f"{setting.outcomes.dataset}, real labels"
+    height, width = setting.spec.input_shape[1:]
+    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
+    made = np.ascontiguousarray(made[:, :height, :width])
+    last = len(setting.spec.exits) - 1
+    logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
+    labels = np.argmax(logits, axis=1)
+    return made, labels, "generated pictures, right = agrees with the whole network"
+
+
+def run_figures(record: RunRecord) -> dict[str, Any]:
+    """A run's figures by the names of `compare --json`."""
+    frames = max(len(record.frames), 1)
+    failed = Counter(f.error for f in record.frames if f.error is not None)
+    latencies = np.array([f.latency_s for f in record.frames if f.latency_s is not None])
+    return {
+        "frames": len(record.frames),
+        "goodput_accuracy": sum(record.correct) / frames,
+        "late_share": sum(f.latency_s is None for f in record.frames) / frames,
+        "mean_latency_s": float(latencies.mean()) if len(latencies) else 0.0,
+        "p95_latency_s": float(np.quantile(latencies, 0.95)) if len(latencies) else 0.0,
+        "payload_bytes_per_frame": sum(f.bytes_sent for f in record.frames) / frames,
+        "device_compute_s_per_frame": sum(f.device_s for f in record.frames) / frames,
+        "offloaded_share": sum(f.bytes_sent > 0 for f in record.frames) / frames,
+        "late_replies": record.late_replies,
+        "reconnects": record.reconnects,
+        "edge_failures": sum(failed.values()),
+        "edge_failure": failed.most_common(1)[0][0] if failed else "none",
+        "pictures": record.pictures,
+    }

@@ -1,0 +1,244 @@
+"""`coinfer replay`: a trace on a real link between two real processes, beside the simulation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from artefacts import write_json
+from artefacts.owners import temporary_folder
+from artefacts.processes import Children, module_command
+from controller.scenarios import Setting
+from controller.scenarios.rewards import edgent_reward
+from experiments.evaluation.comparison import TraceFigures, figures_of
+from experiments.evaluation.controllers import ControllerFactory
+from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
+from experiments.replay.device_run import RunRecord, check_deployable, read_run
+from experiments.replay.testbed.link import LinkReport, ShapedLink, open_link, wait_for_file
+from experiments.replay.testbed.namespaces import TestbedError
+from traces.trace import BandwidthTrace
+
+LOADED_WITHIN_S = 120.0
+START_AFTER_S = 0.5
+"""The trace begins for everybody at one agreed moment, once the device has loaded and connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayArgs:
+    """What `coinfer replay` was asked for."""
+
+    scenario: str
+    controller: str
+    policy: Path | None
+    method: str
+    seed: int
+    as_daemon: bool = False
+    """The device treats frames and link as the daemon does; the prediction knows nothing of it."""
+
+
+class ReplayResult(msgspec.Struct, frozen=True):
+    """Measured beside predicted, for the same trace, controller and scenario."""
+
+    scenario: str
+    trace: str
+    controller: str
+    duration_s: float
+    pictures: str
+    link: LinkReport
+    measured: TraceFigures
+    predicted: TraceFigures
+    late_replies: int
+    reconnects: int
+    edge_error: str | None
+    """Why the connection was last lost, if it was."""
+
+
+def replay(
+    setting: Setting,
+    trace: BandwidthTrace,
+    args: ReplayArgs,
+    say: Callable[[str], None],
+    progress: Callable[[float], None] = lambda share: None,
+) -> ReplayResult:
+    """Run device and edge processes over a link that follows `trace` (scaled already)."""
+    check_deployable(args.controller)
+    rtt_s = setting.scenario.link.rtt_s
+    with temporary_folder("replay") as folder, open_link(trace, rtt_s, args.method) as link:
+        for note in link.report().notes:
+            say(f"link: {note}")
+        record = _run(setting, trace, args, link, folder, progress)
+        report = link.report()
+    measured = measured_run(setting, trace, record)
+    bound = bound_per_frame(setting, trace, measured.arrival_s)
+    factory = ControllerFactory(setting, policy_folder=args.policy)
+    predicted = evaluate(setting, [trace], factory.maker(args.controller, [trace]), seed=args.seed)
+    predicted_bound = bound_per_frame(setting, trace, predicted[0].arrival_s)
+    return ReplayResult(
+        setting.scenario.name,
+        trace.name,
+        args.controller,
+        trace.duration_s,
+        record.pictures,
+        report,
+        figures_of([measured], [bound], setting.closed_loop),
+        figures_of(predicted, [predicted_bound], setting.closed_loop),
+        record.late_replies,
+        record.reconnects,
+        record.edge_error,
+    )
+
+
+def _run(
+    setting: Setting,
+    trace: BandwidthTrace,
+    args: ReplayArgs,
+    link: ShapedLink,
+    folder: Path,
+    progress: Callable[[float], None],
+) -> RunRecord:
+    """Both processes, from start to their end; neither outlives this call."""
+    coinfer = module_command("coinfer.cli.main")
+    port_file, ready_file = folder / "port", folder / "ready"
+    records = folder / "records.json"
+    with (folder / "errors.txt").open("w+") as errors, Children() as children:
+        edge = children.start(
+            [*link.edge_prefix, *coinfer, "edge", "--model", setting.scenario.network,
+             "--host", link.edge_host, "--port", "0", "--port-file", str(port_file),
+             "--pace", setting.scenario.edge_profile],
+            stderr=errors, text=True,
+        )  # fmt: skip
+        port = int(wait_for_file(port_file, edge, 30.0))
+        host, target = link.target(port)
+        command = [
+            *link.device_prefix, *coinfer, "device", "--scenario", args.scenario,
+            "--edge", f"{host}:{target}", "--controller", args.controller,
+            "--duration-s", repr(trace.duration_s), "--ready-file", str(ready_file),
+            "--records", str(records), "--seed", str(args.seed), "--json",
+        ]  # fmt: skip
+        if args.as_daemon:
+            command.append("--as-daemon")
+        if args.policy is not None:
+            command += ["--policy", str(args.policy)]
+        device = children.start(
+            command, stdin=subprocess.PIPE, stderr=errors, stdout=subprocess.DEVNULL, text=True
+        )
+        wait_for_file(ready_file, device, LOADED_WITHIN_S)
+        begin_s = time.monotonic() + START_AFTER_S
+        assert device.stdin is not None
+        device.stdin.write(f"{begin_s!r}\n")
+        device.stdin.close()
+        link.start(begin_s)
+        _await(device, begin_s, trace.duration_s, progress)
+        if device.returncode != 0:
+            errors.seek(0)
+            last = errors.read().strip().splitlines()
+            raise TestbedError(
+                f"the device process ended with {device.returncode}: {last[-1] if last else ''}"
+            )
+        return read_run(records)
+
+
+def _await(
+    device: subprocess.Popen[Any],
+    begin_s: float,
+    duration_s: float,
+    progress: Callable[[float], None],
+) -> None:
+    limit = begin_s + duration_s + 60.0
+    while device.poll() is None:
+        try:
+            device.wait(0.5)
+        except subprocess.TimeoutExpired:
+            now = time.monotonic()
+            progress(min(max((now - begin_s) / duration_s, 0.0), 1.0))
+            if now > limit:
+                raise TestbedError(
+                    f"the device process runs {now - limit + 60:.0f} s past the trace's end"
+                ) from None
+
+
+def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> TraceRun:
+    """A real run in the simulator's form. Rewards by the same functions; bytes with headers.
+
+    The closed loop's last inference, which the trace's end cut off, is left out where it could
+    still have met the requirement, and a miss otherwise, as in simulation.
+    """
+    requirement = setting.scenario.frames.deadline_s
+    kept = [
+        (frame, right)
+        for frame, right in zip(record.frames, record.correct, strict=True)
+        if not setting.closed_loop
+        or frame.latency_s is not None
+        or trace.duration_s - frame.arrival_s > requirement
+    ]
+    latency = np.array([np.inf if f.latency_s is None else f.latency_s for f, _ in kept])
+    if setting.closed_loop:
+        left = trace.duration_s - np.array([f.arrival_s for f, _ in kept])
+        latency = np.where(np.isfinite(latency), latency, left)
+    payload = np.array([float(f.bytes_sent) for f, _ in kept])
+    sent = np.asarray(setting.link_model.on_wire(payload), dtype=np.float64)
+    device_s = np.array([f.device_s for f, _ in kept])
+    in_time = latency <= setting.scenario.frames.deadline_s + 1e-6
+    correct = np.array([right for _, right in kept], dtype=np.bool_) & in_time
+    plan = np.array([f.plan for f, _ in kept], dtype=np.int64)
+    if setting.closed_loop:
+        accuracy = setting.rows("report").correct.mean(axis=1)
+        exits = np.array([-1 if f.exit is None else f.exit for f, _ in kept], dtype=np.int64)
+        own = np.array([f.by_plan for f, _ in kept], dtype=np.bool_)
+        row = setting.rows("report").row(plan, np.maximum(exits, 0), own)
+        reward = edgent_reward(accuracy[row], latency, requirement)
+    else:
+        prices = setting.prices
+        reward = correct - prices.device_second * device_s - prices.megabyte * sent / 1e6
+    return TraceRun(
+        trace.name,
+        plan,
+        np.array([f.arrival_s for f, _ in kept]),
+        latency,
+        correct,
+        in_time,
+        np.asarray(reward, dtype=np.float64),
+        sent,
+        device_s,
+        np.full(len(kept), np.nan),
+        float(record.probe_bytes),
+        setting.device.model_loading_s if setting.closed_loop else 0.0,
+        trace.duration_s,
+    )
+
+
+def save_result(path: Path, result: ReplayResult) -> None:
+    """Write a result as JSON, atomically."""
+    write_json(path, json.loads(msgspec.json.encode(result)))
+
+
+def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:
+    """Rows of the printed table: figure, measured, predicted."""
+    m, p = result.measured, result.predicted
+    rows = [
+        ("frames", f"{m.frames}", f"{p.frames}"),
+        (
+            "goodput accuracy",
+            f"{100 * m.goodput_accuracy:.2f} %",
+            f"{100 * p.goodput_accuracy:.2f} %",
+        ),
+        ("late", f"{100 * m.late_share:.2f} %", f"{100 * p.late_share:.2f} %"),
+        ("mean latency", f"{1e3 * m.mean_latency_s:.1f} ms", f"{1e3 * p.mean_latency_s:.1f} ms"),
+        ("p95 latency", f"{1e3 * m.p95_latency_s:.1f} ms", f"{1e3 * p.p95_latency_s:.1f} ms"),
+        ("bytes per frame", f"{m.bytes_per_frame:.0f}", f"{p.bytes_per_frame:.0f}"),
+        ("device compute per frame", f"{1e3 * m.device_compute_s_per_frame:.1f} ms",
+         f"{1e3 * p.device_compute_s_per_frame:.1f} ms"),
+        ("reward per frame", f"{m.reward:.4f}", f"{p.reward:.4f}"),
+        ("share of the bound", f"{m.share_of_bound:.4f}", f"{p.share_of_bound:.4f}"),
+    ]  # fmt: skip
+    if m.throughput_fps is not None and p.throughput_fps is not None:
+        rows.append(("throughput", f"{m.throughput_fps:.2f} /s", f"{p.throughput_fps:.2f} /s"))
+    return rows

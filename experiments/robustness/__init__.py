@@ -1,0 +1,1 @@
+"""What must hold when things go wrong: chaos, attacks, hostile bytes, hours of faults."""

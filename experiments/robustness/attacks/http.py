@@ -1,0 +1,205 @@
+"""Attacks by programs and pages on the device's machine, over its local interface."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from experiments.robustness.attacks.case import Case, Target
+from experiments.robustness.structures import jpeg, many_scans
+
+MANY = 8
+"""Connections of an attack that takes several."""
+TIMEOUT_S = 20.0
+VALUES = 32 * 32 * 3
+"""Of one picture that the attacked model takes."""
+JSON = {"Content-Type": "application/json"}
+PICTURE = {"Content-Type": "image/jpeg"}
+PACKED = JSON | {"Content-Encoding": "gzip"}
+FOREIGN = {"Origin": "http://elsewhere.example", "Sec-Fetch-Site": "cross-site"}
+
+
+def repeatedly(target: Target, once: Callable[[], object], connections: int = 1) -> None:
+    """`once` again and again on so many threads; that it is hung up on belongs to it."""
+    until_s = time.monotonic() + target.seconds
+
+    def go_on() -> None:
+        while time.monotonic() < until_s:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                once()
+
+    threads = [threading.Thread(target=go_on, daemon=True) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(until_s - time.monotonic(), 0.0) + 1.0)
+
+
+def post(
+    target: Target, body: bytes | Iterable[bytes], headers: Mapping[str, str], path: str = "/infer"
+) -> tuple[int, bytes]:
+    """One request on a connection of its own: its status and what came."""
+    connection = http.client.HTTPConnection(*target.device_http, timeout=TIMEOUT_S)
+    try:
+        connection.request("POST", path, body, dict(headers))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def body(text: bytes, more: bytes = b"", shape: bytes = b"[1, 32, 32, 3]") -> bytes:
+    """A request whose picture has `text` for its data; `more`: fields with a comma each."""
+    given = b'"name": "picture", "datatype": "UINT8", "shape": %b, "data": %b' % (shape, text)
+    return b'{%b "inputs": [{%b}]}' % (more, given)
+
+
+def _posts(
+    made: Callable[[], bytes],
+    headers: Mapping[str, str] = JSON,
+    connections: int = 2,
+    path: str = "/infer",
+) -> Callable[[Target], None]:
+    """An attack that sends one body again and again."""
+
+    def attack(target: Target) -> None:
+        sent = made()
+        repeatedly(target, lambda: post(target, sent, headers, path), connections)
+
+    return attack
+
+
+ZEROS = b"[" + b"0," * (VALUES - 1) + b"0]"
+EMPTIES = b"[" + b"[]," * 500_000 + b"[]]"
+
+
+def strings() -> bytes:
+    """One long string among many short ones."""
+    return body(b'["' + b"x" * 20_000 + b'"' + b',"a"' * (VALUES - 1) + b"]")
+
+
+def outputs() -> bytes:
+    """The same output very often."""
+    many = json.dumps([{"name": "label"}] * 80_000).encode()
+    return body(ZEROS, b'"outputs": %b,' % many)
+
+
+def fields() -> bytes:
+    """Very many fields of other names."""
+    return b"{" + b",".join(b'"%x": 1' % k for k in range(120_000)) + b"}"
+
+
+def files() -> bytes:
+    """Sixteen files of three megapixels each in one request."""
+    one = many_scans(1700, 12)
+    tail = (len(one).to_bytes(4, "little") + one) * 16
+    given = {"name": "picture", "shape": [16], "datatype": "BYTES",
+             "parameters": {"binary_data_size": len(tail)}}  # fmt: skip
+    return json.dumps({"inputs": [given]}).encode() + tail
+
+
+def many_files(target: Target) -> None:
+    """See `files`."""
+    sent = files()
+    length = {"Inference-Header-Content-Length": str(sent.index(b"}]}") + 3)}
+    repeatedly(target, lambda: post(target, sent, JSON | length), MANY)
+
+
+def pages(target: Target) -> None:
+    """What a page of another site can send without being asked first, and what it could read."""
+
+    def once() -> None:
+        for kind in ("text/plain", "image/jpeg"):
+            status, _ = post(target, PIXEL, FOREIGN | {"Content-Type": kind})
+            if status == http.client.OK:
+                raise AssertionError(f"a page of another site was answered ({kind})")
+        for path in ("/live/state", "/metrics"):
+            if _fetched(target, path, "rebound.example") == http.client.OK:
+                raise AssertionError(f"{path} was read under another name")
+
+    once()
+    repeatedly(target, once, 3)
+
+
+PIXEL = jpeg(32)
+
+
+def _fetched(target: Target, path: str, host: str) -> int:
+    connection = http.client.HTTPConnection(*target.device_http, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", path, headers={"Host": host})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def small_chunks(target: Target) -> None:
+    """Bodies in chunks of one byte each."""
+    head = (
+        b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+
+    def once() -> None:
+        with socket.create_connection(target.device_http, TIMEOUT_S) as client:
+            client.sendall(head + b"1\r\n0\r\n" * 200_000 + b"0\r\n\r\n")
+            client.recv(4096)
+
+    repeatedly(target, once, 2)
+
+
+def held_bodies(target: Target) -> None:
+    """Bodies of eight megabytes that never end."""
+    head = b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+
+    def once() -> None:
+        with socket.create_connection(target.device_http, TIMEOUT_S) as client:
+            client.sendall(head + b"Content-Length: 8000000\r\n\r\n" + bytes(7_900_000))
+            client.settimeout(2.0)
+            client.recv(4096)
+
+    repeatedly(target, once, MANY)
+
+
+def _case(name: str, what: str, run: Callable[[Target], None]) -> Case:
+    return Case(name, what, run)
+
+
+def _deep(field: bytes) -> Callable[[], bytes]:
+    return lambda: body(ZEROS, b'"%b": %b,' % (field, EMPTIES))
+
+
+CASES = (
+    _case("strings", "JSON: a long string among short ones", _posts(strings)),
+    _case("empties", "JSON: data of nested empty lists", _posts(lambda: body(EMPTIES))),
+    _case("deep-id", "JSON: an id of nested empty lists", _posts(_deep(b"id"))),
+    _case("deep-parameters", "JSON: parameters that are lists", _posts(_deep(b"parameters"))),
+    _case("outputs", "JSON: the same output 80,000 times", _posts(outputs)),
+    _case("inputs", "JSON: half a million inputs",
+          _posts(lambda: b'{"inputs": [' + b"{}," * 500_000 + b"{}]}")),
+    _case("fields", "JSON: 120,000 fields of unknown names", _posts(fields)),
+    _case("shape", "JSON: a shape of half a million ones",
+          _posts(lambda: body(ZEROS, shape=b"[" + b"1," * 500_000 + b"1]"))),
+    _case("long", "JSON: eight megabytes of spaces", _posts(lambda: b" " * 8_000_000 + b"{}")),
+    _case("scans", "JPEG: thousands of scans", _posts(lambda: many_scans(3500, 20_000), PICTURE)),
+    _case("slow-pictures", "JPEG: pixels and scans just within their bounds",
+          _posts(lambda: many_scans(3500, 24), PICTURE, MANY, "/infer?deadline_ms=5000")),
+    _case("large-pictures", "JPEG: 25 megapixels", _posts(lambda: jpeg(5000), PICTURE, MANY)),
+    _case("many-files", "JPEG: sixteen slow files a request", many_files),
+    _case("pages", "a page of another site", pages),
+    _case("gzip", "gzip: eight megabytes of nothing",
+          _posts(lambda: gzip.compress(bytes(8_000_000)), PICTURE | PACKED | PICTURE, MANY)),
+    _case("gzip-refused", "gzip: two megabytes for a model that is not there",
+          _posts(lambda: gzip.compress(bytes(2_000_000), 0), PACKED, MANY, "/v2/models/x/infer")),
+    _case("brotli", "a coding that is not served",
+          _posts(lambda: bytes(16_000), JSON | {"Content-Encoding": "br"}, MANY)),
+    _case("small-chunks", "bodies in chunks of a byte", small_chunks),
+    _case("held-bodies", "bodies that never end", held_bodies),
+)  # fmt: skip
+"""Every one holds the camera to the usual bound."""

@@ -1,0 +1,360 @@
+"""Makes every attack on a real device and a real edge, beside a camera, and holds it to its bound.
+
+The camera films alone first: what it loses then, the machine loses. Each attack is a process of
+its own, which is ended when its time is over. A daemon that an attack has ended is started anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artefacts import ArtefactError, CoinferError, processes, read_text
+from artefacts.owners import temporary_folder
+from artefacts.processes import Children, module_command
+from controller.link.addresses import join_address, split_address
+from experiments.replay.testbed.link import wait_for_file
+from experiments.robustness.attacks import camera
+from experiments.robustness.attacks.case import Case, Target
+
+UNITS = processes.ROOT / "deploy"
+START_LIMIT_S = 60.0
+OVERTIME_S = 1.0
+"""After its time an attack is ended."""
+SETTLING_S = 0.3
+"""Between an attack and what the camera has of it: its last frames are answered or given up."""
+LOOKED_AT_S = 0.8
+RECOVERED_WITHIN_S = 3.0
+"""What an attack has done is over then, or both daemons are started anew."""
+STARTED_BEFORE = 1
+"""Attackers that load while another one attacks."""
+SPARE_FRAMES = 2
+"""Lost by chance, beside the share: one share in a hundred of a few frames is none."""
+DEVICE = """format_version = 1
+scenario = "{scenario}"
+controller = "edge-only"
+edges = ["{edge}", "{second}"]
+state = "state.json"
+[http]
+port = 0
+socket = "device.sock"
+[log]
+level = "info"
+"""
+EDGE = """format_version = 1
+models = ["alexnet"]
+port = 0
+metrics = "127.0.0.1:{metrics}"
+[log]
+level = "warning"
+"""
+READER = "reader"
+"""File with the process id of what reads the device's log."""
+PIPE_BYTES = 4096
+SCENARIO = "3g-alexnet"
+_SIZE = re.compile(r"^MemoryMax=(\d+)([KMG])$", re.MULTILINE)
+_FACTORS = {"K": 2**10, "M": 2**20, "G": 2**30}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What an attack did to the camera and the daemons, and whether its bound held."""
+
+    name: str
+    frames: int
+    lost: int
+    allowed: int
+    lies: int
+    device_mib: float
+    edge_mib: float
+    broken: tuple[str, ...]
+    """What did not hold, in words."""
+    why: tuple[str, ...] = ()
+    """Why frames were lost, a few of them."""
+
+    @property
+    def held(self) -> bool:
+        """Whether everything did."""
+        return not self.broken
+
+
+class AttackReport(msgspec.Struct, frozen=True):
+    """Every attack, and what the camera lost alone."""
+
+    alone_frames: int
+    alone_lost: int
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def held(self) -> bool:
+        """Whether every bound did."""
+        return all(outcome.held for outcome in self.outcomes)
+
+
+def memory_max(unit: str) -> int:
+    """`MemoryMax` of a unit in `deploy/`, in bytes."""
+    path = UNITS / unit
+    found = _SIZE.search(read_text(path))
+    if found is None:
+        raise ArtefactError(path, field="MemoryMax", found="none", expected="a size such as 400M")
+    return int(found[1]) * _FACTORS[found[2]]
+
+
+def allowed_losses(frames: int, alone: camera.Footage, share: float) -> int:
+    """How many of so many frames may be lost beside an attack."""
+    usual = alone.lost / max(len(alone.frames), 1)
+    return SPARE_FRAMES + int((usual + share) * frames)
+
+
+def judged(
+    case: Case, seen: camera.Footage, alone: camera.Footage, peaks: tuple[int, int], ended: str
+) -> Outcome:
+    """Hold what was seen beside an attack to its bound; `ended`: what is wrong besides, or ''."""
+    bound = case.bound
+    limits = (
+        bound.device_bytes or memory_max("coinfer-device.service"),
+        bound.edge_bytes or memory_max("coinfer-edge.service"),
+    )
+    allowed = allowed_losses(len(seen.frames), alone, bound.lost_share)
+    broken = [ended] if ended else []
+    if seen.lost > allowed:
+        broken.append(f"{seen.lost} of {len(seen.frames)} frames lost, expected {allowed} at most")
+    if bound.truthful and seen.lies:
+        broken.append(f"'ready' was wrong {seen.lies} times")
+    for who, peak, most in zip(("device", "edge"), peaks, limits, strict=True):
+        if peak > most:
+            broken.append(f"the {who} took {peak >> 20} MiB, expected {most >> 20} at most")
+    why = tuple(dict.fromkeys(f.why or "late" for f in seen.frames if not f.kept))[:3]
+    return Outcome(
+        case.name, len(seen.frames), seen.lost, allowed, seen.lies,
+        peaks[0] / 2**20, peaks[1] / 2**20, tuple(broken), why,
+    )  # fmt: skip
+
+
+# -- processes -----------------------------------------------------------------------------------
+
+
+def peak_bytes(pid: int) -> int:
+    """Most resident memory of a process since `forget_peak`; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def forget_peak(pid: int) -> None:
+    """Let the most that a process took begin anew (proc(5), clear_refs)."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+@dataclass(slots=True)
+class Ground:
+    """The daemons, the camera, and where they are."""
+
+    edge: subprocess.Popen[Any]
+    device: subprocess.Popen[Any]
+    camera: subprocess.Popen[Any]
+    http: tuple[str, int]
+    edge_address: tuple[str, int]
+    second: subprocess.Popen[Any]
+    second_control: tuple[str, int]
+    film: Path
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        return int(made.getsockname()[1])
+
+
+class Range:
+    """Starts what is attacked, inside `Children`, and starts anew what an attack has ended."""
+
+    def __init__(self, folder: Path, children: Children) -> None:
+        self._folder, self._children, self._begun = folder, children, 0
+        self.ground = self._begin()
+
+    def _begin(self) -> Ground:
+        self._begun += 1
+        folder = self._folder / f"run{self._begun}"
+        folder.mkdir()
+        coinfer = module_command("coinfer.cli.main")
+        (folder / "edge.toml").write_text(EDGE.format(metrics=free_port()))
+        edge = self._started(folder, [*coinfer, "edge", "--config", str(folder / "edge.toml"),
+                                      "--port-file", str(folder / "port")], "edge")  # fmt: skip
+        edge_address = ("127.0.0.1", int(wait_for_file(folder / "port", edge, START_LIMIT_S)))
+        hostile = module_command("experiments.robustness.attacks.hostile_edge")
+        second = self._started(folder, [*hostile, str(folder / "second")], "second")
+        port, control = map(int, wait_for_file(folder / "second", second, START_LIMIT_S).split())
+        text = DEVICE.format(
+            scenario=SCENARIO,
+            edge=join_address(*edge_address),
+            second=join_address("127.0.0.1", port),
+        )
+        (folder / "device.toml").write_text(text)
+        device = self._logging(
+            folder,
+            [*coinfer, "device", "--config", str(folder / "device.toml"),
+             "--ready-file", str(folder / "ready")],
+        )  # fmt: skip
+        where = wait_for_file(folder / "ready", device, START_LIMIT_S).splitlines()[0]
+        http = split_address(where.removeprefix("http://"))
+        filming = module_command("experiments.robustness.attacks.camera")
+        filmed = self._started(folder, [*filming, join_address(*http), str(folder / "film")], "c")
+        return Ground(
+            edge, device, filmed, http, edge_address, second, ("127.0.0.1", control),
+            folder / "film",
+        )  # fmt: skip
+
+    def _started(self, folder: Path, command: list[str], name: str) -> subprocess.Popen[Any]:
+        with open(folder / f"{name}.log", "wb") as log:
+            return self._children.start(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder
+            )
+
+    def _logging(self, folder: Path, command: list[str]) -> subprocess.Popen[Any]:
+        """A daemon whose log another process reads, which an attack may stop (`READER`)."""
+        reading, writing = os.pipe()
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        try:
+            with open(folder / "device.log", "wb") as log:
+                reader = self._children.start(["cat"], stdin=reading, stdout=log)
+            (folder / READER).write_text(str(reader.pid))
+            return self._children.start(
+                command, stdin=subprocess.DEVNULL, stdout=writing, stderr=writing, cwd=folder
+            )
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    def renew(self) -> None:
+        """Start all of it anew where a daemon has ended, or does not recover."""
+        ground = self.ground
+        daemons = (ground.edge, ground.device)
+        if all(d.poll() is None for d in daemons) and self._answers(RECOVERED_WITHIN_S):
+            return
+        processes.end([*daemons, ground.camera, ground.second], grace_s=1.0)
+        self.ground = self._begin()
+        self.wait_for_frames()
+
+    def wait_for_frames(self) -> None:
+        """Until the camera's frames are answered."""
+        if not self._answers(START_LIMIT_S):
+            raise CoinferError("attacks: the camera's frames are not answered with no attack")
+
+    def _answers(self, within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while time.monotonic() < until:
+            now = time.monotonic()
+            if self.ground.film.exists():
+                seen = camera.footage(self.ground.film, now - LOOKED_AT_S, now - SETTLING_S)
+                if not seen.lost:
+                    return True
+            time.sleep(0.1)
+        return False
+
+    def target(self, seconds: float) -> Target:
+        """What an attacker is told."""
+        ground, folder = self.ground, self.ground.film.parent
+        return Target(
+            ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,
+            ground.edge.pid, seconds, ground.second_control, folder,
+        )  # fmt: skip
+
+    def film(self, begin_s: float) -> camera.Footage:
+        """What the camera has from `begin_s` until now."""
+        end_s = time.monotonic()
+        time.sleep(SETTLING_S)
+        return camera.footage(self.ground.film, begin_s, end_s)
+
+
+class Attackers:
+    """Processes that make an attack each, the next one loaded before the one before has ended."""
+
+    def __init__(self, wanted: list[Case], folder: Path, children: Children) -> None:
+        self._wanted, self._folder, self._children = list(wanted), folder, children
+        self._loaded: list[subprocess.Popen[Any]] = []
+
+    def next(self) -> subprocess.Popen[Any]:
+        """The next attacker, loaded."""
+        while self._wanted and len(self._loaded) <= STARTED_BEFORE:
+            self._loaded.append(self._load(self._wanted.pop(0)))
+        process = self._loaded.pop(0)
+        assert process.stdout is not None
+        process.stdout.readline()
+        return process
+
+    def _load(self, case: Case) -> subprocess.Popen[Any]:
+        with open(self._folder / f"{case.name}.log", "wb") as log:
+            return self._children.start(
+                module_command("experiments.robustness.attacks.perform", case.name),
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
+
+
+def attack(case: Case, attacker: subprocess.Popen[Any], ground: Range, target: Target) -> str:
+    """Let a loaded attacker go; what went wrong with it or the daemons, or ''."""
+    assert attacker.stdin is not None
+    with contextlib.suppress(OSError):  # it has ended already
+        attacker.stdin.write(msgspec.json.encode(target, enc_hook=str) + b"\n")
+        attacker.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        attacker.wait(target.seconds + OVERTIME_S)
+    failed = attacker.returncode
+    processes.end([attacker], grace_s=0.0)
+    for who, process in (("device", ground.ground.device), ("edge", ground.ground.edge)):
+        if process.poll() is not None:
+            return f"the {who} has ended with {process.returncode}"
+    return f"the attack could not be made (code {failed})" if failed else ""
+
+
+def run_attacks(
+    wanted: list[Case], seconds: float, alone_s: float, said: Callable[[Outcome], None]
+) -> AttackReport:
+    """All of `wanted`, for `seconds` each, behind `alone_s` of the camera alone."""
+    begun = time.monotonic()
+    outcomes: list[Outcome] = []
+    with temporary_folder("attacks") as folder, Children() as children:
+        ground = Range(folder, children)
+        attackers = Attackers(wanted, folder, children)
+        ground.wait_for_frames()
+        since = time.monotonic()
+        time.sleep(alone_s)
+        alone = ground.film(since)
+        for case in wanted:
+            attacker = attackers.next()
+            ground.renew()
+            outcomes.append(_one(case, attacker, ground, seconds, alone, folder))
+            said(outcomes[-1])
+    return AttackReport(len(alone.frames), alone.lost, tuple(outcomes), time.monotonic() - begun)
+
+
+def _one(
+    case: Case, attacker: subprocess.Popen[Any], ground: Range, seconds: float,
+    alone: camera.Footage, folder: Path,
+) -> Outcome:  # fmt: skip
+    target = ground.target(seconds)
+    for pid in (target.device_pid, target.edge_pid):
+        forget_peak(pid)
+    since = time.monotonic()
+    ended = attack(case, attacker, ground, target)
+    seen = ground.film(since)
+    peaks = (peak_bytes(target.device_pid), peak_bytes(target.edge_pid))
+    if ended.startswith("the attack"):
+        last = (folder / f"{case.name}.log").read_text(errors="replace").strip().splitlines()
+        ended += f": {last[-1][:200]}" if last else ""
+    return judged(case, seen, alone, peaks, ended)

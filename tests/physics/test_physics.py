@@ -1,0 +1,280 @@
+"""The batched physics against a scalar account of the same frame, and against closed forms."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.physics import ConstantLink, LinkModel, Resources, Timing, TraceBank, run_frames
+from controller.scenarios import load_setting, read_scenario
+from traces.trace import BandwidthTrace
+
+INF = float("inf")
+
+
+@functools.cache
+def loaded(name):
+    """A setting; not a fixture, because hypothesis would print all of it at a failure."""
+    return load_setting(read_scenario(name))
+
+
+def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
+    """One frame, written out with plain numbers and ifs."""
+
+    def transfer(start, n_bytes):
+        return float(trace.transfer_end(start, n_bytes, "stop")) if start < INF else INF
+
+    limit = INF if deadline is None else arrival + deadline
+    device, uplink, edge, down = state
+    head = table.head_s[p]
+    start = max(arrival, device) if head > 0 else arrival
+    early = -1
+    for gate, upto in zip(table.early_exit[p], table.early_s[p], strict=True):
+        if gate < 0 or start + upto > limit:
+            break
+        early, device = int(gate), start + upto
+    stopped = early != max(table.early_exit[p], default=-1)
+    if stopped or start + head > limit:
+        found = (limit, early) if early >= 0 else (None, -1)
+        return (*found, (device, uplink, edge, down))
+    if head > 0:
+        device = start + head
+    handed = start + head
+    if table.local[p]:
+        return (handed, int(table.exit[p])) + ((device, uplink, edge, down),)
+    if handed >= limit:
+        found = (limit, early) if early >= 0 else (None, -1)
+        return (*found, (device, uplink, edge, down))
+    wire = float(model.on_wire(np.array(table.up_bytes[p])))
+    ready = max(handed, uplink)
+    end = transfer(ready, wire)
+    back = INF
+    if end < limit:
+        uplink = end
+        edge = max(end + model.rtt_s / 2, edge) + table.edge_s[p]
+        answer = float(model.on_wire(np.array(table.down_bytes[p])))
+        down_end = transfer(max(edge, down), answer)
+        down = down_end if down_end < INF else limit
+        back = down_end + model.rtt_s / 2
+    elif ready < limit:
+        passed = min(float(trace.bytes_between(ready, limit, "stop")), wire)
+        uplink = transfer(limit, min(wire - passed, model.send_buffer_bytes))
+    local_exit, free = early, device
+    jobs = [
+        (e, s, free) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True) if e >= 0
+    ]
+    if deadline is not None and np.isfinite(table.rescue_s[p]):
+        rescue = table.rescue_s[p]
+        latest = arrival + deadline - table.rescue_p95_s[p] - margin
+        jobs.append((0, rescue, max(latest, arrival)))
+    for e, seconds, earliest in jobs:
+        begin = max(free, earliest)
+        if begin < min(back, limit) and begin + seconds <= limit:
+            free = begin + seconds
+            local_exit = int(e)
+        else:
+            break  # the next one would go on from what this one leaves
+    device = max(device, free)
+    final = back
+    if table.tail_s[p] > 0 and back < INF:
+        begin = max(back, free)
+        if begin < limit:
+            device = begin + table.tail_s[p]
+        final = begin + table.tail_s[p]
+    state = (device, uplink, edge, down)
+    if final <= limit and final < INF:
+        return final, int(table.exit[p]), state
+    return (limit, local_exit, state) if local_exit >= 0 else (None, -1, state)
+
+
+rates = st.lists(st.one_of(st.just(0.0), st.floats(1e4, 8e6)), min_size=2, max_size=8)
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rates=rates,
+    seed=st.integers(0, 2**32 - 1),
+    name=st.sampled_from(["edgent", "3g-alexnet", "3g-mobilenet", "3g-mobilenet-priced"]),
+)
+def test_a_stream_equals_the_scalar_account(rates, seed, name):
+    setting = loaded(name)
+    closed_loop = setting.closed_loop
+    table, model = (
+        setting.stops.table,
+        LinkModel(setting.link_model.rtt_s, 160.0, 66.0, 1448.0, 1e9),
+    )
+    deadline = None if closed_loop else setting.scenario.frames.deadline_s
+    timing = Timing(deadline)
+    trace = BandwidthTrace("t", np.arange(len(rates)) * 0.5, np.array(rates), len(rates) * 0.5)
+    link = TraceBank([trace]).lanes(np.zeros(1, dtype=np.int64))
+    rng = np.random.default_rng(seed)
+    resources, state, arrival = Resources.idle(1, 1e9), (0.0, 0.0, 0.0, 0.0), 0.0
+    for _ in range(12):
+        p = int(rng.integers(len(table)))
+        outcome, resources = run_frames(
+            table, np.array([p]), np.array([arrival]), resources, link, model, timing
+        )
+        answered, exit_, state = scalar_frame(
+            table, p, arrival, state, trace, model, deadline, timing.rescue_margin_s
+        )
+        found = float(outcome.answered_s[0])
+        assert found == pytest.approx(INF if answered is None else answered, abs=1e-7)
+        assert int(outcome.answer_exit[0]) == exit_
+        for mine, theirs in zip(
+            (resources.device_s, resources.uplink_s, resources.edge_s, resources.downlink_s),
+            state,
+            strict=True,
+        ):
+            assert float(mine[0]) == pytest.approx(theirs, abs=1e-7)
+        if closed_loop:
+            if answered is None:
+                return
+            arrival = answered
+        else:
+            arrival += setting.interval_s
+
+
+@settings(max_examples=60, deadline=None)
+@given(rates, st.floats(0, 3), st.floats(1, 2e5))
+def test_the_bank_of_traces_equals_each_trace(rates, start, n_bytes):
+    one = BandwidthTrace("a", np.arange(len(rates)) * 1.0, np.array(rates), float(len(rates)))
+    two = BandwidthTrace("b", np.array([0.0, 0.3]), np.array([1e6, 2e6]), 2.0)
+    bank = TraceBank([two, one, two])
+    link = bank.lanes(np.array([0, 1, 2]))
+    starts = np.full(3, start)
+    ends = link.transfer_end(starts, np.full(3, n_bytes))
+    for k, trace in enumerate((two, one, two)):
+        begin = min(start, trace.duration_s)
+        expected = float(trace.transfer_end(begin, n_bytes, "stop"))
+        left = trace.total_bytes - float(trace.bytes_between(0, begin, "stop"))
+        if abs(left - n_bytes) > 1e-3:
+            assert float(ends[k]) == pytest.approx(expected, abs=1e-6)
+        moved = link.bytes_between(starts, starts + 0.7)[k]
+        assert moved == pytest.approx(
+            float(trace.bytes_between(start, start + 0.7, "stop")), abs=1e-3
+        )
+
+
+def test_an_idle_frame_takes_what_the_table_says(stream):
+    table = stream.table
+    model = LinkModel(0.04)
+    shape = (len(table),)
+    outcome, _ = run_frames(
+        table, np.arange(len(table)), np.zeros(shape), Resources.idle(shape),
+        ConstantLink(np.full(shape, 2e6)), model, Timing(None),
+    )  # fmt: skip
+    assert outcome.latency_s == pytest.approx(table.latency_s(2e6, 0.04))
+
+
+def test_a_rescue_begins_no_sooner_than_its_frame(stream):
+    """The device has been idle since 0; the frame of 10 s has less time than a rescue takes."""
+    table = stream.stops.table
+    p = next(
+        k for k in range(len(table)) if np.isfinite(table.rescue_s[k]) and table.head_s[k] == 0
+    )
+    rescue_s = float(table.rescue_s[p])
+    link, model = ConstantLink(np.array([0.0])), LinkModel(0.04)
+    for deadline_s, exit_, free_s in ((0.9 * rescue_s, -1, 0.0), (1.001 * rescue_s, 0, rescue_s)):
+        outcome, after = run_frames(
+            table, np.array([p]), np.array([10.0]), Resources.idle(1), link, model,
+            Timing(deadline_s),
+        )  # fmt: skip
+        assert int(outcome.answer_exit[0]) == exit_
+        assert float(outcome.device_s[0]) == pytest.approx(free_s)
+        assert float(after.device_s[0]) == pytest.approx(10.0 + free_s if free_s else 0.0)
+
+
+def test_the_ramp_costs_round_trips_and_then_nothing():
+    link, model = ConstantLink(np.array([1e9])), LinkModel(0.1)
+    end = model.transfer_end(link, np.zeros(1), np.array([14480.0 * 3]), 14480.0)
+    assert float(end[0]) == pytest.approx(0.1 + 8 * 14480 * 2 / 1e9)
+    warm = model.transfer_end(link, np.zeros(1), np.array([14480.0 * 3]), 1e6)
+    assert float(warm[0]) == pytest.approx(8 * 14480 * 3 / 1e9)
+
+
+def test_a_cancelled_upload_owes_what_the_kernel_holds(stream):
+    table = stream.table
+    p = next(k for k, plan in enumerate(table.plans) if "no rescue" in str(plan))
+    model = LinkModel(0.04, send_buffer_bytes=1000.0)
+    link = ConstantLink(np.array([80_000.0]))
+    timing = Timing(0.088)
+    outcome, after = run_frames(
+        table, np.array([p]), np.zeros(1), Resources.idle(1), link, model, timing
+    )
+    passed = 0.088 * 10_000
+    assert int(outcome.answer_exit[0]) == -1
+    assert float(outcome.bytes_sent[0]) == pytest.approx(passed + 1000)
+    assert float(after.uplink_s[0]) == pytest.approx(0.088 + 0.1)
+    assert not outcome.measured_complete[0]
+    assert float(outcome.measured_bytes[0]) == pytest.approx(passed)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    lengths=st.lists(st.floats(0.01, 40.0), min_size=1, max_size=40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pieces_are_found_by_a_few_steps_as_by_a_search(lengths, seed):
+    """Pieces of any lengths, some without rate; times on their very edges too."""
+    rng = np.random.default_rng(seed)
+    rates_bps = np.where(rng.random(len(lengths)) < 0.3, 0.0, rng.uniform(1e4, 1e7, len(lengths)))
+    trace = BandwidthTrace.from_intervals("t", lengths, rates_bps)
+    bank = TraceBank([trace, trace])
+    edges = np.concatenate([trace.times_s, trace.times_s + trace.duration_s])
+    times = np.concatenate([rng.uniform(0, 2 * trace.duration_s, 50), edges])
+    own = np.append(edges, 2 * trace.duration_s)
+    assert np.array_equal(bank.piece(times), np.searchsorted(own, times, side="right") - 1)
+    starts, sizes = rng.uniform(0, trace.duration_s, 50), rng.uniform(1, 1e6, 50)
+    ends = bank.lanes(np.ones(50, dtype=np.int64)).transfer_end(starts, sizes)
+    for start, size, end in zip(starts, sizes, ends, strict=True):
+        wanted = float(trace.transfer_end(start, size, "stop"))
+        left = trace.total_bytes - float(trace.bytes_between(0, start, "stop"))
+        if abs(left - size) > 1e-3:
+            assert float(end) == pytest.approx(wanted, abs=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(1, 4))
+def test_transfers_over_hundreds_of_short_pieces_end_as_the_traces_say(seed, count):
+    """Fast and slow traces of 20 ms pieces side by side: neither grid fits them all."""
+    rng = np.random.default_rng(seed)
+    traces = []
+    for k in range(count):
+        rates_bps = rng.lognormal(0.0, 1.0, 400) * 10.0 ** rng.uniform(3, 8)
+        rates_bps[rng.random(400) < 0.2] = 0.0
+        traces.append(BandwidthTrace.from_intervals(f"t{k}", np.full(400, 0.02), rates_bps))
+    index = rng.integers(0, count, 80)
+    starts = np.where(rng.random(80) < 0.3, rng.integers(0, 400, 80) * 0.02, rng.uniform(0, 8, 80))
+    sizes = np.array([traces[k].total_bytes for k in index]) * 10.0 ** rng.uniform(-6, 0, 80)
+    link = TraceBank(traces).lanes(index)
+    ends, whole = link.transfer_end(starts, sizes), np.isfinite(link.transfer_end(starts, sizes))
+    for k, start, size, end in zip(index, starts, sizes, ends, strict=True):
+        trace = traces[k]
+        left = trace.total_bytes - float(trace.bytes_between(0, start, "stop"))
+        if abs(left - size) > 1e-6 * trace.total_bytes:
+            wanted = float(trace.transfer_end(start, size, "stop"))
+            # where a rate is next to nothing a bank's rounding of bits is a longer time
+            passed = abs(float(trace.bytes_between(min(end, wanted), max(end, wanted), "stop")))
+            assert np.isfinite(end) == np.isfinite(wanted)
+            assert end == wanted or passed <= 1e-6 * max(t.total_bytes for t in traces)
+    assert whole.any()
+
+
+def test_a_hedge_goes_on_only_from_what_it_has_computed():
+    """Too late for exit 1 is too late for exit 2, though its own share alone would still fit."""
+    setting = loaded("3g-mobilenet-priced")
+    table, deadline_s = setting.candidates, setting.scenario.frames.deadline_s
+    hedged = next(k for k, p in enumerate(table.plans) if p.hedge and table.wait_exit[k, 1] == 1)
+    first_s, second_s = table.wait_s[hedged, :2]
+    assert second_s < first_s
+    resources = Resources.idle(1)
+    resources.device_s = np.array([deadline_s - table.head_s[hedged] - 0.9 * first_s])
+    outcome, after = run_frames(
+        table, np.array([hedged]), np.zeros(1), resources, ConstantLink(np.zeros(1)),
+        setting.link_model, setting.timing,
+    )  # fmt: skip
+    assert outcome.answer_exit[0] == -1
+    assert outcome.device_s[0] == pytest.approx(table.head_s[hedged])
+    assert after.device_s[0] == pytest.approx(deadline_s - 0.9 * first_s)

@@ -1,0 +1,168 @@
+"""Every scenario that comes with coinfer loads, and offers what it says."""
+
+import dataclasses
+import re
+
+import msgspec
+import numpy as np
+import pytest
+
+from artefacts import ArtefactError, UsageError
+from controller.scenarios import SHIPPED, load_setting, read_scenario, shipped_scenarios
+from models.codecs import LEARNED, carries_picture, encoded_bytes
+from models.outcomes import QUANTISED
+
+
+@pytest.mark.parametrize("name", shipped_scenarios())
+def test_a_shipped_scenario_loads_and_its_table_is_sound(name):
+    setting = load_setting(read_scenario(name))
+    table = setting.table
+    assert table.local.any()
+    assert not table.local.all()
+    assert np.all(table.up_bytes[~table.local] > 0)
+    assert np.all((table.accuracy > 0.5) & (table.accuracy < 1.0))
+    known = set(setting.candidates.plans)
+    bare = {dataclasses.replace(p, gates=(), threshold=1.0) for p in table.plans}
+    assert bare <= known
+
+
+@pytest.mark.parametrize("name", ["lte-mobilenet", "3g-mobilenet"])
+def test_the_picture_rivals_every_cut_of_the_camera_network(name):
+    setting = load_setting(read_scenario(name))
+    codecs = {p.codec for p in setting.candidates.plans if not p.is_local}
+    assert any(c.startswith("jpeg") for c in codecs)
+    assert any(carries_picture(p.codec) for p in setting.table.plans)
+    assert LEARNED in codecs
+    assert setting.device.emulation is not None
+    # encoding is paid for by the device, decoding by the edge
+    plan = next(p for p in setting.candidates.plans if p.codec.startswith("jpeg"))
+    row = setting.candidates.index(plan)
+    assert setting.candidates.head_s[row] == setting.device.encode_s(plan.codec, "") > 0
+
+
+def test_the_camera_network_keeps_its_bars():
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    outcomes, spec = setting.outcomes, setting.spec
+    last = len(spec.exits) - 1
+    assert outcomes.samples == 3925
+    assert outcomes.accuracy(last) >= 0.85
+    assert outcomes.accuracy(0) >= 0.55
+    for exit_, codec, cut in outcomes.keys:
+        if codec in ("int8", "int8c"):
+            change = outcomes.accuracy(exit_, codec, cut) - outcomes.accuracy(exit_)
+            assert change > -0.01, (exit_, codec, cut)
+    for exit_ in range(len(spec.exits)):
+        change = outcomes.accuracy(exit_, QUANTISED, 0) - outcomes.accuracy(exit_)
+        assert change >= -0.01, exit_
+    size = sum(p.stat().st_size for p in setting.model.folder.glob("weights*"))
+    assert size <= 12e6
+
+
+def test_the_camera_networks_bottleneck_keeps_its_bars():
+    """Over all pictures at the last exit: 1.5 points, an eighth of int8, a third of the JPEG."""
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    outcomes, spec = setting.outcomes, setting.spec
+    last = len(spec.exits) - 1
+    (learned,) = spec.bottlenecks
+    behind = outcomes.accuracy(last, LEARNED, learned.cut)
+    sent = outcomes.mean_bytes(last, LEARNED, learned.cut)
+    assert behind >= outcomes.accuracy(last) - 0.015
+    int8_bytes = encoded_bytes("int8", spec.shapes[last][learned.cut])
+    assert outcomes.accuracy(last, "int8", learned.cut) >= behind
+    assert 8 * sent <= int8_bytes
+    # the JPEG of about equal accuracy: the one that is nearest, and every better one
+    jpegs = {
+        c: outcomes.accuracy(last, c) for e, c, _ in outcomes.keys if e == last and c[:4] == "jpeg"
+    }
+    nearest = min(jpegs, key=lambda c: abs(jpegs[c] - behind))
+    assert abs(jpegs[nearest] - behind) < 0.005
+    for codec in {nearest} | {c for c, found in jpegs.items() if found >= behind}:
+        assert 3 * sent <= outcomes.mean_bytes(last, codec, 0), codec
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("network", "expected a folder with card.json or one of alexnet"),
+        ("device_profile", "expected a profile's file or one of edgent-pi3"),
+        ("edge_profile", "expected a profile's file or one of edgent-pi3"),
+    ],
+)
+def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
+    tmp_path, field, expected
+):
+    text = (SHIPPED / "edgent.toml").read_text()
+    value = getattr(read_scenario("edgent"), field)
+    assert f'{field} = "{value}"' in text
+    path = tmp_path / "own.toml"
+    path.write_text(text.replace(f'{field} = "{value}"', f'{field} = "mars"'))
+    with pytest.raises(UsageError, match=rf"own\.toml, field '{field}': .*'mars', {expected}"):
+        read_scenario(path)
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ("deadline_s = 1.0", "deadline_s = 1e300", "'frames.deadline_s': found 1e+300, expected"),
+        ('name = "edgent"', 'name = "../edgent"', "'name': found '../edgent', expected letters"),
+    ],
+)
+def test_a_scenario_that_cannot_be_meant_is_refused(tmp_path, was, now, said):
+    text = (SHIPPED / "edgent.toml").read_text()
+    assert was in text
+    path = tmp_path / "own.toml"
+    path.write_text(text.replace(was, now))
+    with pytest.raises(ArtefactError, match=re.escape(said)):
+        read_scenario(path)
+
+
+def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
+    import msgspec
+
+    from artefacts import ArtefactError
+    from models.profiles import write_profile
+
+    scenario = read_scenario("lte-mobilenet")
+    bare = msgspec.structs.replace(load_setting(scenario).device, codecs=())
+    write_profile(tmp_path / "bare.json", bare)
+    named = msgspec.structs.replace(scenario, device_profile=str(tmp_path / "bare.json"))
+    with pytest.raises(ArtefactError, match="field 'codecs': found no time for 'jpeg20'"):
+        load_setting(named)
+
+
+@pytest.mark.parametrize("name", ["lte-mobilenet-priced", "3g-mobilenet-priced"])
+def test_the_priced_scenarios_differ_by_prices_and_hedging_alone(name):
+    priced, plain = read_scenario(name), read_scenario(name.removesuffix("-priced"))
+    assert (priced.reward.device_second, priced.reward.megabyte) == (0.5, 3.0)
+    assert (plain.reward.device_second, plain.reward.megabyte) == (0.0, 0.0)
+    assert priced.plans == msgspec.structs.replace(plain.plans, hedge=True)
+    for part in ("network", "device_profile", "edge_profile", "traces", "frames", "link"):
+        assert getattr(priced, part) == getattr(plain, part)
+    table = load_setting(priced).table
+    assert any(plan.hedge for plan in table.plans)
+
+
+def test_energy_is_of_computing_and_of_sending():
+    power = load_setting(read_scenario("lte-mobilenet")).device.power
+    assert power is not None
+    assert power.source
+    quiet = power.energy_j(np.array(0.0), np.array(0.0), np.array(0.0))
+    busy = power.energy_j(np.array(0.04), np.array(0.02), np.array(5000.0))
+    assert float(quiet) == 0.0
+    # 40 ms of a core; 20 ms of radio, and 0.04 Mbit at the watts of a Mbit/s
+    assert float(busy) == pytest.approx(
+        0.04 * power.compute_w + 0.02 * power.radio_w + 0.04 * power.radio_w_per_mbps
+    )
+
+
+def test_a_setting_lays_sub_second_variation_over_every_part(stream):
+    uneven = stream.with_sub_second(3)
+    assert stream.sub_second_seed is None
+    for part in ("train", "validation", "test"):
+        flat, found = stream.traces(part), uneven.traces(part)
+        assert found.source.startswith(flat.source)
+        assert found.source.endswith("(seed 3)")
+        for one, two in zip(flat.traces, found.traces, strict=True):
+            assert (one.name, one.duration_s) == (two.name, two.duration_s)
+            assert two.total_bytes == pytest.approx(one.total_bytes)
+            assert len(two.rates_bps) > 10 * len(one.rates_bps)
