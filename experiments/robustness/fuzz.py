@@ -37,7 +37,8 @@ from controller.daemon.settings import read_edge_settings, read_settings
 from controller.planners.configuration_map import read_map
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import load_policy
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import SHIPPED as SCENARIOS
+from controller.scenarios import load_setting, read_scenario, shipped_scenarios
 from controller.wire import Connection, Inbox, Message, MessageType, Role, serialise
 from experiments.robustness.structures import many_scans, mutated_jpeg, mutated_json
 from models.cards import SHIPPED
@@ -230,7 +231,7 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
     ping = serialise(Message(MessageType.PING, 7))
     request = serialise(Message(MessageType.REQUEST, 1, meta={"model": "x", "bytes": 4}))
     chunk = serialise(Message(MessageType.CHUNK, 1, 0, payload=b"abcd"))
-    scenarios = sorted(SHIPPED.glob("*.toml"))
+    scenarios = [SCENARIOS / f"{name}.toml" for name in shipped_scenarios()]
     files: dict[str, tuple[str, Callable[[Path], Any], list[bytes]]] = {
         "traces": ("t.csv", _strangers_trace, list(TRACES)),
         "profile": ("p.json", read_profile, [(model / "profiles/edge-x86.json").read_bytes()]),

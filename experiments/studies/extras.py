@@ -18,8 +18,8 @@ from controller.scenarios.rewards import expected_rewards
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import TraceRun
 from experiments.evaluation.statistics import bootstrap_mean
-from experiments.studies.evaluations import EvaluationRunner
 from experiments.studies.inputs import Group
+from experiments.studies.kept_runs import GroupRunner
 from experiments.studies.merge import Runs
 from experiments.studies.results import DeadlinePoint, MapFigure, Series, SeriesOf
 from experiments.studies.study import EvaluationSpec, SeriesSpec
@@ -93,7 +93,7 @@ def deadline_points(
         def told(name: str, share: float, deadline_s: float = deadline_s) -> None:
             progress(f"{1000 * deadline_s:g} ms: {name}", share)
 
-        runner = EvaluationRunner(
+        runner = GroupRunner(
             here, group, folder, frames=spec.judged_at_deadlines, detector=spec.detector,
             progress=told,
         )  # fmt: skip

@@ -14,7 +14,6 @@ from artefacts import ArtefactError, UsageError, read_json, write_json
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.digests import code_digest, policy_digest, traces_digest
 from experiments.evaluation.statistics import Interval, bootstrap_mean
-from experiments.studies.evaluations import EvaluationRunner, Unit
 from experiments.studies.extras import deadline_points, map_figure, place_of, series_of
 from experiments.studies.inputs import (
     Group,
@@ -25,6 +24,7 @@ from experiments.studies.inputs import (
     seen_in_training,
     trace_scale,
 )
+from experiments.studies.kept_runs import GroupRunner, KeptRuns
 from experiments.studies.merge import Runs, best_baseline, controller_results, headline
 from experiments.studies.results import (
     EVALUATION,
@@ -41,7 +41,7 @@ from experiments.studies.results import (
 from experiments.studies.study import EvaluationSpec, Figure, MatrixSpec, Study
 
 Progress = Callable[[str, float], None]
-UNITS = "units"
+KEPT_RUNS = "units"
 
 
 def run_study(
@@ -50,10 +50,10 @@ def run_study(
     command: str,
     progress: Progress = lambda what, share: None,
 ) -> list[Evaluation]:
-    """Run or read every unit, then write evaluations and matrices into `folder`.
+    """Run, or read what is kept, then write evaluations and matrices into `folder`.
 
     `progress` is told what is being done, after its evaluation's name, and how much of that
-    evaluation's units is done.
+    evaluation's runs is done.
     """
     for spec in study.evaluations:
         _checked(spec)  # a mistake in the last is told before the first is run
@@ -68,7 +68,7 @@ def run_study(
         def told(what: str, share: float, name: str = spec.name) -> None:
             progress(f"{name}: {what}", share)
 
-        found.append(run_evaluation(spec, folder / UNITS, told))
+        found.append(run_evaluation(spec, folder / KEPT_RUNS, told))
         write_json(folder / f"{spec.name}{EVALUATION}", found[-1])
     by_name = {e.name: e for e in found}
     for matrix in study.matrices:
@@ -77,13 +77,13 @@ def run_study(
 
 
 def run_evaluation(
-    spec: EvaluationSpec, units: Path, progress: Progress = lambda what, share: None
+    spec: EvaluationSpec, folder: Path, progress: Progress = lambda what, share: None
 ) -> Evaluation:
-    """One evaluation's figures from units kept in `units` or run now."""
+    """One evaluation's figures from runs kept in `folder` or run now."""
     setting = _setting_of(spec)
     groups = groups_of(spec, setting)
     seeds = spec.seeds or (setting.scenario.seeds.evaluate,)
-    every = _every(spec, setting, groups, seeds, units, progress)
+    every = _every(spec, setting, groups, seeds, folder, progress)
     traces = [trace for group in groups for trace in group.traces.traces]
     names = [trace.name for trace in traces]
     modes = tuple(mode_of_trace(name) for name in names)
@@ -95,7 +95,7 @@ def run_evaluation(
     deadlines: tuple[DeadlinePoint, ...] = ()
     if spec.deadlines_ms:
         deadlines = deadline_points(
-            spec, setting, one, seeds[0], units, lambda what, share: progress(what, 1.0)
+            spec, setting, one, seeds[0], folder, lambda what, share: progress(what, 1.0)
         )
     return Evaluation(
         **_provenance(spec, setting, groups),
@@ -143,7 +143,7 @@ def _every(
     setting: Setting,
     groups: Sequence[Group],
     seeds: Sequence[int],
-    units: Path,
+    folder: Path,
     progress: Progress,
 ) -> dict[str, Runs]:
     """Runs of every controller: one row a seed, one column a trace, folds side by side."""
@@ -151,7 +151,7 @@ def _every(
     policies = len(groups[0].policies)
     steps = _Steps((len(names) + policies) * len(seeds) * len(groups), progress)
     runners = [
-        EvaluationRunner(setting, g, units, spec.frames, spec.detector, steps.told) for g in groups
+        GroupRunner(setting, g, folder, spec.frames, spec.detector, steps.told) for g in groups
     ]
     # a fold's frames must not meet the same pictures at the same phases as another's
     drawn = [[seed_of_group(s, k, len(runners)) for k in range(len(runners))] for s in seeds]
@@ -183,27 +183,27 @@ def seed_of_group(seed: int, group: int, groups: int) -> int:
 
 
 class _Steps:
-    """An evaluation's share that is done, from the shares of its units; it never falls."""
+    """An evaluation's share that is done, from the shares of its runs; it never falls."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = max(total, 1), progress
         self._done, self._share = 0, 0.0
 
     def told(self, what: str, share: float) -> None:
-        """What one unit tells."""
+        """What one kept tells."""
         self._share = max(self._share, (self._done + min(share, 1.0)) / self._total)
         self._progress(what, min(self._share, 1.0))
 
-    def done(self, unit: Unit) -> Unit:
-        """A unit is there."""
+    def done(self, kept: KeptRuns) -> KeptRuns:
+        """A kept is there."""
         self._done += 1
-        return unit
+        return kept
 
 
-def _joined(setting: Setting, units: Sequence[Sequence[Unit]]) -> Runs:
+def _joined(setting: Setting, rows: Sequence[Sequence[KeptRuns]]) -> Runs:
     return Runs(
-        tuple(tuple(run for unit in row for run in unit.runs) for row in units),
-        np.array([[total for unit in row for total in unit.bound_sums] for row in units]),
+        tuple(tuple(run for kept in row for run in kept.runs) for row in rows),
+        np.array([[total for kept in row for total in kept.bound_sums] for row in rows]),
         setting.closed_loop,
     )
 

@@ -18,9 +18,9 @@ from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.digests import ROOT, traces_digest
 from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.reporting.tables import headline_lines
-from experiments.studies import inputs, run, units
-from experiments.studies.evaluations import pack_runs, unpack_runs
+from experiments.studies import inputs, kept_runs, run
 from experiments.studies.extras import place_of
+from experiments.studies.kept_runs import pack_runs, unpack_runs
 from experiments.studies.merge import Runs, best_baseline, controller_results
 from experiments.studies.merge import headline as made_headline
 from experiments.studies.results import Evaluation, read_evaluation, read_matrix
@@ -55,7 +55,7 @@ def made_traces(count, seed=0, prefix="t"):
 def short_training(monkeypatch):
     """What is learnt from training traces is learnt from three short ones."""
     monkeypatch.setattr(
-        "controller.scenarios.load_split",
+        "controller.scenarios.setting.load_split",
         lambda family, part: TraceSet(made_traces(3, 7, part), True, f"made ({part})"),
     )
     monkeypatch.setattr("experiments.evaluation.controllers.CHOICE_FRAMES", 30)
@@ -78,7 +78,7 @@ def counted(monkeypatch):
         ran.append(make(0).name)
         return evaluate(setting, traces, make, **options)
 
-    monkeypatch.setattr(units, "evaluate", counting)
+    monkeypatch.setattr(kept_runs, "evaluate", counting)
     return ran
 
 
@@ -152,7 +152,7 @@ def test_what_is_learnt_from_other_training_traces_is_run_anew(
     run_evaluation(spec, folder)
     counted.clear()
     monkeypatch.setattr(
-        "controller.scenarios.load_split",
+        "controller.scenarios.setting.load_split",
         lambda family, part: TraceSet(made_traces(2, 8, part), True, "others"),
     )
     run_evaluation(spec, folder)
@@ -173,7 +173,7 @@ def test_changed_sources_are_other_results(logs, tmp_path, counted, monkeypatch)
     spec = spec_of(logs, controllers=("device-only",))
     run_evaluation(spec, tmp_path / "units")
     counted.clear()
-    monkeypatch.setattr(units, "code_digest", lambda: "other sources")
+    monkeypatch.setattr(kept_runs, "code_digest", lambda: "other sources")
     run_evaluation(spec, tmp_path / "units")
     assert sorted(counted) == ["device-only", "learned"]
 
@@ -204,7 +204,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, counted,
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(units, "evaluate", interrupted)
+        patch.setattr(kept_runs, "evaluate", interrupted)
         run_evaluation(spec, folder)
     assert not list(folder.glob(".*"))  # nothing half written
     counted.clear()
@@ -217,10 +217,10 @@ def test_frames_survive_the_disk(stream, logs):
     runs = evaluate(stream, traces, ControllerFactory(stream).maker("edge-only", traces),
                     max_frames=FRAMES)  # fmt: skip
     for before, after in zip(runs, unpack_runs(pack_runs(runs)), strict=True):
-        for name in units.PER_FRAME:
+        for name in kept_runs.PER_FRAME:
             one, two = getattr(before, name), getattr(after, name)
             assert one.dtype == two.dtype
-            np.testing.assert_allclose(one, two, rtol=1e-7 if name in units.STORED else 0)
+            np.testing.assert_allclose(one, two, rtol=1e-7 if name in kept_runs.STORED else 0)
         assert (before.trace, before.probe_bytes, before.duration_s) == (
             after.trace, after.probe_bytes, after.duration_s,
         )  # fmt: skip

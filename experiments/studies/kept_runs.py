@@ -1,6 +1,6 @@
 """One controller (or one seed of the learned policy) on one group's traces, run once and kept.
 
-A unit lies in a folder as KEY.json (figures, for people and tools) and KEY.npz (every frame). The
+A kept lies in a folder as KEY.json (figures, for people and tools) and KEY.npz (every frame). The
 key is a digest of all that the result depends on, sources included: whatever changed is run anew,
 whatever did not is read. The frames are written first and both by rename, so that an interrupted
 command goes on where it was.
@@ -50,7 +50,7 @@ STORED = {"plan": "<i4", "correct": "?", "in_time": "?", "bytes_sent": "<f4", "d
 """Types on disk; what is not named is float64."""
 
 
-class EvaluationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class KeptRunsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """KEY.json."""
 
     format_version: int
@@ -65,16 +65,16 @@ class EvaluationFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A unit's runs, one a trace, and the sum of the clairvoyant bound over each."""
+class KeptRuns:
+    """A kept's runs, one a trace, and the sum of the clairvoyant bound over each."""
 
     runs: tuple[TraceRun, ...]
     bound_sums: tuple[float, ...]
 
 
 @dataclass
-class EvaluationRunner:
-    """Runs a setting's units on one group, or reads what is kept in `folder`."""
+class GroupRunner:
+    """Runs a setting's runs on one group, or reads what is kept in `folder`."""
 
     setting: Setting
     group: Group
@@ -83,17 +83,17 @@ class EvaluationRunner:
     detector: str = "bayes"
     progress: Callable[[str, float], None] = lambda name, share: None
 
-    def baseline(self, name: str, seed: int) -> Unit:
+    def baseline(self, name: str, seed: int) -> KeptRuns:
         """A controller that is no trained policy."""
-        return self._unit(name, None, seed)
+        return self._kept_runs(name, None, seed)
 
-    def learned(self, policy: Path, seed: int) -> Unit:
+    def learned(self, policy: Path, seed: int) -> KeptRuns:
         """One seed of the learned policy."""
-        return self._unit("learned", policy, seed)
+        return self._kept_runs("learned", policy, seed)
 
-    def _unit(self, name: str, policy: Path | None, seed: int) -> Unit:
+    def _kept_runs(self, name: str, policy: Path | None, seed: int) -> KeptRuns:
         key = self._key(name, policy, seed)
-        kept = read_unit(self.folder, key)
+        kept = read_kept_runs(self.folder, key)
         if kept is not None:
             self.progress(name, 1.0)
             return kept
@@ -110,15 +110,15 @@ class EvaluationRunner:
         )  # fmt: skip
         # as they will be read: what is told now and what is told later are the same figures
         packed = pack_runs(runs)
-        unit = Unit(unpack_runs(packed), self._bound_sums(runs, seed))
-        bounds = [np.array([total]) for total in unit.bound_sums]
-        figures = controller_figures(self.setting, unit.runs, bounds, seed)
+        kept = KeptRuns(unpack_runs(packed), self._bound_sums(runs, seed))
+        bounds = [np.array([total]) for total in kept.bound_sums]
+        figures = controller_figures(self.setting, kept.runs, bounds, seed)
         named = "" if policy is None else str(policy)
-        self._keep(EvaluationFile(
+        self._keep(KeptRunsFile(
             FORMAT_VERSION, key, self.setting.scenario.name, name, named, seed,
-            digest_bytes(packed), unit.bound_sums, figures,
+            digest_bytes(packed), kept.bound_sums, figures,
         ), packed)  # fmt: skip
-        return unit
+        return kept
 
     @cached_property
     def _factory(self) -> ControllerFactory:
@@ -179,10 +179,10 @@ class EvaluationRunner:
             write_json(path, _Values(FORMAT_VERSION, tuple(found)))
         return tuple(found)
 
-    def _keep(self, unit: EvaluationFile, packed: bytes) -> None:
-        with atomic_write(self.folder / f"{unit.key}.npz", "wb") as stream:
+    def _keep(self, kept: KeptRunsFile, packed: bytes) -> None:
+        with atomic_write(self.folder / f"{kept.key}.npz", "wb") as stream:
             stream.write(packed)
-        write_json(self.folder / f"{unit.key}.json", unit)
+        write_json(self.folder / f"{kept.key}.json", kept)
 
 
 class _Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,14 +197,14 @@ def _kept_values(path: Path) -> tuple[float, ...] | None:
         return None
 
 
-def read_unit(folder: Path, key: str) -> Unit | None:
-    """A unit that was kept; None where there is none, or none that is whole."""
+def read_kept_runs(folder: Path, key: str) -> KeptRuns | None:
+    """A kept that was kept; None where there is none, or none that is whole."""
     try:
-        card = read_json(folder / f"{key}.json", EvaluationFile, version=FORMAT_VERSION)
+        card = read_json(folder / f"{key}.json", KeptRunsFile, version=FORMAT_VERSION)
         archive = folder / f"{key}.npz"
         if card.key != key or digest_file(archive) != card.frames_digest:
             return None
-        return Unit(unpack_runs(archive.read_bytes()), card.bound_sums)
+        return KeptRuns(unpack_runs(archive.read_bytes()), card.bound_sums)
     except (CoinferError, OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
