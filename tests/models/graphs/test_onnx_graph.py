@@ -87,7 +87,7 @@ def test_an_interval_that_is_not_there_is_named(tiny_model):
 
 def test_neither_codecs_nor_graphs_import_torch():
     code = (
-        "import sys, models.codecs, models.onnx_graph\n"
+        "import sys, models.codecs, models.graphs.onnx_graph\n"
         "sys.exit('torch imported' if 'torch' in sys.modules else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
