@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artefacts import UsageError
-from models.branchy import BranchySpec
 from models.codecs import LEARNED, carries_picture, check_codec
+from models.facts.branchy import BranchySpec
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,8 +20,8 @@ class Plan:
     own deeper exits. `rescue`: a plan that offloads before any exit keeps time to answer by exit 1
     locally; without it the device is left free for the next frame, and a late edge is a miss.
     `gates`: earlier exits that the device asks on its way, in their order; the first that is at
-    least `threshold` sure (calibrated greatest probability, see `models.confidence`) answers at
-    once, and nothing deeper is computed or sent: "exit i unless confident before".
+    least `threshold` sure (calibrated greatest probability, see `models.facts.confidence`) answers
+    at once, and nothing deeper is computed or sent: "exit i unless confident before".
     """
 
     exit: int

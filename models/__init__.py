@@ -1,5 +1,13 @@
-"""What is computed: branchy networks, their training and splitting, profiles, exit outcomes.
+"""What is computed: branchy networks, their codecs, their graphs, their training and profiles.
 
-The facts about networks (layers, cards, profiles, outcomes, ONNX graphs) are torch-free and may be
-imported on a Pi; everything that needs torch lives in `models.networks`.
+- `facts`: layers, branches, weights and their cards, profiles, outcomes of exits;
+- `codecs`: how a tensor or a picture becomes bytes at a cut;
+- `graphs`: layer intervals as ONNX graphs, their quantisation and cache, and the executors;
+- `data`: labelled pictures from the data folder, and generated ones;
+- `networks`: training, judging and profiling (torch);
+- `capture`: any torch module becomes a network of ours (torch);
+- `shipped`: the models that come with the package.
+
+A Pi imports `facts`, `codecs`, `graphs` and `data`: none of them needs torch. `codecs` knows
+nothing of the others, `facts` knows `codecs`, `graphs` knows both.
 """

@@ -27,8 +27,8 @@ def codecs(
     """Bytes, accuracy and time of every wire codec at every cut (report half of the outcomes)."""
     from controller.scenarios import load_profile
     from experiments.analyses.codec_table import codec_rows
-    from models.cards import load_model
-    from models.outcomes import read_outcomes
+    from models.facts.cards import load_model
+    from models.facts.outcomes import read_outcomes
 
     loaded = load_model(model)
     outcomes = read_outcomes(loaded.folder / "outcomes.npz")
@@ -69,7 +69,7 @@ def confidence(
 ) -> None:
     """Exit on confidence: thresholds, calibrated ones, learned gates; accuracy against compute."""
     from experiments.analyses.confidence.curves import confidence_figures
-    from models.cards import load_model
+    from models.facts.cards import load_model
 
     loaded = load_model(model)
     if plot is not None:
@@ -127,8 +127,8 @@ def executors(
 ) -> None:
     """A whole branch on ONNX Runtime, its int8 form and torch, against a plain session."""
     from experiments.benches.executor import executor_rows
-    from models.cards import load_model
-    from models.outcomes import read_outcomes
+    from models.facts.cards import load_model
+    from models.facts.outcomes import read_outcomes
 
     loaded = load_model(model)
     exits = len(loaded.spec.exits)

@@ -41,8 +41,8 @@ def figures(
         static_figures,
         write_static_figures,
     )
-    from models.cards import load_model
-    from models.regression import Reading
+    from models.facts.cards import load_model
+    from models.facts.regression import Reading
 
     if which != "edgent":
         raise UsageError(f"figures: found '{which}', expected edgent")

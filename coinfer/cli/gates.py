@@ -30,9 +30,9 @@ def train_gates(
     from experiments.analyses.confidence.curves import exit_costs
     from experiments.analyses.confidence.joint import JointArgs, report_half, train_jointly
     from experiments.analyses.confidence.records import write_record
-    from models.cards import load_model
+    from models.facts.cards import load_model
+    from models.facts.outcomes import read_outcomes
     from models.networks.recipes import lessons
-    from models.outcomes import read_outcomes
 
     loaded = load_model(model)
     ready_file(out)

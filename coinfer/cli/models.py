@@ -11,10 +11,10 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
-    from models.branchy import BranchySpec
-    from models.cards import Model
+    from models.facts.branchy import BranchySpec
+    from models.facts.cards import Model
+    from models.facts.profiles import LayerProfile, Profile
     from models.networks.timing import Executor, ProfilingArgs
-    from models.profiles import LayerProfile, Profile
 
 
 def train_model(
@@ -145,10 +145,10 @@ def profile(
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
     from artefacts import ready_file
-    from models.cards import load_model
     from models.codecs import LEARNED, check_codec
+    from models.facts.cards import load_model
+    from models.facts.profiles import write_profile
     from models.networks.timing import ProfilingArgs
-    from models.profiles import write_profile
 
     named = tuple(check_codec(c.strip()) for c in codecs.split(",") if c.strip())
     if ":" in model:
@@ -226,7 +226,7 @@ def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:
 
 def _reference(name: str, spec: BranchySpec, reading: str) -> Profile:
     from artefacts import UsageError
-    from models.reference import reference_profile
+    from models.facts.reference import reference_profile
 
     if reading not in ("maps", "elements"):
         raise UsageError(f"reading: found '{reading}', expected maps or elements")
@@ -323,7 +323,7 @@ def _print_predictors(profile: Profile) -> None:
 
 
 def _print_readings(spec: BranchySpec) -> None:
-    from models.reference import PAPER_ANCHOR, anchor_gap, whole_branch_s
+    from models.facts.reference import PAPER_ANCHOR, anchor_gap, whole_branch_s
 
     maps, elements = whole_branch_s(spec, "maps"), whole_branch_s(spec, "elements")
     print_table(

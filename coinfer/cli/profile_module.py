@@ -70,7 +70,8 @@ def bring(
     import torch
 
     from artefacts import UsageError, atomic_write, ready_folder
-    from models.cards import load_model
+    from models.facts.cards import load_model
+    from models.facts.profiles import write_profile
     from models.networks.factories import load_factory, load_head, read_pictures
     from models.networks.profile_module import (
         CHOSEN,
@@ -82,7 +83,6 @@ def bring(
     from models.networks.profiling import profile_model
     from models.networks.timing import ProfilingArgs
     from models.networks.training import EpochReport
-    from models.profiles import write_profile
 
     if out.suffix == ".json" or out.is_file():
         raise UsageError(f"--out: found '{out}', expected a folder (for a model that is brought)")

@@ -28,7 +28,7 @@ from controller.daemon.settings import (
 from controller.link.addresses import join_address
 from controller.link.secure import TlsFiles, read_token
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
-from models.cards import read_card
+from models.facts.cards import read_card
 
 HEALTH = "health"
 """Name of the device's certificate that a health check shows: `health.pem`, `health.key`."""

@@ -49,7 +49,7 @@ from controller.link.edge_link import EdgeLink, Reply
 from controller.link.pool import Link, LinkPool, NoLink
 from controller.link.secure import client_security
 from controller.scenarios import load_setting, read_scenario
-from models.executors import make_executor
+from models.graphs.executors import make_executor
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0

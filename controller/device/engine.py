@@ -37,10 +37,10 @@ from controller.plans import Plan, passed_exits
 from controller.policies.probing import probe_plan
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
-from models.cards import Model
 from models.codecs import Encoded, carries_picture, decode
-from models.executors import Executor, softmax_answer
-from models.profiles import Profile
+from models.facts.cards import Model
+from models.facts.profiles import Profile
+from models.graphs.executors import Executor, softmax_answer
 
 log = logging.getLogger("coinfer.device")
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}

@@ -23,10 +23,10 @@ from controller.link.edge_link import EdgeLink, Reply
 from controller.link.pool import Link
 from controller.link.secure import Security
 from controller.physics import PlanTable
-from models.branchy import BranchySpec
-from models.cards import Model
-from models.executors import Executor
-from models.profiles import Profile
+from models.facts.branchy import BranchySpec
+from models.facts.cards import Model
+from models.facts.profiles import Profile
+from models.graphs.executors import Executor
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 from controller.plans import Plan, passed_exits
 from controller.scenarios import Setting
 from models.codecs import LEARNED
-from models.executors import Executor
+from models.graphs.executors import Executor
 
 
 def warm(setting: Setting, executor: Executor) -> None:

@@ -35,10 +35,10 @@ from controller.link.dialling import listen
 from controller.link.secure import Security
 from controller.wire import CHUNK_BYTES, Message, MessageType
 from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
-from models.cards import Model
 from models.codecs import LEARNED, carries_picture, check_codec, encoded_bytes
-from models.coding import latent_codec
-from models.executors import Executor, softmax_answer
+from models.facts.cards import Model
+from models.graphs.coding import latent_codec
+from models.graphs.executors import Executor, softmax_answer
 
 log = logging.getLogger("coinfer.edge")
 MAX_ERRORS = 1000

@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.plans import Plan, check_plan, passed_exits
-from models.branchy import BranchySpec
 from models.codecs import LEARNED, carries_picture, encoded_bytes, needs_ranges
-from models.outcomes import Outcomes
-from models.profiles import Profile
+from models.facts.branchy import BranchySpec
+from models.facts.outcomes import Outcomes
+from models.facts.profiles import Profile
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -453,8 +453,8 @@ def candidate_plans(
     """Every plan of a network: device-only, edge-only, device-first and edge-first.
 
     Edge-first plans send the picture up as float32 or by a picture's codec; the other codecs serve
-    device-first cuts, whose accuracy is recorded (see `models.outcomes`). `no_rescue` adds, for
-    every plan that offloads before the first exit, one that keeps no time for a rescue.
+    device-first cuts, whose accuracy is recorded (see `models.facts.outcomes`). `no_rescue` adds,
+    for every plan that offloads before the first exit, one that keeps no time for a rescue.
     """
     plans: list[Plan] = []
     pictures = any(carries_picture(codec) for codec in codecs)

@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.plans import Plan
-from models.branchy import BranchySpec
-from models.profiles import Profile, check_profile
+from models.facts.branchy import BranchySpec
+from models.facts.profiles import Profile, check_profile
 
 Floats = npt.NDArray[np.float64]
 Order = Literal["edge-first", "device-first"]

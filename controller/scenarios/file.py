@@ -13,8 +13,8 @@ import msgspec
 
 from artefacts import ArtefactError, UsageError, check_name, digest_bytes, read_toml
 from controller.scenarios.profiles import profile_file
-from models.cards import model_folder
 from models.codecs import KNOWN, check_codec
+from models.facts.cards import model_folder
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "shipped"

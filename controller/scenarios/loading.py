@@ -10,10 +10,10 @@ from controller.scenarios.file import Scenario
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
 from controller.scenarios.setting import Setting
-from models.cards import load_model
 from models.codecs import LEARNED, carries_picture
-from models.outcomes import read_outcomes
-from models.profiles import Profile
+from models.facts.cards import load_model
+from models.facts.outcomes import read_outcomes
+from models.facts.profiles import Profile
 
 
 def load_setting(scenario: Scenario) -> Setting:

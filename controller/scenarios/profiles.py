@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from artefacts import UsageError
-from models.cards import Model
-from models.profiles import Profile, check_profile, read_profile
-from models.reference import REFERENCE_NAMES, reference_profile
+from models.facts.cards import Model
+from models.facts.profiles import Profile, check_profile, read_profile
+from models.facts.reference import REFERENCE_NAMES, reference_profile
 
 
 def load_profile(name: str, model: Model) -> Profile:

@@ -14,10 +14,10 @@ from controller.physics.gates import GateRows, with_gates
 from controller.physics.table import outcome_key, stopped_at
 from controller.scenarios.file import RewardSection, Scenario
 from controller.scenarios.outcome_rows import OutcomeRows
-from models.branchy import BranchySpec
-from models.cards import Model
-from models.outcomes import Outcomes
-from models.profiles import Profile
+from models.facts.branchy import BranchySpec
+from models.facts.cards import Model
+from models.facts.outcomes import Outcomes
+from models.facts.profiles import Profile
 from traces.library import TraceSet, load_split
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace

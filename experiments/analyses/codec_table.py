@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from models.cards import Model
 from models.codecs import encoded_bytes
-from models.outcomes import QUANTISED, Outcomes
-from models.profiles import Profile
+from models.facts.cards import Model
+from models.facts.outcomes import QUANTISED, Outcomes
+from models.facts.profiles import Profile
 
 
 class CodecRow(msgspec.Struct, frozen=True):

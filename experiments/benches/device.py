@@ -47,7 +47,7 @@ def device_figures(scenario: str, idle_s: float, answers: int) -> DeviceFigures:
     height, width = load_setting(read_scenario(scenario)).spec.input_shape[1:]
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
     begun = time.monotonic()
-    imports = "import numpy; from models.onnx_runtime import onnxruntime"
+    imports = "import numpy; from models.graphs.onnx_runtime import onnxruntime"
     processes.run([sys.executable, "-P", "-c", imports]).check_returncode()
     python_s = time.monotonic() - begun
     with temporary_folder("bench") as folder, Children(CLOSED_WITHIN_S) as children:

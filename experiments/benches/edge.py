@@ -15,10 +15,10 @@ from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
 from experiments.replay.testbed.link import wait_for_file
-from models.cards import Model, load_model
 from models.codecs import encode
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.facts.cards import Model, load_model
+from models.graphs.executors import OnnxExecutor
 
 BATCHES = (1, 2, 4, 8, 16)
 LOOP_S = 2.0

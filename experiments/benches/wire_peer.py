@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from controller.edge.server import EdgeServer
 from controller.link.secure import Security, TlsFiles, client_security, server_security
-from models.branchy import BranchySpec, ExitSpec
-from models.cards import Card, Model
 from models.codecs import Encoded
-from models.layers import LayerSpec
+from models.facts.branchy import BranchySpec, ExitSpec
+from models.facts.cards import Card, Model
+from models.facts.layers import LayerSpec
 
 KINDS = ("blocking", "coinfer", "grpc", "torch-rpc")
 CLASSES = 10

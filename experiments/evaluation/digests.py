@@ -36,7 +36,7 @@ DECIDING = (
 """Sources that a figure depends on: a result kept from before they changed is no result."""
 NOT_DECIDING = (
     "controller/daemon", "controller/device", "controller/edge", "controller/link",
-    "controller/wire", "models/capture", "models/networks", "models/executors.py",
+    "controller/wire", "models/capture", "models/networks", "models/graphs/executors.py",
 )  # fmt: skip
 
 

@@ -22,9 +22,9 @@ from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agr
 from controller.device.warming import warm
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import SIMULATION_ONLY, ControllerFactory
-from models.datasets import judged_pictures
-from models.executors import Executor, PacedExecutor, make_executor
-from models.pictures import generated_pictures
+from models.data.datasets import judged_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import Executor, PacedExecutor, make_executor
 
 FORMAT_VERSION = 2
 GENERATED = 500

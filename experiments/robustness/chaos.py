@@ -56,8 +56,8 @@ from experiments.replay.testbed.namespaces import (
     run,
 )
 from experiments.replay.testbed.shaping import TcShaper
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 DEVICES = 10
 RATE_FPS = 10.0

@@ -41,11 +41,11 @@ from controller.scenarios import SHIPPED as SCENARIOS
 from controller.scenarios import load_setting, read_scenario, shipped_scenarios
 from controller.wire import Connection, Inbox, Message, MessageType, Role, serialise
 from experiments.robustness.structures import many_scans, mutated_jpeg, mutated_json
-from models.cards import SHIPPED
 from models.codecs import TENSOR_CODECS, carries_picture, decode, encode, needs_ranges
 from models.codecs.affine import calibrate
-from models.outcomes import read_outcomes
-from models.profiles import read_profile
+from models.facts.cards import SHIPPED
+from models.facts.outcomes import read_outcomes
+from models.facts.profiles import read_profile
 from traces.formats import read_traces
 
 Target = Callable[[bytes], Any]

@@ -17,7 +17,7 @@ from artefacts import data_directory
 from artefacts.owners import temporary_folder
 from controller.scenarios import Scenario
 from experiments.sweeps.grid import TRAINING_PARTS, Cell
-from models.cards import RANGES
+from models.facts.cards import RANGES
 from traces.library import FOLDERS, read_split
 
 MODEL_FILES = ("card.json", "weights.safetensors", RANGES, "outcomes.npz")

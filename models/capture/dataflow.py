@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from artefacts import UsageError
-from models.layers import Shape
+from models.facts.layers import Shape
 
 BATCH, UNKNOWN = "N", "?"
 

@@ -19,7 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.branchy import BranchySpec, ExitSpec
 from models.capture.dataflow import Dataflow
 from models.capture.onnx_export import to_onnx
 from models.capture.reference import ModuleReference
@@ -30,7 +29,8 @@ from models.capture.verification import (
     verify_graph,
     verify_layer,
 )
-from models.layers import LayerSpec, SegmentSpec
+from models.facts.branchy import BranchySpec, ExitSpec
+from models.facts.layers import LayerSpec, SegmentSpec
 
 State = dict[str, npt.NDArray[np.float32]]
 MOST_CUTS = 24

@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 
 from models.capture.export import attempted, exported
 from models.capture.modules import check_parameters, evaluated, refuse_types, unwrapped
-from models.onnx_graph import OPSET
+from models.graphs.onnx_graph import OPSET
 
 
 @dataclass(frozen=True, eq=False)

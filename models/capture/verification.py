@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.branchy import BranchySpec
 from models.capture.comparison import TOLERANCE, difference
 from models.capture.modules import answers
 from models.capture.reference import Reference
-from models.layers import LayerSpec, Shape
-from models.onnx_graph import State, chain_model, interval_model
-from models.onnx_runtime import onnxruntime
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.facts.branchy import BranchySpec
+from models.facts.layers import LayerSpec, Shape
+from models.graphs.onnx_graph import State, chain_model, interval_model
+from models.graphs.onnx_runtime import onnxruntime
 
 BATCHES = (1, 3)
 """Sizes of the batches that are run: one sample alone, and several."""

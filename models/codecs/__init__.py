@@ -34,7 +34,7 @@ from models.codecs.picture import decode_picture, encode_picture, picture_qualit
 TENSOR_CODECS = ("float32", "float16", "int8", "int8c", "int4c")
 _BITS = {"float32": 32, "float16": 16, "int8": 8, "int8c": 8, "int4c": 4}
 LEARNED = "bottleneck"
-"""The codec that a network brings along for one of its cuts; `models.coding` knows how."""
+"""The codec that a network brings along for one of its cuts; `models.graphs.coding` knows how."""
 KNOWN = (
     "float32, float16, int8, int8c, int4c (each also with +zstd), uint8, jpegQ, webpQ or bottleneck"
 )

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from artefacts import UsageError
-from models.branchy import BottleneckSpec, BranchySpec
 from models.capture.lower import lower_stretch
-from models.cards import State, model_digest
 from models.codecs.affine import Ranges
-from models.layers import LayerSpec, Shape
+from models.facts.branchy import BottleneckSpec, BranchySpec
+from models.facts.cards import State, model_digest
+from models.facts.layers import LayerSpec, Shape
 from models.networks.checkpoints import resume, save_checkpoint
 from models.networks.network import BranchyNetwork
 

@@ -14,8 +14,8 @@ from torch import nn
 
 from artefacts import ArtefactError, UsageError
 from artefacts.arrays import read_npz
-from models.datasets import Pictures
-from models.outcomes import class_type
+from models.data.datasets import Pictures
+from models.facts.outcomes import class_type
 
 MOST_CLASSES = 65_536
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]

@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from models.branchy import BottleneckSpec
-from models.cards import Model
 from models.codecs import (
     LEARNED,
     carries_picture,
@@ -20,13 +18,15 @@ from models.codecs import (
     needs_ranges,
     round_trip,
 )
-from models.coding import latent_codec
-from models.datasets import Pictures
-from models.layers import LayerSpec
-from models.onnx_graph import chain_model
-from models.onnx_runtime import onnxruntime
-from models.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
-from models.quantisation import Activations, quantised_interval
+from models.data.datasets import Pictures
+from models.facts.branchy import BottleneckSpec
+from models.facts.cards import Model
+from models.facts.layers import LayerSpec
+from models.facts.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
+from models.graphs.coding import latent_codec
+from models.graphs.onnx_graph import chain_model
+from models.graphs.onnx_runtime import onnxruntime
+from models.graphs.quantisation import Activations, quantised_interval
 
 Floats = npt.NDArray[np.float32]
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from artefacts import processes
-from models.cards import Model, load_model
+from models.facts.cards import Model, load_model
 from models.networks.timing import Executor, Run, runner
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1

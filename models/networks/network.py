@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.branchy import BranchySpec
 from models.capture.modules import answers, evaluated
 from models.capture.reference import Seen
 from models.capture.verification import sample_batches, tensor_of, verify
-from models.layers import LayerSpec, Shape
+from models.facts.branchy import BranchySpec
+from models.facts.layers import LayerSpec, Shape
 from models.networks.segments import Segment
 
 

@@ -1,6 +1,6 @@
 """Regression predictors of this machine: fitted on generated layers, judged on layers not fitted.
 
-Owns the grid of generated layers and its timing; the fit itself is `models.regression`'s.
+Owns the grid of generated layers and its timing; the fit itself is `models.facts.regression`'s.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from artefacts import UsageError
-from models.branchy import BranchySpec, ExitSpec
-from models.layers import LayerSpec, Shape
+from models.facts.branchy import BranchySpec, ExitSpec
+from models.facts.layers import LayerSpec, Shape
+from models.facts.profiles import FittedPredictor
+from models.facts.regression import READINGS, errors, features, fit_predictor, predict
 from models.networks.network import layer_module
 from models.networks.timing import SYSTEM_CLOCK, Clock, ProfilingArgs, Run, chain_times, onnx_run
-from models.profiles import FittedPredictor
-from models.regression import READINGS, errors, features, fit_predictor, predict
 
 Progress = Callable[[str, int, int], None]
 Timed = tuple[LayerSpec, Shape, float]
@@ -58,7 +58,7 @@ def generated_layer(kind: str, rng: np.random.Generator) -> tuple[LayerSpec, Sha
 def _generated_run(layer: LayerSpec, shape: Shape, args: ProfilingArgs, seed: int) -> Run:
     if args.executor == "torch":
         return layer_module(layer, shape).eval()
-    from models.onnx_graph import interval_model
+    from models.graphs.onnx_graph import interval_model
 
     rng = np.random.default_rng(seed)
     outputs = int(np.prod(layer.output_shape(shape)))

@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from artefacts import ArtefactError, UsageError, digest_bytes, read_json, write_json
-from models.branchy import BranchySpec
 from models.capture.cost import measure_costs
 from models.capture.exits import (
     WithExits,
@@ -33,13 +32,14 @@ from models.capture.graph import CapturedModel, Crossing, Cut
 from models.capture.lower import State, lower_verified
 from models.capture.modules import answers, unwrapped
 from models.capture.verification import allowed, verify_answers
-from models.datasets import Pictures, hold_back
+from models.data.datasets import Pictures, hold_back
+from models.data.pictures import agreement_labels, generated_pictures
+from models.facts.branchy import BranchySpec
+from models.facts.outcomes import Outcomes
 from models.networks.factories import MOST_CLASSES, HeadFactory
 from models.networks.publishing import Origin, publish
 from models.networks.training import EpochReport, TrainingArgs, train
 from models.networks.training_data import Normalisation, SmallPictures, plain_batches
-from models.outcomes import Outcomes
-from models.pictures import agreement_labels, generated_pictures
 
 PLACEMENTS = ("linear", "pareto", "pareto-memory")
 GENERATED = 600

@@ -1,6 +1,6 @@
 """The profile of a model on this machine: every layer of every branch, then the regression.
 
-Owns how a profile is taken; the artefact is `models.profiles`, clocks and executors are
+Owns how a profile is taken; the artefact is `models.facts.profiles`, clocks and executors are
 `models.networks.timing`, predictors `models.networks.predictors`.
 """
 
@@ -18,8 +18,6 @@ import numpy.typing as npt
 import torch
 
 from artefacts import usable_cpus
-from models.branchy import BottleneckSpec, BranchySpec
-from models.cards import Model, load_model
 from models.codecs import (
     LEARNED,
     Encoded,
@@ -29,8 +27,13 @@ from models.codecs import (
     encode,
     needs_ranges,
 )
-from models.coding import latent_codec
-from models.layers import Shape
+from models.data.pictures import generated_pictures
+from models.facts.branchy import BottleneckSpec, BranchySpec
+from models.facts.cards import Model, load_model
+from models.facts.layers import Shape
+from models.facts.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
+from models.graphs.coding import latent_codec
+from models.graphs.onnx_graph import chain_model
 from models.networks.memory import measured_activations
 from models.networks.predictors import Progress, Timed, fit_predictors
 from models.networks.timing import (
@@ -44,9 +47,6 @@ from models.networks.timing import (
     pinned_threads,
     runner,
 )
-from models.onnx_graph import chain_model
-from models.pictures import generated_pictures
-from models.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
 
 Floats = npt.NDArray[np.float64]
 

@@ -13,18 +13,18 @@ import numpy.typing as npt
 import torch
 
 from artefacts import UsageError
-from models.branchy import BranchySpec
-from models.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
 from models.codecs.affine import Ranges, calibrate
-from models.confidence import fit_temperature
-from models.datasets import Pictures
-from models.layers import LayerSpec
+from models.data.datasets import Pictures
+from models.facts.branchy import BranchySpec
+from models.facts.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
+from models.facts.confidence import fit_temperature
+from models.facts.layers import LayerSpec
+from models.facts.outcomes import Outcomes, save_outcomes
+from models.graphs.onnx_graph import chain_model
+from models.graphs.onnx_runtime import onnxruntime
+from models.graphs.quantisation import observe_activations, save_activations
 from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.training_data import Normalisation
-from models.onnx_graph import chain_model
-from models.onnx_runtime import onnxruntime
-from models.outcomes import Outcomes, save_outcomes
-from models.quantisation import observe_activations, save_activations
 
 CALIBRATION_PICTURES = 256
 Progress = Callable[[int, int], None]

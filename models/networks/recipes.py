@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from artefacts import ArtefactError, UsageError, read_text
-from models.alexnet import alexnet
-from models.branchy import BranchySpec
 from models.capture.lower import lower
-from models.cards import State
 from models.codecs import LEARNED
-from models.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette, imagenette_folder
+from models.data.datasets import IMAGENETTE_SIDE, cifar10, hold_back, imagenette, imagenette_folder
+from models.facts.alexnet import alexnet
+from models.facts.branchy import BranchySpec
+from models.facts.cards import State
+from models.facts.outcomes import Outcomes
 from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train_bottleneck
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
@@ -33,7 +34,6 @@ from models.networks.training_data import (
     TrainingData,
     plain_batches,
 )
-from models.outcomes import Outcomes
 
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

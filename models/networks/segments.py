@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from artefacts import UsageError
-from models.layers import SegmentSpec
+from models.facts.layers import SegmentSpec
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[list[Any], Attributes], Any]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 
 from artefacts import UsageError
-from models.cards import Model
+from models.facts.cards import Model
 from models.networks.network import BranchyNetwork
 
 Executor = Literal["torch", "onnxruntime"]
@@ -176,7 +176,7 @@ class _OnnxRunner:
         return [self.interval(branch, k, k + 1) for k in range(count)]
 
     def interval(self, branch: int, start: int, stop: int) -> Run:
-        from models.onnx_graph import interval_model
+        from models.graphs.onnx_graph import interval_model
 
         graph = interval_model(self._model.spec, self._model.state, branch, start, stop)
         return onnx_run(graph, self._threads, arena=self._arena)
@@ -187,7 +187,7 @@ def onnx_run(graph: bytes, threads: int, *, arena: bool = True) -> Run:
 
     Without an `arena` every tensor is given back when it is spent (to see what a run needs).
     """
-    from models.onnx_runtime import onnxruntime
+    from models.graphs.onnx_runtime import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

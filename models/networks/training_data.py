@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.datasets import Pictures
+from models.data.datasets import Pictures
 
 Batch = tuple[Tensor, Tensor]
 

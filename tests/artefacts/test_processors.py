@@ -157,8 +157,8 @@ def test_a_real_control_group_bounds_a_real_process(granted):
 
 THREADS = """
 from artefacts import usable_cpus
-from models.executors import make_executor
-from models.cards import load_model
+from models.graphs.executors import make_executor
+from models.facts.cards import load_model
 executor = make_executor("onnx", load_model("alexnet"))
 print(usable_cpus(), executor._options.intra_op_num_threads)
 """
@@ -180,8 +180,8 @@ def test_this_process_may_use_what_it_is_pinned_to():
 
 @pytest.mark.usefixtures("many")
 def test_half_of_what_may_be_used_computes(monkeypatch):
-    from models import executors
-    from models.cards import load_model
+    from models.facts.cards import load_model
+    from models.graphs import executors
 
     model = load_model("alexnet")
     for usable, threads in ((64, 32), (3, 1), (1, 1)):

@@ -14,8 +14,8 @@ import pytest
 
 from coinfer import Client
 from controller.link.edge_link import EdgeLink
-from models.cards import load_model
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.facts.cards import load_model
 
 READ_ONLY = """
 set -e

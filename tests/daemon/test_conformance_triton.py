@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed (extra dev)")
 http = pytest.importorskip("tritonclient.http", reason="tritonclient lacks its HTTP half")

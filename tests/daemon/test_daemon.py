@@ -19,8 +19,8 @@ from PIL import Image
 
 from coinfer import AsyncClient, Client, DeviceError, UsageError
 from controller.edge.server import EdgeServer
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from controller.device.engine import EngineArgs, FrameEngine, FrameRecord
 from controller.edge.server import EdgeServer
 from controller.link.pool import NoLink
 from controller.planners.fixed import FixedController
-from models.executors import OnnxExecutor
+from models.graphs.executors import OnnxExecutor
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
 

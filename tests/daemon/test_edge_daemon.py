@@ -20,7 +20,7 @@ from coinfer import Client
 from controller.daemon.certificates import make_authority, make_certificate
 from controller.daemon.settings import read_edge_settings
 from controller.daemon.systemd import notify
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 
 def coinfer(*argv, cwd):

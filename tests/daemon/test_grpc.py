@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
 messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf")

@@ -12,7 +12,7 @@ import pytest
 
 from coinfer import Client
 from experiments.robustness.structures import many_scans
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 JPEG = {"Content-Type": "image/jpeg"}
 MEMORY_MAX_KIB = 400 * 1024

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 MODEL = "/v2/models/alexnet"
 SHOWN = (

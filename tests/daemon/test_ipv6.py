@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from coinfer import AsyncClient, Client
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 
 def free_port():

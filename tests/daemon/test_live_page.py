@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from coinfer import Client
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (

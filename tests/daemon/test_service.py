@@ -25,8 +25,8 @@ from controller.link.pool import NoLink
 from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 DEADLINE_S = 5.0
 

@@ -56,7 +56,7 @@ def test_what_is_copied_is_there_and_is_all_that_is_packaged(stages, words):
 @pytest.mark.parametrize("name", ["tests", "docs", "deploy", ".git", "runs", ".venv", "x.key"])
 def test_nothing_else_is_sent(name):
     assert not sent(name)
-    assert sent("models/cards.py")
+    assert sent("models/facts/cards.py")
     assert not sent("models/__pycache__")
 
 

@@ -14,8 +14,8 @@ from controller.physics.table import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import Plan, check_plan, device_only
 from controller.scenarios import load_setting, read_scenario
-from models.executors import OnnxExecutor, softmax_answer
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor, softmax_answer
 
 PICTURES = 24
 

@@ -16,8 +16,8 @@ from controller.planners.fixed import FixedController
 from controller.wire import RemoteProtocolError
 from experiments.robustness.attacks import hostile_edge
 from experiments.robustness.attacks.hostile_edge import HostileEdge
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 DEADLINE_S, APART_S = 0.3, 0.1
 REPLY_S = 0.003

@@ -12,8 +12,8 @@ import pytest
 from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
 from controller.wire import Connection, LocalProtocolError, Message, MessageType, Role
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 T = MessageType
 SLACK_S = 0.2

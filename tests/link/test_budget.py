@@ -21,8 +21,8 @@ from experiments.robustness.attacks.hostile_edge import (
     unasked_pong,
     unasked_reply,
 )
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 T = MessageType
 FLOODS = {

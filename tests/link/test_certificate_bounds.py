@@ -30,8 +30,8 @@ from controller.link.secure import (
     server_security,
 )
 from controller.wire import Connection, Message, MessageType, Role
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 T = MessageType
 NOW = datetime.datetime.now(datetime.UTC)

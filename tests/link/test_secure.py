@@ -25,8 +25,8 @@ from controller.link.secure import (
     server_security,
 )
 from controller.planners.fixed import FixedController
-from models.executors import OnnxExecutor
-from models.pictures import generated_pictures
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
 
 NOW = datetime.datetime.now(datetime.UTC)
 TOKEN = "a-shared-token-of-some-length"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.branchy import BranchySpec, ExitSpec
-from models.cards import Card, Model, expected_shapes, load_model, model_digest, save_model
-from models.layers import LayerSpec
+from models.facts.branchy import BranchySpec, ExitSpec
+from models.facts.cards import Card, Model, expected_shapes, load_model, model_digest, save_model
+from models.facts.layers import LayerSpec
 
 
 @pytest.fixture(scope="session")

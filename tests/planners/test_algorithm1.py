@@ -19,8 +19,8 @@ from controller.planners.algorithm1 import (
 )
 from controller.planners.deadline_rule import choose_plan
 from controller.plans import Plan
-from models.alexnet import alexnet
-from models.reference import reference_profile
+from models.facts.alexnet import alexnet
+from models.facts.reference import reference_profile
 
 ACCURACIES = (0.70, 0.74, 0.77, 0.79, 0.80)
 

@@ -186,7 +186,7 @@ def test_a_file_of_the_working_folder_is_not_taken_for_ours(tmp_path, monkeypatc
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    code = "import models.cards, artefacts, json; print(artefacts.__file__)"
+    code = "import models.facts.cards, artefacts, json; print(artefacts.__file__)"
     done = processes.run([sys.executable, "-P", "-c", code])
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()) == ROOT / "artefacts" / "__init__.py"

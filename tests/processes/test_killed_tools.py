@@ -166,7 +166,7 @@ def test_what_measures_a_layer_s_memory(tool, program, number):
     """It starts a process that computes for minutes."""
     one = tool(
         program("""
-            from models.cards import SHIPPED
+            from models.facts.cards import SHIPPED
             from models.networks.memory import measured_activations
             measured_activations(SHIPPED / "mobilenetv2", "torch")
         """)

@@ -10,7 +10,7 @@ import pytest
 from artefacts import ArtefactError, UsageError
 from controller.scenarios import SHIPPED, load_setting, read_scenario, shipped_scenarios
 from models.codecs import LEARNED, carries_picture, encoded_bytes
-from models.outcomes import QUANTISED
+from models.facts.outcomes import QUANTISED
 
 
 @pytest.mark.parametrize("name", shipped_scenarios())
@@ -120,7 +120,7 @@ def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
     import msgspec
 
     from artefacts import ArtefactError
-    from models.profiles import write_profile
+    from models.facts.profiles import write_profile
 
     scenario = read_scenario("lte-mobilenet")
     bare = msgspec.structs.replace(load_setting(scenario).device, codecs=())

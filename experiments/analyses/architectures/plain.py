@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.alexnet import alexnet
+from models.facts.alexnet import alexnet
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from artefacts import ArtefactError
 from experiments.analyses.confidence.gates import PRICES, train_gates
 from experiments.analyses.confidence.records import read_record
-from models.branchy import BranchySpec
-from models.cards import Model
-from models.confidence import (
+from models.facts.branchy import BranchySpec
+from models.facts.cards import Model
+from models.facts.confidence import (
     Labels,
     calibrated,
     calibration_error,
@@ -24,7 +24,7 @@ from models.confidence import (
     probabilities,
     stopped,
 )
-from models.outcomes import Outcomes, read_outcomes
+from models.facts.outcomes import Outcomes, read_outcomes
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

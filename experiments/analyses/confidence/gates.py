@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.confidence import Labels, gate_features
+from models.facts.confidence import Labels, gate_features
 
 Floats = npt.NDArray[np.float64]
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from experiments.analyses.confidence.gates import PRICES, Gates, train_gates
 from experiments.analyses.confidence.records import FORMAT_VERSION, JointPoint, JointRecord
-from models.branchy import BranchySpec
-from models.cards import Model
-from models.confidence import Labels, calibrated, fit_temperature, stopped
+from models.facts.branchy import BranchySpec
+from models.facts.cards import Model
+from models.facts.confidence import Labels, calibrated, fit_temperature, stopped
 from models.networks.checkpoints import resume, save_checkpoint
 from models.networks.network import BranchyNetwork
 from models.networks.training_data import Batch, TrainingData

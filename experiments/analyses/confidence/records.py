@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from artefacts import read_json, write_json
-from models.cards import Model
+from models.facts.cards import Model
 
 FORMAT_VERSION = 1
 SHIPPED = Path(__file__).parent / "trained"

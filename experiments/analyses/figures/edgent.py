@@ -28,9 +28,9 @@ from controller.planners.algorithm1 import (
     partition_latencies,
     planning_inputs,
 )
-from models.branchy import BranchySpec
-from models.reference import reference_profile
-from models.regression import Reading
+from models.facts.branchy import BranchySpec
+from models.facts.reference import reference_profile
+from models.facts.regression import Reading
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ import pytest
 from artefacts import ArtefactError
 from experiments.analyses.confidence.curves import confidence_figures, exit_costs
 from experiments.analyses.confidence.gates import train_gates
-from models.cards import load_model
-from models.confidence import (
+from models.facts.cards import load_model
+from models.facts.confidence import (
     calibration_error,
     entropy,
     fit_temperature,
@@ -16,8 +16,8 @@ from models.confidence import (
     margin,
     probabilities,
 )
+from models.facts.outcomes import read_outcomes, save_outcomes
 from models.networks.publishing import fitted_temperatures
-from models.outcomes import read_outcomes, save_outcomes
 
 
 def drawn(rng, samples, sharpness):

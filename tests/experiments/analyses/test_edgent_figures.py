@@ -20,8 +20,8 @@ from experiments.analyses.figures.edgent import (
     throughput_cdf_plot,
     write_static_figures,
 )
-from models.alexnet import alexnet
-from models.cards import FORMAT_VERSION, Card, expected_shapes, model_digest, save_model
+from models.facts.alexnet import alexnet
+from models.facts.cards import FORMAT_VERSION, Card, expected_shapes, model_digest, save_model
 
 ACCURACIES = (0.70, 0.74, 0.77, 0.79, 0.80)
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -9,9 +9,9 @@ from experiments.analyses.confidence.curves import exit_costs
 from experiments.analyses.confidence.gates import PRICES
 from experiments.analyses.confidence.joint import JointArgs, report_half, train_jointly
 from experiments.analyses.confidence.records import read_record, write_record
-from models.branchy import BranchySpec, ExitSpec
-from models.cards import Card, expected_shapes, load_model, model_digest, save_model
-from models.layers import LayerSpec
+from models.facts.branchy import BranchySpec, ExitSpec
+from models.facts.cards import Card, expected_shapes, load_model, model_digest, save_model
+from models.facts.layers import LayerSpec
 
 SPEC = BranchySpec(
     "tiny", (3, 8, 8), 3,

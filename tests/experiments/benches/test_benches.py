@@ -14,9 +14,9 @@ from experiments.analyses.codec_table import codec_rows
 from experiments.analyses.deadlines import scan_deadlines
 from experiments.benches.executor import WARMUP, executor_rows
 from experiments.evaluation.controllers import single_plan_rewards
-from models.cards import load_model
 from models.codecs import LEARNED
-from models.outcomes import QUANTISED, read_outcomes
+from models.facts.cards import load_model
+from models.facts.outcomes import QUANTISED, read_outcomes
 
 
 @pytest.fixture(scope="module")

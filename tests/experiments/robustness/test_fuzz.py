@@ -8,7 +8,7 @@ import pytest
 from artefacts import ArtefactError, CoinferError, read_json
 from experiments.robustness import fuzz
 from models.codecs import TENSOR_CODECS
-from models.profiles import Profile
+from models.facts.profiles import Profile
 
 
 def test_good_inputs_are_read_and_mutated_ones_do_no_more_than_be_refused(capsys):

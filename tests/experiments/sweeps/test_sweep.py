@@ -49,7 +49,7 @@ from experiments.sweeps.local import run_local
 from experiments.sweeps.on_ray import run_on_ray
 from experiments.sweeps.results import Store
 from experiments.sweeps.runners import MAX_ATTEMPTS, Done
-from models.cards import SHIPPED as MODELS
+from models.facts.cards import SHIPPED as MODELS
 from traces.library import FOLDERS, read_split
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -1,0 +1,1 @@
+"""Pictures: labelled ones from the data folder, and generated ones where there are none."""

@@ -1,0 +1,1 @@
+"""Facts about networks, without torch or ONNX: layers, branches, cards, profiles, outcomes."""

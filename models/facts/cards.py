@@ -1,0 +1,272 @@
+"""Weights on disk: safetensors plus a JSON card that says what they are and how they were made.
+
+Torch-free: the device reads them too. A model's digest covers architecture and parameters; both
+ends of a split must hold the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import safetensors
+import safetensors.numpy
+
+from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
+from models.codecs.affine import Ranges
+from models.facts.branchy import BranchySpec
+
+FORMAT_VERSION = 1
+SHIPPED = Path(__file__).parents[1] / "shipped"
+RANGES = "calibration.safetensors"
+State = dict[str, npt.NDArray[np.float32]]
+
+
+class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`card.json`: what the weights are.
+
+    `test_accuracies` were measured once, on all test pictures, after every choice was made on the
+    held-back tenth of the training pictures (`held_back_accuracies`). `temperatures`: what every
+    exit's logits are divided by before an answer's confidence is read (fitted on the same tenth;
+    empty: 1 everywhere).
+    """
+
+    format_version: int
+    name: str
+    network: BranchySpec
+    digest: str
+    classes: tuple[str, ...]
+    dataset: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    training: dict[str, Any]
+    held_back_accuracies: tuple[float, ...]
+    test_accuracies: tuple[float, ...]
+    temperatures: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A branchy network with its parameters (`layer.weight`, `layer.bias`) and card."""
+
+    spec: BranchySpec
+    state: State
+    card: Card
+    digest: str
+    folder: Path
+    ranges: Mapping[str, Ranges] = field(default_factory=dict)
+    """Calibrated ranges of what layers give, by the layer's name."""
+
+    @property
+    def parameters(self) -> State:
+        """`state`, read anew where it was let go (`release`)."""
+        return self.state or load_model(self.folder).state
+
+    def release(self) -> None:
+        """Let the parameters go: sessions hold their own, and a device has little memory."""
+        self.state.clear()
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Of every exit; 1 where the card has none."""
+        return self.card.temperatures or (1.0,) * len(self.spec.exits)
+
+    def ranges_at(self, branch: int, cut: int) -> Ranges | None:
+        """Calibrated ranges of the tensor that crosses before layer `cut` of a branch, if any."""
+        return self.ranges.get(self.spec.branches[branch][cut - 1].name) if cut > 0 else None
+
+    def normalise(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
+        given = np.empty((len(x), x.shape[3], *x.shape[1:3]), dtype=np.float32)
+        for channel, levels in enumerate(_levels(self.card.mean, self.card.std)):
+            given[:, channel] = levels[x[..., channel]]
+        return given
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """What each of the 256 levels of a channel becomes: (channels, 256)."""
+    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+    scaled = (levels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(scaled.T)
+
+
+def model_digest(
+    spec: BranchySpec, state: State, ranges: Mapping[str, Ranges] | None = None
+) -> str:
+    """SHA-256 over the architecture, every parameter and every calibrated range, by name."""
+    digest = hashlib.sha256(spec.digest.encode())
+    for name in sorted(state):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(state[name], dtype="<f4").tobytes())
+    for name, of_layer in sorted((ranges or {}).items()):
+        digest.update(f"ranges of {name}".encode())
+        for end in (of_layer.low, of_layer.high):
+            digest.update(np.ascontiguousarray(end, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of every parameter of an architecture."""
+    named = [
+        (layer, shape)
+        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
+        for layer, shape in zip(branch, shapes, strict=False)
+    ]
+    named += [(x, ()) for b in spec.bottlenecks for x in (b.encoder, b.decoder)]
+    return {
+        f"{layer.name}.{key}": size
+        for layer, shape in named
+        for key, size in layer.parameter_shapes(shape).items()
+    }
+
+
+def save_model(
+    folder: str | Path, state: State, card: Card, ranges: Mapping[str, Ranges] | None = None
+) -> None:
+    """Write weights, calibrated ranges where there are any, and the card last."""
+    folder = Path(folder)
+    if ranges:
+        ends = {f"{n}.low": r.low for n, r in ranges.items()}
+        ends |= {f"{n}.high": r.high for n, r in ranges.items()}
+        with atomic_write(folder / RANGES, "wb") as stream:
+            stream.write(safetensors.numpy.save(dict(sorted(ends.items()))))
+    with atomic_write(folder / "weights.safetensors", "wb") as stream:
+        stream.write(safetensors.numpy.save(dict(sorted(state.items()))))
+    write_json(folder / "card.json", card)
+
+
+def model_folder(folder_or_name: str | Path) -> Path:
+    """The folder of a shipped model by name, or the one named; refuses what is neither."""
+    folder = Path(folder_or_name)
+    if not folder.is_dir() and (SHIPPED / str(folder_or_name)).is_dir():
+        folder = SHIPPED / str(folder_or_name)
+    if not folder.is_dir():
+        names = sorted(p.name for p in SHIPPED.iterdir() if p.is_dir()) if SHIPPED.is_dir() else []
+        raise UsageError(
+            f"model: found '{folder_or_name}', expected a folder with card.json or one of "
+            f"{', '.join(names) or 'none shipped'}"
+        )
+    return folder
+
+
+def load_model(folder_or_name: str | Path) -> Model:
+    """A shipped model by name, or a folder's; refuses weights that do not match their card."""
+    folder = model_folder(folder_or_name)
+    card = _read_card(folder / "card.json")
+    path = folder / "weights.safetensors"
+    state = _read_weights(path, card.network)
+    ranges = _read_ranges(folder / RANGES, card.network)
+    digest = model_digest(card.network, state, ranges)
+    if digest != card.digest:
+        raise ArtefactError(path, field="digest", found=digest, expected=card.digest)
+    return Model(card.network, state, card, digest, folder, ranges)
+
+
+def read_card(folder_or_name: str | Path) -> Card:
+    """The card alone of a shipped model or of a folder's; the weights are not looked at."""
+    return _read_card(model_folder(folder_or_name) / "card.json")
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        card = read_json(path, Card, version=FORMAT_VERSION)
+        exits = len(card.network.shapes)
+    except UsageError as error:  # a network that cannot be: the spec's own message, and the file
+        raise ArtefactError(
+            path, field="network", found=str(error), expected="a possible network"
+        ) from None
+    for named, figures, counts in (
+        ("classes", card.classes, (card.network.classes,)),
+        ("held_back_accuracies", card.held_back_accuracies, (0, exits)),
+        ("test_accuracies", card.test_accuracies, (0, exits)),
+        ("temperatures", card.temperatures, (0, exits)),
+    ):
+        if len(figures) not in counts:
+            raise ArtefactError(
+                path, field=named, found=str(len(figures)), expected=str(counts[-1])
+            )
+    if not all(0 < t < math.inf for t in card.temperatures):
+        found = str(card.temperatures)
+        raise ArtefactError(path, field="temperatures", found=found, expected="numbers above zero")
+    if not all(s > 0 for s in card.std):
+        raise ArtefactError(path, field="std", found=str(card.std), expected="three above zero")
+    return card
+
+
+def _read_tensors(path: Path) -> State:
+    try:
+        with open(path, "rb") as stream:
+            state: State = safetensors.numpy.load(stream.read())
+    except FileNotFoundError:
+        raise ArtefactError(path, found="no such file", expected="safetensors weights") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise ArtefactError(path, found=str(error), expected="safetensors weights") from None
+    return state
+
+
+def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
+    if not path.exists():
+        return {}
+    tensors = _read_tensors(path)
+    channels = {
+        layer.name: shape[0]
+        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
+        for layer, shape in zip(branch, shapes[1:], strict=True)
+    } | {b.encoder.name: b.encoder.output_shape(())[0] for b in spec.bottlenecks}
+    found: dict[str, Ranges] = {}
+    for key, tensor in tensors.items():
+        name, _, end = key.rpartition(".")
+        if name not in channels or end not in ("low", "high"):
+            raise ArtefactError(
+                path, field=key, found="a tensor", expected="LAYER.low or LAYER.high of the network"
+            )
+        wanted = (2, channels[name])
+        if tensor.shape != wanted or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ArtefactError(
+                path,
+                field=key,
+                found=f"{tensor.dtype} {tensor.shape}",
+                expected=f"finite float32 {wanted}",
+            )
+    for name in sorted({key.rpartition(".")[0] for key in tensors}):
+        if f"{name}.low" not in tensors or f"{name}.high" not in tensors:
+            raise ArtefactError(path, field=name, found="one end", expected="low and high")
+        found[name] = Ranges(tensors[f"{name}.low"], tensors[f"{name}.high"])
+    return found
+
+
+def _read_weights(path: Path, spec: BranchySpec) -> State:
+    state = _read_tensors(path)
+    wanted = expected_shapes(spec)
+    for name in sorted(set(wanted) | set(state)):
+        if name not in state:
+            raise ArtefactError(
+                path, field=name, found="nothing", expected=f"float32 {wanted[name]}"
+            )
+        if name not in wanted:
+            raise ArtefactError(
+                path, field=name, found="a tensor", expected=f"none of that name in '{spec.name}'"
+            )
+        tensor = state[name]
+        if tensor.shape != wanted[name] or tensor.dtype != np.float32:
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{tensor.dtype} {tensor.shape}",
+                expected=f"float32 {wanted[name]}",
+            )
+    return state
+
+
+def parameter_count(spec: BranchySpec) -> int:
+    """Parameters of the whole network, all heads included."""
+    return sum(math.prod(s) for s in expected_shapes(spec).values())

@@ -1,0 +1,294 @@
+"""Outcomes: for every sample, exit and codec, whether the answer was right and how sure it was.
+
+Accuracy anywhere in coinfer comes from here, never from a typed constant. The samples are split
+once: policies are trained and chosen on the 'policy' half, every reported figure is from 'report'.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError, UsageError, atomic_write
+from artefacts.arrays import read_npz
+from models.codecs import is_exact
+from models.facts.confidence import greatest, probabilities
+
+FORMAT_VERSION = 1
+SPLIT_SEED = 20201
+HALVES = ("policy", "report")
+QUANTISED = "onnx-int8"
+"""Rows under this name are of whole branches computed in int8, at cut 0."""
+
+Classes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+Key = tuple[int, str, int]
+"""(exit, codec, cut): float32 and uint8 are the same answer at every cut and stand at cut 0."""
+
+
+def class_type(classes: int) -> type[np.uint8] | type[np.uint16]:
+    """The smallest type that keeps every class's number."""
+    return np.uint8 if classes <= 256 else np.uint16
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
+
+    `keys[v]` says which exit, codec and cut row v is of; `chosen` (V, S), where recorded, the
+    class that was answered. `wire`: mean bytes of codecs whose bytes depend on what they carry.
+    `logits` float16 (E, S, C) and `labels` (S,), where recorded: what every exit gave without any
+    codec, and what is right. Classes are uint8, or uint16 where there are more than 256.
+    """
+
+    model_digest: str
+    dataset: str
+    keys: tuple[Key, ...]
+    right: npt.NDArray[np.bool_]
+    sure: npt.NDArray[np.uint8]
+    chosen: Classes | None = None
+    wire: Mapping[Key, float] = field(default_factory=dict)
+    logits: npt.NDArray[np.float16] | None = None
+    labels: Classes | None = None
+
+    @property
+    def samples(self) -> int:
+        """Number of samples."""
+        return int(self.right.shape[1])
+
+    @property
+    def exits(self) -> int:
+        """Number of exits."""
+        return 1 + max(key[0] for key in self.keys)
+
+    @cached_property
+    def _rows(self) -> dict[Key, int]:
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def row(self, exit_: int, codec: str = "float32", cut: int = 0) -> int:
+        """Row of an exit under a codec at a cut; refuses one that was not recorded."""
+        if is_exact(codec):
+            codec, cut = "float32", 0
+        try:
+            return self._rows[(exit_, codec, cut)]
+        except KeyError:
+            raise UsageError(
+                f"outcomes: found no record of exit {exit_ + 1}, codec '{codec}', cut {cut}, "
+                "expected one made by 'coinfer train-model'"
+            ) from None
+
+    def correct(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.bool_]:
+        """Whether each sample is answered correctly (S,)."""
+        return np.asarray(self.right[self.row(exit_, codec, cut)])
+
+    def confidence(
+        self, exit_: int, codec: str = "float32", cut: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """Greatest softmax probability of each sample (S,), kept to 1/255."""
+        return np.asarray(self.sure[self.row(exit_, codec, cut)] / np.float32(255.0))
+
+    def calibrated(self, exit_: int, temperature: float) -> npt.NDArray[np.float64]:
+        """How sure an exit's own answers (no codec) are at a temperature, (S,).
+
+        From the logits; without them only the confidences as recorded (temperature 1) are known.
+        """
+        if self.logits is not None:
+            return greatest(probabilities(self.logits[exit_], temperature))
+        if temperature != 1.0:
+            raise UsageError(
+                f"outcomes: found no logits, expected them for a temperature of {temperature:g}"
+            )
+        return self.confidence(exit_).astype(np.float64)
+
+    def predicted(self, exit_: int, codec: str = "float32", cut: int = 0) -> Classes:
+        """The class each sample was given (S,); refuses outcomes recorded without classes."""
+        if self.chosen is None:
+            raise UsageError("outcomes: found no predicted classes, expected a record with them")
+        return np.asarray(self.chosen[self.row(exit_, codec, cut)])
+
+    def mean_bytes(self, exit_: int, codec: str, cut: int) -> float:
+        """Mean bytes on the wire of a codec whose bytes depend on what it carries."""
+        found = self.wire.get((exit_, codec, cut))
+        if found is None:
+            raise UsageError(
+                f"outcomes: found no bytes of codec '{codec}' at cut {cut} of exit {exit_ + 1}, "
+                "expected a record of them"
+            )
+        return found
+
+    def half(self, name: str) -> npt.NDArray[np.int64]:
+        """Sample indices of 'policy' or 'report'."""
+        if name not in HALVES:
+            raise UsageError(f"outcomes half: found '{name}', expected policy or report")
+        order = np.random.default_rng(SPLIT_SEED).permutation(self.samples)
+        middle = self.samples // 2
+        return np.sort(order[:middle] if name == "policy" else order[middle:])
+
+    def accuracy(
+        self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None
+    ) -> float:
+        """Share of samples answered correctly, over one half or all."""
+        right = self.correct(exit_, codec, cut)
+        return float(right.mean() if half is None else right[self.half(half)].mean())
+
+
+def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
+    """Write an npz without objects: bits packed, confidences as bytes."""
+    buffer = io.BytesIO()
+    optional: dict[str, Any] = {} if outcomes.chosen is None else {"chosen": outcomes.chosen}
+    if outcomes.wire:
+        optional |= {
+            "wire_exits": np.array([k[0] for k in outcomes.wire], dtype=np.int16),
+            "wire_codecs": np.array([k[1] for k in outcomes.wire]),
+            "wire_cuts": np.array([k[2] for k in outcomes.wire], dtype=np.int16),
+            "wire_bytes": np.array(list(outcomes.wire.values()), dtype=np.float64),
+        }
+    if outcomes.logits is not None:
+        optional["logits"] = outcomes.logits
+    if outcomes.labels is not None:
+        optional["labels"] = outcomes.labels
+    np.savez_compressed(
+        buffer,
+        format_version=np.array(FORMAT_VERSION),
+        model_digest=np.array(outcomes.model_digest),
+        dataset=np.array(outcomes.dataset),
+        exits=np.array([k[0] for k in outcomes.keys], dtype=np.int16),
+        codecs=np.array([k[1] for k in outcomes.keys]),
+        cuts=np.array([k[2] for k in outcomes.keys], dtype=np.int16),
+        samples=np.array(outcomes.samples),
+        right=np.packbits(outcomes.right, axis=1),
+        sure=outcomes.sure,
+        **optional,
+    )
+    with atomic_write(path, "wb") as stream:
+        stream.write(buffer.getvalue())
+
+
+def read_outcomes(path: str | Path) -> Outcomes:
+    """Read outcomes; names the file and the field that does not fit."""
+    path = Path(path)
+    arrays = read_npz(path, "outcomes (npz)")
+    version = _scalar(path, arrays, "format_version")
+    if version != FORMAT_VERSION:
+        raise ArtefactError(
+            path, field="format_version", found=str(version), expected=str(FORMAT_VERSION)
+        )
+    samples = _scalar(path, arrays, "samples")
+    if not isinstance(samples, int) or samples < 1:
+        raise ArtefactError(path, field="samples", found=str(samples), expected="1 or more")
+    keys = _keys(path, arrays)
+    right, sure = _field(path, arrays, "right"), _field(path, arrays, "sure")
+    widths = [("right", right, -(-samples // 8)), ("sure", sure, samples)]
+    chosen = arrays.get("chosen")
+    if chosen is not None:
+        widths.append(("chosen", chosen, samples))
+    for name, array, width in widths:
+        kinds = (np.uint8, np.uint16) if name == "chosen" else (np.uint8,)
+        if array.shape != (len(keys), width) or array.dtype not in kinds:
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{array.dtype} {array.shape}",
+                expected=f"{' or '.join(k.__name__ for k in kinds)} ({len(keys)}, {width})",
+            )
+    return Outcomes(
+        str(_scalar(path, arrays, "model_digest")),
+        str(_scalar(path, arrays, "dataset")),
+        keys,
+        np.unpackbits(right, axis=1, count=samples).astype(np.bool_),
+        sure,
+        chosen,
+        _wire(path, arrays),
+        _logits(path, arrays, samples),
+        _labels(path, arrays, samples),
+    )
+
+
+def _wire(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[Key, float]:
+    if "wire_bytes" not in arrays:
+        return {}
+    keys, sent = _named_rows(path, arrays, "wire_"), arrays["wire_bytes"]
+    if sent.shape != (len(keys),) or sent.dtype != np.float64 or not (sent >= 0).all():
+        raise ArtefactError(
+            path,
+            field="wire_bytes",
+            found=f"{sent.dtype} {sent.shape}",
+            expected=f"float64 ({len(keys)},), 0 or more",
+        )
+    return dict(zip(keys, sent.tolist(), strict=True))
+
+
+def _logits(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int
+) -> npt.NDArray[np.float16] | None:
+    logits = arrays.get("logits")
+    if logits is not None and (
+        logits.dtype != np.float16 or logits.ndim != 3 or logits.shape[1] != samples
+    ):
+        raise ArtefactError(
+            path,
+            field="logits",
+            found=f"{logits.dtype} {logits.shape}",
+            expected=f"float16 (exits, {samples}, classes)",
+        )
+    return logits
+
+
+def _labels(path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int) -> Classes | None:
+    labels = arrays.get("labels")
+    known = labels is None or labels.dtype in (np.uint8, np.uint16)
+    if labels is not None and (not known or labels.shape != (samples,)):
+        raise ArtefactError(
+            path,
+            field="labels",
+            found=f"{labels.dtype} {labels.shape}",
+            expected=f"uint8 ({samples},)",
+        )
+    return labels
+
+
+def _named_rows(path: Path, arrays: dict[str, npt.NDArray[Any]], prefix: str) -> tuple[Key, ...]:
+    names = [prefix + n for n in ("exits", "codecs", "cuts")]
+    exits, codecs, cuts = (_field(path, arrays, n) for n in names)
+    for name, array, kind in zip(names, (exits, codecs, cuts), "iUi", strict=True):
+        if array.ndim != 1 or array.dtype.kind != kind or len(array) != len(exits):
+            raise ArtefactError(
+                path,
+                field=name,
+                found=f"{array.dtype} {array.shape}",
+                expected=f"{'whole numbers' if kind == 'i' else 'names'}, one for each row",
+            )
+    return tuple((int(e), str(c), int(k)) for e, c, k in zip(exits, codecs, cuts, strict=True))
+
+
+def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
+    keys = _named_rows(path, arrays, "")
+    deepest = 1 + max((key[0] for key in keys), default=-1)
+    for exit_ in range(max(1, deepest)):
+        if keys.count((exit_, "float32", 0)) != 1:
+            raise ArtefactError(
+                path,
+                field="exits",
+                found=f"{keys.count((exit_, 'float32', 0))} float32 rows of exit {exit_ + 1}",
+                expected="one",
+            )
+    return keys
+
+
+def _field(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    if name not in arrays:
+        raise ArtefactError(path, field=name, found="nothing", expected="an array")
+    return arrays[name]
+
+
+def _scalar(path: Path, arrays: dict[str, npt.NDArray[Any]], name: str) -> Any:
+    array = _field(path, arrays, name)
+    if array.shape != ():
+        raise ArtefactError(path, field=name, found=f"shape {array.shape}", expected="one value")
+    return array.item()

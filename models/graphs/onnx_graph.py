@@ -1,0 +1,157 @@
+"""Layer intervals as ONNX graphs, built from layer facts and weights: no torch anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from models.facts.branchy import BranchySpec
+from models.facts.layers import LayerSpec, SegmentSpec, Shape
+
+OPSET = 20
+IR_VERSION = 10
+State = Mapping[str, npt.NDArray[np.float32]]
+
+
+def interval_model(spec: BranchySpec, state: State, branch: int, start: int, stop: int) -> bytes:
+    """Layers [start, stop) of a branch as a serialised ONNX model.
+
+    Input `x` (N, *shape before layer start) and output `y` (N, *shape after the last), float32,
+    with a free batch size. An empty interval is the identity.
+    """
+    layers = spec.interval(branch, start, stop)
+    return chain_model(
+        f"{spec.name}_{branch}_{start}_{stop}", layers, spec.shapes[branch][start : stop + 1], state
+    )
+
+
+def chain_model(
+    name: str, layers: Sequence[LayerSpec], shapes: Sequence[Shape], state: State
+) -> bytes:
+    """Layers one after the other as a serialised ONNX model; `shapes` before, between and after."""
+    nodes: list[onnx.NodeProto] = []
+    weights: list[onnx.TensorProto] = []
+    at = "x"
+    for k, layer in enumerate(layers):
+        shape, made = shapes[k], layer.name
+        if layer.segment is not None:
+            at = _segment(layer.name, layer.segment, state, at, nodes, weights)
+            continue
+        if layer.kind == "fc" and len(shape) > 1:
+            nodes.append(helper.make_node("Flatten", [at], [f"{made}_flat"], axis=1))
+            at = f"{made}_flat"
+        inputs = [at]
+        for key in layer.parameter_shapes(shape):
+            full = f"{layer.name}.{key}"
+            weights.append(numpy_helper.from_array(np.ascontiguousarray(state[full]), full))
+            inputs.append(full)
+        if layer.kind == "lrn" and len(shape) == 1:
+            at = _flat_lrn(layer, at, made, nodes, weights)
+            continue
+        nodes.append(_node(layer, inputs, made))
+        at = made
+    nodes.append(helper.make_node("Identity", [at], ["y"]))
+    graph = helper.make_graph(
+        nodes,
+        name,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shapes[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", *shapes[-1]])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    model.ir_version = IR_VERSION
+    return bytes(model.SerializeToString())
+
+
+def output_name(layer: LayerSpec) -> str:
+    """What a layer's output is called inside every graph that computes it."""
+    if layer.segment is None:
+        return layer.name
+    graph = onnx.GraphProto.FromString(layer.segment.graph)
+    return f"{layer.name}/{graph.output[0].name}"
+
+
+def _segment(
+    layer: str,
+    segment: SegmentSpec,
+    state: State,
+    x: str,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+) -> str:
+    """A captured stretch's operations, its names made its own; gives the name of its output."""
+    graph = onnx.GraphProto.FromString(segment.graph)
+    named = {"": "", graph.input[0].name: x}
+
+    def own(name: str) -> str:
+        return named.get(name, f"{layer}/{name}")
+
+    for constant in graph.initializer:
+        kept = onnx.TensorProto()
+        kept.CopyFrom(constant)
+        kept.name = own(constant.name)
+        weights.append(kept)
+    for key, _ in segment.weights:
+        full = np.ascontiguousarray(state[f"{layer}.{key}"])
+        weights.append(numpy_helper.from_array(full, own(key)))
+    for node in graph.node:
+        renamed = onnx.NodeProto()
+        renamed.CopyFrom(node)
+        renamed.name = f"{layer}/{len(nodes)}"
+        renamed.input[:] = [own(n) for n in node.input]
+        renamed.output[:] = [own(n) for n in node.output]
+        nodes.append(renamed)
+    return own(graph.output[0].name)
+
+
+def _flat_lrn(
+    layer: LayerSpec,
+    x: str,
+    name: str,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+) -> str:
+    """LRN after a fc layer: ONNX Runtime wants an image, so the vector becomes one of 1 x 1."""
+    axes = f"{name}_axes"
+    weights.append(numpy_helper.from_array(np.array([2, 3], dtype=np.int64), axes))
+    nodes.append(helper.make_node("Unsqueeze", [x, axes], [f"{name}_image"]))
+    nodes.append(_node(layer, [f"{name}_image"], f"{name}_normed"))
+    nodes.append(helper.make_node("Squeeze", [f"{name}_normed", axes], [name]))
+    return name
+
+
+def _node(layer: LayerSpec, inputs: list[str], output: str) -> onnx.NodeProto:
+    window: dict[str, Any] = {
+        "kernel_shape": [layer.kernel] * 2,
+        "strides": [layer.stride] * 2,
+        "pads": [layer.padding] * 4,
+    }
+    if layer.kind == "conv":
+        return helper.make_node("Conv", inputs, [output], **window)
+    if layer.kind == "pool" and layer.pool_mode == "max":
+        return helper.make_node("MaxPool", inputs, [output], **window)
+    if layer.kind == "pool":
+        # torch's average counts the padding
+        return helper.make_node("AveragePool", inputs, [output], count_include_pad=1, **window)
+    if layer.kind == "relu":
+        return helper.make_node("Relu", inputs, [output])
+    if layer.kind == "lrn":
+        return helper.make_node(
+            "LRN",
+            inputs,
+            [output],
+            size=layer.size,
+            alpha=layer.alpha,
+            beta=layer.beta,
+            bias=layer.k,
+        )
+    if layer.kind == "flatten":
+        return helper.make_node("Flatten", inputs, [output], axis=1)
+    if layer.kind == "fc":
+        return helper.make_node("Gemm", inputs, [output], transB=1)
+    return helper.make_node("Identity", inputs, [output])
