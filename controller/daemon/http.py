@@ -237,7 +237,7 @@ class LocalInterface:
             "deadline_ms": 1e3 * engine.args.deadline_s,
             "connected": engine.link.connected,
             "edge": engine.link.address if engine.link.connected else "",
-            "breaker_open": engine.breaker is not None and engine.breaker.open,
+            "breaker_open": engine.admission.open,
             "rtt_ms": None if rtt_s is None else round(1e3 * rtt_s, 2),
             "last_error": engine.link.last_error,
             "frames": counts.frames,

@@ -41,12 +41,14 @@ from controller.daemon.settings import (
 from controller.daemon.stamps import stamping_loop
 from controller.daemon.systemd import notify, notify_reloading, watchdog_interval_s
 from controller.daemon.tracing import DeviceTracing, make_provider
-from controller.device.engine import EngineArgs, FrameEngine, FrameRecord
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs, FrameRecord
 from controller.device.frame_loops import most_reply_bytes
 from controller.device.warming import warm
 from controller.link.accepting import raise_descriptor_limit
-from controller.link.edge_link import EdgeLink, Reply
-from controller.link.pool import Link, LinkPool, NoLink
+from controller.link.edge_link import EdgeLink
+from controller.link.interface import Link, NoLink, Reply
+from controller.link.pool import LinkPool
 from controller.link.secure import client_security
 from controller.scenarios import load_setting, read_scenario
 from models.graphs.executors import make_executor
@@ -267,15 +269,15 @@ class Daemon:
         said: tuple[bool, str | None] | None = None
         kept = False
         while self.settings.edges:
-            link, breaker = self.engine.link, self.engine.breaker
+            link, admission = self.engine.link, self.engine.admission
             now = (link.connected, link.address if link.connected else link.last_error)
             if now[0] and now != said:
                 log.info("edge %s serves", now[1])
             elif now != said and now[1] is not None:
                 log.warning("no edge: %s", now[1])
             said = now
-            if breaker is not None and breaker.open != kept:
-                kept = breaker.open
+            if admission.open != kept:
+                kept = admission.open
                 what = "frames are kept on the device: nothing comes back" if kept else "it answers"
                 log.log(logging.WARNING if kept else logging.INFO, "edge %s: %s", now[1], what)
             await asyncio.sleep(REPORT_S)
@@ -346,8 +348,8 @@ class Daemon:
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
-        if self.engine.monitor is not None:
-            self.engine.monitor.probes = found.probes
+        if self.engine.watch.monitor is not None:
+            self.engine.watch.monitor.probes = found.probes
         self.service.live_frames = found.limits.live_frames
         self.served.limits = found.limits
         self.service.replace_controller(controller)

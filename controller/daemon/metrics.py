@@ -13,7 +13,8 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from controller.daemon.counters import CounterCollector, Figures
-from controller.device.engine import FrameEngine, FrameRecord
+from controller.device.engine import FrameEngine
+from controller.device.frame import FrameRecord
 
 BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 KEPT_S = 300
@@ -107,16 +108,16 @@ class DeviceMetrics:
             Gauge(name, what, registry=into).set_function(value)
 
     def _bandwidth(self) -> float:
-        measured = self._engine.measured
+        measured = self._engine.watch.measured
         return math.nan if measured is None else measured.rate_bps
 
     def _estimate(self) -> float:
-        known, now = self._engine.monitor, self._engine.clock() - self._engine.begin_s
+        known, now = self._engine.watch.monitor, self._engine.clock() - self._engine.begin_s
         found = None if known is None else known.bandwidth_bps(now)
         return math.nan if found is None else found
 
     def _known(self, name: str) -> float:
-        known = self._engine.monitor
+        known = self._engine.watch.monitor
         return 0.0 if known is None else float(getattr(known, name))
 
     def _guarded(self) -> float:
@@ -128,14 +129,13 @@ class DeviceMetrics:
         return self._earlier_guarded + now
 
     def _opened(self) -> float:
-        breaker = self._engine.breaker
-        return 0.0 if breaker is None else float(breaker.opened)
+        return float(self._engine.admission.opened)
 
     def _connected(self) -> float:
         return float(self._engine.link.connected)
 
     def _open(self) -> float:
-        return float(self._engine.breaker is not None and self._engine.breaker.open)
+        return float(self._engine.admission.open)
 
     def told(self, record: FrameRecord) -> None:
         """A frame has ended."""

@@ -27,7 +27,7 @@ from controller.daemon.refusals import TooLateError, UnknownModelError
 from controller.daemon.service import BusyError, FrameService
 from controller.daemon.settings import LimitSettings
 from controller.daemon.working import WorkPool
-from controller.device.engine import FrameRecord
+from controller.device.frame import FrameRecord
 
 REPLY_S = 0.003
 """An answer is given out so long before its deadline: it still has to be written and read."""

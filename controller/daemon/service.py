@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from artefacts import CoinferError
 from artefacts.heartbeat import HANG_S, Heartbeat
-from controller.device.engine import FrameEngine, FrameRecord
+from controller.device.engine import FrameEngine
+from controller.device.frame import FrameRecord
 from controller.interface import (
     Controller,
     FrameResult,
@@ -183,8 +184,8 @@ class FrameService:
 
         def swap() -> None:
             controller.reset()
-            if self.engine.measured is not None:
-                controller.observe(self.engine.measured)
+            if self.engine.watch.measured is not None:
+                controller.observe(self.engine.watch.measured)
             self.engine.controller = controller
 
         self.engine.post(swap)

@@ -17,7 +17,7 @@ import msgspec
 from artefacts import UsageError
 
 if TYPE_CHECKING:
-    from controller.device.engine import Frame, FrameRecord
+    from controller.device.frame import Frame, FrameRecord
     from controller.edge.arrivals import Arrival
 
 TRACEPARENT = re.compile(

@@ -16,11 +16,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from controller.device.engine import EngineArgs, FrameEngine, FrameRecord, Pictures
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs, FrameRecord, Pictures
 from controller.device.link_monitor import ProbeSettings
 from controller.interface import Controller
-from controller.link.edge_link import EdgeLink, Reply
-from controller.link.pool import Link
+from controller.link.edge_link import EdgeLink
+from controller.link.interface import Link, Reply
 from controller.link.secure import Security
 from controller.physics import PlanTable
 from models.facts.branchy import BranchySpec
@@ -110,14 +111,14 @@ class DeviceLoop:
             engine.look_around()
             number += 1
         for frame in list(engine.live.values()):
-            engine.wait(engine.limit_s(frame), frame)
+            engine.wait(frame.limit_s, frame)
 
     def _closed_loop(self, pictures: Pictures) -> None:
         number, engine = 0, self.engine
         while not self._finished(number, engine.clock()):
             now = engine.clock()
             frame = engine.start(number, now, pictures[number % len(pictures)])
-            engine.wait(engine.limit_s(frame), frame)
+            engine.wait(frame.limit_s, frame)
             number += 1
 
     def _finished(self, number: int, at_s: float) -> bool:

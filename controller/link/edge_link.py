@@ -20,7 +20,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from artefacts import CoinferError
@@ -34,6 +33,7 @@ from controller.link.addresses import (
 )
 from controller.link.budget import Budget, chunk_cost, idle_cost, read_cost
 from controller.link.dialling import connect, interleaved
+from controller.link.interface import OneLane, Reply
 from controller.link.measuring import Upload, measure
 from controller.link.secure import SecureSocket, Security
 from controller.wire import (
@@ -98,34 +98,6 @@ MOST_INTERVALS = 128
 
 Stream = socket.socket | SecureSocket
 """What the link's two threads send into and receive from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came of a request: an answer or a tensor, or `error`; with its measurement if any."""
-
-    request_id: int
-    at_s: float
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    data: bytes = b""
-    error: str | None = None
-    cancelled: bool = False
-    measurement: Measurement | None = None
-    lost: bool = False
-    """The connection went with it."""
-
-
-class OneLane:
-    """What a way to one edge alone, or to none, says of the edges to choose from."""
-
-    lanes: tuple[int, ...] = (0,)
-
-    def lane(self, request_id: int) -> int:
-        """The only one."""
-        return 0
-
-    def serve(self, lane: int) -> None:
-        """There is no other."""
 
 
 class EdgeLink(OneLane):

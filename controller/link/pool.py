@@ -1,4 +1,4 @@
-"""The links a device may use: one edge, several of which the nearest serves, or none."""
+"""Several edges of which one serves: the nearest that is of use."""
 
 from __future__ import annotations
 
@@ -6,104 +6,12 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from controller.link.edge_link import OneLane, Reply
+from controller.link.interface import Link, Reply
 
 BETTER = 0.8
 """Another edge takes over once its round trip is this share of the present one's: no flapping."""
-
-
-class Link(Protocol):
-    """What an engine asks of its way to the edge; replies come by a callback."""
-
-    @property
-    def last_error(self) -> str | None:
-        """Why the connection was last lost or refused."""
-
-    @property
-    def late_replies(self) -> int:
-        """Replies that nobody waited for any more."""
-
-    @property
-    def reconnects(self) -> int:
-        """Connections that were lost."""
-
-    @property
-    def rtt_s(self) -> float | None:
-        """Round trip of keep-alives."""
-
-    @property
-    def connected(self) -> bool:
-        """Whether an edge has greeted us."""
-
-    @property
-    def address(self) -> str:
-        """HOST:PORT of the edge that serves."""
-
-    @property
-    def unanswered_s(self) -> float:
-        """Seconds that it has been silent though it was asked."""
-
-    @property
-    def backlog_bytes(self) -> int:
-        """Bytes that the link still has to carry."""
-
-    @property
-    def lanes(self) -> tuple[int, ...]:
-        """Numbers of the edges that may be asked, the one to prefer first; never none."""
-
-    @property
-    def greetings(self) -> Mapping[int, int]:
-        """How often each edge has greeted us."""
-
-    def lane(self, request_id: int) -> int:
-        """Which edge a request went to."""
-
-    def serve(self, lane: int) -> None:
-        """Have this edge serve: it gets the next request, and what is told is told of it."""
-
-    def upload(self, meta: dict[str, Any], data: bytes, until_s: float = math.inf) -> int | None:
-        """Queue a request; None where there is no connection."""
-
-    def cancel(self, request_id: int) -> int | None:
-        """Stop an upload; bytes handed over so far, None where it is over."""
-
-    def wait_connected(self, timeout_s: float) -> bool:
-        """Wait for a greeting."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-class NoLink(OneLane):
-    """No edge was named: the device answers alone."""
-
-    greetings: Mapping[int, int] = {}
-
-    last_error: str | None = "no edge is configured"
-    late_replies = 0
-    reconnects = 0
-    rtt_s: float | None = None
-    connected = False
-    address = ""
-    unanswered_s = 0.0
-    backlog_bytes = 0
-
-    def upload(self, meta: dict[str, Any], data: bytes, until_s: float = math.inf) -> int | None:
-        """Nothing can be sent."""
-        return None
-
-    def cancel(self, request_id: int) -> int | None:
-        """Nothing is under way."""
-        return None
-
-    def wait_connected(self, timeout_s: float) -> bool:
-        """Nobody will greet."""
-        return False
-
-    def close(self) -> None:
-        """Nothing to end."""
 
 
 class LinkPool:

@@ -23,7 +23,8 @@ import numpy as np
 from artefacts import processes
 from artefacts.endings import orderly
 from artefacts.owners import temporary_folder
-from controller.link.edge_link import EdgeLink, Reply
+from controller.link.edge_link import EdgeLink
+from controller.link.interface import Reply
 from experiments.benches import wire_peer
 from experiments.replay.testbed.namespaces import TestbedError
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
 from artefacts.endings import Terminated
-from controller.device.engine import FrameRecord
+from controller.device.frame import FrameRecord
 from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agree
 from controller.device.warming import warm
 from controller.scenarios import Setting, load_setting, read_scenario
@@ -117,7 +117,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
         what,
         tuple(loop.records),
         tuple(bool(c) for c in correct),
-        loop.engine.probe_bytes_sent,
+        loop.engine.watch.initial_probe_bytes,
         loop.link.late_replies,
         loop.link.reconnects,
         loop.link.last_error if loop.link.reconnects or not loop.records else None,

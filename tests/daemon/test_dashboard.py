@@ -9,9 +9,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.daemon.edge_main import edge_registry
 from controller.daemon.metrics import DeviceMetrics
-from controller.device.engine import EngineArgs, FrameEngine, FrameRecord
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs, FrameRecord
 from controller.edge.server import EdgeServer
-from controller.link.pool import NoLink
+from controller.link.interface import NoLink
 from controller.planners.fixed import FixedController
 from models.graphs.executors import OnnxExecutor
 

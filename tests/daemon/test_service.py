@@ -16,12 +16,13 @@ from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.daemon.settings import LimitSettings
 from controller.daemon.working import WorkPool
 from controller.device.cpu import CpuJob
-from controller.device.engine import EngineArgs, FrameEngine
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs
 from controller.device.frame_loops import connect_engine
 from controller.interface import Situation
-from controller.link.edge_link import SILENCE_S, Reply
+from controller.link.edge_link import SILENCE_S
 from controller.link.health import Breaker, Breakers, EdgeReliability
-from controller.link.pool import NoLink
+from controller.link.interface import NoLink, Reply
 from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
@@ -49,11 +50,12 @@ def plan_of(stream, wanted):
 def serve(stream, executor):
     made = []
 
-    def start(controller, live_frames=16, link=None, **options):
+    def start(controller, live_frames=16, link=None, breakers=None):
         engine = FrameEngine(
             stream.model, executor, stream.device, stream.table, controller, link or NoLink(),
-            EngineArgs(DEADLINE_S, always_rescue=True), **options,
+            EngineArgs(DEADLINE_S, always_rescue=True),
         )  # fmt: skip
+        engine.admission.breakers = breakers
         service = FrameService(engine, live_frames)
         service.start()
         made.append(service)
@@ -184,7 +186,7 @@ def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, s
     remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
     now = [100.0]
     breaker = Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6))
-    service, answers = serve(FixedController("x", remote), breaker=breaker), queue.Queue()
+    service, answers = serve(FixedController("x", remote), breakers=breaker), queue.Queue()
     plans = []
     for _ in range(4):
         service.submit(pictures[0], answers.put)
@@ -218,7 +220,7 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
             stream.model, executor, stream.device, stream.table, FixedController("x", remote),
             ("127.0.0.1", listener.getsockname()[1]), EngineArgs(deadline_s, always_rescue=True),
         )  # fmt: skip
-        engine.breaker, plans = (
+        engine.admission.breakers, plans = (
             Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6)),
             [],
         )
@@ -230,8 +232,8 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
                 engine.wait(frame.arrival_s + deadline_s + 0.1)
                 plans.append(frame.plan_index)
                 if number == 0:
-                    assert engine.measured is not None
-                    assert engine.measured.payload_bytes == 0
+                    assert engine.watch.measured is not None
+                    assert engine.watch.measured.payload_bytes == 0
                     assert engine.clock() - begun < SILENCE_S / 2
         finally:
             engine.close()
@@ -258,7 +260,7 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
 
         def kept(backlog_s):
             situation = Situation(0.0, 0, deadline_s, backlog_s, 0, 0.03)
-            return engine._keeping_time(deep, situation)
+            return engine.admission.keeping_time(deep, situation)
 
         assert kept(0.0) == deep
         assert kept(deadline_s - own_s - 0.006) == deep
@@ -266,7 +268,7 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
         assert light.start == 0
         assert not light.is_local
         assert table.plans[kept(0.9 * deadline_s)].is_local
-        engine.args = EngineArgs(deadline_s)
+        engine.admission.always_rescue = False
         assert kept(0.9 * deadline_s) == deep, "the simulation's engine does as it is told"
     finally:
         engine.close()
@@ -306,7 +308,7 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
         number = len(records) + len(engine.live)
         frame = engine.start(number, now[0], picture, deadline_s)
         while frame.request is None:
-            engine._handle(engine._events.get(timeout=10))
+            assert engine._loop.handle_one(10.0) is not None
         return frame
 
     def at(later_s):
@@ -543,7 +545,7 @@ def test_what_befalls_one_frame_or_event_does_not_end_the_engine(stream, picture
 def test_a_computation_that_fails_is_made_good_by_the_first_exit(stream, pictures, serve):
     deep = plan_of(stream, lambda p: p.is_local and p.exit > 0)
     service, answers = serve(FixedController("x", deep)), queue.Queue()
-    run = service.engine.executor.run
+    run = service.engine.local.executor.run
 
     class Breaks:
         def run(self, branch, start, stop, x):
@@ -551,7 +553,7 @@ def test_a_computation_that_fails_is_made_good_by_the_first_exit(stream, picture
                 raise MemoryError("no room")
             return run(branch, start, stop, x)
 
-    service.engine.executor = Breaks()
+    service.engine.local.executor = Breaks()
     service.submit(pictures[0], answers.put)
     record = answers.get(timeout=30)
     assert (record.exit, record.where) == (0, "device")

@@ -13,7 +13,7 @@ from controller.daemon.tracing import (
     _parent,
     make_provider,
 )
-from controller.device.engine import EngineArgs
+from controller.device.frame import EngineArgs
 from controller.device.frame_loops import connect_engine
 from controller.edge.server import EdgeServer
 from controller.physics import PlanTable

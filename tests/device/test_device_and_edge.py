@@ -73,9 +73,11 @@ def test_as_daemon_is_with_its_breaker_its_probes_and_the_measured_round_trip(
         assert all(r.latency_s is not None for r in records)
         engine = loop.engine
         assert (engine.args.always_rescue, engine.args.measured_rtt) == (as_daemon, as_daemon)
-        assert (engine.breaker is not None) == as_daemon
+        assert (engine.admission.breakers is not None) == as_daemon
         # nothing else told of the link
-        assert (engine.monitor.probed_bytes if engine.monitor else 0) == 2000 * as_daemon
+        assert (
+            engine.watch.monitor.probed_bytes if engine.watch.monitor else 0
+        ) == 2000 * as_daemon
 
 
 def test_the_split_answers_as_the_whole_whatever_the_plan(stream, executor, edge, pictures):

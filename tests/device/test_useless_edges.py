@@ -7,11 +7,13 @@ import random
 import numpy as np
 import pytest
 
-from controller.device.engine import EngineArgs, Frame, FrameEngine
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs, Frame
 from controller.device.link_monitor import ProbeSettings
-from controller.link.edge_link import EdgeLink, Reply
+from controller.link.edge_link import EdgeLink
+from controller.link.interface import NoLink, Reply
 from controller.link.measuring import Upload, measure
-from controller.link.pool import LinkPool, NoLink
+from controller.link.pool import LinkPool
 from controller.planners.fixed import FixedController
 from controller.wire import RemoteProtocolError
 from experiments.robustness.attacks import hostile_edge
@@ -137,8 +139,9 @@ def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, sa
     )  # fmt: skip
     try:
         picture = generated_pictures(1, np.random.default_rng(0))[0]
-        frame = Frame(0, index, plan, engine.clock(), picture, 30.0, request=7)
-        engine.live[0] = engine._by_request[7] = frame
+        now = engine.clock()
+        frame = Frame(0, index, plan, now, picture, 30.0, now + 30.0, request=7)
+        engine.live[0] = engine.edge.by_request[7] = frame
         tensor = np.full(shape, value, dtype="<f4")
         tensor.flat[0::2] *= -1
         engine.on_reply(Reply(7, engine.clock(), {"bytes": tensor.nbytes}, tensor.tobytes()))

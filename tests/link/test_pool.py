@@ -1,7 +1,7 @@
 """Several edges: the nearest serves, ids stay apart, a lost one is passed over."""
 
-from controller.link.edge_link import Reply
-from controller.link.pool import LinkPool, NoLink
+from controller.link.interface import NoLink, Reply
+from controller.link.pool import LinkPool
 
 
 class Fake:

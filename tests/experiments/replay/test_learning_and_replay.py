@@ -267,7 +267,9 @@ def test_a_distilled_map_knows_its_loss(closed, random_policy):
 
 def test_the_dynamic_figure_is_drawn(monkeypatch, tmp_path, short_traces):
     monkeypatch.setattr(
-        "controller.scenarios.setting.load_split", lambda family, part: TraceSet(short_traces, True, "made")
+        "controller.scenarios.setting.load_split",
+        lambda family, part: TraceSet(short_traces, True, "made"),
+        lambda family, part: TraceSet(short_traces, True, "made"),
     )
     quantiles, source = dynamic_figure.draw_throughput(tmp_path / "t.png")
     assert set(quantiles) == set(dynamic_figure.CONTROLLERS)

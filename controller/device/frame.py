@@ -1,0 +1,186 @@
+"""A frame on its way through the device's engine: what is known of it, and the record it leaves.
+
+Holds facts alone: what is done with a frame lies in `local_answers`, `edge_answers` and `engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from controller.device.cpu import Reservation
+from controller.interface import FrameResult
+from controller.plans import Plan
+from models.codecs import Encoded
+
+Pictures = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class FrameRecord(msgspec.Struct, frozen=True):
+    """How one frame went; times in seconds from the stream's start. `label` is the answered class.
+
+    `exit` is 0-based, None (with `latency_s` None) where no answer came in time; `where` is where
+    the answer's last layer was computed.
+    """
+
+    frame: int
+    plan: int
+    arrival_s: float
+    latency_s: float | None
+    exit: int | None
+    by_plan: bool
+    where: Literal["device", "edge"] | None
+    label: int | None
+    confidence: float | None
+    bytes_sent: int
+    device_s: float
+    error: str | None
+    stages_s: dict[str, float] = {}
+    """Of an edge's answer: receiving, waiting and computing there."""
+
+    def result(self, known_s: float, deadline_s: float) -> FrameResult:
+        """What the controller learns of it at `known_s`: late is late, also in the closed loop."""
+        late = self.latency_s is not None and self.latency_s > deadline_s + 1e-6
+        latency_s, exit_ = (None, None) if late else (self.latency_s, self.exit)
+        return FrameResult(self.frame, self.plan, known_s, latency_s, exit_, self.by_plan)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineArgs:
+    """How long frames may take.
+
+    `closed`: nothing is cancelled at the deadline, only after `give_up_s` (Edgent's closed loop).
+    """
+
+    deadline_s: float
+    closed: bool = False
+    rescue_margin_s: float = 0.005
+    rtt_s: float = 0.0
+    give_up_s: float = 60.0
+    always_rescue: bool = False
+    """Have a local answer also where a plan would not (a scenario may allow that): time is kept for
+    it, or, while the edge answers (`EdgeReliability`), it is made where the CPU is idle.
+    """
+    measured_rtt: bool = False
+    """Decide by the link's own round trip once it is known (`rtt_s` until then)."""
+
+    def limit_s(self, arrival_s: float, deadline_s: float, end_s: float) -> float:
+        """When a frame is given up; `end_s` is the closed loop's end. All on one clock."""
+        return min(arrival_s + self.give_up_s, end_s) if self.closed else arrival_s + deadline_s
+
+
+@dataclass
+class Frame:
+    """A frame that is under way. It may bring a deadline and a confidence of its own."""
+
+    number: int
+    plan_index: int
+    plan: Plan
+    arrival_s: float
+    picture: Pictures
+    deadline_s: float
+    limit_s: float
+    """When it is given up, on the engine's clock."""
+    threshold: float | None = None
+    """An own answer at least this confident ends the frame at once."""
+    done: Callable[[FrameRecord], None] | None = None
+    x: Floats | None = None
+    """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
+    own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
+    """
+    lane: int = 0
+    """The edge it is for."""
+    request: int | None = None
+    local_exit: int = -1
+    local_answer: tuple[int, float] | None = None
+    answer: tuple[int, float] | None = None
+    answer_exit: int = -1
+    answered_s: float | None = None
+    answered_by_edge: bool = False
+    stages_s: dict[str, float] = field(default_factory=dict)
+    over: bool = False
+    traceparent: str | None = None
+    """How the edge's part of this frame finds its trace."""
+    rescue_at_s: float | None = None
+    rescue_s: float = 0.0
+    """What the rescue takes."""
+    reservation: Reservation | None = None
+    """What the CPU keeps free for the rescue (None: it is made only where the CPU is idle)."""
+    bytes_sent: int = 0
+    device_s: float = 0.0
+    remote_failed: bool = False
+    local_begun: bool = False
+    local_pending: int = 0
+    """Local jobs queued or running."""
+    error: str | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether its own answer is as confident as was asked for."""
+        if self.local_answer is None or self.threshold is None:
+            return False
+        return self.local_answer[1] >= self.threshold
+
+    def record(self, at_s: float | None, begin_s: float) -> FrameRecord:
+        """What is left of a frame that ended at `at_s` (None: at its limit).
+
+        It has its plan's answer, else the deepest local one, else none. `begin_s` is the stream's
+        begin; both times are of the engine's clock.
+        """
+        ended_s = self.limit_s if at_s is None else min(at_s, self.limit_s)
+        answer, exit_ = self.local_answer, self.local_exit
+        if self.answer is not None:
+            assert self.answered_s is not None
+            answer, exit_, ended_s = self.answer, self.answer_exit, self.answered_s
+        none = answer is None
+        return FrameRecord(
+            self.number,
+            self.plan_index,
+            self.arrival_s - begin_s,
+            None if none else ended_s - self.arrival_s,
+            None if none else exit_,
+            self.answer is not None,
+            None if none else "edge" if self.answered_by_edge else "device",
+            None if answer is None else answer[0],
+            None if answer is None else answer[1],
+            self.bytes_sent,
+            self.device_s,
+            self.error,
+            self.stages_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """What the device's first part of a plan gave.
+
+    `kept` is the tensor at the last passed exit's point, `tensor` that at the cut (or a local
+    plan's logits), `encoded` what crosses. Where a gate was sure enough there is its exit,
+    `confident`, and nothing else.
+    """
+
+    kept: Floats | None
+    tensor: Floats | None
+    encoded: Encoded | None
+    confident: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something the engine's thread must hear of.
+
+    `prefix`, `local`, `suffix`: the CPU ended a frame's job (`value`: `CpuDone`); `gate`: one of
+    its gates has answered (label, confidence); `reply`: the link's `Reply`; `call`: a function to
+    call.
+    """
+
+    kind: Literal["prefix", "local", "suffix", "gate", "reply", "call"]
+    frame: Frame | None
+    value: Any
+    exit: int = -1
