@@ -1,7 +1,7 @@
-"""`coinfer demo`: the whole path on embedded defaults, in a few minutes.
+"""`coinfer demo`: the whole path on embedded defaults, in a few minutes, and one page of it.
 
 Trains a policy, runs device and edge as real processes over a link that follows a trace, compares
-the policy with static Algorithm 1 in simulation and for real, and writes plots.
+the policy with static Algorithm 1 in simulation and for real, and draws what happened.
 """
 
 from __future__ import annotations
@@ -11,45 +11,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from artefacts import atomic_write, write_json
-from controller.policies.network import save_policy
-from controller.scenarios import load_setting, read_scenario
+from controller.policies.network import Policy, save_policy
+from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.comparison import Comparison, compare
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs, TrainReport, train_policy
-from experiments.replay.session import ReplayArgs, ReplayResult, replay
+from experiments.replay.choosing import liveliest
+from experiments.replay.session import ReplayArgs, Replayed, ReplayResult, run_replay
+from experiments.reporting.demo_page import demo_page
+from experiments.reporting.replay_picture import replay_figure
 from traces.trace import BandwidthTrace
 
 CONTROLLERS = ("device-only", "edge-only", "algorithm1", "map", "robust", "learned")
-REPLAYED = ("learned", "algorithm1")
+REPLAYED = ("device-only", "algorithm1", "learned")
 
 
 @dataclass(frozen=True, slots=True)
 class DemoArgs:
     """How long the demo takes: training frames, seconds replayed, frames compared."""
 
-    scenario: str = "3g-alexnet"
-    frames: int = 1_500_000
-    replay_s: float = 60.0
-    compared_frames: int = 3000
+    scenario: str = "3g-mobilenet"
+    frames: int = 400_000
+    replay_s: float = 30.0
+    compared_frames: int = 1000
     method: str = "auto"
     out: Path = Path("runs/demo")
 
     @classmethod
     def short(cls, out: Path, method: str) -> DemoArgs:
         """For continuous integration: the same path, less of it."""
-        return cls(frames=100_000, replay_s=10.0, compared_frames=500, out=out, method=method)
+        return cls(frames=60_000, replay_s=8.0, compared_frames=300, out=out, method=method)
 
 
 class DemoResult(msgspec.Struct, frozen=True):
-    """What the demo found."""
+    """What the demo found, and where its page lies."""
 
     comparison: Comparison
     replays: tuple[ReplayResult, ...]
     policy: str
-    plots: tuple[str, ...]
+    page: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,72 +68,55 @@ def run_demo(args: DemoArgs, progress: DemoProgress) -> DemoResult:
     setting = load_setting(read_scenario(args.scenario))
     test = setting.traces("test")
     progress.say(f"traces: {test.source}")
+    policy = _trained(setting, args, progress)
+    result = compare(
+        setting,
+        test,
+        CONTROLLERS,
+        ControllerFactory(setting, policy=policy),
+        progress=lambda name, share: progress.share(f"compare {name}", share),
+        max_frames=args.compared_frames,
+    )
+    trace = liveliest(test.traces, args.replay_s)
+    replays = {name: _replayed(setting, trace, name, args, progress) for name in REPLAYED}
+    page = args.out / "index.html"
+    with atomic_write(page, "w") as stream:
+        stream.write(_page(setting, trace, result, replays))
+    found = DemoResult(
+        result, tuple(r.result for r in replays.values()), str(args.out / "policy"), str(page)
+    )
+    write_json(args.out / "demo.json", found)
+    return found
+
+
+def _trained(setting: Setting, args: DemoArgs, progress: DemoProgress) -> Policy:
     policy = train_policy(
         setting,
         TrainArgs(frames=args.frames),
         progress.trained,
         planning=lambda share: progress.share("planning", share),
     )
-    folder = args.out / "policy"
-    save_policy(folder, policy)
-    factory = ControllerFactory(setting, policy=policy)
-    result = compare(
-        setting,
-        test,
-        CONTROLLERS,
-        factory,
-        progress=lambda name, share: progress.share(f"compare {name}", share),
-        max_frames=args.compared_frames,
+    save_policy(args.out / "policy", policy)
+    return policy
+
+
+def _replayed(
+    setting: Setting, trace: BandwidthTrace, name: str, args: DemoArgs, progress: DemoProgress
+) -> Replayed:
+    folder = args.out / "policy" if name == "learned" else None
+    asked = ReplayArgs(args.scenario, name, folder, args.method, 1)
+    return run_replay(
+        setting, trace, asked, progress.say, lambda share: progress.share(f"replay {name}", share)
     )
-    trace = liveliest(test.traces, args.replay_s)
-    replays = []
-    for name in REPLAYED:
-        replays.append(
-            replay(
-                setting,
-                trace,
-                ReplayArgs(
-                    args.scenario, name, folder if name == "learned" else None, args.method, 1
-                ),
-                progress.say,
-                lambda share, name=name: progress.share(f"replay {name}", share),  # type: ignore[misc]
-            )
-        )
-    plots = draw(args.out, trace, result)
-    write_json(args.out / "demo.json", DemoResult(result, tuple(replays), str(folder), plots))
-    return DemoResult(result, tuple(replays), str(folder), plots)
 
 
-def liveliest(traces: tuple[BandwidthTrace, ...], seconds: float) -> BandwidthTrace:
-    """The part of `seconds` whose rate varies most about 1 Mbit/s, where decisions matter."""
-    best, found = -1.0, traces[0].slice(0.0, min(seconds, traces[0].duration_s))
-    for trace in traces:
-        for start in np.arange(0.0, trace.duration_s - seconds, seconds):
-            part = trace.slice(float(start), float(start) + seconds)
-            logs = np.log(np.maximum(part.resample(1.0).rates_bps, 1e4) / 1e6)
-            lively = float(logs.std() - abs(logs.mean()))
-            if lively > best:
-                best, found = lively, part
-    return found
-
-
-def draw(out: Path, trace: BandwidthTrace, result: Comparison) -> tuple[str, ...]:
-    """The replayed trace, and every controller's goodput accuracy with its bound."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from traces.plots import plot_traces
-
-    plot_traces([trace], out / "trace.png")
-    names = sorted(result.controllers, key=lambda n: result.controllers[n].goodput_accuracy)
-    figure, axes = pyplot.subplots(figsize=(7, 3.5))
-    axes.barh(names, [100 * result.controllers[n].goodput_accuracy for n in names])
-    axes.axvline(100 * result.bound, linestyle="--", color="black", label="clairvoyant bound")
-    axes.set_xlabel("goodput accuracy (%): frames answered correctly in time")
-    axes.legend(loc="lower right", fontsize="small")
-    with atomic_write(out / "comparison.png", "wb") as stream:
-        figure.savefig(stream, format="png", dpi=120, bbox_inches="tight")
-    pyplot.close(figure)
-    return (str(out / "trace.png"), str(out / "comparison.png"))
+def _page(
+    setting: Setting, trace: BandwidthTrace, result: Comparison, replays: dict[str, Replayed]
+) -> str:
+    deadline_s = setting.scenario.frames.deadline_s
+    runs = {name: one.measured for name, one in replays.items()}
+    figure = replay_figure(trace, runs, setting.table.plans, deadline_s)
+    caption = f"{trace.duration_s:.0f} s of {trace.name}; deadline {1000 * deadline_s:.0f} ms"
+    first = next(iter(replays.values())).result
+    notes = (f"The frames were {first.pictures}. The link was shaped by {first.link.method}.",)
+    return demo_page(result, {caption: figure}, notes, "coinfer demo")

@@ -13,12 +13,15 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 def demo(
     short: Annotated[bool, typer.Option("--short", help="The same path, less of it.")] = False,
     method: Annotated[str, typer.Option(help="Link: auto, tc or user-space.")] = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for policy, plots, figures.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for page, policy, figures.")] = Path(
         "runs/demo"
     ),
     json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
 ) -> None:
-    """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1."""
+    """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1.
+
+    Ends with one page, index.html, that shows what happened.
+    """
     import torch
     from rich.progress import TaskID
 
@@ -26,7 +29,7 @@ def demo(
     from experiments.demo import DemoArgs, DemoProgress, run_demo
     from experiments.evaluation.comparison import comparison_rows
     from experiments.learning.training import TrainReport
-    from experiments.replay.session import replay_rows
+    from experiments.reporting.demo_page import sentence
 
     # the policy is small: a second thread waits longer for the first than it saves
     torch.set_num_threads(1)
@@ -50,6 +53,7 @@ def demo(
     if json:
         emit_json(result)
         return
+    console.print(sentence(result.comparison))
     columns, rows = comparison_rows(result.comparison)
     print_table(
         f"simulation: {result.comparison.scenario}, {result.comparison.source}, "
@@ -57,11 +61,4 @@ def demo(
         columns,
         rows,
     )
-    for one in result.replays:
-        print_table(
-            f"two processes: {one.controller}, {one.duration_s:.0f} s of {one.trace}, link by "
-            f"{one.link.method}; {one.pictures}",
-            ["figure", "measured", "predicted"],
-            replay_rows(one),
-        )
-    console.print(f"policy in {result.policy}, plots: {', '.join(result.plots)}")
+    console.print(f"page: {result.page}", soft_wrap=True)

@@ -61,6 +61,15 @@ class ReplayResult(msgspec.Struct, frozen=True):
     """Why the connection was last lost, if it was."""
 
 
+@dataclass(frozen=True)
+class Replayed:
+    """A replay with its frames: what was measured, and what the simulation predicts."""
+
+    result: ReplayResult
+    measured: TraceRun
+    predicted: TraceRun
+
+
 def replay(
     setting: Setting,
     trace: BandwidthTrace,
@@ -68,6 +77,17 @@ def replay(
     say: Callable[[str], None],
     progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
+    """The figures of a replay (`run_replay`)."""
+    return run_replay(setting, trace, args, say, progress).result
+
+
+def run_replay(
+    setting: Setting,
+    trace: BandwidthTrace,
+    args: ReplayArgs,
+    say: Callable[[str], None],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Replayed:
     """Run device and edge processes over a link that follows `trace` (scaled already)."""
     check_deployable(args.controller)
     rtt_s = setting.scenario.link.rtt_s
@@ -81,7 +101,7 @@ def replay(
     factory = ControllerFactory(setting, policy_folder=args.policy)
     predicted = evaluate(setting, [trace], factory.maker(args.controller, [trace]), seed=args.seed)
     predicted_bound = bound_per_frame(setting, trace, predicted[0].arrival_s)
-    return ReplayResult(
+    result = ReplayResult(
         setting.scenario.name,
         trace.name,
         args.controller,
@@ -94,6 +114,7 @@ def replay(
         record.reconnects,
         record.edge_error,
     )
+    return Replayed(result, measured, predicted[0])
 
 
 def _run(

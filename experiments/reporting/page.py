@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from experiments.reporting import plots, tables
+from experiments.reporting.drawing import inline_svg
 from experiments.studies.results import Evaluation, Matrix
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def _evaluation(found: Evaluation) -> str:
         f"{tables.files(len(found.traces))}: {escape(found.source)}; rates x {found.scale:g}; "
         f"{tables.bound_text(found)}.</p>"
     )
-    parts = [about, _table(*tables.controller_rows(found)), f"<ul>{claims}</ul>"]
+    parts = [about, table(*tables.controller_rows(found)), f"<ul>{claims}</ul>"]
     parts.append("<h3>By mode of transport</h3>")
     columns, rows = tables.mode_rows(found)
-    parts.append(_table(columns, rows) if rows else _none())
+    parts.append(table(columns, rows) if rows else _none())
     parts += _plots(found)
     return _section(f"evaluation-{found.name}", found.name, "\n".join(parts))
 
@@ -153,17 +154,18 @@ def _plot(
     # ids must differ between the page's plots, and a name may hold what an id may not
     unique = "".join(c if c.isalnum() else "-" for c in name) + f"-{kind}"
     return (
-        f'{head}<figure id="plot-{unique}">{plots.inline_svg(figure, unique, caption)}'
+        f'{head}<figure id="plot-{unique}">{inline_svg(figure, unique, caption)}'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
     )
 
 
 def _matrix(found: Matrix) -> str:
     head = f"<h3>{escape(found.name)} ({escape(found.figure)})</h3>"
-    return f'<div id="matrix-{escape(found.name)}">{head}{_table(*tables.matrix_rows(found))}</div>'
+    return f'<div id="matrix-{escape(found.name)}">{head}{table(*tables.matrix_rows(found))}</div>'
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in HTML; everything is escaped, the learned policy's row is marked."""
     head = "".join(f'<th scope="col">{escape(c)}</th>' for c in columns)
     lines = []
     for row in rows:
@@ -207,14 +209,14 @@ def _provenance(evaluations: Sequence[Evaluation], versions: Mapping[str, str]) 
     ]
     return "\n".join(
         (
-            _table(columns, rows),
+            table(columns, rows),
             "<h3>Policies</h3>",
-            _table(["evaluation", "folder", "digest", "training seed", "frames seen",
+            table(["evaluation", "folder", "digest", "training seed", "frames seen",
                     "trained on (its card)"], policies),
             "<h3>Test files</h3>",
-            _table(["evaluation", "test file", "mode"], files),
+            table(["evaluation", "test file", "mode"], files),
             "<h3>Versions</h3>",
-            _table(["what", "version"], [list(pair) for pair in sorted(told)]),
+            table(["what", "version"], [list(pair) for pair in sorted(told)]),
         )
     )  # fmt: skip
 

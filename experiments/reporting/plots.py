@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.evaluation.controllers import NAMES
+from experiments.reporting.drawing import new_figure
 from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
 
@@ -31,7 +30,7 @@ def series_figure(series: Series, deadline_s: float) -> Figure:
     """The true rate, and under it every controller's plans, frame by frame."""
     plans = {n: sorted(set(own.plans)) for n, own in series.controllers.items()}
     heights = [2.0, *(0.6 + 0.22 * len(p) for p in plans.values())]
-    figure = _figure(9.0, 0.8 + sum(heights))
+    figure = new_figure(9.0, 0.8 + sum(heights))
     rows = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     edges = [*series.rate_at_s, series.start_s + series.seconds]
     rows[0].stairs([r / 1e6 for r in series.rate_bps], edges, color="black", linewidth=0.8)
@@ -58,7 +57,7 @@ def series_figure(series: Series, deadline_s: float) -> Figure:
 
 def latency_figure(found: Evaluation) -> Figure:
     """Share of all frames answered by then (closed loop: of all inferences)."""
-    figure = _figure(8.0, 4.0)
+    figure = new_figure(8.0, 4.0)
     axes = figure.subplots()
     levels = np.linspace(0.0, 1.0, QUANTILES)
     for name, own in _drawn(found).items():
@@ -79,7 +78,7 @@ def latency_figure(found: Evaluation) -> Figure:
 
 def differences_figure(found: Evaluation) -> Figure:
     """Distribution over test files of every controller's difference to the best baseline."""
-    figure = _figure(8.0, 4.0)
+    figure = new_figure(8.0, 4.0)
     axes = figure.subplots()
     scale = 1.0 if found.closed_loop else 100.0
     best = next(
@@ -106,7 +105,7 @@ def _steps(count: int) -> Any:
 
 def deadline_figure(found: Evaluation) -> Figure:
     """Goodput accuracy over the deadline, with intervals over test files."""
-    figure = _figure(8.0, 4.0)
+    figure = new_figure(8.0, 4.0)
     axes = figure.subplots()
     for name in dict.fromkeys(point.controller for point in found.deadlines):
         own = [p for p in found.deadlines if p.controller == name]
@@ -123,7 +122,7 @@ def deadline_figure(found: Evaluation) -> Figure:
 
 def map_plot(found: MapFigure) -> Figure:
     """Expected reward of every exit and partition in every bandwidth state; dots: the map."""
-    figure = _figure(8.0, 1.4 + 0.22 * len(found.rows))
+    figure = new_figure(8.0, 1.4 + 0.22 * len(found.rows))
     axes = figure.subplots()
     values = np.array(found.values)
     image = axes.imshow(values, aspect="auto", interpolation="nearest", cmap="viridis",
@@ -142,7 +141,7 @@ def map_plot(found: MapFigure) -> Figure:
 def front_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Goodput accuracy against device energy and against bytes; a column an evaluation."""
     count = max(len(evaluations), 1)
-    figure = _figure(max(3.3 * count, 9.0) if count > 1 else 9.0, 6.4 if count > 1 else 3.8)
+    figure = new_figure(max(3.3 * count, 9.0) if count > 1 else 9.0, 6.4 if count > 1 else 3.8)
     grid = figure.subplots(2, count, squeeze=False) if count > 1 else figure.subplots(
         1, 2, squeeze=False
     ).T  # fmt: skip
@@ -208,55 +207,3 @@ def _drawn(found: Evaluation) -> dict[str, ControllerResult]:
 def _style(name: str) -> dict[str, Any]:
     own = {"color": COLOURS.get(name, "black"), "linewidth": 2.4 if name == "learned" else 1.1}
     return own | ({"zorder": 5} if name == "learned" else {})
-
-
-def _figure(width: float, height: float) -> Figure:
-    # the object interface with its own canvas: no pyplot, so no global state and no display
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _settle(figure: Figure) -> None:
-    """Lay out once and round: the layout's solver gives other last digits from run to run."""
-    figure.draw_without_rendering()
-    places = [(axes, axes.get_position().bounds) for axes in figure.axes]
-    figure.set_layout_engine("none")
-    for axes, (left, bottom, width, height) in places:
-        axes.set_position((round(left, 3), round(bottom, 3), round(width, 3), round(height, 3)))
-
-
-def svg_bytes(figure: Figure, salt: str) -> bytes:
-    """A whole SVG file: no date, ids from `salt`, text as text."""
-    import matplotlib
-
-    _settle(figure)
-    written = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": salt, "svg.fonttype": "none"}):
-        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
-    return written.getvalue()
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """A PNG without a note of what wrote it."""
-    _settle(figure)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110, metadata={"Software": None})
-    return written.getvalue()
-
-
-def inline_svg(figure: Figure, name: str, described: str) -> str:
-    """SVG to stand inside a page: ids of its own, nothing that points outside, a description."""
-    from html import escape
-
-    text = svg_bytes(figure, name).decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style [^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", text).replace("xlink:href=", "href=")
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    label = escape(described, quote=True)
-    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1).strip()

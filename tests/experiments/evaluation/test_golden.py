@@ -1,0 +1,75 @@
+"""Figures of `coinfer compare` on every shipped scenario, kept: moving code changes none of them.
+
+Each file of `golden/` holds what
+`coinfer compare --scenario NAME --frames 300 --json` gave without real data (generated stand-ins),
+a figure a controller and a reward a trace. A change that is meant to change figures writes them
+anew with `python tests/experiments/evaluation/test_golden.py NAME...` and says so.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from controller.scenarios import load_setting, read_scenario, shipped_scenarios
+from experiments.evaluation.comparison import compare
+from experiments.evaluation.controllers import ControllerFactory, chosen_names
+
+GOLDEN = Path(__file__).with_name("golden")
+FRAMES = 300
+FIGURES = (
+    "goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s", "bytes_per_frame",
+    "device_compute_s_per_frame", "reward", "share_of_bound",
+)  # fmt: skip
+MORE = {"3g-mobilenet": ["planning", "generalist"], "lte-mobilenet": ["planning", "generalist"]}
+"""Controllers that `compare` runs only where they are named."""
+
+
+def figures(scenario):
+    """{name: figures} of every controller on a scenario's generated test traces."""
+    setting = load_setting(read_scenario(scenario))
+    names = [*chosen_names("", setting), *MORE.get(scenario, [])]
+    traces = setting.traces("test")
+    factory = ControllerFactory(setting, max_frames=FRAMES)
+    found = compare(setting, traces, names, factory, max_frames=FRAMES)
+    return {
+        "scenario": scenario,
+        "source": traces.source,
+        "bound": found.bound,
+        "controllers": {
+            name: {f: getattr(own, f) for f in FIGURES}
+            | {"plans": own.plans, "rewards": {t: one.reward for t, one in own.per_trace.items()}}
+            for name, own in found.controllers.items()
+        },
+    }
+
+
+def flat(value, path=""):
+    """{path: number or text} of nested dictionaries."""
+    if not isinstance(value, dict):
+        return {path: value}
+    return {k: v for key, inner in value.items() for k, v in flat(inner, f"{path}/{key}").items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", shipped_scenarios())
+def test_figures_are_what_they_were(scenario, tmp_path, monkeypatch):
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))  # no real data: the stand-ins everybody has
+    kept = flat(json.loads((GOLDEN / f"{scenario}.json").read_text()))
+    found = flat(figures(scenario))
+    assert found.keys() == kept.keys()
+    for path, value in kept.items():
+        # another machine's libraries may round the last digits otherwise
+        assert found[path] == (pytest.approx(value, rel=1e-9) if value != str(value) else value), (
+            path
+        )
+
+
+def test_every_shipped_scenario_has_golden_figures():
+    assert {file.stem for file in GOLDEN.glob("*.json")} == set(shipped_scenarios())
+
+
+if __name__ == "__main__":
+    for named in sys.argv[1:]:
+        (GOLDEN / f"{named}.json").write_text(json.dumps(figures(named), indent=1) + "\n")
