@@ -16,6 +16,7 @@ import msgspec
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json
 from experiments.reporting import plots
+from experiments.reporting.drawing import png_bytes, svg_bytes
 from experiments.reporting.page import page
 from experiments.reporting.tables import markdown_of, trainings
 from experiments.studies.results import (
@@ -158,7 +159,7 @@ def _front(path: Path, evaluations: Sequence[Evaluation]) -> bytes:
             "--front: found no frame stream on its own test traces, expected an evaluation of one"
         )
     figure = plots.front_figure(drawn)
-    return plots.png_bytes(figure) if path.suffix == ".png" else plots.svg_bytes(figure, "front")
+    return png_bytes(figure) if path.suffix == ".png" else svg_bytes(figure, "front")
 
 
 def _versions() -> dict[str, str]:

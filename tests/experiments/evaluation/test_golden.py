@@ -61,9 +61,8 @@ def test_figures_are_what_they_were(scenario, tmp_path, monkeypatch):
     assert found.keys() == kept.keys()
     for path, value in kept.items():
         # another machine's libraries may round the last digits otherwise
-        assert found[path] == (pytest.approx(value, rel=1e-9) if value != str(value) else value), (
-            path
-        )
+        wanted = value if isinstance(value, str) else pytest.approx(value, rel=1e-9)
+        assert found[path] == wanted, path
 
 
 def test_every_shipped_scenario_has_golden_figures():
