@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from artefacts import UsageError
-from models.codecs import LEARNED, carries_picture, check_codec
+from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
 
 
@@ -71,14 +71,15 @@ def edge_only(spec: BranchySpec, exit_: int, codec: str = "float32") -> Plan:
 def check_plan(plan: Plan, spec: BranchySpec) -> Plan:
     """The plan itself, or a `UsageError` where it does not fit the network."""
     spec.interval(plan.exit, plan.start, plan.stop)
-    if check_codec(plan.codec) == LEARNED:
+    codec = codec_named(plan.codec)
+    if codec.carries == "latent":
         reachable = plan.start <= spec.exits[plan.exit].after
         if spec.bottleneck(plan.start) is None or not reachable:
             raise UsageError(
-                f"plan codec '{LEARNED}': found a cut before layer {plan.start} of exit "
+                f"plan codec '{codec.name}': found a cut before layer {plan.start} of exit "
                 f"{plan.exit + 1}, expected one that '{spec.name}' has a learned codec for"
             )
-    if carries_picture(plan.codec) and plan.start != 0:
+    if codec.carries == "picture" and plan.start != 0:
         raise UsageError(
             f"plan codec '{plan.codec}' carries the raw picture: found a cut before layer "
             f"{plan.start}, expected 0"

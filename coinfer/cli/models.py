@@ -145,21 +145,22 @@ def profile(
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
     from artefacts import ready_file
-    from models.codecs import LEARNED, check_codec
+    from models.codecs import codec_named
     from models.facts.cards import load_model
     from models.facts.profiles import write_profile
     from models.networks.timing import ProfilingArgs
 
-    named = tuple(check_codec(c.strip()) for c in codecs.split(",") if c.strip())
+    found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
+    named = tuple(c.name for c in found)
     if ":" in model:
         from coinfer.cli.profile_module import bring
 
         why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
         _refuse("a model that is brought", why, {
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
-            "--reference": reference is not None, f"--codecs {LEARNED}": LEARNED in named,
+            "--reference": reference is not None,
             "--input beside --data": bool(side) and data is not None,
-        })  # fmt: skip
+        } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         brought = bring(
             model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed,
             threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,

@@ -15,7 +15,7 @@ from controller.device.frame import Floats, Frame
 from controller.link.interface import Link, Reply
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
-from models.codecs import Encoded, carries_picture, decode
+from models.codecs import Encoded, codec_named
 from models.facts.cards import Model
 
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
@@ -56,7 +56,7 @@ class EdgeAnswers:
     def send(self, frame: Frame, encoded: Encoded) -> bool:
         """Give what crosses to the link; whether it could be."""
         plan = frame.plan
-        picture = carries_picture(plan.codec)
+        picture = codec_named(plan.codec).carries == "picture"
         shape = frame.picture.shape if picture else self.model.spec.shapes[plan.exit][plan.start]
         meta = {
             "model": self.model.digest,
@@ -151,7 +151,7 @@ class EdgeAnswers:
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
             return label, meta_within(reply.meta, "confidence", 0.0, 1.0)
         shape = spec.shapes[plan.exit][plan.stop]
-        tensor = np.asarray(decode("float32", {}, reply.data, shape)[None], dtype=np.float32)
+        tensor = codec_named("float32").decode({}, reply.data, shape)[None]
         if not np.isfinite(tensor).all():
             raise RemoteProtocolError("tensor: found values that are not finite, expected numbers")
         return tensor

@@ -17,7 +17,7 @@ from controller.device.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.device.frame import Event, Floats, Frame, Prefix
 from controller.physics import PlanTable
 from controller.plans import passed_exits
-from models.codecs import Encoded, carries_picture
+from models.codecs import Encoded, codec_named
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 from models.graphs.executors import Executor, softmax_answer
@@ -113,7 +113,7 @@ class LocalAnswers:
     def encode(self, frame: Frame, tensor: Floats | None) -> Encoded:
         """What crosses at the plan's cut: of `tensor`, or of the picture where that is None."""
         plan = frame.plan
-        if carries_picture(plan.codec):
+        if codec_named(plan.codec).carries == "picture":
             return self.executor.encode(plan.codec, plan.exit, plan.start, frame.picture)
         source = self._input(frame) if tensor is None else tensor
         return self.executor.encode(plan.codec, plan.exit, plan.start, source)

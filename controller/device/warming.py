@@ -8,7 +8,7 @@ import numpy as np
 
 from controller.plans import Plan, passed_exits
 from controller.scenarios import Setting
-from models.codecs import LEARNED
+from models.codecs import codec_named
 from models.graphs.executors import Executor
 
 
@@ -29,9 +29,9 @@ def warm(setting: Setting, executor: Executor) -> None:
             zero = np.zeros((1, *spec.shapes[gate][after]), dtype=np.float32)
             executor.run(gate, after, len(spec.branches[gate]), zero)
         _warm_local(setting, executor, plan, list(passed))
-        if plan.codec == LEARNED:
+        if codec_named(plan.codec).carries == "latent":
             zero = np.zeros((1, *spec.shapes[plan.exit][plan.start]), dtype=np.float32)
-            executor.encode(LEARNED, plan.exit, plan.start, zero)
+            executor.encode(plan.codec, plan.exit, plan.start, zero)
 
 
 def _warm_local(setting: Setting, executor: Executor, plan: Plan, passed: list[int]) -> None:

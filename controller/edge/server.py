@@ -35,9 +35,9 @@ from controller.link.dialling import listen
 from controller.link.secure import Security
 from controller.wire import CHUNK_BYTES, Message, MessageType
 from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
-from models.codecs import LEARNED, carries_picture, check_codec, encoded_bytes
+from models.codecs import LEARNED, codec_named
 from models.facts.cards import Model
-from models.graphs.coding import latent_codec
+from models.graphs.coding import latent_bytes
 from models.graphs.executors import Executor, softmax_answer
 
 log = logging.getLogger("coinfer.edge")
@@ -263,18 +263,18 @@ class EdgeServer:
         length = len(spec.branches[branch])
         start = meta_int(meta, "start", 0, length)
         stop = meta_int(meta, "stop", start, length)
-        codec, shape = check_codec(meta_text(meta, "codec")), meta_shape(meta, "shape")
+        codec, shape = codec_named(meta_text(meta, "codec")), meta_shape(meta, "shape")
         expected = spec.shapes[branch][start]
-        if carries_picture(codec):
+        if codec.carries == "picture":
             expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
         if shape != expected:
-            raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec}")
+            raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec.name}")
         most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES
         if len(arrival.data) > most:
             raise UsageError(
                 f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"
             )
-        return (digest, branch, start, stop), codec
+        return (digest, branch, start, stop), codec.name
 
     # -- the thread that computes ----------------------------------------------------------------
 
@@ -397,8 +397,8 @@ class EdgeServer:
             served.executor.run(branch, start, stop, zeros)
             learned = spec.bottleneck(start)
             if learned is not None and start <= spec.exits[branch].after:
-                latent = encoded_bytes(latent_codec(learned), learned.encoder.output_shape(()))
-                served.executor.decode(LEARNED, branch, start, {}, bytes(latent or 0))
+                zeros_sent = bytes(latent_bytes(learned))
+                served.executor.decode(LEARNED, branch, start, {}, zeros_sent)
         except Exception as error:  # whoever asks for it will hear the same
             self.errors.append(f"layers [{start}, {stop}) of exit {branch + 1}: {error}")
 

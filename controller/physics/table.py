@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.plans import Plan, check_plan, passed_exits
-from models.codecs import LEARNED, carries_picture, encoded_bytes, needs_ranges
+from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
 from models.facts.outcomes import Outcomes
 from models.facts.profiles import Profile
@@ -350,7 +350,7 @@ def stopped_at(outcomes: Outcomes, plan: Plan, temperatures: Sequence[float]) ->
 
 def outcome_key(plan: Plan) -> tuple[str, int]:
     """The codec and cut under which a plan's outcomes are recorded."""
-    return ("float32", 0) if plan.is_local else (plan.codec.removesuffix("+zstd"), plan.start)
+    return ("float32", 0) if plan.is_local else (codec_named(plan.codec).answers_as, plan.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,8 +386,7 @@ def _row(
     rescue = np.inf
     if anytime and not wait and not plan.gates and plan.rescue:
         rescue = device.interval_s(0, min(plan.start, spec.exits[0].after), len(spec.branches[0]))
-    learned = plan.codec == LEARNED
-    sent = None if learned else encoded_bytes(plan.codec, shapes[plan.start])
+    sent = codec_named(plan.codec).size(shapes[plan.start])
     crossing = spec.crossing(plan.exit, plan.start)
     return _Row(
         head_s=device.interval_s(plan.exit, 0, plan.start)
@@ -457,23 +456,21 @@ def candidate_plans(
     for every plan that offloads before the first exit, one that keeps no time for a rescue.
     """
     plans: list[Plan] = []
-    pictures = any(carries_picture(codec) for codec in codecs)
+    named = [codec_named(codec) for codec in codecs]
+    pictures = any(codec.carries == "picture" for codec in named)
     for i, branch in enumerate(spec.branches):
         length = len(branch)
         plans.append(Plan(i, length, length))
-        for codec in codecs:
-            if codec == LEARNED:
+        for codec in named:
+            if codec.carries == "latent":
                 own = [b.cut for b in spec.bottlenecks if b.cut <= spec.exits[i].after]
-                plans.extend(Plan(i, cut, length, codec) for cut in own)
+                plans.extend(Plan(i, cut, length, codec.name) for cut in own)
                 continue
-            picture = carries_picture(codec)
-            # where the picture has codecs of its own no other lossy one serves at the input
-            lossy = codec not in ("float32", "float16")
-            first = 1 if needs_ranges(codec) or (lossy and pictures and not picture) else 0
-            starts = range(first, 1 if picture or not device_first else length)
-            plans.extend(Plan(i, start, length, codec) for start in starts)
-            if edge_first and (picture or codec == "float32"):
-                plans.extend(Plan(i, 0, stop, codec) for stop in range(1, length))
+            picture, at_input = codec.carries == "picture", codec.serves_at_input(pictures)
+            starts = range(0 if at_input else 1, 1 if picture or not device_first else length)
+            plans.extend(Plan(i, start, length, codec.name) for start in starts)
+            if edge_first and at_input and (picture or codec.exact):
+                plans.extend(Plan(i, 0, stop, codec.name) for stop in range(1, length))
         if hedge:
             plans.extend(
                 Plan(p.exit, p.start, p.stop, p.codec, True)

@@ -13,7 +13,7 @@ import msgspec
 
 from artefacts import ArtefactError, UsageError, check_name, digest_bytes, read_toml
 from controller.scenarios.profiles import profile_file
-from models.codecs import KNOWN, check_codec
+from models.codecs import codec_named, known_codecs
 from models.facts.cards import model_folder
 
 FORMAT_VERSION = 1
@@ -165,10 +165,10 @@ def _check(path: Path, scenario: Scenario) -> None:
     check_name(path, "name", scenario.name)
     for codec in scenario.plans.codecs:
         try:
-            check_codec(codec)
+            codec_named(codec)
         except UsageError:
             raise ArtefactError(
-                path, field="plans.codecs", found=f"'{codec}'", expected=f"one of {KNOWN}"
+                path, field="plans.codecs", found=f"'{codec}'", expected=f"one of {known_codecs()}"
             ) from None
     _check_confidence(path, scenario)
     for field, value in (

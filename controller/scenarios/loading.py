@@ -10,7 +10,7 @@ from controller.scenarios.file import Scenario
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
 from controller.scenarios.setting import Setting
-from models.codecs import LEARNED, carries_picture
+from models.codecs import codec_named
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
 from models.facts.profiles import Profile
@@ -64,8 +64,7 @@ def _check_codecs(path: str, profile: Profile, codecs: tuple[str, ...]) -> None:
     """Refuse a profile that says nothing of a codec that takes real time (it would be free)."""
     timed = {c.codec for c in profile.codecs}
     for codec in codecs:
-        heavy = codec == LEARNED or (carries_picture(codec) and codec != "uint8")
-        if heavy and codec not in timed:
+        if codec_named(codec).timed and codec not in timed:
             raise ArtefactError(
                 path,
                 field="codecs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from models.codecs import encoded_bytes
+from models.codecs import codec_named
 from models.facts.cards import Model
 from models.facts.outcomes import QUANTISED, Outcomes
 from models.facts.profiles import Profile
@@ -42,8 +42,9 @@ def codec_rows(
     for codec, cut in wanted:
         after = spec.crossing(branch, cut)
         sent = outcomes.wire.get((branch, codec, cut))
-        known = encoded_bytes(codec, spec.shapes[branch][cut]) if sent is None else sent
-        accuracy = outcomes.accuracy(branch, codec.removesuffix("+zstd"), cut, half)
+        named = codec_named(codec)
+        known = named.size(spec.shapes[branch][cut]) if sent is None else sent
+        accuracy = outcomes.accuracy(branch, named.answers_as, cut, half)
         rows.append(
             CodecRow(
                 cut, after, codec, float(known or 0), accuracy, accuracy - plain,

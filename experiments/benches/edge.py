@@ -15,7 +15,7 @@ from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
 from experiments.replay.testbed.link import wait_for_file
-from models.codecs import encode
+from models.codecs import codec_named
 from models.data.pictures import generated_pictures
 from models.facts.cards import Model, load_model
 from models.graphs.executors import OnnxExecutor
@@ -54,7 +54,7 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
     pictures = generated_pictures(
         PICTURES, np.random.default_rng(0), max(model.spec.input_shape[1:])
     )
-    sent = [encode(CODEC, picture) for picture in pictures]
+    sent = [codec_named(CODEC).encode(picture) for picture in pictures]
     loop_per_s, batch = _loop(model, [e.data for e in sent])
     with temporary_folder("bench") as place, Children(CLOSED_WITHIN_S) as children:
         port_file, config = place / "port", place / "edge.toml"

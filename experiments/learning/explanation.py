@@ -15,7 +15,7 @@ from controller.physics import PlanTable
 from controller.planners.deadline_rule import choose_plan, occupied_s
 from controller.plans import Plan, passed_exits
 from controller.scenarios import Setting
-from models.codecs import LEARNED
+from models.graphs.coding import networks_of
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ def plan_device_bytes(setting: Setting, plan: Plan) -> int:
     elif anytime and plan.rescue:
         parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
     needed = setting.device.device_bytes(*parts)
-    learned = spec.bottleneck(plan.start) if plan.codec == LEARNED else None
+    learned = networks_of(spec, plan.codec, plan.start)
     if learned is not None:
         # an encoder runs once the layers before it are done, and before those behind
         held = learned.encoder.parameter_bytes(())

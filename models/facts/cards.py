@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
-from models.codecs.affine import Ranges
+from models.codecs import Ranges
 from models.facts.branchy import BranchySpec
 
 FORMAT_VERSION = 1

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from models.codecs import LEARNED, Encoded, carries_picture, decode, encode
-from models.facts.branchy import BottleneckSpec
+from models.codecs import LEARNED, Codec, Encoded, LatentNetworks, Shared, codec_named
+from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
 
@@ -18,21 +18,55 @@ Floats = npt.NDArray[np.float32]
 RunLayer = Callable[[LayerSpec, Floats], Floats]
 
 
-def latent_codec(bottleneck: BottleneckSpec) -> str:
+def shared_at(model: Model, run: RunLayer, codec: Codec, branch: int, cut: int) -> Shared:
+    """What both ends hold for a codec before layer `cut` of a branch; `run` computes one layer."""
+    if codec.carries == "latent":
+        return Shared(networks=latent_networks(model, run, cut))
+    return Shared(model.ranges_at(branch, cut))
+
+
+def latent_networks(model: Model, run: RunLayer, cut: int) -> LatentNetworks:
+    """The networks of a cut's learned codec; refuses a cut that has none."""
+    learned = model.spec.bottleneck(cut)
+    if learned is None:
+        known = ", ".join(str(b.cut) for b in model.spec.bottlenecks) or "none"
+        raise UsageError(
+            f"codec '{LEARNED}': found cut {cut}, expected one with a learned codec ({known})"
+        )
+    encoder, decoder = learned.encoder, learned.decoder
+    return LatentNetworks(
+        lambda x: run(encoder, x),
+        lambda latent: run(decoder, latent),
+        encoder.output_shape(()),
+        latent_codec(learned),
+        model.ranges[encoder.name],
+    )
+
+
+def latent_codec(bottleneck: BottleneckSpec) -> Codec:
     """The codec of a learned codec's latent."""
-    return f"int{bottleneck.bits}c"
+    return codec_named(f"int{bottleneck.bits}c")
+
+
+def latent_bytes(bottleneck: BottleneckSpec) -> int:
+    """Bytes of one latent on the wire."""
+    size = latent_codec(bottleneck).size(bottleneck.encoder.output_shape(()))
+    assert size is not None
+    return size
+
+
+def networks_of(spec: BranchySpec, codec: str, cut: int) -> BottleneckSpec | None:
+    """The networks that a codec runs at a cut, None where it runs none."""
+    return spec.bottleneck(cut) if codec_named(codec).carries == "latent" else None
 
 
 def encode_at(
     model: Model, run: RunLayer, codec: str, branch: int, cut: int, x: npt.NDArray[Any]
 ) -> Encoded:
     """Encode what crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8."""
-    if codec == LEARNED:
-        learned = learned_at(model, cut)
-        latent = run(learned.encoder, x)[0]
-        return encode(latent_codec(learned), latent, model.ranges[learned.encoder.name])
-    one = x if carries_picture(codec) else x[0]
-    return encode(codec, one, model.ranges_at(branch, cut))
+    named = codec_named(codec)
+    one = x if named.carries == "picture" else x[0]
+    return named.encode(one, shared_at(model, run, named, branch, cut))
 
 
 def decode_at(
@@ -45,24 +79,9 @@ def decode_at(
     data: bytes,
 ) -> Floats:
     """The batch of one that layer `cut` is given; a picture comes back as the network's input."""
-    if codec == LEARNED:
-        learned = learned_at(model, cut)
-        shape = learned.encoder.output_shape(())
-        ranges = model.ranges[learned.encoder.name]
-        return run(learned.decoder, decode(latent_codec(learned), meta, data, shape, ranges)[None])
+    named = codec_named(codec)
     channels, *rest = model.spec.shapes[branch][cut]
-    if carries_picture(codec):
-        return model.normalise(decode(codec, meta, data, (*rest, channels))[None])
-    tensor = decode(codec, meta, data, (channels, *rest), model.ranges_at(branch, cut))
-    return np.ascontiguousarray(tensor[None], dtype=np.float32)
-
-
-def learned_at(model: Model, cut: int) -> BottleneckSpec:
-    """The learned codec of a cut; refuses a cut that has none."""
-    learned = model.spec.bottleneck(cut)
-    if learned is None:
-        known = ", ".join(str(b.cut) for b in model.spec.bottlenecks) or "none"
-        raise UsageError(
-            f"codec '{LEARNED}': found cut {cut}, expected one with a learned codec ({known})"
-        )
-    return learned
+    picture = named.carries == "picture"
+    shape = (*rest, channels) if picture else (channels, *rest)
+    one = named.decode(meta, data, shape, shared_at(model, run, named, branch, cut))[None]
+    return model.normalise(one) if picture else np.ascontiguousarray(one, dtype=np.float32)

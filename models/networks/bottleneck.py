@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from artefacts import UsageError
 from models.capture.lower import lower_stretch
-from models.codecs.affine import Ranges
+from models.codecs import Ranges
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import State, model_digest
 from models.facts.layers import LayerSpec, Shape

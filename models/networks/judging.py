@@ -8,22 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from models.codecs import (
-    LEARNED,
-    carries_picture,
-    decode,
-    encode,
-    encoded_bytes,
-    is_exact,
-    needs_ranges,
-    round_trip,
-)
+from models.codecs import Codec, Shared, codec_named
 from models.data.datasets import Pictures
 from models.facts.branchy import BottleneckSpec
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
 from models.facts.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
-from models.graphs.coding import latent_codec
+from models.graphs.coding import latent_bytes, latent_networks
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import Activations, quantised_interval
@@ -102,12 +93,13 @@ class _Judged:
         # every layer is a session with threads of its own: waiting in a loop they starve each other
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._pictures = [c for c in codecs if carries_picture(c) and not is_exact(c)]
-        self._learned = LEARNED in codecs
-        tensors = [c for c in codecs if not carries_picture(c) and c != LEARNED]
-        lossy = [c.removesuffix("+zstd") for c in tensors]
-        self._lossy = tuple(dict.fromkeys(c for c in lossy if not is_exact(c)))
-        self._packed = [c for c in tensors if c.endswith("+zstd")]
+        named = [codec_named(name) for name in codecs]
+        tensors = [c for c in named if c.carries == "tensor"]
+        self._pictures = [c for c in named if c.carries == "picture" and not c.exact]
+        self._learned = [c for c in named if c.carries == "latent"]
+        self._packed = [c for c in tensors if c.answers_as != c.name]
+        answering = dict.fromkeys(c.answers_as for c in tensors if not c.exact)
+        self._lossy = [codec_named(name) for name in answering]
         self._sent: dict[Key, list[int]] = {}
 
     def mean_bytes(self) -> dict[Key, float]:
@@ -132,11 +124,14 @@ class _Judged:
             self._cross_trunk(cut, trunk[cut], found)
         for i in range(len(spec.exits)) if self._activations is not None else ():
             found[(i, QUANTISED, 0)] = self._quantised(i, trunk[0])
-        for learned in spec.bottlenecks if self._learned else ():
-            self._continue(self._squeezed(learned, trunk[learned.cut]), LEARNED, learned.cut, found)
+        for codec in self._learned:
+            for own in spec.bottlenecks:
+                self._continue(
+                    self._squeezed(codec, own, trunk[own.cut]), codec.name, own.cut, found
+                )
         for codec in self._pictures:
             seen = self._model.normalise(self._sent_pictures(codec, pictures))
-            self._continue(seen, codec, 0, found)
+            self._continue(seen, codec.name, 0, found)
         return found
 
     def _quantised(self, branch: int, x: Floats) -> Floats:
@@ -150,16 +145,14 @@ class _Judged:
         result: Floats = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
         return result
 
-    def _squeezed(self, learned: BottleneckSpec, x: Floats) -> Floats:
+    def _squeezed(self, codec: Codec, own: BottleneckSpec, x: Floats) -> Floats:
         """What the edge sees of a trunk tensor behind a learned codec."""
-        codec, ranges = latent_codec(learned), self._model.ranges[learned.encoder.name]
-        sent = encoded_bytes(codec, learned.encoder.output_shape(()))
-        assert sent is not None
         for i, exit_spec in enumerate(self._model.spec.exits):
-            if exit_spec.after >= learned.cut:
-                self._sent[(i, LEARNED, learned.cut)] = [sent]
-        latent = round_trip(codec, self._alone(learned.encoder, x), ranges)
-        return self._alone(learned.decoder, latent)
+            if exit_spec.after >= own.cut:
+                self._sent[(i, codec.name, own.cut)] = [latent_bytes(own)]
+        networks = latent_networks(self._model, self._alone, own.cut)
+        seen: Floats = codec.round_trip(x, Shared(networks=networks))
+        return seen
 
     def _alone(self, layer: LayerSpec, x: Floats) -> Floats:
         if layer.name not in self._sessions:
@@ -176,8 +169,8 @@ class _Judged:
     def _cross_trunk(self, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
         spec = self._model.spec
         for codec in self._lossy:
-            if cut > 0 or not needs_ranges(codec):
-                self._continue(self._through(codec, x, -1, cut), codec, cut, found)
+            if cut > 0 or not codec.needs_ranges:
+                self._continue(self._through(codec, x, -1, cut), codec.name, cut, found)
         behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
         if cut > 0:
             self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
@@ -187,7 +180,7 @@ class _Judged:
             there = self._through(codec, x, exit_, cut)
             for at in range(cut, len(self._model.spec.branches[exit_])):
                 there = self._layer(exit_, at, there)
-            found[(exit_, codec, cut)] = there
+            found[(exit_, codec.name, cut)] = there
         self._pack(x, cut, [exit_])
 
     def _continue(self, x: Floats, codec: str, cut: int, found: dict[Key, Floats]) -> None:
@@ -205,23 +198,26 @@ class _Judged:
             if cut < len(spec.branches[i]):
                 found[(i, codec, cut)] = head
 
-    def _through(self, codec: str, x: Floats, branch: int, cut: int) -> Floats:
-        return round_trip(codec, x, self._model.ranges_at(branch, cut))
+    def _through(self, codec: Codec, x: Floats, branch: int, cut: int) -> Floats:
+        seen: Floats = codec.round_trip(x, Shared(self._model.ranges_at(branch, cut)))
+        return seen
 
     def _pack(self, x: Floats, cut: int, exits: Sequence[int]) -> None:
         for codec in self._packed if exits else ():
-            known = self._sent.setdefault((exits[0], codec, cut), [])
-            ranges = self._model.ranges_at(exits[0], cut)
+            known = self._sent.setdefault((exits[0], codec.name, cut), [])
+            shared = Shared(self._model.ranges_at(exits[0], cut))
             for one in x[: max(PACKED_SAMPLES - len(known), 0)]:
-                known.append(len(encode(codec, one, ranges).data))
+                known.append(len(codec.encode(one, shared).data))
             for i in exits[1:]:
-                self._sent[(i, codec, cut)] = known
+                self._sent[(i, codec.name, cut)] = known
 
-    def _sent_pictures(self, codec: str, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _sent_pictures(
+        self, codec: Codec, pictures: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
         seen = []
         for picture in pictures:
-            encoded = encode(codec, picture)
+            encoded = codec.encode(picture)
             for i in range(len(self._model.spec.exits)):
-                self._sent.setdefault((i, codec, 0), []).append(len(encoded.data))
-            seen.append(decode(codec, encoded.meta, encoded.data, picture.shape))
+                self._sent.setdefault((i, codec.name, 0), []).append(len(encoded.data))
+            seen.append(codec.decode(encoded.meta, encoded.data, picture.shape))
         return np.stack(seen)

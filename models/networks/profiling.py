@@ -18,15 +18,7 @@ import numpy.typing as npt
 import torch
 
 from artefacts import usable_cpus
-from models.codecs import (
-    LEARNED,
-    Encoded,
-    Ranges,
-    carries_picture,
-    decode,
-    encode,
-    needs_ranges,
-)
+from models.codecs import Codec, Encoded, Shared, codec_named
 from models.data.pictures import generated_pictures
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model, load_model
@@ -249,27 +241,28 @@ def _codec_profiles(
     picture = generated_pictures(1, np.random.default_rng(args.seed), max(spec.input_shape[1:]))[0]
     picture = np.ascontiguousarray(picture[: spec.input_shape[1], : spec.input_shape[2]])
     ready = runner(model, args.executor, args.threads)
+    # a learned codec first: `sorted` keeps the others in their order
+    named = sorted(map(codec_named, args.codecs), key=lambda c: c.carries != "latent")
     crossing: Any = ready.input(model.normalise(picture[None]))
     found: list[CodecProfile] = []
     for cut, run in enumerate([*ready.layers(len(spec.branches) - 1)]):
         progress("codecs", cut, len(spec.trunk))
         tensor = np.asarray(crossing, dtype=np.float32)[0]
         ranges = model.ranges_at(-1, cut)
-        learned = spec.bottleneck(cut) if LEARNED in args.codecs else None
-        if learned is not None:
-            found.append(_learned_profile(model, learned, tensor, args, clock))
-        for codec in args.codecs:
-            if codec == LEARNED:
-                continue
-            if carries_picture(codec) != (cut == 0) or (needs_ranges(codec) and ranges is None):
-                continue
-            source = picture if cut == 0 else tensor
-            found.append(_codec_profile(codec, spec.crossing(-1, cut), source, ranges, args, clock))
+        after, learned = spec.crossing(-1, cut), spec.bottleneck(cut)
+        for codec in named:
+            if codec.carries == "latent":
+                if learned is not None:
+                    found.append(_learned_profile(codec, model, learned, tensor, args, clock))
+            elif (codec.carries == "picture") == (cut == 0) and (ranges or not codec.needs_ranges):
+                source = picture if cut == 0 else tensor
+                found.append(_codec_profile(codec, after, source, Shared(ranges), args, clock))
         crossing = run(crossing)
     return tuple(found)
 
 
 def _learned_profile(
+    codec: Codec,
     model: Model,
     learned: BottleneckSpec,
     tensor: npt.NDArray[np.float32],
@@ -287,12 +280,12 @@ def _learned_profile(
         for layer, given in parts
     ]
     computed = np.median(chain_times(runs, tensor[None], args, clock), axis=0)
-    ranges = model.ranges[learned.encoder.name]
+    shared = Shared(model.ranges[learned.encoder.name])
     zeros = np.zeros(latent, dtype=np.float32)
-    rounding = _codec_profile(latent_codec(learned), "", zeros, ranges, args, clock)
+    rounding = _codec_profile(latent_codec(learned), "", zeros, shared, args, clock)
     after = model.spec.crossing(-1, learned.cut)
     return CodecProfile(
-        LEARNED,
+        codec.name,
         after,
         float(computed[0]) + rounding.encode_s,
         float(computed[1]) + rounding.decode_s,
@@ -300,21 +293,21 @@ def _learned_profile(
 
 
 def _codec_profile(
-    codec: str,
+    codec: Codec,
     after: str,
     source: npt.NDArray[Any],
-    ranges: Ranges | None,
+    shared: Shared,
     args: ProfilingArgs,
     clock: Clock,
 ) -> CodecProfile:
     def back(encoded: Encoded) -> Any:
-        return decode(codec, encoded.meta, encoded.data, source.shape, ranges)
+        return codec.decode(encoded.meta, encoded.data, source.shape, shared)
 
     if args.codec_slowdown is not None:
         args = replace(args, slowdown=args.codec_slowdown)
-    runs = [lambda x: encode(codec, x, ranges), back]
+    runs = [lambda x: codec.encode(x, shared), back]
     encode_s, decode_s = np.median(chain_times(runs, source, args, clock), axis=0)
-    return CodecProfile(codec, after, float(encode_s), float(decode_s))
+    return CodecProfile(codec.name, after, float(encode_s), float(decode_s))
 
 
 def _bytes(shape: Shape) -> int:

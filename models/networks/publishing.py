@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from artefacts import UsageError
-from models.codecs.affine import Ranges, calibrate
+from models.codecs import Ranges, codec_named
+from models.codecs.affine import calibrate
 from models.data.datasets import Pictures
 from models.facts.branchy import BranchySpec
 from models.facts.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
@@ -61,7 +62,7 @@ def publish(
     of learned codecs' latents.
     """
     _fits(spec, test)
-    calibrated = any(c.startswith(("int8c", "int4c")) for c in codecs)
+    calibrated = any(codec_named(c).needs_ranges for c in codecs)
     ranges = calibrate_network(spec, state, normalisation, held_back) if calibrated else {}
     ranges |= dict(more_ranges or {})
     held: tuple[float, ...] = ()

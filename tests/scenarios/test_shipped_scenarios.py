@@ -9,7 +9,7 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.scenarios import SHIPPED, load_setting, read_scenario, shipped_scenarios
-from models.codecs import LEARNED, carries_picture, encoded_bytes
+from models.codecs import LEARNED, codec_named
 from models.facts.outcomes import QUANTISED
 
 
@@ -31,7 +31,7 @@ def test_the_picture_rivals_every_cut_of_the_camera_network(name):
     setting = load_setting(read_scenario(name))
     codecs = {p.codec for p in setting.candidates.plans if not p.is_local}
     assert any(c.startswith("jpeg") for c in codecs)
-    assert any(carries_picture(p.codec) for p in setting.table.plans)
+    assert any(codec_named(p.codec).carries == "picture" for p in setting.table.plans)
     assert LEARNED in codecs
     assert setting.device.emulation is not None
     # encoding is paid for by the device, decoding by the edge

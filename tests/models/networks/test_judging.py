@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.codecs import decode, encode
+from models.codecs import codec_named
 from models.data.datasets import Pictures
 from models.data.pictures import generated_pictures
 from models.networks.judging import LOSSY_CODECS, judge
@@ -69,5 +69,5 @@ def test_a_cut_is_what_the_wire_would_give_sample_by_sample(judged, codec):
 
 
 def _over_the_wire(codec, sample):
-    encoded = encode(codec, sample)
-    return decode(codec, encoded.meta, encoded.data, sample.shape)
+    encoded = codec_named(codec).encode(sample)
+    return codec_named(codec).decode(encoded.meta, encoded.data, sample.shape)

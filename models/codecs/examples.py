@@ -1,0 +1,45 @@
+"""What every codec is tried on: an array that it carries, and what both ends hold for it.
+
+The contract's tests and the fuzzing take from here, so that a further codec is met by both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.codecs.affine import INT8C, calibrate
+from models.codecs.interface import Codec, Floats, LatentNetworks, Shared
+
+TENSOR, PICTURE = (2, 3, 4), (8, 8, 3)
+
+
+def example_array(
+    codec: Codec, rng: np.random.Generator, shape: tuple[int, ...] = TENSOR
+) -> npt.NDArray[Any]:
+    """A tensor of `shape`, or for a picture's codec a picture of `PICTURE`, of random values."""
+    if codec.carries == "picture":
+        return rng.integers(0, 256, PICTURE, dtype=np.uint8)
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def example_shared(codec: Codec, batch: npt.NDArray[Any]) -> Shared:
+    """What both ends hold, calibrated on a batch (N, C, ...) as a model is on its pictures."""
+    if codec.carries == "latent":
+        return Shared(networks=_halved(batch))
+    return Shared(calibrate(batch)) if codec.needs_ranges else Shared()
+
+
+def _halved(batch: Floats) -> LatentNetworks:
+    """The smallest autoencoder: the mean of the channels, and that in every channel again."""
+
+    def encoder(x: Floats) -> Floats:
+        return np.asarray(x.mean(axis=1, keepdims=True), dtype=np.float32)
+
+    def decoder(latent: Floats) -> Floats:
+        return np.repeat(latent, batch.shape[1], axis=1)
+
+    latents = encoder(batch)
+    return LatentNetworks(encoder, decoder, latents.shape[1:], INT8C, calibrate(latents))
