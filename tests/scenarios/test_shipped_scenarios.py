@@ -67,7 +67,7 @@ def test_the_camera_networks_bottleneck_keeps_its_bars():
     behind = outcomes.accuracy(last, LEARNED, learned.cut)
     sent = outcomes.mean_bytes(last, LEARNED, learned.cut)
     assert behind >= outcomes.accuracy(last) - 0.015
-    int8_bytes = encoded_bytes("int8", spec.shapes[last][learned.cut])
+    int8_bytes = codec_named("int8").size(spec.shapes[last][learned.cut])
     assert outcomes.accuracy(last, "int8", learned.cut) >= behind
     assert 8 * sent <= int8_bytes
     # the JPEG of about equal accuracy: the one that is nearest, and every better one
