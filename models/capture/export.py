@@ -108,8 +108,7 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
 
 def _compare(model: CapturedModel, module: nn.Module, example: Tensor) -> None:
     """What was captured must answer as the module itself does."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.rand((len(example) + 1, *example.shape[1:]), generator=generator).to(example.dtype)
+    x = _one_more(example, 1, model.name)
     with torch.inference_mode():
         found = difference(model.whole(x), answers(module, x)[0])
     if found > TOLERANCE:
@@ -119,14 +118,33 @@ def _compare(model: CapturedModel, module: nn.Module, example: Tensor) -> None:
         )
 
 
+def _one_more(example: Tensor, seed: int, label: str) -> Tensor:
+    """Random input of one sample more than `example` (N, ...), of its type.
+
+    Of whole numbers only those that the example holds are known to be valid (a vocabulary's size,
+    a category's number stand nowhere): every position takes one of those that samples have there.
+    Its samples must differ, else nothing could show that an answer depends on another sample.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    size = (len(example) + 1, *example.shape[1:])
+    if example.dtype.is_floating_point:
+        return torch.rand(size, generator=generator).to(example.dtype)
+    if bool((example == example[:1]).all()):
+        raise UsageError(
+            f"model '{label}': found an example in {example.dtype} whose samples are all the same, "
+            "expected different ones (what other values are valid is not known)"
+        )
+    chosen = torch.randint(len(example), (1, *example.shape[1:]), generator=generator)
+    return torch.cat([example, example.gather(0, chosen)])
+
+
 def _try_batches(model: CapturedModel, example: Tensor) -> None:
     """Run one sample more than was captured: a size that is fixed somewhere inside shows here.
 
     So does an answer to one sample that depends on the others.
     """
     count = len(example)
-    generator = torch.Generator().manual_seed(0)
-    more = torch.rand((count + 1, *example.shape[1:]), generator=generator).to(example.dtype)
+    more = _one_more(example, 0, model.name)
     try:
         with torch.inference_mode():
             whole, again = model.whole(more), model.whole(more)

@@ -384,3 +384,35 @@ def test_what_cannot_be_lowered_is_named():
         lower(Bessel(), torch.zeros(2, 3, 4), "odd")
     assert "\x1b" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Tokens(nn.Module):
+    """Scores of sentences of 6 words of 50; `mixes`: less what the batch has in common."""
+
+    def __init__(self, mixes):
+        super().__init__()
+        self.words, self.classes, self.mixes = nn.Embedding(50, 8), nn.Linear(8, 3), mixes
+
+    def forward(self, x):
+        scores = self.classes(self.words(x).mean(1))
+        return scores - scores.mean(0, keepdim=True) if self.mixes else scores
+
+
+@pytest.mark.parametrize("positions", [1, 6])
+def test_samples_of_whole_numbers_that_mix_are_refused(positions):
+    torch.manual_seed(0)
+    example = torch.randint(50, (2, positions))
+    with pytest.raises(UsageError, match="depends on the others of its batch"):
+        capture(Tokens(mixes=True), example, "tokens")
+    module = Tokens(mixes=False).eval()
+    captured = capture(module, example, "tokens")
+    with torch.inference_mode():
+        assert torch.allclose(captured.whole(example), module(example), atol=1e-6)
+
+
+def test_an_example_of_whole_numbers_shows_what_is_valid():
+    """Only values that stand in the example are tried: 49 is the last word."""
+    torch.manual_seed(0)
+    capture(Tokens(mixes=False), torch.tensor([[49, 0], [3, 0]]), "tokens")
+    with pytest.raises(UsageError, match=r"torch\.int64 whose samples are all the same"):
+        capture(Tokens(mixes=False), torch.zeros(2, 6, dtype=torch.int64), "tokens")
