@@ -75,13 +75,13 @@ def _serves(entry: ControllerEntry, setting: Setting) -> bool:
 
 def find_controller(name: str) -> ControllerEntry:
     """The entry of a name, or of `package.module:factory`; `UsageError` where there is none."""
+    installed = installed_controllers()  # says what claims a name of ours, whatever is asked for
     for entry in SHIPPED:
         if entry.name == name:
             return entry
     if ":" in name:
         package = name.partition(":")[0].partition(".")[0]
         return ControllerEntry(name, name, package=package, on_demand=True)
-    installed = installed_controllers()
     if name in installed:
         return installed[name].entry()
     raise unknown_controller(name)

@@ -1,7 +1,9 @@
 """Which controller the daemon decides by: any that a device can run, shipped or installed."""
 
+import json
 import logging
 import os
+import urllib.request
 from dataclasses import replace
 
 import pytest
@@ -81,7 +83,8 @@ def test_a_package_s_controller_decides_in_the_daemon(running, tmp_path):
     (about / "entry_points.txt").write_text("[coinfer.controllers]\nhermit = alone:make\n")
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     with running('controller = "hermit"', PYTHONPATH=path) as daemon:
-        assert "hermit" in daemon.said()
+        with urllib.request.urlopen(f"{daemon.address}/live/state", timeout=30) as answer:
+            assert json.load(answer)["controller"] == "hermit"
         daemon.write('controller = "oracle"')
         daemon.until(lambda: "controller: found 'oracle', expected one of" in daemon.said())
         assert "hermit" in daemon.said().rpartition("expected one of")[2]
