@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import UsageError
+from artefacts import UsageError, digest_bytes
 
 Floats = npt.NDArray[np.float64]
 PastEnd = Literal["wrap", "stop"]
@@ -176,3 +178,8 @@ def trace_digest(trace: BandwidthTrace) -> str:
     for array in (trace.times_s, trace.rates_bps):
         digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
     return digest.hexdigest()
+
+
+def traces_digest(traces: Sequence[BandwidthTrace]) -> str:
+    """SHA-256 of named traces in their order."""
+    return digest_bytes(msgspec.json.encode([(t.name, trace_digest(t)) for t in traces]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.controllers import look_here
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
@@ -54,9 +55,10 @@ def compare(
     controllers: Annotated[
         str,
         typer.Option(
-            help="Names separated by commas (all but 'planning' and 'generalist', of which the "
-            "second takes seconds to plan, and 'optimum', the clairvoyant one over the queue, "
-            "which takes minutes a log: see --frames)."
+            help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but 'planning' and "
+            "'generalist', of which the second takes seconds to plan, 'optimum', the clairvoyant "
+            "one over the queue, which takes minutes a log: see --frames, and those of other "
+            "packages; 'coinfer controllers' lists all)."
         ),
     ] = "",
     policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
@@ -96,6 +98,8 @@ def compare(
     from experiments.evaluation.controllers import ControllerFactory, chosen_names
 
     setting = _setting(scenario, device_second, megabyte)
+    if ":" in controllers:
+        look_here()
     names = chosen_names(controllers, setting)
     chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     _say_source(chosen)
@@ -315,7 +319,7 @@ def make_map(
     """Build the configuration map (Algorithm 2) and write it."""
     from artefacts import ready_file
     from controller.planners.configuration_map import build_map, write_map
-    from experiments.evaluation.controllers import map_states
+    from experiments.evaluation.maps import map_states
     from traces.states import read_states
 
     setting = _setting(scenario)

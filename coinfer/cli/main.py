@@ -15,6 +15,7 @@ from coinfer.cli import (
     runtime,
     training,
 )
+from coinfer.cli import controllers as controller_commands
 from coinfer.cli import demo as demo_command
 from coinfer.cli import experiments as experiment_commands
 from coinfer.cli import figures as figure_commands
@@ -50,6 +51,8 @@ app.command("train-generalist")(training.train_generalist)
 app.command("adapt")(training.adapt)
 app.command("sweep")(sweep)
 app.command("compare")(experiment_commands.compare)
+app.command("controllers")(controller_commands.controllers)
+app.command("tune")(controller_commands.tune)
 app.command("evaluate")(report_commands.evaluate)
 app.command("report")(report_commands.report)
 app.command("demo")(demo_command.demo)

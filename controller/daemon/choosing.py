@@ -3,65 +3,120 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from artefacts import UsageError
 from controller.daemon.service import AnyDeadline
 from controller.daemon.settings import DeviceSettings, PriceSettings
 from controller.interface import Controller
-from controller.planners.configuration_map import MapController, read_map
-from controller.planners.deadline_rule import OnlineAlgorithm1
-from controller.planners.fixed import FixedController, device_only_plan, edge_only_plan
-from controller.planners.robust import RobustPlanner
-from controller.policies import SHIPPED_POLICIES
-from controller.policies.learned import LearnedController
-from controller.policies.network import load_policy
+from controller.planners.configuration_map import ConfigurationMap, read_map
+from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES
+from controller.policies.generalist import load_generalist
+from controller.policies.network import Policy, load_policy
+from controller.registry import controller_names, find_controller, unknown_controller
+from controller.registry import make_controller as made_by
+from controller.registry.factories import algorithm1_online
+from controller.registry.tuned import Tuned, tuned_values
 from controller.scenarios import Setting
+from controller.sensing.belief import BandwidthBelief
 from controller.sensing.change_point import BayesianDetector
-from controller.sensing.state_tracker import StateTracker
+from traces.library import TraceSet
 
 log = logging.getLogger("coinfer.device")
-LISTEN_AGAIN_S = 1.0
-"""Where nothing was heard of the link for so long, a frame is sent to find out."""
+
+
+@dataclass(frozen=True)
+class DaemonInputs:
+    """What controllers are made of on a device (`controller.registry.ControllerInputs`)."""
+
+    settings: DeviceSettings
+    own: Setting
+    """The scenario at its own prices."""
+    setting: Setting
+    """The scenario at the prices of now."""
+    live: bool = True
+
+    @cached_property
+    def training(self) -> TraceSet:
+        """The training split, or its stand-ins."""
+        return self.setting.traces("train")
+
+    @property
+    def _folder(self) -> Path:
+        shipped = SHIPPED_POLICIES / self.setting.scenario.name
+        return Path(self.settings.policy) if self.settings.policy else shipped
+
+    @cached_property
+    def learned(self) -> Policy:
+        """The policy that `device.toml` names, or the shipped one."""
+        return load_policy(self._folder, self.setting)
+
+    @cached_property
+    def planned(self) -> Policy:
+        """Its planning alone."""
+        return self.learned.planned()
+
+    @cached_property
+    def adapted(self) -> Policy:
+        """The shipped generalist, planned here."""
+        return load_generalist(SHIPPED_GENERALIST).adapted(self.setting)
+
+    @cached_property
+    def belief(self) -> BandwidthBelief:
+        """The policy's belief, which knows no prices."""
+        return load_policy(self._folder, self.own).belief
+
+    @cached_property
+    def configuration_map(self) -> ConfigurationMap:
+        """The map's file."""
+        if not self.settings.map:
+            raise UsageError("map: found none, expected the file of a configuration map")
+        return read_map(self.settings.map, self.setting)
+
+    @cached_property
+    def _tuned(self) -> Tuned:
+        return tuned_values(self.setting, self.training.traces)
+
+    @property
+    def fixed_plan(self) -> int:
+        """The plan without hedging that was best on the training traces."""
+        return self._tuned.fixed_plan(self.setting)
+
+    @property
+    def hedged_plan(self) -> int:
+        """The plan with hedging that was best on the training traces."""
+        return self._tuned.hedged_plan(self.setting)
+
+    @property
+    def margin(self) -> float:
+        """The rate rule's margin that was best on the training traces."""
+        return self._tuned.margin
+
+    def change_detector(self) -> BayesianDetector:
+        """Algorithm 3's."""
+        return BayesianDetector()
 
 
 def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     """The controller that `device.toml` names, able to serve other deadlines too."""
-    own, prices = setting, settings.prices
+    entry = find_controller(settings.controller)
+    if not entry.deployable:
+        raise unknown_controller(settings.controller, controller_names(deployable=True))
+    priced, prices = setting, settings.prices
     if prices != PriceSettings():
-        if settings.controller not in ("learned", "robust"):
+        if not entry.knows_prices:
             log.warning("prices: controller '%s' knows none", settings.controller)
-        usual_prices = setting.prices
-        setting = setting.at_prices(
-            usual_prices.device_second if prices.device_second is None else prices.device_second,
-            usual_prices.megabyte if prices.megabyte is None else prices.megabyte,
+        usual = setting.prices
+        priced = setting.at_prices(
+            usual.device_second if prices.device_second is None else prices.device_second,
+            usual.megabyte if prices.megabyte is None else prices.megabyte,
         )
-    frames, table = setting.scenario.frames, setting.table
-    online = OnlineAlgorithm1(
-        table, setting.interval_s, patience_s=LISTEN_AGAIN_S, initial_probe=False
-    )
-    usual: Controller
-    if settings.controller in ("learned", "robust"):
-        shipped = SHIPPED_POLICIES / setting.scenario.name
-        folder = Path(settings.policy) if settings.policy else shipped
-        if settings.controller == "learned":
-            usual = LearnedController(load_policy(folder, setting), setting)
-        else:  # of the policy it needs the belief alone, which knows no prices
-            usual = RobustPlanner(setting, load_policy(folder, own).belief)
-    elif settings.controller == "map":
-        if not settings.map:
-            raise UsageError("map: found none, expected the file of a configuration map")
-        made = read_map(settings.map, setting)
-        usual = MapController(setting, made, StateTracker(made.states, BayesianDetector()))
-    elif settings.controller == "algorithm1-online":
-        usual = online
-    elif settings.controller == "device-only":
-        return FixedController("device-only", device_only_plan(setting))
-    elif settings.controller == "edge-only":
-        usual = FixedController("edge-only", edge_only_plan(setting))
-    else:
-        raise UsageError(
-            f"controller: found '{settings.controller}', expected learned, robust, map, "
-            "algorithm1-online, edge-only or device-only"
-        )
-    return AnyDeadline(usual, online, frames.deadline_s)
+    entry.checked(priced)
+    inputs = DaemonInputs(settings, setting, priced)
+    made = made_by(entry, inputs)
+    if entry.any_deadline:
+        return made
+    other = algorithm1_online(inputs)
+    return AnyDeadline(made, other, setting.scenario.frames.deadline_s)

@@ -112,7 +112,7 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """HOST:PORT of edges; of those that answer the one of least round trip serves. None: the device
     answers alone."""
     controller: str = DEFAULT_CONTROLLER
-    """learned, robust, map, algorithm1-online, edge-only or device-only."""
+    """Name of a controller that a device can run (`coinfer controllers`)."""
     policy: str = ""
     """Folder of the learned policy ('': the shipped one of the scenario)."""
     map: str = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.interface import FrameResult, Measurement, Situation
@@ -64,3 +65,8 @@ def edge_only_plan(setting: Setting) -> int:
             "controller 'edge-only': the scenario's plans have none without the device"
         )
     return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))
+
+
+def hedging_plans(setting: Setting) -> npt.NDArray[np.bool_]:
+    """Which plans of a setting's table hedge (P,)."""
+    return np.array([plan.hedge for plan in setting.table.plans], dtype=np.bool_)

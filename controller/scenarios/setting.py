@@ -65,6 +65,17 @@ class Setting:
         """What device seconds and megabytes cost now."""
         return self.scenario.reward if self.given_prices is None else self.given_prices
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the scenario and of every artefact that it names, at the prices of now."""
+        parts = (
+            self.scenario.digest,
+            repr(self.given_prices),
+            self.model.digest,
+            self.inputs_digest,
+        )
+        return digest_bytes(" ".join(parts).encode())
+
     @cached_property
     def inputs_digest(self) -> str:
         """SHA-256 of what was measured: both profiles, outcomes, temperatures of confidence."""

@@ -25,11 +25,12 @@ from controller.policies.probing import BLIND_S
 from controller.scenarios import PlanSection, Setting, load_setting, read_scenario
 from envs.observed import ObservedLanes, mean_reward
 from experiments.arguments import count, count_or_none
-from experiments.evaluation.digests import code_digest, setting_digest, traces_digest
+from experiments.evaluation.digests import code_digest
 from experiments.evaluation.statistics import paired
 from experiments.learning.training import TrainArgs, train_policy
 from experiments.studies.results import FORMAT_VERSION as RESULTS_VERSION
 from experiments.studies.results import MATRIX, Cell, Matrix
+from traces.trace import traces_digest
 
 FORMAT_VERSION = 1
 HISTORY = (
@@ -119,7 +120,7 @@ def run(
             continue
         parts = (
             code_digest("experiments/learning", "experiments/analyses/ablations.py"),
-            setting_digest(setting), traces_digest(setting.traces("test").traces),
+            setting.digest, traces_digest(setting.traces("test").traces),
             traces_digest(setting.traces("train").traces), repr(variant), repr(args), str(seeds),
             str(frames),
         )  # fmt: skip

@@ -10,8 +10,8 @@ import numpy as np
 
 from artefacts import UsageError
 from controller.scenarios import Scenario, load_setting
-from experiments.evaluation.controllers import single_plan_rewards
 from experiments.evaluation.evaluator import bound_per_frame
+from experiments.evaluation.single_plans import single_plan_rewards
 
 
 @dataclass(frozen=True, slots=True)

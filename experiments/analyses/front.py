@@ -17,10 +17,12 @@ import msgspec
 import numpy as np
 
 from artefacts import CoinferError, UsageError
-from experiments.evaluation.controllers import LEARNT
+from controller.registry import SHIPPED
 from experiments.reporting.report import read_results
 from experiments.studies.results import Evaluation
 
+OF_A_POLICY = frozenset(e.name for e in SHIPPED if "policy" in e.needs)
+"""The learned policy, and what is a part of one: no rivals of it."""
 COSTS = {"energy_j_per_frame": (1000.0, "mJ"), "bytes_per_frame": (0.001, "kB")}
 
 
@@ -48,7 +50,7 @@ def rows_of(evaluations: Sequence[Evaluation]) -> list[Row]:
     rows = []
     for found in evaluations:
         for name, own in found.controllers.items():
-            if name in LEARNT or not own.deployable:
+            if name in OF_A_POLICY or not own.deployable:
                 continue
             costs = {c: getattr(own, c) for c in COSTS if getattr(own, c) is not None}
             learned = {c: least_at(own.goodput_accuracy, *points(evaluations, c)) for c in costs}

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from controller.interface import Controller
 from controller.scenarios import Setting
-from experiments.evaluation.controllers import ControllerFactory, Maker
+from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
+from experiments.evaluation.optimum import Optimum
 from experiments.evaluation.optimum_play import OptimumController
 from experiments.evaluation.statistics import bootstrap_ratio, paired
 from traces.library import TraceSet
@@ -129,36 +130,28 @@ def compare(
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
-    runs: dict[str, list[TraceRun]] = {}
-    players: list[tuple[str, OptimumController]] = []
-    for name in names:
+    optima: list[tuple[str, Optimum]] = []
+
+    def run(name: str) -> list[TraceRun]:
         progress(name, 0.0)
-
-        def told(share: float, name: str = name) -> None:
-            progress(name, share)
-
+        made: list[Controller] = []
         make = factory.maker(name, traces.traces)
 
-        def made(k: int, make: Maker = make) -> Controller:
-            controller = make(k)
-            if isinstance(controller, OptimumController):
-                players.append((traces.traces[k].name, controller))
-            return controller
+        def kept(k: int) -> Controller:
+            made.append(make(k))
+            return made[-1]
 
-        runs[name] = evaluate(
-            setting, traces.traces, made, seed=seed, half=half, progress=told,
-            max_frames=max_frames,
+        found = evaluate(
+            setting, traces.traces, kept, seed=seed, half=half,
+            progress=lambda share: progress(name, share), max_frames=max_frames,
         )  # fmt: skip
+        optima.extend(_optima(traces, made))
+        return found
+
+    runs = {name: run(name) for name in names}
     bounds = _bounds(setting, traces, runs, half)
     figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
-    optima = [(trace, p.optimum) for trace, p in players if p.optimum is not None]
-    optimum = None
-    if optima:
-        optimum = sum(o.expected for _, o in optima) / sum(o.frames for _, o in optima)
-        figures = {
-            n: msgspec.structs.replace(f, share_of_optimum=f.reward / optimum)
-            for n, f in figures.items()
-        }
+    optimum, figures = _against_optimum(optima, figures)
     reference = next(iter(bounds.values()))
     return Comparison(
         scenario=setting.scenario.name,
@@ -173,6 +166,28 @@ def compare(
         optimum=optimum,
         optimum_per_trace={name: o.per_frame for name, o in optima},
     )
+
+
+def _optima(traces: TraceSet, made: Sequence[Controller]) -> list[tuple[str, Optimum]]:
+    """Every trace's name and optimum, where the controllers that ran play it."""
+    return [
+        (trace.name, controller.optimum)
+        for trace, controller in zip(traces.traces, made, strict=True)
+        if isinstance(controller, OptimumController) and controller.optimum is not None
+    ]
+
+
+def _against_optimum(
+    optima: Sequence[tuple[str, Optimum]], figures: dict[str, ControllerFigures]
+) -> tuple[float | None, dict[str, ControllerFigures]]:
+    """The optimum's reward per frame over all traces (None: not run), and shares of it."""
+    if not optima:
+        return None, figures
+    optimum = sum(o.expected for _, o in optima) / sum(o.frames for _, o in optima)
+    return optimum, {
+        n: msgspec.structs.replace(f, share_of_optimum=f.reward / optimum)
+        for n, f in figures.items()
+    }
 
 
 def _against_device(figures: dict[str, ControllerFigures]) -> dict[str, WorstTraces]:

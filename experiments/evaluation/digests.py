@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-import msgspec
-
 from artefacts import digest_bytes, digest_file
-from controller.scenarios import Setting
-from traces.trace import BandwidthTrace, trace_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
@@ -25,12 +22,18 @@ DECIDING = (
     "envs",
     "models",
     "traces",
+    "experiments/evaluation/comparison.py",
     "experiments/evaluation/controllers.py",
     "experiments/evaluation/evaluator.py",
-    "experiments/evaluation/comparison.py",
+    "experiments/evaluation/hindsight.py",
     "experiments/evaluation/learned_lanes.py",
+    "experiments/evaluation/learned_policies.py",
+    "experiments/evaluation/maps.py",
+    "experiments/evaluation/optimum_grid.py",
     "experiments/evaluation/optimum_play.py",
     "experiments/evaluation/optimum_queue.py",
+    "experiments/evaluation/single_plans.py",
+    "experiments/evaluation/tuning.py",
     "experiments/analyses/detectors",
 )
 """Sources that a figure depends on: a result kept from before they changed is no result."""
@@ -40,26 +43,26 @@ NOT_DECIDING = (
 )  # fmt: skip
 
 
-def traces_digest(traces: Sequence[BandwidthTrace]) -> str:
-    """SHA-256 of named traces in their order."""
-    return digest_bytes(msgspec.json.encode([(t.name, trace_digest(t)) for t in traces]))
-
-
-def setting_digest(setting: Setting) -> str:
-    """SHA-256 of a scenario and of every artefact it names."""
-    parts = (
-        setting.scenario.digest,
-        repr(setting.given_prices),
-        setting.model.digest,
-        setting.inputs_digest,
-    )
-    return digest_bytes(" ".join(parts).encode())
-
-
 def policy_digest(folder: Path, stem: str = "policy") -> str:
     """SHA-256 of a policy's files (of the generalist's: `stem` 'generalist')."""
     files = sorted(p for p in folder.glob(f"{stem}.*") if p.suffix in (".json", ".npz"))
     return digest_bytes(" ".join(f"{p.name} {digest_file(p)}" for p in files).encode())
+
+
+def package_digest(factory: str) -> str:
+    """SHA-256 of the sources of a user's package, whose `package.module:factory` is a controller's.
+
+    Of a package that cannot be found it is that of the name: importing it will say why.
+    """
+    top = factory.partition(":")[0].partition(".")[0]
+    spec = importlib.util.find_spec(top)
+    if spec is None:
+        return digest_bytes(top.encode())
+    folders = [Path(place) for place in spec.submodule_search_locations or ()]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    if not folders and spec.origin is not None:
+        files = [Path(spec.origin)]
+    return digest_bytes(" ".join(digest_file(file) for file in files).encode())
 
 
 def _sources(folder: Path) -> Iterator[Path]:

@@ -127,22 +127,47 @@ def evaluate(
         controller.reset()
     loading = setting.device.model_loading_s if setting.closed_loop else 0.0
     phase = rng.random(lanes) * simulator.interval_s + loading
-    everyone = np.ones(lanes, dtype=np.bool_)
-    simulator.place(everyone, np.arange(lanes), phase)
-    probes = np.zeros(lanes)
+    simulator.place(np.ones(lanes, dtype=np.bool_), np.arange(lanes), phase)
+    probes = _charged(simulator, controllers)
+    recorders = [_Recorder() for _ in range(lanes)]
+    alive = np.isfinite(simulator.now_s)
+    for lane in np.flatnonzero(~alive).tolist():
+        recorders[lane].blocked(float(phase[lane]), float(bank.durations_s[lane]))
+    _run(simulator, controllers, recorders, alive, max_frames, progress)
+    return [
+        recorder.run(name, float(probe), loading, float(duration))
+        for recorder, name, probe, duration in zip(
+            recorders, bank.names, probes, bank.durations_s, strict=True
+        )
+    ]
+
+
+def _charged(simulator: Simulator, controllers: Sequence[Controller]) -> Floats:
+    """Begin the transfers that controllers want before the first frame; bytes charged (L,)."""
+    probes = np.zeros(simulator.lanes)
     for size in {c.initial_probe_bytes for c in controllers} - {0}:
         mask = np.array([c.initial_probe_bytes == size for c in controllers])
         probes += simulator.charge_probe(mask, float(size))
-        if setting.closed_loop:
+        if simulator.setting.closed_loop:
             # the paper's loop is one thing after the other: the first inference waits
             simulator.now_s = np.where(mask, simulator.resources.uplink_s, simulator.now_s)
+    return probes
+
+
+def _run(
+    simulator: Simulator,
+    controllers: Sequence[Controller],
+    recorders: Sequence[_Recorder],
+    alive: npt.NDArray[np.bool_],
+    max_frames: int | None,
+    progress: Callable[[float], None],
+) -> None:
+    """Run the lanes that are `alive` (L,) to their traces' ends, every frame recorded."""
+    durations_s, setting = simulator.bank.durations_s, simulator.setting
     # a learned policy's many arrays cost the same for one lane as for dozens
     at_once = together(controllers, setting)
-    recorders = [_Recorder() for _ in range(lanes)]
     requirement_s = simulator.deadline_s if setting.closed_loop else None
-    alive, frame = everyone & np.isfinite(simulator.now_s), 0
-    for lane in np.flatnonzero(~alive).tolist():
-        recorders[lane].blocked(float(phase[lane]), float(bank.durations_s[lane]))
+    frame = 0
     while alive.any() and (max_frames is None or frame < max_frames):
         if at_once is not None:
             plan = at_once.decide(simulator, alive)
@@ -151,22 +176,16 @@ def evaluate(
         result = simulator.step(plan)
         rewards = simulator.mean_reward(result)
         for lane in np.flatnonzero(alive).tolist():
-            limit, reward = float(bank.durations_s[lane]), float(rewards[lane])
+            limit, reward = float(durations_s[lane]), float(rewards[lane])
             recorders[lane].add(int(plan[lane]), result, reward, lane, requirement_s, limit)
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)
         frame += 1
         if frame % 200 == 0:
-            progress(float(np.max(simulator.now_s / bank.durations_s)))
+            progress(float(np.max(simulator.now_s / durations_s)))
     progress(1.0)
     if at_once is not None:
         at_once.counted(controllers)
-    return [
-        recorder.run(name, float(probe), loading, float(duration))
-        for recorder, name, probe, duration in zip(
-            recorders, bank.names, probes, bank.durations_s, strict=True
-        )
-    ]
 
 
 def tell(

@@ -7,7 +7,6 @@ worked out once for a setting: local plans, and what the device does while an up
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -18,6 +17,7 @@ from controller.physics import ConstantLink, FrameOutcome, Resources, TraceBank,
 from controller.physics.links import BankLink, Link
 from controller.scenarios import Setting
 from controller.scenarios.rewards import priced
+from experiments.evaluation.optimum_grid import Grid, Landing, Step
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -29,70 +29,6 @@ SPREAD_SIGMAS = 3.0
 """How far beyond their medians compute times may push the device's backlog on the grid."""
 FINER = 4
 """Finer steps of the device's backlog, where an answer is about to be lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """How finely states and compute times are resolved.
-
-    Steps of the device's and the uplink's backlog in seconds; steps of the bytes still owed after a
-    deadline; Gauss-Hermite nodes of the device's compute time in plans that offload; equally likely
-    ones in local plans, whose transitions no trace changes, so that they are worked out once.
-    """
-
-    device_step_s: float = 0.005
-    uplink_step_s: float = 0.005
-    owed_steps: int = 4
-    nodes: int = 4
-    local_nodes: int = 128
-
-    def refined(self) -> Grid:
-        """Half the steps, twice the nodes."""
-        return Grid(
-            self.device_step_s / 2,
-            self.uplink_step_s / 2,
-            2 * self.owed_steps,
-            2 * self.nodes,
-            2 * self.local_nodes,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """Rewards, and where each leads: the cell of the flat (D, U) grid and the place within it."""
-
-    reward: Singles
-    cell: npt.NDArray[np.int32]
-    device: Singles
-    uplink: Singles
-
-    def value(self, after: Floats) -> Floats:
-        """Reward plus the bilinear value of the next state; `after` is (D, U)."""
-        flat, width = after.ravel(), after.shape[1]
-        low = flat[self.cell] * (1 - self.uplink) + flat[self.cell + 1] * self.uplink
-        above = self.cell + width
-        high = flat[above] * (1 - self.uplink) + flat[above + 1] * self.uplink
-        return np.asarray(self.reward + low * (1 - self.device) + high * self.device)
-
-    def part(self, which: slice) -> Landing:
-        """Some of them."""
-        return Landing(self.reward[which], self.cell[which], self.device[which], self.uplink[which])
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One frame's transitions: at median compute times, and by nodes where those matter."""
-
-    at_median: Landing
-    varied: Ints
-    by_node: Landing
-    in_vain: Ints
-    alone: Ints
-    """Where the edge's answer comes too late to matter: row of `CoupledQueue.alone_next`."""
-    alone_reward: Singles
-    waiting: Ints
-    waiting_weight: Floats
-    """Where every uplink state stands a frame later, if nothing is sent."""
 
 
 def check_coupled(setting: Setting) -> None:

@@ -20,8 +20,8 @@ from controller.scenarios.rewards import expected_rewards
 from controller.sensing import make_detector
 from controller.sensing.state_tracker import StateTracker
 from envs.observed import ObservedLanes, mean_reward
-from experiments.evaluation.controllers import map_states
 from experiments.evaluation.evaluator import mean_rewards
+from experiments.evaluation.maps import map_states
 from experiments.learning.tasks import Data
 
 LANES, FRAMES = 128, 256

@@ -20,8 +20,9 @@ from artefacts.endings import Terminated
 from controller.device.frame import FrameRecord
 from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agree
 from controller.device.warming import warm
+from controller.registry import SHIPPED, find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
-from experiments.evaluation.controllers import SIMULATION_ONLY, ControllerFactory
+from experiments.evaluation.controllers import ControllerFactory
 from models.data.datasets import judged_pictures
 from models.data.pictures import generated_pictures
 from models.graphs.executors import Executor, PacedExecutor, make_executor
@@ -75,10 +76,11 @@ def read_run(path: Path) -> RunRecord:
 
 def check_deployable(controller: str) -> None:
     """Refuse what no device can be told to do."""
-    if controller in SIMULATION_ONLY:
+    if not find_controller(controller).deployable:
+        only = ", ".join(e.name for e in SHIPPED if not e.deployable)
         raise UsageError(
             f"controller: found '{controller}', expected one that needs no hindsight "
-            f"({', '.join(SIMULATION_ONLY)}: in simulation only)"
+            f"({only}: in simulation only)"
         )
 
 

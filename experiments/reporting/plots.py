@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments.evaluation.controllers import NAMES
+from controller.registry import colour_of
 from experiments.reporting.drawing import new_figure
 from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
@@ -15,12 +15,6 @@ from traces.plots import plain_label
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PALETTE = (
-    "#7f7f7f", "#8c564b", "#bcbd22", "#9467bd", "#c5b0d5", "#ff7f0e", "#ffbb78", "#17becf",
-    "#98df8a", "#2ca02c", "#e377c2", "#aa3377", "#d62728", "#ff9896", "#1f77b4", "#000000",
-)  # fmt: skip
-COLOURS = dict(zip(NAMES, PALETTE, strict=True))
-"""One colour a controller, the same in every plot."""
 RIGHT, WRONG, LATE = "#2ca02c", "#ff7f0e", "#d62728"
 NOT_DRAWN = ("best-single", "planning")
 """Hindsight on the very traces, and what lies on the learned policy's line: rows of the table."""
@@ -175,7 +169,7 @@ def _front(axes: Any, found: Evaluation, costs: Mapping[str, float], label: str)
         marker = "*" if mine else "o" if name in deployable else "D"
         # the star is wide and lies below, so that a rival at the same place is seen
         label = name if name in deployable else f"{name} (knows the trace)"
-        axes.plot([x], [y], marker, color=COLOURS.get(name, "black"), label=label,
+        axes.plot([x], [y], marker, color=colour_of(name), label=label,
                   markersize=16 if mine else 5, zorder=1 if mine else 3)  # fmt: skip
 
 
@@ -205,5 +199,5 @@ def _drawn(found: Evaluation) -> dict[str, ControllerResult]:
 
 
 def _style(name: str) -> dict[str, Any]:
-    own = {"color": COLOURS.get(name, "black"), "linewidth": 2.4 if name == "learned" else 1.1}
+    own = {"color": colour_of(name), "linewidth": 2.4 if name == "learned" else 1.1}
     return own | ({"zorder": 5} if name == "learned" else {})

@@ -29,22 +29,20 @@ from artefacts import (
     write_json,
 )
 from controller.policies import SHIPPED_GENERALIST
+from controller.registry import installed_controllers
 from controller.scenarios import Setting
 from experiments.evaluation.comparison import ControllerFigures, controller_figures
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.digests import code_digest, policy_digest, setting_digest, traces_digest
+from experiments.evaluation.digests import code_digest, package_digest, policy_digest
 from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
 from experiments.studies.inputs import Group, TrainedOn
+from traces.trace import traces_digest
 
 FORMAT_VERSION = 1
 Floats = npt.NDArray[np.float64]
 PER_FRAME = ("plan", "arrival_s", "latency_s", "correct", "in_time", "reward", "bytes_sent",
              "device_s", "energy_j")  # fmt: skip
 PER_TRACE = ("probe_bytes", "loading_s", "duration_s")
-CHOSEN = {
-    "rate-rule": "margin_rewards", "fixed": "single_rewards", "fixed-hedged": "single_rewards",
-}  # fmt: skip
-"""What of a factory these controllers are chosen by, on the training traces."""
 STORED = {"plan": "<i4", "correct": "?", "in_time": "?", "bytes_sent": "<f4", "device_s": "<f4",
           "energy_j": "<f4"}  # fmt: skip
 """Types on disk; what is not named is float64."""
@@ -99,7 +97,6 @@ class GroupRunner:
             return kept
         self.progress(name, 0.0)
         factory = self._factory
-        self._choose(name)
         if policy is not None:
             factory = ControllerFactory(self.setting, policy_folder=policy)
             _ = factory.learned  # refused before anything is run
@@ -126,13 +123,14 @@ class GroupRunner:
         return TrainedOn(
             self.setting, detector=self.detector, given=self.group.training,
             policy_folder=next(iter(self.group.policies), None), max_frames=self.frames,
+            tuned_folder=self.folder,
             progress=lambda what: self.progress(what, 0.0),
         )  # fmt: skip
 
     @cached_property
     def _common(self) -> tuple[str, ...]:
         return (
-            str(FORMAT_VERSION), code_digest(), setting_digest(self.setting), str(self.frames),
+            str(FORMAT_VERSION), code_digest(), self.setting.digest, str(self.frames),
             traces_digest(self.group.traces.traces),
         )  # fmt: skip
 
@@ -147,22 +145,9 @@ class GroupRunner:
             own = (policy_digest(SHIPPED_GENERALIST, "generalist"),)
         if name == "planning":
             own = (policy_digest(self.group.policies[0]),)
+        if name in installed_controllers():
+            own = (*own, package_digest(installed_controllers()[name].value))
         return digest_bytes("\n".join((*self._common, name, str(seed), *own)).encode())
-
-    def _choose(self, name: str) -> None:
-        """What is chosen on the training traces takes long and serves many groups: it is kept."""
-        factory = self._factory
-        if name in CHOSEN and CHOSEN[name] not in vars(factory):
-            attribute = CHOSEN[name]
-            parts = (str(FORMAT_VERSION), code_digest(), setting_digest(self.setting))
-            key = digest_bytes("\n".join((*parts, self._training)).encode())
-            path = self.folder / f"{attribute}-{key}.json"
-            found = _kept_values(path)
-            if found is None:
-                found = tuple(getattr(factory, attribute).tolist())
-                write_json(path, _Values(FORMAT_VERSION, found))
-            # as it is read back, so that what is told now and later rests on the same
-            setattr(factory, attribute, np.array(found))
 
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:
         """Of every trace; in a stream every controller's frames start alike, so it is kept."""

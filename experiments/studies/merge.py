@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.physics import PlanTable
+from controller.registry import find_controller
 from experiments.evaluation.comparison import TraceFigures, figures_of, share_interval, trace_means
-from experiments.evaluation.controllers import DEPLOYABLE, LEARNT
 from experiments.evaluation.evaluator import TraceRun
 from experiments.evaluation.statistics import (
     Paired,
@@ -103,7 +103,8 @@ class Runs:
 
 def best_baseline(every: Mapping[str, Runs]) -> str | None:
     """The deployable controller, learned ones aside, of the greatest mean over traces."""
-    rivals = [n for n in every if n in DEPLOYABLE and n not in LEARNT]
+    entries = {name: find_controller(name) for name in every}
+    rivals = [n for n, e in entries.items() if e.deployable and "policy" not in e.needs]
     return max(rivals, key=lambda n: float(every[n].rewards.mean()), default=None)
 
 
@@ -157,7 +158,7 @@ def _result(
     }
     rewards, bounds = seeds_averaged(own.reward_sums), seeds_averaged(own.bound_sums)
     return ControllerResult(
-        deployable=name in DEPLOYABLE,
+        deployable=find_controller(name).deployable,
         seeds=len(own.runs),
         **means,
         interval95=share_interval(rewards, bounds, seed),

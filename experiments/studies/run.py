@@ -11,8 +11,9 @@ import msgspec
 import numpy as np
 
 from artefacts import ArtefactError, UsageError, read_json, write_json
+from controller.registry import find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
-from experiments.evaluation.digests import code_digest, policy_digest, traces_digest
+from experiments.evaluation.digests import code_digest, policy_digest
 from experiments.evaluation.statistics import Interval, bootstrap_mean
 from experiments.studies.extras import deadline_points, map_figure, place_of, series_of
 from experiments.studies.inputs import (
@@ -39,6 +40,7 @@ from experiments.studies.results import (
     StudyRecord,
 )
 from experiments.studies.study import EvaluationSpec, Figure, MatrixSpec, Study
+from traces.trace import traces_digest
 
 Progress = Callable[[str, float], None]
 KEPT_RUNS = "units"
@@ -122,7 +124,10 @@ def run_evaluation(
 
 
 def _checked(spec: EvaluationSpec) -> None:
-    groups = groups_of(spec, _setting_of(spec))
+    setting = _setting_of(spec)
+    groups = groups_of(spec, setting)
+    for name in spec.controllers:
+        find_controller(name).checked(setting)
     try:
         place_of(spec.series, [trace for group in groups for trace in group.traces.traces])
     except UsageError as error:

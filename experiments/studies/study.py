@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from artefacts import ArtefactError, check_name, read_toml
-from experiments.evaluation.controllers import NAMES
+from controller.registry import controller_names
 
 FORMAT_VERSION = 1
 Figure = Literal["share_of_bound", "reward", "goodput_accuracy", "against_best"]
@@ -116,10 +116,10 @@ def _check_names(path: Path, field: str, names: Sequence[str]) -> None:
 def _check_evaluation(path: Path, field: str, spec: EvaluationSpec) -> None:
     for key in ("controllers", "deadline_controllers"):
         for name in getattr(spec, key):
-            if name not in NAMES:
+            if name not in controller_names():
                 raise ArtefactError(
                     path, field=f"{field}.{key}", found=f"'{name}'",
-                    expected=f"some of {', '.join(NAMES)}",
+                    expected=f"some of {', '.join(controller_names())}",
                 )  # fmt: skip
     sources = [bool(spec.traces_of), bool(spec.traces), bool(spec.folds)]
     if sum(sources) > 1:

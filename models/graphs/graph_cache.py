@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from artefacts import ArtefactError, atomic_write, read_bytes
+from artefacts.cache import is_ours, private_folder
 from artefacts.leftovers import sweep_parts
 
 GRAPH_FORMAT = 3
@@ -23,12 +21,11 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
     Lies in `COINFER_CACHE`, else in the user's cache folder, by the model's digest. A cache that
     others may write is done without too: a graph decides what every answer is.
     """
-    root = cache_folder()
-    if root is None:
+    folder = private_folder(f"{digest[:16]}-{GRAPH_FORMAT}")
+    if folder is None:
         return make()
-    folder = root / "coinfer" / f"{digest[:16]}-{GRAPH_FORMAT}"
     path = folder / f"{name}.onnx"
-    if not (_made(folder.parent) and _made(folder) and (is_ours(path) or not path.exists())):
+    if path.exists() and not is_ours(path):
         return make()
     try:
         known = read_bytes(path)
@@ -46,43 +43,3 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
         # a read-only file system costs the next start some seconds, and nothing else
         return graph
     return graph
-
-
-def _made(folder: Path) -> bool:
-    """Make a folder that its owner alone may use, where there is none; whether it is such a one."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        # one that was made with a wider mode; what strangers have put there is theirs, and refused
-        if found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode) and found.st_mode & 0o022:
-            folder.chmod(0o700)
-    except OSError:
-        pass  # a read-only file system may hold one all the same
-    return is_ours(folder)
-
-
-def is_ours(path: Path) -> bool:
-    """Whether nobody but this user and root can have written here, and no link leads away."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    kind = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
-    return kind and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
-
-
-def cache_folder() -> Path | None:
-    """`COINFER_CACHE`, else `XDG_CACHE_HOME` (an absolute one), else the home's `.cache`.
-
-    None where there is no home: a container's user may be any number, with no entry anywhere.
-    """
-    if named := os.environ.get("COINFER_CACHE"):
-        return Path(named)
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    if os.path.isabs(shared):  # the XDG base directory specification passes over others
-        return Path(shared)
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:
-        return None

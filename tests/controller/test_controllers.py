@@ -16,11 +16,11 @@ from controller.policies.features import FEATURES, NAMES, Observer, Scales
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
 from controller.policies.observation import CONTEXT, WIDTH
+from controller.registry import SHIPPED
 from controller.scenarios import read_scenario
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing.belief import BandwidthBelief
-from experiments.evaluation.controllers import DEPLOYABLE, ControllerFactory
-from experiments.evaluation.controllers import NAMES as CONTROLLERS
+from experiments.evaluation.controllers import ControllerFactory
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
 
@@ -41,7 +41,7 @@ def factory(request, random_policy):
 CHOSEN_ON_TRACES = ("fixed", "fixed-hedged", "best-single")
 
 
-@pytest.mark.parametrize("name", [n for n in CONTROLLERS if n not in CHOSEN_ON_TRACES])
+@pytest.mark.parametrize("name", [e.name for e in SHIPPED if e.name not in CHOSEN_ON_TRACES])
 def test_every_controller_keeps_the_contract(factory, name):
     setting = factory.setting
     trace = BandwidthTrace("t", np.array([0.0, 4.0]), np.array([2e6, 2e5]), 9.0)
@@ -78,7 +78,7 @@ def test_every_controller_keeps_the_contract(factory, name):
 
 
 def test_the_deployable_ones_need_no_hindsight():
-    assert set(CONTROLLERS) - set(DEPLOYABLE) == {"best-single", "oracle", "optimum"}
+    assert {e.name for e in SHIPPED if not e.deployable} == {"best-single", "oracle", "optimum"}
 
 
 def test_the_rate_rule_takes_the_better_plan_on_the_better_link_and_asks_when_blind(stream):

@@ -13,7 +13,7 @@ from controller.scenarios import load_profile, load_setting, read_scenario
 from experiments.analyses.codec_table import codec_rows
 from experiments.analyses.deadlines import scan_deadlines
 from experiments.benches.executor import WARMUP, executor_rows
-from experiments.evaluation.controllers import single_plan_rewards
+from experiments.evaluation.single_plans import single_plan_rewards
 from models.codecs import LEARNED
 from models.facts.cards import load_model
 from models.facts.outcomes import QUANTISED, read_outcomes

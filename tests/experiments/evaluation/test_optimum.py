@@ -14,8 +14,9 @@ from experiments.evaluation.comparison import compare, comparison_rows
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.evaluation.evaluator import bound_per_frame, evaluate
 from experiments.evaluation.optimum import Optimum, frames_of, refined
+from experiments.evaluation.optimum_grid import Grid
 from experiments.evaluation.optimum_play import OptimumController, earned, optimum_row
-from experiments.evaluation.optimum_queue import CoupledQueue, Grid
+from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
 

@@ -18,13 +18,9 @@ from envs.observed import HIDDEN, ObservedLanes, mean_reward
 from experiments.analyses.figures import dynamic as dynamic_figure
 from experiments.analyses.figures.edgent import edgent_inputs
 from experiments.evaluation.comparison import compare, figures_of
-from experiments.evaluation.controllers import (
-    ControllerFactory,
-    best_single,
-    chosen_names,
-    single_plan_rewards,
-)
+from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.evaluation.evaluator import bound_per_frame, evaluate
+from experiments.evaluation.single_plans import best_single, single_plan_rewards
 from experiments.learning.distillation import distil
 from experiments.learning.environment import ViewVecEnv
 from experiments.learning.explanation import explain_plan
@@ -237,7 +233,7 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
 
 
 def test_hedging_is_a_baseline_of_its_own_and_energy_is_told(short_traces, monkeypatch):
-    monkeypatch.setattr("experiments.evaluation.controllers.CHOICE_FRAMES", 100)
+    monkeypatch.setattr("controller.registry.tuned.CHOICE_FRAMES", 100)
     setting = load_setting(read_scenario("lte-mobilenet-priced"))
     names = ["device-only", "fixed", "fixed-hedged"]
     traces = TraceSet(short_traces, True, "made")
@@ -268,7 +264,6 @@ def test_a_distilled_map_knows_its_loss(closed, random_policy):
 def test_the_dynamic_figure_is_drawn(monkeypatch, tmp_path, short_traces):
     monkeypatch.setattr(
         "controller.scenarios.setting.load_split",
-        lambda family, part: TraceSet(short_traces, True, "made"),
         lambda family, part: TraceSet(short_traces, True, "made"),
     )
     quantiles, source = dynamic_figure.draw_throughput(tmp_path / "t.png")

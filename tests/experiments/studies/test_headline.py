@@ -15,7 +15,7 @@ from controller.policies.network import read_card, save_policy
 from controller.scenarios import read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.digests import ROOT, traces_digest
+from experiments.evaluation.digests import ROOT
 from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.reporting.tables import headline_lines
 from experiments.studies import inputs, kept_runs, run
@@ -37,7 +37,7 @@ from experiments.studies.study import (
 from experiments.sweeps.definition import read_sweep
 from traces.formats import read_traces, write_csv
 from traces.library import TraceSet, load_split
-from traces.trace import BandwidthTrace, trace_digest
+from traces.trace import BandwidthTrace, trace_digest, traces_digest
 
 FRAMES = 40
 NAMES = ("device-only", "edge-only", "algorithm1-online", "robust")
@@ -58,7 +58,7 @@ def short_training(monkeypatch):
         "controller.scenarios.setting.load_split",
         lambda family, part: TraceSet(made_traces(3, 7, part), True, f"made ({part})"),
     )
-    monkeypatch.setattr("experiments.evaluation.controllers.CHOICE_FRAMES", 30)
+    monkeypatch.setattr("controller.registry.tuned.CHOICE_FRAMES", 30)
 
 
 @pytest.fixture
@@ -353,8 +353,8 @@ def test_what_was_chosen_on_the_training_traces_is_kept(logs, tmp_path, monkeypa
     def never(*args, **how):
         raise AssertionError("chosen again")
 
-    monkeypatch.setattr("experiments.evaluation.controllers.single_plan_rewards", never)
-    monkeypatch.setattr("experiments.evaluation.controllers.mean_rewards", never)
+    monkeypatch.setattr("experiments.evaluation.tuning.single_plan_rewards", never)
+    monkeypatch.setattr("experiments.evaluation.tuning.mean_rewards", never)
     for path in (tmp_path / "units").glob("*.npz"):
         path.unlink()
     again = run_evaluation(both, tmp_path / "units")

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from models.graphs.graph_cache import cache_folder, cached_graph
+from artefacts.cache import cache_folder
+from models.graphs.graph_cache import cached_graph
 
 NOBODY = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
 """Runs a command as a user that no file knows."""
@@ -59,7 +60,8 @@ def test_a_place_that_cannot_be_written_is_done_without(monkeypatch, tmp_path, p
 @pytest.mark.skipif(not strangers_allowed(), reason="needs a user namespace of its own")
 def test_a_user_without_home_and_entry_does_without():
     script = (
-        "from models.graphs.graph_cache import cache_folder, cached_graph\n"
+        "from artefacts.cache import cache_folder\n"
+        "from models.graphs.graph_cache import cached_graph\n"
         "print(cache_folder(), cached_graph('d' * 64, 'n', lambda: b'graph'))"
     )
     done = subprocess.run(
