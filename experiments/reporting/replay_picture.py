@@ -101,7 +101,8 @@ def _draw_rate(axes: Any, trace: BandwidthTrace) -> None:
 
 def _draw_plans(axes: Any, run: TraceRun, plans: Sequence[Plan]) -> list[Group]:
     """One band for every stretch of frames whose plans are of one group; the groups drawn."""
-    axes.set(yticks=[], ylabel="plan", ylim=(0, 1))
+    axes.set(yticks=[], ylim=(0, 1))
+    axes.set_ylabel("plan", rotation=0, ha="right", va="center", fontsize="small")
     groups = [Group.of(plans[k]) for k in run.plan]
     for first, last in stretches(groups):
         end_s = run.arrival_s[last] if last < len(groups) else run.duration_s
