@@ -145,8 +145,8 @@ def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor, servi
             opening, *chunks = (slow.connection.send(m) for m in request(stream.model))
             slow.sock.sendall(opening + chunks[0] + chunks[1][: 28 + 476])
             # as soon as these 1500 bytes are noted the edge waits in its next read
-            peer = poll(lambda: next((p for p in server.peers if p.timings), None))
-            poll(lambda: peer.timings[1].received_bytes == 1500)
+            peer = poll(lambda: next((p for p in server.peers if p._incoming.timings), None))
+            poll(lambda: peer._incoming.timings[1].received_bytes == 1500)
             clock.now += 0.5
             slow.sock.sendall(chunks[1][28 + 476 :] + chunks[2])
             reply = slow.next()

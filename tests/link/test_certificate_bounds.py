@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controller.daemon import certificates
 from controller.daemon.certificates import make_authority, make_certificate
+from controller.edge import connections as edge_connections
 from controller.edge import peer as edge_peer
 from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
@@ -168,12 +169,12 @@ def test_one_certificate_has_few_connections_and_hears_why(
         assert third.said.meta["reason"] == "refused, 2 connections of this certificate are open"
         assert connect(server.port, "other").said.type is T.WELCOME
         # one that it lost without our knowledge does not keep it out
-        monkeypatch.setattr(edge_peer, "QUIET_S", -1.0)
+        monkeypatch.setattr(edge_connections, "QUIET_S", -1.0)
         second.say(Message(T.PING, 1))
         assert second.next().type is T.PONG
         assert connect(server.port).said.type is T.WELCOME
         assert "it was silent" in first.next().meta["reason"]
-        monkeypatch.setattr(edge_peer, "QUIET_S", 15.0)
+        monkeypatch.setattr(edge_connections, "QUIET_S", 15.0)
         # the one that goes is not there any more, whether it has hung up or not
         assert connect(server.port).said.type is T.REFUSE
 
