@@ -70,7 +70,7 @@ def _serve(
     tracing: EdgeTracing | None = None
     if settings.tracing.endpoint:
         tracing = EdgeTracing(make_provider("coinfer-edge", settings.tracing), server.clock)
-        server.on_answer = tracing.answered
+        server.computing.on_answer = tracing.answered
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda received, frame: stopped.set())
@@ -125,9 +125,9 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
     counts: Figures = {
         "coinfer_edge_served": ("Requests answered", lambda: server.served),
         "coinfer_edge_refused": ("Requests refused", lambda: server.refused),
-        "coinfer_edge_batches": ("Batches computed", lambda: server.batches),
-        "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computed_s),
-        "coinfer_edge_received_bytes": ("Payload received", lambda: server.received_bytes),
+        "coinfer_edge_batches": ("Batches computed", lambda: server.computing.batches),
+        "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computing.computed_s),
+        "coinfer_edge_received_bytes": ("Payload received", lambda: server.requests.received_bytes),
     }
     registry.register(CounterCollector(counts))
     gauges: Figures = {
@@ -143,7 +143,7 @@ def edge_registry(server: EdgeServer) -> CollectorRegistry:
         sizes.observe(size)
         seconds.observe(took_s)
 
-    server.on_batch = batch
+    server.computing.on_batch = batch
     for name, (what, value) in gauges.items():
         Gauge(name, what, registry=registry).set_function(value)
     return registry

@@ -303,18 +303,40 @@ def read_edge_settings(path: Path) -> EdgeSettings:
         )
     if found.metrics:
         parse_edge(found.metrics, path, "metrics")
+    _check_bounds(path, found)
+    folders = tuple(
+        str(_from(path, m)) if "/" in m or _from(path, m).is_dir() else m for m in found.models
+    )
+    return msgspec.structs.replace(
+        found, tls=absolute_tls(path, found.tls), models=folders, limits=_named(path, found.limits)
+    )
+
+
+def _check_bounds(path: Path, found: EdgeSettings) -> None:
+    """Refuse limits that are none."""
     for where, part in (("limits", found.limits), ("schedule", found.schedule)):
         for name, value in msgspec.structs.asdict(part).items():
+            if value is None:
+                continue
             most = MOST_SECONDS if name.endswith("_s") else MOST_COUNT
             if not 0 < value <= most:
                 raise ArtefactError(
                     path, field=f"{where}.{name}", found=shown(value),
                     expected=f"more than 0, and at most {most:,}",
                 )  # fmt: skip
-    folders = tuple(
-        str(_from(path, m)) if "/" in m or _from(path, m).is_dir() else m for m in found.models
-    )
-    return msgspec.structs.replace(found, tls=absolute_tls(path, found.tls), models=folders)
+
+
+def _named(path: Path, limits: EdgeLimits) -> EdgeLimits:
+    """The limits without earlier names of theirs."""
+    if limits.strangers is None:
+        return limits
+    if limits.newcomers not in (EdgeLimits().newcomers, limits.strangers):
+        raise ArtefactError(
+            path, field="limits.strangers",
+            found=f"{limits.strangers} beside newcomers = {limits.newcomers}",
+            expected="newcomers alone: both are names of one bound",
+        )  # fmt: skip
+    return msgspec.structs.replace(limits, newcomers=limits.strangers, strangers=None)
 
 
 def parse_edge(text: str, path: Path, field: str) -> tuple[str, int]:

@@ -14,8 +14,10 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Open at once from one address, of IPv6 from one /64 (a carrier's may be many devices')."""
     per_certificate: int = 8
     """Open at once of one device's certificate."""
-    strangers: int = 64
+    newcomers: int = 64
     """Of them not greeted yet, beside those that are: of more the one that came first goes."""
+    strangers: int | None = None
+    """An earlier name of `newcomers`: files that have it are read."""
     greeting_s: float = 5.0
     """From the connection to a whole greeting."""
     idle_s: float = 60.0

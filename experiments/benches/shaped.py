@@ -19,7 +19,7 @@ import numpy as np
 
 from artefacts import processes
 from artefacts.endings import orderly
-from controller.link.edge_link import UPLOAD_CHUNK_BYTES
+from controller.link.estimate import UPLOAD_CHUNK_BYTES
 from controller.physics.links import LinkModel, ramp_s
 from controller.wire.messages import HEADER
 from experiments.benches.wire import Ask, opened, peer

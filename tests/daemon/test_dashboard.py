@@ -36,7 +36,7 @@ def shown(stream):
     server = EdgeServer(stream.model, executor)
     server.start()
     registry: CollectorRegistry = edge_registry(server)
-    server.on_batch(3, 0.01)
+    server.computing.on_batch(3, 0.01)
     text = metrics.text().decode() + generate_latest(registry).decode()
     server.close()
     engine.close()

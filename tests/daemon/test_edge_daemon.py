@@ -133,6 +133,14 @@ def test_strangers_without_end_cost_an_edge_neither_its_log_nor_its_metrics(tmp_
         ('format_version = 1\nmodels = ["alexnet"]\nmetrics = "here"\n', "field 'metrics'"),
         ('format_version = 1\nmodels = ["alexnet"]\n[limits]\nidle_s = 0\n', "limits.idle_s"),
         ('format_version = 1\nmodels = ["alexnet"]\n[limits]\nsize = 0\n', "size"),
+        (
+            'format_version = 1\nmodels = ["alexnet"]\n[limits]\nstrangers = 0\n',
+            "limits.strangers': found 0",
+        ),
+        (
+            'format_version = 1\nmodels = ["alexnet"]\n[limits]\nstrangers = 8\nnewcomers = 9\n',
+            "limits.strangers': found 8 beside newcomers = 9, expected newcomers alone",
+        ),
         ('format_version = 1\nmodels = ["alexnet"]\n[tls]\nca = "x"\n', "ca"),
     ],
 )
@@ -209,3 +217,11 @@ def test_a_manager_that_reads_nothing_holds_nobody_up(tmp_path, monkeypatch):
 
         threading.Thread(target=tell, daemon=True).start()
         assert done.wait(20)
+
+
+@pytest.mark.parametrize("name", ["newcomers", "strangers"])
+def test_an_earlier_name_of_a_limit_is_read(tmp_path, name):
+    path = tmp_path / "edge.toml"
+    path.write_text(f'format_version = 1\nmodels = ["alexnet"]\n[limits]\n{name} = 8\n')
+    limits = read_edge_settings(path).limits
+    assert (limits.newcomers, limits.strangers) == (8, None)

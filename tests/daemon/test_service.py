@@ -20,9 +20,9 @@ from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs
 from controller.device.frame_loops import connect_engine
 from controller.interface import Situation
-from controller.link.edge_link import SILENCE_S
 from controller.link.health import Breaker, Breakers, EdgeReliability
 from controller.link.interface import NoLink, Reply
+from controller.link.keepalive import SILENCE_S
 from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role

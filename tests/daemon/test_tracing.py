@@ -36,7 +36,7 @@ def spans_of(stream, frames, share):
     settings = TracingSettings("unused", share)
     providers = [make_provider(n, settings, e) for n, e in zip("de", exporters, strict=True)]
     server = EdgeServer(stream.model, executor)
-    server.on_answer = EdgeTracing(providers[1], server.clock).answered
+    server.computing.on_answer = EdgeTracing(providers[1], server.clock).answered
     server.start()
     assert isinstance(stream.table, PlanTable)
     plan = FixedController("edge", edge_only_plan(stream))

@@ -6,7 +6,6 @@ import socket
 import termios
 import threading
 import time
-from collections import deque
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from artefacts import UsageError
 from controller.device.frame_loops import DeviceConfig, connect_loop
 from controller.link.edge_link import EdgeLink
+from controller.link.estimate import LinkEstimate
 from controller.link.measuring import Upload, measure
 from controller.planners.fixed import FixedController
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role, serialise
@@ -145,8 +145,8 @@ def test_a_chunk_cut_by_the_first_read_counts_towards_it(stream, executor, servi
             opening, *chunks = (slow.connection.send(m) for m in request(stream.model))
             slow.sock.sendall(opening + chunks[0] + chunks[1][: 28 + 476])
             # as soon as these 1500 bytes are noted the edge waits in its next read
-            peer = poll(lambda: next((p for p in server.peers if p.timings), None))
-            poll(lambda: peer.timings[1].received_bytes == 1500)
+            peer = poll(lambda: next((p for p in server.peers if p._incoming.timings), None))
+            poll(lambda: peer._incoming.timings[1].received_bytes == 1500)
             clock.now += 0.5
             slow.sock.sendall(chunks[1][28 + 476 :] + chunks[2])
             reply = slow.next()
@@ -276,8 +276,7 @@ def test_a_refusal_of_the_whole_connection_is_told_with_its_reason(stream):
     assert (lost.request_id, lost.error) == (number, "the edge dropped us: too many devices")
 
 
-def test_an_edge_that_dribbles_its_greeting_is_given_up(stream, monkeypatch):
-    monkeypatch.setattr("controller.link.edge_link.GREETING_S", 0.3)
+def test_an_edge_that_dribbles_its_greeting_is_given_up(stream):
     welcome = serialise(Message(T.WELCOME, meta={"models": ["x" * 3000]}))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ended = threading.Event()
@@ -292,7 +291,8 @@ def test_an_edge_that_dribbles_its_greeting_is_given_up(stream, monkeypatch):
 
         thread = threading.Thread(target=dribble, daemon=True)
         thread.start()
-        link = EdgeLink("127.0.0.1", listener.getsockname()[1], stream.model.digest, print)
+        port = listener.getsockname()[1]
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, print, greeting_s=0.3)
         try:
             thread.join(10.0)
             assert not thread.is_alive(), "the device hung up"
@@ -304,33 +304,30 @@ def test_an_edge_that_dribbles_its_greeting_is_given_up(stream, monkeypatch):
 
 def test_the_round_trip_is_the_least_of_the_last_seconds():
     """A ping behind an upload is slow; a route that has become slower is believed in time."""
-    now = [0.0]
-    link = EdgeLink.__new__(EdgeLink)
-    link._clock, link._rtts, link.rtt_s = lambda: now[0], deque(), None
+    known = LinkEstimate()
     for at, rtt in ((1.0, 0.05), (2.0, 0.3), (3.0, 0.06)):
-        now[0] = at
-        link._timed(at - rtt)
-    assert link.rtt_s == pytest.approx(0.05)
+        known.round_trip(at, rtt)
+    assert known.rtt_s == pytest.approx(0.05)
     for at in (12.0, 13.0, 14.0):
-        now[0] = at
-        link._timed(at - 0.1)
-    assert link.rtt_s == pytest.approx(0.1)
+        known.round_trip(at, 0.1)
+    assert known.rtt_s == pytest.approx(0.1)
 
 
-def test_pings_go_out_while_answers_keep_coming(stream, executor, serving, monkeypatch):
+def test_pings_go_out_while_answers_keep_coming(stream, executor, serving):
     """The receiving thread never falls silent, and the round trip is measured all the same."""
-    monkeypatch.setattr("controller.link.edge_link.KEEPALIVE_S", 0.05)
     replies = queue.Queue()
     with serving(stream.model, executor) as server:
-        link = EdgeLink("127.0.0.1", server.port, stream.model.digest, replies.put)
+        link = EdgeLink(
+            "127.0.0.1", server.port, stream.model.digest, replies.put, keepalive_s=0.05
+        )
         try:
             assert link.wait_connected(5.0)
-            until, before = time.monotonic() + 10.0, link._pings
-            while link._pings < before + 3 and time.monotonic() < until:
+            until, before = time.monotonic() + 10.0, link.keepalive.pings
+            while link.keepalive.pings < before + 3 and time.monotonic() < until:
                 link.upload({"model": stream.model.digest, "probe": True}, bytes(100))
                 replies.get(timeout=5.0)
                 threading.Event().wait(0.002)  # more often is more than an edge puts up with
-            assert link._pings >= before + 3
+            assert link.keepalive.pings >= before + 3
         finally:
             link.close()
 

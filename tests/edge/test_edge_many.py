@@ -221,30 +221,30 @@ def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures,
 
 def test_silent_strangers_and_idle_devices_are_let_go(stream, executor, connect, serving):
     with serving(stream.model, executor, limits=EdgeLimits(greeting_s=0.2, idle_s=0.3)) as server:
-        stranger = socket.create_connection(("127.0.0.1", server.port), 5)
-        stranger.sendall(b"CNFR")  # a slow-loris: never a whole message
-        stranger.settimeout(5)
-        assert stranger.recv(100) == b""
+        newcomer = socket.create_connection(("127.0.0.1", server.port), 5)
+        newcomer.sendall(b"CNFR")  # a slow-loris: never a whole message
+        newcomer.settimeout(5)
+        assert newcomer.recv(100) == b""
         idle = connect(server.port, stream.model.digest)
         assert idle.next().meta["reason"].startswith("found nothing for")
         assert idle.next() is None
-        stranger.close()
+        newcomer.close()
     assert any("found no greeting within 0.2 s" in e for e in server.errors)
 
 
 def test_those_who_never_greet_cannot_shut_out_those_who_do(stream, executor, connect, serving):
-    """Strangers from one address, more than may stand at the door, and coming back when dropped."""
-    with serving(stream.model, executor, limits=EdgeLimits(strangers=8)) as server:
+    """Newcomers from one address, more than there is room for, and coming back when dropped."""
+    with serving(stream.model, executor, limits=EdgeLimits(newcomers=8)) as server:
         before = connect(server.port, stream.model.digest)
-        strangers = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(40)]
+        newcomers = [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(40)]
         device = connect(server.port, stream.model.digest)
         assert device.welcome.type is T.WELCOME
         assert before.sock.fileno() >= 0
-        strangers += [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(20)]
+        newcomers += [socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(20)]
         assert connect(server.port, stream.model.digest).welcome.type is T.WELCOME
-        assert len(server.strangers) <= 8
-        for stranger in strangers:
-            stranger.close()
+        assert len(server.newcomers) <= 8
+        for newcomer in newcomers:
+            newcomer.close()
     assert any("it had not greeted and others came" in e for e in server.errors)
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from controller.edge.limits import EdgeLimits
 from controller.link.budget import Account, Accounts, Budget, chunk_cost, idle_cost
-from controller.link.edge_link import IDLE_MESSAGES, EdgeLink
+from controller.link.edge_link import EdgeLink
+from controller.link.receiver import IDLE_MESSAGES
 from controller.wire import Connection, Message, MessageType, Role
 from experiments.robustness.attacks.hostile_edge import (
     HostileEdge,

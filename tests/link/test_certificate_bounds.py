@@ -16,11 +16,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controller.daemon import certificates
 from controller.daemon.certificates import make_authority, make_certificate
+from controller.edge import connections as edge_connections
 from controller.edge import peer as edge_peer
 from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
-from controller.link import edge_link as link
-from controller.link.edge_link import EdgeLink
+from controller.link.edge_link import MOST_INTERVALS, EdgeLink, greeting
 from controller.link.secure import (
     SecureSocket,
     TlsFiles,
@@ -116,15 +116,13 @@ def test_a_device_s_connection_ends_with_its_certificate(
         assert long.next().type is T.PONG
 
 
-def test_a_device_leaves_an_edge_whose_certificate_has_ended(
-    stream, executor, serving, folder, monkeypatch
-):
-    monkeypatch.setattr(link, "KEEPALIVE_S", 0.05)
+def test_a_device_leaves_an_edge_whose_certificate_has_ended(stream, executor, serving, folder):
     wall, edge = [time.time()], security(folder, "edge", server_security)
     with serving(stream.model, executor, security=edge) as server:
         made = EdgeLink(
             "127.0.0.1", server.port, stream.model.digest, lambda reply: None,
             security=security(folder, "pi", client_security), wall=lambda: wall[0],
+            keepalive_s=0.05,
         )  # fmt: skip
         with contextlib.closing(made):
             assert made.wait_connected(10.0)
@@ -171,12 +169,12 @@ def test_one_certificate_has_few_connections_and_hears_why(
         assert third.said.meta["reason"] == "refused, 2 connections of this certificate are open"
         assert connect(server.port, "other").said.type is T.WELCOME
         # one that it lost without our knowledge does not keep it out
-        monkeypatch.setattr(edge_peer, "QUIET_S", -1.0)
+        monkeypatch.setattr(edge_connections, "QUIET_S", -1.0)
         second.say(Message(T.PING, 1))
         assert second.next().type is T.PONG
         assert connect(server.port).said.type is T.WELCOME
         assert "it was silent" in first.next().meta["reason"]
-        monkeypatch.setattr(edge_peer, "QUIET_S", 15.0)
+        monkeypatch.setattr(edge_connections, "QUIET_S", 15.0)
         # the one that goes is not there any more, whether it has hung up or not
         assert connect(server.port).said.type is T.REFUSE
 
@@ -258,7 +256,7 @@ def test_a_token_fits_into_a_greeting(tmp_path, token):
 def test_the_longest_greeting_that_there_can_be_is_sent(stream, executor, serving, tmp_path):
     (tmp_path / "token").write_bytes(b'"\\' * 512)
     token = read_token(tmp_path / "token")
-    greeting = link.greeting("0" * 64, [(99, 99, 100)] * 5000, token)
-    Connection(Role.DEVICE).send(Message(T.HELLO, meta=greeting))
-    assert greeting["token"] == token.decode()
-    assert len(greeting["intervals"]) == link.MOST_INTERVALS
+    said = greeting("0" * 64, [(99, 99, 100)] * 5000, token)
+    Connection(Role.DEVICE).send(Message(T.HELLO, meta=said))
+    assert said["token"] == token.decode()
+    assert len(said["intervals"]) == MOST_INTERVALS

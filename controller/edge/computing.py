@@ -1,0 +1,214 @@
+"""The edge's computing thread: batches in the order of their deadlines, and what is announced
+meanwhile.
+
+It knows no connection: results and refusals are reported, to be passed on by another thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from artefacts import CoinferError
+from controller.edge.arrivals import Arrival
+from controller.edge.peer import Peer
+from controller.edge.scheduler import Scheduler, Work
+from controller.edge.served import Floats, Interval, Served, ServedModels
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request that was admitted, and whose it is."""
+
+    peer: Peer
+    arrival: Arrival
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back of a job: the reply's metadata, and the bytes of its tensor (or none)."""
+
+    job: Job
+    meta: dict[str, Any]
+    data: bytes
+
+
+class Outcomes(Protocol):
+    """Who hears what became of jobs, on the computing thread."""
+
+    def computed(self, answers: Sequence[Answer]) -> None:
+        """A batch is done."""
+
+    def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
+        """A job gets no answer; it waited for `queue_s`."""
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """Computing a job failed, through no fault of whoever asked."""
+
+    def unprepared(self, interval: Interval, error: Exception) -> None:
+        """An announced interval could not be run."""
+
+
+class Computing:
+    """`run` is the thread's; what is given to it may come from any other.
+
+    `company` says whether several devices are connected: a request waits for others only then.
+    `most_intervals` are held ready.
+    """
+
+    def __init__(
+        self,
+        models: ServedModels,
+        scheduler: Scheduler,
+        outcomes: Outcomes,
+        clock: Callable[[], float],
+        company: Callable[[], bool],
+        most_intervals: int,
+    ) -> None:
+        self._models, self._scheduler, self._outcomes = models, scheduler, outcomes
+        self._clock, self._company, self._most_intervals = clock, company, most_intervals
+        self._changed = threading.Condition()
+        self._closing = False
+        self._beats: deque[Callable[[], None]] = deque()
+        self._to_prepare: deque[Interval] = deque()
+        self._prepared: set[Interval] = set()
+        self.served = self.batches = 0
+        self.computed_s = 0.0
+        self.on_batch: Callable[[int, float], None] = lambda size, seconds: None
+        """Hears of every batch: its size and seconds."""
+        self.on_answer: Callable[[Arrival, float, float, int], None] | None = None
+        """Hears of every request that was computed: when that began, ended, with how many."""
+
+    # -- from other threads ----------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Jobs that wait."""
+        return len(self._scheduler)
+
+    def offer(self, interval: Interval, job: Job) -> str | None:
+        """Queue a job; gives why it is refused, None where it is not."""
+        now = self._clock()
+        work = Work(interval, now, job.arrival.timing.until_s, job)
+        with self._changed:
+            reason = self._scheduler.offer(work, now)
+            if reason is None:
+                self._changed.notify()
+        return reason
+
+    def remove(self, peer: Peer) -> int:
+        """Take out what a device asked for that waits; how many jobs that were."""
+        with self._changed:
+            return self._scheduler.remove(lambda work: work.job.peer is peer)
+
+    def announce(self, intervals: Sequence[Interval]) -> None:
+        """These will be asked for: made ready when nothing else is to be done."""
+        with self._changed:
+            for interval in intervals:
+                if interval not in self._prepared and len(self._prepared) < self._most_intervals:
+                    self._prepared.add(interval)
+                    self._to_prepare.append(interval)
+            self._changed.notify()
+
+    def beat(self, call: Callable[[], None]) -> None:
+        """Have `call` made by the thread, as soon as it looks up."""
+        with self._changed:
+            self._beats.append(call)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """End the thread, once what it computes is done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Compute until `close`."""
+        while (found := self._next()) is not None:
+            batch, late = found
+            now = self._clock()
+            for work in late:
+                reason = f"its time was over {now - work.until_s:.3f} s before the edge was free"
+                self._outcomes.refused(work.job, reason, now - work.job.arrival.timing.last_s)
+            if batch:
+                self._compute(batch[0].key, [work.job for work in batch])  # type: ignore[arg-type]
+            elif not late:
+                self._prepare()
+
+    def _next(self) -> tuple[list[Work], list[Work]] | None:
+        """What to do next (nothing: something is to be made ready); None at the end."""
+        with self._changed:
+            while not self._closing:
+                while self._beats:
+                    self._beats.popleft()()
+                now = self._clock()
+                batch, late, again = self._scheduler.take(now, company=self._company())
+                if batch or late or (self._to_prepare and not len(self._scheduler)):
+                    return batch, late
+                self._changed.wait(None if again == float("inf") else max(again - now, 0.0))
+        return None
+
+    def _compute(self, interval: Interval, jobs: Sequence[Job]) -> None:
+        began, served = self._clock(), self._models[interval[0]]
+        taken, tensors = self._decoded(served, interval, jobs)
+        if not taken:
+            return
+        try:
+            whole = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
+            y = served.executor.run(*interval[1:], whole)
+        except Exception as error:  # the one worker must outlive any single request
+            for job in taken:
+                self._outcomes.failed(job, error)
+            return
+        done = self._clock()
+        with self._changed:
+            self._scheduler.done(interval, len(taken), done - began, done)
+        self.batches += 1
+        self.computed_s += done - began
+        self.on_batch(len(taken), done - began)
+        answers = []
+        for k, job in enumerate(taken):
+            meta, data = served.answer(interval, y[k : k + 1])
+            timing = job.arrival.timing
+            meta |= timing.meta() | {"queue_s": began - timing.last_s, "compute_s": done - began}
+            answers.append(Answer(job, meta, data))
+        self.served += len(answers)
+        self._outcomes.computed(answers)
+        if self.on_answer is not None:
+            for job in taken:
+                self.on_answer(job.arrival, began, done, len(taken))
+
+    def _decoded(
+        self, served: Served, interval: Interval, jobs: Sequence[Job]
+    ) -> tuple[list[Job], list[Floats]]:
+        """The jobs whose tensors can be read, and those tensors; the others are refused."""
+        _, branch, start, _ = interval
+        taken, tensors = [], []
+        for job in jobs:
+            meta, data = job.arrival.meta, job.arrival.data
+            try:
+                tensors.append(served.executor.decode(job.codec, branch, start, meta, data))
+                taken.append(job)
+            except CoinferError as error:
+                self._outcomes.refused(job, str(error))
+            except Exception as error:  # the one worker must outlive any single request
+                self._outcomes.failed(job, error)
+        return taken, tensors
+
+    def _prepare(self) -> None:
+        """Make one announced interval ready."""
+        with self._changed:
+            if not self._to_prepare:
+                return
+            interval = self._to_prepare.popleft()
+        try:
+            self._models[interval[0]].prepare(interval)
+        except Exception as error:  # whoever asks for it will hear the same
+            self._outcomes.unprepared(interval, error)

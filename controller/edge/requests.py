@@ -1,0 +1,125 @@
+"""The edge's requests on their way: taken in or refused, computed, and their answers written.
+
+What connections bring and what is written to them belongs to the communicating thread; what became
+of jobs is reported by the computing thread, and passed on to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from artefacts import CoinferError
+from controller.edge.arrivals import Arrival, refusal
+from controller.edge.computing import Answer, Computing, Job
+from controller.edge.connections import Connections
+from controller.edge.peer import Peer
+from controller.edge.scheduler import Scheduler, SchedulerArgs
+from controller.edge.served import Interval, ServedModels
+from controller.wire import CHUNK_BYTES, Message, MessageType
+
+
+class Later(Protocol):
+    """Calls a function on the communicating thread."""
+
+    def __call__(self, call: Callable[..., None], *args: Any) -> None:
+        """Soon, in the order of the calls."""
+
+
+class Requests:
+    """Between the connections and the thread that computes: `RequestTaker` and `Outcomes`."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        schedule: SchedulerArgs,
+        clock: Callable[[], float],
+        later: Later,
+    ) -> None:
+        self._connections, self._limits, self._later = connections, connections.limits, later
+        self.models = ServedModels()
+        self.computing = Computing(
+            self.models, Scheduler(schedule), self, clock,
+            lambda: len(connections.peers) > 1, connections.limits.intervals,
+        )  # fmt: skip
+        self.refusals = self.received_bytes = 0
+
+    # -- on the communicating thread -------------------------------------------------------------
+
+    def arrived(self, peer: Peer, arrival: Arrival) -> None:
+        """A whole request is here: into the queue, or refused at once with the reason."""
+        self.received_bytes += len(arrival.data)
+        if arrival.meta.get("probe"):
+            head = {"bytes": 0, "queue_s": 0.0, "compute_s": 0.0} | arrival.timing.meta()
+            peer.write(Message(MessageType.REPLY, arrival.request_id, meta=head))
+            return
+        try:
+            interval, codec = self.models.asked(arrival)
+        except CoinferError as error:
+            self._refuse(peer, arrival, str(error))
+            return
+        if peer.waiting >= self._limits.admitted:
+            # nobody fills the queue alone
+            self._refuse(peer, arrival, f"{peer.waiting} requests of this device are waiting")
+            return
+        reason = self.computing.offer(interval, Job(peer, arrival, codec))
+        if reason is not None:
+            self._refuse(peer, arrival, reason)
+        else:
+            peer.admit(1)
+
+    def _refuse(self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0) -> None:
+        """No answer for a request; what its bytes said of the link still goes back."""
+        self.refusals += 1
+        spent = {"queue_s": queue_s, "compute_s": 0.0}
+        peer.write(refusal(arrival.request_id, reason, arrival.timing.meta() | spent))
+
+    def forget(self, peer: Peer) -> None:
+        """A device is gone: nobody waits for what it asked."""
+        peer.admit(-self.computing.remove(peer))
+
+    def unknown(self, digest: str) -> str | None:
+        """Why a model is not served; None where it is."""
+        return self.models.unknown(digest)
+
+    def announce(self, digest: str, intervals: Any) -> None:
+        """A device says what it will ask for: made ready when nothing else is to be done."""
+        self.computing.announce(self.models.intervals(digest, intervals, self._limits.warm))
+
+    # -- what became of jobs: reported by the thread that computes -------------------------------
+
+    def computed(self, answers: Sequence[Answer]) -> None:
+        """A batch is done."""
+        self._later(self._deliver, answers)
+
+    def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
+        """A job gets no answer; it waited for `queue_s`."""
+        self._later(self._give_up, job, reason, queue_s)
+
+    def failed(self, job: Job, error: Exception) -> None:
+        """Computing a job failed, through no fault of whoever asked."""
+        reason = f"{type(error).__name__}: {error}"
+        self._connections.note(job.peer.name, f"request failed ({reason})")
+        self.refused(job, f"the edge failed ({reason})")
+
+    def unprepared(self, interval: Interval, error: Exception) -> None:
+        """An announced interval could not be run."""
+        _, branch, start, stop = interval
+        self._connections.errors.append(f"layers [{start}, {stop}) of exit {branch + 1}: {error}")
+
+    def _deliver(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            peer, arrival, data = answer.job.peer, answer.job.arrival, answer.data
+            peer.admit(-1)
+            peer.budget.give_back(arrival.timing.charged)
+            request = arrival.request_id
+            messages = [Message(MessageType.REPLY, request, meta=answer.meta)]
+            for at in range(0, len(data), CHUNK_BYTES):
+                part = data[at : at + CHUNK_BYTES]
+                messages.append(Message(MessageType.CHUNK, request, at, payload=part))
+            peer.write(*messages)
+
+    def _give_up(self, job: Job, reason: str, queue_s: float) -> None:
+        """Refuse what was admitted."""
+        job.peer.admit(-1)
+        self._refuse(job.peer, job.arrival, reason, queue_s)

@@ -1,0 +1,113 @@
+"""The models that an edge serves: what requests may ask of each, and what its answers look like."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError
+from controller.edge.arrivals import Arrival
+from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
+from models.codecs import LEARNED, codec_named
+from models.facts.cards import Model
+from models.graphs.coding import latent_bytes
+from models.graphs.executors import Executor, softmax_answer
+
+ENCODED_EXTRA_BYTES = 4096
+"""What an encoded tensor or picture may have beyond 4 bytes a value (headers)."""
+
+Floats = npt.NDArray[np.float32]
+Interval = tuple[str, int, int, int]
+"""What can be computed together: model digest, exit, start, stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model and who computes it."""
+
+    model: Model
+    executor: Executor
+
+    def answer(self, interval: Interval, y: Floats) -> tuple[dict[str, Any], bytes]:
+        """One sample's reply: the class where the branch ends on the edge, else the tensor."""
+        _, branch, _, stop = interval
+        if stop == len(self.model.spec.branches[branch]):
+            label, confidence = softmax_answer(y, self.model.temperatures[branch])
+            return {"bytes": 0, "class": label, "confidence": confidence}, b""
+        out = np.ascontiguousarray(y[0], dtype="<f4").tobytes()
+        return {"bytes": len(out), "shape": list(y.shape[1:])}, out
+
+    def prepare(self, interval: Interval) -> None:
+        """Run an interval on zeros, so that no frame pays for what is compiled."""
+        _, branch, start, stop = interval
+        spec = self.model.spec
+        zeros = np.zeros((1, *spec.shapes[branch][start]), dtype=np.float32)
+        self.executor.run(branch, start, stop, zeros)
+        learned = spec.bottleneck(start)
+        if learned is not None and start <= spec.exits[branch].after:
+            self.executor.decode(LEARNED, branch, start, {}, bytes(latent_bytes(learned)))
+
+
+class ServedModels:
+    """Models by their digests; never none, once one is added."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, Served] = {}
+
+    def add(self, model: Model, executor: Executor) -> None:
+        """Serve one more model."""
+        self._models[model.digest] = Served(model, executor)
+
+    def __getitem__(self, digest: str) -> Served:
+        return self._models[digest]
+
+    def unknown(self, digest: str) -> str | None:
+        """Why a model is not served; None where it is."""
+        if digest in self._models:
+            return None
+        known = ", ".join(f"{d[:12]}…" for d in self._models)
+        return f"model digest: found {shown_text(digest[:12])}…, expected {known}"
+
+    def asked(self, arrival: Arrival) -> tuple[Interval, str]:
+        """What a request asks for, and the codec of its tensor; a `CoinferError` refuses what
+        cannot be meant.
+        """
+        meta = arrival.meta
+        digest = meta_text(meta, "model")
+        unknown = self.unknown(digest)
+        if unknown is not None:
+            raise UsageError(unknown)
+        spec = self._models[digest].model.spec
+        branch = meta_int(meta, "exit", 0, len(spec.branches) - 1)
+        length = len(spec.branches[branch])
+        start = meta_int(meta, "start", 0, length)
+        stop = meta_int(meta, "stop", start, length)
+        codec, shape = codec_named(meta_text(meta, "codec")), meta_shape(meta, "shape")
+        expected = spec.shapes[branch][start]
+        if codec.carries == "picture":
+            expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
+        if shape != expected:
+            raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec.name}")
+        most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES
+        if len(arrival.data) > most:
+            raise UsageError(
+                f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"
+            )
+        return (digest, branch, start, stop), codec.name
+
+    def intervals(self, digest: str, value: Any, most: int) -> list[Interval]:
+        """The intervals in a greeting; those a network lacks, and more than `most`, are passed
+        over.
+        """
+        found, branches = [], self._models[digest].model.spec.branches
+        for item in value[:most] if isinstance(value, list) else []:
+            fits = isinstance(item, list) and len(item) == 3 and all(type(k) is int for k in item)
+            if fits and 0 <= item[0] < len(branches):
+                exit_, start, stop = item
+                if 0 <= start < stop <= len(branches[exit_]):
+                    found.append((digest, exit_, start, stop))
+        return found
