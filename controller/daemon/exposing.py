@@ -88,7 +88,7 @@ class MetricsServer:
         """Let the table know that a request is under way; refuse those of foreign pages."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
-        connection.begin()
+        connection.begin(request)
         try:
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
             answer: web.StreamResponse = await handler(request)
