@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import select
 import socket
@@ -23,6 +22,7 @@ from aiohttp import StreamReader, web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from artefacts import UsageError
+from controller.daemon.http_errors import error_response, raw_refusal
 from controller.daemon.settings import LimitSettings
 from controller.daemon.stamps import arrival_s
 from controller.link.accepting import Admission
@@ -173,7 +173,7 @@ class HttpConnection(web.RequestHandler):
     def _refuse_head(self) -> None:
         if self.transport is not None:
             why = f"request: found a head of more than {HEAD_BYTES:,} bytes"
-            self.transport.write(_raw_refusal("431 Request Header Fields Too Large", why))
+            self.transport.write(raw_refusal("431 Request Header Fields Too Large", why))
         self.drop()
         self._loop.call_later(LINGER_S, self.hang_up)
 
@@ -197,11 +197,11 @@ class HttpConnection(web.RequestHandler):
             self._spoil(UsageError(why))
 
     def has_gone(self) -> bool:
-        """Whether the other end has left while nothing of it was read."""
-        made = None if self.transport is None or not self._ahead else self.transport
-        sock = None if made is None else made.get_extra_info("socket")
-        if sock is None:
+        """Whether the other end has left while nothing of it is read."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or transport.is_reading():
             return False
+        sock = transport.get_extra_info("socket")
         poll = select.poll()
         poll.register(sock.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
         return bool(poll.poll(0))
@@ -383,24 +383,3 @@ def overdue(one: HttpConnection, now_s: float, limits: LimitSettings) -> str | N
         return f"no whole request head within {limits.head_s:g} s" if late else None
     late = now_s - one.answered_s > limits.idle_s
     return f"no request for {limits.idle_s:g} s" if late else None
-
-
-def error_response(status: int, why: str, headers: dict[str, str] | None = None) -> web.Response:
-    """A mistake as the protocol has it: one line of JSON under `error`."""
-    body = json.dumps({"error": why}).encode()
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def turned_away() -> bytes:
-    """What a connection hears that there is no room for."""
-    why = "every connection has a request under way"
-    return _raw_refusal("503 Service Unavailable", why, "Retry-After: 1\r\n")
-
-
-def _raw_refusal(status: str, why: str, more: str = "") -> bytes:
-    body = json.dumps({"error": why}).encode()
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n{more}Connection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from artefacts import UsageError
 from controller.daemon.browsers import check_sender
-from controller.daemon.connections import ConnectionTable, HttpConnection, error_response
+from controller.daemon.connections import ConnectionTable, HttpConnection
+from controller.daemon.http_errors import error_response
 from controller.daemon.listening import HttpListener
 from controller.daemon.refusals import ForeignError
 from controller.daemon.settings import HttpSettings, LimitSettings

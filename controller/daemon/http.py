@@ -16,7 +16,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from artefacts import CoinferError, UsageError
 from controller.daemon.bodies import CODINGS, check_coding, read_body
 from controller.daemon.browsers import JPEG, check_sender, media_type
-from controller.daemon.connections import HttpConnection, error_response
+from controller.daemon.connections import HttpConnection
+from controller.daemon.http_errors import error_response
 from controller.daemon.inference import InferRequest
 from controller.daemon.inference_v2 import (
     HEADER_LENGTH,
