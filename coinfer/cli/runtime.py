@@ -74,12 +74,27 @@ def _plain_edge(
             _log(f"edge: {server.errors.popleft()}")
     server.close()
     _log(f"edge: {server.served} requests served")
+    _flush_log()
 
 
 def _log(line: str) -> None:
-    """Say something; a log that has no room left ends no edge."""
+    """Say something; no edge ends or waits for a log that has no room or no reader."""
+    from artefacts.printing import printable
+    from controller.daemon.log import error_writer
+
+    writer = error_writer()
+    if writer is not None:
+        writer.put(printable(line).encode("utf-8", "backslashreplace") + b"\n")
+        return
     with contextlib.suppress(OSError):
         console.print(line)
+
+
+def _flush_log() -> None:
+    from controller.daemon.log import error_writer
+
+    if (writer := error_writer()) is not None:
+        writer.flush()
 
 
 def _write(path: Path | None, text: str) -> None:

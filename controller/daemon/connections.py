@@ -1,22 +1,28 @@
 """Connections to the local interface over HTTP: how many are open, who gives way, who is hung up.
 
-A connection with a request under way is never hung up for another's sake. Of the others those that
-never had a request give way first, then those that have been silent longest. Knows aiohttp's
-protocol of a connection, but nothing of what is asked over it.
+A connection whose whole request is under way is never hung up for another's sake. Of the others
+those give way first that are owed to: a first request, the rest of a head or of a body, or taking
+the answer; then those whose last answer is oldest. What a connection sends ahead of its answer
+waits in the system's buffers. Knows aiohttp's protocol of a connection, but nothing of what is
+asked over it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
+import select
 import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import StreamReader, web
+from aiohttp.streams import EMPTY_PAYLOAD
 
+from artefacts import UsageError
+from controller.daemon.http_errors import error_response, raw_refusal
 from controller.daemon.settings import LimitSettings
 from controller.daemon.stamps import arrival_s
 from controller.link.accepting import Admission
@@ -27,6 +33,8 @@ READ_BYTES = 8_192
 FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
 """What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
 costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
+HEAD_BYTES = 32_768
+"""Of a request before its head is whole, give or take one reading."""
 DROP_BYTES, DROP_EVERY_S = 262_144, 0.005
 """Of a refused body so much is read at once, and how often."""
 MOST_DROPPED = 16_777_216
@@ -36,28 +44,49 @@ LINGER_S = 2.0
 
 
 class HttpConnection(web.RequestHandler):
-    """One connection: when it last sent something, and how many requests of it are under way."""
+    """One connection: what it is waited for, since when, and what it may send meanwhile."""
 
     def __init__(self, table: ConnectionTable, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._table = table
-        self.made_s = self.heard_s = table.clock()
+        self.made_s = table.clock()
         self.arrived_s = self.made_s
         """When the last bytes came that can begin a request, at the earliest."""
         self.requests = 0
         self.under_way = False
+        self.begun_s = self.answered_s = self.made_s
+        """When the first byte of the last request came, and when the last answer was made."""
         self.partial_s: float | None = None
         """Since when a part of a request's head is here."""
         self.stalled_s: float | None = None
         """Since when the other end takes nothing of what is sent."""
         self.on_network = True
         """Whether it is one over TCP."""
-        self._dropped: int | None = None
-        self.tiny_chunks = False
-        """Whether the body that comes in has chunks of a few bytes."""
-        self._chunked: StreamReader | None = None
+        self._content: StreamReader = EMPTY_PAYLOAD
+        """The body of the last request."""
+        self._answering = False
+        """Whether a request is under way or its answer is being written."""
+        self._chunked = False
         self._framed = 0
         """Bytes that came of a body in chunks, and of what is around them."""
+        self._head_bytes = 0
+        """Of a request whose head is not whole."""
+        self._dropped: int | None = None
+        self._ahead, self._ahead_s = b"", 0.0
+        """What came ahead of an answer, and when."""
+        self._waited_s: float | None = None
+        """Since when nothing was read, where that was so just before."""
+        self._lost = asyncio.Event()
+
+    @property
+    def coming_in(self) -> bool:
+        """Whether the body of the request under way is not whole yet."""
+        return self.under_way and not self._content.is_eof()
+
+    @property
+    def dropping(self) -> bool:
+        """Whether nothing more of what is sent is taken apart."""
+        return self._dropped is not None
 
     # -- asyncio's protocol ----------------------------------------------------------------------
 
@@ -73,24 +102,83 @@ class HttpConnection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Counted no more."""
         self._table.open.pop(self, None)
+        self._lost.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Not silent."""
+        """Some bytes, or none: aiohttp goes on with what it holds."""
         if self._dropped is not None:
             self._drop(len(data))
+        elif not data:
+            self._parse(data)
+        else:
+            since_s, self._waited_s = self._waited_s, None
+            came_s = arrival_s(newcomer=not self.requests) if since_s is None else since_s
+            if self._answering and self._content.is_eof():
+                self._keep(data, came_s)
+            else:
+                self._take(data, came_s)
+
+    def _keep(self, data: bytes, came_s: float) -> None:
+        """Bytes ahead of the answer: no more is read, as heads that are parsed take memory."""
+        if not self._ahead:
+            self._ahead_s = came_s
+        self._ahead += data
+        self._pause_transport_reading()
+
+    def _go_on(self) -> None:
+        """The answer is written: on with what came ahead of it."""
+        data, self._ahead = self._ahead, b""
+        if not data or self.transport is None or self.dropping:
             return
-        if data:
-            self.heard_s = self._table.clock()
-            if self.partial_s is None:
-                self.arrived_s = arrival_s(newcomer=not self.requests)
-            if self.partial_s is None and not self.under_way:
-                self.partial_s = self.heard_s
-        super().data_received(data)
+        self._waited_s = self._ahead_s  # what is still to be read may have come since
+        self._take(data, self._ahead_s)
+        if not self._buffer_paused and not self._reading_paused:
+            self._resume_transport_reading()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._ahead:
+            super()._resume_transport_reading()
+
+    def _take(self, data: bytes, came_s: float) -> None:
+        if self.partial_s is None:
+            self.arrived_s = came_s
+            if not self.under_way:
+                self.partial_s = self._table.clock()
+        self._parse(data)
         self._check_chunks(len(data))
+        if self._answering or self._messages:
+            self._head_bytes = 0
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        super().data_received(data)
+        wrong = getattr(self._messages[-1][0], "exc", None) if self._messages else None
+        if wrong is not None:
+            # its frames hold this connection, in a circle that only the collector would find
+            wrong.__traceback__ = None
+            self._spoil(wrong)
+        elif self._upgraded:  # to nothing that is served: what follows is no HTTP
+            self.drop()
+
+    def _spoil(self, why: BaseException) -> None:
+        """Let whoever reads the body find this, and take no more of it."""
+        if self.coming_in:
+            self._content.set_exception(why)
+        self.drop()
+
+    def _refuse_head(self) -> None:
+        if self.transport is not None:
+            why = f"request: found a head of more than {HEAD_BYTES:,} bytes"
+            self.transport.write(raw_refusal("431 Request Header Fields Too Large", why))
+        self.drop()
+        self._loop.call_later(LINGER_S, self.hang_up)
 
     def _drop(self, count: int) -> None:
-        """Some of a refused body came; it is read now and then, at next to no cost."""
+        """Some of what nobody reads came; it is taken now and then, at next to no cost."""
         self._dropped = (self._dropped or 0) + count
         transport = self.transport
         if self._dropped > MOST_DROPPED or transport is None:
@@ -100,13 +188,23 @@ class HttpConnection(web.RequestHandler):
         self._loop.call_later(DROP_EVERY_S, self._resume_transport_reading)
 
     def _check_chunks(self, count: int) -> None:
-        body = self._chunked
-        if body is None:
+        if not self._chunked or not self.coming_in:
             return
         self._framed += count
-        whole = body.total_bytes
+        whole = self._content.total_bytes
         if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
-            self._chunked, self.tiny_chunks = None, True
+            why = "body: found chunks of a few bytes, expected half a kilobyte or more"
+            self._spoil(UsageError(why))
+
+    def has_gone(self) -> bool:
+        """Whether the other end has left while nothing of it is read."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or transport.is_reading():
+            return False
+        sock = transport.get_extra_info("socket")
+        poll = select.poll()
+        poll.register(sock.fileno(), getattr(select, "POLLRDHUP", select.POLLHUP))
+        return bool(poll.poll(0))
 
     def pause_writing(self) -> None:
         """The other end is slower than we are."""
@@ -139,22 +237,42 @@ class HttpConnection(web.RequestHandler):
         answer.force_close()
         return answer
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Write an answer; what came ahead of it has its turn then."""
+        try:
+            written = await super().finish_response(request, resp, start_time)
+            if self.dropping and resp.status >= 400:
+                # closed with bytes that nobody has read, it would take the answer back
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LINGER_S):
+                        await self._lost.wait()
+            return written
+        finally:
+            self._answering = False
+            self._loop.call_soon(self._go_on)
+
     # -- told by the interface -------------------------------------------------------------------
 
-    def begin(self, chunked: StreamReader | None = None) -> None:
-        """A request's head is whole. `chunked`: its body, where that comes in chunks."""
-        self._chunked, self._framed, self.tiny_chunks = chunked, 0, False
-        self.under_way, self.partial_s = True, None
+    def begin(self, request: web.BaseRequest) -> None:
+        """A request's head is whole."""
+        self._content, self._chunked = request.content, request.content_length is None
+        self._framed = 0
+        self.begun_s = self._table.clock() if self.partial_s is None else self.partial_s
+        self.under_way = self._answering = True
+        self.partial_s = None
         self.requests += 1
 
     def end(self) -> None:
         """Its answer is made."""
-        self.under_way, self.partial_s, self._chunked = False, None, None
-        self.heard_s = self._table.clock()
+        self.under_way, self.partial_s = False, None
+        self.answered_s = self._table.clock()
 
     def drop(self) -> None:
-        """Take no more of what is sent apart: the answer is given, and the end is near."""
+        """Take no more of what is sent apart: the end is near."""
         self._dropped = 0
+        self._content.feed_eof()
         if self.transport is not None:
             self.transport.max_size = DROP_BYTES  # type: ignore[attr-defined]
 
@@ -203,16 +321,17 @@ class ConnectionTable(Admission):
         self.coming -= 1
 
     def let_one_go(self) -> bool:
-        """Hang up who can be spared most; False where every connection has a request under way."""
-        idle = [one for one in self.open if not one.under_way and one.stalled_s is None]
-        if not idle:
+        """Hang up who can be spared most; False where nobody can."""
+        ranked = [(rank, one) for one in self.open if (rank := spareable(one)) is not None]
+        if not ranked:
             self.log.warning("every one of %d connections has a request under way", len(self.open))
             return False
-        one = min(idle, key=lambda one: (one.requests > 0, one.heard_s))
+        (settled, since_s), one = min(ranked, key=lambda found: found[0])
         self.log.warning(
-            "%d connections are open or coming: the one silent longest (%.1f s) is hung up",
+            "%d connections are open or coming: the one %s longest (%.1f s) is hung up",
             len(self.open) + self.coming,
-            self.clock() - one.heard_s,
+            "idle" if settled else "waited for",
+            self.clock() - since_s,
         )
         one.hang_up()
         return True
@@ -233,8 +352,26 @@ class ConnectionTable(Admission):
             self.sweep()
 
 
+def spareable(one: HttpConnection) -> tuple[bool, float] | None:
+    """A connection's place among those that give way, the least first; None: it does not.
+
+    Bytes that come now and then make no connection younger.
+    """
+    if one.stalled_s is not None:
+        return False, one.stalled_s
+    if one.under_way:
+        return (False, one.begun_s) if one.coming_in else None
+    if one.dropping:
+        return False, one.begun_s
+    if one.partial_s is not None:
+        return False, one.partial_s
+    return (True, one.answered_s) if one.requests else (False, one.made_s)
+
+
 def overdue(one: HttpConnection, now_s: float, limits: LimitSettings) -> str | None:
     """Why a connection's time is over; None while it is not."""
+    if one.has_gone():
+        return "the other end has gone"
     if one.stalled_s is not None:
         late = now_s - one.stalled_s > limits.stalled_s
         return f"it took nothing of its answer for {limits.stalled_s:g} s" if late else None
@@ -244,21 +381,5 @@ def overdue(one: HttpConnection, now_s: float, limits: LimitSettings) -> str | N
     if since_s is not None:
         late = now_s - since_s > limits.head_s
         return f"no whole request head within {limits.head_s:g} s" if late else None
-    late = now_s - one.heard_s > limits.idle_s
+    late = now_s - one.answered_s > limits.idle_s
     return f"no request for {limits.idle_s:g} s" if late else None
-
-
-def error_response(status: int, why: str, headers: dict[str, str] | None = None) -> web.Response:
-    """A mistake as the protocol has it: one line of JSON under `error`."""
-    body = json.dumps({"error": why}).encode()
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def turned_away() -> bytes:
-    """What a connection hears that there is no room for."""
-    body = json.dumps({"error": "every connection has a request under way"}).encode()
-    head = (
-        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from artefacts import UsageError
 from controller.daemon.browsers import check_sender
-from controller.daemon.connections import ConnectionTable, HttpConnection, error_response
+from controller.daemon.connections import ConnectionTable, HttpConnection
+from controller.daemon.http_errors import error_response
 from controller.daemon.listening import HttpListener
 from controller.daemon.refusals import ForeignError
 from controller.daemon.settings import HttpSettings, LimitSettings
@@ -88,7 +89,7 @@ class MetricsServer:
         """Let the table know that a request is under way; refuse those of foreign pages."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
-        connection.begin()
+        connection.begin(request)
         try:
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
             answer: web.StreamResponse = await handler(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from aiohttp.http_exceptions import BadHttpMessage
 from artefacts import CoinferError, UsageError
 from controller.daemon.bodies import CODINGS, check_coding, read_body
 from controller.daemon.browsers import JPEG, check_sender, media_type
-from controller.daemon.connections import HttpConnection, error_response
+from controller.daemon.connections import HttpConnection
+from controller.daemon.http_errors import error_response
 from controller.daemon.inference import InferRequest
 from controller.daemon.inference_v2 import (
     HEADER_LENGTH,
@@ -99,7 +100,7 @@ class LocalInterface:
         """A mistake is one line of JSON under `error`, as the protocol has it."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
-        connection.begin(None if request.content_length is not None else request.content)
+        connection.begin(request)
         try:
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
             answer = await handler(request)
@@ -108,12 +109,14 @@ class LocalInterface:
         finally:
             connection.end()
         if answer.status >= 400 and not request.content.is_eof():
-            # the rest of a refused body is of no use, and neither is the connection then
+            connection.drop()  # the rest of a refused body is of no use
+        if connection.dropping:
             answer.force_close()
-            connection.drop()
         return answer
 
     def _refusal(self, request: web.Request, error: Exception) -> web.Response:
+        if request.transport is None:  # it was hung up meanwhile: nobody hears it
+            return error_response(400, "connection: found it ended")
         if isinstance(error, CoinferError):
             kind = type(error)
             return error_response(STATUS.get(kind, 400), str(error), MORE_HEADERS.get(kind))
@@ -172,7 +175,7 @@ class LocalInterface:
         most = served.limits.body_bytes
         if kind != JPEG and HEADER_LENGTH not in request.headers:
             most = min(most, most_json_bytes(served.expected))
-        parts = _parts(request)
+        parts = request.content.iter_chunked(PART_BYTES)
         limits = msgspec.structs.replace(served.limits, body_bytes=most)
         return await read_body(parts, request.content_length, coding, limits, account, served.work)
 
@@ -246,16 +249,6 @@ class LocalInterface:
             "refused": counts.refused,
             "seconds": self._metrics.recent(),
         }
-
-
-async def _parts(request: web.Request) -> AsyncIterator[bytes]:
-    """A body as it comes; refuses one whose parts are mostly what is around them."""
-    connection = request.protocol
-    assert isinstance(connection, HttpConnection)
-    async for part in request.content.iter_chunked(PART_BYTES):
-        if connection.tiny_chunks:
-            raise UsageError("body: found chunks of a few bytes, expected half a kilobyte or more")
-        yield part
 
 
 async def _expected(request: web.Request) -> web.StreamResponse | None:

@@ -17,8 +17,8 @@ from controller.daemon.connections import (
     LINGER_S,
     ConnectionTable,
     HttpConnection,
-    turned_away,
 )
+from controller.daemon.http_errors import turned_away
 from controller.daemon.settings import NO_PORT, HttpSettings
 from controller.link.accepting import Acceptor
 from controller.link.addresses import check_address, join_address, resolve

@@ -218,16 +218,22 @@ _WRITERS: dict[int, LineWriter] = {}
 """By descriptor, for the life of the process: a reload changes the form, not who writes."""
 
 
-def _standard_error() -> logging.Handler:
-    """A handler for standard error; what is none of the system's is written to at once."""
+def error_writer() -> LineWriter | None:
+    """The process's writer of standard error; None where that is none of the system's."""
     try:
         handle = sys.stderr.fileno()
     except (OSError, ValueError, AttributeError):
-        return logging.StreamHandler(sys.stderr)
+        return None
     if handle not in _WRITERS:
         # past Python's own buffer, whose lock a writer that stands still would hold at the end
         _WRITERS[handle] = LineWriter(lambda line: os.write(handle, line))
-    return QueueHandler(_WRITERS[handle])
+    return _WRITERS[handle]
+
+
+def _standard_error() -> logging.Handler:
+    """A handler for standard error; what is none of the system's is written to at once."""
+    writer = error_writer()
+    return logging.StreamHandler(sys.stderr) if writer is None else QueueHandler(writer)
 
 
 def set_up_log(settings: LogSettings) -> RepeatLimit:

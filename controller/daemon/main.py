@@ -220,8 +220,9 @@ class Daemon:
         self.service.heartbeat.add("threads", lambda back: _begin(threads, back))
         self.service.start()
         runner = web.AppRunner(
-            self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S
-        )
+            self.interface.application(), access_log=None, shutdown_timeout=HANG_UP_S,
+            handler_cancellation=True,  # whoever has gone holds no place among the work
+        )  # fmt: skip
         await runner.setup()
         try:
             async with contextlib.AsyncExitStack() as doors:

@@ -2,7 +2,8 @@
 
 What costs little never waits behind what costs much: the cheapest piece of work is next, and one
 thread takes nothing else than cheap ones. A program that sends large pictures thus delays others
-that do the same. The threads are daemon threads: whoever ends the process waits for none of them.
+that do the same, and where too much waits the costliest piece is refused. The threads are daemon
+threads: whoever ends the process waits for none of them.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from typing import Any, TypeVar
 
 from artefacts import usable_cpus
 from controller.daemon.refusals import TooLateError
+from controller.daemon.service import BusyError
 
 T = TypeVar("T")
 CHEAP = 2_500_000
 """Bytes to read, or pixels times scans to decode, that count as little: a camera's picture of
 1920 x 1080 is less."""
+MOST_WAITING = 32
+"""Pieces that wait at once: whoever waits for minutes holds a connection for as long."""
 HANG_S = 10.0
 """A thread that has been at one cheap piece of work for so long hangs."""
 
@@ -69,7 +73,8 @@ class WorkPool:
     async def run(
         self, call: Callable[[], T], cost: int, *, left_s: float = math.inf, pixels: int = 0
     ) -> T:
-        """What `call` gives, called on a thread. Raises `TooLateError` after `left_s`.
+        """What `call` gives, called on a thread. Raises `TooLateError` after `left_s`,
+        `BusyError` where too much waits that costs less.
 
         `cost`: bytes, or pixels times scans. Work whose asker is gone is not begun.
         """
@@ -107,9 +112,17 @@ class WorkPool:
     def _add(self, work: _Work) -> None:
         with self._changed:
             heapq.heappush(self._waiting, work)
+            if len(self._waiting) > MOST_WAITING:
+                self._refuse_costliest()
             if not self._threads:
                 self._start()
             self._changed.notify_all()
+
+    def _refuse_costliest(self) -> None:
+        left = sorted(work for work in self._waiting if not work.gone)
+        for work in left[MOST_WAITING:]:
+            work.done(None, BusyError(f"work: more than {MOST_WAITING} pieces that cost less wait"))
+        self._waiting = left[:MOST_WAITING]  # what is sorted is a heap
 
     def _start(self) -> None:
         for most in (CHEAP, *(math.inf for _ in range(self._count))):

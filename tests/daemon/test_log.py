@@ -5,9 +5,11 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -207,3 +209,28 @@ def test_a_process_whose_log_nobody_reads_goes_on_and_ends():
         os.close(reader)
         os.close(writer)
     assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_a_plain_edge_whose_log_nobody_reads_serves_and_ends(tmp_path):
+    """The pipe is full before the edge has said a word."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", "coinfer.cli.main", "edge", "--port", "0"]
+    edge = subprocess.Popen([*command, "--port-file", port_file], stderr=writer, stdout=writer)
+    try:
+        end = time.monotonic() + 60
+        while not port_file.exists() or not port_file.read_text():
+            assert time.monotonic() < end, "it waits for whoever reads its log"
+            time.sleep(0.02)
+        socket.create_connection(("127.0.0.1", int(port_file.read_text())), 10).close()
+        edge.terminate()
+        assert edge.wait(20) == 0
+    finally:
+        edge.kill()
+        edge.wait()
+        os.close(reader)
+        os.close(writer)

@@ -11,7 +11,7 @@ import importlib.util
 from artefacts import UsageError
 from experiments.robustness.attacks.case import Case
 
-TOPICS = ("machine", "http", "link")
+TOPICS = ("machine", "http", "grpc", "link")
 """Modules of this package, each with its `CASES`."""
 
 

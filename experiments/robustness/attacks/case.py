@@ -33,6 +33,8 @@ class Target:
     """How long to go on."""
     second_edge: tuple[str, int]
     """Where the device's other edge is told how to behave (`hostile_edge.command`)."""
+    grpc: tuple[str, int]
+    """The device's other local interface."""
     folder: Path
     """`device.toml` and `edge.toml` as the daemons read them; room for files of the attack."""
 

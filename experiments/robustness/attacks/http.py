@@ -167,6 +167,80 @@ def held_bodies(target: Target) -> None:
     repeatedly(target, once, MANY)
 
 
+POST = b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
+PLACES = 140
+"""More than there are connections."""
+
+
+def _held(begin: Callable[[socket.socket], object], go_on: bytes = b"") -> Callable[[Target], None]:
+    """As many connections as there are places; each that is hung up on is opened anew."""
+
+    def attack(target: Target) -> None:
+        until_s = time.monotonic() + target.seconds
+        held: list[socket.socket] = []
+        while time.monotonic() < until_s:
+            for _ in range(PLACES - len(held)):
+                with contextlib.suppress(OSError):
+                    client = socket.create_connection(target.device_http, 1.0)
+                    held.append(client)
+                    begin(client)
+            held = [client for client in held if _goes_on(client, go_on)]
+            time.sleep(0.03)
+
+    return attack
+
+
+def _goes_on(client: socket.socket, said: bytes) -> bool:
+    """Say a little more; False where the other end has hung up."""
+    try:
+        client.setblocking(False)
+        if said:
+            client.send(said)
+        return bool(client.recv(65_536))
+    except BlockingIOError:
+        return True
+    except OSError:
+        client.close()
+        return False
+
+
+def _body_of_a_byte(client: socket.socket) -> None:
+    client.sendall(POST + b"Content-Length: 1000\r\n\r\nx")
+
+
+def _asked_once(client: socket.socket) -> None:
+    client.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    client.recv(1000)
+    client.sendall(b"GET /")
+
+
+def _endless(begin: bytes, more: bytes) -> Callable[[Target], None]:
+    """Bytes without end behind some that are a request, or none."""
+
+    def attack(target: Target) -> None:
+        def once() -> None:
+            with socket.create_connection(target.device_http, 2.0) as client:
+                client.sendall(begin)
+                while True:
+                    client.sendall(more)
+
+        repeatedly(target, once, MANY)
+
+    return attack
+
+
+def ahead(target: Target) -> None:
+    """Large heads behind a picture that takes long."""
+    slow = many_scans(3500, 24)
+    first = POST.replace(b"/infer", b"/infer?deadline_ms=20000")
+    first += b"Content-Length: %d\r\n\r\n" % len(slow) + slow
+    fields = b"".join(b"h%d: %b\r\n" % (k, b"a" * 7000) for k in range(4))
+    _endless(first, (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n") * 40)(target)
+
+
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
+
+
 def _case(name: str, what: str, run: Callable[[Target], None]) -> Case:
     return Case(name, what, run)
 
@@ -201,5 +275,11 @@ CASES = (
           _posts(lambda: bytes(16_000), JSON | {"Content-Encoding": "br"}, MANY)),
     _case("small-chunks", "bodies in chunks of a byte", small_chunks),
     _case("held-bodies", "bodies that never end", held_bodies),
+    _case("bodies-of-a-byte", "a byte of a body on every connection", _held(_body_of_a_byte)),
+    _case("trickled-heads", "asked once, then bytes of a head", _held(_asked_once, b"a")),
+    _case("no-http", "bytes without end that are no HTTP", _endless(b"", bytes(1 << 20))),
+    _case("upgrade", "bytes without end behind an upgrade",
+          _endless(POST + UPGRADE, bytes(1 << 20))),
+    _case("heads-ahead", "large heads ahead of a slow answer", ahead),
 )  # fmt: skip
 """Every one holds the camera to the usual bound."""

@@ -49,6 +49,8 @@ state = "state.json"
 [http]
 port = 0
 socket = "device.sock"
+[grpc]
+port = 0
 [log]
 level = "info"
 """
@@ -169,6 +171,7 @@ class Ground:
     camera: subprocess.Popen[Any]
     http: tuple[str, int]
     edge_address: tuple[str, int]
+    grpc: tuple[str, int]
     second: subprocess.Popen[Any]
     second_control: tuple[str, int]
     film: Path
@@ -210,12 +213,13 @@ class Range:
             [*coinfer, "device", "--config", str(folder / "device.toml"),
              "--ready-file", str(folder / "ready")],
         )  # fmt: skip
-        where = wait_for_file(folder / "ready", device, START_LIMIT_S).splitlines()[0]
-        http = split_address(where.removeprefix("http://"))
+        where = wait_for_file(folder / "ready", device, START_LIMIT_S).splitlines()
+        http = split_address(where[0].removeprefix("http://"))
+        grpc = split_address(where[-1].removeprefix("grpc://"))
         filming = module_command("experiments.robustness.attacks.camera")
         filmed = self._started(folder, [*filming, join_address(*http), str(folder / "film")], "c")
         return Ground(
-            edge, device, filmed, http, edge_address, second, ("127.0.0.1", control),
+            edge, device, filmed, http, edge_address, grpc, second, ("127.0.0.1", control),
             folder / "film",
         )  # fmt: skip
 
@@ -272,7 +276,8 @@ class Range:
         ground, folder = self.ground, self.ground.film.parent
         return Target(
             ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,
-            ground.edge.pid, seconds, ground.second_control, folder,
+            ground.edge.pid, seconds, ground.second_control, ground.grpc,
+            folder,
         )  # fmt: skip
 
     def film(self, begin_s: float) -> camera.Footage:
