@@ -1,4 +1,4 @@
 """The Gymnasium environments: trace + profile + outcomes -> reward.
 
-`gymnasium.make("envs.registration:coinfer/FrameStream-v0")` finds them without another import.
+`gymnasium.make("coinfer.gym:coinfer/FrameStream-v0")` finds them without another import.
 """

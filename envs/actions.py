@@ -1,4 +1,4 @@
-"""What may be asked of an environment: actions within its space, resets of lanes that are there.
+"""What may be asked of an environment: actions within its space, seeds, resets of real lanes.
 
 Every environment checks with these before anything is changed: an index below zero would stand for
 the last plan, and a fraction for a neighbour.
@@ -49,3 +49,26 @@ def reset_mask(options: Mapping[str, Any] | None, lanes: int) -> Bools | None:
             f"options['reset_mask']: found {found}, expected booleans ({lanes},), one true at least"
         )
     return np.asarray(mask, dtype=np.bool_)
+
+
+def checked_seed(seed: Any) -> None:
+    """Refuse a seed that is no whole number from 0 (None is none)."""
+    if seed is None:
+        return
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise UsageError(f"seed: found {seed!r}, expected whole numbers from 0")
+
+
+def lane_seeds(seed: Any, lanes: int) -> int | list[int] | None:
+    """One seed for all lanes, or a list with one for each of them; None: no seed."""
+    known = [s for s in (seed if isinstance(seed, list) else [seed]) if s is not None]
+    for one in known:
+        checked_seed(one)
+    if not isinstance(seed, list):
+        return None if seed is None else int(seed)
+    if len(seed) != lanes or 0 < len(known) < len(seed):
+        raise UsageError(
+            f"seed: found {len(known)} of a list of {len(seed)}, expected one for each of "
+            f"{lanes} lanes, or none at all"
+        )
+    return known or None

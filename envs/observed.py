@@ -1,7 +1,7 @@
-"""The batched simulator as the policy sees it: views in, candidates out.
+"""The batched simulator as the policy sees it: observations out, candidates in.
 
 `ObservedLanes` carries out what the learned controller does on the device, for L lanes at once: the
-same observer, view and probing rule. Training steps it, validation and distillation run it.
+same observer, encoder and probing rule. Training steps it, validation and distillation run it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from controller.policies.observation import Observation, ObservationEncoder
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
 from envs.once import earned
-from envs.simulator import Simulator, StepResult
+from envs.records import StepResult
+from envs.simulator import Simulator
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -25,7 +26,7 @@ Float32s = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 AHEAD_S = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0), (1.0, 3.0))
-"""Stretches of the trace to come whose rates the value estimate is told in training."""
+"""Stretches of the trace to come whose rates the value estimate is given in training."""
 HIDDEN = len(AHEAD_S) + 1
 
 
@@ -37,23 +38,31 @@ class ObservedLanes:
         setting: Setting,
         bank: TraceBank,
         lanes: int,
-        view: ObservationEncoder,
+        encoder: ObservationEncoder,
         half: str,
         rng: np.random.Generator,
         blind_s: float,
     ) -> None:
         self.setting, self.lanes = setting, lanes
         self.simulator = Simulator(setting, bank, lanes, half, rng)
-        self._stream = StreamState(setting, view, lanes, blind_s)
+        self._half = half
+        self.plan: Ints = np.zeros(lanes, dtype=np.int64)
+        """The plans (L,) that were carried out last, probes among them."""
+        self._stream = StreamState(setting, encoder, lanes, blind_s)
         self._rows = np.arange(lanes)
         self._rtt_s = np.full(lanes, setting.scenario.link.rtt_s)
+
+    def restart(self, rng: np.random.Generator) -> None:
+        """Every lane begins anew with other randomness; place them before the next step."""
+        self.simulator = Simulator(self.setting, self.simulator.bank, self.lanes, self._half, rng)
+        self.forget(np.ones(self.lanes, dtype=np.bool_))
 
     def forget(self, lanes: Bools) -> None:
         """The masked lanes begin anew and have seen nothing."""
         self._stream.forget(lanes)
 
-    def look(self) -> Observation:
-        """What has become known is taken in; the view of every lane at its decision time."""
+    def observe(self) -> Observation:
+        """What has become known is taken in; the observation of every lane at its decision time."""
         simulator, stream = self.simulator, self._stream
         for found in simulator.deliver():
             stream.measured(
@@ -63,13 +72,14 @@ class ObservedLanes:
             stream.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
         self._device_s, uplink_bytes = simulator.backlogs()
         # the device counts whole bytes
-        return stream.look(simulator.now_s, self._device_s, np.floor(uplink_bytes))
+        return stream.observation(simulator.now_s, self._device_s, np.floor(uplink_bytes))
 
-    def step(self, view: Observation, candidate: Ints) -> StepResult:
+    def step(self, observation: Observation, candidate: Ints) -> StepResult:
         """One frame in every lane, a probe in the place of blind candidates."""
         simulator = self.simulator
-        plan = view.plans[self._rows, candidate]
-        plan = self._stream.applied(plan, view, simulator.now_s)
+        plan = observation.plans[self._rows, candidate]
+        plan = self._stream.applied(plan, observation, simulator.now_s)
+        self.plan = plan
         self._stream.carried_out(
             simulator.frame, plan, simulator.now_s, self._device_s, self._rtt_s
         )
@@ -93,7 +103,7 @@ class ObservedLanes:
 
 
 class Decider(Protocol):
-    """Anything that names a candidate for every row of views."""
+    """Anything that names a candidate for every row of observations."""
 
     def decide(self, flat: Float32s) -> Ints:
         """Candidates (L,)."""
@@ -115,7 +125,7 @@ def mean_reward(lanes: ObservedLanes, decide: Decider, frames: int) -> Floats:
     lanes.forget(np.ones(lanes.lanes, dtype=np.bool_))
 
     def step(alive: Bools) -> StepResult:
-        view = lanes.look()
-        return lanes.step(view, decide.decide(view.flat))
+        observation = lanes.observe()
+        return lanes.step(observation, decide.decide(observation.flat))
 
     return earned(lanes.simulator, step, frames)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from envs.simulator import Simulator, StepResult
+from envs.records import StepResult
+from envs.simulator import Simulator
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -16,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 def earned(simulator: Simulator, step: Callable[[Bools], StepResult], frames: int) -> Floats:
     """Mean reward per frame (L,) of at most `frames` frames of trace k by lane k.
 
-    `step` is told which lanes still run and steps the simulator. With the answers' accuracies in
+    `step` is given which lanes still run and steps the simulator. With the answers' accuracies in
     place of single samples' luck.
     """
     setting, lanes = simulator.setting, simulator.lanes

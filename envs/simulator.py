@@ -7,7 +7,6 @@ once known), sampled pictures and rewards. The arithmetic of a frame is `control
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,80 +14,11 @@ import numpy.typing as npt
 from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
+from envs.records import Delivered, Ended, PendingEnds, StepResult
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """One frame a lane: the outcome, whether it was right and in time, the reward's parts."""
-
-    outcome: FrameOutcome
-    arrival_s: Floats
-    correct: Bools
-    in_time: Bools
-    reward: Floats
-    device_cost: Floats
-    byte_cost: Floats
-    energy_j: Floats
-    """The device's beyond idling; 0 where its profile has no power model."""
-    ended: Bools
-    """The lane's trace is over: no further frame fits into it."""
-    ending: Ints
-    """The row of `OutcomeRows.stops` that each plan became for its sample."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """Frames whose end the device has come to know in `lanes` (mask); arrays of length L."""
-
-    lanes: Bools
-    frame: Ints
-    plan: Ints
-    known_s: Floats
-    latency_s: Floats
-    exit: Ints
-    in_time: Bools
-    by_plan: Bools
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """Measurements that became known in `lanes` (mask); the other arrays are of length L."""
-
-    lanes: Bools
-    known_s: Floats
-    payload_bytes: Floats
-    duration_s: Floats
-    complete: Bools
-
-    @property
-    def rate_bps(self) -> Floats:
-        """Measured bandwidth in bit/s, of the payload alone."""
-        return 8.0 * self.payload_bytes / np.maximum(self.duration_s, 1e-6)
-
-
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """Frames whose end is still to be told, (slots, L); `known_s` is inf where there is none."""
-
-    frame: Ints
-    plan: Ints
-    known_s: Floats
-    latency_s: Floats
-    exit: Ints
-    in_time: Bools
-    by_plan: Bools
-
-    @classmethod
-    def of(cls, slots: int, lanes: int) -> _Ends:
-        """None in any slot."""
-        shape = (slots, lanes)
-        none, numbers = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
-        never = np.full(shape, np.inf)
-        return cls(numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy())
 
 
 class Simulator:
@@ -139,8 +69,8 @@ class Simulator:
         self._expected_s = np.zeros((self._pending, lanes))
         self._asked_s = np.full((self._pending, lanes), -np.inf)
         self._over_s = np.zeros((self._pending, lanes))
-        # frames whose end is not told yet; a lane whose trace is over never comes to know
-        self._ends = _Ends.of(self._pending, lanes)
+        # frames whose end is not reported yet; a lane whose trace is over never comes to know
+        self._ends = PendingEnds.of(self._pending, lanes)
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
         self.link = bank.lanes(self.trace)
@@ -207,8 +137,8 @@ class Simulator:
         alive = under_way & (self._live_from <= self.now_s)
         live = (self._live_bytes * alive).sum(axis=0)
         coming = under_way ^ alive
-        # of what is still wanted the device knows no part that has passed: that would tell the rate
-        # before any answer does
+        # of what is still wanted the device knows no part that has passed: that would give away the
+        # rate before any answer does
         left = (~under_way & (self._passed_s > self.now_s)).any(axis=0)
         left |= self._stale_s > self.now_s
         free = np.where(coming, self._free_before_s, self.resources.uplink_s).min(axis=0)
@@ -267,7 +197,7 @@ class Simulator:
         ready = known_s <= self.now_s
         turn, lane = np.divmod(np.flatnonzero(ready[order]), self.lanes)
         entry = order.take(turn) * self.lanes + lane
-        found, told = [], entry
+        found, reported = [], entry
         while len(lane):
             index, lanes = (
                 np.zeros(self.lanes, dtype=np.int64),
@@ -279,7 +209,7 @@ class Simulator:
             found.append((lanes, index, known_s.take(index)))
             later = index.take(lane) != entry
             lane, entry = lane[later], entry[later]
-        known_s.put(told, np.inf)
+        known_s.put(reported, np.inf)
         return found
 
     def step(self, plan: Ints) -> StepResult:
@@ -304,7 +234,7 @@ class Simulator:
         )
         self._remember(outcome, table.up_bytes.take(ending))
         if self._asks:
-            self._wonder(outcome, plan, ending)
+            self._await_gates(outcome, plan, ending)
         if self.setting.closed_loop:
             result = self._closed(outcome, ending, arrival, sample)
         else:
@@ -366,7 +296,7 @@ class Simulator:
             return np.zeros(self.lanes)
         return power.energy_j(outcome.device_s, outcome.measured_duration_s, outcome.bytes_sent)
 
-    def _wonder(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
+    def _await_gates(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
         """What the device cannot know yet of frames whose gates are still to be asked."""
         slot, took = self._slot, outcome.device_head_s
         self._expected_s[slot] = outcome.device_start_s + self._mean_head_s.take(plan)

@@ -1,80 +1,142 @@
-"""The two environments a user makes by name; each is one lane of the batched simulator."""
+"""The two environments that a user makes by name: one lane of the core, in Gymnasium's form."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ResetNeeded
 
 from artefacts import UsageError
-from controller.scenarios import load_setting, read_scenario
-from envs.actions import checked_actions
-from envs.vector import EPISODE_FRAMES, LaneCore, frame_info, observation_space
+from controller.policies.observation import CANDIDATES
+from controller.scenarios import Setting
+from envs.actions import checked_actions, checked_seed
+from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
+from envs.preparation import HALVES, Prepared, prepare
+from envs.rendering import Recorder, draw, show
+
+Float32s = npt.NDArray[np.float32]
 
 
-class _LaneEnv(gym.Env[npt.NDArray[np.float32], np.int64]):
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+class CoInferenceEnv(gym.Env[Float32s, np.int64]):
+    """What both environments share; see `FrameStreamEnv`."""
+
+    metadata: dict[str, Any] = {"render_modes": ["human", "rgb_array"], "render_fps": 25}  # noqa: RUF012
     kind: str
 
     def __init__(
         self,
-        scenario: str,
+        scenario: str | Path,
         part: str = "train",
         half: str = "policy",
         episode_frames: int = EPISODE_FRAMES,
+        policy: str | Path | None = None,
+        render_mode: str | None = None,
     ) -> None:
-        setting = load_setting(read_scenario(scenario))
-        if setting.scenario.kind != self.kind:
-            raise UsageError(
-                f"scenario '{scenario}': found kind '{setting.scenario.kind}', expected "
-                f"'{self.kind}' for {type(self).__name__}"
-            )
-        self.setting = setting
-        self.core = LaneCore(setting, 1, part=part, half=half, episode_frames=episode_frames)
-        self.observation_space = observation_space()  # type: ignore[assignment]
-        self.action_space = gym.spaces.Discrete(len(setting.table))
+        if half not in HALVES:
+            raise UsageError(f"half: found {half!r}, expected {' or '.join(HALVES)}")
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise UsageError(f"render_mode: found {render_mode!r}, expected {' or '.join(modes)}")
+        self.render_mode = render_mode
+        self.prepared: Prepared = prepare(scenario, part, policy, self.kind)
+        lanes = self.prepared.lanes(1, half, np.random.default_rng())
+        self.episodes = Episodes((lanes,), episode_frames)
+        self.observation_space = ObservationSpace(self.prepared.origin)  # type: ignore[assignment]
+        self.action_space = action_space()
+        self._running = False
+        self._recorder = None if render_mode is None else Recorder(lanes)
+
+    @property
+    def setting(self) -> Setting:
+        """The scenario, loaded."""
+        return self.prepared.setting
+
+    @property
+    def contexts(self) -> tuple[Float32s, Float32s]:
+        """Least and greatest context met so far (C,) each."""
+        return self.episodes.lowest, self.episodes.highest
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, Any]]:
+    ) -> tuple[Float32s, dict[str, Any]]:
         """A new episode; `seed` makes it and all that follow repeatable.
 
         An environment that nobody seeded draws its randomness from the system.
         """
+        checked_seed(seed)
         super().reset(seed=seed)
         if seed is not None:
-            self.core.seed(seed)
-        return self.core.reset()[0], {}
+            self.episodes.seed(seed)
+        self._running = True
+        observation = self.episodes.reset()
+        if self._recorder is not None:
+            self._recorder.begin()
+            self._show()
+        return observation[0], {}
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[npt.NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One frame under plan `action`."""
-        plan = checked_actions(np.atleast_1d(action), 1, len(self.setting.table))
-        result, over = self.core.step(plan)
-        info = {name: value[0] for name, value in frame_info(self.core.plan, result).items()}
-        return self.core.observe()[0], float(result.reward[0]), False, bool(over[0]), info
+    def step(self, action: np.int64) -> tuple[Float32s, float, bool, bool, dict[str, Any]]:
+        """One frame under candidate `action`."""
+        if not self._running:
+            raise ResetNeeded("step: found no episode under way, expected a reset before it")
+        step = self.episodes.step(checked_actions(np.atleast_1d(action), 1, CANDIDATES))
+        (lanes,), (result,) = self.episodes.groups, step.results
+        over = bool(step.over[0])
+        self._running = not over
+        info = {name: of[0] for name, of in frame_info(lanes, result, step.sampled).items()}
+        if self._recorder is not None:
+            self._recorder.record(result)
+            self._show()
+        return step.observation[0], float(step.reward[0]), False, over, info
+
+    def _show(self) -> None:
+        if self.render_mode == "human" and self._recorder is not None:
+            show(self._recorder)
+
+    def render(self) -> npt.NDArray[np.uint8] | None:
+        """The last seconds: a picture (H, W, 3) with "rgb_array"; nothing with "human".
+
+        With "human" every reset and step draws them in the terminal.
+        """
+        if self._recorder is None:
+            gym.logger.warn("render: found no render_mode, expected 'human' or 'rgb_array'")
+            return None
+        return draw(self._recorder) if self.render_mode == "rgb_array" else None
 
 
-class FrameStreamEnv(_LaneEnv):
+class FrameStreamEnv(CoInferenceEnv):
     """`coinfer/FrameStream-v0`: frames arrive at a fixed rate; answer each correctly in time.
 
-    ## Action
-    `Discrete(P)`: the plan for the frame that has just arrived, an index into the scenario's
-    plans (`env.unwrapped.setting.table.plans`): exit, edge interval, wire codec, and in scenarios
-    with `[plans] confidence` the earlier exits that end the frame where they are sure enough.
-    Where nothing was heard of the link for 0.5 s and the plan would not tell of it either, the
-    link is asked in its place by a cheap one (`controller.policies.probing.probe_plan`);
-    `info["plan"]` is what was executed.
+    The environment that shipped policies are trained in: the same observations, candidates,
+    probing rule and rewards. `coinfer.export_policy` makes a policy of what was trained here.
 
-    ## Observation
-    `Box(-3, 3, (22,), float32)`, only what a device knows (`controller.policies.features`):
+    ## Description
+    A camera on a weak device delivers frames at a fixed rate. For each of them a plan is chosen:
+    how deep the network runs, which stretch of it an edge server computes, and how tensors cross.
+    The link's bandwidth follows a recorded trace. It is known only through transfers that happened.
 
-    | index | feature | range |
+    ## Action Space
+    `Discrete(12)`: which of the 12 candidates answers the frame that has just arrived.
+
+    | action | plan |
+    |---|---|
+    | 0 | the plan that planning alone holds best |
+    | 1 to 11 | the next best in planning's order; three of the 12 at least send every frame |
+
+    Where a scenario has fewer than 12 plans, the actions that are left stand for action 0. Where
+    nothing was measured for a while (0.5 s, or what the policy learnt) and the plan would not
+    measure either, the best plan that sends takes its place. `info["plan"]` is what was carried
+    out, an index into `env.unwrapped.setting.table.plans`.
+
+    ## Observation Space
+    `Box(-3, 3, (222,), float32)`, only what a device knows. The first 30 numbers are the context:
+
+    | index | number | range |
     |---|---|---|
-    | 0-3 | log rate (of the payload) of the last four measured transfers, newest first | -3 to 3 |
+    | 0-3 | log rate of the last four measured transfers, newest first | -3 to 3 |
     | 4-7 | log age of those measurements | 0 to 1 |
     | 8-11 | whether they were complete (1) or cancelled (0) | 0 or 1 |
     | 12-13 | fast (1 s) and slow (10 s) mean of the log rate | -3 to 3 |
@@ -85,47 +147,121 @@ class FrameStreamEnv(_LaneEnv):
     | 18 | bytes still owed to the uplink / 16 KiB | 0 to 3 |
     | 19-20 | recent share answered in time, and by the plan itself | 0 to 1 |
     | 21 | whether anything was measured yet | 0 or 1 |
+    | 22-23 | mean and deviation of the log rate that is believed in | -3 to 3 |
+    | 24-25 | price of a device second; of a megabyte, / 5 | 0 to 3 |
+    | 26-27 | log2 of the deadline / 0.1 s and of the interval / 50 ms, / 3 | -3 to 3 |
+    | 28 | round trip / deadline | 0 to 3 |
+    | 29 | greatest expected reward of a candidate | -3 to 3 |
 
-    ## Reward
-    1 if the frame was answered correctly within the deadline (the recorded outcome of a random
-    sample at the exit that answered), minus the scenario's prices for device seconds and
-    megabytes. The parts are in `info`.
+    Then 15 numbers for each of the 12 candidates (`controller.policies.observation.DESCRIBED`):
 
-    ## Start and end
-    A random place of a random training trace, by a random phase; truncated after
-    `episode_frames` or where the trace ends. Never terminated. `reset(seed=...)` makes it
-    repeatable; without a seed the system draws, so that no two environments are alike.
+    | index | number | range |
+    |---|---|---|
+    | 30 + 15 k | advantage by planning against the best, 20-fold | -3 to 0 |
+    | 31-34 + 15 k | the same were the rate the newest, fast mean, slow mean, least | -3 to 3 |
+    | 35 + 15 k | expected reward of this frame | -3 to 3 |
+    | 36 + 15 k | chance of the plan's own answer in time | 0 to 1 |
+    | 37-38 + 15 k | intervals for which the plan keeps device and uplink | 0 to 3 |
+    | 39 + 15 k | price paid, 10-fold | -3 to 3 |
+    | 40 + 15 k | share of the plan's frames that send | 0 to 1 |
+    | 41 + 15 k | log2(1 + KiB sent) / 3 | 0 to 3 |
+    | 42-44 + 15 k | whether the plan is local, has gates, has a hedge | 0 or 1 |
 
-    ## Versions
-    v0: first version.
+    The last 12 numbers, 210 to 221, say which candidates there are (1), and which fill up (0).
+
+    ## Rewards
+    The recorded accuracy of the exit that answered within the deadline, else 0, minus the
+    scenario's prices for device seconds and megabytes. `info["sampled_reward"]` has in its place
+    whether one random recorded sample was answered right: the same on average, with more noise.
+
+    ## Starting State
+    A random place of a random trace of `part`, nothing measured, idle device and link.
+    `reset(seed=...)` makes it repeatable; without a seed the system draws.
+
+    ## Episode End
+    Never terminated: a stream has no end of its own. Truncated after `episode_frames`, or where
+    the trace ends. A step after that raises `gymnasium.error.ResetNeeded`.
+
+    ## Information
+    `plan`, `correct`, `in_time`, `latency_s`, `exit` (-1: none in time), `bytes_sent`, `device_s`,
+    `device_cost`, `byte_cost` and `sampled_reward` of the frame.
+
+    ## Arguments
+    - `scenario` (`"3g-alexnet"`): a shipped scenario's name, or the path of a `.toml` file.
+    - `part` (`"train"`): traces of `"train"`, `"validation"` or `"test"`.
+    - `half` (`"policy"`): samples of this half of the recorded outcomes; `"report"` is for judging.
+    - `episode_frames` (256): frames of an episode.
+    - `policy` (`None`): folder of a policy of this scenario. Its belief and its planning make the
+      observations, in the place of the shipped policy's. Where neither is there, both are made
+      of the training traces, which takes seconds to a minute.
+    - `render_mode` (`None`): `"rgb_array"` or `"human"` (in the terminal) draws the last seconds.
+
+    ```python
+    >>> import gymnasium
+    >>> env = gymnasium.make("coinfer.gym:coinfer/FrameStream-v0", scenario="3g-alexnet")
+    >>> observation, info = env.reset(seed=0)
+    >>> observation.shape
+    (222,)
+    >>> observation, reward, terminated, truncated, info = env.step(0)
+    >>> (terminated, truncated)
+    (False, False)
+
+    ```
+
+    ## Version History
+    v0: first version. Under this name there was another environment before, with all plans of
+    the scenario as actions and 22 numbers as observation. No shipped policy was trained in it.
     """
 
     kind = "frame-stream"
 
-    def __init__(self, scenario: str = "3g-alexnet", **options: Any) -> None:
+    def __init__(self, scenario: str | Path = "3g-alexnet", **options: Any) -> None:
         super().__init__(scenario, **options)
 
 
-class ClosedLoopEnv(_LaneEnv):
+class ClosedLoopEnv(CoInferenceEnv):
     """`coinfer/ClosedLoop-v0`: Edgent's loop; the next inference starts when the last ends.
 
-    ## Action, observation
-    As `coinfer/FrameStream-v0` (backlogs are always 0 here).
+    ## Description
+    As `FrameStreamEnv`, but for one inference at a time, without cancelling.
 
-    ## Reward
-    exp(accuracy) + 1/latency (1/s) if the step met the latency requirement, else 0 (Li et al.,
-    IEEE TWC 2020, section V-C); the accuracy is the recorded one of the exit under its codec.
+    ## Action Space
+    `Discrete(12)`, the candidates, as in `FrameStreamEnv`.
 
-    ## Start and end
-    A random place of a random training trace; truncated after `episode_frames` inferences or where
-    the trace ends. Model loading is charged once at the start of a whole-trace evaluation, not of
-    an episode.
+    ## Observation Space
+    `Box(-3, 3, (222,), float32)`, as in `FrameStreamEnv`; backlogs (17, 18) are always 0, and the
+    interval (27) is the latency requirement.
 
-    ## Versions
-    v0: first version.
+    ## Rewards
+    exp(accuracy) + 1/latency (1/s) if the inference met the latency requirement, else 0 (Li et al.,
+    IEEE TWC 2020, section V-C), scaled to about 1 by the fastest plan's latency at 10 Mbit/s.
+    `info["sampled_reward"]` has it unscaled.
+
+    ## Starting State
+    A random place of a random trace of `part`. Model loading is no part of an episode.
+
+    ## Episode End
+    Never terminated. Truncated after `episode_frames` inferences, or where the trace ends.
+
+    ## Arguments
+    `scenario` (`"edgent"`), `part`, `half`, `episode_frames`, `policy` and `render_mode` as in
+    `FrameStreamEnv`.
+
+    ```python
+    >>> import gymnasium
+    >>> env = gymnasium.make("coinfer.gym:coinfer/ClosedLoop-v0", part="validation")
+    >>> observation, info = env.reset(seed=0)
+    >>> observation, reward, terminated, truncated, info = env.step(1)
+    >>> bool(info["latency_s"] > 0)
+    True
+
+    ```
+
+    ## Version History
+    v0: first version, as in `FrameStreamEnv`.
     """
 
     kind = "closed-loop"
 
-    def __init__(self, scenario: str = "edgent", **options: Any) -> None:
+    def __init__(self, scenario: str | Path = "edgent", **options: Any) -> None:
         super().__init__(scenario, **options)

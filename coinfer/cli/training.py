@@ -182,10 +182,10 @@ def adapt(
         )
     save_policy(out, policy)
     outside, beyond = made.outside(policy, setting), made.beyond(setting)
-    for told in beyond:
-        console.print(f"unlike what the generalist was trained for: {told}")
-    for told in outside:
-        console.print(f"beyond the generalist's training, the robust planner will decide: {told}")
+    for line in beyond:
+        console.print(f"unlike what the generalist was trained for: {line}")
+    for line in outside:
+        console.print(f"beyond the generalist's training, the robust planner will decide: {line}")
     figures = {
         "policy": str(out), "plans": len(policy.card.plans), "beyond": list(beyond),
         "outside": list(outside),
@@ -225,13 +225,13 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     """
     came: list[int] = []
 
-    def told(number: int, frame: object) -> None:
+    def remember(number: int, frame: object) -> None:
         came.append(number)
         if len(came) > 1:
             raise KeyboardInterrupt
         console.print("stopping: the best policy so far is kept (once more: at once)")
 
-    before = signal.signal(signal.SIGINT, told)
+    before = signal.signal(signal.SIGINT, remember)
     try:
         yield lambda: bool(came)
     finally:

@@ -1,8 +1,8 @@
 """What a controller sees of the world, as numbers: the learned policy's observation.
 
 One implementation serves the batched environment (L lanes) and the device (one lane). Shipped
-policies are trained and run by `controller.policies.stream_state`, which tells it the link's own
-rates (headers counted); Gymnasium's environments tell it those of the payload. Only what a real
+policies are trained and run by `controller.policies.stream_state`, which gives it the link's own
+rates (headers counted). Only what a real
 device knows enters: measured transfers with their ages, its own backlog, its own recent results. No
 trace, no future.
 """

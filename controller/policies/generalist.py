@@ -37,7 +37,7 @@ from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
 FORMAT_VERSION = 1
-TOLD = ("seed", "traces")
+PASSED_ON = ("seed", "traces")
 """What of its training every policy made of it says too."""
 Float32s = npt.NDArray[np.float32]
 Floats = npt.NDArray[np.float64]
@@ -72,8 +72,10 @@ class Generalist:
             np.array([now.megabyte]) if megabyte is None else megabyte,
         )
         solved = solve_prices(setting, self.belief, *grids, how, progress)
-        told = {name: self.card.training[name] for name in TOLD if name in self.card.training}
-        training = {"generalist": self.card.weights_digest} | told
+        passed_on = {
+            name: self.card.training[name] for name in PASSED_ON if name in self.card.training
+        }
+        training = {"generalist": self.card.weights_digest} | passed_on
         return make_policy(
             setting, self.weights, self.belief, solved, (self.lowest, self.highest), training,
             self.card.blind_s,
@@ -84,7 +86,7 @@ class Generalist:
 
         A line each: the context's name, what was found and what was trained.
         """
-        about = policy.view(setting).about
+        about = policy.encoder(setting).about
         found = []
         for name, value in about.items():
             k = CONTEXT.index(name)
@@ -151,7 +153,7 @@ def save_generalist(folder: str | Path, made: Generalist) -> None:
 
 
 def load_generalist(folder: str | Path) -> Generalist:
-    """Read a generalist; refused where it sees what today's views do not show."""
+    """Read a generalist; refused where it takes other inputs than observations have."""
     folder = Path(folder)
     path = folder / "generalist.json"
     card = read_json(path, GeneralistCard, version=FORMAT_VERSION)

@@ -1,4 +1,4 @@
-"""The learned policy as a controller: a view in, the plan of greatest score out."""
+"""The learned policy as a controller: an observation in, the plan of greatest score out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALL = np.ones(1, dtype=np.bool_)
 
 
 class LearnedController:
-    """Decides by a `Policy` on exactly the view it was trained on (one lane).
+    """Decides by a `Policy` on exactly the observation it was trained on (one lane).
 
     Where nothing was measured for the policy's `blind_s` the link is asked, as in training
     (`Prober`). Where the context leaves the range of training the robust planner decides;
@@ -27,7 +27,7 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
-        self._stream = StreamState(setting, policy.view(setting), 1, policy.card.blind_s)
+        self._stream = StreamState(setting, policy.encoder(setting), 1, policy.card.blind_s)
         self._robust = RobustPlanner(setting, policy.belief)
 
     def reset(self) -> None:
@@ -55,13 +55,13 @@ class LearnedController:
 
     def decide(self, situation: Situation) -> int:
         """The policy's plan, or the robust planner's where the policy knows nothing."""
-        view, now_s = self.look(situation), np.array([situation.now_s])
-        if self.policy.outside(view.context)[0]:
+        observation, now_s = self.observation(situation), np.array([situation.now_s])
+        if self.policy.outside(observation.context)[0]:
             self.fallbacks += 1
             plan = np.array([self._robust.decide(situation)])
         else:
-            chosen = view.plans[:, self.policy.decide(view.flat)[0]]
-            plan = self._stream.applied(chosen, view, now_s)
+            chosen = observation.plans[:, self.policy.decide(observation.flat)[0]]
+            plan = self._stream.applied(chosen, observation, now_s)
         self._stream.carried_out(
             np.array([situation.frame]),
             plan,
@@ -75,9 +75,9 @@ class LearnedController:
         """The frame just decided runs by another plan: nothing is awaited of the one chosen."""
         self._stream.changed(_ALL, np.array([frame]), np.array([plan]))
 
-    def look(self, situation: Situation) -> Observation:
+    def observation(self, situation: Situation) -> Observation:
         """What the policy sees at this moment."""
-        return self._stream.look(
+        return self._stream.observation(
             np.array([situation.now_s]),
             np.array([situation.device_backlog_s]),
             np.array([float(situation.uplink_backlog_bytes)]),

@@ -99,9 +99,9 @@ class Policy:
     lowest: Float32s
     highest: Float32s
 
-    def view(self, setting: Setting) -> ObservationEncoder:
-        """What looks at a stream of `setting`, at its prices, for this policy."""
-        return view_of(setting, self.belief, self.advantages)
+    def encoder(self, setting: Setting) -> ObservationEncoder:
+        """What encodes a stream of `setting`, at its prices, for this policy."""
+        return encoder_of(setting, self.belief, self.advantages)
 
     def scores(self, flat: Float32s) -> Float32s:
         """Scores (L, K) of the candidates; the greatest is the policy's choice."""
@@ -126,10 +126,10 @@ class Policy:
 MARGIN = 0.1
 
 
-def view_of(
+def encoder_of(
     setting: Setting, belief: BandwidthBelief, advantages: PricedAdvantages
 ) -> ObservationEncoder:
-    """The view of a stream at the setting's prices."""
+    """The encoder of a stream at the setting's prices."""
     prices = setting.prices
     return ObservationEncoder(setting, belief, advantages.at(prices.device_second, prices.megabyte))
 
@@ -253,7 +253,8 @@ def _lacking(own: tuple[str, ...], other: tuple[str, ...]) -> str:
 def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
     """The arrays beside the card at `path`.
 
-    Refused where it sees what today's views do not show, and where the arrays are not the card's.
+    Refused where it takes other inputs than observations have, and where the arrays are not those
+    of the card.
     """
     expected = {
         "context": (str(card.context), str(CONTEXT)),

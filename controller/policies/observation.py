@@ -1,4 +1,4 @@
-"""What the policy decides on: the situation's context, and the plans worth a look, described.
+"""What the policy decides on: the situation's context, and the plans worth considering, described.
 
 A policy scores plans by what planning expects of them, not by their place in a table: the same
 weights serve any network, any plans and any prices. The `CANDIDATES` that planning holds best are
@@ -45,7 +45,7 @@ reward, chance of the plan's own answer in time, intervals of device and uplink 
 (10-fold); share of its frames that send, log2 of 1 + KiB over 3; three marks of its kind.
 """
 MOST_DEVICE_SECOND, MOST_MEGABYTE = 3.0, 15.0
-"""Greatest prices that the context tells from more."""
+"""Greatest prices that the context distinguishes from greater ones."""
 SHARPNESS = 20.0
 """Advantages are said 20-fold: two hundredths of an answer matter."""
 MODEL_BACKLOGS = 6
@@ -81,7 +81,7 @@ WIDTH = len(CONTEXT) + CANDIDATES * (len(DESCRIBED) + 1)
 
 
 class ObservationEncoder:
-    """Looks at L lanes of a setting by a belief and planning's advantages; keeps no state."""
+    """Encodes L lanes of a setting by a belief and planning's advantages; keeps no state."""
 
     def __init__(
         self, setting: Setting, belief: BandwidthBelief, advantages: QueueAdvantages
@@ -113,7 +113,7 @@ class ObservationEncoder:
         names = ("device_price", "byte_price", "deadline", "interval", "round_trip")
         return dict(zip(names, np.clip(self._about, -3.0, 3.0).tolist(), strict=True))
 
-    def look(
+    def encode(
         self,
         observer: Observer,
         in_flight: InFlight,
@@ -121,7 +121,7 @@ class ObservationEncoder:
         device_backlog_s: Floats,
         uplink_backlog_bytes: Floats,
     ) -> Observation:
-        """The view of every lane at its decision time; the observer's rates are the link's own."""
+        """The observation of every lane; the observer's rates are the link's own."""
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
         probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
         advantage = self.advantages.of(probability, device_backlog_s, uplink_s)

@@ -19,8 +19,8 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 BLIND_S = 0.5
-"""Seconds without a measurement after which a plan that tells nothing gives way to the probe, where
-no policy learnt another time."""
+"""Seconds without a measurement after which a plan that measures nothing gives way to the probe,
+where no policy learnt another time."""
 
 
 def probe_plan(table: PlanTable) -> int | None:

@@ -1,7 +1,7 @@
 """Everything that a learned controller keeps of a stream, for L lanes at once.
 
 One implementation serves the device (one lane) and the environment it is trained in: what was
-measured, what is on its way, when the link was heard of last, and the view that follows.
+measured, what is on its way, when the link was heard of last, and the observation that follows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Ints = npt.NDArray[np.int64]
 
 
 class StreamState:
-    """Told of measurements, results and choices; gives views."""
+    """Takes in measurements, results and choices; gives observations."""
 
     def __init__(
-        self, setting: Setting, view: ObservationEncoder, lanes: int, blind_s: float
+        self, setting: Setting, encoder: ObservationEncoder, lanes: int, blind_s: float
     ) -> None:
-        self._view, self._model = view, setting.link_model
+        self._encoder, self._model = encoder, setting.link_model
         self._observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
         self._prober = Prober(setting.table, lanes, blind_s)
         self._in_flight = InFlight(setting, lanes)
@@ -47,7 +47,7 @@ class StreamState:
     ) -> None:
         """A transfer's figures are known in the masked lanes (arrays of length L)."""
         self._prober.measured(lanes, known_s)
-        # what a plan's bytes take is worked out with its headers: so is what a transfer tells
+        # what a plan's bytes take is worked out with its headers: so is the rate of a transfer
         rate = self._model.rate_bps(payload_bytes, duration_s)
         self._observer.measured(lanes, known_s, rate, complete)
 
@@ -56,22 +56,22 @@ class StreamState:
         self._observer.ended(lanes, in_time, by_plan)
         self._in_flight.ended(lanes, frame)
 
-    def look(
+    def observation(
         self, now_s: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats
     ) -> Observation:
-        """The view of every lane at its decision time."""
-        return self._view.look(
+        """The observation of every lane at its decision time."""
+        return self._encoder.encode(
             self._observer, self._in_flight, now_s, device_backlog_s, uplink_backlog_bytes
         )
 
     def applied(
-        self, plan: Ints, view: Observation, now_s: Floats, trusted: Bools | None = None
+        self, plan: Ints, observation: Observation, now_s: Floats, decided: Bools | None = None
     ) -> Ints:
         """The plans (L,) as they are carried out: a probe in the place of blind ones.
 
-        Not in lanes that are not `trusted` to the policy.
+        `decided`: lanes where the policy decided (all, if None); the others keep their plans.
         """
-        asked = self._prober.applied(plan, now_s, view.advantage, trusted)
+        asked = self._prober.applied(plan, now_s, observation.advantage, decided)
         return np.array(asked)
 
     def carried_out(
@@ -81,5 +81,5 @@ class StreamState:
         self._in_flight.chosen(frame, plan, now_s, device_backlog_s, rtt_s)
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
-        """These frames of the masked lanes run by other plans than `carried_out` was told."""
+        """These frames of the masked lanes run by other plans than `carried_out` was given."""
         self._in_flight.changed(lanes, frame, plan)

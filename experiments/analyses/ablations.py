@@ -89,8 +89,8 @@ def measured(setting: Setting, args: TrainArgs, frames: int) -> tuple[float, ...
     policy = train_policy(setting, args)
     bank = TraceBank(setting.traces("test").traces)
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
-    view, blind_s = policy.view(setting), policy.card.blind_s
-    lanes = ObservedLanes(setting, bank, len(bank.names), view, "report", rng, blind_s)
+    encoder, blind_s = policy.encoder(setting), policy.card.blind_s
+    lanes = ObservedLanes(setting, bank, len(bank.names), encoder, "report", rng, blind_s)
     return tuple(mean_reward(lanes, policy, frames).tolist())
 
 

@@ -26,8 +26,8 @@ from controller.policies.probing import BLIND_S
 from controller.scenarios import Setting, load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import mean_reward
+from envs.stable_baselines import ObservedVecEnv
 from experiments.arguments import count
-from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, TrainingTasks, for_prices
@@ -70,7 +70,7 @@ def measured(setting: Setting, args: TrainArgs, seeds: list[int]) -> list[Row]:
 def _reward(algorithm: str, tasks: TrainingTasks, args: TrainArgs) -> float:
     torch.manual_seed(args.seed)
     (task,), (judged,) = tasks.trained, tasks.judged
-    env = ViewVecEnv(
+    env = ObservedVecEnv(
         [task.started(np.random.default_rng(args.seed), args.blind_s)], args.episode_frames
     )
     lanes = judged.started(
@@ -102,7 +102,7 @@ class CriticFirst(BaseCallback):
         critic_first(self._scorer, self._args, min(self.num_timesteps / self._args.frames, 1.0))
 
 
-def _recurrent(env: ViewVecEnv, args: TrainArgs) -> Any:
+def _recurrent(env: ObservedVecEnv, args: TrainArgs) -> Any:
     def falling(left: float) -> float:
         return args.learning_rate * (0.1 + 0.9 * left)
 

@@ -50,7 +50,7 @@ def measured(
     robust: list[Controller] = [RobustPlanner(setting, policy.belief) for _ in traces]
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     lanes = ObservedLanes(
-        setting, bank, len(traces), policy.view(setting), "report", rng, policy.card.blind_s
+        setting, bank, len(traces), policy.encoder(setting), "report", rng, policy.card.blind_s
     )
     earned = mean_rewards(setting, bank, guarded, "report", frames)
     alone = mean_rewards(setting, bank, robust, "report", frames)

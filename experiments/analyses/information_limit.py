@@ -79,8 +79,8 @@ class Limits(msgspec.Struct, frozen=True):
     per_trace: dict[str, tuple[float, ...]]
 
 
-class InformedView(ObservationEncoder):
-    """A view whose belief is the truth of the present. Simulation only."""
+class InformedEncoder(ObservationEncoder):
+    """An encoder whose belief is the truth of the present. Simulation only."""
 
     lanes: ObservedLanes
     delay_s: float = 0.0
@@ -122,19 +122,19 @@ def limits(
             f"information limit: found scenario '{setting.scenario.name}' of kind 'closed-loop', "
             "expected a frame stream"
         )
-    view = policy.view(setting)
+    encoder = policy.encoder(setting)
     prices = setting.prices
     advantages = policy.advantages.at(prices.device_second, prices.megabyte)
 
     def told(delay_s: float, only_sent: bool = False) -> Floats:
-        informed = InformedView(setting, policy.belief, advantages)
+        informed = InformedEncoder(setting, policy.belief, advantages)
         informed.delay_s, informed.only_sent = delay_s, only_sent
         return _earned(setting, policy, informed, PlanningAlone(), traces, frames)
 
     found = {
         "informed": told(0.0),
-        "planning": _earned(setting, policy, view, PlanningAlone(), traces, frames),
-        "learned": _earned(setting, policy, view, policy, traces, frames),
+        "planning": _earned(setting, policy, encoder, PlanningAlone(), traces, frames),
+        "learned": _earned(setting, policy, encoder, policy, traces, frames),
     }
     spacing = setting.interval_s
     bounds, chosen = [], []
@@ -183,18 +183,18 @@ def limits(
 def _earned(
     setting: Setting,
     policy: Policy,
-    view: ObservationEncoder,
+    encoder: ObservationEncoder,
     decider: Decider,
     traces: tuple[BandwidthTrace, ...],
     frames: int,
 ) -> Floats:
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     # who knows need not ask
-    knows = isinstance(view, InformedView) and not view.only_sent
+    knows = isinstance(encoder, InformedEncoder) and not encoder.only_sent
     blind_s = np.inf if knows else policy.card.blind_s
-    lanes = ObservedLanes(setting, TraceBank(traces), len(traces), view, "report", rng, blind_s)
-    if isinstance(view, InformedView):
-        view.lanes = lanes
+    lanes = ObservedLanes(setting, TraceBank(traces), len(traces), encoder, "report", rng, blind_s)
+    if isinstance(encoder, InformedEncoder):
+        encoder.lanes = lanes
     return mean_reward(lanes, decider, frames)
 
 

@@ -17,9 +17,11 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.physics import TraceBank
+from controller.policies.observation import CANDIDATES
 from controller.scenarios import Setting
+from envs.episodes import EPISODE_FRAMES, Episodes
+from envs.preparation import prepared
 from envs.simulator import Simulator
-from envs.vector import LaneCore
 
 Ints = npt.NDArray[np.int64]
 
@@ -55,7 +57,8 @@ def environment_rows(
     """Rows of `draws` (the baseline), `step`, `policy` and `observed`, about `frames` frames each.
 
     `step` is the simulator alone; `policy` also asks it for all that a policy is told (measured
-    transfers, ended frames, backlogs); `observed` is `LaneCore` with observations and episodes.
+    transfers, ended frames, backlogs); `observed` is `envs.episodes.Episodes` with
+    observations and episodes, under candidates in the place of plans.
     The clock is the process's own, so that neighbours on the machine count for little; the paths
     take turns, each from the same seed.
     """
@@ -128,14 +131,14 @@ class _Bench:
             yield
 
     def observed(self) -> Iterator[None]:
-        core, plans = LaneCore(self.setting, self.lanes, seed=self.seed), self._plans()
-        core.reset()
+        lanes = prepared(self.setting).lanes(self.lanes, "policy", np.random.default_rng(self.seed))
+        episodes, candidates = Episodes((lanes,), EPISODE_FRAMES), self._plans() % CANDIDATES
+        episodes.reset()
         yield
         for k in range(self.steps):
-            _, over = core.step(plans[k % PLANS])
-            core.observe()
+            over = episodes.step(candidates[k % PLANS]).over
             if over.any():
-                core.reset(over)
+                episodes.reset(over)
             yield
 
     def _simulator(self) -> Simulator:

@@ -19,7 +19,8 @@ from controller.physics import Resources, TraceBank, run_frames
 from controller.scenarios import Setting
 from controller.scenarios.rewards import edgent_reward, priced
 from envs.once import earned
-from envs.simulator import Simulator, StepResult
+from envs.records import StepResult
+from envs.simulator import Simulator
 from experiments.evaluation.learned_lanes import together
 from traces.trace import BandwidthTrace
 

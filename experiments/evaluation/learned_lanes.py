@@ -1,6 +1,6 @@
 """Many streams of one learned policy decided together: what its controllers would, at once.
 
-The same stream, view and weights as `controller.policies.learned`, which is one lane of it; only
+The same stream, encoder and weights as `controller.policies.learned`, which is one lane of it; only
 sums in another order may differ in their last bits.
 """
 
@@ -28,7 +28,7 @@ class LearnedLanes:
 
     def __init__(self, policy: Policy, setting: Setting, lanes: int) -> None:
         self._policy = policy
-        self._stream = StreamState(setting, policy.view(setting), lanes, policy.card.blind_s)
+        self._stream = StreamState(setting, policy.encoder(setting), lanes, policy.card.blind_s)
         self._stream.forget(np.ones(lanes, dtype=np.bool_))
         self._robust = [RobustPlanner(setting, policy.belief) for _ in range(lanes)]
         self._rtt_s = np.full(lanes, setting.scenario.link.rtt_s)
@@ -55,10 +55,10 @@ class LearnedLanes:
         # the device counts whole bytes
         uplink_bytes = np.floor(uplink_bytes)
         now_s = simulator.now_s
-        view = self._stream.look(now_s, device_s, uplink_bytes)
-        outside = self._policy.outside(view.context)
-        plan = view.plans[np.arange(len(now_s)), self._policy.decide(view.flat)]
-        plan = self._stream.applied(plan, view, now_s, ~outside)
+        observation = self._stream.observation(now_s, device_s, uplink_bytes)
+        outside = self._policy.outside(observation.context)
+        plan = observation.plans[np.arange(len(now_s)), self._policy.decide(observation.flat)]
+        plan = self._stream.applied(plan, observation, now_s, ~outside)
         for k in np.flatnonzero(outside & alive).tolist():
             self.fallbacks[k] += 1
             situation = Situation(

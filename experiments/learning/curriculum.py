@@ -54,11 +54,11 @@ class WhereItTrails:
             [mean_rewards(setting, bank, some, "policy", frames) for some in rivals], axis=0
         )
 
-    def shares(self, view: ObservationEncoder, weights: ScorerWeights, blind_s: float) -> Floats:
+    def shares(self, encoder: ObservationEncoder, weights: ScorerWeights, blind_s: float) -> Floats:
         """Chances (T,) of the traces: their lengths, times exp(gap / scale) within `MOST`."""
         rng = np.random.default_rng(self._setting.scenario.seeds.evaluate)
         lanes = ObservedLanes(
-            self._setting, self._bank, len(self._bank.names), view, "policy", rng, blind_s
+            self._setting, self._bank, len(self._bank.names), encoder, "policy", rng, blind_s
         )
         gap = self.rules - mean_reward(lanes, weights, self._frames)
         factor = np.exp(np.clip((gap - gap.mean()) / self._scale, -np.log(MOST), np.log(MOST)))
@@ -92,6 +92,6 @@ def generated(setting: Setting, count: int, rng: np.random.Generator) -> TraceSe
 
 
 def with_generated(traces: TraceSet, more: TraceSet) -> TraceSet:
-    """Both, told as both."""
+    """Both; the source names both."""
     source = f"{traces.source} and {more.source}"
     return replace(traces, traces=(*traces.traces, *more.traces), source=source)

@@ -56,17 +56,17 @@ def distil(
     votes = np.zeros((len(states), len(setting.table)))
     rng = np.random.default_rng(setting.scenario.seeds.train)
     bank, blind_s = TraceBank(data.train.traces), policy.card.blind_s
-    lanes = ObservedLanes(setting, bank, LANES, policy.view(setting), "policy", rng, blind_s)
+    lanes = ObservedLanes(setting, bank, LANES, policy.encoder(setting), "policy", rng, blind_s)
     everyone = np.ones(LANES, dtype=np.bool_)
     lanes.simulator.place_randomly(everyone, FRAMES)
     lanes.forget(everyone)
     fast = policy.card.context.index("fast_log_rate")
     for _ in range(FRAMES):
-        view = lanes.look()
-        chosen = policy.decide(view.flat)
-        nearest = np.abs(view.context[:, [fast]] - means).argmin(axis=1)
-        np.add.at(votes, (nearest, view.plans[np.arange(LANES), chosen]), 1.0)
-        over = lanes.step(view, chosen).ended
+        observation = lanes.observe()
+        chosen = policy.decide(observation.flat)
+        nearest = np.abs(observation.context[:, [fast]] - means).argmin(axis=1)
+        np.add.at(votes, (nearest, observation.plans[np.arange(LANES), chosen]), 1.0)
+        over = lanes.step(observation, chosen).ended
         if over.any():
             lanes.simulator.place_randomly(over, FRAMES)
             lanes.forget(over)
@@ -80,7 +80,7 @@ def distil(
     # what is lost
     judging = TraceBank(data.validation.traces)
     judged = ObservedLanes(
-        setting, judging, len(judging.names), policy.view(setting), "policy",
+        setting, judging, len(judging.names), policy.encoder(setting), "policy",
         np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
     )  # fmt: skip
     maps = [

@@ -48,7 +48,7 @@ class PolicyExplanation(msgspec.Struct, frozen=True):
 
     `seen` is normalised, as the policy is given it; `stands_for` says the same in units.
     `outside`: what was seen beyond the range of training; then the robust planner decides.
-    `probing`: the link was asked in the place of a plan that tells nothing of it.
+    `probing`: the link was asked in the place of a plan that measures nothing.
     """
 
     plan: str
@@ -72,22 +72,22 @@ def explain_policy(
     names = [str(plan) for plan in setting.table.plans]
     learned = LearnedController(policy, setting)
     situation = _led_to(learned, setting, moment)
-    view = learned.look(situation)
-    scores = policy.scores(view.flat)[0]
-    context = view.context[0]
+    observation = learned.observation(situation)
+    scores = policy.scores(observation.flat)[0]
+    context = observation.context[0]
     outside = [
         name
         for k, name in enumerate(CONTEXT)
         if policy.outside(np.where(np.arange(len(CONTEXT)) == k, context, policy.lowest)[None])[0]
     ]
     chosen = learned.decide(situation)
-    order = [int(k) for k in np.argsort(-scores, kind="stable") if view.present[0, k]]
+    order = [int(k) for k in np.argsort(-scores, kind="stable") if observation.present[0, k]]
     candidates = tuple(
         Candidate(
-            names[view.plans[0, k]],
+            names[observation.plans[0, k]],
             float(scores[k]),
-            float(view.described[0, k, 0]) / SHARPNESS,
-            dict(zip(DESCRIBED, map(float, view.described[0, k]), strict=True)),
+            float(observation.described[0, k, 0]) / SHARPNESS,
+            dict(zip(DESCRIBED, map(float, observation.described[0, k]), strict=True)),
         )
         for k in order
     )
@@ -176,7 +176,7 @@ def _reason(decided_by: str, candidates: Sequence[Candidate], outside: Sequence[
     if decided_by == "the robust planner":
         return f"seen outside the range of training: {', '.join(outside)}"
     if decided_by == "the probing rule":
-        return "nothing was heard of the link for too long, and the best plan would not tell"
+        return "nothing was heard of the link for too long, and the best plan would not measure it"
     if best is planned:
         second = f"; next {candidates[1].plan}" if len(candidates) > 1 else ""
         return f"the best by planning, and nothing learnt speaks against it{second}"

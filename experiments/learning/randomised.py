@@ -16,7 +16,7 @@ import numpy as np
 from controller.physics import TraceBank
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.generalist import Generalist, make_generalist
-from controller.policies.network import view_of, written_belief
+from controller.policies.network import encoder_of, written_belief
 from controller.scenarios import (
     LinkSection,
     RewardSection,
@@ -109,13 +109,13 @@ def train_generalist(
         tasks.append(task)
         if number < JUDGED:
             bank = TraceBank(data.validation.traces)
-            judged.append(TrainingTask(setting, task.view, bank, len(bank.names)))
+            judged.append(TrainingTask(setting, task.encoder, bank, len(bank.names)))
     planning(1.0)
     both = TrainingTasks(tuple(tasks), tuple(judged))
     weights, contexts, record = learn(both, args, belief, report, stopped)
-    told = [_told(setting) for setting in drawn]
+    settings_in_short = [_in_short(setting) for setting in drawn]
     training = asdict(args) | {"traces": "; ".join(sorted(set(sources)))}
-    training |= {"settings": told} | record
+    training |= {"settings": settings_in_short} | record
     return make_generalist(weights, belief, contexts, training, args.blind_s)
 
 
@@ -128,11 +128,11 @@ def _task(
     solved = solve_prices(setting, belief, *grids, how)
     lanes = max(args.lanes // settings, 1)
     return TrainingTask(
-        setting, view_of(setting, belief, solved), TraceBank(data.train.traces), lanes
+        setting, encoder_of(setting, belief, solved), TraceBank(data.train.traces), lanes
     )
 
 
-def _told(setting: Setting) -> dict[str, float | str]:
+def _in_short(setting: Setting) -> dict[str, float | str]:
     """A drawn scenario in short."""
     scenario = setting.scenario
     return {

@@ -17,7 +17,7 @@ from torch import nn
 from controller.policies.observation import CONTEXT, WIDTH
 from envs.observed import HIDDEN, Bools, Floats, ObservedLanes
 from envs.once import earned
-from envs.simulator import StepResult
+from envs.records import StepResult
 from experiments.learning.scorer import SHARP, Scorer, Value
 
 C = len(CONTEXT)
@@ -86,11 +86,11 @@ def recurrent_reward(lanes: ObservedLanes, policy: RecurrentScorerPolicy, frames
 
     def step(alive: Bools) -> StepResult:
         nonlocal states, starts
-        view = lanes.look()
-        seen = torch.from_numpy(np.concatenate([view.flat, lanes.hidden()], axis=1))
+        observation = lanes.observe()
+        seen = torch.from_numpy(np.concatenate([observation.flat, lanes.hidden()], axis=1))
         with torch.no_grad():
             chosen, _, _, states = policy.forward(seen, states, starts, deterministic=True)
         starts = torch.zeros(lanes.lanes)
-        return lanes.step(view, chosen.numpy().ravel())
+        return lanes.step(observation, chosen.numpy().ravel())
 
     return earned(lanes.simulator, step, frames)

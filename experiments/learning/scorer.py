@@ -27,7 +27,9 @@ is sampled differs from the best only among plans that are nearly as good."""
 
 
 class Scorer(nn.Module):
-    """Rows of views and what is hidden, (N, WIDTH + HIDDEN), to scores (N, K); see `ScorerWeights`.
+    """Rows of observations and what is hidden, (N, WIDTH + HIDDEN), to scores (N, K).
+
+    See `ScorerWeights`.
 
     `sharpness` multiplies the advantage; it is learnt where `sharpens`. Inputs named in `without`
     are not shown to what learns (planning's own word stays).
@@ -125,7 +127,7 @@ class Value(nn.Module):
 
 
 class ScorerPolicy(ActorCriticPolicy):
-    """PPO's policy: the scorer as its last layer, a value estimate that is told more."""
+    """PPO's policy: the scorer as its last layer, a value estimate that is given more."""
 
     def __init__(
         self, *args: Any, hidden: int, without: tuple[str, ...] = (), **kwargs: Any

@@ -1,4 +1,4 @@
-"""What a policy is trained and judged on: settings with their views, traces and shares of lanes.
+"""What a policy is trained and judged on: settings with their encoders, traces and shares of lanes.
 
 A specialist has one task; a policy for any prices has one for each of several prices; the
 generalist one for each of several devices, links and deadlines.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.physics import TraceBank
 from controller.planners.queue_values import PricedAdvantages
-from controller.policies.network import view_of
+from controller.policies.network import encoder_of
 from controller.policies.observation import MOST_DEVICE_SECOND, MOST_MEGABYTE, ObservationEncoder
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 GRID = (0.0, 0.25, 1.0)
 """Places of the prices planned for, from none to the greatest."""
-PRICE_COURSES = 8
+PRICE_TASKS = 8
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,15 @@ class TrainingTask:
     """Lanes of one setting at its prices, over `bank`."""
 
     setting: Setting
-    view: ObservationEncoder
+    encoder: ObservationEncoder
     bank: TraceBank
     lanes: int
 
     def started(self, rng: np.random.Generator, blind_s: float) -> ObservedLanes:
         """The lanes of this task, on the policy half of the outcomes."""
-        return ObservedLanes(self.setting, self.bank, self.lanes, self.view, "policy", rng, blind_s)
+        return ObservedLanes(
+            self.setting, self.bank, self.lanes, self.encoder, "policy", rng, blind_s
+        )
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def price_grids(
 
 
 def _price_grid(what: str, own: float, most: float, seen: float) -> Floats:
-    """`seen` is the greatest price that the observation tells from more."""
+    """`seen` is the greatest price that the observation distinguishes from greater ones."""
     if most <= 0:
         return np.array([own])
     if not own <= most <= seen:
@@ -137,11 +139,11 @@ def for_prices(
     lanes: int,
     rng: np.random.Generator,
 ) -> TrainingTasks:
-    """One task at fixed prices; for a range `PRICE_COURSES`, and the corners to judge on."""
+    """One task at fixed prices; for a range `PRICE_TASKS`, and the corners to judge on."""
     bank, judging = TraceBank(data.train.traces), TraceBank(data.validation.traces)
 
     def task(at: Setting, bank: TraceBank, lanes: int) -> TrainingTask:
-        return TrainingTask(at, view_of(at, belief, advantages), bank, lanes)
+        return TrainingTask(at, encoder_of(at, belief, advantages), bank, lanes)
 
     grids = (advantages.device_second, advantages.megabyte)
     if all(len(grid) == 1 for grid in grids):
@@ -158,9 +160,9 @@ def for_prices(
 
     drawn = [
         (drawn_price(grids[0], one), drawn_price(grids[1], two))
-        for one, two in rng.random((PRICE_COURSES - len(ends), 2)).tolist()
+        for one, two in rng.random((PRICE_TASKS - len(ends), 2)).tolist()
     ]
-    each = max(lanes // PRICE_COURSES, 1)
+    each = max(lanes // PRICE_TASKS, 1)
     return TrainingTasks(
         tuple(task(setting.at_prices(*pair), bank, each) for pair in [*ends, *drawn]),
         tuple(task(setting.at_prices(*pair), judging, len(judging.names)) for pair in ends),

@@ -25,8 +25,8 @@ from controller.scenarios import Setting
 from controller.scenarios.rewards import reward_scale
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
+from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
-from experiments.learning.environment import ViewVecEnv
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
 from experiments.learning.tasks import Data, TrainingTask, TrainingTasks, for_prices, price_grids
 
@@ -93,8 +93,8 @@ class TrainArgs:
     """Share of the frames, at the start, in which only the value estimate learns: an untrained
     one would first unteach planning."""
     blind_s: float = 0.0
-    """Seconds without a measurement after which a plan that tells nothing gives way to a probe; 0:
-    learnt from the validation traces (`learnt_blind_s`)."""
+    """Seconds without a measurement after which a plan that measures nothing gives way to a probe;
+    0: learnt from the validation traces (`learnt_blind_s`)."""
     episode_frames: int = 256
     """Frames of an episode; each begins at a random place of a random training trace."""
     validations: int = 4
@@ -138,7 +138,7 @@ def train_policy(
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
-    `planning` is told the share of the planning that is done, `report` of every rollout after it.
+    `planning` is called with the share of the planning that is done, `report` after every rollout.
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
     stands in for the scenario's own training and validation traces.
     """
@@ -190,8 +190,8 @@ def learnt_blind_s(
         error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
         if ahead.mean() > max(most, SURE * error):
             chosen, most = blind_s, float(ahead.mean())
-    told = {f"{blind_s:g}": float(found.mean()) for blind_s, found in earned.items()}
-    return chosen, {"validation_reward_asking_after_s": told}
+    earned_by = {f"{blind_s:g}": float(found.mean()) for blind_s, found in earned.items()}
+    return chosen, {"validation_reward_asking_after_s": earned_by}
 
 
 def learn(
@@ -207,7 +207,7 @@ def learn(
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
-    env = ViewVecEnv(
+    env = ObservedVecEnv(
         [c.started(r, args.blind_s) for c, r in zip(tasks.trained, rngs, strict=True)],
         args.episode_frames,
     )
@@ -218,10 +218,10 @@ def learn(
     else:
         env.run_as_planned()
     weights = keeper.result(model.num_timesteps)
-    return weights, (env.lowest, env.highest), keeper.record
+    return weights, env.contexts, keeper.record
 
 
-def make_model(env: ViewVecEnv, args: TrainArgs) -> PPO | DQN:
+def make_model(env: ObservedVecEnv, args: TrainArgs) -> PPO | DQN:
     """The stable-baselines3 model of `args` on lanes."""
 
     def falling(left: float) -> float:
@@ -324,7 +324,7 @@ class _Keeper(BaseCallback):
             self._best = weights
             self.record |= {"frames_seen": seen, "validation_reward": reward}
         for group, task, trailing in zip(self._groups, self._trained, self._trailing, strict=False):
-            group.simulator.shares = trailing.shares(task.view, weights, self._args.blind_s)
+            group.simulator.shares = trailing.shares(task.encoder, weights, self._args.blind_s)
 
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""

@@ -261,11 +261,11 @@ def test_what_the_engine_made_otherwise_is_not_awaited(stream, random_policy):
             moment = situation(0.04 * frame, frame, setting=stream)
             if controller.decide(moment) != local and told:
                 controller.overruled(frame, local)
-        seen = controller.look(situation(0.3, 9, setting=stream))
+        seen = controller.observation(situation(0.3, 9, setting=stream))
         means[told] = float(seen.context[0, CONTEXT.index("belief_mean")])
     quiet = LearnedController(policy, stream)
     quiet.observe(Measurement(0.0, 30_000, 0.01))
-    alone = quiet.look(situation(0.3, 9, setting=stream))
+    alone = quiet.observation(situation(0.3, 9, setting=stream))
     assert means[True] == pytest.approx(float(alone.context[0, CONTEXT.index("belief_mean")]))
     assert means[False] < means[True] - 0.2
 

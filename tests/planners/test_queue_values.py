@@ -109,9 +109,9 @@ def test_planning_earns_more_than_the_best_for_each_frame_alone(stream, planned)
     )  # fmt: skip
     earned = {}
     for name, used in (("planning", advantages), ("alone", greedy)):
-        view = ObservationEncoder(stream, belief, used)
+        encoder = ObservationEncoder(stream, belief, used)
         lanes = ObservedLanes(
-            stream, TraceBank(traces), 3, view, "policy", np.random.default_rng(0), 0.5
+            stream, TraceBank(traces), 3, encoder, "policy", np.random.default_rng(0), 0.5
         )
         earned[name] = float(mean_reward(lanes, PlanningAlone(), 1500).mean())
     assert earned["planning"] > earned["alone"] + 0.02

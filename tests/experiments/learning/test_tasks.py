@@ -17,8 +17,8 @@ from controller.policies.probing import BLIND_S
 from controller.scenarios import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes, PlanningAlone, mean_reward
+from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.curriculum import MOST, WhereItTrails, generated, with_generated
-from experiments.learning.environment import ViewVecEnv
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, for_prices, price_grids
@@ -35,14 +35,14 @@ SMALL = TrainArgs(
 def group(setting, policy, lanes, seed):
     bank = TraceBank(setting.traces("train").traces)
     rng = np.random.default_rng(seed)
-    return ObservedLanes(setting, bank, lanes, policy.view(setting), "policy", rng, 0.5)
+    return ObservedLanes(setting, bank, lanes, policy.encoder(setting), "policy", rng, 0.5)
 
 
 def test_groups_side_by_side_are_what_each_is_alone(stream, closed, random_policy):
     """A stream at two prices' worth of lanes and a closed loop: the same numbers as apart."""
     parts = [(stream, 3, 1), (closed, 2, 2), (stream, 4, 3)]
-    together = ViewVecEnv([group(s, random_policy(s), n, k) for s, n, k in parts], 6)
-    apart = [ViewVecEnv([group(s, random_policy(s), n, k)], 6) for s, n, k in parts]
+    together = ObservedVecEnv([group(s, random_policy(s), n, k) for s, n, k in parts], 6)
+    apart = [ObservedVecEnv([group(s, random_policy(s), n, k)], 6) for s, n, k in parts]
     assert together.num_envs == 9
     assert np.array_equal(together.reset(), np.concatenate([env.reset() for env in apart]))
     rng = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def test_prices_belong_to_streams_and_grids_hold_the_scenario_s_own(closed):
             price_grids(setting, 0.0, most)
 
 
-def test_courses_of_a_price_range_reach_its_corners(stream, random_policy):
+def test_tasks_of_a_price_range_reach_its_corners(stream, random_policy):
     args = replace(SMALL, most_device_second=2.0, most_megabyte=4.0)
     policy = train_policy(stream, args)
     rng = np.random.default_rng(0)
@@ -132,7 +132,7 @@ def test_one_price_may_be_a_range_and_the_other_fixed():
     assert {p.device_second for p in prices} >= {0.0, 0.5, 2.0}
 
 
-def test_several_courses_are_judged_by_the_mean_and_the_greatest_loss(stream, monkeypatch):
+def test_several_tasks_are_judged_by_the_mean_and_the_greatest_loss(stream, monkeypatch):
     validation = Validation((stream, stream), 0.5)
     told = {"planning": (0.5, 0.7), "better": (0.6, 0.8), "mixed": (0.8, 0.6)}
     cases = [type("TrainingTask", (), {"setting": stream, "at": k})() for k in (0, 1)]
@@ -182,7 +182,7 @@ def test_where_the_policy_trails_is_drawn_more_often(stream, random_policy):
     middle, out = np.zeros_like(weights.middle), np.zeros_like(weights.out)
     middle[0, 0], out[0] = 1.0, -50.0
     shy = replace(weights, described=described, middle=middle, out=out)
-    shares = trailing.shares(policy.view(stream), shy, np.inf)
+    shares = trailing.shares(policy.encoder(stream), shy, np.inf)
     assert shares.sum() == pytest.approx(1.0)
     assert shares[0] > shares[1]
     assert shares[0] / shares[1] <= MOST**2 + 1e-9
@@ -248,7 +248,7 @@ def test_recurrent_ppo_begins_as_planning(stream, random_policy):
     ):
         bank = TraceBank(stream.traces("validation").traces)
         lanes = ObservedLanes(
-            stream, bank, len(bank.names), random_policy(stream).view(stream), "policy",
+            stream, bank, len(bank.names), random_policy(stream).encoder(stream), "policy",
             np.random.default_rng(1), 0.5,
         )  # fmt: skip
         rewards.append(run(lanes))

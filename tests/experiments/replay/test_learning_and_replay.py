@@ -15,6 +15,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
 from controller.scenarios import load_setting, read_scenario
 from envs.observed import HIDDEN, ObservedLanes, mean_reward
+from envs.stable_baselines import ObservedVecEnv
 from experiments.analyses.figures import dynamic as dynamic_figure
 from experiments.analyses.figures.edgent import edgent_inputs
 from experiments.evaluation.comparison import compare, figures_of
@@ -22,7 +23,6 @@ from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.evaluation.evaluator import bound_per_frame, evaluate
 from experiments.evaluation.single_plans import best_single, single_plan_rewards
 from experiments.learning.distillation import distil
-from experiments.learning.environment import ViewVecEnv
 from experiments.learning.explanation import explain_plan
 from experiments.learning.policy_explanation import BASELINES, Moment, explain_policy
 from experiments.learning.scorer import Scorer
@@ -69,8 +69,8 @@ def test_the_same_seed_trains_the_same_policy(stream, algorithm):
 def test_numpy_decides_as_the_trained_model(stream, random_policy, algorithm):
     """On 100,000 observations; where stable-baselines3's best two are within rounding, either."""
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
-    view = random_policy(stream).view(stream)
-    env = ViewVecEnv([ObservedLanes(stream, bank, 250, view, "policy", rng, 0.5)], 64)
+    encoder = random_policy(stream).encoder(stream)
+    env = ObservedVecEnv([ObservedLanes(stream, bank, 250, encoder, "policy", rng, 0.5)], 64)
     model = make_model(env, replace(SMALL, algorithm=algorithm, batch=500, seed=1))
     with torch.no_grad():
         scorer_of(model).out.weight.normal_(0.0, 0.5)
@@ -109,11 +109,11 @@ def test_untrained_the_policy_is_planning_and_absent_plans_are_never_chosen(clos
     count = len(closed.table)
     assert count < CANDIDATES
     for policy in (planned, random_policy(closed)):
-        view = policy.view(closed)
-        lanes = ObservedLanes(closed, bank, 8, view, "policy", rng, 0.5)
+        encoder = policy.encoder(closed)
+        lanes = ObservedLanes(closed, bank, 8, encoder, "policy", rng, 0.5)
         lanes.simulator.place_randomly(np.ones(8, dtype=bool), 10)
         for _ in range(10):
-            seen = lanes.look()
+            seen = lanes.observe()
             chosen = policy.decide(seen.flat)
             assert chosen.max() < count
             if policy is planned:
@@ -147,7 +147,7 @@ def test_what_is_kept_is_what_was_judged_best(stream):
     assert record["frames_seen"] < 12_000  # so great a step spoils what came before
     judged = TraceBank(stream.traces("validation").traces)
     lanes = ObservedLanes(
-        stream, judged, len(judged.names), policy.view(stream), "policy",
+        stream, judged, len(judged.names), policy.encoder(stream), "policy",
         np.random.default_rng(stream.scenario.seeds.evaluate), args.blind_s,
     )  # fmt: skip
     again = mean_reward(lanes, policy, args.validation_frames).mean()

@@ -1,0 +1,84 @@
+"""What a step of the simulator gives, and what the device comes to know later, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controller.physics import FrameOutcome
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One frame a lane: the outcome, whether it was right and in time, the reward's parts."""
+
+    outcome: FrameOutcome
+    arrival_s: Floats
+    correct: Bools
+    in_time: Bools
+    reward: Floats
+    device_cost: Floats
+    byte_cost: Floats
+    energy_j: Floats
+    """The device's beyond idling; 0 where its profile has no power model."""
+    ended: Bools
+    """The lane's trace is over: no further frame fits into it."""
+    ending: Ints
+    """The row of `OutcomeRows.stops` that each plan became for its sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Frames whose end the device has come to know in `lanes` (mask); arrays of length L."""
+
+    lanes: Bools
+    frame: Ints
+    plan: Ints
+    known_s: Floats
+    latency_s: Floats
+    exit: Ints
+    in_time: Bools
+    by_plan: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Measurements that became known in `lanes` (mask); the other arrays are of length L."""
+
+    lanes: Bools
+    known_s: Floats
+    payload_bytes: Floats
+    duration_s: Floats
+    complete: Bools
+
+    @property
+    def rate_bps(self) -> Floats:
+        """Measured bandwidth in bit/s, of the payload alone."""
+        return 8.0 * self.payload_bytes / np.maximum(self.duration_s, 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEnds:
+    """Frames whose end is not reported yet, (slots, L); `known_s` is inf where there is none."""
+
+    frame: Ints
+    plan: Ints
+    known_s: Floats
+    latency_s: Floats
+    exit: Ints
+    in_time: Bools
+    by_plan: Bools
+
+    @classmethod
+    def of(cls, slots: int, lanes: int) -> PendingEnds:
+        """None in any slot."""
+        shape = (slots, lanes)
+        none, numbers = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
+        never = np.full(shape, np.inf)
+        return cls(numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy())
