@@ -1,0 +1,89 @@
+"""The arrows of docs/architecture: who imports whom, read from the sources; and no circles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "artefacts": set[str](),
+    "traces": {"artefacts"},
+    "models": {"artefacts"},
+    "controller": {"artefacts", "traces", "models"},
+    "envs": {"artefacts", "traces", "models", "controller"},
+    "experiments": {"artefacts", "traces", "models", "controller", "envs"},
+    "coinfer": {"artefacts", "traces", "models", "controller", "envs", "experiments"},
+}
+
+EXCEPTIONS = {
+    "controller.daemon.client imports coinfer._errors": "under that name, where a user's files "
+    "bear the names of our rooms",
+    "experiments.replay.testbed.wall_clock imports coinfer.cli.entry": "it is the command itself, "
+    "with another clock",
+}
+"""Imports against the arrows, and why each is one."""
+
+
+def _sources() -> dict[str, Path]:
+    """Every module of ours by its dotted name."""
+    found: dict[str, Path] = {}
+    for room in MAY_IMPORT:
+        for path in (ROOT / room).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+SOURCES = _sources()
+
+
+def _imported(node: ast.AST, *, inside: bool) -> Iterator[str]:
+    """What is imported below a node, but not for types alone; `inside`: in functions too."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from _imported(other, inside=inside)
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.module and not child.level:
+            for alias in child.names:
+                whole = f"{child.module}.{alias.name}"
+                yield whole if whole in SOURCES else child.module
+        elif inside or not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from _imported(child, inside=inside)
+
+
+def _imports(module: str, *, inside: bool) -> set[str]:
+    tree = ast.parse(SOURCES[module].read_text())
+    return {name for name in _imported(tree, inside=inside) if name.split(".")[0] in MAY_IMPORT}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_those_below_it(room: str) -> None:
+    wrong = [
+        f"{module} imports {name}"
+        for module in sorted(SOURCES)
+        if module.split(".")[0] == room
+        for name in sorted(_imports(module, inside=True))
+        if name.split(".")[0] not in MAY_IMPORT[room] | {room}
+    ]
+    assert [one for one in wrong if one not in EXCEPTIONS] == []
+    # an exception that is needed no more goes
+    assert [one for one in EXCEPTIONS if one.startswith(f"{room}.") and one not in wrong] == []
+
+
+def test_no_module_imports_itself_by_others() -> None:
+    graph = {module: _imports(module, inside=False) & set(SOURCES) for module in SOURCES}
+    left = dict(graph)
+    while ends := [m for m, needs in left.items() if not needs & set(left)]:
+        for module in ends:
+            del left[module]
+    # what is left imports only what is left: the modules of circles, and those above them
+    while tops := [m for m in left if not any(m in needs for needs in left.values())]:
+        for module in tops:
+            del left[module]
+    assert sorted(left) == [], "these modules import one another in a circle"
