@@ -39,7 +39,7 @@ lint: $(READY)
 
 check: lint test
 
-# -- what is installed elsewhere: docs/installation.md -----------------------------------------------
+# -- what is installed elsewhere: docs/reference/installation.md -----------------------------------------------
 
 $(TOOLS)/.ready: deploy/tools.txt
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)

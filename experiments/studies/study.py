@@ -1,6 +1,6 @@
 """A study: which policies and controllers are evaluated on which traces, from TOML.
 
-docs/studies.md has every key.
+docs/reference/studies.md has every key.
 """
 
 from __future__ import annotations
