@@ -39,7 +39,7 @@ lint: $(READY)
 
 # the documentation as a site: a broken link, or a page outside the navigation, fails
 site: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would let warnings pass
 
 # the pages of docs/ that are made from the code; a test says when they are stale
 pages: $(READY)

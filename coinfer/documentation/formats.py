@@ -86,9 +86,9 @@ def formats() -> tuple[Format, ...]:
     from experiments.studies.results import Evaluation, Matrix, StudyRecord
     from experiments.studies.study import Study
     from experiments.sweeps.definition import SweepFile
-    from models.cards import Card
-    from models.profiles import Profile
-    from models.quantisation import Activations
+    from models.facts.cards import Card
+    from models.facts.profiles import Profile
+    from models.graphs.quantisation import Activations
     from traces.generator import FamilyFit
     from traces.library import Split
     from traces.states import StateFile

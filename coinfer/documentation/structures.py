@@ -18,6 +18,7 @@ import msgspec.inspect as kinds
 
 from coinfer.documentation.markdown import code, paragraphs, plain, table
 
+FORMAT_VERSION = "Of this kind of file; a file of another one is refused."
 WORDS: dict[type[Any], str] = {
     kinds.StrType: "text",
     kinds.IntType: "whole number",
@@ -112,7 +113,7 @@ def default_text(field: kinds.Field) -> str:
 @cache
 def meanings(kind: type[msgspec.Struct]) -> dict[str, str]:
     """What the literals below the fields say, by field, those of base classes too."""
-    found: dict[str, str] = {}
+    found = {"format_version": FORMAT_VERSION}
     for owner in reversed(kind.__mro__):
         if owner is msgspec.Struct or not issubclass(owner, msgspec.Struct):
             continue
