@@ -9,14 +9,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 TOOLS := .venv-tools
 LOCK := deploy/requirements.txt
 
-.PHONY: demo test check lint clean wheel lock sbom audit
+.PHONY: demo test check lint site pages clean wheel lock sbom audit
 
 # torch is asked for by its exact version and first, so that no other package can pull a larger build
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("coinfer needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -c constraints.txt -e '.[all,dev]'
+	$(PIP) -c constraints.txt -e '.[all,dev,docs]'
 	touch $(READY)
 
 # KServe's client library asks for older versions than everything else is tested with; its clients
@@ -37,9 +37,17 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-check: lint test
+# the documentation as a site: a broken link, or a page outside the navigation, fails
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would let warnings pass
 
-# -- what is installed elsewhere: docs/installation.md -----------------------------------------------
+# the pages of docs/ that are made from the code; a test says when they are stale
+pages: $(READY)
+	$(BIN)/python -m coinfer.documentation
+
+check: lint site test
+
+# -- what is installed elsewhere: docs/reference/installation.md -----------------------------------------------
 
 $(TOOLS)/.ready: deploy/tools.txt
 	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
@@ -71,4 +79,4 @@ audit: $(TOOLS)/.ready
 	@$(TOOLS)/bin/python deploy/audit.py $(LOCK)
 
 clean:
-	rm -rf $(VENV) $(TOOLS) dist build runs .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(TOOLS) dist build runs site .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

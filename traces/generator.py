@@ -23,25 +23,28 @@ Floats = npt.NDArray[np.float64]
 
 
 class ModeFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One mode's parameters.
-
-    `levels` and `rates_bps`: quantile function of the rate outside outages (levels rise from 0 to
-    1). `between`: share of the Gaussian variance that is a file's own level. `slow`: share of the
-    rest that is slow; `slow_s`, `fast_s`: correlation times. Outages begin `outages_per_hour`
-    times an hour of connected time and last log-normally (`outage_mean_s`, `outage_sigma`); in
-    them the rate is below `outage_bps`.
-    """
+    """One mode's parameters."""
 
     levels: tuple[float, ...]
+    """Of the quantile function, from 0 to 1."""
     rates_bps: tuple[float, ...]
+    """Its values: rates outside outages."""
     between: float
+    """Share of the Gaussian variance that is a file's own level."""
     slow: float
+    """Share of the rest that is slow."""
     slow_s: float
+    """Its correlation time."""
     fast_s: float
+    """That of the remainder."""
     outages_per_hour: float
+    """That begin in an hour of connected time."""
     outage_mean_s: float
+    """How long they last (log-normal)."""
     outage_sigma: float
+    """Of the logarithm."""
     outage_bps: float
+    """The rate is below that in them."""
 
 
 class FamilyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,8 +52,11 @@ class FamilyFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     family: str
+    """Whose logs it stands for."""
     fitted_to: str
+    """Source of the statistics."""
     modes: dict[str, ModeFit]
+    """A fit for each mode of transport."""
 
 
 def read_fit(family: str) -> FamilyFit:

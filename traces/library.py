@@ -47,8 +47,11 @@ class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file of a split: its name, mode of transport and duration."""
 
     file: str
+    """Its name."""
     mode: str
+    """Of transport."""
     duration_s: float
+    """How long it is."""
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -56,10 +59,15 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     family: str
+    """Whose logs."""
     seed: int
+    """The split was drawn with."""
     train: tuple[SplitFile, ...]
+    """For training."""
     validation: tuple[SplitFile, ...]
+    """For choices."""
     test: tuple[SplitFile, ...]
+    """For figures."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ class BandwidthState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Mean and standard deviation of the bandwidth in one state, bit/s."""
 
     mean_bps: float
+    """Mean."""
     std_bps: float
+    """Standard deviation."""
 
 
 class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +33,9 @@ class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     source: str
+    """What they were made of."""
     states: tuple[BandwidthState, ...]
+    """Mean and deviation of each."""
 
 
 def states_from_sessions(traces: Sequence[BandwidthTrace]) -> tuple[BandwidthState, ...]:

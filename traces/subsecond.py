@@ -37,57 +37,65 @@ Ints = npt.NDArray[np.int64]
 
 
 class LevelFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How seconds of one level vary.
-
-    `empty`: share of steps in which nothing passes. `factors`: quantile function of the others'
-    rate over the second's own, up to a scale. `weights`: share of the Gaussian variance that each
-    of the fit's correlation times has. `measured_*`: what the seconds fitted to showed (steps'
-    standard deviation over their second's mean, share of empty ones, autocorrelation at the fit's
-    `lags`); not used by the overlay.
-    """
+    """How seconds of one level vary."""
 
     empty: float
+    """Share of steps in which nothing passes."""
     factors: tuple[float, ...]
+    """Quantile function of the others' rate over the second's own."""
     weights: tuple[float, ...]
+    """Share of the variance that each correlation time has."""
     measured_std: float
+    """Of steps over their second's mean, in the traces."""
     measured_empty: float
+    """Share of empty steps there."""
     measured_acf: tuple[float, ...]
+    """Autocorrelation there, at `lags`."""
 
 
 class HeldOutRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One statistic: in the first halves, overlaid by a fit to those, in the second halves.
-
-    `within`: whether the overlay on the second halves' seconds is within `bound` of what they show.
-    """
+    """One statistic: in the first halves, overlaid by a fit to those, in the second halves."""
 
     statistic: str
+    """Its name."""
     first_halves: float
+    """In what was fitted."""
     overlaid: float
+    """Of the fit, laid over the second halves."""
     second_halves: float
+    """In the second halves."""
     bound: float
+    """Greatest difference that is accepted."""
     within: bool
+    """Whether it is."""
 
 
 class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The fitted variation, how it was made and how the same fit did on held-out halves.
-
-    `level_edges`: second's rate over its trace's mean, between one level and the next (rising).
-    `quantile_levels`: rise from 0 to 1. `correlation_s`: 0 is white.
-    `lags`: in steps. `mean_bps`: of the traces fitted to, over which their levels are absolute.
-    """
+    """The fitted variation, how it was made and how the same fit did on held-out halves."""
 
     format_version: int
     made_by: str
+    """The command."""
     fitted_to: tuple[str, ...]
+    """Files."""
     seconds: int
+    """That were fitted."""
     step_s: float
+    """Of a step."""
     level_edges: tuple[float, ...]
+    """Second's rate over its trace's mean, between two levels."""
     quantile_levels: tuple[float, ...]
+    """From 0 to 1."""
     correlation_s: tuple[float, ...]
+    """0 is white."""
     lags: tuple[int, ...]
+    """In steps."""
     mean_bps: float
+    """Of the traces fitted to."""
     levels: tuple[LevelFit, ...]
+    """A fit for each level; the overlay does not use its `measured_*`."""
     held_out: tuple[HeldOutRow, ...]
+    """How it did on held-out halves."""
 
 
 def read_subsecond(path: str | Path = SUBSECOND) -> SubsecondFit:

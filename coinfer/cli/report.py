@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of results; what lies there is not rerun.")],
     study: Annotated[
-        Path | None, typer.Argument(help="A study's .toml file (docs/studies.md).")
+        Path | None, typer.Argument(help="A study's .toml file (docs/reference/studies.md).")
     ] = None,
     scenario: Annotated[
         str, typer.Option(help="One scenario with defaults, instead of a study.")

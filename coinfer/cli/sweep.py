@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    definition: Annotated[Path, typer.Argument(help="The sweep's .toml file (docs/studies.md).")],
+    definition: Annotated[
+        Path, typer.Argument(help="The sweep's .toml file (docs/reference/studies.md).")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the cells and the tables.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes (one a core).")] = None,
     ray: Annotated[str, typer.Option(help="HOST:PORT of a Ray cluster, instead of --jobs.")] = "",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_NOTES = 30
 
 FormatOption = Annotated[
-    str | None, typer.Option("--format", help="Name of the format (see docs/traces.md).")
+    str | None, typer.Option("--format", help="Name of the format (see docs/reference/traces.md).")
 ]
 TimeUnitOption = Annotated[
     str | None, typer.Option("--time-unit", help="s, ms, us, ns or min, where the file is silent.")

@@ -54,7 +54,7 @@ def list_traces(json: JsonOption = False) -> None:
 
 @app.command()
 def info(
-    paths: Annotated[list[Path], typer.Argument()],
+    paths: Annotated[list[Path], typer.Argument(help="Files, folders or zip files.")],
     format: FormatOption = None,
     time_unit: TimeUnitOption = None,
     rate_unit: RateUnitOption = None,
@@ -123,7 +123,7 @@ def _understood(reading: Reading) -> dict[str, object]:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument()],
+    source: Annotated[Path, typer.Argument(help="A trace file in any known format.")],
     target: Annotated[Path, typer.Argument(help="Ends in .csv, or in .up/.down for Mahimahi.")],
     scale: Annotated[float, typer.Option(help="Factor on the rates.")] = 1.0,
     format: FormatOption = None,
@@ -174,8 +174,8 @@ def _renamed_direction(target: Path, direction: str) -> list[str]:
 def generate(
     mode: Annotated[str, typer.Option(help="bus, car, foot, train, tram, bicycle, …")] = "bus",
     family: Annotated[str, typer.Option(help="belgium (4G) or norway (3G).")] = "belgium",
-    seconds: Annotated[float, typer.Option(min=1.0, max=1e7)] = 600.0,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seconds: Annotated[float, typer.Option(min=1.0, max=1e7, help="Length of the trace.")] = 600.0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the trace.")] = 0,
     out: Annotated[Path | None, typer.Option(help="CSV file to write.")] = None,
     check: Annotated[bool, typer.Option(help="Hold generated hours against the targets.")] = False,
     hours: Annotated[float, typer.Option(min=1.0, help="Generated hours a mode.")] = 100.0,
@@ -222,7 +222,7 @@ def generate(
 def fit(
     family: Annotated[str, typer.Argument(help="belgium or norway.")],
     logs: Annotated[Path | None, typer.Option(help="Folder of logs (norway).")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 7,
+    seed: Annotated[int, typer.Option(min=0, help="Of the generated statistics.")] = 7,
 ) -> None:
     """Fit the generator anew and write the shipped fit: to the published table, or to logs."""
     from artefacts import UsageError, data_directory
@@ -287,7 +287,7 @@ def fit_subsecond(
 
 @app.command()
 def plot(
-    paths: Annotated[list[Path], typer.Argument()],
+    paths: Annotated[list[Path], typer.Argument(help="Files, folders or zip files.")],
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("runs/traces.png"),
     format: FormatOption = None,
     time_unit: TimeUnitOption = None,

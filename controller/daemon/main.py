@@ -71,8 +71,11 @@ class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int = STATE_VERSION
     starts: int = 0
+    """Of the daemon."""
     frames: int = 0
+    """That came."""
     late: int = 0
+    """That were not answered in time."""
 
 
 def _give_back() -> None:

@@ -37,6 +37,7 @@ class HttpSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the local interface listens. It has no authentication: loopback or a Unix socket."""
 
     host: str = "127.0.0.1"
+    """Address it listens on."""
     port: int = 8700
     """0 takes any free port; it is said in the log. -1: none, with `socket`."""
     socket: str = ""
@@ -51,6 +52,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     port: int
     """0 takes any free port; it is said in the log."""
     host: str = "127.0.0.1"
+    """Address it listens on."""
 
 
 class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,7 +89,9 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written to standard error, which systemd hands to the journal."""
 
     form: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object a line."""
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written."""
 
 
 DEFAULT_CONTROLLER = "robust"
@@ -99,7 +103,9 @@ class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a device second and a megabyte cost now, in correct answers (null: the scenario's)."""
 
     device_second: float | None = None
+    """Of a second of the device's processor."""
     megabyte: float | None = None
+    """Of a megabyte that crosses the link."""
 
 
 class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,18 +124,25 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str = ""
     """File of the configuration map, for the controller 'map'."""
     prices: PriceSettings = PriceSettings()
+    """In the place of the scenario's."""
     executor: Literal["onnx", "onnx-int8"] = "onnx"
+    """What computes layers: float32, or int8."""
     state: str = ""
     """File of counters that outlive a restart ('': none)."""
     tls: TlsFiles = TlsFiles()
     """How the edges are spoken to; without it they must be on loopback."""
     probes: ProbeSettings = ProbeSettings()
+    """When the link is asked although no frame needs it."""
     http: HttpSettings = HttpSettings()
+    """Where programs ask."""
     grpc: GrpcSettings | None = None
     """None: not served."""
     limits: LimitSettings = LimitSettings()
+    """What programs may ask for."""
     tracing: TracingSettings = TracingSettings()
+    """Where spans of frames go."""
     log: LogSettings = LogSettings()
+    """How it is written."""
 
 
 def read_settings(path: Path) -> DeviceSettings:
@@ -274,8 +287,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[str, ...]
     """Shipped names or folders; devices name them by their digests."""
     host: str = "127.0.0.1"
+    """Address it listens on; '::' is IPv6 and IPv4."""
     port: int = 7700
+    """Port it listens on; 0 takes any free one, which the log names."""
     executor: Literal["onnx", "onnx-int8"] = "onnx"
+    """What computes layers: float32, or int8."""
     threads: int = 0
     """Of one computation (0: half of the processors that the process may use)."""
     metrics: str = ""
@@ -283,10 +299,15 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     insecure: bool = False
     """Listen beyond loopback with neither TLS nor credentials."""
     tls: TlsFiles = TlsFiles()
+    """Its certificate, and whose devices it believes."""
     limits: EdgeLimits = EdgeLimits()
+    """What devices may take of it."""
     schedule: SchedulerArgs = SchedulerArgs()
+    """How requests are put together."""
     tracing: TracingSettings = TracingSettings()
+    """Where spans of requests go."""
     log: LogSettings = LogSettings()
+    """How it is written."""
 
 
 def read_edge_settings(path: Path) -> EdgeSettings:

@@ -30,17 +30,29 @@ class FrameRecord(msgspec.Struct, frozen=True):
     """
 
     frame: int
+    """Its number."""
     plan: int
+    """Its plan's number in the scenario's table."""
     arrival_s: float
+    """Since the stream's start."""
     latency_s: float | None
+    """From arrival to answer (null: none in time)."""
     exit: int | None
+    """That answered, from 0."""
     by_plan: bool
+    """Whether the plan's own answer came, no local one."""
     where: Literal["device", "edge"] | None
+    """Where the answer's last layer ran."""
     label: int | None
+    """The class that was answered."""
     confidence: float | None
+    """Its probability."""
     bytes_sent: int
+    """Of the tensor or picture."""
     device_s: float
+    """Computed on the device."""
     error: str | None
+    """Why the plan's answer did not come."""
     stages_s: dict[str, float] = {}
     """Of an edge's answer: receiving, waiting and computing there."""
 

@@ -35,9 +35,13 @@ class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     authority: str = ""
+    """Certificate of the authority that is believed (ca.pem)."""
     certificate: str = ""
+    """This end's own certificate."""
     key: str = ""
+    """Its key: a path, or 'credential:NAME' of systemd."""
     token: str = ""
+    """File of the shared token, or 'credential:NAME'."""
 
     @property
     def given(self) -> bool:

@@ -34,23 +34,34 @@ class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     context: tuple[str, ...]
+    """Names of what is seen."""
     described: tuple[str, ...]
+    """Names of what is said of a plan."""
     candidates: int
+    """Plans that are scored at each decision."""
     hidden: int
+    """Units of the scorer."""
     blind_s: float
+    """Nothing measured for so long: the link is asked."""
     weights_digest: str
+    """SHA-256 of the arrays' file."""
     training: dict[str, Any]
+    """How it was trained."""
 
 
 class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True):
     """`policy.json`: its scenario and plans too."""
 
     scenario: str
+    """Name of the scenario."""
     scenario_digest: str
+    """Of its file."""
     model_digest: str
+    """Of the network's weights."""
     inputs_digest: str
     """Of profiles and outcomes: planning is made of them."""
     plans: tuple[str, ...]
+    """Every plan of the scenario, in order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,22 +26,29 @@ class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[link]`: what surrounds the trace's rate (see `controller.physics.LinkModel`)."""
 
     rtt_s: float = 0.0
+    """Round trip of the link, beside what its rate takes."""
     message_bytes: float = 0.0
+    """Header of a message of the wire, added to every transfer."""
     packet_bytes: float = 0.0
+    """Payload of a packet; each carries headers of its own (0: none counted)."""
 
 
 class TraceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[traces]`: the family whose split is used, and the factor on its rates."""
 
     family: Literal["belgium", "norway"]
+    """Whose logs, and which split of them."""
     scale: float = 1.0
+    """Factor on every rate."""
 
 
 class FrameSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[frames]`: deadline (latency requirement) and, in a frame stream, the frame rate."""
 
     deadline_s: float
+    """From a frame's arrival to the latest answer that counts."""
     rate_fps: float = 0.0
+    """Frames a second; of a closed loop 0."""
 
 
 class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +59,17 @@ class PlanSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     codecs: tuple[str, ...] = ("float32",)
+    """What tensors may be sent as."""
     edge_first: bool = True
+    """Plans whose first layers run on the edge, the rest on the device."""
     device_first: bool = True
+    """Plans whose first layers run on the device, the rest on the edge."""
     hedge: bool = False
+    """Plans in which the device goes on computing while the edge is awaited."""
     no_rescue: bool = False
+    """Plans without a local answer, which leave the device free."""
     confidence: tuple[float, ...] = ()
+    """Thresholds at which a frame ends at an exit on its way."""
     anytime: bool = True
     """Whether what was computed on the way answers where the plan does not (false: for ablations,
     in simulation only; the runtime always answers)."""
@@ -66,14 +79,18 @@ class RewardSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[reward]`: prices in correct answers (frame stream); the closed loop has the paper's."""
 
     device_second: float = 0.0
+    """Of a second of the device's processor."""
     megabyte: float = 0.0
+    """Of a megabyte that crosses the link."""
 
 
 class SeedSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[seeds]`: of training and of evaluation (phases, samples, compute times)."""
 
     train: int = 0
+    """Of training."""
     evaluate: int = 1
+    """Of evaluation."""
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,17 +98,29 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     name: str
+    """What it is called in results and policies."""
     kind: Literal["frame-stream", "closed-loop"]
+    """Frames at a fixed rate, or each after the answer to the one before."""
     description: str
+    """One line for people."""
     network: str
+    """A shipped network, or the folder of a card."""
     device_profile: str
+    """A shipped profile, or a file beside the network."""
     edge_profile: str
+    """The same of the edge."""
     traces: TraceSection
+    """What the link's bandwidth does."""
     frames: FrameSection
+    """How often frames come, and by when they must be answered."""
     link: LinkSection = LinkSection()
+    """What surrounds the trace's rate."""
     plans: PlanSection = PlanSection()
+    """Which plans there are."""
     reward: RewardSection = RewardSection()
+    """What is paid for."""
     seeds: SeedSection = SeedSection()
+    """Of what is random."""
     device_slowdown: float = 1.0
     """How many times slower the device is than its profile."""
 

@@ -55,14 +55,23 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     scenario: str
+    """Its name."""
     controller: str
+    """Who decided."""
     pictures: str
+    """Where they are from."""
     frames: tuple[FrameRecord, ...]
+    """Every frame."""
     correct: tuple[bool, ...]
+    """Whether each was answered right."""
     probe_bytes: int
+    """Sent to learn of the link alone."""
     late_replies: int
+    """Answers of the edge that nobody waited for."""
     reconnects: int
+    """Connections lost."""
     edge_error: str | None
+    """What the link said last (null: nothing)."""
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""

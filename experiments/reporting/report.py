@@ -141,7 +141,9 @@ def write_report(
     )
     made = {out: text.encode()}
     if markdown is not None:
-        told = markdown_of(found.evaluations, found.matrices, found.command, found.missing)
+        told = markdown_of(
+            found.title, found.evaluations, found.matrices, found.command, found.missing
+        )
         made[markdown] = told.encode()
     if front is not None:
         made[front] = _front(front, found.evaluations)

@@ -252,20 +252,20 @@ def cell_text(cell: Cell | None, figure: str) -> str:
 
 
 def markdown_of(
-    evaluations: Sequence[Evaluation], matrices: Sequence[Matrix], command: str,
+    title: str, evaluations: Sequence[Evaluation], matrices: Sequence[Matrix], command: str,
     missing: Sequence[str],
 ) -> str:  # fmt: skip
-    """The tables for a README."""
-    parts = [f"`{command}`" if command else "", EXPLAINED]
+    """A page of Markdown: the command, what the columns mean, a section an evaluation."""
+    parts = [f"# {title}", f"`{command}`" if command else "", EXPLAINED]
     for found in evaluations:
         parts.append(
-            f"### {found.name}\n{files(len(found.traces))}, {found.source}; {bound_text(found)}; "
+            f"## {found.name}\n{files(len(found.traces))}, {found.source}; {bound_text(found)}; "
             f"scenario {found.scenario_digest[:12]}"
         )
         parts.append(_markdown_table(*controller_rows(found)))
         parts.append("\n".join(f"- {line}" for line in headline_lines(found)))
     for matrix in matrices:
-        parts.append(f"### {matrix.name} ({matrix.figure})")
+        parts.append(f"## {matrix.name} ({matrix.figure})")
         parts.append(_markdown_table(*matrix_rows(matrix)))
     if missing:
         parts.append("Missing:\n" + "\n".join(f"- {line}" for line in missing))

@@ -64,7 +64,7 @@ python -m experiments.analyses.ablations --out runs/ablations-of-learning --scen
   --variants "planning alone" "newest measurement only" "no change points" \
   --matrix runs/breadth/ablations-of-learning.matrix.json
 coinfer evaluate experiments/studies/breadth.toml --out runs/breadth
-coinfer report --results runs/breadth --out runs/breadth.html --markdown runs/breadth.md
+coinfer report --results runs/breadth --out runs/breadth.html --markdown docs/results/breadth.md
 for scenario in 3g-mobilenet lte-mobilenet; do
   python -m experiments.analyses.baseline_constants --scenario "$scenario"
   python -m experiments.analyses.algorithms --scenario "$scenario" --frames 200000

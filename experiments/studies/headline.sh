@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The exact commands behind the tables of learned policies in the README; about an hour on two cores.
+# The exact commands behind docs/results/headline.md and the table of README.md; about an hour on two cores.
 # Every step goes on where it was ended; policies that are there are not trained again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,4 +17,4 @@ for seed in 0 1 2 3 4; do
   done
 done
 coinfer evaluate experiments/studies/headline.toml --out runs/headline
-coinfer report --results runs/headline --out runs/report.html --markdown runs/table.md --front docs/front.png
+coinfer report --results runs/headline --out runs/report.html --markdown docs/results/headline.md --front docs/pictures/front.png

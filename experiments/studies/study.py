@@ -1,6 +1,6 @@
 """A study: which policies and controllers are evaluated on which traces, from TOML.
 
-docs/studies.md has every key.
+docs/reference/studies.md has every key.
 """
 
 from __future__ import annotations
@@ -22,36 +22,57 @@ class SeriesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The part of one trace that is drawn; without a name the first trace's."""
 
     trace: str = ""
+    """Its name."""
     start_s: float = 0.0
+    """Where the part begins."""
     seconds: float = 60.0
+    """How long it is."""
 
 
 class FoldSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One file left out: policies (a folder a seed) trained on `train` and judged on `test`."""
 
     test: str
+    """The file that is left out: of the family's split, or a path."""
     train: tuple[str, ...]
+    """What these policies were trained on."""
     policies: tuple[str, ...]
+    """Folders, one a seed."""
 
 
 class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One evaluation: a scenario, seeds of its policy, baselines, traces."""
 
     name: str
+    """Of the result's file."""
     scenario: str
+    """A shipped name or a .toml file."""
     policies: tuple[str, ...] = ()
+    """Folders of the learned policy, one a seed (the shipped one)."""
     controllers: tuple[str, ...] = ()
+    """Beside 'learned' (every one that the scenario has)."""
     traces_of: str = ""
+    """Another scenario's test logs and scale."""
     traces: tuple[str, ...] = ()
+    """Files and folders, instead of the scenario's test logs."""
     scale: float | None = None
+    """Factor on the rates of `traces` (the scenario's)."""
     seeds: tuple[int, ...] = ()
+    """Of phases, samples and compute times (the scenario's)."""
     frames: int | None = None
+    """At most, a trace (all)."""
     detector: str = "bayes"
+    """Change detector of the controller 'map'."""
     deadlines_ms: tuple[float, ...] = ()
+    """Other deadlines, for accuracy against deadline."""
     deadline_controllers: tuple[str, ...] = ("device-only", "edge-only", "fixed", "robust")
+    """Who is judged at them."""
     deadline_frames: int = 1500
+    """At most so many frames a trace there."""
     series: SeriesSpec = SeriesSpec()
+    """The part of a trace that is drawn."""
     folds: tuple[FoldSpec, ...] = ()
+    """One file left out at a time, instead of `policies` and `traces`."""
     prices: tuple[float, float] | None = None
     """Of a device second and of a megabyte, in the place of the scenario's; for everybody."""
 
@@ -65,18 +86,26 @@ class CellSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One cell of a matrix: whose evaluation stands there."""
 
     row: str
+    """Title of its row."""
     column: str
+    """Title of its column."""
     evaluation: str
+    """Name of the evaluation that stands there."""
 
 
 class MatrixSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A matrix of evaluations; rows and columns in the order of their first cell."""
 
     name: str
+    """Of the result's file."""
     cells: tuple[CellSpec, ...]
+    """Row, column and evaluation of each."""
     rows: str = "trained on"
+    """What rows stand for."""
     columns: str = "tested on"
+    """What columns stand for."""
     figure: Figure = "share_of_bound"
+    """Which figure of an evaluation is shown."""
 
 
 class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,8 +113,11 @@ class Study(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     evaluations: tuple[EvaluationSpec, ...]
+    """What is run."""
     title: str = "Evaluation"
+    """Of the report."""
     matrices: tuple[MatrixSpec, ...] = ()
+    """Tables made of the evaluations."""
 
 
 def read_study(path: str | Path) -> Study:

@@ -29,8 +29,11 @@ class EvaluationSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """`[evaluation]`: the splits judged on; frames of every trace at most; its seed."""
 
     parts: tuple[str, ...] = ("validation",)
+    """Splits that are judged on."""
     max_frames: int | None = None
+    """At most, of every trace (all)."""
     seed: int | None = None
+    """Of phases, samples and compute times (the scenario's)."""
 
 
 class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,11 +44,17 @@ class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     scenarios: tuple[str, ...]
+    """Shipped names, or files seen from this one's folder."""
     seeds: tuple[int, ...]
+    """Of training."""
     algorithms: tuple[str, ...] = (TrainArgs().algorithm,)
+    """'ppo' and 'dqn'."""
     frames: int | None = None
+    """Of experience a cell (training's own); 0: planning alone."""
     grid: dict[str, Any] = {}
+    """Lists of values, by the name of an argument of training."""
     evaluation: EvaluationSection = EvaluationSection()
+    """How a cell is judged."""
 
 
 class Sweep(msgspec.Struct, frozen=True):

@@ -20,7 +20,9 @@ class ExitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An exit: its head hangs after `after` trunk layers; an empty head is the trunk's own end."""
 
     after: int
+    """Trunk layers before it."""
     head: tuple[LayerSpec, ...] = ()
+    """The exit's own layers."""
 
 
 class BottleneckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -30,20 +32,30 @@ class BottleneckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     cut: int
+    """Trunk layers before it."""
     encoder: LayerSpec
+    """What the device runs before sending."""
     decoder: LayerSpec
+    """What the edge runs after receiving."""
     bits: int
+    """Of a value on the wire."""
 
 
 class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A branchy network's architecture: name, one sample's shape, trunk, exits in depth order."""
 
     name: str
+    """Of the network."""
     input_shape: tuple[int, ...]
+    """Of one sample, channels first."""
     classes: int
+    """Number of scores."""
     trunk: tuple[LayerSpec, ...]
+    """The layers up to the last exit."""
     exits: tuple[ExitSpec, ...]
+    """In the order of their depth."""
     bottlenecks: tuple[BottleneckSpec, ...] = ()
+    """Learned codecs."""
 
     def __post_init__(self) -> None:
         """Refuse exits out of order, duplicate layer names, or a last exit before the end."""

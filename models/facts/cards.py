@@ -41,16 +41,27 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     name: str
+    """Of the network."""
     network: BranchySpec
+    """Its architecture."""
     digest: str
+    """SHA-256 of the weights."""
     classes: tuple[str, ...]
+    """Names of the classes, in the order of the scores."""
     dataset: str
+    """What it was trained on."""
     mean: tuple[float, float, float]
+    """Of red, green and blue, taken off a picture of 0 to 1."""
     std: tuple[float, float, float]
+    """What a picture is divided by after that."""
     training: dict[str, Any]
+    """Arguments of the training."""
     held_back_accuracies: tuple[float, ...]
+    """Of every exit, on pictures held back for choices."""
     test_accuracies: tuple[float, ...]
+    """Of every exit, on all test pictures, measured once."""
     temperatures: tuple[float, ...] = ()
+    """What every exit's scores are divided by for its confidence (empty: 1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,15 @@ class SegmentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     graph: bytes
+    """A serialised ONNX GraphProto without its float weights."""
     output: Shape
+    """Shape of what one sample gives."""
     weights: tuple[tuple[str, Shape], ...]
+    """Name and shape of each weight that was left out."""
     multiply_adds: int
+    """Of one sample."""
     peak_bytes: int
+    """Of activations alive at once, of one sample."""
 
 
 class LayerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,18 +46,31 @@ class LayerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     name: str
+    """Unique in the network."""
     kind: LayerKind
+    """What it computes."""
     channels: int = 0
+    """Filters of a conv, outputs of a fc."""
     kernel: int = 0
+    """Side of the window of conv and pool."""
     stride: int = 1
+    """Step of the window."""
     padding: int = 0
+    """Zeros around."""
     pool_mode: Literal["max", "avg"] = "max"
+    """Of a pool."""
     size: int = 3
+    """Window of a lrn."""
     alpha: float = 5e-5
+    """Of a lrn."""
     beta: float = 0.75
+    """Of a lrn."""
     k: float = 1.0
+    """Of a lrn."""
     rate: float = 0.5
+    """Of a dropout."""
     segment: SegmentSpec | None = None
+    """Of a captured stretch."""
 
     def __post_init__(self) -> None:
         """A captured stretch has its operations, and nothing else has."""

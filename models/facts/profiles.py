@@ -22,51 +22,66 @@ Floats = npt.NDArray[np.float64]
 
 
 class LayerProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One layer: seconds (median and 95th percentile of `samples` runs), shape, bytes.
-
-    `peak_memory_bytes`: its parameters, and the activations alive at most while it runs.
-    """
+    """One layer: seconds, shape, bytes."""
 
     name: str
+    """Of the layer."""
     kind: str
+    """Of the layer."""
     median_s: float
+    """Median of `samples` runs."""
     p95_s: float
+    """Their 95th percentile."""
     samples: int
+    """Runs."""
     output_shape: tuple[int, ...]
+    """Of one sample."""
     output_bytes: int
+    """Of one sample, in float32."""
     parameter_bytes: int
+    """Of its weights."""
     peak_memory_bytes: int
+    """Its weights, and the activations alive at most while it runs."""
 
 
 class FittedPredictor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A regression of one layer kind's seconds, and its errors on layers held out of the fit.
-
-    `layers` were fitted, `held_out` were not; `mape` (mean absolute percentage error, a fraction)
-    and `r2` are of the held-out ones. `leave_one_out_mape`: every fitted layer predicted from the
-    others. `own_mape`: the profiled network's own layers, none of which were fitted. `reading`
-    names the explanatory variables (`models.facts.regression.features`).
-    """
+    """A regression of one layer kind's seconds, and its errors on layers held out of the fit."""
 
     kind: str
+    """Of layers."""
     variables: tuple[str, ...]
+    """Explanatory variables."""
     coefficients: tuple[float, ...]
+    """One a variable, seconds."""
     intercept: float
+    """Seconds."""
     layers: int
+    """That were fitted."""
     held_out: int
+    """That were not."""
     mape: float
+    """Mean absolute percentage error on the held-out ones, a fraction."""
     r2: float
+    """Of the held-out ones."""
     leave_one_out_mape: float = 0.0
+    """Every fitted layer predicted from the others."""
     own_mape: float | None = None
+    """Of the profiled network's own layers, none of which was fitted."""
     reading: str = "maps"
+    """Names the set of variables (`models.facts.regression`)."""
 
 
 class CodecProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Median seconds to encode and to decode what layer `after` gives ('' is the picture)."""
 
     codec: str
+    """Its name."""
     after: str
+    """Layer whose output it carries ('': the picture)."""
     encode_s: float
+    """Median seconds."""
     decode_s: float
+    """Median seconds."""
 
 
 class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,10 +92,15 @@ class PowerModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     idle_w: float
+    """Always."""
     compute_w: float
+    """More while it computes."""
     radio_w: float
+    """More while it sends."""
     radio_w_per_mbps: float
+    """And for each Mbit/s that it sends."""
     source: str
+    """Where the figures are from."""
 
     def energy_j(self, compute_s: Floats, sending_s: Floats, sent_bytes: Floats) -> Floats:
         """Joules beyond idling of computing so long, and sending so many bytes in so long."""
@@ -92,10 +112,13 @@ class HostFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The machine a profile was taken on."""
 
     machine: str
+    """Its architecture."""
     processor: str
+    """As the system names it."""
     cores: int
     """Processors that the process could use there."""
     system: str
+    """Its operating system."""
 
 
 class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -111,21 +134,37 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
 
     format_version: int
     name: str
+    """Of the profile."""
     network: str
+    """Whose layers these are."""
     network_digest: str
+    """Of its architecture."""
     executor: str
+    """What computed them."""
     threads: int
+    """Of one computation."""
     host: HostFacts | None
+    """The machine (null: transcribed)."""
     emulation: str | None
+    """How a slower machine was made of it."""
     transcribed: str | None
+    """Where published figures are from."""
     model_loading_s: float
+    """From the start to a network that is ready."""
     spread: float
+    """p95 / median of a whole branch."""
     branches: tuple[tuple[LayerProfile, ...], ...]
+    """Layers of every exit's branch."""
     predictors: tuple[FittedPredictor, ...] = ()
+    """Regressions of layers' seconds."""
     layer_scale: tuple[float, ...] = ()
+    """What layers were multiplied by so that they add up to a whole run."""
     process_peak_bytes: int | None = None
+    """Greatest resident memory of the process."""
     codecs: tuple[CodecProfile, ...] = ()
+    """Seconds of encoding and decoding."""
     memory: Literal["measured", "from shapes"] = "from shapes"
+    """Where the activations' bytes are from."""
     power: PowerModel | None = None
     """None: nothing is known of it."""
 

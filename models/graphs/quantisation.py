@@ -38,8 +38,11 @@ class Activations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     model_digest: str
+    """Of the weights."""
     pictures: int
+    """That were run."""
     ranges: dict[str, Range]
+    """[least, greatest] of every tensor, by name."""
 
     @property
     def digest(self) -> str:

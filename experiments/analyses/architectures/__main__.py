@@ -1,5 +1,5 @@
 """The table of architectures: `python -m experiments.analyses.architectures --out
-docs/architectures.md`.
+docs/results/architectures.md`.
 """
 
 from __future__ import annotations

@@ -98,9 +98,9 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
     lines = [
         "# Architectures that can be brought",
         "",
-        "Made by `python -m experiments.analyses.architectures --out docs/architectures.md`. The "
-        "networks are small and randomly initialised; the operations are those of the published "
-        "ones. Each is captured, lowered and verified, as "
+        "Made by `python -m experiments.analyses.architectures --out "
+        "docs/results/architectures.md`. The networks are small and randomly initialised; the "
+        "operations are those of the published ones. Each is captured, lowered and verified, as "
         "`coinfer profile --model MODULE:FACTORY` does it.",
         "",
         f"Versions: {packages}. Pictures of {SIDE} x {SIDE}.",

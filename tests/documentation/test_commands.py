@@ -1,0 +1,146 @@
+"""Every command that README and docs show is one that the application takes."""
+
+import gzip
+import os
+import re
+import subprocess
+import sys
+from functools import cache
+
+import pytest
+from typer.exceptions import TyperException
+from typer.main import get_command
+
+from coinfer.cli.main import app
+from coinfer.documentation.shown import ROOT, blocks, commands, pages
+from experiments.aliases import ALIASES
+
+FOUND = [command for page in pages() for command in commands(page)]
+OURS = sorted({c for c in FOUND if c.words[0].endswith("coinfer")}, key=str)
+MODULES = sorted({c for c in FOUND if "-m" in c.words[1:2]}, key=str)
+TARGETS = sorted({c for c in FOUND if c.words[0] == "make"}, key=str)
+PLACEHOLDER = re.compile(r"^[A-Z][A-Z_]+$")
+
+
+def found_command(words):
+    """The command of the application that words name, its path, and what follows."""
+    command, path, rest = get_command(app), "coinfer", list(words)
+    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
+        if PLACEHOLDER.match(rest[0]):
+            return None, path, []
+        name = rest.pop(0)
+        assert name in command.commands, f"'{path} {name}' is no command"
+        command, path = command.commands[name], f"{path} {name}"
+    return command, path, rest
+
+
+def options_of(command):
+    return {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
+
+
+@pytest.mark.parametrize("shown", OURS, ids=str)
+def test_a_command_of_ours_has_the_options_that_a_page_shows(shown):
+    command, path, rest = found_command(shown.words[1:])
+    given = [word.partition("=")[0] for word in rest if re.match(r"^--?[a-z]", word)]
+    if command is None or hasattr(command, "commands"):
+        assert given in ([], ["--help"])
+        return
+    for option in given:
+        assert option in options_of(command), f"{path} has no option {option}"
+    if shown.whole and not any(word.startswith("[") for word in rest):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(ROOT)
+            try:
+                command.make_context(path, list(rest), resilient_parsing=True)
+            except TyperException as error:
+                pytest.fail(f"{path}: {error}")
+
+
+@cache
+def help_of(module):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("shown", MODULES, ids=str)
+def test_a_module_takes_the_options_that_a_page_shows(shown):
+    module, rest = shown.words[2], shown.words[3:]
+    if not module.startswith(("experiments.", "coinfer.")):
+        return  # of Python's own
+    assert module.removeprefix("experiments.") not in ALIASES, "an earlier name"
+    for option in rest:
+        if option.startswith("--"):
+            assert re.search(rf"(?<!\S)\[?{option}\b", help_of(module)), f"{module}: {option}"
+
+
+@pytest.mark.parametrize("shown", TARGETS, ids=str)
+def test_make_has_the_target(shown):
+    target = shown.words[1]
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+SECONDS = {
+    "plan", "map", "traces list", "traces info", "traces convert", "traces generate",
+    "traces plot", "certs init", "certs edge", "certs device", "certs token",
+}  # fmt: skip
+"""Commands that take seconds, whatever their options."""
+
+
+def runnable(shown):
+    _, path, rest = found_command(shown.words[1:])
+    name = path.removeprefix("coinfer ")
+    own = not any(PLACEHOLDER.match(w) or w.startswith(("/", "[")) for w in rest)
+    return shown.whole and shown.words[0] == "coinfer" and name in SECONDS and own and rest
+
+
+def coinfer(words, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", *words],
+        capture_output=True, text=True, check=False, cwd=folder, timeout=150,
+        env=os.environ | {"COINFER_DATA": str(folder / "none"), "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def recorded(path):
+    """A log of a reader's own, packed."""
+    made = path.with_name("made.csv")
+    done = coinfer(("traces", "generate", "--seconds", "60", "--out", made.name), path.parent)
+    assert done.returncode == 0, done.stderr
+    path.write_bytes(gzip.compress(made.read_bytes()))
+
+
+def measured(path):
+    """Seconds and Mbit/s."""
+    path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
+
+
+READERS_OWN = {"drive.csv.gz": recorded, "measured.txt": measured}
+"""Files that pages speak of as the reader's own, and what makes them here."""
+RUN = {
+    page: found
+    for page in pages()
+    if (found := [c for c in commands(page) if c.words[0] == "coinfer" and runnable(c)])
+}
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
+    """In a folder of its own, in the order of the page."""
+    said = {word for c in RUN[page] for word in c.words}
+    for name, make in READERS_OWN.items():
+        if name in said:
+            make(tmp_path / name)
+    for shown in RUN[page]:
+        done = coinfer(shown.words[1:], tmp_path)
+        assert done.returncode == 0, f"{shown}: {done.stderr}"
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_blocks_of_python_are_python(page):
+    for language, block in blocks(page.read_text()):
+        if language == "python":
+            compile(block, str(page), "exec")

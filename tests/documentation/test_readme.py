@@ -1,0 +1,59 @@
+"""README: short, true, and what it shows runs."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from coinfer.documentation.shown import ROOT, blocks, pages
+
+README = (ROOT / "README.md").read_text()
+LINKS = re.findall(r"\]\(([^)#\s]+)\)", README)
+
+
+def test_it_is_short():
+    assert len(README.encode()) <= 7 * 1024
+
+
+def test_it_has_one_table_of_seven_rows_at_most_and_the_command_behind_it():
+    tables = re.findall(r"(?:^\|.*\n)+", README, re.MULTILINE)
+    assert len(tables) == 1
+    assert len(tables[0].splitlines()) - 2 <= 7
+    after = README[README.index(tables[0]) :]
+    assert "```\ncoinfer compare " in after
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_leads_to_a_file(link):
+    if link == "docs/pictures/replay.svg" and not (ROOT / link).exists():
+        pytest.skip("the picture of a replay is not made yet")
+    assert link.startswith("https://") or (ROOT / link).exists()
+
+
+def test_the_lines_of_python_print_what_it_says(tmp_path):
+    found = list(blocks(README))
+    at = next(k for k, (language, _) in enumerate(found) if language == "python")
+    done = subprocess.run(
+        [sys.executable, "-c", found[at][1]], capture_output=True, text=True, check=True,
+        cwd=tmp_path, timeout=150, env={"PYTHONPATH": str(ROOT), "PATH": ""},
+    )  # fmt: skip
+    assert done.stdout == found[at + 1][1]
+
+
+SECTION = re.compile(r"^#+ .*$", re.MULTILINE)
+COMMAND = re.compile(r"(coinfer [a-z]|python -m (experiments|coinfer)\.|experiments/studies/)")
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in pages() if p.parent.name == "results"], ids=lambda p: p.stem
+)
+def test_a_section_of_results_with_a_table_names_its_command(page):
+    if page.stem in ("index", "headline", "breadth", "architectures"):
+        assert COMMAND.search(page.read_text()) or page.stem == "index"
+        return  # one command made the whole page
+    text = page.read_text()
+    introduction, *sections = SECTION.split(text)[1:]
+    for section in sections:
+        if re.search(r"^\|", section, re.MULTILINE):
+            assert COMMAND.search(section) or COMMAND.search(introduction), section[:200]
