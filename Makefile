@@ -3,25 +3,31 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTED := $(VENV)/.tested
 CONFORMANCE := $(VENV)/.conformance
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 TOOLS := .venv-tools
 LOCK := deploy/requirements.txt
 
-.PHONY: demo test check lint site pages clean wheel lock sbom audit
+.PHONY: demo test quick check lint site pages clean wheel lock sbom audit
 
 # torch is asked for by its exact version and first, so that no other package can pull a larger build
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("coinfer needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -c constraints.txt -e '.[all,dev,docs]'
+	$(PIP) -c constraints.txt -e '.[all]'
 	touch $(READY)
+
+# what tests, checks and the documentation need beside
+$(TESTED): $(READY)
+	$(PIP) -c constraints.txt -e '.[all,dev,docs]'
+	touch $@
 
 # KServe's client library asks for older versions than everything else is tested with; its clients
 # need none of that. Where it cannot be had, its tests skip.
-$(CONFORMANCE): $(READY) tests/daemon/kserve.txt
+$(CONFORMANCE): $(TESTED) tests/daemon/kserve.txt
 	$(PIP) --no-deps -r tests/daemon/kserve.txt && touch $@ || echo "KServe's clients could not be installed: their tests skip"
 
 demo: $(READY)
@@ -29,20 +35,24 @@ demo: $(READY)
 
 # a file of tests at a time on each of two processes, in the order of the folders: the slowest are
 # not the last
-test: $(READY) $(CONFORMANCE)
+test: $(TESTED) $(CONFORMANCE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-lint: $(READY)
+# tests without processes, sockets, training or browsers: under a minute
+quick: $(TESTED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not system' $(TESTS)
+
+lint: $(TESTED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # the documentation as a site: a broken link, or a page outside the navigation, fails
-site: $(READY)
+site: $(TESTED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # --quiet would let warnings pass
 
 # the pages of docs/ that are made from the code; a test says when they are stale
-pages: $(READY)
+pages: $(TESTED)
 	$(BIN)/python -m coinfer.documentation
 
 check: lint site test
