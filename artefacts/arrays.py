@@ -1,7 +1,9 @@
-"""Arrays from an npz that somebody else made: sizes are looked at before anything is unpacked.
+"""Array types, and arrays from an npz that somebody else made.
 
-What a few kilobytes unpack to may be larger than the memory; an array's header may name a shape
-that its bytes never fill.
+The types are what signatures of every room name; an alias elsewhere would be a second meaning of
+the same word. Of an archive sizes are looked at before anything is unpacked: what a few kilobytes
+unpack to may be larger than the memory, and an array's header may name a shape that its bytes never
+fill.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ import numpy.typing as npt
 
 from artefacts.errors import ArtefactError
 from artefacts.files import open_file
+
+Floats = npt.NDArray[np.float64]
+"""Quantities: seconds, bytes, rates, shares."""
+Float32s = npt.NDArray[np.float32]
+"""What networks compute with: pictures as input, tensors, weights, observations."""
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 FREE_BYTES, MOST_RATIO = 64 * 2**20, 64
 """An archive may unpack to that much, and to that many times its own size."""

@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from artefacts.arrays import Bools, Ints
 
 
 def checked_actions(actions: Any, lanes: int, count: int) -> Ints:

@@ -13,18 +13,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH, Observation
 from controller.scenarios.rewards import reward_scale
 from envs.observed import HIDDEN, ObservedLanes
 from envs.records import StepResult
-
-Float32s = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 EPISODE_FRAMES = 256
 LIMIT = 3.0

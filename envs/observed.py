@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.physics import TraceBank
 from controller.policies.features import log_rate
 from controller.policies.observation import Observation, ObservationEncoder
@@ -19,11 +19,6 @@ from controller.scenarios import Setting
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 AHEAD_S = ((0.0, 0.1), (0.1, 0.3), (0.3, 1.0), (1.0, 3.0))
 """Stretches of the trace to come whose rates the value estimate is given in training."""

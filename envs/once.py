@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats
 from envs.records import StepResult
 from envs.simulator import Simulator
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 def earned(simulator: Simulator, step: Callable[[Bools], StepResult], frames: int) -> Floats:

@@ -9,16 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats, Ints
 from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
 from envs.records import Delivered, Ended, PendingEnds, StepResult
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class Simulator:

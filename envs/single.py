@@ -11,14 +11,13 @@ import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from controller.policies.observation import CANDIDATES
 from controller.scenarios import Setting
 from envs.actions import checked_actions, checked_seed
 from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
 from envs.preparation import HALVES, Prepared, prepare
 from envs.rendering import Recorder, draw, show
-
-Float32s = npt.NDArray[np.float32]
 
 
 class CoInferenceEnv(gym.Env[Float32s, np.int64]):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stable_baselines3.common.vec_env import VecEnv
 
 from artefacts import UsageError
+from artefacts.arrays import Bools, Float32s, Ints
 from controller.policies.observation import CANDIDATES
 from envs.actions import checked_actions
 from envs.episodes import (
@@ -29,10 +30,6 @@ from envs.episodes import (
 )
 from envs.observed import ObservedLanes
 from envs.preparation import HALVES, Prepared, prepare
-
-Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class ObservedVecEnv(VecEnv):

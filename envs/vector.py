@@ -11,21 +11,16 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from artefacts import UsageError
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.policies.observation import CANDIDATES
 from controller.scenarios import Setting
 from envs.actions import checked_actions, lane_seeds, reset_mask
 from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
 from envs.preparation import HALVES, prepare
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 
 class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, read_json
+from artefacts.arrays import Floats
 from traces.trace import BandwidthTrace
 
 FORMAT_VERSION = 1
 FITS = Path(__file__).parent / "fits"
-Floats = npt.NDArray[np.float64]
 
 
 class ModeFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

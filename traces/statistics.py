@@ -9,9 +9,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from traces.trace import BandwidthTrace
 
-Floats = npt.NDArray[np.float64]
 QUANTILES = (0.01, 0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 LAGS_S = (1, 5, 10)
 OUTAGE_BPS = 0.5e6

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, read_json
+from artefacts.arrays import Floats, Ints
 from traces.generator import FITS, normal_cdf
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
@@ -32,8 +32,6 @@ COARSEST_S = 0.5
 MOST_STEPS = 50_000_000
 """Of one trace: what its arrays must fit into memory for."""
 NEGLIGIBLE = 1e-12
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class LevelFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

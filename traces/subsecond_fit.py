@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, write_json
+from artefacts.arrays import Floats
 from traces.formats import read_packets, trace_files
 from traces.statistics import outage_runs
 from traces.subsecond import (
@@ -53,7 +53,6 @@ STALL_STEPS = 10
 """From 0.2 s without a packet on: what a frame's deadline does not forgive."""
 STALLS_BOUND = 1.0
 SILENT_BPS = 1e-6
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, digest_bytes
+from artefacts.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 PastEnd = Literal["wrap", "stop"]
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from artefacts.arrays import Float32s
 from controller.admission import Admission
-from controller.device.frame import Floats, Frame
+from controller.device.frame import Frame
 from controller.link.interface import Link, Reply
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
@@ -136,7 +137,7 @@ class EdgeAnswers:
         early = at_s < frame.limit_s
         self.admission.in_vain(frame.lane, now_s, frame.deadline_s, early)
 
-    def read(self, frame: Frame, reply: Reply) -> tuple[int, float] | Floats:
+    def read(self, frame: Frame, reply: Reply) -> tuple[int, float] | Float32s:
         """The edge's answer (label, confidence), or the tensor that the device goes on with.
 
         Raises `CoinferError` for anything else.

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, replace
 
 from artefacts import CoinferError
+from artefacts.arrays import Float32s
 from controller.admission import Admission, Admitted
 from controller.device.cpu import CpuDone, DeviceCpu
 from controller.device.edge_answers import EdgeAnswers
 from controller.device.event_loop import EventLoop
-from controller.device.frame import EngineArgs, Event, Floats, Frame, FrameRecord, Pictures, Prefix
+from controller.device.frame import EngineArgs, Event, Frame, FrameRecord, Pictures, Prefix
 from controller.device.link_monitor import LinkMonitor, ProbeSettings
 from controller.device.link_watch import LinkWatch
 from controller.device.local_answers import LocalAnswers
@@ -250,7 +251,7 @@ class FrameEngine:
             # no time for what lies behind the gates: their answer is the best there will be
             self._end(frame, at_s)
 
-    def _suffix_done(self, frame: Frame, logits: Floats, at_s: float) -> None:
+    def _suffix_done(self, frame: Frame, logits: Float32s, at_s: float) -> None:
         """The device has gone on with the edge's tensor."""
         answer = self.local.answer(frame.plan.exit, logits)
         if math.isfinite(answer[1]):

@@ -13,13 +13,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Float32s
 from controller.device.cpu import Reservation
 from controller.interface import FrameResult
 from controller.plans import Plan
 from models.codecs import Encoded
 
 Pictures = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 
 class FrameRecord(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class Frame:
     threshold: float | None = None
     """An own answer at least this confident ends the frame at once."""
     done: Callable[[FrameRecord], None] | None = None
-    x: Floats | None = None
+    x: Float32s | None = None
     """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
     own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
     """
@@ -177,8 +177,8 @@ class Prefix:
     `confident`, and nothing else.
     """
 
-    kept: Floats | None
-    tensor: Floats | None
+    kept: Float32s | None
+    tensor: Float32s | None
     encoded: Encoded | None
     confident: int | None = None
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from artefacts.arrays import Float32s
 from controller.admission import Admission
 from controller.device.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
-from controller.device.frame import Event, Floats, Frame, Prefix
+from controller.device.frame import Event, Frame, Prefix
 from controller.physics import PlanTable
 from controller.plans import passed_exits
 from models.codecs import Encoded, codec_named
@@ -86,7 +87,7 @@ class LocalAnswers:
         cut = self.executor.run(plan.exit, point, plan.start, kept) if point < plan.start else kept
         return Prefix(kept, cut, self.encode(frame, cut))
 
-    def _ask_gates(self, frame: Frame) -> tuple[Floats | None, int, int | None]:
+    def _ask_gates(self, frame: Frame) -> tuple[Float32s | None, int, int | None]:
         """The tensor at the last gate's point, that point, and the exit that was sure enough.
 
         No tensor where what remains cannot be done by the deadline. Runs on the CPU's thread; what
@@ -110,7 +111,7 @@ class LocalAnswers:
             self.cpu.revise(float(upto[-1] - upto[-2]))
         return x, at, None
 
-    def encode(self, frame: Frame, tensor: Floats | None) -> Encoded:
+    def encode(self, frame: Frame, tensor: Float32s | None) -> Encoded:
         """What crosses at the plan's cut: of `tensor`, or of the picture where that is None."""
         plan = frame.plan
         if codec_named(plan.codec).carries == "picture":
@@ -118,25 +119,27 @@ class LocalAnswers:
         source = self._input(frame) if tensor is None else tensor
         return self.executor.encode(plan.codec, plan.exit, plan.start, source)
 
-    def go_on(self, frame: Frame, tensor: Floats) -> None:
+    def go_on(self, frame: Frame, tensor: Float32s) -> None:
         """Queue what is left of the plan after the edge's `tensor`; its end is `suffix`."""
         plan = frame.plan
         length = len(self.model.spec.branches[plan.exit])
         seconds = self.profile.interval_s(plan.exit, plan.stop, length)
 
-        def work() -> Floats:
+        def work() -> Float32s:
             return self.executor.run(plan.exit, plan.stop, length, tensor)
 
         self._job(frame, "suffix", work, seconds, plan.exit)
 
-    def answer(self, exit_: int, logits: Floats) -> tuple[int, float]:
+    def answer(self, exit_: int, logits: Float32s) -> tuple[int, float]:
         """Label and calibrated confidence; not finite where no network gives such logits."""
         with np.errstate(all="ignore"):  # of what no network gives, nothing is printed
             return softmax_answer(logits, self.model.temperatures[exit_])
 
     # -- answers beside the plan's ---------------------------------------------------------------
 
-    def answer_meanwhile(self, frame: Frame, kept: Floats | None, tensor: Floats | None) -> bool:
+    def answer_meanwhile(
+        self, frame: Frame, kept: Float32s | None, tensor: Float32s | None
+    ) -> bool:
         """What the device does of its own while the edge is awaited.
 
         `kept` and `tensor` as in `Prefix`. Gives False where nothing more is to come of the frame.
@@ -212,7 +215,7 @@ class LocalAnswers:
         if not begun and self.profile.interval_s(0, 0, length) <= left:
             self.complete(frame, 0, 0, self.model.normalise(frame.picture[None]))
 
-    def complete(self, frame: Frame, exit_: int, start: int, tensor: Floats | None) -> None:
+    def complete(self, frame: Frame, exit_: int, start: int, tensor: Float32s | None) -> None:
         """Complete an exit on the device from the tensor before layer `start` (None: the input).
 
         Its end is a `local` event, whose result is (point, trunk's tensor there, logits).
@@ -223,7 +226,7 @@ class LocalAnswers:
         point = max(spec.exits[exit_].after, start)
         length = len(spec.branches[exit_])
 
-        def work() -> tuple[int, Floats, Floats] | None:
+        def work() -> tuple[int, Float32s, Float32s] | None:
             x = self._input(frame) if tensor is None else tensor
             trunk = self.executor.run(exit_, start, point, x) if start < point else x
             if frame.over:
@@ -234,7 +237,7 @@ class LocalAnswers:
 
     # -- jobs ------------------------------------------------------------------------------------
 
-    def _input(self, frame: Frame) -> Floats:
+    def _input(self, frame: Frame) -> Float32s:
         """The network's input of a frame that no layer has run on."""
         if frame.x is None:
             frame.x = self.model.normalise(frame.picture[None])

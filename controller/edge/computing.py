@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from artefacts import CoinferError
+from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
 from controller.edge.peer import Peer
 from controller.edge.scheduler import Scheduler, Work
-from controller.edge.served import Floats, Interval, Served, ServedModels
+from controller.edge.served import Interval, Served, ServedModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,7 @@ class Computing:
 
     def _decoded(
         self, served: Served, interval: Interval, jobs: Sequence[Job]
-    ) -> tuple[list[Job], list[Floats]]:
+    ) -> tuple[list[Job], list[Float32s]]:
         """The jobs whose tensors can be read, and those tensors; the others are refused."""
         _, branch, start, _ = interval
         taken, tensors = [], []

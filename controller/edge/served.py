@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
 from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
 from models.codecs import LEARNED, codec_named
@@ -20,7 +20,6 @@ from models.graphs.executors import Executor, softmax_answer
 ENCODED_EXTRA_BYTES = 4096
 """What an encoded tensor or picture may have beyond 4 bytes a value (headers)."""
 
-Floats = npt.NDArray[np.float32]
 Interval = tuple[str, int, int, int]
 """What can be computed together: model digest, exit, start, stop."""
 
@@ -32,7 +31,7 @@ class Served:
     model: Model
     executor: Executor
 
-    def answer(self, interval: Interval, y: Floats) -> tuple[dict[str, Any], bytes]:
+    def answer(self, interval: Interval, y: Float32s) -> tuple[dict[str, Any], bytes]:
         """One sample's reply: the class where the branch ends on the edge, else the tensor."""
         _, branch, _, stop = interval
         if stop == len(self.model.spec.branches[branch]):

@@ -12,12 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from controller.physics.links import Floats, Ints, Link, LinkModel
+from artefacts.arrays import Bools, Floats, Ints
+from controller.physics.links import Link, LinkModel
 from controller.physics.table import Answers, PlanTable
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(slots=True)

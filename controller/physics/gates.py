@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from controller.physics.table import Floats, Ints, PlanTable
+from artefacts.arrays import Floats, Ints
+from controller.physics.table import PlanTable
 from controller.plans import device_only
 
 

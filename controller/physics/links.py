@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats, Ints
 from traces.trace import BandwidthTrace
 
 GRID_PER_PIECE = 2
 STEPS = 3
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class Link(Protocol):

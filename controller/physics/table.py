@@ -13,18 +13,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Bools, Floats, Ints
 from controller.plans import Plan, check_plan, passed_exits
 from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
 from models.facts.outcomes import Outcomes
 from models.facts.profiles import Profile
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 ANSWER_BYTES = 64.0
 """What an answer weighs on the downlink: class, confidence and the edge's own times."""

@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from controller.plans import Plan
 from models.facts.branchy import BranchySpec
 from models.facts.profiles import Profile, check_profile
 
-Floats = npt.NDArray[np.float64]
 Order = Literal["edge-first", "device-first"]
 ORDERS: tuple[Order, ...] = ("edge-first", "device-first")
 

@@ -8,14 +8,12 @@ own ridge regression of the reward, forgotten at `discount` per decision (after 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.policies.features import BLIND_RATE_BPS, log_rate
 from controller.scenarios import Setting
 from controller.scenarios.rewards import edgent_reward
-
-Floats = npt.NDArray[np.float64]
 
 FEATURES = 3
 

@@ -9,12 +9,11 @@ baseline too; on a float32 table it chooses exactly what `algorithm1` chooses (t
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 
-Floats = npt.NDArray[np.float64]
 STATIC_PROBE_BYTES = 100_000
 """Edgent's static mode measures the link once; one charged 100 KB transfer, in every comparison."""
 

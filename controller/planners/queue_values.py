@@ -14,17 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s, Floats, Ints
 from controller.physics import ConstantLink, Resources, run_frames
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expectation, priced, reward_scale
 from controller.sensing.belief import BandwidthBelief
-
-Floats = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 LEAST_BPS = 1e3
 """A level without any rate counts as this one, so that seconds stay finite."""

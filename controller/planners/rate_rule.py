@@ -9,12 +9,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing.estimators import BandwidthEstimator, HarmonicMean
-
-Floats = npt.NDArray[np.float64]
 
 MARGINS = (0.5, 0.7, 0.85, 1.0, 1.15, 1.3, 1.5)
 """Shares of the estimate that are tried on the training traces; the best of them is taken."""

@@ -8,15 +8,13 @@ planner that went local returns to the link by itself when that pays in expectat
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing.belief import BandwidthBelief
-
-Floats = npt.NDArray[np.float64]
 
 PROBE_HORIZON_S = 2.0
 """Seconds for which what a probe finds is worth knowing (half the levels' memory at 4 s)."""

@@ -12,9 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError
-from artefacts.arrays import read_npz
-
-Floats = npt.NDArray[np.float64]
+from artefacts.arrays import Floats, read_npz
 
 
 def packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:

@@ -12,13 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Float32s, Floats
 from controller.sensing.level_shifts import LevelShifts
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Float32s = npt.NDArray[np.float32]
 
 HISTORY = 4
 BLIND_RATE_BPS = 1e6

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import atomic_write, digest_bytes, read_json, write_json
+from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.arrays import packed
 from controller.policies.network import (
@@ -39,8 +40,6 @@ from controller.sensing.belief import BandwidthBelief
 FORMAT_VERSION = 1
 PASSED_ON = ("seed", "traces")
 """What of its training every policy made of it says too."""
-Float32s = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 
 class GeneralistCard(LearntCard, frozen=True, forbid_unknown_fields=True):

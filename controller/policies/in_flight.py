@@ -10,13 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats, Ints
 from controller.scenarios import Setting
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 LATE_S = 0.030
 """How much later than expected an answer may be before it speaks against a level.

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, atomic_write, digest_bytes, digest_file, read_json, write_json
+from artefacts.arrays import Float32s
 from controller.planners.queue_values import HARDLY, PricedAdvantages
 from controller.plans import Plan
 from controller.policies.arrays import Taker, packed, read_arrays
@@ -25,8 +26,6 @@ from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
 FORMAT_VERSION = 4
-Float32s = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
 
 
 class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -10,19 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.planners.queue_values import LEAST_BPS, QueueAdvantages
 from controller.policies.features import NAMES, Observer
 from controller.policies.in_flight import InFlight
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expectation, reward_scale
 from controller.sensing.belief import BandwidthBelief
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-Float32s = npt.NDArray[np.float32]
 
 CANDIDATES = 12
 SENDING = 3

@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats, Ints
 from controller.physics import PlanTable
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 BLIND_S = 0.5
 """Seconds without a measurement after which a plan that measures nothing gives way to the probe,

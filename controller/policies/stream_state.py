@@ -7,17 +7,13 @@ measured, what is on its way, when the link was heard of last, and the observati
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats, Ints
 from controller.policies.features import Observer, Scales
 from controller.policies.in_flight import InFlight
 from controller.policies.observation import Observation, ObservationEncoder
 from controller.policies.probing import Prober
 from controller.scenarios import Setting
-
-Bools = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 class StreamState:

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.physics import ConstantLink, Resources, run_frames
 
 if TYPE_CHECKING:
     from controller.scenarios.setting import Setting
-
-Floats = npt.NDArray[np.float64]
 
 
 def edgent_reward(accuracy: Floats, latency_s: Floats, requirement_s: float) -> Floats:

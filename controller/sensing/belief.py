@@ -12,10 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats, Ints
 from traces.trace import BandwidthTrace
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 FORGOTTEN = 4.0
 """A measurement says nothing more at this many times the longest lag: what is left is the long run.

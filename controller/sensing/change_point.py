@@ -28,9 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from controller.sensing.interface import DetectorStep, checked_bps
-
-Floats = npt.NDArray[np.float64]
 
 # rows of the hypotheses' array: one column per possible start of the present segment
 _LOGP, _INDEX, _START, _MU, _KAPPA, _ALPHA, _BETA, _SEEN, _MEAN, _SQUARES = range(10)

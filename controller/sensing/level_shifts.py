@@ -8,11 +8,8 @@ is the cheap test (Page, Biometrika 1954) with the same two answers: since when,
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+from artefacts.arrays import Bools, Floats, Ints
 
 SLACK = 0.15
 """Deviation that a level may show for ever: of log rates, so about 30 %."""

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
+from artefacts.arrays import Floats
 from controller.physics import TraceBank
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.features import Observer
@@ -36,7 +36,6 @@ from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import clairvoyant_values, mean_rewards
 from traces.trace import BandwidthTrace
 
-Floats = npt.NDArray[np.float64]
 PRESENT_S = 0.02
 """The rate of the present is the mean over so long."""
 DELAYS_S = (0.0, 0.03, 0.06, 0.1)

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Ints
 from controller.physics import TraceBank
 from controller.policies.observation import CANDIDATES
 from controller.scenarios import Setting
 from envs.episodes import EPISODE_FRAMES, Episodes
 from envs.preparation import prepared
 from envs.simulator import Simulator
-
-Ints = npt.NDArray[np.int64]
 
 REPEATS = 7
 PLANS = 64

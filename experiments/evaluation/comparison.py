@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.scenarios import Setting
 from experiments.evaluation.controllers import ControllerFactory
@@ -18,7 +18,6 @@ from experiments.evaluation.optimum_play import OptimumController
 from experiments.evaluation.statistics import bootstrap_ratio, paired
 from traces.library import TraceSet
 
-Floats = npt.NDArray[np.float64]
 MOST_USED = 3
 
 

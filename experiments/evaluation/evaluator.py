@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import Controller, FrameResult, Measurement, Situation
 from controller.physics import Resources, TraceBank, run_frames
 from controller.scenarios import Setting
@@ -24,7 +25,6 @@ from envs.simulator import Simulator
 from experiments.evaluation.learned_lanes import together
 from traces.trace import BandwidthTrace
 
-Floats = npt.NDArray[np.float64]
 BOUND_CHUNK = 4096
 FASTEST_SIGMAS = 3.1
 """Log-normal compute times are this much below their median in one case of a thousand."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.fixed import FixedController
 from controller.registry import Future
@@ -15,8 +16,6 @@ from experiments.evaluation.optimum_play import OptimumController
 from experiments.evaluation.optimum_queue import CoupledQueue
 from experiments.evaluation.single_plans import best_single
 from traces.trace import BandwidthTrace
-
-Floats = npt.NDArray[np.float64]
 
 
 def best_single_controller(factory: ControllerFactory, future: Future) -> FixedController:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Ints
 from controller.interface import Controller, Measurement, Situation
 from controller.planners.robust import RobustPlanner
 from controller.policies.learned import LearnedController
@@ -18,9 +18,6 @@ from controller.policies.network import Policy
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
 from envs.simulator import Simulator
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 class LearnedLanes:

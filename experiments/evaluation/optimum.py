@@ -25,15 +25,13 @@ from functools import cached_property
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
 from controller.scenarios import Setting
 from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.trace import BandwidthTrace
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Progress = Callable[[int, int, float], None]
 """Told of the frames done, of how many, and of frames per second."""
 

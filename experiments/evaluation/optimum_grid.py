@@ -7,9 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
+from artefacts.arrays import Float32s, Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,10 @@ class Grid:
 class Landing:
     """Rewards, and where each leads: the cell of the flat (D, U) grid and the place within it."""
 
-    reward: Singles
+    reward: Float32s
     cell: npt.NDArray[np.int32]
-    device: Singles
-    uplink: Singles
+    device: Float32s
+    uplink: Float32s
 
     def value(self, after: Floats) -> Floats:
         """Reward plus the bilinear value of the next state; `after` is (D, U)."""
@@ -70,7 +68,7 @@ class Step:
     in_vain: Ints
     alone: Ints
     """Where the edge's answer comes too late to matter: row of `CoupledQueue.alone_next`."""
-    alone_reward: Singles
+    alone_reward: Float32s
     waiting: Ints
     waiting_weight: Floats
     """Where every uplink state stands a frame later, if nothing is sent."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import FrameOutcome, Resources, run_frames
 from experiments.evaluation.evaluator import bound_per_frame
@@ -20,8 +20,6 @@ from experiments.evaluation.optimum import Optimum, frames_of, refined
 from experiments.evaluation.optimum_queue import CoupledQueue, equally_likely, taken
 from traces.trace import BandwidthTrace
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 NODES = 16
 """Equally likely compute times that a decision looks at."""
 LANES = 16

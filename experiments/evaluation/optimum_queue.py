@@ -10,19 +10,15 @@ from __future__ import annotations
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats, Ints
 from controller.physics import ConstantLink, FrameOutcome, Resources, TraceBank, run_frames
 from controller.physics.links import BankLink, Link
 from controller.scenarios import Setting
 from controller.scenarios.rewards import priced
 from experiments.evaluation.optimum_grid import Grid, Landing, Step
 
-Floats = npt.NDArray[np.float64]
-Singles = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 LANES = 12_000
 """Evaluations in one call of the physics: more no longer fit the processor's cache."""
 SPREAD_SIGMAS = 3.0

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.physics import TraceBank
 from controller.scenarios import Setting
 from envs.simulator import Simulator
 from traces.trace import BandwidthTrace
-
-Floats = npt.NDArray[np.float64]
 
 
 def best_single(

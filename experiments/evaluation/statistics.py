@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 
 LEVEL = 0.95

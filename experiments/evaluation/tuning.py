@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import ArtefactError, write_json
+from artefacts.arrays import Floats
 from controller.physics import TraceBank
 from controller.planners.rate_rule import MARGINS, RateRule
 from controller.registry import tuned
@@ -26,8 +26,6 @@ from experiments.evaluation.evaluator import mean_rewards
 from experiments.evaluation.single_plans import single_plan_rewards
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
-
-Floats = npt.NDArray[np.float64]
 
 CHECK_FRAMES = 64
 CHECK_TOLERANCE = 1e-9

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.physics import TraceBank
 from controller.planners.rate_rule import RateRule
@@ -24,8 +24,6 @@ from envs.observed import ObservedLanes, mean_reward
 from experiments.evaluation.evaluator import mean_rewards
 from traces.generator import generate, read_fit
 from traces.library import TraceSet
-
-Floats = npt.NDArray[np.float64]
 
 MARGIN = 0.7
 """The rate rule's."""

@@ -14,8 +14,9 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from torch import nn
 
+from artefacts.arrays import Bools, Floats
 from controller.policies.observation import CONTEXT, WIDTH
-from envs.observed import HIDDEN, Bools, Floats, ObservedLanes
+from envs.observed import HIDDEN, ObservedLanes
 from envs.once import earned
 from envs.records import StepResult
 from experiments.learning.scorer import SHARP, Scorer, Value

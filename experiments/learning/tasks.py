@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from controller.physics import TraceBank
 from controller.planners.queue_values import PricedAdvantages
 from controller.policies.network import encoder_of
@@ -22,8 +22,6 @@ from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes
 from traces.library import TraceSet
 from traces.trace import trace_digest
-
-Floats = npt.NDArray[np.float64]
 
 GRID = (0.0, 0.25, 1.0)
 """Places of the prices planned for, from none to the greatest."""

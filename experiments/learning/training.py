@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
 from controller.policies.probing import BLIND_S
@@ -29,10 +29,6 @@ from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
 from experiments.learning.tasks import Data, TrainingTask, TrainingTasks, for_prices, price_grids
-
-Float32s = npt.NDArray[np.float32]
-Floats = npt.NDArray[np.float64]
-
 
 ABOVE_0 = (
     "planning_backlogs", "lanes", "steps", "epochs", "batch", "learning_rate", "hidden",

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import (
     CoinferError,
@@ -39,7 +38,6 @@ from experiments.studies.inputs import Group, TrainedOn
 from traces.trace import traces_digest
 
 FORMAT_VERSION = 1
-Floats = npt.NDArray[np.float64]
 PER_FRAME = ("plan", "arrival_s", "latency_s", "correct", "in_time", "reward", "bytes_sent",
              "device_s", "energy_j")  # fmt: skip
 PER_TRACE = ("probe_bytes", "loading_s", "duration_s")

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from controller.physics import PlanTable
 from controller.registry import find_controller
 from experiments.evaluation.comparison import TraceFigures, figures_of, share_interval, trace_means
@@ -35,7 +35,6 @@ from experiments.studies.results import (
     ModeClaim,
 )
 
-Floats = npt.NDArray[np.float64]
 PLANS_TOLD = 3
 NO_GAP = 1e-9
 """A distance to the bound, in reward per frame, that is rounding."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from models.capture.comparison import TOLERANCE, difference
 from models.capture.modules import answers
 from models.capture.reference import Reference
@@ -35,7 +35,6 @@ ROUNDINGS = 10.0
 MOST_ROUNDING = 2e-3
 """That rounding may explain at all: the least true fault that was seen is twice as much. A
 module that rounds worse cannot be told from one that was lowered wrongly."""
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +151,7 @@ def _one_graph(graph: bytes, shape: Shape, reference: Reference, what: str) -> f
     return worst
 
 
-Run = Callable[[Floats], Floats]
+Run = Callable[[Float32s], Float32s]
 
 
 def _session(graph: bytes, what: str) -> Run:
@@ -172,9 +171,9 @@ def _session(graph: bytes, what: str) -> Run:
 
     entry = session.get_inputs()[0].name
 
-    def run(x: Floats) -> Floats:
+    def run(x: Float32s) -> Float32s:
         try:
-            found: Floats = session.run(None, {entry: np.ascontiguousarray(x)})[0]
+            found: Float32s = session.run(None, {entry: np.ascontiguousarray(x)})[0]
         except Exception as error:
             raise said(error) from None
         return found
@@ -199,11 +198,11 @@ class _Stretches:
         self._places = [(last, k) for k in range(len(spec.trunk))] + heads
         self.layers = [spec.branches[i][k] for i, k in self._places]
 
-    def values(self, batches: Sequence[Floats]) -> list[dict[str, Floats]]:
+    def values(self, batches: Sequence[Float32s]) -> list[dict[str, Float32s]]:
         """What every stretch gives for every batch, by name: each run alone, on what the one
         before it gave.
         """
-        found: list[dict[str, Floats]] = [{"": x} for x in batches]
+        found: list[dict[str, Float32s]] = [{"": x} for x in batches]
         for branch, k in self._places:
             spec, layer = self.spec, self.spec.branches[branch][k]
             shapes = spec.shapes[branch][k : k + 2]
@@ -217,7 +216,7 @@ class _Stretches:
 class _Nearest:
     """Of every crossing tensor: how near torch's values come to it."""
 
-    def __init__(self, values: Mapping[str, Floats], names: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, Float32s], names: Mapping[str, str]) -> None:
         self.best: dict[str, float] = dict.fromkeys(names, float("inf"))
         self.named: dict[str, float] = {}
         """Of those that torch's program has under the same name: the difference from that."""
@@ -240,7 +239,7 @@ class _Nearest:
 def _branch(
     spec: BranchySpec,
     branch: int,
-    crossing: Mapping[str, Floats],
+    crossing: Mapping[str, Float32s],
     near: _Nearest,
     right: Tensor,
     rounding: _Rounding,

@@ -16,16 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from models.codecs.interface import (
-    NOTHING_SHARED,
-    Codec,
-    Encoded,
-    Floats,
-    Ranges,
-    Shared,
-    single,
-    whole,
-)
+from artefacts.arrays import Float32s
+from models.codecs.interface import NOTHING_SHARED, Codec, Encoded, Ranges, Shared, single, whole
 
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of the seen range that calibration tries; the one of least squared error stays."""
@@ -61,14 +53,14 @@ class TensorAffine(Codec):
         data: bytes | memoryview,
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
-    ) -> Floats:
+    ) -> Float32s:
         """The tensor behind the levels."""
         data = whole(self.name, data, self.size(shape), shape)
         low, scale = self._number(meta, "low"), self._number(meta, "scale")
         levels = np.frombuffer(data, dtype=np.uint8).reshape(shape).astype(np.float32)
         return np.asarray(levels * scale + low, dtype=np.float32)
 
-    def round_trip(self, batch: Floats, shared: Shared = NOTHING_SHARED) -> Floats:
+    def round_trip(self, batch: Float32s, shared: Shared = NOTHING_SHARED) -> Float32s:
         """Each sample of a batch (N, ...) by its own range, at once."""
         rows = batch.reshape(len(batch), -1)
         low = rows.min(axis=1, keepdims=True)
@@ -113,17 +105,17 @@ class ChannelAffine(Codec):
         data: bytes | memoryview,
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
-    ) -> Floats:
+    ) -> Float32s:
         """The tensor behind the levels."""
         data = whole(self.name, data, self.size(shape), shape)
         levels = np.frombuffer(data, dtype=np.uint8)
         if self._bits == 4:
             pairs = np.stack([levels & 15, levels >> 4], axis=1)
             levels = pairs.reshape(-1)[: math.prod(shape)]
-        one: Floats = self._values(levels.reshape(1, *shape), self._ranges(shared))[0]
+        one: Float32s = self._values(levels.reshape(1, *shape), self._ranges(shared))[0]
         return one
 
-    def round_trip(self, batch: Floats, shared: Shared = NOTHING_SHARED) -> Floats:
+    def round_trip(self, batch: Float32s, shared: Shared = NOTHING_SHARED) -> Float32s:
         """A batch (N, C, ...) at once."""
         ranges = self._ranges(shared)
         return self._values(self._levels(batch, ranges), ranges)
@@ -141,11 +133,11 @@ class ChannelAffine(Codec):
         levels = np.clip(np.rint((array - low) / scale), 0, 2**self._bits - 1)
         return np.asarray(levels, dtype=np.uint8)
 
-    def _values(self, levels: npt.NDArray[np.uint8], ranges: Ranges) -> Floats:
+    def _values(self, levels: npt.NDArray[np.uint8], ranges: Ranges) -> Float32s:
         low, scale = self._spread(levels, ranges)
         return np.asarray(levels.astype(np.float32) * scale + low, dtype=np.float32)
 
-    def _spread(self, array: npt.NDArray[Any], ranges: Ranges) -> tuple[Floats, Floats]:
+    def _spread(self, array: npt.NDArray[Any], ranges: Ranges) -> tuple[Float32s, Float32s]:
         low, scale = ranges.step(self._bits)
         if array.shape[1] != len(low):
             raise UsageError(
@@ -160,7 +152,7 @@ INT8C, INT4C = ChannelAffine(8), ChannelAffine(4)
 FAMILIES = (single(TensorAffine()), single(INT8C), single(INT4C))
 
 
-def calibrate(samples: Floats) -> Ranges:
+def calibrate(samples: Float32s) -> Ranges:
     """Ranges of the channels of `samples` (N, C, ...): per channel the clip of least error."""
     channels = np.moveaxis(samples, 1, 0).reshape(samples.shape[1], -1)
     seen_low, seen_high = channels.min(axis=1), channels.max(axis=1)

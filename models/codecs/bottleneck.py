@@ -14,15 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from models.codecs.interface import (
-    NOTHING_SHARED,
-    Codec,
-    Encoded,
-    Floats,
-    LatentNetworks,
-    Shared,
-    single,
-)
+from artefacts.arrays import Float32s
+from models.codecs.interface import NOTHING_SHARED, Codec, Encoded, LatentNetworks, Shared, single
 
 LEARNED = "bottleneck"
 
@@ -48,13 +41,13 @@ class Bottleneck(Codec):
         data: bytes | memoryview,
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
-    ) -> Floats:
+    ) -> Float32s:
         """What the decoder makes of the latent."""
         own = self._networks(shared)
         latent = own.codec.decode(meta, data, own.shape, Shared(own.ranges))
         return np.asarray(own.decoder(latent[None])[0], dtype=np.float32)
 
-    def round_trip(self, batch: Floats, shared: Shared = NOTHING_SHARED) -> Floats:
+    def round_trip(self, batch: Float32s, shared: Shared = NOTHING_SHARED) -> Float32s:
         """A batch (N, C, ...) through both networks at once."""
         own = self._networks(shared)
         latents = own.codec.round_trip(own.encoder(batch), Shared(own.ranges))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Float32s
 from models.codecs.affine import INT8C, calibrate
-from models.codecs.interface import Codec, Floats, LatentNetworks, Shared
+from models.codecs.interface import Codec, LatentNetworks, Shared
 
 TENSOR, PICTURE = (2, 3, 4), (8, 8, 3)
 
@@ -32,13 +33,13 @@ def example_shared(codec: Codec, batch: npt.NDArray[Any]) -> Shared:
     return Shared(calibrate(batch)) if codec.needs_ranges else Shared()
 
 
-def _halved(batch: Floats) -> LatentNetworks:
+def _halved(batch: Float32s) -> LatentNetworks:
     """The smallest autoencoder: the mean of the channels, and that in every channel again."""
 
-    def encoder(x: Floats) -> Floats:
+    def encoder(x: Float32s) -> Float32s:
         return np.asarray(x.mean(axis=1, keepdims=True), dtype=np.float32)
 
-    def decoder(latent: Floats) -> Floats:
+    def decoder(latent: Float32s) -> Float32s:
         return np.repeat(latent, batch.shape[1], axis=1)
 
     latents = encoder(batch)

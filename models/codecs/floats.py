@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.codecs.interface import NOTHING_SHARED, Codec, Encoded, Floats, Shared, single, whole
+from artefacts.arrays import Float32s
+from models.codecs.interface import NOTHING_SHARED, Codec, Encoded, Shared, single, whole
 
 
 class FloatCodec(Codec):
@@ -33,12 +34,12 @@ class FloatCodec(Codec):
         data: bytes | memoryview,
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
-    ) -> Floats:
+    ) -> Float32s:
         """The tensor of `shape`; a stranger's bytes may hold values that are not finite."""
         data = whole(self.name, data, self.size(shape), shape)
         return np.frombuffer(data, dtype=self._kind).reshape(shape).astype(np.float32)
 
-    def round_trip(self, batch: Floats, shared: Shared = NOTHING_SHARED) -> Floats:
+    def round_trip(self, batch: Float32s, shared: Shared = NOTHING_SHARED) -> Float32s:
         """The batch rounded once."""
         return batch if self.exact else batch.astype(self._kind).astype(np.float32)
 

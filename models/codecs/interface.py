@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 
-Floats = npt.NDArray[np.float32]
 Carries = Literal["tensor", "picture", "latent"]
 
 
@@ -33,10 +33,10 @@ class Encoded:
 class Ranges:
     """Calibrated ranges of one tensor's channels: `low` and `high` (2, C), for 8 and for 4 bits."""
 
-    low: Floats
-    high: Floats
+    low: Float32s
+    high: Float32s
 
-    def step(self, bits: int) -> tuple[Floats, Floats]:
+    def step(self, bits: int) -> tuple[Float32s, Float32s]:
         """Per channel: the value of level 0, and of one level (1 where a channel is constant)."""
         row = 0 if bits == 8 else 1
         width = self.high[row] - self.low[row]
@@ -52,8 +52,8 @@ class LatentNetworks:
     `codec` carries one latent, with the ranges in `ranges`.
     """
 
-    encoder: Callable[[Floats], Floats]
-    decoder: Callable[[Floats], Floats]
+    encoder: Callable[[Float32s], Float32s]
+    decoder: Callable[[Float32s], Float32s]
     shape: tuple[int, ...]
     codec: Codec
     ranges: Ranges

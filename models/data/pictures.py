@@ -12,8 +12,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
+
 Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
 
 _WAVES = 4
 _BLOBS = 3

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from artefacts.arrays import Bools, Floats
+
 Labels = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 ECE_BINS = 15
 _GOLDEN = (np.sqrt(5.0) - 1.0) / 2.0

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, read_json, write_json
+from artefacts.arrays import Floats
 from models.facts.branchy import BranchySpec
 
 FORMAT_VERSION = 1
-Floats = npt.NDArray[np.float64]
 
 
 class LayerProfile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from models.facts.layers import LayerKind, LayerSpec, Shape
 from models.facts.profiles import FittedPredictor
 
 Reading = Literal["maps", "elements", "operations"]
-Floats = npt.NDArray[np.float64]
 
 FLOOR_S = 1e-6
 """No layer takes less than a microsecond; predictions are clamped here."""

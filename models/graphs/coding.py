@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from models.codecs import LEARNED, Codec, Encoded, LatentNetworks, Shared, codec_named
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
 
-Floats = npt.NDArray[np.float32]
-RunLayer = Callable[[LayerSpec, Floats], Floats]
+RunLayer = Callable[[LayerSpec, Float32s], Float32s]
 
 
 def shared_at(model: Model, run: RunLayer, codec: Codec, branch: int, cut: int) -> Shared:
@@ -77,7 +77,7 @@ def decode_at(
     cut: int,
     meta: Mapping[str, Any],
     data: bytes,
-) -> Floats:
+) -> Float32s:
     """The batch of one that layer `cut` is given; a picture comes back as the network's input."""
     named = codec_named(codec)
     channels, *rest = model.spec.shapes[branch][cut]

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import DependencyError, UsageError, usable_cpus
+from artefacts.arrays import Float32s
 from models.codecs import Encoded
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
@@ -25,7 +26,6 @@ from models.graphs.graph_cache import cached_graph
 if TYPE_CHECKING:
     from models.graphs.quantisation import Activations
 
-Floats = npt.NDArray[np.float32]
 MOST_SESSIONS = 1024
 """Held at once: an edge sets its own bound."""
 PRECISIONS = ("float32", "int8")
@@ -34,7 +34,7 @@ PRECISIONS = ("float32", "int8")
 class Executor(Protocol):
     """Computes layers [start, stop) of a branch on a batch (N, *shape before layer start)."""
 
-    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+    def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
         """The tensor after layer `stop` - 1, float32."""
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
@@ -42,7 +42,7 @@ class Executor(Protocol):
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
-    ) -> Floats:
+    ) -> Float32s:
         """The batch of one that layer `cut` is given, from the bytes that crossed before it."""
 
 
@@ -53,7 +53,7 @@ class _Codes(ABC):
         self._model = model
 
     @abstractmethod
-    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+    def layer(self, layer: LayerSpec, x: Float32s) -> Float32s:
         """One layer of the network on a batch."""
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
@@ -62,7 +62,7 @@ class _Codes(ABC):
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
-    ) -> Floats:
+    ) -> Float32s:
         """Decode to a batch of one; a picture comes back as the network's input."""
         return decode_at(self._model, self.layer, codec, branch, cut, meta, data)
 
@@ -114,7 +114,7 @@ class OnnxExecutor(_Codes):
         shape = self._model.spec.shapes[branch][start]
         self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
 
-    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+    def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
         """Compute the interval; an empty one gives `x` back."""
         if start == stop:
             return x
@@ -125,7 +125,7 @@ class OnnxExecutor(_Codes):
             (x,) = self._session(branch, a, b).run(None, {"x": np.ascontiguousarray(x)})
         return np.asarray(x, dtype=np.float32)
 
-    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+    def layer(self, layer: LayerSpec, x: Float32s) -> Float32s:
         """One layer alone, by its own session."""
         shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
 
@@ -199,13 +199,13 @@ class TorchExecutor(_Codes):
         shape = self._model.spec.shapes[branch][start]
         self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
 
-    def layer(self, layer: LayerSpec, x: Floats) -> Floats:
+    def layer(self, layer: LayerSpec, x: Float32s) -> Float32s:
         """One layer alone."""
         with self._torch.inference_mode():
             y = self._network.layer(layer.name)(self._torch.from_numpy(np.array(x)))
         return np.asarray(y.numpy(), dtype=np.float32)
 
-    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+    def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
         """Compute the interval."""
         _check_shape(self._model, branch, start, x)
         with self._torch.inference_mode():
@@ -233,7 +233,7 @@ class PacedExecutor:
         self._clock, self._sleep = clock, sleep
         self.overruns = 0
 
-    def run(self, branch: int, start: int, stop: int, x: Floats) -> Floats:
+    def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
         """Compute, then wait until the profile's median for this interval has passed."""
         began = self._clock()
         result = self._inner.run(branch, start, stop, x)
@@ -250,7 +250,7 @@ class PacedExecutor:
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
-    ) -> Floats:
+    ) -> Float32s:
         """Decode, then wait until the profile's median for it has passed."""
         began = self._clock()
         result = self._inner.decode(codec, branch, cut, meta, data)
@@ -298,7 +298,7 @@ def _share_arena(runtime: Any) -> None:
     runtime.create_and_register_allocator(place, runtime.OrtArenaCfg(0, 1, -1, -1))
 
 
-def softmax_answer(logits: Floats, temperature: float = 1.0) -> tuple[int, float]:
+def softmax_answer(logits: Float32s, temperature: float = 1.0) -> tuple[int, float]:
     """Class and greatest softmax probability of one sample's logits (1, classes).
 
     `temperature`: the exit's (`Model.temperatures`); with it, 0.8 sure is right 8 times in 10.
@@ -309,7 +309,7 @@ def softmax_answer(logits: Floats, temperature: float = 1.0) -> tuple[int, float
     return best, float(weights[best] / weights.sum())
 
 
-def _check_shape(model: Model, branch: int, start: int, x: Floats) -> None:
+def _check_shape(model: Model, branch: int, start: int, x: Float32s) -> None:
     model.spec.interval(branch, start, start)
     expected = model.spec.shapes[branch][start]
     if x.ndim < 1 or tuple(x.shape[1:]) != expected:

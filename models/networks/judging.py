@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from models.codecs import Codec, Shared, codec_named
 from models.data.datasets import Pictures
 from models.facts.branchy import BottleneckSpec
@@ -18,8 +19,6 @@ from models.graphs.coding import latent_bytes, latent_networks
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import Activations, quantised_interval
-
-Floats = npt.NDArray[np.float32]
 
 LOSSY_CODECS = ("int8", "float16")
 PACKED_SAMPLES = 256
@@ -70,7 +69,9 @@ def judge(
     )  # fmt: skip
 
 
-def _rows(found: dict[Key, Floats], keys: tuple[Key, ...]) -> tuple[Classes, npt.NDArray[np.uint8]]:
+def _rows(
+    found: dict[Key, Float32s], keys: tuple[Key, ...]
+) -> tuple[Classes, npt.NDArray[np.uint8]]:
     chosen, sure = [], []
     for key in keys:
         logits = found[key].astype(np.float64)
@@ -106,10 +107,10 @@ class _Judged:
         """Mean bytes of every codec whose bytes depend on what it carries."""
         return {key: float(np.mean(sent)) for key, sent in sorted(self._sent.items())}
 
-    def answers(self, pictures: npt.NDArray[np.uint8]) -> dict[Key, Floats]:
+    def answers(self, pictures: npt.NDArray[np.uint8]) -> dict[Key, Float32s]:
         """Logits by exit, codec and cut."""
         spec = self._model.spec
-        found: dict[Key, Floats] = {}
+        found: dict[Key, Float32s] = {}
         trunk = [self._model.normalise(pictures)]
         for k in range(len(spec.trunk)):
             trunk.append(self._layer(-1, k, trunk[-1]))
@@ -134,7 +135,7 @@ class _Judged:
             self._continue(seen, codec.name, 0, found)
         return found
 
-    def _quantised(self, branch: int, x: Floats) -> Floats:
+    def _quantised(self, branch: int, x: Float32s) -> Float32s:
         """A whole branch in int8."""
         name, model = f"{QUANTISED} {branch}", self._model
         if name not in self._sessions:
@@ -142,31 +143,31 @@ class _Judged:
             stop = len(model.spec.branches[branch])
             graph = quantised_interval(model, self._activations, branch, 0, stop)
             self._sessions[name] = onnxruntime.InferenceSession(graph, self._options)
-        result: Floats = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
+        result: Float32s = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
         return result
 
-    def _squeezed(self, codec: Codec, own: BottleneckSpec, x: Floats) -> Floats:
+    def _squeezed(self, codec: Codec, own: BottleneckSpec, x: Float32s) -> Float32s:
         """What the edge sees of a trunk tensor behind a learned codec."""
         for i, exit_spec in enumerate(self._model.spec.exits):
             if exit_spec.after >= own.cut:
                 self._sent[(i, codec.name, own.cut)] = [latent_bytes(own)]
         networks = latent_networks(self._model, self._alone, own.cut)
-        seen: Floats = codec.round_trip(x, Shared(networks=networks))
+        seen: Float32s = codec.round_trip(x, Shared(networks=networks))
         return seen
 
-    def _alone(self, layer: LayerSpec, x: Floats) -> Floats:
+    def _alone(self, layer: LayerSpec, x: Float32s) -> Float32s:
         if layer.name not in self._sessions:
             shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
             graph = chain_model(layer.name, [layer], shapes, self._model.state)
             self._sessions[layer.name] = onnxruntime.InferenceSession(graph, self._options)
-        result: Floats = self._sessions[layer.name].run(None, {"x": np.ascontiguousarray(x)})[0]
+        result: Float32s = self._sessions[layer.name].run(None, {"x": np.ascontiguousarray(x)})[0]
         return result
 
-    def _layer(self, branch: int, at: int, x: Floats) -> Floats:
+    def _layer(self, branch: int, at: int, x: Float32s) -> Float32s:
         """Layer `at` of a branch (-1: the trunk), computed alone."""
         return self._alone(self._model.spec.branches[branch][at], x)
 
-    def _cross_trunk(self, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
+    def _cross_trunk(self, cut: int, x: Float32s, found: dict[Key, Float32s]) -> None:
         spec = self._model.spec
         for codec in self._lossy:
             if cut > 0 or not codec.needs_ranges:
@@ -175,7 +176,7 @@ class _Judged:
         if cut > 0:
             self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
 
-    def _cross_head(self, exit_: int, cut: int, x: Floats, found: dict[Key, Floats]) -> None:
+    def _cross_head(self, exit_: int, cut: int, x: Float32s, found: dict[Key, Float32s]) -> None:
         for codec in self._lossy:
             there = self._through(codec, x, exit_, cut)
             for at in range(cut, len(self._model.spec.branches[exit_])):
@@ -183,7 +184,7 @@ class _Judged:
             found[(exit_, codec.name, cut)] = there
         self._pack(x, cut, [exit_])
 
-    def _continue(self, x: Floats, codec: str, cut: int, found: dict[Key, Floats]) -> None:
+    def _continue(self, x: Float32s, codec: str, cut: int, found: dict[Key, Float32s]) -> None:
         """Carry a decoded trunk tensor to every exit at or behind the cut."""
         spec, reached = self._model.spec, cut
         for i, exit_spec in enumerate(spec.exits):
@@ -198,11 +199,11 @@ class _Judged:
             if cut < len(spec.branches[i]):
                 found[(i, codec, cut)] = head
 
-    def _through(self, codec: Codec, x: Floats, branch: int, cut: int) -> Floats:
-        seen: Floats = codec.round_trip(x, Shared(self._model.ranges_at(branch, cut)))
+    def _through(self, codec: Codec, x: Float32s, branch: int, cut: int) -> Float32s:
+        seen: Float32s = codec.round_trip(x, Shared(self._model.ranges_at(branch, cut)))
         return seen
 
-    def _pack(self, x: Floats, cut: int, exits: Sequence[int]) -> None:
+    def _pack(self, x: Float32s, cut: int, exits: Sequence[int]) -> None:
         for codec in self._packed if exits else ():
             known = self._sent.setdefault((exits[0], codec.name, cut), [])
             shared = Shared(self._model.ranges_at(exits[0], cut))

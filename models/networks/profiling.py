@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 
 from artefacts import usable_cpus
+from artefacts.arrays import Floats
 from models.codecs import Codec, Encoded, Shared, codec_named
 from models.data.pictures import generated_pictures
 from models.facts.branchy import BottleneckSpec, BranchySpec
@@ -39,8 +40,6 @@ from models.networks.timing import (
     pinned_threads,
     runner,
 )
-
-Floats = npt.NDArray[np.float64]
 
 _LOADINGS = 3
 LEAST_SHARE = 0.1

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from models.codecs import Ranges, codec_named
 from models.codecs.affine import calibrate
 from models.data.datasets import Pictures
@@ -29,7 +29,6 @@ from models.networks.training_data import Normalisation
 
 CALIBRATION_PICTURES = 256
 Progress = Callable[[int, int], None]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def calibrate_network(
     return found
 
 
-def _through(layer: LayerSpec, state: State, x: Floats) -> Floats:
+def _through(layer: LayerSpec, state: State, x: Float32s) -> Float32s:
     """One layer on a batch, by ONNX Runtime: it knows every operator that may be captured."""
     graph = chain_model(layer.name, [layer], (x.shape[1:], layer.output_shape(x.shape[1:])), state)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])

@@ -21,13 +21,13 @@ import numpy.typing as npt
 import torch
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from models.facts.cards import Model
 from models.networks.network import BranchyNetwork
 
 Executor = Literal["torch", "onnxruntime"]
 EXECUTORS: tuple[Executor, ...] = ("torch", "onnxruntime")
 Run = Callable[[Any], Any]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

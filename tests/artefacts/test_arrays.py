@@ -1,8 +1,10 @@
 """Archives of arrays: what they hold comes back, and what would fill the memory is refused."""
 
+import ast
 import io
 import resource
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from artefacts import ArtefactError
 from artefacts.arrays import FREE_BYTES, MOST_MEMBERS, MOST_RATIO, read_npz, unpack_npz
+
+ROOT = Path(__file__).parents[2]
 
 
 def header(text):
@@ -100,3 +104,19 @@ def test_damage_is_one_line(data):
         unpack_npz("x", io.BytesIO(raw[: data.draw(st.integers(0, len(raw)))]), "arrays")
     except ArtefactError as error:
         assert str(error).startswith("x")
+
+
+def test_a_word_for_arrays_means_one_thing():
+    """`Floats` and its like are assigned here alone, and taken from here alone."""
+    words, odd = ("Floats", "Float32s", "Ints", "Bools"), []
+    for room in ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer"):
+        for file in (ROOT / room).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ImportFrom) and node.module != "artefacts.arrays":
+                    named = {a.asname or a.name for a in node.names}
+                elif isinstance(node, ast.Assign) and file != ROOT / "artefacts/arrays.py":
+                    named = {t.id for t in node.targets if isinstance(t, ast.Name)}
+                else:
+                    continue
+                odd += [f"{file}:{node.lineno}: {word}" for word in named & set(words)]
+    assert odd == []

@@ -15,15 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts import ArtefactError
+from artefacts.arrays import Floats
 from traces.formats.limits import MOST_WORDED_ROWS, check_count
-from traces.formats.numbers import (
-    Floats,
-    bare_columns,
-    bare_numbers,
-    is_number,
-    line_of,
-    separator_of,
-)
+from traces.formats.numbers import bare_columns, bare_numbers, is_number, line_of, separator_of
 from traces.formats.packets import may_be_packets
 from traces.formats.reading import (
     LONGEST_S,

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from artefacts.arrays import Floats
 from traces.formats.headers import Column, columns_of
 from traces.formats.limits import LONGEST_LINE_BYTES, MOST_COLUMNS, check_count
-from traces.formats.numbers import Floats, bare_separator, is_number
+from traces.formats.numbers import bare_separator, is_number
 from traces.formats.source import SHOWN, Source, shown
 
 BATCH_ROWS = 65_536

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from traces.formats import stamps
 from traces.formats.cells import Table, split_rows
 from traces.formats.headers import ASIDE_WORDS, Column, words_of
 from traces.formats.limits import listed, short
-from traces.formats.numbers import Floats
 from traces.formats.reading import LONGEST_S, ReadOptions, TraceQuestion
 from traces.formats.units import (
     MILLISECONDS,

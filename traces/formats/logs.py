@@ -10,14 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from traces.formats.numbers import (
-    Floats,
-    bare_columns,
-    bare_numbers,
-    falls_throughout,
-    first_fall,
-    line_of,
-)
+from artefacts.arrays import Floats
+from traces.formats.numbers import bare_columns, bare_numbers, falls_throughout, first_fall, line_of
 from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace, counted
 from traces.formats.series import GAP_STEPS, TURNED, facts_of
 from traces.formats.source import Source

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from artefacts.arrays import Floats
 from traces.formats.cells import Table, table_of
 from traces.formats.limits import check_rows
-from traces.formats.numbers import Floats
 from traces.formats.reading import Reading, ReadOptions, counted
 from traces.formats.series import Rows, facts_of, stamped
 from traces.formats.source import Source

@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from artefacts import ArtefactError, atomic_write
-from traces.formats.numbers import (
-    Floats,
-    bare_columns,
-    bare_numbers,
-    falls_throughout,
-    first_fall,
-    line_of,
-)
+from artefacts.arrays import Floats
+from traces.formats.numbers import bare_columns, bare_numbers, falls_throughout, first_fall, line_of
 from traces.formats.reading import Direction, Reading, ReadOptions, checked_trace
 from traces.formats.series import TURNED, facts_of
 from traces.formats.source import Source, load

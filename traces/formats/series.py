@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from traces.formats.numbers import Floats, falls_throughout, first_fall
+from artefacts.arrays import Floats
+from traces.formats.numbers import falls_throughout, first_fall
 from traces.formats.reading import (
     MAX_RATE_BPS,
     Direction,

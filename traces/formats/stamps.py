@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from traces.formats.numbers import Floats, is_number
+from artefacts.arrays import Floats
+from traces.formats.numbers import is_number
 from traces.formats.units import (
     MICROSECONDS,
     MILLISECONDS,

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError, atomic_write
+from artefacts.arrays import Floats
 from traces.formats import stamps
 from traces.formats.cells import Table, table_of
 from traces.formats.choosing import (
@@ -27,7 +28,6 @@ from traces.formats.choosing import (
 )
 from traces.formats.headers import Column
 from traces.formats.limits import MOST_WORDED_ROWS, check_count, check_rows
-from traces.formats.numbers import Floats
 from traces.formats.reading import (
     MAX_RATE_BPS,
     Direction,

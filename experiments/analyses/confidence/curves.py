@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError
+from artefacts.arrays import Bools, Floats
 from experiments.analyses.confidence.gates import PRICES, train_gates
 from experiments.analyses.confidence.records import read_record
 from models.facts.branchy import BranchySpec
@@ -25,9 +26,6 @@ from models.facts.confidence import (
     stopped,
 )
 from models.facts.outcomes import Outcomes, read_outcomes
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 THRESHOLDS = 60
 BUDGETS = 41

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Floats
 from models.facts.confidence import Labels, gate_features
-
-Floats = npt.NDArray[np.float64]
 
 STEPS = 400
 RATE = 0.1

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from artefacts.arrays import Floats
 from experiments.analyses.confidence.gates import PRICES, Gates, train_gates
 from experiments.analyses.confidence.records import FORMAT_VERSION, JointPoint, JointRecord
 from models.facts.branchy import BranchySpec
@@ -28,7 +29,6 @@ from models.networks.network import BranchyNetwork
 from models.networks.training_data import Batch, TrainingData
 
 GREATEST_GRADIENT = 1.0
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

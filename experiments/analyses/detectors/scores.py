@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from artefacts.arrays import Floats
 from controller.sensing.baselines import EwmaConfig, EwmaDetector
 from controller.sensing.change_point import BayesianConfig, BayesianDetector
 from controller.sensing.interface import ChangeDetector
@@ -21,7 +22,7 @@ from experiments.analyses.detectors.page_hinkley import (
     PageHinkleyConfig,
     PageHinkleyDetector,
 )
-from experiments.analyses.detectors.steps import Floats, LinkStatistics, StepStream, step_stream
+from experiments.analyses.detectors.steps import LinkStatistics, StepStream, step_stream
 
 Maker = Callable[[], ChangeDetector]
 

@@ -10,12 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
+from artefacts.arrays import Floats
 from traces.trace import BandwidthTrace
-
-Floats = npt.NDArray[np.float64]
 
 SEGMENT_MEAN_S, SEGMENT_LEAST_S = 60.0, 20.0
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError, atomic_write
+from artefacts.arrays import Floats
 from controller.planners.algorithm1 import (
     Order,
     PlanningInputs,
@@ -35,7 +35,6 @@ from models.facts.regression import Reading
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Floats = npt.NDArray[np.float64]
 
 BANDWIDTHS_BPS = tuple(50e3 * k for k in range(1, 31))
 """50 kbit/s to 1.5 Mbit/s, the paper's range."""
