@@ -8,6 +8,7 @@ import pytest
 from traces.formats import write_csv
 from traces.trace import BandwidthTrace
 
+pytestmark = pytest.mark.system
 GOOD = {"hermit": "alone:make"}
 BAD = {
     "absent": "alone.nowhere:make",
