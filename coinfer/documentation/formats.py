@@ -81,6 +81,7 @@ def formats() -> tuple[Format, ...]:
     from controller.planners.configuration_map import ConfigurationMap
     from controller.policies.generalist import GeneralistCard
     from controller.policies.network import PolicyCard
+    from controller.registry.tuned import Tuned
     from controller.scenarios.file import Scenario
     from experiments.replay.device_run import RunRecord
     from experiments.studies.results import Evaluation, Matrix, StudyRecord
@@ -129,6 +130,7 @@ def formats() -> tuple[Format, ...]:
             GeneralistCard,
         ),
         Format("Configuration map (`map.json`)", "Written by `coinfer map`.", ConfigurationMap),
+        Format("Tuned values (`tuned-KEY.json`)", "Written by `coinfer tune`.", Tuned),
         Format("Record of a run (`--records`)", "Written by `coinfer device`.", RunRecord),
         Format("Evaluation (`NAME.evaluation.json`)", "Written by `coinfer evaluate`.", Evaluation),
         Format("Matrix (`NAME.matrix.json`)", "Written by `coinfer evaluate`.", Matrix),

@@ -80,7 +80,7 @@ def find_controller(name: str) -> ControllerEntry:
         if entry.name == name:
             return entry
     if ":" in name:
-        package = name.partition(":")[0].partition(".")[0]
+        package = name.partition(":")[0]
         return ControllerEntry(name, name, package=package, on_demand=True)
     if name in installed:
         return installed[name].entry()

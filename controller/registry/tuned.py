@@ -41,7 +41,10 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     key: str
+    """SHA-256 of what the values depend on: the scenario with all it names, the training traces,
+    how values are chosen."""
     scenario: str
+    """The scenario's name."""
     training: str
     """Where the training traces came from."""
     check: tuple[float, ...]
@@ -50,6 +53,7 @@ class Tuned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     single_rewards: tuple[float, ...] = ()
     """Of every plan of the scenario's table, used alone (P,)."""
     margins: tuple[float, ...] = ()
+    """Margins of the rate rule that were tried."""
     margin_rewards: tuple[float, ...] = ()
     """Of the rate rule with each of `margins`; a large negative number where one was out early."""
 

@@ -74,6 +74,7 @@ def test_prices_that_a_controller_does_not_know_are_said(stream, caplog):
     assert "controller 'edge-only' knows none" in caplog.text
 
 
+@pytest.mark.system
 def test_a_package_s_controller_decides_in_the_daemon(running, tmp_path):
     site = tmp_path / "site"
     about = site / "alone-1.0.dist-info"

@@ -34,6 +34,7 @@ def never(*args, **how):
     raise AssertionError("made again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["real logs", "stand-ins"])
 @pytest.mark.parametrize("name", shipped_scenarios())
 def test_values_of_shipped_scenarios_are_shipped_and_are_what_this_code_gives(

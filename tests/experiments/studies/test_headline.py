@@ -353,8 +353,7 @@ def test_what_was_chosen_on_the_training_traces_is_kept(logs, tmp_path, monkeypa
     def never(*args, **how):
         raise AssertionError("chosen again")
 
-    monkeypatch.setattr("experiments.evaluation.tuning.single_plan_rewards", never)
-    monkeypatch.setattr("experiments.evaluation.tuning.mean_rewards", never)
+    monkeypatch.setattr("experiments.evaluation.tuning.Tuning._keep", never)
     for path in (tmp_path / "units").glob("*.npz"):
         path.unlink()
     again = run_evaluation(both, tmp_path / "units")
