@@ -1,5 +1,6 @@
-"""What the device computes itself: parts in their order, local answers, and when they are dropped."""
+"""What the device computes itself, in which order, and what it drops."""
 
+import itertools
 import queue
 import random
 
@@ -83,7 +84,7 @@ def test_the_prefix_keeps_the_last_passed_exit_s_tensor_and_encodes_that_of_the_
     done = [(start, stop) for _, start, stop in local.executor.ran]
     assert done[0][0] == 0
     assert done[-1][1] == plan.start
-    assert all(a[1] == b[0] for a, b in zip(done, done[1:], strict=False)), "no layer twice"
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(done)), "no layer twice"
 
 
 def test_while_the_edge_is_awaited_the_passed_exit_answers_and_time_was_kept_for_it(stream, local):
