@@ -27,6 +27,9 @@ USUAL = 0.9
 """A deadline of more than this share of the stream's is the usual one: whoever passes answers on
 keeps a few milliseconds of it for that."""
 
+SILENCE_MARGIN_S = 0.04
+"""Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:

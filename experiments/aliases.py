@@ -22,7 +22,7 @@ ALIASES = {
     "attacks": "robustness/attacks/__init__.py",
     "baseline_constants": "analyses/baseline_constants.py",
     "beyond_training": "analyses/beyond_training.py",
-    "chaos": "robustness/chaos.py",
+    "chaos": "robustness/chaos/__init__.py",
     "front": "analyses/front.py",
     "fuzz": "robustness/fuzz.py",
     "information_limit": "analyses/information_limit.py",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.arrays import Float32s
-from controller.admission import Admission
+from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.device.frame import Frame
 from controller.link.interface import Link, Reply
 from controller.wire import RemoteProtocolError
@@ -20,8 +20,6 @@ from models.codecs import Encoded, codec_named
 from models.facts.cards import Model
 
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
-SILENCE_MARGIN_S = 0.04
-"""Beyond a round trip after the deadline: an edge that has not spoken by then got nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,12 @@ from artefacts.endings import run_async
 from artefacts.owners import temporary_folder
 from experiments.arguments import above_0
 from experiments.replay.testbed.relay import Relay as TraceRelay
-from experiments.robustness import chaos
+from experiments.robustness.chaos.faults import KINDS as ALL_KINDS
+from experiments.robustness.chaos.faults import trouble
+from experiments.robustness.chaos.frames import RATE_FPS, stream, unaccounted
+from experiments.robustness.chaos.machines import Edge, prepared, running
+from experiments.robustness.chaos.relays import Relay
+from experiments.robustness.chaos.run import finish, stopped_by_user
 from traces.formats import read_trace
 from traces.library import load_split
 from traces.trace import BandwidthTrace
@@ -43,7 +48,7 @@ MOST_MIB_PER_HOUR, MOST_GROWN_MIB = 8.0, 4.0
 SPARE_DESCRIPTORS, SPARE_THREADS = 8, 3
 """A connection that is being made or ended when the last sample is taken."""
 LEAST_BY_EDGE = 0.05
-KINDS = tuple(k for k in chaos.KINDS if k != "edge killed")
+KINDS = tuple(k for k in ALL_KINDS if k != "edge killed")
 """An edge that is killed begins anew, and its memory with it."""
 RTT_S = 0.03
 
@@ -102,34 +107,34 @@ def growth(samples: list[tuple[float, float, int, int]]) -> Growth:
 async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigures:
     """All of it; the trace begins anew where it ends."""
     rng, faults = random.Random(seed), Counter[str]()
-    seen, why, stop = Counter[str](), Counter[str](), chaos.stopped_by_user()
-    frames = round(minutes * 60.0 * chaos.RATE_FPS)
+    seen, why, stop = Counter[str](), Counter[str](), stopped_by_user()
+    frames = round(minutes * 60.0 * RATE_FPS)
     samples: dict[str, list[tuple[float, float, int, int]]] = {}
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder("soak"))
-        truth, edge = chaos.prepared(folder), chaos.Edge()
+        truth, edge = prepared(folder), Edge()
         stack.callback(edge.kill)
         shaped = [TraceRelay(("127.0.0.1", edge.port), trace, RTT_S) for _ in range(DEVICES)]
-        relays = [chaos.Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
+        relays = [Relay(s.port, random.Random(seed + k)) for k, s in enumerate(shaped)]
         for relay in relays:
             await relay.start()
-        async with chaos.running(folder, relays, edge, control=False) as devices:
+        async with running(folder, relays, edge, control=False) as devices:
             begun = time.monotonic()
             for one in shaped:
                 one.start_at(begun)
             pids = [process.pid for process, _ in devices]
             tasks = [
-                asyncio.create_task(chaos.trouble(relays, edge, rng, faults, KINDS)),
+                asyncio.create_task(trouble(relays, edge, rng, faults, KINDS)),
                 asyncio.create_task(_sample(begun, pids, edge, samples)),
                 asyncio.create_task(_again(shaped, trace.duration_s)),
             ]
             await asyncio.gather(
-                *(chaos.stream(address, truth, 7 * k, frames, seen, why, stop, True)
+                *(stream(address, truth, 7 * k, frames, seen, why, stop, True)
                   for k, (_, address) in enumerate(devices))
             )  # fmt: skip
-            chaos.finish(tasks)
+            finish(tasks)
             minutes = (time.monotonic() - begun) / 60.0
-            doubled = await chaos.unaccounted([address for _, address in devices])
+            doubled = await unaccounted([address for _, address in devices])
         for one in shaped:
             one.close()
     return SoakFigures(
@@ -142,7 +147,7 @@ async def run_soak(minutes: float, seed: int, trace: BandwidthTrace) -> SoakFigu
 async def _sample(
     begun: float,
     pids: list[int],
-    edge: chaos.Edge,
+    edge: Edge,
     samples: dict[str, list[tuple[float, float, int, int]]],
 ) -> None:
     named = [*((f"device {k}", pid) for k, pid in enumerate(pids)), ("edge", edge.process.pid)]

@@ -139,6 +139,10 @@ def test_the_edge_ends_a_connection_that_is_all_messages(stream, executor, servi
         with contextlib.closing(device.sock), contextlib.suppress(ConnectionError):
             for k in range(1000):
                 device.say(*FLOODS[kind](stream.model, k))
+            # who closes on what it has not read resets the connection, and the rest with it
+            device.sock.shutdown(socket.SHUT_WR)
+            while device.sock.recv(65536):
+                pass
         other = Device(server.port, stream.model.digest)
         with contextlib.closing(other.sock):
             picture = generated_pictures(1, np.random.default_rng(0))[0]

@@ -7,7 +7,8 @@ import pytest
 from controller.daemon.settings import DEFAULT_CONTROLLER
 from controller.scenarios import load_setting, read_scenario
 from experiments.replay import promise
-from experiments.robustness import chaos, soak
+from experiments.robustness import soak
+from experiments.robustness.chaos import __main__ as chaos
 
 
 @pytest.mark.parametrize(
