@@ -66,6 +66,7 @@ def help_of(module):
     return done.stdout
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("shown", MODULES, ids=str)
 def test_a_module_takes_the_options_that_a_page_shows(shown):
     module, rest = shown.words[2], shown.words[3:]
@@ -127,6 +128,7 @@ RUN = {
 }
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("page", RUN, ids=lambda p: str(p.relative_to(ROOT)))
 def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
     """In a folder of its own, in the order of the page."""
@@ -136,6 +138,9 @@ def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
             make(tmp_path / name)
     for shown in RUN[page]:
         done = coinfer(shown.words[1:], tmp_path)
+        refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
+        if done.returncode == 2 and refused in " ".join(page.read_text().split()):
+            continue  # the page shows what is refused, in the same words
         assert done.returncode == 0, f"{shown}: {done.stderr}"
 
 
