@@ -1,6 +1,7 @@
 """Every command that README and docs show is one that the application takes."""
 
 import gzip
+import itertools
 import os
 import re
 import subprocess
@@ -91,11 +92,23 @@ SECONDS = {
 """Commands that take seconds, whatever their options."""
 
 
-def runnable(shown):
-    _, path, rest = found_command(shown.words[1:])
-    name = path.removeprefix("coinfer ")
-    own = not any(PLACEHOLDER.match(w) or w.startswith(("/", "[")) for w in rest)
-    return shown.whole and shown.words[0] == "coinfer" and name in SECONDS and own and rest
+def made_by(words):
+    """The file or folder that a command writes."""
+    return {after for word, after in itertools.pairwise(words) if word in ("--out", "--dir")}
+
+
+def runnable(page):
+    """Commands of a page that take seconds and need nothing that longer ones make."""
+    absent = set()
+    for shown in commands(page):
+        if not shown.whole or shown.words[0] != "coinfer":
+            continue
+        _, path, rest = found_command(shown.words[1:])
+        own = not any(PLACEHOLDER.match(w) or w.startswith(("/", "[")) for w in rest)
+        if path.removeprefix("coinfer ") in SECONDS and own and not absent & set(rest):
+            yield shown
+        else:
+            absent |= made_by(rest)
 
 
 def coinfer(words, folder):
@@ -121,11 +134,7 @@ def measured(path):
 
 READERS_OWN = {"drive.csv.gz": recorded, "measured.txt": measured}
 """Files that pages speak of as the reader's own, and what makes them here."""
-RUN = {
-    page: found
-    for page in pages()
-    if (found := [c for c in commands(page) if c.words[0] == "coinfer" and runnable(c)])
-}
+RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
 
 @pytest.mark.system
