@@ -95,8 +95,7 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_CONTROLLER = "robust"
-"""On real links it keeps more frames in time than the policy (README,
-`experiments.replay.promise`)."""
+"""On real links it keeps more frames in time than the policy (docs/results/real-links.md)."""
 
 
 class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,15 +30,25 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One bandwidth state and its plan (exits counted from 1, as people do)."""
 
     mean_bps: float
+    """Mean bandwidth of the state."""
     std_bps: float
+    """Its standard deviation."""
     exit: int
+    """The plan's exit, from 1."""
     start: int
+    """First layer that runs on the edge."""
     stop: int
+    """First layer after it that does not."""
     codec: str
+    """What crosses the link is sent as."""
     hedge: bool
+    """Whether the device goes on computing while the edge is awaited."""
     rescue: bool
+    """Whether a local answer is kept."""
     expected_reward: float
+    """Of the plan in this state."""
     gates: tuple[int, ...] = ()
+    """Exits on the way that may end the frame, from 1."""
     threshold: float = 1.0
 
     @property
@@ -55,9 +65,13 @@ class ConfigurationMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     format_version: int
     scenario: str
+    """Name of the scenario."""
     scenario_digest: str
+    """Of its file."""
     made_from: str
+    """Where the states are from."""
     entries: tuple[MapEntry, ...]
+    """A state and its plan each."""
 
     @property
     def states(self) -> tuple[BandwidthState, ...]:

@@ -31,6 +31,7 @@ def test_a_link_leads_to_a_file(link):
     assert link.startswith("https://") or (ROOT / link).exists()
 
 
+@pytest.mark.system
 def test_the_lines_of_python_print_what_it_says(tmp_path):
     found = list(blocks(README))
     at = next(k for k, (language, _) in enumerate(found) if language == "python")

@@ -10,6 +10,7 @@ import pytest
 from coinfer.documentation.shown import ROOT
 
 pytest.importorskip("mkdocs", reason="the extra 'docs' is not installed")
+pytestmark = pytest.mark.system
 FROM_ELSEWHERE = re.compile(
     r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//"
 )
