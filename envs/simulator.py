@@ -64,7 +64,7 @@ class Simulator:
         self._free_before_s = np.zeros((self._pending + 1, lanes))
         # frames whose gates are still to be asked: when the device expects them to end, on average,
         # when it will know better, and when they really end
-        self._mean_head_s = setting.table.mean_head_s
+        self._mean_prefix_s = setting.table.mean_prefix_s
         self._asks = bool(setting.table.gated.any())
         self._expected_s = np.zeros((self._pending, lanes))
         self._asked_s = np.full((self._pending, lanes), -np.inf)
@@ -214,7 +214,7 @@ class Simulator:
 
     def step(self, plan: Ints) -> StepResult:
         """Run one frame in every lane and move every lane to its next decision time."""
-        table = self.rows.stops.table
+        table = self.rows.gate_rows.table
         sample = self.rng.integers(0, self.rows.samples, self.lanes)
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
         ending = self.rows.ending(plan, sample)
@@ -298,8 +298,8 @@ class Simulator:
 
     def _await_gates(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
         """What the device cannot know yet of frames whose gates are still to be asked."""
-        slot, took = self._slot, outcome.device_head_s
-        self._expected_s[slot] = outcome.device_start_s + self._mean_head_s.take(plan)
+        slot, took = self._slot, outcome.device_prefix_s
+        self._expected_s[slot] = outcome.device_start_s + self._mean_prefix_s.take(plan)
         self._over_s[slot] = outcome.device_start_s + took
         # one that a gate stops is known for it when it is over
         known = np.where(ending != plan, self._over_s[slot], outcome.asked_s)

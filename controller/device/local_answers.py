@@ -46,13 +46,13 @@ class LocalAnswers:
 
     def __post_init__(self) -> None:
         """What the table says once and for all."""
-        self._mean_prefix_s = self.table.mean_head_s
+        self._mean_prefix_s = self.table.mean_prefix_s
 
     # -- the plan's own parts --------------------------------------------------------------------
 
     def has_prefix(self, frame: Frame) -> bool:
         """Whether the device computes anything before it sends."""
-        return bool(self.table.head_s[frame.plan_index] > 0)
+        return bool(self.table.prefix_s[frame.plan_index] > 0)
 
     def start(self, frame: Frame) -> None:
         """Queue the plan's first part, gate by gate; its end is a `prefix` event."""
@@ -61,7 +61,7 @@ class LocalAnswers:
             # its local answer is asked for when the prefix has ended, and another frame's job must
             # not slip in between
             seconds, due = float(self.table.wait_s[row, 0]), frame.limit_s
-            begin_s = self.clock() + float(self.table.head_s[row])
+            begin_s = self.clock() + float(self.table.prefix_s[row])
             frame.reservation = Reservation(begin_s, due - seconds, seconds, due)
             self.cpu.reserve(frame.reservation)
         # which way its gates send a frame is not known: it counts as its plan's do on average
@@ -93,7 +93,7 @@ class LocalAnswers:
         a gate says is reported at once.
         """
         plan, spec, row = frame.plan, self.model.spec, frame.plan_index
-        upto = [*self.table.early_s[row, : len(plan.gates)], self.table.head_s[row]]
+        upto = [*self.table.early_s[row, : len(plan.gates)], self.table.prefix_s[row]]
         x, at = self._input(frame), 0
         for number, gate in enumerate(plan.gates):
             after = spec.exits[gate].after

@@ -52,7 +52,7 @@ class FrameOutcome:
     `answer_exit` is -1 for no answer in time; `by_plan` tells the plan's own answer from a local
     one. `measured_*` describe the upload as the edge's receive times will tell it. `handed_s`: when
     what crosses is given to the link. The first part on the device begins at `device_start_s`, has
-    asked its last gate at `asked_s`, and takes `device_head_s` (0 where it is not begun).
+    asked its last gate at `asked_s`, and takes `device_prefix_s` (0 where it is not begun).
     """
 
     answered_s: Floats
@@ -68,7 +68,7 @@ class FrameOutcome:
     handed_s: Floats
     asked_s: Floats
     device_start_s: Floats
-    device_head_s: Floats
+    device_prefix_s: Floats
 
 
 def run_frames(
@@ -105,7 +105,7 @@ def run_frames(
 
     jobs = _LocalJobs(device_free, early, offloads, back, limit, device_noise)
     jobs.run(table, plan, arrival_s, timing)
-    by_edge, tail_s = jobs.finish(table, plan, back)
+    by_edge, suffix_s = jobs.finish(table, plan, back)
     by_plan_s = np.where(local, done, by_edge)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
     # a local answer is given at the deadline: until then the deeper one may still come
@@ -127,7 +127,7 @@ def run_frames(
         answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
         by_plan=by_plan,
         latency_s=answered - arrival_s,
-        device_s=head + jobs.spent_s + tail_s,
+        device_s=head + jobs.spent_s + suffix_s,
         bytes_sent=up.sent_bytes,
         measured_bytes=up.payload_bytes,
         measured_duration_s=up.duration_s,
@@ -136,7 +136,7 @@ def run_frames(
         handed_s=handed,
         asked_s=start + asked,
         device_start_s=start,
-        device_head_s=head,
+        device_prefix_s=head,
     )
     return outcome, fresh
 
@@ -163,7 +163,7 @@ def _head(
         asked = asked + stretch * noise * runs
         at, done = start + asked, upto
         np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
-    last = table.head_s.take(plan) - done
+    last = table.prefix_s.take(plan) - done
     ends = runs & (at + last <= limit)
     return asked + last * noise * ends, ends, early, asked
 
@@ -280,9 +280,9 @@ class _LocalJobs:
 
     def finish(self, table: PlanTable, plan: Ints, back: Floats) -> tuple[Floats, Floats | float]:
         """Edge-first plans' last part: when the edge's answer is the user's, and the seconds."""
-        if not table.columns.has_tails:
+        if not table.columns.has_suffixes:
             return back, 0.0
-        tail = table.tail_s.take(plan) * self._noise
+        tail = table.suffix_s.take(plan) * self._noise
         start = np.maximum(back, self.free_s)
         end = start + tail
         runs = (tail > 0) & (start < self._limit)

@@ -52,11 +52,11 @@ def with_gates(table: PlanTable) -> GateRows:
     stopped = replace(
         own,
         plans=tuple(device_only(table.spec, int(e)) for e in exits),
-        head_s=table.early_s[owner, place],
+        prefix_s=table.early_s[owner, place],
         up_bytes=nothing,
         edge_s=nothing,
         down_bytes=nothing,
-        tail_s=nothing,
+        suffix_s=nothing,
         exit=exits,
         local=np.ones(len(owner), dtype=np.bool_),
         wait_s=np.zeros_like(own.wait_s),
@@ -64,7 +64,7 @@ def with_gates(table: PlanTable) -> GateRows:
         rescue_s=np.full(len(owner), np.inf),
         early_s=np.where(asked, own.early_s, 0.0),
         early_exit=np.where(asked, own.early_exit, -1),
-        stop_share=np.zeros_like(own.stop_share),
+        gate_share=np.zeros_like(own.gate_share),
         # which samples end there differs from plan to plan: `OutcomeRows` knows
         accuracy=np.full(len(owner), np.nan),
     )

@@ -38,8 +38,8 @@ RARELY = 0.05
 """Share of frames below which what a plan sends keeps nobody informed."""
 
 PER_PLAN = (
-    "head_s", "up_bytes", "edge_s", "down_bytes", "tail_s", "exit", "local", "wait_s", "wait_exit",
-    "rescue_s", "early_s", "early_exit", "stop_share", "accuracy",
+    "prefix_s", "up_bytes", "edge_s", "down_bytes", "suffix_s", "exit", "local", "wait_s",
+    "wait_exit", "rescue_s", "early_s", "early_exit", "gate_share", "accuracy",
 )  # fmt: skip
 """The table's arrays that have a row for every plan."""
 
@@ -67,30 +67,30 @@ class Columns:
     waits: tuple[Answers, ...]
     rescue: Answers | None
     rescue_p95_s: Floats
-    has_tails: bool
+    has_suffixes: bool
 
 
 @dataclass(frozen=True, repr=False)
 class PlanTable:
     """Costs of P plans, each an array of length P (or P x K for the answers on the way).
 
-    A local plan has all its seconds in `head_s`. `wait_s[p, k]` are the local jobs run after the
+    A local plan has all its seconds in `prefix_s`. `wait_s[p, k]` are the local jobs run after the
     cut tensor is handed to the link (k-th in order, 0 where none) and `wait_exit[p, k]` the exit
     each completes (-1 where none): the head passed on the way, and with hedging the deeper exits.
     `rescue_s` completes exit 1 from the cut, and is inf where no rescue is kept time for.
     `early_exit[p, g]` are the exits that gated plans ask on their way (-1 where none), whose answer
-    is there `early_s[p, g]` after the head began; `head_s` counts those heads. A gated plan's other
+    is there `early_s[p, g]` after the prefix began; `prefix_s` counts them. A gated plan's other
     costs are those of a frame that no gate stopped; `controller.physics.gates` has the others.
-    `stop_share[p, g]`: share of the samples that this gate stops.
+    `gate_share[p, g]`: share of the samples that this gate stops.
     """
 
     spec: BranchySpec
     plans: tuple[Plan, ...]
-    head_s: Floats
+    prefix_s: Floats
     up_bytes: Floats
     edge_s: Floats
     down_bytes: Floats
-    tail_s: Floats
+    suffix_s: Floats
     exit: Ints
     local: Bools
     wait_s: Floats
@@ -98,7 +98,7 @@ class PlanTable:
     rescue_s: Floats
     early_s: Floats
     early_exit: Ints
-    stop_share: Floats
+    gate_share: Floats
     accuracy: Floats
     exit_accuracy: Floats
     device_sigma: float
@@ -121,15 +121,15 @@ class PlanTable:
         return np.array([bool(plan.gates) for plan in self.plans], dtype=np.bool_)
 
     @cached_property
-    def mean_head_s(self) -> Floats:
+    def mean_prefix_s(self) -> Floats:
         """What the device's first part takes on average over the samples (P,)."""
-        stopped = (self.stop_share * self.early_s).sum(axis=1)
-        return np.asarray(stopped + (1.0 - self.stop_share.sum(axis=1)) * self.head_s)
+        stopped = (self.gate_share * self.early_s).sum(axis=1)
+        return np.asarray(stopped + (1.0 - self.gate_share.sum(axis=1)) * self.prefix_s)
 
     @cached_property
     def send_share(self) -> Floats:
         """Share of its frames of which a plan sends anything (P,)."""
-        return np.where(self.local, 0.0, 1.0 - self.stop_share.sum(axis=1))
+        return np.where(self.local, 0.0, 1.0 - self.gate_share.sum(axis=1))
 
     @cached_property
     def quiet(self) -> Bools:
@@ -148,12 +148,12 @@ class PlanTable:
         rescue_s = np.where(rescued, self.rescue_s, 0.0)
         rescue = Answers(rescued, rescue_s, np.zeros(len(self), dtype=np.int64))
         return Columns(
-            computes=self.head_s > 0,
+            computes=self.prefix_s > 0,
             gates=_answers(np.maximum.accumulate(self.early_s, axis=1), self.early_exit),
             waits=_answers(self.wait_s, self.wait_exit),
             rescue=rescue if rescued.any() else None,
             rescue_p95_s=np.where(rescued, self.rescue_p95_s, 0.0),
-            has_tails=bool((self.tail_s > 0).any()),
+            has_suffixes=bool((self.suffix_s > 0).any()),
         )
 
     @property
@@ -193,7 +193,7 @@ class PlanTable:
         moved = 8.0 * (self.up_bytes + self.down_bytes)
         with np.errstate(divide="ignore", invalid="ignore"):
             transfer = np.where(moved > 0, moved / rate, 0.0)
-        fixed = self.head_s + self.edge_s + self.tail_s + np.where(self.local, 0.0, rtt_s)
+        fixed = self.prefix_s + self.edge_s + self.suffix_s + np.where(self.local, 0.0, rtt_s)
         return np.asarray(fixed + transfer)
 
     def undominated(self, rtt_s: float = 0.0, *, queues: bool = True) -> PlanTable:
@@ -224,7 +224,7 @@ class PlanTable:
         return self.take(keep)
 
     def _no_worse_idle(self, p: int, rtt_s: float) -> Bools:
-        seconds = self.head_s + self.edge_s + self.tail_s + np.where(self.local, 0.0, rtt_s)
+        seconds = self.prefix_s + self.edge_s + self.suffix_s + np.where(self.local, 0.0, rtt_s)
         moved = self.up_bytes + self.down_bytes
         slack = seconds[p] + 1e-12
         return np.asarray(
@@ -234,7 +234,7 @@ class PlanTable:
     def _no_worse_queued(self, p: int, rtt_s: float) -> Bools:
         """Which plans need no more of anything than p and answer as well at every moment."""
         better = self.accuracy >= self.accuracy[p]
-        cost = np.stack([self.head_s, self.up_bytes, self.edge_s, self.down_bytes, self.tail_s])
+        cost = np.stack([self.prefix_s, self.up_bytes, self.edge_s, self.down_bytes, self.suffix_s])
         frugal = (cost <= cost[:, [p]] + 1e-12).all(axis=0)
         same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & (
             self.wait_s <= self.wait_s[p] + 1e-12
@@ -250,10 +250,10 @@ class PlanTable:
             return np.asarray(better & self.local & frugal)
         # a local rival must be done when p's first local answer is, and before any edge answer
         first = self.wait_s[p, 0] if self.wait_exit[p, 0] >= 0 else self.rescue_s[p]
-        soonest = self.head_s[p] + min(
-            0.0 if np.isinf(first) else first, rtt_s + self.edge_s[p] + self.tail_s[p]
+        soonest = self.prefix_s[p] + min(
+            0.0 if np.isinf(first) else first, rtt_s + self.edge_s[p] + self.suffix_s[p]
         )
-        local = self.local & (self.head_s <= soonest + 1e-12)
+        local = self.local & (self.prefix_s <= soonest + 1e-12)
         return np.asarray(better & (remote | local))
 
 
@@ -287,25 +287,25 @@ def build_table(
         for k, (exit_, seconds) in enumerate(row.wait):
             wait_exit[i, k], wait_s[i, k] = exit_, seconds
     gates = max((len(plan.gates) for plan in plans), default=0)
-    early_s, stop_share = np.zeros((len(rows), gates)), np.zeros((len(rows), gates))
+    early_s, gate_share = np.zeros((len(rows), gates)), np.zeros((len(rows), gates))
     early_exit = np.full((len(rows), gates), -1, dtype=np.int64)
     for i, (plan, row) in enumerate(zip(plans, rows, strict=True)):
         early_exit[i, : len(plan.gates)] = plan.gates
         early_s[i, : len(plan.gates)] = row.early
         if plan.gates:
             at = stopped_at(outcomes, plan, temperatures)[outcomes.half(half)]
-            stop_share[i, : len(plan.gates)] = np.bincount(at, minlength=gates + 1)[
+            gate_share[i, : len(plan.gates)] = np.bincount(at, minlength=gates + 1)[
                 : len(plan.gates)
             ] / len(at)
     accuracy = [plan_accuracy(outcomes, plan, half, temperatures) for plan in plans]
     return PlanTable(
         spec=spec,
         plans=tuple(plans),
-        head_s=np.array([r.head_s for r in rows]),
+        prefix_s=np.array([r.prefix_s for r in rows]),
         up_bytes=np.array([r.up_bytes for r in rows], dtype=np.float64),
         edge_s=np.array([r.edge_s for r in rows]),
         down_bytes=np.array([r.down_bytes for r in rows], dtype=np.float64),
-        tail_s=np.array([r.tail_s for r in rows]),
+        suffix_s=np.array([r.suffix_s for r in rows]),
         exit=np.array([p.exit for p in plans], dtype=np.int64),
         local=np.array([p.is_local for p in plans], dtype=np.bool_),
         wait_s=wait_s,
@@ -313,7 +313,7 @@ def build_table(
         rescue_s=np.array([r.rescue_s for r in rows]),
         early_s=early_s,
         early_exit=early_exit,
-        stop_share=stop_share,
+        gate_share=gate_share,
         accuracy=np.array(accuracy),
         exit_accuracy=np.array([outcomes.accuracy(i, half=half) for i in range(len(spec.exits))]),
         device_sigma=_sigma(device),
@@ -355,11 +355,11 @@ def outcome_key(plan: Plan) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    head_s: float
+    prefix_s: float
     up_bytes: float
     edge_s: float
     down_bytes: float
-    tail_s: float
+    suffix_s: float
     wait: tuple[tuple[int, float], ...]
     rescue_s: float
     early: tuple[float, ...]
@@ -389,14 +389,14 @@ def _row(
     sent = codec_named(plan.codec).size(shapes[plan.start])
     crossing = spec.crossing(plan.exit, plan.start)
     return _Row(
-        head_s=device.interval_s(plan.exit, 0, plan.start)
+        prefix_s=device.interval_s(plan.exit, 0, plan.start)
         + asking
         + device.encode_s(plan.codec, crossing),
         up_bytes=outcomes.mean_bytes(plan.exit, plan.codec, plan.start) if sent is None else sent,
         edge_s=edge.interval_s(plan.exit, plan.start, plan.stop)
         + edge.decode_s(plan.codec, crossing),
         down_bytes=float(down),
-        tail_s=device.interval_s(plan.exit, plan.stop, length),
+        suffix_s=device.interval_s(plan.exit, plan.stop, length),
         wait=wait,
         rescue_s=rescue,
         early=early,

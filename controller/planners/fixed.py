@@ -42,7 +42,7 @@ def device_only_plan(setting: Setting) -> int:
     table = setting.table
     local = np.flatnonzero(table.local & ~table.gated)
     frames = setting.scenario.frames
-    seconds = table.head_s[local]
+    seconds = table.prefix_s[local]
     if setting.closed_loop:
         fits = seconds <= frames.deadline_s
         value = np.where(fits, np.exp(table.accuracy[local]) + 1.0 / seconds, 0.0)

@@ -200,7 +200,7 @@ class _Queue:
         the middle one is late at the lower.
         """
         setting, rows = self._setting, self._rows
-        table, interval_s = rows.stops.table, setting.interval_s
+        table, interval_s = rows.gate_rows.table, setting.interval_s
         shape = (len(self._rates), len(self._device_s), len(self._uplink_s), len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         reward, landings = np.zeros(shape), []
@@ -227,7 +227,7 @@ class _Queue:
             u, uw = _between(self._uplink_s, (after.uplink_s - interval_s) / slower)
             at = (level + d) * shape[2] + u
             landings.append((weight, at, dw, uw))
-        return rows.stops.mixed(reward, rows.share).astype(np.float32), landings
+        return rows.gate_rows.mixed(reward, rows.share).astype(np.float32), landings
 
     def _level_moves(self, belief: BandwidthBelief) -> Floats:
         """P(level at the next frame | level now), (K, K)."""
@@ -260,7 +260,7 @@ class _Queue:
             near = (1 - uw) * after[at] + uw * after[at + 1]
             far = (1 - uw) * after[at + width] + uw * after[at + width + 1]
             later = later + np.float32(weight) * ((1 - dw) * near + dw * far)
-        mixed = self._rows.stops.mixed(np.asarray(later), self._rows.share)
+        mixed = self._rows.gate_rows.mixed(np.asarray(later), self._rows.share)
         return np.asarray(self._reward + self._how.discount * mixed, dtype=np.float32)
 
     def advantages(self) -> QueueAdvantages:

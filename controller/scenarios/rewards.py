@@ -69,7 +69,7 @@ def expectation(
     the backlogs.
     """
     rows = setting.rows("policy")
-    table = rows.stops.table
+    table = rows.gate_rows.table
     shape = (len(bandwidth_bps), len(table))
     plan = np.broadcast_to(np.arange(len(table)), shape)
     resources = Resources.idle(shape)
@@ -91,7 +91,7 @@ def expectation(
         reward, answer, outcome.by_plan.astype(np.float64), outcome.device_s,
         outcome.measured_duration_s, outcome.bytes_sent,
     )  # fmt: skip
-    return Expectation(*(rows.stops.mixed(part, rows.share) for part in parts))
+    return Expectation(*(rows.gate_rows.mixed(part, rows.share) for part in parts))
 
 
 def reward_scale(setting: Setting) -> float:

@@ -99,7 +99,7 @@ class Setting:
             )
         made = replace(self, given_prices=RewardSection(device_second, megabyte))
         # what prices do not change is not worked out again
-        kept = ("stops", "_rows", "link_model", "timing")
+        kept = ("gate_rows", "_rows", "link_model", "timing")
         made.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return made
 
@@ -133,7 +133,7 @@ class Setting:
         return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
 
     @cached_property
-    def stops(self) -> GateRows:
+    def gate_rows(self) -> GateRows:
         """What the table's plans become once their gates have been asked."""
         return with_gates(self.table)
 
@@ -150,7 +150,7 @@ class Setting:
     def _made_rows(self, half: str) -> OutcomeRows:
         index, exits = self.outcomes.half(half), len(self.spec.exits)
         rows = [self.outcomes.correct(i)[index] for i in range(exits)]
-        for plan in self.stops.table.plans:
+        for plan in self.gate_rows.table.plans:
             codec, cut = outcome_key(plan)
             rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
         at = None
@@ -159,8 +159,8 @@ class Setting:
             for p, plan in enumerate(self.table.plans):
                 stopped = stopped_at(self.outcomes, plan, self.model.temperatures)[index]
                 for g in range(len(plan.gates)):
-                    at[p, stopped == g] = self.stops.row[p, g]
-        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.stops, at)
+                    at[p, stopped == g] = self.gate_rows.row[p, g]
+        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.gate_rows, at)
 
 
 def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:

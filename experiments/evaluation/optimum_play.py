@@ -49,7 +49,7 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
     reward, outcome, fresh = queue.run(row, arrival, taken(resources, lane), link, factors[node])
     value = queue.land(link, arrival, reward, fresh).value(optimum.after(frame))
     rows = value.reshape(shape).mean(axis=2)
-    return Lookahead(queue.rows.stops.mixed(rows, queue.rows.share), outcome, fresh)
+    return Lookahead(queue.rows.gate_rows.mixed(rows, queue.rows.share), outcome, fresh)
 
 
 def earned(
@@ -84,7 +84,7 @@ def earned(
             np.exp(table.device_sigma * noise[0]), np.exp(table.edge_sigma * noise[1]),
         )  # fmt: skip
         reward = queue.reward(ways.ravel(), outcome).reshape(ways.shape)
-        total += rows.stops.mixed(reward, rows.share)[lane, plan]
+        total += rows.gate_rows.mixed(reward, rows.share)[lane, plan]
         state = taken(fresh, lane * len(table) + ending)
         progress(frame + 1)
     return total / optimum.frames
@@ -181,7 +181,7 @@ class OptimumController:
         ahead = look_ahead(optimum, frame, np.array([now_s]), self._resources(situation))
         plan = int(ahead.value[0].argmax())
         rows, each = self._queue.rows, len(ahead.outcome.handed_s) // len(self._queue.table)
-        mine = np.flatnonzero(np.repeat(rows.stops.owner == plan, each))
+        mine = np.flatnonzero(np.repeat(rows.gate_rows.owner == plan, each))
         share = np.repeat(rows.share, each)[mine]
         self._beliefs = _Beliefs(taken(ahead.resources, mine), ahead.outcome.handed_s[mine], share)
         return plan

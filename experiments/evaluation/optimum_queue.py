@@ -52,7 +52,7 @@ class CoupledQueue:
         check_coupled(setting)
         self.setting, self.half, self.grid = setting, half, Grid() if grid is None else grid
         self.rows = setting.rows(half)
-        self.table = self.rows.stops.table
+        self.table = self.rows.gate_rows.table
         self.deadline_s = setting.scenario.frames.deadline_s
         self.interval_s = setting.interval_s
         prices = setting.prices
@@ -84,9 +84,9 @@ class CoupledQueue:
         most = max(float(most), step_s)
         states = np.linspace(0.0, most, int(np.ceil(most / step_s)) + 1)
         if table.local.any():
-            head_s = float(table.head_s[table.local].min())
-            jump = self.deadline_s - head_s
-            width = head_s * (np.exp(SPREAD_SIGMAS * table.device_sigma) - 1)
+            prefix_s = float(table.prefix_s[table.local].min())
+            jump = self.deadline_s - prefix_s
+            width = prefix_s * (np.exp(SPREAD_SIGMAS * table.device_sigma) - 1)
             fine = np.arange(0.0, width, step_s / FINER)
             sides = np.concatenate([jump - 1e-6 - fine, [jump + 1e-6]])
             states = np.concatenate([states, sides[(sides > 0) & (sides < most)]])
@@ -99,11 +99,11 @@ class CoupledQueue:
         """
         rows = np.flatnonzero(~self.table.local)
         devices, links = self.shape
-        head = self.table.head_s[rows][:, None, None]
+        prefix = self.table.prefix_s[rows][:, None, None]
         device = self.device_s[:, None]
-        handed = np.where(head > 0, device + head * self.noise.min(), 0.0)
-        latest = device + head * max(self.noise.max(), 1.0)
-        certain = (latest < self.deadline_s) | (head == 0)
+        handed = np.where(prefix > 0, device + prefix * self.noise.min(), 0.0)
+        latest = device + prefix * max(self.noise.max(), 1.0)
+        certain = (latest < self.deadline_s) | (prefix == 0)
         seconds = np.linspace(0.0, self.span_s, self.span_steps + 1)
         idle_s = np.append(seconds, np.full(self.grid.owed_steps, np.inf))
         shared = certain & (idle_s <= handed)
@@ -125,7 +125,7 @@ class CoupledQueue:
         share = self.rows.share
         rows = np.flatnonzero(self.table.local)
         reward, moves = self._unlinked(rows)
-        owners = self.rows.stops.owner[rows]
+        owners = self.rows.gate_rows.owner[rows]
         self.local_plans: Ints = np.unique(owners)
         mix = (owners == self.local_plans[:, None]) * share[rows]
         self.local_reward: Floats = mix @ reward
@@ -145,14 +145,14 @@ class CoupledQueue:
     def _alone(self) -> None:
         """The same of offloading plans whose answer from the edge comes too late or never.
 
-        Only of those that hand over at once: of a longer head the compute time decides whether the
-        answer is late. Plans that do the same on the device meanwhile share it.
+        Only of those that hand over at once: of a longer prefix the compute time decides whether
+        the answer is late. Plans that do the same on the device meanwhile share it.
         """
         table, rows = self.table, self.remote_rows
-        quick = table.head_s * table.device_sigma <= self.negligible_s
-        rows = rows[quick[rows] & (table.tail_s[rows] == 0)]
+        quick = table.prefix_s * table.device_sigma <= self.negligible_s
+        rows = rows[quick[rows] & (table.suffix_s[rows] == 0)]
         does = np.column_stack(
-            [table.head_s, table.rescue_s, table.wait_s, table.wait_exit, self.rows.share]
+            [table.prefix_s, table.rescue_s, table.wait_s, table.wait_exit, self.rows.share]
         )[rows].round(9)
         _, first, kind = np.unique(does, axis=0, return_index=True, return_inverse=True)
         self.alone_kind = np.full(len(table), -1, dtype=np.int64)

@@ -147,7 +147,7 @@ def explain_plan(
         )
     moved = 0.0 if table.local[index] else 8.0 / max(bandwidth_bps, 1e-9)
     parts = {
-        "device": float(table.head_s[index] + table.tail_s[index]),
+        "device": float(table.prefix_s[index] + table.suffix_s[index]),
         "uplink": float(table.up_bytes[index] * moved),
         "edge": float(table.edge_s[index]),
         "downlink": float(table.down_bytes[index] * moved),

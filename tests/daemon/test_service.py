@@ -256,7 +256,7 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
             k for k, p in enumerate(table.plans)
             if not p.is_local and not p.gates and p.start > 4 and table.wait_exit[k, 0] >= 0
         )  # fmt: skip
-        own_s = float(table.head_s[deep] + table.wait_s[deep, 0])
+        own_s = float(table.prefix_s[deep] + table.wait_s[deep, 0])
 
         def kept(backlog_s):
             situation = Situation(0.0, 0, deadline_s, backlog_s, 0, 0.03)
@@ -471,11 +471,11 @@ def test_where_a_plan_can_no_longer_be_done_the_first_exit_answers(stream, execu
     """The CPU is busy for 30 ms of what the deepest local plan and 20 ms more would take."""
     now, finish, begun, answers = [100.0], threading.Event(), threading.Event(), queue.Queue()
     table = stream.table
-    deep = max((k for k in range(len(table)) if table.local[k]), key=lambda k: table.head_s[k])
-    assert table.head_s[deep] > 0.06
+    deep = max((k for k in range(len(table)) if table.local[k]), key=lambda k: table.prefix_s[k])
+    assert table.prefix_s[deep] > 0.06
     engine = FrameEngine(
         stream.model, executor, stream.device, stream.table, FixedController("x", deep), NoLink(),
-        EngineArgs(float(table.head_s[deep]) + 0.02, always_rescue=True), clock=lambda: now[0],
+        EngineArgs(float(table.prefix_s[deep]) + 0.02, always_rescue=True), clock=lambda: now[0],
     )  # fmt: skip
     service = FrameService(engine, 4)
     service.start()

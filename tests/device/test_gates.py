@@ -61,7 +61,7 @@ def run(executor, plan, port, pictures, rest_s=None, **options):
         [check_plan(plan, setting.spec)], temperatures=setting.model.temperatures,
     )  # fmt: skip
     if rest_s is not None:
-        table = dataclasses.replace(table, head_s=table.early_s[:, -1] + rest_s)
+        table = dataclasses.replace(table, prefix_s=table.early_s[:, -1] + rest_s)
     config = DeviceConfig(
         **({"mode": "stream", "deadline_s": 5.0, "interval_s": 0.01, "frames": PICTURES} | options)
     )

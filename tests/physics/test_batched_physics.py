@@ -94,7 +94,7 @@ def first_part(table, p, start, limit, noise):
     A stretch that at its median would miss the deadline is not begun.
     """
     gates = [(s, int(e)) for s, e in zip(table.early_s[p], table.early_exit[p], strict=True)]
-    stops = [(s, e) for s, e in gates if e >= 0] + [(table.head_s[p], None)]
+    stops = [(s, e) for s, e in gates if e >= 0] + [(table.prefix_s[p], None)]
     spent, done, answer, asked = 0.0, 0.0, -1, 0.0
     for upto, gate in stops:
         if start + spent + (upto - done) > limit:
@@ -160,14 +160,14 @@ def local_answers(table, p, arrival, free, back, limit, timing, noise):
 def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, edge_noise):
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
-    local, computes = bool(table.local[p]), table.head_s[p] > 0
+    local, computes = bool(table.local[p]), table.prefix_s[p] > 0
     start = max(arrival, state["device_s"]) if computes else arrival
     head, ended, answer, asked = first_part(table, p, start, limit, device_noise)
     if computes and head > 0:
         state["device_s"] = start + head
     done = start + head if ended else INF
     found = {
-        "asked_s": start + asked, "device_start_s": start, "device_head_s": head,
+        "asked_s": start + asked, "device_start_s": start, "device_prefix_s": head,
         "handed_s": INF, "bytes_sent": 0.0, "measured_bytes": 0.0, "measured_duration_s": 0.0,
         "measured_known_s": INF, "measured_complete": False,
     }  # fmt: skip
@@ -187,7 +187,7 @@ def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, ed
         )
         answer = answer if later is None else later
         state["device_s"], own = free, back
-        tail = float(table.tail_s[p]) * device_noise
+        tail = float(table.suffix_s[p]) * device_noise
         if tail > 0:
             begin = max(back, free)
             own = begin + tail
@@ -239,11 +239,11 @@ def made_table(rng, plans=24, *, gates=3, waits=3, tails=True):
     return PlanTable(
         spec=spec(),
         plans=(device_only(spec(), 0),) * plans,
-        head_s=np.where(bare, 0.0, early_s.max(axis=1, initial=0.0) + last),
+        prefix_s=np.where(bare, 0.0, early_s.max(axis=1, initial=0.0) + last),
         up_bytes=remote(200.0, 80_000.0),
         edge_s=remote(0.001, 0.03),
         down_bytes=remote(64.0, 4000.0),
-        tail_s=np.where(tailed, rng.uniform(0.001, 0.03, plans), 0.0),
+        suffix_s=np.where(tailed, rng.uniform(0.001, 0.03, plans), 0.0),
         exit=rng.integers(0, 5, plans),
         local=local,
         wait_s=np.where(waiting & ~free, rng.uniform(0.001, 0.03, (plans, waits)), 0.0),
@@ -251,7 +251,7 @@ def made_table(rng, plans=24, *, gates=3, waits=3, tails=True):
         rescue_s=np.where(rescued, rng.uniform(0.005, 0.05, plans), INF),
         early_s=early_s,
         early_exit=np.where(there, np.arange(gates), -1),
-        stop_share=np.zeros((plans, gates)),
+        gate_share=np.zeros((plans, gates)),
         accuracy=rng.random(plans),
         exit_accuracy=rng.random(5),
         device_sigma=float(rng.choice([0.0, 0.1])),
@@ -393,8 +393,8 @@ def test_what_the_scalar_account_meets():
             met["owed"] += cancelled and state["uplink_s"] > arrival + 0.1 + 1e-6
             met["ramped"] += found["bytes_sent"] > state["window_bytes"] / 2 > 14480.0 / 2
             met["rescued"] += table.rescue_s[p] < INF and found["answer_exit"] == 0
-            met["tail"] += table.tail_s[p] > 0 and found["by_plan"]
-            met["stopped short"] += 0 < found["device_head_s"] < table.head_s[p] * 1.1 - 1e-9
+            met["tail"] += table.suffix_s[p] > 0 and found["by_plan"]
+            met["stopped short"] += 0 < found["device_prefix_s"] < table.prefix_s[p] * 1.1 - 1e-9
             met["late"] += found["measured_known_s"] < INF and busy_s > arrival + 0.1
             arrival += float(rng.exponential(0.06))
     assert min(met.values()) >= 10, met

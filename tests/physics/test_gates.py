@@ -48,7 +48,7 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
         temperatures=setting.model.temperatures,
     )  # fmt: skip
     heads = [device.interval_s(j, spec.exits[j].after, len(spec.branches[j])) for j in (0, 2)]
-    assert table.head_s[1] == pytest.approx(table.head_s[0] + sum(heads))
+    assert table.prefix_s[1] == pytest.approx(table.prefix_s[0] + sum(heads))
     trunk = device.interval_s(4, 0, spec.exits[2].after)
     assert table.early_s[1] == pytest.approx(
         [device.interval_s(4, 0, spec.exits[0].after) + heads[0], trunk + sum(heads)]
@@ -57,7 +57,7 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
     assert stops.row.tolist() == [[-1, -1], [2, 3]]
     assert stops.owner.tolist() == [0, 1, 1, 1]
     assert stops.table.exit.tolist() == [4, 4, 0, 2]
-    assert stops.table.head_s[2:] == pytest.approx(table.early_s[1])
+    assert stops.table.prefix_s[2:] == pytest.approx(table.early_s[1])
     assert stops.table.early_exit[3].tolist() == [0, -1]
     assert stops.table.local[2:].all()
     # what a frame that no gate stopped waits for: the deepest exit passed was asked already
@@ -69,7 +69,7 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
         temperatures=setting.model.temperatures,
     )  # fmt: skip
     assert pair.wait_exit[:, 0].tolist() == [2, -1]
-    assert pair.head_s[1] == pytest.approx(pair.head_s[0] + heads[1])
+    assert pair.prefix_s[1] == pytest.approx(pair.prefix_s[0] + heads[1])
 
 
 def test_samples_end_where_their_confidence_says():
@@ -83,16 +83,16 @@ def test_samples_end_where_their_confidence_says():
         )[:, index]
         confident = sure >= plan.threshold
         expected = np.where(confident.any(axis=0), confident.argmax(axis=0), len(plan.gates))
-        ends = [*setting.stops.row[p, : len(plan.gates)].tolist(), p]
+        ends = [*setting.gate_rows.row[p, : len(plan.gates)].tolist(), p]
         assert np.array_equal(rows.at[p], np.array(ends)[expected])
-        mine = setting.stops.owner == p
+        mine = setting.gate_rows.owner == p
         assert rows.share[mine].sum() == pytest.approx(1.0)
 
 
 def test_planners_expect_the_mean_of_what_happens_to_every_sample():
     """Sample by sample through the physics on an idle device, against the planner's expectation."""
     setting = camera()
-    rows, table = setting.rows("policy"), setting.stops.table
+    rows, table = setting.rows("policy"), setting.gate_rows.table
     assert np.allclose(setting.table.accuracy[setting.table.local], [
         plan_accuracy(setting.outcomes, p, "policy", setting.model.temperatures)
         for p in setting.table.plans if p.is_local

@@ -87,7 +87,7 @@ def test_local_answers_on_the_way(stream):
     assert table.wait_exit[3].tolist() == [0, 1, 2, 3, 4]
     head = stream.device.interval_s(0, 4, 12)
     assert table.wait_s[0, 0] == pytest.approx(head)
-    whole = table.head_s[3] + table.wait_s[3].sum()
+    whole = table.prefix_s[3] + table.wait_s[3].sum()
     heads = sum(
         stream.device.interval_s(i, spec.exits[i].after, len(spec.branches[i])) for i in range(4)
     )

@@ -37,7 +37,7 @@ def test_the_picture_rivals_every_cut_of_the_camera_network(name):
     # encoding is paid for by the device, decoding by the edge
     plan = next(p for p in setting.candidates.plans if p.codec.startswith("jpeg"))
     row = setting.candidates.index(plan)
-    assert setting.candidates.head_s[row] == setting.device.encode_s(plan.codec, "") > 0
+    assert setting.candidates.prefix_s[row] == setting.device.encode_s(plan.codec, "") > 0
 
 
 def test_the_camera_network_keeps_its_bars():

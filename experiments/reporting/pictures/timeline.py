@@ -58,7 +58,7 @@ def plan_row(setting: Setting, plan: str) -> int:
 def frame_of(setting: Setting, plan: str, rate_bps: float, heading: str = "") -> Frame:
     """The stages of a plan on idle resources at a constant rate; without what runs meanwhile."""
     table, row = setting.table, plan_row(setting, plan)
-    prefix_s = float(table.head_s[row])
+    prefix_s = float(table.prefix_s[row])
     heading = heading or plan
     first = Stage("device", 0.0, prefix_s, "prefix")
     if table.local[row]:
