@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from controller.plans import Plan
+from controller.plans import Plan, one_hop
 from models.facts.branchy import BranchySpec
 from models.facts.profiles import Profile, check_profile
 
@@ -241,11 +241,11 @@ def _best_partition(
     length = len(latency) - 1
     k = int(np.argmin(latency if full_range else latency[:-1]))
     if not parts.offloads[k]:
-        plan = Plan(exit_, length, length)
+        plan = Plan(exit_)
     elif order == "edge-first":
-        plan = Plan(exit_, 0, k)
+        plan = one_hop(exit_, 0, k)
     else:
-        plan = Plan(exit_, k, length)
+        plan = one_hop(exit_, k, length)
     return Choice(
         plan=plan,
         partition=k + 1,

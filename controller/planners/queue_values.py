@@ -211,12 +211,12 @@ class _Queue:
             weight = share / len(self._within)
             # what is owed is told in seconds of the level's middle rate
             slower = (self._rates / rates)[:, None, None, None]
-            resources = Resources.idle(shape)
+            resources = Resources.idle(shape, topology=setting.topology)
             resources.device_s = np.array(np.broadcast_to(self._device_s[:, None, None], shape))
             resources.uplink_s = slower * np.broadcast_to(self._uplink_s[:, None], shape)
             link = ConstantLink(np.broadcast_to(rates[:, None, None, None], shape))
             outcome, after = run_frames(
-                table, plan, np.zeros(shape), resources, link, setting.link_model,
+                table, plan, np.zeros(shape), resources, setting.links(link), setting.link_models,
                 setting.timing, float(np.exp(table.device_sigma * node)),
             )  # fmt: skip
             own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)

@@ -35,7 +35,7 @@ class InFlight:
         table, frames = setting.table, setting.scenario.frames
         self._model = setting.link_model
         self._certain = ~table.gated
-        self._prefix_s, self._edge_s = table.mean_prefix_s, table.edge_s
+        self._prefix_s, self._remote_s = table.mean_prefix_s, table.remote_s
         self._payload_bytes = np.where(table.local, 0.0, table.up_bytes)
         self._wire_bytes = self._model.on_wire(self._payload_bytes)
         overlap = 0.0 if setting.closed_loop else frames.deadline_s + 2.0 * self._model.rtt_s
@@ -64,7 +64,7 @@ class InFlight:
         self._handed_s[slot] = now_s + waits + prefix
         self._bytes[slot] = self._wire_bytes[plan]
         self._payload[slot] = self._payload_bytes[plan]
-        self._back_s[slot] = rtt_s + self._edge_s[plan]
+        self._back_s[slot] = rtt_s + self._remote_s[plan]
         # one that a gate may have stopped says nothing by its silence
         self._sure[slot] = self._certain[plan]
         self._frame[slot] = frame

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.physics import ConstantLink, Resources, run_frames
+from controller.plans import all_remote
 
 if TYPE_CHECKING:
     from controller.scenarios.setting import Setting
@@ -72,13 +73,19 @@ def expectation(
     table = rows.gate_rows.table
     shape = (len(bandwidth_bps), len(table))
     plan = np.broadcast_to(np.arange(len(table)), shape)
-    resources = Resources.idle(shape)
+    resources = Resources.idle(shape, topology=setting.topology)
     resources.device_s = np.full(shape, device_backlog_s)
     rate = np.broadcast_to(np.asarray(bandwidth_bps)[:, None], shape)
     link = ConstantLink(rate)
     resources.uplink_s = link.transfer_end(np.zeros(shape), np.full(shape, uplink_backlog_bytes))
     outcome, _ = run_frames(
-        table, plan, np.zeros(shape), resources, link, setting.link_model, setting.timing
+        table,
+        plan,
+        np.zeros(shape),
+        resources,
+        setting.links(link),
+        setting.link_models,
+        setting.timing,
     )
     own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
     if setting.closed_loop:
@@ -177,11 +184,8 @@ def _hedged(setting: Setting, bandwidths: Floats) -> set[int]:
 def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:
     """The most accurate plan on the edge alone, where no situation chose one: a rival to show."""
     table = setting.table
-    lengths = np.array([len(b) for b in setting.spec.branches])[table.exit]
-    whole = np.array(
-        [p.start == 0 and p.stop == n for p, n in zip(table.plans, lengths, strict=True)]
-    )
-    remote = np.flatnonzero(whole & ~table.local & ~table.gated)
+    whole = np.array([all_remote(setting.spec, p) for p in table.plans])
+    remote = np.flatnonzero(whole & ~table.gated)
     if not len(remote) or chosen & set(remote.tolist()):
         return set()
     return {int(max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k])))}

@@ -301,18 +301,17 @@ def clairvoyant_values(
         shape = (len(start), len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         arrival = np.broadcast_to(start[:, None], shape)
-        resources = Resources.idle(shape)
+        resources = Resources.idle(shape, topology=setting.topology)
         resources.device_s = arrival + device_backlog_s
         outcome, _ = run_frames(
             table,
             plan,
             arrival,
             resources,
-            bank.lanes(np.zeros(shape, dtype=np.int64)),
-            setting.link_model,
+            setting.links(bank.lanes(np.zeros(shape, dtype=np.int64))),
+            setting.link_models,
             setting.timing,
-            float(np.exp(-FASTEST_SIGMAS * table.device_sigma)),
-            float(np.exp(-FASTEST_SIGMAS * table.edge_sigma)),
+            *(float(np.exp(-FASTEST_SIGMAS * sigma)) for sigma in table.sigmas),
         )
         own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         if setting.closed_loop:

@@ -167,7 +167,7 @@ class CoupledQueue:
         count = len(noise)
         shape = (len(rows), devices, count)
         row = np.broadcast_to(rows[:, None, None], shape)
-        resources = Resources.idle(shape)
+        resources = Resources.idle(shape, topology=self.setting.topology)
         resources.device_s = np.broadcast_to(self.device_s[:, None], shape)
         link = ConstantLink(np.zeros(shape))
         reward, outcome, fresh = self.run(row, np.zeros(shape), resources, link, noise)
@@ -191,7 +191,14 @@ class CoupledQueue:
         """The physics, with the expected reward of each row."""
         setting = self.setting
         outcome, fresh = run_frames(
-            self.table, row, arrival_s, resources, link, setting.link_model, setting.timing, noise
+            self.table,
+            row,
+            arrival_s,
+            resources,
+            setting.links(link),
+            setting.link_models,
+            setting.timing,
+            noise,
         )
         return self.reward(row, outcome), outcome, fresh
 
@@ -262,7 +269,7 @@ class CoupledQueue:
         below = np.minimum(waiting.astype(np.int64), self.shape[1] - 2)
         arrival = np.repeat(arrival_s, entries)
         row = np.tile(self.entry_row, frames)
-        resources = Resources.idle(frames * entries)
+        resources = Resources.idle(frames * entries, topology=self.setting.topology)
         resources.device_s = (arrival_s[:, None] + self.device_s[self.entry_device]).ravel()
         resources.uplink_s = free_s[:, self.entry_uplink].ravel()
         link = bank.lanes(np.zeros(frames * entries, dtype=np.int64))
@@ -278,7 +285,7 @@ class CoupledQueue:
         alone_reward = (self.alone_reward[alone] + self._byte_costs(outcome)[in_vain]).astype(
             np.float32
         )
-        by_node = self._by_node(bank, row[varied], arrival[varied], taken(resources, varied))
+        by_node = self._by_node(bank, row[varied], arrival[varied], resources.take(varied))
         ends = np.arange(frames + 1) * entries
         cuts, vain = np.searchsorted(varied, ends), np.searchsorted(in_vain, ends)
         return [
@@ -306,7 +313,7 @@ class CoupledQueue:
             link = bank.lanes(np.zeros(len(each), dtype=np.int64))
             noise = np.tile(self.noise, len(some))
             reward, _, fresh = self.run(
-                row[each], arrival_s[each], taken(resources, each), link, noise
+                row[each], arrival_s[each], resources.take(each), link, noise
             )
             parts.append(self.land(link, arrival_s[each], reward, fresh))
         return Landing(
@@ -349,14 +356,3 @@ def equally_likely(sigma: float, count: int) -> Floats:
         return np.ones(1)
     shares = (np.arange(count) + 0.5) / count
     return np.exp(sigma * np.array([NormalDist().inv_cdf(share) for share in shares]))
-
-
-def taken(resources: Resources, which: Ints) -> Resources:
-    """The resources of some lanes."""
-    return Resources(
-        resources.device_s[which],
-        resources.uplink_s[which],
-        resources.edge_s[which],
-        resources.downlink_s[which],
-        resources.window_bytes[which],
-    )

@@ -153,7 +153,7 @@ def test_a_model_is_ready_while_its_frames_are_answered(stream, pictures, serve)
 
 def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):
     """An edge was wanted and none is there; exit 1 is sure enough long before the deadline."""
-    hedge = plan_of(stream, lambda p: not p.is_local and p.start > 0)
+    hedge = plan_of(stream, lambda p: p.hops and p.hops[0].start > 0)
     service, answers = serve(FixedController("x", hedge)), queue.Queue()
     service.submit(pictures[0], answers.put, threshold=1e-9)
     record = answers.get(timeout=30)
@@ -183,7 +183,7 @@ def test_a_frame_s_own_deadline_is_kept_and_another_controller_decides(stream, p
 
 
 def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, serve):
-    remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+    remote = plan_of(stream, lambda p: p.hops and p.hops[0].start == 0)
     now = [100.0]
     breaker = Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6))
     service, answers = serve(FixedController("x", remote), breakers=breaker), queue.Queue()
@@ -215,7 +215,7 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
                 ended.wait(60.0)
 
         threading.Thread(target=swallow, daemon=True).start()
-        remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+        remote = plan_of(stream, lambda p: p.hops and p.hops[0].start == 0)
         engine = connect_engine(
             stream.model, executor, stream.device, stream.table, FixedController("x", remote),
             ("127.0.0.1", listener.getsockname()[1]), EngineArgs(deadline_s, always_rescue=True),
@@ -254,7 +254,7 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
     try:
         deep = next(
             k for k, p in enumerate(table.plans)
-            if not p.is_local and not p.gates and p.start > 4 and table.wait_exit[k, 0] >= 0
+            if p.hops and not p.gates and p.hops[0].start > 4 and table.wait_exit[k, 0] >= 0
         )  # fmt: skip
         own_s = float(table.prefix_s[deep] + table.wait_s[deep, 0])
 
@@ -278,10 +278,12 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
     """Its own answer is then made where the CPU is idle; after one miss time is kept again."""
     setting = load_setting(read_scenario("lte-mobilenet"))
     table, deadline_s, now = setting.table, setting.scenario.frames.deadline_s, [100.0]
-    bare = next(k for k, p in enumerate(table.plans) if not p.rescue and p.codec == "jpeg35")
+    bare = next(
+        k for k, p in enumerate(table.plans) if not p.rescue and p.hops[0].codec == "jpeg35"
+    )
     careful = next(
         k for k, p in enumerate(table.plans)
-        if not p.is_local and p.start == 0 and p.rescue and p.codec == "jpeg35"
+        if p.hops and p.hops[0].start == 0 and p.rescue and p.hops[0].codec == "jpeg35"
     )  # fmt: skip
     rescue_s = setting.device.interval_s(0, 0, len(setting.spec.branches[0]))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.physics import TraceBank
-from controller.physics.table import build_table
+from controller.physics.building import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import device_only
 from controller.scenarios import load_setting, read_scenario
@@ -152,12 +152,10 @@ def test_a_device_does_not_know_how_its_gates_will_end():
     plan = device_only(setting.spec, 4)
     plans = [plan, dataclasses.replace(plan, gates=(0,), threshold=0.7)]
     table = build_table(
-        setting.spec, setting.device, setting.edge, setting.outcomes, plans,
+        setting.spec, setting.profiles, setting.outcomes, plans,
         temperatures=setting.model.temperatures,
     )  # fmt: skip
-    calm = dataclasses.replace(
-        setting, table=dataclasses.replace(table, device_sigma=0.0, edge_sigma=0.0)
-    )
+    calm = dataclasses.replace(setting, table=dataclasses.replace(table, sigmas=(0.0, 0.0)))
     traces = [BandwidthTrace("t", np.array([0.0]), np.array([1e6]), 100.0)]
     lanes = 200
     simulator = Simulator(calm, TraceBank(traces), lanes, "policy", np.random.default_rng(0))

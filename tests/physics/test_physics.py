@@ -53,7 +53,7 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
     back = INF
     if end < limit:
         uplink = end
-        edge = max(end + model.rtt_s / 2, edge) + table.edge_s[p]
+        edge = max(end + model.rtt_s / 2, edge) + table.remote_s[p]
         answer = float(model.on_wire(np.array(table.down_bytes[p])))
         down_end = transfer(max(edge, down), answer)
         down = down_end if down_end < INF else limit
@@ -123,7 +123,7 @@ def test_a_stream_equals_the_scalar_account(rates, seed, name):
         assert found == pytest.approx(INF if answered is None else answered, abs=1e-7)
         assert int(outcome.answer_exit[0]) == exit_
         for mine, theirs in zip(
-            (resources.device_s, resources.uplink_s, resources.edge_s, resources.downlink_s),
+            resources.free_s,
             state,
             strict=True,
         ):

@@ -62,7 +62,7 @@ def test_what_a_head_still_computes_comes_behind_all_that_the_socket_holds(strea
 def test_silence_speaks_against_the_rates_at_which_the_answer_would_be_here(stream):
     flight, wire = sent(stream)
     plan = sender(stream)
-    back_s = stream.scenario.link.rtt_s + stream.table.edge_s[plan] + LATE_S
+    back_s = stream.scenario.link.rtt_s + stream.table.remote_s[plan] + LATE_S
     due_s = 10.0 + 8 * wire / RATES + back_s
     for now_s, silent in ((due_s[2] - 1e-6, []), (due_s[2] + 1e-6, [2]), (due_s[0] + 1, [0, 1, 2])):
         _, likelihood = flight.at_levels(RATES, np.array([now_s]), np.array([1e5]))

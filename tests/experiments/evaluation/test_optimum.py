@@ -44,7 +44,7 @@ def solved(camera, rough):
 
 def calm(setting, plans):
     """A few plans of a setting, at their median compute times."""
-    table = replace(setting.table.take(plans), device_sigma=0.0, edge_sigma=0.0)
+    table = replace(setting.table.take(plans), sigmas=(0.0, 0.0))
     return replace(setting, table=table)
 
 
