@@ -130,11 +130,14 @@ def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, sa
     index, whole = next(
         (k, p) for k, p in enumerate(stream.table.plans) if p.hops and p.hops[0].start == 0
     )
-    plan = dataclasses.replace(whole, stop=len(spec.branches[whole.exit]) - 1)
+    hop = dataclasses.replace(whole.hops[0], stop=len(spec.branches[whole.exit]) - 1)
+    plan = dataclasses.replace(whole, hops=(hop,))
+    plans = tuple(plan if k == index else p for k, p in enumerate(stream.table.plans))
+    table = dataclasses.replace(stream.table, plans=plans)
     shape = spec.shapes[plan.exit][plan.hops[0].stop]
     records = []
     engine = FrameEngine(
-        stream.model, executor, stream.device, stream.table, FixedController("x", index), NoLink(),
+        stream.model, executor, stream.device, table, FixedController("x", index), NoLink(),
         EngineArgs(30.0), on_record=records.append,
     )  # fmt: skip
     try:
