@@ -62,7 +62,7 @@ class Admission:
 
     def __post_init__(self) -> None:
         """What the table says once and for all."""
-        self._mean_prefix_s = self.table.mean_head_s
+        self._mean_prefix_s = self.table.mean_prefix_s
         self._light = probe_plan(self.table)
 
     def guard(self, rng: random.Random) -> None:
@@ -119,7 +119,7 @@ class Admission:
     def _own(self, situation: Situation) -> int:
         """The local plan that suits best."""
         local = np.flatnonzero(self.table.local)
-        ready = self.table.head_s[local] + situation.device_backlog_s
+        ready = self.table.prefix_s[local] + situation.device_backlog_s
         fits = local[ready <= situation.deadline_s]
         if not len(fits):
             return int(local[np.argmin(ready)])
@@ -130,11 +130,11 @@ class Admission:
         picture as it is and keeps time for a local fallback, or the first exit.
         """
         table, plan = self.table, self.table.plans[index]
-        if not self.always_rescue or plan.is_local or not table.head_s[index] > 0:
+        if not self.always_rescue or plan.is_local or not table.prefix_s[index] > 0:
             return index
         spare = situation.deadline_s - situation.device_backlog_s - self.rescue_margin_s
         if table.wait_exit[index, 0] >= 0 or plan.gates:
-            own_s = float(table.head_s[index] + table.wait_s[index, 0])
+            own_s = float(table.prefix_s[index] + table.wait_s[index, 0])
         else:
             own_s = float(self._mean_prefix_s[index]) + self.first_exit_s
         if own_s <= spare:

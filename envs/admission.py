@@ -29,6 +29,7 @@ import numpy.typing as npt
 from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.interface import Situation
 from controller.physics import FrameOutcome
+from controller.plans import suffix_start
 from controller.scenarios import Setting
 
 Floats = npt.NDArray[np.float64]
@@ -136,7 +137,10 @@ class AdmittedLanes:
         self._first_exit_s = setting.device.interval_p95_s(0, 0, first)
         self._local = table.local
         self._answers = np.array(
-            [plan.stop == len(setting.spec.branches[plan.exit]) for plan in table.plans]
+            [
+                suffix_start(setting.spec, plan) == len(setting.spec.branches[plan.exit])
+                for plan in table.plans
+            ]
         )
         self.devices = [self._device(lane) for lane in range(lanes)]
         self.reserved = np.zeros(lanes, dtype=np.bool_)

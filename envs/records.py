@@ -26,7 +26,7 @@ class StepResult:
     ended: Bools
     """The lane's trace is over: no further frame fits into it."""
     ending: Ints
-    """The row of `OutcomeRows.stops` that each plan became for its sample."""
+    """The row of `OutcomeRows.gate_rows` that each plan became for its sample."""
 
 
 @dataclass(frozen=True, slots=True)

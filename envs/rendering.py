@@ -48,7 +48,7 @@ class Frame:
         """Who computes the plan: a key of `PLACES`."""
         if self.plan.is_local:
             return "device"
-        return "edge" if self.plan.start == 0 else "both"
+        return "edge" if self.plan.hops[0].start == 0 else "both"
 
     @property
     def colour(self) -> tuple[int, int, int]:

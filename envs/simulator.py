@@ -43,7 +43,7 @@ class Simulator:
         self._pending = math.ceil(overlap) + 2
         self.trace = np.zeros(lanes, dtype=np.int64)
         self.now_s = np.zeros(lanes)
-        self.resources = Resources.idle(lanes, self.model.initial_window_bytes)
+        self.resources = Resources.idle(lanes, self.model.initial_window_bytes, setting.topology)
         # one slot more for a probe, which may outlast many frames
         self._known = np.full((self._pending + 1, lanes), np.inf)
         self._bytes = np.zeros((self._pending + 1, lanes))
@@ -60,7 +60,7 @@ class Simulator:
         self._free_before_s = np.zeros((self._pending + 1, lanes))
         # frames whose gates are still to be asked: when the device expects them to end, on average,
         # when it will know better, and when they really end
-        self._mean_head_s = setting.table.mean_head_s
+        self._mean_prefix_s = setting.table.mean_prefix_s
         self._asks = bool(setting.table.gated.any())
         self._expected_s = np.zeros((self._pending, lanes))
         self._asked_s = np.full((self._pending, lanes), -np.inf)
@@ -77,9 +77,9 @@ class Simulator:
         self.now_s = np.where(lanes, start_s, self.now_s)
         self.link = self.bank.lanes(self.trace)
         state = self.resources
-        for value in (state.device_s, state.uplink_s, state.edge_s, state.downlink_s):
-            value[lanes] = start_s[lanes]
-        state.window_bytes[lanes] = self.model.initial_window_bytes
+        state.free_s[:, lanes] = start_s[lanes]
+        for window_bytes, model in zip(state.window_bytes, self.setting.link_models, strict=True):
+            window_bytes[lanes] = model.initial_window_bytes
         self._known[:, lanes] = np.inf
         self._live_until[:, lanes] = self._passed_s[:, lanes] = -np.inf
         self._stale_s[lanes] = -np.inf
@@ -100,10 +100,11 @@ class Simulator:
         """
         wire = np.where(lanes, self.model.on_wire(np.full(self.lanes, n_bytes)), 0.0)
         start = np.maximum(self.now_s, self.resources.uplink_s)
-        end = self.model.transfer_end(self.link, start, wire, self.resources.window_bytes)
-        window = self.model.window_after(self.resources.window_bytes, wire)
+        open_bytes = self.resources.window_bytes[0]
+        end = self.model.transfer_end(self.link, start, wire, open_bytes)
+        window = self.model.window_after(open_bytes, wire)
         self.resources.uplink_s = np.where(lanes, end, self.resources.uplink_s)
-        self.resources.window_bytes = np.where(lanes, window, self.resources.window_bytes)
+        self.resources.window_bytes[0] = np.where(lanes, window, open_bytes)
         known = np.where(lanes, end + self.model.rtt_s, np.inf)
         self._known[self._pending] = np.where(lanes, known, self._known[self._pending])
         self._bytes[self._pending] = np.where(lanes, n_bytes, self._bytes[self._pending])
@@ -210,11 +211,11 @@ class Simulator:
 
     def step(self, plan: Ints) -> StepResult:
         """Run one frame in every lane and move every lane to its next decision time."""
-        table = self.rows.stops.table
+        table = self.rows.gate_rows.table
         sample = self.rng.integers(0, self.rows.samples, self.lanes)
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
         ending = self.rows.ending(plan, sample)
-        noise = self.rng.standard_normal((2, self.lanes))
+        noise = self.rng.standard_normal((len(table.sigmas), self.lanes))
         arrival = self.now_s
         self._free_before_s[self._slot] = self.resources.uplink_s
         outcome, self.resources = run_frames(
@@ -222,11 +223,10 @@ class Simulator:
             ending,
             arrival,
             self.resources,
-            self.link,
-            self.model,
+            self.setting.links(self.link),
+            self.setting.link_models,
             self.setting.timing,
-            np.exp(table.device_sigma * noise[0]) if table.device_sigma else 1.0,
-            np.exp(table.edge_sigma * noise[1]) if table.edge_sigma else 1.0,
+            *(np.exp(s * n) if s else 1.0 for s, n in zip(table.sigmas, noise, strict=True)),
         )
         self._remember(outcome, table.up_bytes.take(ending))
         if self._asks:
@@ -294,8 +294,8 @@ class Simulator:
 
     def _await_gates(self, outcome: FrameOutcome, plan: Ints, ending: Ints) -> None:
         """What the device cannot know yet of frames whose gates are still to be asked."""
-        slot, took = self._slot, outcome.device_head_s
-        self._expected_s[slot] = outcome.device_start_s + self._mean_head_s.take(plan)
+        slot, took = self._slot, outcome.device_prefix_s
+        self._expected_s[slot] = outcome.device_start_s + self._mean_prefix_s.take(plan)
         self._over_s[slot] = outcome.device_start_s + took
         # one that a gate stops is known for it when it is over
         known = np.where(ending != plan, self._over_s[slot], outcome.asked_s)

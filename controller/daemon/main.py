@@ -43,7 +43,7 @@ from controller.daemon.systemd import notify, notify_reloading, watchdog_interva
 from controller.daemon.tracing import DeviceTracing, make_provider
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs, FrameRecord
-from controller.device.frame_loops import most_reply_bytes
+from controller.device.greeting import asked_intervals, most_reply_bytes
 from controller.device.warming import warm
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.edge_link import EdgeLink
@@ -117,7 +117,8 @@ class Daemon:
             )
         self._setting = setting
         controller = make_controller(self.settings, setting)
-        seams = {p.start for p in setting.table.plans} | {e.after for e in setting.spec.exits}
+        cuts = {hop.start for p in setting.table.plans for hop in p.hops}
+        seams = cuts | {e.after for e in setting.spec.exits}
         executor = make_executor(
             self.settings.executor, setting.model, setting.device.threads, seams
         )
@@ -162,17 +163,17 @@ class Daemon:
             return NoLink()
         setting = self._setting
         security = client_security(self.settings.tls) if self.settings.tls.given else None
-        intervals = {(p.exit, p.start, p.stop) for p in setting.table.plans if not p.is_local}
+        intervals = asked_intervals(setting.table)
 
         def make(address: tuple[str, int], told: Callable[[Reply], None]) -> Link:
             return EdgeLink(
                 *address,
                 setting.model.digest,
                 told,
-                intervals=sorted(intervals),
+                intervals=intervals,
                 security=security,
                 seed=None,
-                reply_bytes=most_reply_bytes(setting.table, setting.spec),
+                reply_bytes=most_reply_bytes(setting.table),
             )
 
         return LinkPool([partial(make, address) for address in edges], self._on_reply)

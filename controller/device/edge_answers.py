@@ -14,6 +14,7 @@ from artefacts.arrays import Float32s
 from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.device.frame import Frame
 from controller.link.interface import Link, Reply
+from controller.plans import suffix_start
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
 from models.codecs import Encoded, codec_named
@@ -54,15 +55,15 @@ class EdgeAnswers:
 
     def send(self, frame: Frame, encoded: Encoded) -> bool:
         """Give what crosses to the link; whether it could be."""
-        plan = frame.plan
-        picture = codec_named(plan.codec).carries == "picture"
-        shape = frame.picture.shape if picture else self.model.spec.shapes[plan.exit][plan.start]
+        exit_, hop = frame.plan.exit, frame.plan.hops[0]
+        picture = codec_named(hop.codec).carries == "picture"
+        shape = frame.picture.shape if picture else self.model.spec.shapes[exit_][hop.start]
         meta = {
             "model": self.model.digest,
-            "exit": plan.exit,
-            "start": plan.start,
-            "stop": plan.stop,
-            "codec": plan.codec,
+            "exit": exit_,
+            "start": hop.start,
+            "stop": hop.stop,
+            "codec": hop.codec,
             "shape": list(shape),
         } | encoded.meta
         if frame.traceparent is not None:
@@ -140,16 +141,17 @@ class EdgeAnswers:
 
         Raises `CoinferError` for anything else.
         """
-        plan, spec = frame.plan, self.model.spec
+        exit_, spec = frame.plan.exit, self.model.spec
+        stop = suffix_start(spec, frame.plan)
         longest_s = max(reply.at_s - frame.arrival_s, 0.0)
         for stage, key in STAGES.items():
             seconds = meta_number(reply.meta, key, 0.0)
             if 0.0 <= seconds <= longest_s:  # others are no reason to refuse an answer
                 frame.stages_s[stage] = seconds
-        if plan.stop == len(spec.branches[plan.exit]):
+        if stop == len(spec.branches[exit_]):
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
             return label, meta_within(reply.meta, "confidence", 0.0, 1.0)
-        shape = spec.shapes[plan.exit][plan.stop]
+        shape = spec.shapes[exit_][stop]
         tensor = codec_named("float32").decode({}, reply.data, shape)[None]
         if not np.isfinite(tensor).all():
             raise RemoteProtocolError("tensor: found values that are not finite, expected numbers")

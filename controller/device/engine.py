@@ -27,6 +27,7 @@ from controller.device.local_answers import LocalAnswers
 from controller.interface import Controller, Measurement, Overruled, Situation
 from controller.link.interface import Link, Reply
 from controller.physics import PlanTable
+from models.codecs import Encoded
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 from models.graphs.executors import Executor
@@ -166,7 +167,7 @@ class FrameEngine:
         if self.local.has_prefix(frame):
             self.local.start(frame)
         else:
-            self._hand_over(frame, Prefix(None, None, self.local.encode(frame, None)))
+            self._hand_over(frame, self.local.encode(frame))
         return frame
 
     def _decide(self, number: int, arrival_s: float, deadline_s: float) -> Admitted:
@@ -188,16 +189,13 @@ class FrameEngine:
             self.controller.overruled(number, admitted.plan)
         return admitted
 
-    def _hand_over(self, frame: Frame, prefix: Prefix) -> None:
+    def _hand_over(self, frame: Frame, encoded: Encoded) -> None:
         """Give what crosses to the link, then see to the local answers."""
-        assert prefix.encoded is not None
-        if prefix.tensor is not None:
-            frame.x = prefix.tensor
-        if not self.edge.send(frame, prefix.encoded):
+        if not self.edge.send(frame, encoded):
             self._distrust()
             self.admission.failed(frame.lane, self.clock())
         held, frame.reservation = frame.reservation, None
-        if not self.local.answer_meanwhile(frame, prefix.kept, prefix.tensor):
+        if not self.local.answer_meanwhile(frame):
             self._end(frame, self.clock())
         if held is not None:
             self._cpu.release(held)
@@ -243,10 +241,10 @@ class FrameEngine:
         if prefix.confident is not None:
             assert frame.local_answer is not None  # the gate reported it before the prefix ended
             self._answer(frame, frame.local_answer, at_s, prefix.confident)
-        elif frame.plan.is_local and prefix.tensor is not None:
-            self._answer(frame, self.local.answer(frame.plan.exit, prefix.tensor), at_s)
+        elif prefix.logits is not None:
+            self._answer(frame, self.local.answer(frame.plan.exit, prefix.logits), at_s)
         elif prefix.encoded is not None:
-            self._hand_over(frame, prefix)
+            self._hand_over(frame, prefix.encoded)
         else:
             # no time for what lies behind the gates: their answer is the best there will be
             self._end(frame, at_s)
@@ -262,16 +260,15 @@ class FrameEngine:
         self.edge.in_vain(frame, at_s, self.clock())
 
     def _local_done(self, frame: Frame, exit_: int, result: CpuDone) -> None:
-        point, trunk, logits = result.result
         frame.local_exit = exit_
-        frame.local_answer = self.local.answer(exit_, logits)
+        frame.local_answer = self.local.answer(exit_, result.result)
         if self.args.closed:
             self._answer(frame, frame.local_answer, result.ended_s)
         elif frame.plan.is_local or frame.remote_failed or frame.sure:
             # of a local plan this is a last resort: nothing better is on its way
             self._end(frame, result.ended_s)
-        elif frame.plan.hedge and exit_ < frame.plan.exit:
-            self.local.complete(frame, exit_ + 1, point, trunk)
+        else:
+            self.local.go_deeper(frame, exit_)
 
     # -- the edge --------------------------------------------------------------------------------
 
@@ -307,8 +304,7 @@ class FrameEngine:
         if frame.local_answer is not None and not frame.local_pending:
             self._end(frame, at_s)
         elif not frame.local_begun:
-            exit_ = frame.plan.exit if self.args.closed else 0
-            self.local.complete(frame, exit_, frame.plan.start, frame.x)
+            self.local.fall_back(frame)
 
     def _nothing_came(self, frame: Frame) -> None:
         """The edge has not said a word of a frame whose time is over."""

@@ -102,10 +102,8 @@ class Frame:
     threshold: float | None = None
     """An own answer at least this confident ends the frame at once."""
     done: Callable[[FrameRecord], None] | None = None
-    x: Float32s | None = None
-    """The tensor at the cut, or the network's input; made where it is first needed, on the CPU's
-    own time: a camera's picture takes a millisecond to scale, a raw one that is sent needs none.
-    """
+    tensors: dict[int, Float32s] = field(default_factory=dict)
+    """Of its plan's branch, by the layer that each stands before: what stages go on from."""
     lane: int = 0
     """The edge it is for."""
     request: int | None = None
@@ -172,14 +170,12 @@ class Frame:
 class Prefix:
     """What the device's first part of a plan gave.
 
-    `kept` is the tensor at the last passed exit's point, `tensor` that at the cut (or a local
-    plan's logits), `encoded` what crosses. Where a gate was sure enough there is its exit,
-    `confident`, and nothing else.
+    `encoded` is what crosses, `logits` a local plan's answer, `confident` the gate that was sure
+    enough. There is one of them, or none where no time was left behind a gate.
     """
 
-    kept: Float32s | None
-    tensor: Float32s | None
-    encoded: Encoded | None
+    encoded: Encoded | None = None
+    logits: Float32s | None = None
     confident: int | None = None
 
 

@@ -6,7 +6,6 @@ gymnasium, pandas, matplotlib).
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +17,13 @@ import numpy.typing as npt
 
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs, FrameRecord, Pictures
+from controller.device.greeting import asked_intervals, most_reply_bytes
 from controller.device.link_monitor import ProbeSettings
 from controller.interface import Controller
 from controller.link.edge_link import EdgeLink
 from controller.link.interface import Link, Reply
 from controller.link.secure import Security
 from controller.physics import PlanTable
-from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 from models.graphs.executors import Executor
@@ -128,16 +127,6 @@ class DeviceLoop:
         return enough or at_s + last > self.engine.end_s
 
 
-def most_reply_bytes(table: PlanTable, spec: BranchySpec) -> int:
-    """Of the longest tensor that an edge gives back by any plan (0: all of them end there)."""
-    found = [
-        4 * math.prod(spec.shapes[p.exit][p.stop])
-        for p in table.plans
-        if not p.is_local and p.stop < len(spec.branches[p.exit])
-    ]
-    return max(found, default=0)
-
-
 def connect_engine(
     model: Model,
     executor: Executor,
@@ -159,10 +148,9 @@ def connect_engine(
         if made:
             made[0].on_reply(reply)
 
-    remote = {(p.exit, p.start, p.stop) for p in table.plans if not p.is_local}
     link = EdgeLink(
-        edge[0], edge[1], model.digest, on_reply, intervals=sorted(remote), clock=clock,
-        security=security, reply_bytes=most_reply_bytes(table, model.spec),
+        edge[0], edge[1], model.digest, on_reply, intervals=asked_intervals(table), clock=clock,
+        security=security, reply_bytes=most_reply_bytes(table),
     )  # fmt: skip
     made.append(
         FrameEngine(

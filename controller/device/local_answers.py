@@ -1,7 +1,7 @@
 """What the device computes of a frame itself: prefix, gates, local answers, fallback and suffix.
 
-Everything here becomes jobs of the device's CPU (`cpu`), whose ends are reported as events. What an
-end means for the frame is the engine's. Anytime answers and rescues as in `controller.physics`.
+A plan's stages (`controller.physics.stages`) become jobs of the device's CPU (`cpu`), whose ends
+are reported as events. What an end means for the frame is the engine's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from artefacts.arrays import Float32s
 from controller.admission import Admission
 from controller.device.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.device.frame import Event, Frame, Prefix
-from controller.physics import PlanTable
-from controller.plans import passed_exits
+from controller.physics import PlanStages, PlanTable, plan_stages
+from controller.physics.costs import compute_s
+from controller.physics.stages import Stage, last_resort
+from controller.plans import Plan, passed_exits
 from models.codecs import Encoded, codec_named
 from models.facts.cards import Model
 from models.facts.profiles import Profile
@@ -47,13 +49,22 @@ class LocalAnswers:
 
     def __post_init__(self) -> None:
         """What the table says once and for all."""
-        self._mean_prefix_s = self.table.mean_head_s
+        spec, topology = self.model.spec, self.table.topology
+        self._mean_prefix_s = self.table.mean_prefix_s
+        self._stages = [
+            plan_stages(spec, plan, topology, anytime=not self.closed) for plan in self.table.plans
+        ]
+        self._last_resort = last_resort(spec, topology)
+
+    def stages(self, frame: Frame) -> PlanStages:
+        """What the frame's plan makes each machine do."""
+        return self._stages[frame.plan_index]
 
     # -- the plan's own parts --------------------------------------------------------------------
 
     def has_prefix(self, frame: Frame) -> bool:
         """Whether the device computes anything before it sends."""
-        return bool(self.table.head_s[frame.plan_index] > 0)
+        return bool(self.table.prefix_s[frame.plan_index] > 0)
 
     def start(self, frame: Frame) -> None:
         """Queue the plan's first part, gate by gate; its end is a `prefix` event."""
@@ -62,7 +73,7 @@ class LocalAnswers:
             # its local answer is asked for when the prefix has ended, and another frame's job must
             # not slip in between
             seconds, due = float(self.table.wait_s[row, 0]), frame.limit_s
-            begin_s = self.clock() + float(self.table.head_s[row])
+            begin_s = self.clock() + float(self.table.prefix_s[row])
             frame.reservation = Reservation(begin_s, due - seconds, seconds, due)
             self.cpu.reserve(frame.reservation)
         # which way its gates send a frame is not known: it counts as its plan's do on average
@@ -71,64 +82,56 @@ class LocalAnswers:
         self._job(frame, "prefix", lambda: self._prefix(frame), seconds, plan.exit, first)
 
     def _prefix(self, frame: Frame) -> Prefix:
-        """Run the first part, keeping the tensor at the last exit's point (on the CPU's thread)."""
-        plan, spec = frame.plan, self.model.spec
-        if plan.start == 0:
-            return Prefix(None, None, self.encode(frame, None))
-        x, at, confident = self._ask_gates(frame)
-        if x is None or confident is not None:
-            return Prefix(None, None, None, confident)
-        if plan.is_local:
-            length = len(spec.branches[plan.exit])
-            return Prefix(None, self.executor.run(plan.exit, at, length, x), None)
-        passed = passed_exits(spec, plan)
-        point = spec.exits[passed[-1]].after if passed else plan.start
-        kept = self.executor.run(plan.exit, at, point, x) if at < point else x
-        cut = self.executor.run(plan.exit, point, plan.start, kept) if point < plan.start else kept
-        return Prefix(kept, cut, self.encode(frame, cut))
+        """Run the first part stage by stage, a gate at the end of each but the last.
 
-    def _ask_gates(self, frame: Frame) -> tuple[Float32s | None, int, int | None]:
-        """The tensor at the last gate's point, that point, and the exit that was sure enough.
-
-        No tensor where what remains cannot be done by the deadline. Runs on the CPU's thread; what
-        a gate says is reported at once.
+        Runs on the CPU's thread; what a gate says is reported at once.
         """
-        plan, spec, row = frame.plan, self.model.spec, frame.plan_index
-        upto = [*self.table.early_s[row, : len(plan.gates)], self.table.head_s[row]]
-        x, at = self._input(frame), 0
-        for number, gate in enumerate(plan.gates):
-            after = spec.exits[gate].after
-            x = self.executor.run(plan.exit, at, after, x) if at < after else x
-            at = after
-            logits = self.executor.run(gate, after, len(spec.branches[gate]), x)
+        plan, row = frame.plan, frame.plan_index
+        stages = self.stages(frame)
+        *asking, last = stages.prefix
+        upto = [*self.table.early_s[row, : len(asking)], self.table.prefix_s[row]]
+        for number, stage in enumerate(asking):
+            gate = plan.gates[number]
+            logits = self._run(frame, stage)
+            if logits is None:
+                return Prefix()
             answer = self.answer(gate, logits)
             self.post(Event("gate", frame, answer, gate))
             if answer[1] >= plan.threshold:
-                return x, at, gate
+                return Prefix(confident=gate)
             if self.clock() + float(upto[number + 1] - upto[number]) > frame.limit_s:
-                return None, at, None
-        if plan.gates:
+                return Prefix()
+        if asking:
             self.cpu.revise(float(upto[-1] - upto[-2]))
-        return x, at, None
+        if plan.is_local:
+            return Prefix(logits=self._run(frame, last))
+        self._run(frame, last)
+        if frame.over:
+            return Prefix()
+        encoded = self.encode(frame)
+        beside = () if stages.fallback is None else (stages.fallback,)
+        begins = {stage.layers[0].start for stage in (*stages.meanwhile, *beside)}
+        frame.tensors = {at: x for at, x in frame.tensors.items() if at in begins}
+        return Prefix(encoded=encoded)
 
-    def encode(self, frame: Frame, tensor: Float32s | None) -> Encoded:
-        """What crosses at the plan's cut: of `tensor`, or of the picture where that is None."""
-        plan = frame.plan
-        if codec_named(plan.codec).carries == "picture":
-            return self.executor.encode(plan.codec, plan.exit, plan.start, frame.picture)
-        source = self._input(frame) if tensor is None else tensor
-        return self.executor.encode(plan.codec, plan.exit, plan.start, source)
+    def encode(self, frame: Frame) -> Encoded:
+        """What crosses at the plan's cut: of the tensor there, or of the picture."""
+        hop = frame.plan.hops[0]
+        picture = codec_named(hop.codec).carries == "picture"
+        source = frame.picture if picture else self._tensor(frame, hop.start)
+        return self.executor.encode(hop.codec, frame.plan.exit, hop.start, source)
 
     def go_on(self, frame: Frame, tensor: Float32s) -> None:
         """Queue what is left of the plan after the edge's `tensor`; its end is `suffix`."""
-        plan = frame.plan
-        length = len(self.model.spec.branches[plan.exit])
-        seconds = self.profile.interval_s(plan.exit, plan.stop, length)
+        suffix = self.stages(frame).suffix
+        assert suffix is not None  # no tensor comes back for another plan
+        (piece,) = suffix.layers
 
         def work() -> Float32s:
-            return self.executor.run(plan.exit, plan.stop, length, tensor)
+            return self.executor.run(piece.branch, piece.start, piece.stop, tensor)
 
-        self._job(frame, "suffix", work, seconds, plan.exit)
+        seconds = compute_s(self.profile, suffix.work)
+        self._job(frame, "suffix", work, seconds, frame.plan.exit)
 
     def answer(self, exit_: int, logits: Float32s) -> tuple[int, float]:
         """Label and calibrated confidence; not finite where no network gives such logits."""
@@ -137,41 +140,44 @@ class LocalAnswers:
 
     # -- answers beside the plan's ---------------------------------------------------------------
 
-    def answer_meanwhile(
-        self, frame: Frame, kept: Float32s | None, tensor: Float32s | None
-    ) -> bool:
+    def answer_meanwhile(self, frame: Frame) -> bool:
         """What the device does of its own while the edge is awaited.
 
-        `kept` and `tensor` as in `Prefix`. Gives False where nothing more is to come of the frame.
+        Gives False where nothing more is to come of the frame.
         """
-        plan, spec = frame.plan, self.model.spec
-        reached = passed_exits(spec, plan)
-        passed = reached[-1] if reached else None
-        if self.closed:
-            if frame.remote_failed:
-                self.complete(frame, plan.exit, plan.start, tensor)
-        elif passed is not None and passed in plan.gates:
-            # it has answered already; what a hedge goes on with is the next
-            if frame.remote_failed:
-                return False
-            if plan.hedge:
-                self.complete(frame, passed + 1, plan.start, tensor)
-        elif passed is not None:
-            start = plan.start if passed == plan.exit else spec.exits[passed].after
-            self.complete(frame, passed, start, tensor if passed == plan.exit else kept)
-        elif plan.hedge or frame.remote_failed:
+        plan, stages = frame.plan, self.stages(frame)
+        passed = passed_exits(self.model.spec, plan)
+        if frame.remote_failed and passed and passed[-1] in plan.gates:
+            return False  # the deepest exit there is has answered already
+        if stages.meanwhile:
+            self.complete(frame, stages.meanwhile[0])
+        elif frame.remote_failed:
             # nothing comes from the edge: the promise is a local answer, rescue or not
-            self.complete(frame, 0, plan.start, tensor)
-        elif plan.rescue or self.admission.always_rescue:
-            self._plan_rescue(frame)
+            self.fall_back(frame)
+        elif stages.fallback is not None and self._rescues(plan):
+            self._plan_rescue(frame, stages.fallback)
         return True
 
-    def _plan_rescue(self, frame: Frame) -> None:
-        """Settle when the first exit has to be computed if the edge has not answered by then."""
-        start, first = frame.plan.start, len(self.model.spec.branches[0])
-        now, p95_s = self.clock(), self.profile.interval_p95_s(0, start, first)
+    def _rescues(self, plan: Plan) -> bool:
+        """Whether a frame of this plan gets a local answer while its edge is awaited."""
+        return not self.closed and (plan.rescue or self.admission.always_rescue)
+
+    def go_deeper(self, frame: Frame, exit_: int) -> None:
+        """Behind the own answer of an exit the next one that a hedge has, if it can be begun."""
+        deeper = next((s for s in self.stages(frame).meanwhile if (s.answers or 0) > exit_), None)
+        if deeper is not None and deeper.layers[0].start in frame.tensors:
+            self.complete(frame, deeper)
+
+    def fall_back(self, frame: Frame) -> None:
+        """Have the device answer by itself: no one else will."""
+        fallback = self.stages(frame).fallback
+        self.complete(frame, self._last_resort if fallback is None else fallback)
+
+    def _plan_rescue(self, frame: Frame, fallback: Stage) -> None:
+        """Settle when the fallback has to be computed if the edge has not answered by then."""
+        now, frame.rescue_s = self.clock(), compute_s(self.profile, fallback.work)
+        p95_s = frame.rescue_s * self.profile.spread
         frame.rescue_at_s = max(frame.limit_s - p95_s - self.admission.rescue_margin_s, now)
-        frame.rescue_s = self.profile.interval_s(0, start, first)
         if self.admission.reserves(frame.plan, now):
             self.keep_time(frame)
 
@@ -186,7 +192,7 @@ class LocalAnswers:
         self.cpu.reserve(frame.reservation)
 
     def rescue(self, frame: Frame) -> None:
-        """Have the device answer by its first exit, unless the edge has or that is under way."""
+        """Have the device answer by its fallback, unless the edge has or that is under way."""
         if frame.over or frame.rescue_at_s is None:
             return
         if frame.reservation is None:
@@ -197,7 +203,7 @@ class LocalAnswers:
                 frame.rescue_at_s = min(now + busy_s, last_s) if now < last_s else None
                 return
         frame.rescue_at_s = None
-        self.complete(frame, 0, frame.plan.start, frame.x)
+        self.fall_back(frame)
         self.release(frame)
 
     def release(self, frame: Frame) -> None:
@@ -209,39 +215,50 @@ class LocalAnswers:
     def last_resort(self, frame: Frame) -> None:
         """What was planned can no longer be done in time; perhaps the first exit can."""
         self.release(frame)
-        length = len(self.model.spec.branches[0])
         left = frame.limit_s - self.clock()
         begun = frame.local_pending > 0 or frame.local_answer is not None
-        if not begun and self.profile.interval_s(0, 0, length) <= left:
-            self.complete(frame, 0, 0, self.model.normalise(frame.picture[None]))
+        if not begun and compute_s(self.profile, self._last_resort.work) <= left:
+            self.complete(frame, self._last_resort)
 
-    def complete(self, frame: Frame, exit_: int, start: int, tensor: Float32s | None) -> None:
-        """Complete an exit on the device from the tensor before layer `start` (None: the input).
-
-        Its end is a `local` event, whose result is (point, trunk's tensor there, logits).
-        """
+    def complete(self, frame: Frame, stage: Stage) -> None:
+        """Queue an own answer of the device; its end is a `local` event with the logits."""
+        assert stage.answers is not None
         frame.local_begun = True
         frame.local_pending += 1
-        spec = self.model.spec
-        point = max(spec.exits[exit_].after, start)
-        length = len(spec.branches[exit_])
-
-        def work() -> tuple[int, Float32s, Float32s] | None:
-            x = self._input(frame) if tensor is None else tensor
-            trunk = self.executor.run(exit_, start, point, x) if start < point else x
-            if frame.over:
-                return None  # answered meanwhile: the rest would keep others waiting
-            return point, trunk, self.executor.run(exit_, point, length, trunk)
-
-        self._job(frame, "local", work, self.profile.interval_s(exit_, start, length), exit_)
+        seconds = compute_s(self.profile, stage.work)
+        self._job(frame, "local", lambda: self._run(frame, stage), seconds, stage.answers)
 
     # -- jobs ------------------------------------------------------------------------------------
 
-    def _input(self, frame: Frame) -> Float32s:
-        """The network's input of a frame that no layer has run on."""
-        if frame.x is None:
-            frame.x = self.model.normalise(frame.picture[None])
-        return frame.x
+    def _run(self, frame: Frame, stage: Stage) -> Float32s | None:
+        """Run a stage's layers, and keep what later ones may begin with; gives the last tensor.
+
+        None where the frame has been answered meanwhile: the rest would keep others waiting. Runs
+        on the CPU's thread.
+        """
+        found: Float32s | None = None
+        for number, piece in enumerate(stage.layers):
+            if number and frame.over:
+                return None
+            x = self._tensor(frame, piece.start)
+            found = self.executor.run(piece.branch, piece.start, piece.stop, x)
+            # beyond its point a branch has tensors of its own
+            if piece.branch == frame.plan.exit or piece.stop <= self._after(piece.branch):
+                frame.tensors[piece.stop] = found
+        return found
+
+    def _after(self, exit_: int) -> int:
+        return self.model.spec.exits[exit_].after
+
+    def _tensor(self, frame: Frame, at: int) -> Float32s:
+        """The tensor before a layer of the frame's branch: the network's input, or one kept.
+
+        The input is made where it is first needed, on the CPU's own time: a camera's picture takes
+        a millisecond to scale, a raw one that is sent needs none.
+        """
+        if at == 0 and 0 not in frame.tensors:
+            frame.tensors[0] = self.model.normalise(frame.picture[None])
+        return frame.tensors[at]
 
     def _job(
         self,

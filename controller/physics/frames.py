@@ -1,4 +1,4 @@
-"""One frame through the chain device CPU -> uplink -> edge CPU -> downlink -> device CPU.
+"""One frame through the chain of its stages: device, links, other nodes and back.
 
 Vectorised over lanes of any shape: the environment passes (L,), the clairvoyant bound (frames, P).
 Every resource is first-come: a job starts when it is ready and the resource is free. With a
@@ -9,35 +9,24 @@ Plain numpy and not numba by measurement: see `experiments.benches.environment`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
 from controller.physics.links import Link, LinkModel
+from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
-
-
-@dataclass(slots=True)
-class Resources:
-    """When each first-come resource is free again (absolute seconds, one per lane)."""
-
-    device_s: Floats
-    uplink_s: Floats
-    edge_s: Floats
-    downlink_s: Floats
-    window_bytes: Floats
-
-    @classmethod
-    def idle(cls, shape: tuple[int, ...] | int, window_bytes: float = np.inf) -> Resources:
-        """All resources free since ever."""
-        zero = np.zeros(shape)
-        return cls(zero, zero.copy(), zero.copy(), zero.copy(), np.full(shape, window_bytes))
+from controller.physics.trips import Trip
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The scenario's clock: `deadline_s` None is the closed loop; `rescue_margin_s` see DESIGN."""
+    """The scenario's clock. `deadline_s` None: the closed loop.
+
+    `rescue_margin_s`: how much sooner than its 95th percentile demands a rescue is begun.
+    """
 
     deadline_s: float | None
     rescue_margin_s: float = 0.005
@@ -48,9 +37,9 @@ class FrameOutcome:
     """What became of one frame a lane; times are absolute, inf where it never happens.
 
     `answer_exit` is -1 for no answer in time; `by_plan` tells the plan's own answer from a local
-    one. `measured_*` describe the upload as the edge's receive times will tell it. `handed_s`: when
-    what crosses is given to the link. The first part on the device begins at `device_start_s`, has
-    asked its last gate at `asked_s`, and takes `device_head_s` (0 where it is not begun).
+    one. `measured_*` describe the upload as the other end's receive times will tell it.
+    `handed_s`: when what crosses is given to the link. The prefix begins at `device_start_s`, has
+    asked its last gate at `asked_s`, and takes `device_prefix_s` (0 where it is not begun).
     """
 
     answered_s: Floats
@@ -66,7 +55,7 @@ class FrameOutcome:
     handed_s: Floats
     asked_s: Floats
     device_start_s: Floats
-    device_head_s: Floats
+    device_prefix_s: Floats
 
 
 def run_frames(
@@ -74,164 +63,109 @@ def run_frames(
     plan: Ints,
     arrival_s: Floats,
     resources: Resources,
-    link: Link,
-    model: LinkModel,
+    link: Link | Sequence[Link],
+    model: LinkModel | Sequence[LinkModel],
     timing: Timing,
-    device_noise: Floats | float = 1.0,
-    edge_noise: Floats | float = 1.0,
+    *noise: Floats | float,
 ) -> tuple[FrameOutcome, Resources]:
     """Run one frame a lane with plan indices `plan`; gives what happened and the new resources.
 
-    `device_noise` and `edge_noise` multiply the profile's medians (drawn by the caller).
+    `arrival_s` and `plan` have the lanes' shape. `link` and `model`: of the topology's links in
+    their order (one alone where there is one). `noise` multiplies the profiles' medians, a factor
+    for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
-    columns = table.columns
     local = table.local.take(plan)
-    # a plan without a device part goes straight to the link, whatever the device is doing
-    queued_s = np.maximum(arrival_s, resources.device_s)
-    start = np.where(columns.computes.take(plan), queued_s, arrival_s)
-    head, ends, early, asked = _head(table, plan, start, limit, device_noise)
-    after = start + head
-    done = np.where(ends, after, np.inf)
-    device_free = np.where(head > 0, after, resources.device_s)
+    factors = (*noise, *(1.0,) * (len(table.sigmas) - len(noise)))
+    prefix = _Prefix.of(table, plan, arrival_s, resources, limit, factors[0])
+    offloads = (prefix.done_s < limit) & ~local
+    handed = np.where(offloads, prefix.done_s, np.inf)
+    trip = Trip(table, plan, resources, link, model, limit, factors)
+    back, up = trip.run(handed)
 
-    offloads = (done < limit) & ~local
-    handed = np.where(offloads, done, np.inf)
-    up = _upload(table, plan, handed, resources, link, model, limit)
-    edge_end, down_end = _at_edge(table, plan, up, resources, link, model, edge_noise)
-    back = down_end + model.rtt_s / 2
-
-    jobs = _LocalJobs(device_free, early, offloads, back, limit, device_noise)
+    jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
     jobs.run(table, plan, arrival_s, timing)
-    by_edge, tail_s = jobs.finish(table, plan, back)
-    by_plan_s = np.where(local, done, by_edge)
+    by_others, suffix_s = jobs.finish(table, plan, back)
+    by_plan_s = np.where(local, prefix.done_s, by_others)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
-
-    fresh = Resources(
-        device_s=jobs.free_s,
-        uplink_s=up.free_s,
-        edge_s=np.where(up.complete, edge_end, resources.edge_s),
-        downlink_s=np.where(
-            up.complete, np.where(down_end < np.inf, down_end, limit), resources.downlink_s
-        ),
-        window_bytes=up.window_bytes,
-    )
     # what was never begun the device knows of itself; of the rest the edge's word must come back
-    known = np.where(back < np.inf, back, limit + model.rtt_s * up.cancelled)
+    known = np.where(back < np.inf, back, limit + trip.models[0].rtt_s * up.cancelled)
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
         by_plan=by_plan,
         latency_s=answered - arrival_s,
-        device_s=head + jobs.spent_s + tail_s,
+        device_s=prefix.seconds + jobs.spent_s + suffix_s,
         bytes_sent=up.sent_bytes,
         measured_bytes=up.payload_bytes,
         measured_duration_s=up.duration_s,
         measured_known_s=np.where(offloads, known, np.inf),
         measured_complete=up.complete,
         handed_s=handed,
-        asked_s=start + asked,
-        device_start_s=start,
-        device_head_s=head,
+        asked_s=prefix.start_s + prefix.asked_s,
+        device_start_s=prefix.start_s,
+        device_prefix_s=prefix.seconds,
     )
-    return outcome, fresh
-
-
-def _head(
-    table: PlanTable,
-    plan: Ints,
-    start: Floats,
-    limit: Floats | float,
-    noise: Floats | float,
-) -> tuple[Floats, Bools, Ints, Floats]:
-    """The device's first part: its seconds, whether it ended, its answer, and its gates' seconds.
-
-    A gated plan's goes from gate to gate. A stretch whose median would miss the deadline is not
-    begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
-    """
-    early = np.full(start.shape, -1, dtype=np.int64)
-    asked, done, at = np.zeros(start.shape), np.zeros(start.shape), start
-    runs = np.ones(start.shape, dtype=np.bool_)
-    for gate in table.columns.gates:
-        upto = gate.seconds.take(plan)
-        stretch = upto - done
-        runs &= at + stretch <= limit
-        asked = asked + stretch * noise * runs
-        at, done = start + asked, upto
-        np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
-    last = table.head_s.take(plan) - done
-    ends = runs & (at + last <= limit)
-    return asked + last * noise * ends, ends, early, asked
+    return outcome, trip.after(jobs.free_s)
 
 
 @dataclass(frozen=True, slots=True)
-class _Upload:
-    end_s: Floats
+class _Prefix:
+    """What the device does before anything crosses.
+
+    It begins at `start_s` and takes `seconds`; it is through at `done_s` (inf where it does not
+    end), has asked its gates after `asked_s`, and leaves the exit of the last one asked (`answer`,
+    -1 for none). The device is free at `free_s`.
+    """
+
+    start_s: Floats
+    seconds: Floats
+    done_s: Floats
     free_s: Floats
-    sent_bytes: Floats
-    payload_bytes: Floats
-    duration_s: Floats
-    window_bytes: Floats
-    complete: Bools
-    cancelled: Bools
+    answer: Ints
+    asked_s: Floats
 
+    @classmethod
+    def of(
+        cls,
+        table: PlanTable,
+        plan: Ints,
+        arrival_s: Floats,
+        resources: Resources,
+        limit: Floats | float,
+        noise: Floats | float,
+    ) -> _Prefix:
+        """Stage by stage, each up to a gate.
 
-def _upload(
-    table: PlanTable,
-    plan: Ints,
-    handed: Floats,
-    resources: Resources,
-    link: Link,
-    model: LinkModel,
-    limit: Floats | float,
-) -> _Upload:
-    """What is not sent by the deadline is cancelled, but the send buffer is still owed."""
-    wire = model.on_wire(table.up_bytes).take(plan)
-    ready = np.maximum(handed, resources.uplink_s)
-    window = resources.window_bytes
-    idle = ready > resources.uplink_s + model.idle_reset_s
-    window = np.where(idle, np.minimum(window, model.initial_window_bytes), window)
-    end = model.transfer_end(link, ready, wire, window)
-    begun, complete = ready < limit, end < limit
-    cancelled = begun & ~complete & np.isfinite(limit)
-    free = np.where(begun, end, resources.uplink_s)
-    sent = wire * begun
-    payload = table.up_bytes.take(plan) * complete
-    duration = np.subtract(end, ready, out=np.zeros(end.shape), where=complete)
-    window = np.where(begun, model.window_after(window, wire), resources.window_bytes)
-    lanes = np.flatnonzero(cancelled)
-    if len(lanes):
-        stop, begin, whole = np.asarray(limit).take(lanes), ready.take(lanes), wire.take(lanes)
-        own = link.some(lanes)
-        passed = np.minimum(own.bytes_between(begin, stop), whole)
-        owed = np.minimum(whole - passed, model.send_buffer_bytes)
-        free.put(lanes, own.transfer_end(stop, owed))
-        sent.put(lanes, passed + owed)
-        payload.put(lanes, passed * table.up_bytes.take(plan.take(lanes)) / np.maximum(whole, 1.0))
-        duration.put(lanes, stop - begin)
-    return _Upload(end, free, sent, payload, duration, window, complete, cancelled)
-
-
-def _at_edge(
-    table: PlanTable,
-    plan: Ints,
-    up: _Upload,
-    resources: Resources,
-    link: Link,
-    model: LinkModel,
-    noise: Floats | float,
-) -> tuple[Floats, Floats]:
-    """When the edge has computed what came up, and when all it sends has come down."""
-    reached = np.where(up.complete, up.end_s + model.rtt_s / 2, np.inf)
-    edge_end = np.maximum(reached, resources.edge_s) + table.edge_s.take(plan) * noise
-    down_start = np.maximum(edge_end, resources.downlink_s)
-    return edge_end, link.transfer_end(down_start, model.on_wire(table.down_bytes).take(plan))
+        A stretch whose median would miss the deadline is not begun: a frame that waited too long
+        is dropped, one that has asked a gate keeps its answer.
+        """
+        columns = table.columns
+        # a plan without a prefix goes straight to the link, whatever the device is doing
+        queued_s = np.maximum(arrival_s, resources.device_s)
+        start = np.where(columns.computes.take(plan), queued_s, arrival_s)
+        early = np.full(start.shape, -1, dtype=np.int64)
+        asked, done, at = np.zeros(start.shape), np.zeros(start.shape), start
+        runs = np.ones(start.shape, dtype=np.bool_)
+        for gate in columns.gates:
+            upto = gate.seconds.take(plan)
+            stretch = upto - done
+            runs &= at + stretch <= limit
+            asked = asked + stretch * noise * runs
+            at, done = start + asked, upto
+            np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
+        last = columns.prefix_s.take(plan) - done
+        ends = runs & (at + last <= limit)
+        seconds = asked + last * noise * ends
+        after = start + seconds
+        free = np.where(seconds > 0, after, resources.device_s)
+        return cls(start, seconds, np.where(ends, after, np.inf), free, early, asked)
 
 
 class _LocalJobs:
-    """The device's own work while the edge is awaited and after: anytime head, hedges, rescue."""
+    """What the device computes after the first tensor is handed over: own answers, suffix."""
 
     def __init__(
         self,
@@ -246,12 +180,12 @@ class _LocalJobs:
         self.exit: Ints = early
         self.spent_s: Floats = np.zeros(free_s.shape)
         self._offloads, self._noise = offloads, noise
-        # a job may begin only while the edge's answer is not there and the frame is alive
+        # a job may begin only while the reply is not there and the frame is alive
         self._closed = np.minimum(back, limit)
         self._limit = limit
 
     def run(self, table: PlanTable, plan: Ints, arrival_s: Floats, timing: Timing) -> None:
-        """Those that may answer before the edge does, in their order."""
+        """Those that may answer before the plan does, in their order."""
         possible = self._offloads
         for job in table.columns.waits:
             # each goes on from the tensor that the one before it left
@@ -277,12 +211,13 @@ class _LocalJobs:
         return np.asarray(runs)
 
     def finish(self, table: PlanTable, plan: Ints, back: Floats) -> tuple[Floats, Floats | float]:
-        """Edge-first plans' last part: when the edge's answer is the user's, and the seconds."""
-        if not table.columns.has_tails:
+        """The suffix of plans that have one: when the plan's answer is there, and the seconds."""
+        suffixes = table.columns.suffix_s
+        if suffixes is None:
             return back, 0.0
-        tail = table.tail_s.take(plan) * self._noise
+        suffix = suffixes.take(plan) * self._noise
         start = np.maximum(back, self.free_s)
-        end = start + tail
-        runs = (tail > 0) & (start < self._limit)
+        end = start + suffix
+        runs = (suffix > 0) & (start < self._limit)
         np.putmask(self.free_s, runs, end)
-        return np.where(tail > 0, end, back), tail * runs
+        return np.where(suffix > 0, end, back), suffix * runs

@@ -1,7 +1,7 @@
 """What a gated plan becomes once its gates have been asked: a row for every way it may end.
 
-A plan without gates has one way, itself. Row p < P is plan p of a frame that no gate stopped; the
-rows behind are frames that one stopped: a local plan that ends with that gate's answer.
+A plan without gates has one way, itself. Row p < P is plan p of a frame that no gate ended; the
+rows behind are frames that one did: a local plan that ends with that gate's answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from controller.plans import device_only
 
 @dataclass(frozen=True)
 class GateRows:
-    """`table` of R = P + S rows; `row[p, g]` is where plan p ends at its g-th gate (-1: none)."""
+    """`table` of R = P + G rows; `row[p, g]` is where plan p ends at its g-th gate (-1: none)."""
 
     table: PlanTable
     row: Ints
@@ -46,18 +46,15 @@ def with_gates(table: PlanTable) -> GateRows:
         return GateRows(table, row, np.arange(plans))
     row[owner, place] = plans + np.arange(len(owner))
     exits = table.early_exit[owner, place]
-    nothing = np.zeros(len(owner))
     own = table.take(owner)
-    # gates before the one that stopped have been asked, and answered, too
+    # gates before the one that answered have been asked, and answered, too
     asked = np.arange(gates) < place[:, None]
-    stopped = replace(
+    costs = np.zeros_like(own.costs)
+    costs[:, 0] = table.early_s[owner, place]
+    ended = replace(
         own,
         plans=tuple(device_only(table.spec, int(e)) for e in exits),
-        head_s=table.early_s[owner, place],
-        up_bytes=nothing,
-        edge_s=nothing,
-        down_bytes=nothing,
-        tail_s=nothing,
+        costs=costs,
         exit=exits,
         local=np.ones(len(owner), dtype=np.bool_),
         wait_s=np.zeros_like(own.wait_s),
@@ -65,9 +62,9 @@ def with_gates(table: PlanTable) -> GateRows:
         rescue_s=np.full(len(owner), np.inf),
         early_s=np.where(asked, own.early_s, 0.0),
         early_exit=np.where(asked, own.early_exit, -1),
-        stop_share=np.zeros_like(own.stop_share),
+        gate_share=np.zeros_like(own.gate_share),
         # which samples end there differs from plan to plan: `OutcomeRows` knows
         accuracy=np.full(len(owner), np.nan),
     )
     rows = np.concatenate([np.arange(plans), owner])
-    return GateRows(table.joined(stopped), row, rows)
+    return GateRows(table.joined(ended), row, rows)

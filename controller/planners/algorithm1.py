@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError
-from artefacts.arrays import Floats
-from controller.plans import Plan
+from artefacts.arrays import Bools, Floats
+from controller.plans import Plan, one_hop
 from models.facts.branchy import BranchySpec
 from models.facts.profiles import Profile, check_profile
 
@@ -179,7 +178,7 @@ class _Parts:
     device_s: Floats
     uplink_s: Floats
     downlink_s: Floats
-    offloads: npt.NDArray[np.bool_]
+    offloads: Bools
 
     def latency_s(self, rtt_s: float) -> Floats:
         total = self.edge_s + self.device_s + self.uplink_s + self.downlink_s
@@ -220,7 +219,7 @@ def _parts(inputs: PlanningInputs, exit_: int, bandwidth_bps: float, order: Orde
     )
 
 
-def _moved(n_bytes: Floats, local: npt.NDArray[np.bool_], bandwidth_bps: float) -> Floats:
+def _moved(n_bytes: Floats, local: Bools, bandwidth_bps: float) -> Floats:
     """Transfer seconds; none for a local plan, endless at 0 bit/s for all others."""
     if bandwidth_bps == 0:
         return np.where(local, 0.0, np.inf)
@@ -241,11 +240,11 @@ def _best_partition(
     length = len(latency) - 1
     k = int(np.argmin(latency if full_range else latency[:-1]))
     if not parts.offloads[k]:
-        plan = Plan(exit_, length, length)
+        plan = Plan(exit_)
     elif order == "edge-first":
-        plan = Plan(exit_, 0, k)
+        plan = one_hop(exit_, 0, k)
     else:
-        plan = Plan(exit_, k, length)
+        plan = one_hop(exit_, k, length)
     return Choice(
         plan=plan,
         partition=k + 1,

@@ -87,7 +87,7 @@ class BanditController:
         stopped = np.flatnonzero(table.early_exit[result.plan] == result.exit)
         # a gate ended the frame: nothing was sent, and nothing computed beyond it
         early = result.by_plan and len(stopped) > 0
-        ending = int(rows.stops.row[result.plan, stopped[0]]) if early else result.plan
+        ending = int(rows.gate_rows.row[result.plan, stopped[0]]) if early else result.plan
         accuracy = float(
             rows.accuracy(np.array(ending), np.array(result.exit), np.array(result.by_plan))
         )
@@ -95,8 +95,8 @@ class BanditController:
             latency = np.array(result.latency_s)
             deadline_s = self._setting.scenario.frames.deadline_s
             return float(edgent_reward(np.array(accuracy), latency, deadline_s))
-        costs = rows.stops.table
-        price = prices.device_second * (costs.head_s[ending] + costs.tail_s[ending])
+        costs = rows.gate_rows.table
+        price = prices.device_second * (costs.prefix_s[ending] + costs.suffix_s[ending])
         return float(accuracy - price - prices.megabyte * costs.up_bytes[ending] / 1e6)
 
     def _paid_in_vain(self, plan: int) -> float:
@@ -104,7 +104,7 @@ class BanditController:
         table, prices = self._setting.table, self._setting.prices
         if self._setting.closed_loop:
             return 0.0
-        price = prices.device_second * (table.mean_head_s[plan] + table.tail_s[plan])
+        price = prices.device_second * (table.mean_prefix_s[plan] + table.suffix_s[plan])
         return float(-price - prices.megabyte * table.send_share[plan] * table.up_bytes[plan] / 1e6)
 
     def _reward_scale(self) -> float:

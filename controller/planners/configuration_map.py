@@ -14,10 +14,12 @@ import numpy as np
 
 from artefacts import ArtefactError, UsageError, read_json, write_json
 from controller.interface import FrameResult, Measurement, Situation
-from controller.plans import Plan
+from controller.physics.topology import EDGE
+from controller.plans import Hop, Plan
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing.state_tracker import StateTracker
+from models.facts.branchy import BranchySpec
 from traces.states import BandwidthState
 
 FORMAT_VERSION = 1
@@ -26,8 +28,21 @@ NORMAL_QUANTILES = (-1.593, -0.967, -0.589, -0.282, 0.0, 0.282, 0.589, 0.967, 1.
 """Medians of nine equal slices of the standard normal: a state's bandwidths, equally likely."""
 
 
-class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One bandwidth state and its plan (exits counted from 1, as people do)."""
+class MapHop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A hop of a plan, behind its first one."""
+
+    node: str
+    start: int
+    stop: int
+    codec: str
+
+
+class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One bandwidth state and its plan (exits counted from 1, as people do).
+
+    Layers [start, stop) run on `node`, and what `further` hops say on others; an empty interval at
+    the branch's end is a plan of the device alone.
+    """
 
     mean_bps: float
     """Mean bandwidth of the state."""
@@ -50,14 +65,33 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gates: tuple[int, ...] = ()
     """Exits on the way that may end the frame, from 1."""
     threshold: float = 1.0
+    node: str = EDGE
+    further: tuple[MapHop, ...] = ()
 
     @property
     def plan(self) -> Plan:
         """The entry's plan."""
+        hops: tuple[Hop, ...] = ()
+        if self.start != self.stop:
+            hops = (Hop(self.node, self.start, self.stop, self.codec),)
+            hops += tuple(Hop(h.node, h.start, h.stop, h.codec) for h in self.further)
         return Plan(
-            self.exit - 1, self.start, self.stop, self.codec, self.hedge, self.rescue,
-            tuple(g - 1 for g in self.gates), self.threshold,
+            self.exit - 1, hops, self.hedge, self.rescue, tuple(g - 1 for g in self.gates),
+            self.threshold,
         )  # fmt: skip
+
+
+def _entry(
+    spec: BranchySpec, state: BandwidthState, plan: Plan, expected_reward: float
+) -> MapEntry:
+    length = len(spec.branches[plan.exit])
+    first = plan.hops[0] if plan.hops else Hop(EDGE, length, length)
+    further = tuple(MapHop(h.node, h.start, h.stop, h.codec) for h in plan.hops[1:])
+    return MapEntry(
+        state.mean_bps, state.std_bps, plan.exit + 1, first.start, first.stop, first.codec,
+        plan.hedge, plan.rescue, expected_reward, tuple(g + 1 for g in plan.gates),
+        plan.threshold, first.node, further,
+    )  # fmt: skip
 
 
 class ConfigurationMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -104,21 +138,8 @@ def map_of(
 ) -> ConfigurationMap:
     """A map that gives `plans[k]` (table index) in `states[k]`."""
     entries = tuple(
-        MapEntry(
-            state.mean_bps,
-            state.std_bps,
-            plan.exit + 1,
-            plan.start,
-            plan.stop,
-            plan.codec,
-            plan.hedge,
-            plan.rescue,
-            float(reward[index]),
-            tuple(g + 1 for g in plan.gates),
-            plan.threshold,
-        )
+        _entry(setting.spec, state, setting.table.plans[index], float(reward[index]))
         for state, index, reward in zip(states, plans, rewards, strict=True)
-        for plan in (setting.table.plans[index],)
     )
     return ConfigurationMap(
         FORMAT_VERSION, setting.scenario.name, setting.scenario.digest, made_from, entries
@@ -141,7 +162,10 @@ def read_map(path: str | Path, setting: Setting) -> ConfigurationMap:
             expected=f"{setting.scenario.digest[:12]}… ({setting.scenario.name})",
         )
     for number, entry in enumerate(made.entries):
-        if entry.plan not in setting.table.plans:
+        known = entry.plan in setting.table.plans
+        if known and entry.plan.is_local:
+            known = entry.start == len(setting.spec.branches[entry.plan.exit])
+        if not known:
             raise ArtefactError(
                 path, field=f"entries[{number}]", found=str(entry.plan), expected="a known plan"
             )

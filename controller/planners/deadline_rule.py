@@ -38,7 +38,7 @@ def choose_plan(
     Ties go to the plan that stands first in the table.
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
-    latency = latency + np.where(table.head_s > 0, device_backlog_s, 0.0)
+    latency = latency + np.where(table.prefix_s > 0, device_backlog_s, 0.0)
     alone = np.where(table.gated, np.inf, latency)
     busy_s = occupied_s(table, bandwidth_bps)
     latency = np.where(busy_s <= interval_s, latency, np.inf)
@@ -57,7 +57,7 @@ def occupied_s(table: PlanTable, bandwidth_bps: float) -> Floats:
     """Seconds for which a frame keeps the device or the uplink busy, whichever is longer (P,)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         sending = np.where(table.local, 0.0, 8.0 * table.up_bytes / bandwidth_bps)
-    computing = table.head_s + table.tail_s + table.wait_s.sum(axis=1)
+    computing = table.prefix_s + table.suffix_s + table.wait_s.sum(axis=1)
     return np.asarray(np.maximum(sending, computing))
 
 

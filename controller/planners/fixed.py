@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from controller.interface import FrameResult, Measurement, Situation
+from controller.plans import all_remote
 from controller.scenarios import Setting
 
 
@@ -42,7 +43,7 @@ def device_only_plan(setting: Setting) -> int:
     table = setting.table
     local = np.flatnonzero(table.local & ~table.gated)
     frames = setting.scenario.frames
-    seconds = table.head_s[local]
+    seconds = table.prefix_s[local]
     if setting.closed_loop:
         fits = seconds <= frames.deadline_s
         value = np.where(fits, np.exp(table.accuracy[local]) + 1.0 / seconds, 0.0)
@@ -55,11 +56,7 @@ def device_only_plan(setting: Setting) -> int:
 def edge_only_plan(setting: Setting) -> int:
     """The most accurate plan that does everything on the edge; of equals, the fewest bytes."""
     table = setting.table
-    remote = [
-        k
-        for k, p in enumerate(table.plans)
-        if p.start == 0 and p.stop == len(setting.spec.branches[p.exit]) and not p.hedge
-    ]
+    remote = [k for k, p in enumerate(table.plans) if all_remote(setting.spec, p) and not p.hedge]
     if not remote:
         raise UsageError(
             "controller 'edge-only': the scenario's plans have none without the device"

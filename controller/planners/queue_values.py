@@ -196,7 +196,7 @@ class _Queue:
         the middle one is late at the lower.
         """
         setting, rows = self._setting, self._rows
-        table, interval_s = rows.stops.table, setting.interval_s
+        table, interval_s = rows.gate_rows.table, setting.interval_s
         shape = (len(self._rates), len(self._device_s), len(self._uplink_s), len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         reward, landings = np.zeros(shape), []
@@ -207,12 +207,12 @@ class _Queue:
             weight = share / len(self._within)
             # what is owed is told in seconds of the level's middle rate
             slower = (self._rates / rates)[:, None, None, None]
-            resources = Resources.idle(shape)
+            resources = Resources.idle(shape, topology=setting.topology)
             resources.device_s = np.array(np.broadcast_to(self._device_s[:, None, None], shape))
             resources.uplink_s = slower * np.broadcast_to(self._uplink_s[:, None], shape)
             link = ConstantLink(np.broadcast_to(rates[:, None, None, None], shape))
             outcome, after = run_frames(
-                table, plan, np.zeros(shape), resources, link, setting.link_model,
+                table, plan, np.zeros(shape), resources, setting.links(link), setting.link_models,
                 setting.timing, float(np.exp(table.device_sigma * node)),
             )  # fmt: skip
             own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
@@ -223,7 +223,7 @@ class _Queue:
             u, uw = _between(self._uplink_s, (after.uplink_s - interval_s) / slower)
             at = (level + d) * shape[2] + u
             landings.append((weight, at, dw, uw))
-        return rows.stops.mixed(reward, rows.share).astype(np.float32), landings
+        return rows.gate_rows.mixed(reward, rows.share).astype(np.float32), landings
 
     def _level_moves(self, belief: BandwidthBelief) -> Floats:
         """P(level at the next frame | level now), (K, K)."""
@@ -256,7 +256,7 @@ class _Queue:
             near = (1 - uw) * after[at] + uw * after[at + 1]
             far = (1 - uw) * after[at + width] + uw * after[at + width + 1]
             later = later + np.float32(weight) * ((1 - dw) * near + dw * far)
-        mixed = self._rows.stops.mixed(np.asarray(later), self._rows.share)
+        mixed = self._rows.gate_rows.mixed(np.asarray(later), self._rows.share)
         return np.asarray(self._reward + self._how.discount * mixed, dtype=np.float32)
 
     def advantages(self) -> QueueAdvantages:

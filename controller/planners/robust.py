@@ -100,7 +100,7 @@ class RobustPlanner:
     def _frame_s(self, plan: int) -> float:
         """Seconds from one frame to the next under a plan that stays local."""
         return (
-            max(float(self._table.mean_head_s[plan]), 1e-3)
+            max(float(self._table.mean_prefix_s[plan]), 1e-3)
             if np.isinf(self._interval_s)
             else (self._interval_s)
         )

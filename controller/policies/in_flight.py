@@ -31,7 +31,7 @@ class InFlight:
         table, frames = setting.table, setting.scenario.frames
         self._model = setting.link_model
         self._certain = ~table.gated
-        self._head_s, self._edge_s = table.mean_head_s, table.edge_s
+        self._prefix_s, self._remote_s = table.mean_prefix_s, table.remote_s
         self._payload_bytes = np.where(table.local, 0.0, table.up_bytes)
         self._wire_bytes = self._model.on_wire(self._payload_bytes)
         overlap = 0.0 if setting.closed_loop else frames.deadline_s + 2.0 * self._model.rtt_s
@@ -54,13 +54,13 @@ class InFlight:
         self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
     ) -> None:
         """The frames (L,) that arrived now run by these plans."""
-        slot, head = self._next, self._head_s[plan]
+        slot, prefix = self._next, self._prefix_s[plan]
         self._next = (slot + 1) % len(self._bytes)
-        waits = np.where(head > 0, device_backlog_s, 0.0)
-        self._handed_s[slot] = now_s + waits + head
+        waits = np.where(prefix > 0, device_backlog_s, 0.0)
+        self._handed_s[slot] = now_s + waits + prefix
         self._bytes[slot] = self._wire_bytes[plan]
         self._payload[slot] = self._payload_bytes[plan]
-        self._back_s[slot] = rtt_s + self._edge_s[plan]
+        self._back_s[slot] = rtt_s + self._remote_s[plan]
         # one that a gate may have stopped says nothing by its silence
         self._sure[slot] = self._certain[plan]
         self._frame[slot] = frame
@@ -83,7 +83,7 @@ class InFlight:
         """(L, K): seconds until the uplink is free at each of K rates, and their likelihoods.
 
         What was handed to the link never takes longer than all that the device counts as not yet
-        acknowledged would; what its frame's head still computes comes behind.
+        acknowledged would; what its frame's prefix still computes comes behind.
         """
         lanes, levels = len(now_s), len(rates_bps)
         per_byte = 8.0 / rates_bps

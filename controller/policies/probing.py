@@ -28,7 +28,7 @@ def probe_plan(table: PlanTable) -> int | None:
     senders = table.senders
     if not len(senders):
         return None
-    free = np.array([table.plans[k].start == 0 for k in senders])
+    free = np.array([table.plans[k].hops[0].start == 0 for k in senders])
     among = senders[free] if free.any() else senders
     kept = np.isfinite(table.rescue_s[among])
     among = among[kept] if kept.any() else among

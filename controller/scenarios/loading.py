@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from artefacts import ArtefactError
-from controller.physics.table import build_table, candidate_plans, gated_plans
+from controller.physics import LinkModel, NodeLink, Topology
+from controller.physics.building import build_table
+from controller.physics.candidates import candidate_plans, gated_plans
+from controller.physics.topology import DEVICE, EDGE
 from controller.scenarios.file import Scenario
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
@@ -41,9 +44,15 @@ def load_setting(scenario: Scenario) -> Setting:
     )
     stream = scenario.kind == "frame-stream"
     anytime = stream and scenario.plans.anytime
-    every = build_table(model.spec, device, edge, outcomes, plans, anytime=anytime)
+    profiles = {DEVICE: device, EDGE: edge}
+    link = scenario.link
+    around = LinkModel(link.rtt_s, link.message_bytes, link.packet_bytes)
+    topology = Topology((DEVICE, EDGE), (NodeLink(DEVICE, EDGE, None, around),))
+    every = build_table(
+        model.spec, profiles, outcomes, plans, topology=topology, anytime=anytime
+    )  # fmt: skip
     table = every.undominated(scenario.link.rtt_s, queues=stream)
-    setting = Setting(scenario, model, device, edge, outcomes, table, every)
+    setting = Setting(scenario, model, profiles, outcomes, table, every)
     setting = replace(setting, table=table.take(shortlist(setting)))
     if not scenario.plans.confidence:
         return setting
@@ -51,7 +60,7 @@ def load_setting(scenario: Scenario) -> Setting:
     plain = setting.table.plans
     gated = gated_plans(model.spec, plain, scenario.plans.confidence)
     both = build_table(
-        model.spec, device, edge, outcomes, (*plain, *gated), anytime=anytime,
+        model.spec, profiles, outcomes, (*plain, *gated), topology=topology, anytime=anytime,
         temperatures=model.temperatures,
     )  # fmt: skip
     setting = replace(setting, table=both)

@@ -16,13 +16,13 @@ class OutcomeRows:
     """Whether each sample is answered correctly, and where gated plans end for it.
 
     `correct` is uint8 (E + R, S) over the samples of one half; row `exit` serves local answers,
-    row E + r the own answer of row r of `stops`. `at` (P, S): the row that a plan becomes for a
+    row E + r the own answer of row r of `gate_rows`. `at` (P, S): the row that a plan becomes for a
     sample; None where no plan has gates.
     """
 
     correct: npt.NDArray[np.uint8]
     exits: int
-    stops: GateRows
+    gate_rows: GateRows
     at: npt.NDArray[np.int32] | None
 
     @property
@@ -33,7 +33,7 @@ class OutcomeRows:
     def ending(
         self, plan: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """The row of `stops` that each plan becomes for its sample."""
+        """The row of `gate_rows` that each plan becomes for its sample."""
         if self.at is None:
             return plan
         return self.at.take(plan * self.samples + sample).astype(np.int64)
@@ -49,7 +49,7 @@ class OutcomeRows:
 
     @cached_property
     def share(self) -> npt.NDArray[np.float64]:
-        """Share of its plan's samples that each row of `stops` is of, (R,)."""
+        """Share of its plan's samples that each row of `gate_rows` is of, (R,)."""
         return self._by_row[0]
 
     def accuracy(
@@ -68,12 +68,12 @@ class OutcomeRows:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Share (R,), accuracy of the own answer (R,) and of every local one (R, E)."""
         mean = self.correct.mean(axis=1)
-        rows = len(self.stops.owner)
+        rows = len(self.gate_rows.owner)
         share, own = np.ones(rows), mean[self.exits :].copy()
         local = np.tile(mean[: self.exits], (rows, 1))
-        gated = () if self.at is None else np.flatnonzero((self.stops.row >= 0).any(axis=1))
+        gated = () if self.at is None else np.flatnonzero((self.gate_rows.row >= 0).any(axis=1))
         for plan in gated:
-            for row in np.flatnonzero(self.stops.owner == plan):
+            for row in np.flatnonzero(self.gate_rows.owner == plan):
                 mine = self.at[plan] == row if self.at is not None else np.array([])
                 share[row] = mine.mean()
                 if mine.any():

@@ -13,6 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.physics import ConstantLink, Resources, run_frames
+from controller.plans import all_remote
 
 if TYPE_CHECKING:
     from controller.scenarios.setting import Setting
@@ -67,16 +68,22 @@ def expectation(
     the backlogs.
     """
     rows = setting.rows("policy")
-    table = rows.stops.table
+    table = rows.gate_rows.table
     shape = (len(bandwidth_bps), len(table))
     plan = np.broadcast_to(np.arange(len(table)), shape)
-    resources = Resources.idle(shape)
+    resources = Resources.idle(shape, topology=setting.topology)
     resources.device_s = np.full(shape, device_backlog_s)
     rate = np.broadcast_to(np.asarray(bandwidth_bps)[:, None], shape)
     link = ConstantLink(rate)
     resources.uplink_s = link.transfer_end(np.zeros(shape), np.full(shape, uplink_backlog_bytes))
     outcome, _ = run_frames(
-        table, plan, np.zeros(shape), resources, link, setting.link_model, setting.timing
+        table,
+        plan,
+        np.zeros(shape),
+        resources,
+        setting.links(link),
+        setting.link_models,
+        setting.timing,
     )
     own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
     if setting.closed_loop:
@@ -89,7 +96,7 @@ def expectation(
         reward, answer, outcome.by_plan.astype(np.float64), outcome.device_s,
         outcome.measured_duration_s, outcome.bytes_sent,
     )  # fmt: skip
-    return Expectation(*(rows.stops.mixed(part, rows.share) for part in parts))
+    return Expectation(*(rows.gate_rows.mixed(part, rows.share) for part in parts))
 
 
 def reward_scale(setting: Setting) -> float:
@@ -175,11 +182,8 @@ def _hedged(setting: Setting, bandwidths: Floats) -> set[int]:
 def _edge_only(setting: Setting, chosen: set[int]) -> set[int]:
     """The most accurate plan on the edge alone, where no situation chose one: a rival to show."""
     table = setting.table
-    lengths = np.array([len(b) for b in setting.spec.branches])[table.exit]
-    whole = np.array(
-        [p.start == 0 and p.stop == n for p, n in zip(table.plans, lengths, strict=True)]
-    )
-    remote = np.flatnonzero(whole & ~table.local & ~table.gated)
+    whole = np.array([all_remote(setting.spec, p) for p in table.plans])
+    remote = np.flatnonzero(whole & ~table.gated)
     if not len(remote) or chosen & set(remote.tolist()):
         return set()
     return {int(max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k])))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,9 +10,10 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, digest_bytes, digest_file
-from controller.physics import LinkModel, PlanTable, Timing
+from controller.physics import ConstantLink, LinkModel, PlanTable, Timing, Topology
+from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
-from controller.physics.table import outcome_key, stopped_at
+from controller.physics.links import Link
 from controller.scenarios.file import RewardSection, Scenario
 from controller.scenarios.outcome_rows import OutcomeRows
 from models.facts.branchy import BranchySpec
@@ -29,8 +31,8 @@ class Setting:
 
     scenario: Scenario
     model: Model
-    device: Profile
-    edge: Profile
+    profiles: Mapping[str, Profile]
+    """Of every node, by its name in the topology."""
     outcomes: Outcomes
     table: PlanTable
     """The plans that are worth choosing among; controllers answer with an index into it."""
@@ -78,10 +80,9 @@ class Setting:
 
     @cached_property
     def inputs_digest(self) -> str:
-        """SHA-256 of what was measured: both profiles, outcomes, temperatures of confidence."""
+        """SHA-256 of what was measured: all profiles, outcomes, temperatures of confidence."""
         parts = (
-            digest_bytes(msgspec.json.encode(self.device)),
-            digest_bytes(msgspec.json.encode(self.edge)),
+            *(digest_bytes(msgspec.json.encode(self.profiles[n])) for n in self.topology.nodes),
             digest_file(self.model.folder / "outcomes.npz"),
             repr(self.model.temperatures),
         )
@@ -99,15 +100,34 @@ class Setting:
             )
         made = replace(self, given_prices=RewardSection(device_second, megabyte))
         # what prices do not change is not worked out again
-        kept = ("stops", "_rows", "link_model", "timing")
+        kept = ("gate_rows", "_rows", "timing")
         made.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return made
 
-    @cached_property
+    @property
+    def topology(self) -> Topology:
+        """The nodes, and the links between them."""
+        return self.table.topology
+
+    @property
+    def device(self) -> Profile:
+        """The device's profile."""
+        return self.profiles[self.topology.device]
+
+    @property
     def link_model(self) -> LinkModel:
-        """What surrounds the trace's rate."""
-        link = self.scenario.link
-        return LinkModel(link.rtt_s, link.message_bytes, link.packet_bytes)
+        """What surrounds the rate of the device's own link."""
+        return self.topology.links[0].model
+
+    @property
+    def link_models(self) -> tuple[LinkModel, ...]:
+        """What surrounds the rate of every link."""
+        return tuple(link.model for link in self.topology.links)
+
+    def links(self, first: Link) -> tuple[Link, ...]:
+        """All links where `first` is the device's own; the others have constant rates."""
+        others = (np.array(link.rate_bps) for link in self.topology.links[1:])
+        return (first, *map(ConstantLink, others))
 
     @cached_property
     def timing(self) -> Timing:
@@ -133,7 +153,7 @@ class Setting:
         return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
 
     @cached_property
-    def stops(self) -> GateRows:
+    def gate_rows(self) -> GateRows:
         """What the table's plans become once their gates have been asked."""
         return with_gates(self.table)
 
@@ -150,17 +170,17 @@ class Setting:
     def _made_rows(self, half: str) -> OutcomeRows:
         index, exits = self.outcomes.half(half), len(self.spec.exits)
         rows = [self.outcomes.correct(i)[index] for i in range(exits)]
-        for plan in self.stops.table.plans:
+        for plan in self.gate_rows.table.plans:
             codec, cut = outcome_key(plan)
             rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
         at = None
         if self.table.gated.any():
             at = np.tile(np.arange(len(self.table), dtype=np.int32)[:, None], (1, len(index)))
             for p, plan in enumerate(self.table.plans):
-                stopped = stopped_at(self.outcomes, plan, self.model.temperatures)[index]
+                answers = answering_gate(self.outcomes, plan, self.model.temperatures)[index]
                 for g in range(len(plan.gates)):
-                    at[p, stopped == g] = self.stops.row[p, g]
-        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.stops, at)
+                    at[p, answers == g] = self.gate_rows.row[p, g]
+        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.gate_rows, at)
 
 
 def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:

@@ -293,7 +293,7 @@ def clairvoyant_values(
     Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
     """
     rows = setting.rows(half)
-    table = rows.stops.table
+    table = rows.gate_rows.table
     bank = TraceBank([trace])
     values, busy = [], []
     for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
@@ -301,18 +301,17 @@ def clairvoyant_values(
         shape = (len(start), len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         arrival = np.broadcast_to(start[:, None], shape)
-        resources = Resources.idle(shape)
+        resources = Resources.idle(shape, topology=setting.topology)
         resources.device_s = arrival + device_backlog_s
         outcome, _ = run_frames(
             table,
             plan,
             arrival,
             resources,
-            bank.lanes(np.zeros(shape, dtype=np.int64)),
-            setting.link_model,
+            setting.links(bank.lanes(np.zeros(shape, dtype=np.int64))),
+            setting.link_models,
             setting.timing,
-            float(np.exp(-FASTEST_SIGMAS * table.device_sigma)),
-            float(np.exp(-FASTEST_SIGMAS * table.edge_sigma)),
+            *(float(np.exp(-FASTEST_SIGMAS * sigma)) for sigma in table.sigmas),
         )
         own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         if setting.closed_loop:
@@ -322,7 +321,7 @@ def clairvoyant_values(
         else:
             answered = np.where(outcome.answer_exit >= 0, own, 0.0)
             value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
-        values.append(rows.stops.mixed(value, rows.share))
+        values.append(rows.gate_rows.mixed(value, rows.share))
         longer = np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s)
-        busy.append(rows.stops.mixed(longer, rows.share))
+        busy.append(rows.gate_rows.mixed(longer, rows.share))
     return np.concatenate(values), np.concatenate(busy)

@@ -17,7 +17,7 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import FrameOutcome, Resources, run_frames
 from experiments.evaluation.evaluator import bound_per_frame
 from experiments.evaluation.optimum import Optimum, frames_of, refined
-from experiments.evaluation.optimum_queue import CoupledQueue, equally_likely, taken
+from experiments.evaluation.optimum_queue import CoupledQueue, equally_likely
 from traces.trace import BandwidthTrace
 
 NODES = 16
@@ -44,10 +44,10 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
     lane, row, node = (part.ravel() for part in np.indices(shape))
     link = optimum.bank.lanes(np.zeros(len(lane), dtype=np.int64))
     arrival = arrival_s[lane]
-    reward, outcome, fresh = queue.run(row, arrival, taken(resources, lane), link, factors[node])
+    reward, outcome, fresh = queue.run(row, arrival, resources.take(lane), link, factors[node])
     value = queue.land(link, arrival, reward, fresh).value(optimum.after(frame))
     rows = value.reshape(shape).mean(axis=2)
-    return Lookahead(queue.rows.stops.mixed(rows, queue.rows.share), outcome, fresh)
+    return Lookahead(queue.rows.gate_rows.mixed(rows, queue.rows.share), outcome, fresh)
 
 
 def earned(
@@ -67,23 +67,23 @@ def earned(
     ways = np.broadcast_to(np.arange(len(table)), (lanes, len(table)))
     link = optimum.bank.lanes(np.zeros(ways.size, dtype=np.int64))
     start = np.full(lanes, optimum.arrival_s[0])
-    window = np.full(lanes, setting.link_model.initial_window_bytes)
-    state = Resources(start, start.copy(), start.copy(), start.copy(), window)
+    state = Resources.idle(lanes, setting.link_model.initial_window_bytes, setting.topology)
+    state.free_s[:] = start
     total, lane = np.zeros(lanes), np.arange(lanes)
     for frame, at_s in enumerate(optimum.arrival_s.tolist()):
         plan = look_ahead(optimum, frame, np.full(lanes, at_s), state).value.argmax(axis=1)
         ending = rows.ending(plan, rng.integers(0, rows.samples, lanes))
-        noise = np.repeat(rng.standard_normal((2, lanes)), len(table), axis=1)
+        noise = np.repeat(rng.standard_normal((len(table.sigmas), lanes)), len(table), axis=1)
         # every way each plan may end, for its mean; then the one that the drawn sample takes
-        before = taken(state, np.repeat(lane, len(table)))
+        before = state.take(np.repeat(lane, len(table)))
         outcome, fresh = run_frames(
             table, ways.ravel(), np.full(ways.size, at_s), before,
-            link, setting.link_model, setting.timing,
-            np.exp(table.device_sigma * noise[0]), np.exp(table.edge_sigma * noise[1]),
+            setting.links(link), setting.link_models, setting.timing,
+            *(np.exp(s * n) for s, n in zip(table.sigmas, noise, strict=True)),
         )  # fmt: skip
         reward = queue.reward(ways.ravel(), outcome).reshape(ways.shape)
-        total += rows.stops.mixed(reward, rows.share)[lane, plan]
-        state = taken(fresh, lane * len(table) + ending)
+        total += rows.gate_rows.mixed(reward, rows.share)[lane, plan]
+        state = fresh.take(lane * len(table) + ending)
         progress(frame + 1)
     return total / optimum.frames
 
@@ -179,9 +179,9 @@ class OptimumController:
         ahead = look_ahead(optimum, frame, np.array([now_s]), self._resources(situation))
         plan = int(ahead.value[0].argmax())
         rows, each = self._queue.rows, len(ahead.outcome.handed_s) // len(self._queue.table)
-        mine = np.flatnonzero(np.repeat(rows.stops.owner == plan, each))
+        mine = np.flatnonzero(np.repeat(rows.gate_rows.owner == plan, each))
         share = np.repeat(rows.share, each)[mine]
-        self._beliefs = _Beliefs(taken(ahead.resources, mine), ahead.outcome.handed_s[mine], share)
+        self._beliefs = _Beliefs(ahead.resources.take(mine), ahead.outcome.handed_s[mine], share)
         return plan
 
     def _solved(self, now_s: float) -> Optimum:
@@ -203,9 +203,12 @@ class OptimumController:
         now_s, beliefs = situation.now_s, self._beliefs
         device_s = np.array([now_s + situation.device_backlog_s])
         if beliefs is None:
-            window = self._queue.setting.link_model.initial_window_bytes
-            idle = np.full(1, now_s)
-            return Resources(device_s, idle, idle, idle, np.full(1, window))
+            setting = self._queue.setting
+            window = setting.link_model.initial_window_bytes
+            idle = Resources.idle(1, window, setting.topology)
+            idle.free_s[:] = now_s
+            idle.device_s = device_s
+            return idle
         off = np.abs(
             np.maximum(beliefs.resources.device_s - now_s, 0.0) - situation.device_backlog_s
         )
@@ -214,6 +217,6 @@ class OptimumController:
             seen = (beliefs.handed_s <= now_s) & (beliefs.resources.uplink_s > now_s)
             off = off + np.where(seen, self._queue.deadline_s, 0.0)
         likeliest = np.lexsort((-beliefs.weight, off.round(6)))[:1]
-        found = taken(beliefs.resources, likeliest)
+        found = beliefs.resources.take(likeliest)
         found.device_s = device_s
         return found

@@ -48,7 +48,7 @@ class CoupledQueue:
         check_coupled(setting)
         self.setting, self.half, self.grid = setting, half, Grid() if grid is None else grid
         self.rows = setting.rows(half)
-        self.table = self.rows.stops.table
+        self.table = self.rows.gate_rows.table
         self.deadline_s = setting.scenario.frames.deadline_s
         self.interval_s = setting.interval_s
         prices = setting.prices
@@ -80,9 +80,9 @@ class CoupledQueue:
         most = max(float(most), step_s)
         states = np.linspace(0.0, most, int(np.ceil(most / step_s)) + 1)
         if table.local.any():
-            head_s = float(table.head_s[table.local].min())
-            jump = self.deadline_s - head_s
-            width = head_s * (np.exp(SPREAD_SIGMAS * table.device_sigma) - 1)
+            prefix_s = float(table.prefix_s[table.local].min())
+            jump = self.deadline_s - prefix_s
+            width = prefix_s * (np.exp(SPREAD_SIGMAS * table.device_sigma) - 1)
             fine = np.arange(0.0, width, step_s / FINER)
             sides = np.concatenate([jump - 1e-6 - fine, [jump + 1e-6]])
             states = np.concatenate([states, sides[(sides > 0) & (sides < most)]])
@@ -95,11 +95,11 @@ class CoupledQueue:
         """
         rows = np.flatnonzero(~self.table.local)
         devices, links = self.shape
-        head = self.table.head_s[rows][:, None, None]
+        prefix = self.table.prefix_s[rows][:, None, None]
         device = self.device_s[:, None]
-        handed = np.where(head > 0, device + head * self.noise.min(), 0.0)
-        latest = device + head * max(self.noise.max(), 1.0)
-        certain = (latest < self.deadline_s) | (head == 0)
+        handed = np.where(prefix > 0, device + prefix * self.noise.min(), 0.0)
+        latest = device + prefix * max(self.noise.max(), 1.0)
+        certain = (latest < self.deadline_s) | (prefix == 0)
         seconds = np.linspace(0.0, self.span_s, self.span_steps + 1)
         idle_s = np.append(seconds, np.full(self.grid.owed_steps, np.inf))
         shared = certain & (idle_s <= handed)
@@ -121,7 +121,7 @@ class CoupledQueue:
         share = self.rows.share
         rows = np.flatnonzero(self.table.local)
         reward, moves = self._unlinked(rows)
-        owners = self.rows.stops.owner[rows]
+        owners = self.rows.gate_rows.owner[rows]
         self.local_plans: Ints = np.unique(owners)
         mix = (owners == self.local_plans[:, None]) * share[rows]
         self.local_reward: Floats = mix @ reward
@@ -141,14 +141,14 @@ class CoupledQueue:
     def _alone(self) -> None:
         """The same of offloading plans whose answer from the edge comes too late or never.
 
-        Only of those that hand over at once: of a longer head the compute time decides whether the
-        answer is late. Plans that do the same on the device meanwhile share it.
+        Only of those that hand over at once: of a longer prefix the compute time decides whether
+        the answer is late. Plans that do the same on the device meanwhile share it.
         """
         table, rows = self.table, self.remote_rows
-        quick = table.head_s * table.device_sigma <= self.negligible_s
-        rows = rows[quick[rows] & (table.tail_s[rows] == 0)]
+        quick = table.prefix_s * table.device_sigma <= self.negligible_s
+        rows = rows[quick[rows] & (table.suffix_s[rows] == 0)]
         does = np.column_stack(
-            [table.head_s, table.rescue_s, table.wait_s, table.wait_exit, self.rows.share]
+            [table.prefix_s, table.rescue_s, table.wait_s, table.wait_exit, self.rows.share]
         )[rows].round(9)
         _, first, kind = np.unique(does, axis=0, return_index=True, return_inverse=True)
         self.alone_kind = np.full(len(table), -1, dtype=np.int64)
@@ -163,7 +163,7 @@ class CoupledQueue:
         count = len(noise)
         shape = (len(rows), devices, count)
         row = np.broadcast_to(rows[:, None, None], shape)
-        resources = Resources.idle(shape)
+        resources = Resources.idle(shape, topology=self.setting.topology)
         resources.device_s = np.broadcast_to(self.device_s[:, None], shape)
         link = ConstantLink(np.zeros(shape))
         reward, outcome, fresh = self.run(row, np.zeros(shape), resources, link, noise)
@@ -187,7 +187,14 @@ class CoupledQueue:
         """The physics, with the expected reward of each row."""
         setting = self.setting
         outcome, fresh = run_frames(
-            self.table, row, arrival_s, resources, link, setting.link_model, setting.timing, noise
+            self.table,
+            row,
+            arrival_s,
+            resources,
+            setting.links(link),
+            setting.link_models,
+            setting.timing,
+            noise,
         )
         return self.reward(row, outcome), outcome, fresh
 
@@ -258,7 +265,7 @@ class CoupledQueue:
         below = np.minimum(waiting.astype(np.int64), self.shape[1] - 2)
         arrival = np.repeat(arrival_s, entries)
         row = np.tile(self.entry_row, frames)
-        resources = Resources.idle(frames * entries)
+        resources = Resources.idle(frames * entries, topology=self.setting.topology)
         resources.device_s = (arrival_s[:, None] + self.device_s[self.entry_device]).ravel()
         resources.uplink_s = free_s[:, self.entry_uplink].ravel()
         link = bank.lanes(np.zeros(frames * entries, dtype=np.int64))
@@ -274,7 +281,7 @@ class CoupledQueue:
         alone_reward = (self.alone_reward[alone] + self._byte_costs(outcome)[in_vain]).astype(
             np.float32
         )
-        by_node = self._by_node(bank, row[varied], arrival[varied], taken(resources, varied))
+        by_node = self._by_node(bank, row[varied], arrival[varied], resources.take(varied))
         ends = np.arange(frames + 1) * entries
         cuts, vain = np.searchsorted(varied, ends), np.searchsorted(in_vain, ends)
         return [
@@ -302,7 +309,7 @@ class CoupledQueue:
             link = bank.lanes(np.zeros(len(each), dtype=np.int64))
             noise = np.tile(self.noise, len(some))
             reward, _, fresh = self.run(
-                row[each], arrival_s[each], taken(resources, each), link, noise
+                row[each], arrival_s[each], resources.take(each), link, noise
             )
             parts.append(self.land(link, arrival_s[each], reward, fresh))
         return Landing(
@@ -345,14 +352,3 @@ def equally_likely(sigma: float, count: int) -> Floats:
         return np.ones(1)
     shares = (np.arange(count) + 0.5) / count
     return np.exp(sigma * np.array([NormalDist().inv_cdf(share) for share in shares]))
-
-
-def taken(resources: Resources, which: Ints) -> Resources:
-    """The resources of some lanes."""
-    return Resources(
-        resources.device_s[which],
-        resources.uplink_s[which],
-        resources.edge_s[which],
-        resources.downlink_s[which],
-        resources.window_bytes[which],
-    )

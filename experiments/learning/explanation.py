@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from controller.physics import PlanTable
+from controller.physics import PlanTable, plan_stages
+from controller.physics.costs import device_bytes
 from controller.planners.deadline_rule import choose_plan, occupied_s
-from controller.plans import Plan, passed_exits
+from controller.plans import Hop, Plan, prefix_stop, suffix_start
 from controller.scenarios import Setting
-from models.graphs.coding import networks_of
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -40,28 +39,9 @@ def plan_device_bytes(setting: Setting, plan: Plan) -> int:
     In a frame stream what answers locally while the edge is awaited (the exit passed on the way, a
     rescue) counts.
     """
-    spec, anytime = setting.spec, not setting.closed_loop
-    length = len(spec.branches[plan.exit])
-    picture = math.prod(spec.input_shape)
-    if plan.is_local:
-        return picture + setting.device.device_bytes((plan.exit, 0, length))
-    parts = [(plan.exit, 0, plan.start), (plan.exit, plan.stop, length)]
-    passed = passed_exits(spec, plan)
-    if anytime and plan.hedge:
-        for j in range(passed[-1] if passed else 0, plan.exit + 1):
-            after = spec.exits[j].after
-            parts.append((j, min(plan.start, after), len(spec.branches[j])))
-    elif anytime and passed:
-        parts.append((passed[-1], spec.exits[passed[-1]].after, len(spec.branches[passed[-1]])))
-    elif anytime and plan.rescue:
-        parts.append((0, min(plan.start, spec.exits[0].after), len(spec.branches[0])))
-    needed = setting.device.device_bytes(*parts)
-    learned = networks_of(spec, plan.codec, plan.start)
-    if learned is not None:
-        # an encoder runs once the layers before it are done, and before those behind
-        held = learned.encoder.parameter_bytes(())
-        needed = held + max(needed, learned.encoder.peak_bytes(()))
-    return picture + needed
+    anytime = not setting.closed_loop
+    stages = plan_stages(setting.spec, plan, setting.topology, anytime=anytime)
+    return device_bytes(setting.spec, setting.device, stages, anytime=anytime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +95,13 @@ def explain_plan(
     deadline_s = setting.scenario.frames.deadline_s if max_latency_s is None else max_latency_s
     if not deadline_s > 0:
         raise UsageError(f"latency: found {1e3 * deadline_s:g} ms, expected more than 0")
-    table = setting.candidates
-    allowed: dict[str, Callable[[Plan], bool]] = {
-        "any": lambda p: True,
-        "edge-first": lambda p: p.is_local or p.start == 0,
-        "device-first": lambda p: p.is_local or p.stop == len(setting.spec.branches[p.exit]),
-    }
-    if order not in allowed:
-        raise UsageError(f"order: found '{order}', expected any, edge-first or device-first")
-    table = table.take([k for k, p in enumerate(table.plans) if allowed[order](p)])
-    bytes_of = [plan_device_bytes(setting, p) for p in table.plans]
-    whole, needed = table, np.array(bytes_of) + table.up_bytes.astype(np.int64)
-    memory = needed
+    whole = _ordered(setting, order)
+    sizes = [plan_device_bytes(setting, p) for p in whole.plans]
+    needed = np.array(sizes) + whole.up_bytes.astype(np.int64)
+    table, memory = whole, needed
     if max_device_bytes is not None:
-        fits = np.flatnonzero(needed <= max_device_bytes)
-        if not len(fits):
-            least = int(np.argmin(needed))
-            raise UsageError(
-                f"device memory: found {max_device_bytes / 2**20:.2f} MiB, expected "
-                f"{needed[least] / 2**20:.2f} MiB or more (the least any plan takes: "
-                f"{table.plans[least]})"
-            )
-        table, memory = table.take(fits), needed[fits]
+        fits = _fitting(whole, needed, max_device_bytes)
+        table, memory = whole.take(fits), needed[fits]
     rtt_s = setting.scenario.link.rtt_s
     index, meets = choose_plan(table, bandwidth_bps, deadline_s, rtt_s, setting.interval_s)
     plan, latency = table.plans[index], table.latency_s(bandwidth_bps, rtt_s)
@@ -145,31 +110,78 @@ def explain_plan(
             f"bandwidth: found {bandwidth_bps / 1e6:g} Mbit/s, expected more than 0: every plan "
             "that is left uses the link"
         )
-    moved = 0.0 if table.local[index] else 8.0 / max(bandwidth_bps, 1e-9)
-    parts = {
-        "device": float(table.head_s[index] + table.tail_s[index]),
-        "uplink": float(table.up_bytes[index] * moved),
-        "edge": float(table.edge_s[index]),
-        "downlink": float(table.down_bytes[index] * moved),
-        "round trip": 0.0 if table.local[index] else rtt_s,
-    }
-    deadline = f"{1000 * deadline_s:g} ms"
-    if meets:
-        reason = f"the deepest exit that meets {deadline}"
-        if setting.interval_s < np.inf:
-            reason += f" and keeps up with a frame every {1000 * setting.interval_s:.1f} ms"
-        deeper = np.flatnonzero((whole.exit > plan.exit) & ~whole.gated)
-        if len(deeper):
-            limits = _Limits(deadline_s, setting.interval_s, bandwidth_bps, rtt_s, max_device_bytes)
-            reason += f"; deeper, {limits.why_not(whole, deeper, needed)}"
-    else:
-        reason = (
-            f"no plan meets {deadline} and keeps up with the frames (NULL in Algorithm 1): the "
-            "fastest runs"
-        )
+    limits = _Limits(deadline_s, setting.interval_s, bandwidth_bps, rtt_s, max_device_bytes)
+    reason = _reason(limits, whole, needed, plan) if meets else (
+        f"no plan meets {_ms(deadline_s)} and keeps up with the frames (NULL in Algorithm 1): the "
+        "fastest runs"
+    )  # fmt: skip
     if setting.table.gated.any():
         reason += "; plans that end on confidence are none of Algorithm 1's and were not considered"
+    first = plan.hops[0] if plan.hops else Hop("", *2 * (prefix_stop(setting.spec, plan),))
     return Explanation(
-        str(plan), plan.exit + 1, plan.start, plan.stop, plan.codec, float(latency[index]),
-        parts, float(table.accuracy[index]), meets, int(memory[index]), reason,
+        str(plan), plan.exit + 1, first.start, suffix_start(setting.spec, plan), first.codec,
+        float(latency[index]), _parts_s(table, index, bandwidth_bps, rtt_s),
+        float(table.accuracy[index]), meets, int(memory[index]), reason,
     )  # fmt: skip
+
+
+def _ordered(setting: Setting, order: str) -> PlanTable:
+    """The scenario's plans that an order allows."""
+    spec, table = setting.spec, setting.candidates
+    allowed: dict[str, Callable[[Plan], bool]] = {
+        "any": lambda p: True,
+        "edge-first": lambda p: p.is_local or prefix_stop(spec, p) == 0,
+        "device-first": lambda p: suffix_start(spec, p) == len(spec.branches[p.exit]),
+    }
+    if order not in allowed:
+        raise UsageError(f"order: found '{order}', expected any, edge-first or device-first")
+    return table.take([k for k, p in enumerate(table.plans) if allowed[order](p)])
+
+
+def _fitting(
+    table: PlanTable, needed: npt.NDArray[np.int64], max_device_bytes: float
+) -> npt.NDArray[np.int64]:
+    """The plans that fit into so much memory of the device; refuses too little for any."""
+    fits = np.flatnonzero(needed <= max_device_bytes)
+    if not len(fits):
+        least = int(np.argmin(needed))
+        raise UsageError(
+            f"device memory: found {max_device_bytes / 2**20:.2f} MiB, expected "
+            f"{needed[least] / 2**20:.2f} MiB or more (the least any plan takes: "
+            f"{table.plans[least]})"
+        )
+    return fits
+
+
+def _reason(limits: _Limits, table: PlanTable, needed: npt.NDArray[np.int64], plan: Plan) -> str:
+    """Why a plan that keeps to the limits was chosen, and no deeper one."""
+    said = f"the deepest exit that meets {_ms(limits.deadline_s)}"
+    if limits.interval_s < np.inf:
+        said += f" and keeps up with a frame every {1000 * limits.interval_s:.1f} ms"
+    deeper = np.flatnonzero((table.exit > plan.exit) & ~table.gated)
+    if len(deeper):
+        said += f"; deeper, {limits.why_not(table, deeper, needed)}"
+    return said
+
+
+def _parts_s(table: PlanTable, index: int, bandwidth_bps: float, rtt_s: float) -> dict[str, float]:
+    """Where a plan's seconds go: by node, by link and direction, and in round trips."""
+    topology, crosses = table.topology, not table.local[index]
+    parts: dict[str, float] = dict.fromkeys(topology.nodes[:1], 0.0)
+    trips = 0.0
+    for slot, cost in zip(topology.slots, table.costs[index].tolist(), strict=True):
+        if slot.kind == "compute":
+            node = topology.nodes[slot.index]
+            parts[node] = parts.get(node, 0.0) + cost
+            continue
+        link = topology.links[slot.index]
+        own = slot.index == 0
+        rate_bps = bandwidth_bps if own or link.rate_bps is None else link.rate_bps
+        name = f"{slot.kind}link" + ("" if own else f" {link.far}")
+        parts[name] = cost * (8.0 / max(rate_bps, 1e-9)) if cost > 0 else 0.0
+        trips += (rtt_s if own else link.model.rtt_s) / 2 if cost > 0 else 0.0
+    return parts | {"round trip": trips if crosses else 0.0}
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:g} ms"

@@ -141,7 +141,9 @@ def map_figure(factory: ControllerFactory) -> MapFigure:
 
 def _place(plan: Plan) -> tuple[int, int, int]:
     """Exit, and first and last layer on the edge (an empty interval where there is none)."""
-    return (plan.exit, -1, -1) if plan.is_local else (plan.exit, plan.start, plan.stop)
+    if plan.is_local:
+        return plan.exit, -1, -1
+    return plan.exit, plan.hops[0].start, plan.hops[-1].stop
 
 
 def _said(place: tuple[int, int, int]) -> str:

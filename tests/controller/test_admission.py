@@ -38,18 +38,18 @@ def plan_of(table, wanted):
 def deep_plan(table):
     return plan_of(
         table,
-        lambda k, p: not p.is_local and not p.gates and p.start > 4 and table.wait_exit[k, 0] >= 0,
+        lambda k, p: p.hops and not p.gates and p.hops[0].start > 4 and table.wait_exit[k, 0] >= 0,
     )
 
 
 def picture_plan(table):
-    return plan_of(table, lambda k, p: not p.is_local and p.start == 0)
+    return plan_of(table, lambda k, p: p.hops and p.hops[0].start == 0)
 
 
 def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(rules):
     """A cut deep in the network is no way to ask the link behind a backlog."""
     table, deadline_s, deep = rules.table, rules.deadline_s, deep_plan(rules.table)
-    own_s = float(table.head_s[deep] + table.wait_s[deep, 0])
+    own_s = float(table.prefix_s[deep] + table.wait_s[deep, 0])
 
     def kept(backlog_s):
         return rules.keeping_time(deep, situation(rules, backlog_s))
@@ -57,8 +57,7 @@ def test_a_plan_whose_own_answer_would_be_late_gives_way_to_one_that_keeps_time(
     assert kept(0.0) == deep
     assert kept(deadline_s - own_s - 0.006) == deep
     light = table.plans[kept(deadline_s - own_s - 0.004)]
-    assert light.start == 0
-    assert not light.is_local
+    assert light.hops[0].start == 0
     assert table.plans[kept(0.9 * deadline_s)].is_local
     rules.always_rescue = False
     assert kept(0.9 * deadline_s) == deep, "without the rule a controller has its way"
@@ -100,10 +99,10 @@ def test_held_back_frames_get_the_best_local_plan_that_is_in_time(rules):
     local = np.flatnonzero(table.local)
     for backlog_s in (0.0, 0.3 * rules.deadline_s, 2.0 * rules.deadline_s):
         found = rules.admit(sends, situation(rules, backlog_s), (0,), 0.0).plan
-        fits = [k for k in local if table.head_s[k] + backlog_s <= rules.deadline_s]
+        fits = [k for k in local if table.prefix_s[k] + backlog_s <= rules.deadline_s]
         best = max(table.accuracy[k] for k in fits) if fits else None
         if best is None:
-            assert table.head_s[found] == table.head_s[local].min()
+            assert table.prefix_s[found] == table.prefix_s[local].min()
         else:
             assert found in fits
             assert table.accuracy[found] == best

@@ -147,7 +147,7 @@ def test_a_model_is_ready_while_its_frames_are_answered(stream, pictures, serve)
 
 def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):
     """An edge was wanted and none is there; exit 1 is sure enough long before the deadline."""
-    hedge = plan_of(stream, lambda p: not p.is_local and p.start > 0)
+    hedge = plan_of(stream, lambda p: p.hops and p.hops[0].start > 0)
     service, answers = serve(FixedController("x", hedge)), queue.Queue()
     service.submit(pictures[0], answers.put, threshold=1e-9)
     record = answers.get(timeout=30)
@@ -177,7 +177,7 @@ def test_a_frame_s_own_deadline_is_kept_and_another_controller_decides(stream, p
 
 
 def test_a_link_that_gives_nothing_is_left_alone_for_a_while(stream, pictures, serve):
-    remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+    remote = plan_of(stream, lambda p: p.hops and p.hops[0].start == 0)
     now = [100.0]
     breaker = Breakers(random.Random(0), lambda: Breaker(failures=2, first_s=1e6))
     service, answers = serve(FixedController("x", remote), breakers=breaker), queue.Queue()
@@ -205,11 +205,11 @@ def test_where_a_plan_can_no_longer_be_done_the_first_exit_answers(stream, execu
     """The CPU is busy for 30 ms of what the deepest local plan and 20 ms more would take."""
     now, finish, begun, answers = [100.0], threading.Event(), threading.Event(), queue.Queue()
     table = stream.table
-    deep = max((k for k in range(len(table)) if table.local[k]), key=lambda k: table.head_s[k])
-    assert table.head_s[deep] > 0.06
+    deep = max((k for k in range(len(table)) if table.local[k]), key=lambda k: table.prefix_s[k])
+    assert table.prefix_s[deep] > 0.06
     engine = FrameEngine(
         stream.model, executor, stream.device, stream.table, FixedController("x", deep), NoLink(),
-        EngineArgs(float(table.head_s[deep]) + 0.02, always_rescue=True), clock=lambda: now[0],
+        EngineArgs(float(table.prefix_s[deep]) + 0.02, always_rescue=True), clock=lambda: now[0],
     )  # fmt: skip
     service = FrameService(engine, 4)
     service.start()

@@ -43,7 +43,7 @@ def edge(stream):
 def frame(stream, wanted=lambda plan: True, deadline_s=DEADLINE_S):
     index, plan = next(
         (k, p) for k, p in enumerate(stream.table.plans)
-        if not p.is_local and p.start == 0 and wanted(p)
+        if p.hops and p.hops[0].start == 0 and wanted(p)
     )  # fmt: skip
     picture = np.zeros((32, 32, 3), dtype=np.uint8)
     return Frame(0, index, plan, 10.0, picture, deadline_s, 10.0 + deadline_s)
@@ -56,8 +56,12 @@ def test_a_request_says_all_that_its_edge_needs(edge, stream):
     ((meta, data, until_s),) = edge.link.uploads
     assert (data, until_s) == (b"abc", one.limit_s)
     assert meta["model"] == stream.model.digest
-    assert (meta["exit"], meta["start"], meta["stop"]) == (one.plan.exit, 0, one.plan.stop)
-    assert (meta["codec"], meta["low"], meta["traceparent"]) == (one.plan.codec, 1.0, "00-aa-bb-01")
+    assert (meta["exit"], meta["start"], meta["stop"]) == (one.plan.exit, 0, one.plan.hops[0].stop)
+    assert (meta["codec"], meta["low"], meta["traceparent"]) == (
+        one.plan.hops[0].codec,
+        1.0,
+        "00-aa-bb-01",
+    )
     assert (one.request, one.bytes_sent) == (1, 3)
     assert edge.by_request == {1: one}
 
@@ -71,7 +75,7 @@ def test_without_a_connection_nothing_is_awaited(stream, edge):
 
 
 def test_an_answer_is_read_and_its_times_are_kept(stream, edge):
-    one = frame(stream, lambda p: p.stop == len(stream.spec.branches[p.exit]))
+    one = frame(stream, lambda p: p.hops and p.hops[0].stop == len(stream.spec.branches[p.exit]))
     edge.send(one, Encoded(b"abc", {}))
     times = {"receive_s": 0.01, "queue_s": 1e9, "compute_s": -1.0}
     reply = Reply(1, 10.2, {"class": 3, "confidence": 0.5} | times)
@@ -87,7 +91,7 @@ def test_an_answer_is_read_and_its_times_are_kept(stream, edge):
              {"class": "x", "confidence": 0.5}],
 )  # fmt: skip
 def test_what_is_no_answer_is_refused(stream, edge, meta):
-    one = frame(stream, lambda p: p.stop == len(stream.spec.branches[p.exit]))
+    one = frame(stream, lambda p: p.hops and p.hops[0].stop == len(stream.spec.branches[p.exit]))
     with pytest.raises(CoinferError):
         edge.read(one, Reply(1, 10.2, meta))
 
@@ -95,7 +99,8 @@ def test_what_is_no_answer_is_refused(stream, edge, meta):
 def test_a_tensor_comes_back_in_its_shape_and_only_with_numbers(stream, edge):
     one = frame(stream)
     length = len(stream.spec.branches[one.plan.exit])
-    one.plan = dataclasses.replace(one.plan, stop=length - 1)
+    (hop,) = one.plan.hops
+    one.plan = dataclasses.replace(one.plan, hops=(dataclasses.replace(hop, stop=length - 1),))
     shape = stream.spec.shapes[one.plan.exit][length - 1]
     values = np.arange(np.prod(shape), dtype="<f4").reshape(shape)
     found = edge.read(one, Reply(1, 10.2, {}, values.tobytes()))

@@ -52,7 +52,7 @@ def test_a_black_hole_is_noticed_within_a_deadline_not_by_tcp(stream, executor, 
                 ended.wait(60.0)
 
         threading.Thread(target=swallow, daemon=True).start()
-        remote = plan_of(stream, lambda p: not p.is_local and p.start == 0)
+        remote = plan_of(stream, lambda p: p.hops and p.hops[0].start == 0)
         engine = connect_engine(
             stream.model, executor, stream.device, stream.table, FixedController("x", remote),
             ("127.0.0.1", listener.getsockname()[1]), EngineArgs(deadline_s, always_rescue=True),
@@ -84,10 +84,12 @@ def test_while_the_edge_answers_no_time_is_kept_for_a_plan_without_a_rescue():
     """Its own answer is then made where the CPU is idle; after one miss time is kept again."""
     setting = load_setting(read_scenario("lte-mobilenet"))
     table, deadline_s, now = setting.table, setting.scenario.frames.deadline_s, [100.0]
-    bare = next(k for k, p in enumerate(table.plans) if not p.rescue and p.codec == "jpeg35")
+    bare = next(
+        k for k, p in enumerate(table.plans) if not p.rescue and p.hops[0].codec == "jpeg35"
+    )
     careful = next(
         k for k, p in enumerate(table.plans)
-        if not p.is_local and p.start == 0 and p.rescue and p.codec == "jpeg35"
+        if p.hops and p.hops[0].start == 0 and p.rescue and p.hops[0].codec == "jpeg35"
     )  # fmt: skip
     rescue_s = setting.device.interval_s(0, 0, len(setting.spec.branches[0]))
 
@@ -223,7 +225,7 @@ def test_nothing_slips_between_a_frame_s_head_and_its_local_answer():
     table, inner = setting.table, OnnxExecutor(setting.model)
     deep = next(
         k for k, p in enumerate(table.plans)
-        if not p.is_local and not p.gates and table.wait_exit[k, 0] >= 0
+        if p.hops and not p.gates and table.wait_exit[k, 0] >= 0
     )  # fmt: skip
     begun, go_on = threading.Event(), threading.Event()
 

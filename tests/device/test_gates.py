@@ -10,9 +10,9 @@ import pytest
 
 from controller.device.frame_loops import DeviceConfig, connect_loop
 from controller.edge.server import EdgeServer
-from controller.physics.table import build_table
+from controller.physics.building import build_table
 from controller.planners.fixed import FixedController
-from controller.plans import Plan, check_plan, device_only
+from controller.plans import check_plan, device_only, one_hop
 from controller.scenarios import load_setting, read_scenario
 from models.data.pictures import generated_pictures
 from models.graphs.executors import OnnxExecutor, softmax_answer
@@ -57,11 +57,13 @@ def edge(executor):
 def run(executor, plan, port, pictures, rest_s=None, **options):
     setting = camera()
     table = build_table(
-        setting.spec, setting.device, setting.edge, setting.outcomes,
+        setting.spec, setting.profiles, setting.outcomes,
         [check_plan(plan, setting.spec)], temperatures=setting.model.temperatures,
     )  # fmt: skip
     if rest_s is not None:
-        table = dataclasses.replace(table, head_s=table.early_s[:, -1] + rest_s)
+        costs = table.costs.copy()
+        costs[:, 0] = table.early_s[:, -1] + rest_s
+        table = dataclasses.replace(table, costs=costs)
     config = DeviceConfig(
         **({"mode": "stream", "deadline_s": 5.0, "interval_s": 0.01, "frames": PICTURES} | options)
     )
@@ -100,7 +102,7 @@ def test_a_confident_exit_answers_and_sends_nothing(executor, edge, pictures):
     setting = camera()
     length, cut = len(setting.spec.branches[4]), setting.spec.exits[1].after + 1
     threshold = middle(answers, 1)
-    plan = Plan(4, cut, length, "int8c", gates=(1,), threshold=threshold)
+    plan = one_hop(4, cut, length, "int8c", gates=(1,), threshold=threshold)
     records = run(executor, plan, edge.port, made)
     stopped = 0
     for record, row in zip(records, answers, strict=True):
@@ -139,7 +141,7 @@ def test_without_an_edge_the_gate_has_answered_already(executor, pictures):
     made, answers = pictures
     setting = camera()
     cut = setting.spec.exits[1].after
-    plan = Plan(4, cut, len(setting.spec.branches[4]), "int8c", gates=(1,), threshold=0.999999)
+    plan = one_hop(4, cut, len(setting.spec.branches[4]), "int8c", gates=(1,), threshold=0.999999)
     records = run(executor, plan, 1, made)
     assert all(r.exit == 1 and not r.by_plan and r.latency_s is not None for r in records)
     assert [r.label for r in records] == [row[1][0] for row in answers]
@@ -149,7 +151,7 @@ def test_hedges_go_on_behind_the_gates(executor, pictures):
     made, _ = pictures
     setting = camera()
     cut = setting.spec.exits[1].after
-    plan = Plan(
+    plan = one_hop(
         4, cut, len(setting.spec.branches[4]), "int8c", hedge=True, gates=(0, 1),
         threshold=0.9999999,
     )  # fmt: skip

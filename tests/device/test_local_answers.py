@@ -67,37 +67,38 @@ def test_a_local_plan_is_run_whole_and_its_logits_are_the_result(stream, local):
     assert local.executor.ran == [(one.plan.exit, 0, len(stream.spec.branches[one.plan.exit]))]
     prefix = event.value.result
     assert prefix.encoded is None
-    label, confidence = local.answer(one.plan.exit, prefix.tensor)
+    label, confidence = local.answer(one.plan.exit, prefix.logits)
     assert (label, confidence) == (0, pytest.approx(1 / stream.spec.classes))
 
 
 def test_the_prefix_keeps_the_last_passed_exit_s_tensor_and_encodes_that_of_the_cut(stream, local):
-    one = frame(stream, lambda p: not p.is_local and p.start > 0 and not p.gates)
+    spec = stream.spec
+    one = frame(
+        stream,
+        lambda p: p.hops and p.hops[0].start > 0 and not p.gates and passed_exits(spec, p),
+    )
     local.start(one)
-    prefix = ended(local).value.result
-    plan, spec = one.plan, stream.spec
-    passed = passed_exits(spec, plan)
-    point = spec.exits[passed[-1]].after if passed else plan.start
-    assert prefix.kept.shape[1:] == tuple(spec.shapes[plan.exit][point])
-    assert prefix.tensor.shape[1:] == tuple(spec.shapes[plan.exit][plan.start])
-    assert prefix.encoded.meta == {"cut": plan.start}
+    prefix, plan = ended(local).value.result, one.plan
+    point = spec.exits[passed_exits(spec, plan)[-1]].after
+    assert one.tensors[point].shape[1:] == tuple(spec.shapes[plan.exit][point])
+    assert prefix.encoded.meta == {"cut": plan.hops[0].start}
     done = [(start, stop) for _, start, stop in local.executor.ran]
     assert done[0][0] == 0
-    assert done[-1][1] == plan.start
+    assert done[-1][1] == plan.hops[0].start
     assert all(a[1] == b[0] for a, b in itertools.pairwise(done)), "no layer twice"
 
 
 def test_while_the_edge_is_awaited_the_passed_exit_answers_and_time_was_kept_for_it(stream, local):
     one = frame(
         stream,
-        lambda p: not p.is_local and p.start > 0 and not p.gates and passed_exits(stream.spec, p),
+        lambda p: p.hops and p.hops[0].start > 0 and not p.gates and passed_exits(stream.spec, p),
     )
     local.start(one)
     held = one.reservation
     assert held is not None
     assert held.due_s == one.limit_s
-    prefix = ended(local).value.result
-    assert local.answer_meanwhile(one, prefix.kept, prefix.tensor)
+    assert ended(local).kind == "prefix"
+    assert local.answer_meanwhile(one)
     local.release(one)
     event = ended(local)
     passed = passed_exits(stream.spec, one.plan)[-1]
@@ -108,8 +109,8 @@ def test_while_the_edge_is_awaited_the_passed_exit_answers_and_time_was_kept_for
 
 
 def test_a_picture_s_rescue_is_kept_time_for_and_made_when_it_is_due(stream, local):
-    one = frame(stream, lambda p: not p.is_local and p.start == 0 and p.rescue)
-    assert local.answer_meanwhile(one, None, None)
+    one = frame(stream, lambda p: p.hops and p.hops[0].start == 0 and p.rescue)
+    assert local.answer_meanwhile(one)
     first = len(stream.spec.branches[0])
     p95_s = stream.device.interval_p95_s(0, 0, first)
     margin_s = local.admission.rescue_margin_s
@@ -125,23 +126,23 @@ def test_a_picture_s_rescue_is_kept_time_for_and_made_when_it_is_due(stream, loc
 
 def test_a_bare_plan_has_no_rescue_but_where_every_frame_has_one(stream, local):
     def bare():
-        return frame(stream, lambda p: not p.is_local and p.start == 0 and not p.rescue)
+        return frame(stream, lambda p: p.hops and p.hops[0].start == 0 and not p.rescue)
 
     one = bare()
-    assert local.answer_meanwhile(one, None, None)
+    assert local.answer_meanwhile(one)
     assert (one.rescue_at_s, one.reservation) == (None, None)
     local.admission.guard(random.Random(0))
     two = bare()
-    local.answer_meanwhile(two, None, None)
+    local.answer_meanwhile(two)
     assert two.rescue_at_s is not None
     assert two.reservation is not None
     local.release(two)
 
 
 def test_what_is_answered_meanwhile_is_not_computed(stream, local):
-    one = frame(stream, lambda p: not p.is_local and p.start == 0 and p.rescue)
+    one = frame(stream, lambda p: p.hops and p.hops[0].start == 0 and p.rescue)
     one.over = True
-    local.complete(one, 0, 0, None)
+    local.fall_back(one)
     event = ended(local)
     assert event.value.skipped
     assert local.executor.ran == []

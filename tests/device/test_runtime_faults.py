@@ -224,7 +224,7 @@ def reply(meta, payload=b""):
 def offload(setting, stop_early=False):
     for k, plan in enumerate(setting.table.plans):
         length = len(setting.spec.branches[plan.exit])
-        if plan.start == 0 and not plan.is_local and (plan.stop < length) == stop_early:
+        if plan.hops and plan.hops[0].start == 0 and (plan.hops[-1].stop < length) == stop_early:
             return k
     raise AssertionError("no such plan in the scenario")
 
@@ -414,8 +414,8 @@ def test_the_scenario_counts_what_a_request_adds(stream):
             assert link.wait_connected(5)
             plan = stream.table.plans[offload(stream)]
             meta = {
-                "model": stream.model.digest, "exit": plan.exit, "start": 0, "stop": plan.stop,
-                "codec": "uint8", "shape": [32, 32, 3],
+                "model": stream.model.digest, "exit": plan.exit, "start": 0,
+                "stop": plan.hops[0].stop, "codec": "uint8", "shape": [32, 32, 3],
             }  # fmt: skip
             link.upload(meta, bytes(3072), until_s=time.monotonic() + 0.0877)
             poll(lambda: sum(len(m.payload) for m in sent) == 3072)

@@ -40,7 +40,7 @@ def executor(stream):
 @contextlib.contextmanager
 def asking(stream, executor, *links):
     """An engine that sends whatever it may over these links, (class, port) each."""
-    plan = next(k for k, p in enumerate(stream.table.plans) if p.start == 0 and not p.is_local)
+    plan = next(k for k, p in enumerate(stream.table.plans) if p.hops and p.hops[0].start == 0)
     made = []
 
     def maker(kind, port):
@@ -128,13 +128,16 @@ def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, sa
     """Plans that end on the device: what the edge gave is checked before anything is told of it."""
     spec = stream.spec
     index, whole = next(
-        (k, p) for k, p in enumerate(stream.table.plans) if p.start == 0 and not p.is_local
+        (k, p) for k, p in enumerate(stream.table.plans) if p.hops and p.hops[0].start == 0
     )
-    plan = dataclasses.replace(whole, stop=len(spec.branches[whole.exit]) - 1)
-    shape = spec.shapes[plan.exit][plan.stop]
+    hop = dataclasses.replace(whole.hops[0], stop=len(spec.branches[whole.exit]) - 1)
+    plan = dataclasses.replace(whole, hops=(hop,))
+    plans = tuple(plan if k == index else p for k, p in enumerate(stream.table.plans))
+    table = dataclasses.replace(stream.table, plans=plans)
+    shape = spec.shapes[plan.exit][plan.hops[0].stop]
     records = []
     engine = FrameEngine(
-        stream.model, executor, stream.device, stream.table, FixedController("x", index), NoLink(),
+        stream.model, executor, stream.device, table, FixedController("x", index), NoLink(),
         EngineArgs(30.0), on_record=records.append,
     )  # fmt: skip
     try:

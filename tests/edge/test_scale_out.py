@@ -89,7 +89,7 @@ def test_an_edge_killed_under_load_costs_no_frame(stream, tmp_path, count):
     labels = [executor.run(i, 0, len(b), x).argmax(1) for i, b in enumerate(stream.spec.branches)]
     plan = next(
         k for k, p in enumerate(stream.table.plans)
-        if p.start == 0 and not p.is_local and p.rescue and p.codec == "uint8"
+        if p.hops and p.hops[0].start == 0 and p.rescue and p.hops[0].codec == "uint8"
     )  # fmt: skip
     found, killed = {}, threading.Event()
     with balanced(count, tmp_path) as (port, edges):

@@ -146,7 +146,7 @@ def test_the_same_events_give_the_same_decisions_in_both_worlds(script, rescue):
     table = stream.table
     plan = next(
         k for k, p in enumerate(table.plans)
-        if not p.is_local and p.start == 0 and p.stop == len(stream.spec.branches[p.exit])
+        if p.hops and p.hops[0].start == 0 and p.hops[0].stop == len(stream.spec.branches[p.exit])
         and p.rescue == rescue
     )  # fmt: skip
     picture = generated_pictures(1, np.random.default_rng(0))[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from controller.physics import TraceBank
-from controller.physics.table import build_table
+from controller.physics.building import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import device_only
 from controller.scenarios import load_setting, read_scenario
@@ -152,12 +152,10 @@ def test_a_device_does_not_know_how_its_gates_will_end():
     plan = device_only(setting.spec, 4)
     plans = [plan, dataclasses.replace(plan, gates=(0,), threshold=0.7)]
     table = build_table(
-        setting.spec, setting.device, setting.edge, setting.outcomes, plans,
+        setting.spec, setting.profiles, setting.outcomes, plans,
         temperatures=setting.model.temperatures,
     )  # fmt: skip
-    calm = dataclasses.replace(
-        setting, table=dataclasses.replace(table, device_sigma=0.0, edge_sigma=0.0)
-    )
+    calm = dataclasses.replace(setting, table=dataclasses.replace(table, sigmas=(0.0, 0.0)))
     traces = [BandwidthTrace("t", np.array([0.0]), np.array([1e6]), 100.0)]
     lanes = 200
     simulator = Simulator(calm, TraceBank(traces), lanes, "policy", np.random.default_rng(0))
@@ -165,28 +163,28 @@ def test_a_device_does_not_know_how_its_gates_will_end():
     simulator.place(everyone, np.zeros(lanes, dtype=np.int64), np.zeros(lanes))
     simulator.step(np.ones(lanes, dtype=np.int64))
     real = simulator.resources.device_s.copy()
-    assert 0.1 < (real < table.head_s[1] - 1e-9).mean() < 0.9
+    assert 0.1 < (real < table.prefix_s[1] - 1e-9).mean() < 0.9
     gate = float(table.early_s[1, 0])
     simulator.now_s = np.full(lanes, gate - 1e-6)
-    believed = np.full(lanes, max(table.mean_head_s[1] - gate + 1e-6, 0.0))
+    believed = np.full(lanes, max(table.mean_prefix_s[1] - gate + 1e-6, 0.0))
     assert simulator.backlogs()[0] == pytest.approx(believed, abs=1e-9)
     simulator.now_s = np.full(lanes, gate + 1e-6)
     assert simulator.backlogs()[0] == pytest.approx(np.maximum(real - gate - 1e-6, 0.0), abs=1e-9)
     # whatever began later waits for what really happens
-    assert table.mean_head_s[1] == pytest.approx(real.mean(), rel=0.1)
+    assert table.mean_prefix_s[1] == pytest.approx(real.mean(), rel=0.1)
 
 
 def test_an_upload_counts_from_when_it_is_handed_over():
     setting = load_setting(read_scenario("3g-mobilenet"))
     table = setting.table
     whole = ~table.local & ~table.gated & (table.up_bytes > 1200)
-    late = int(np.argmax(np.where(whole & (table.head_s < 0.08), table.head_s, 0.0)))
+    late = int(np.argmax(np.where(whole & (table.prefix_s < 0.08), table.prefix_s, 0.0)))
     traces = [BandwidthTrace("t", np.array([0.0]), np.array([1e5]), 100.0)]
     simulator = Simulator(setting, TraceBank(traces), 1, "policy", np.random.default_rng(0))
     simulator.place(np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.int64), np.zeros(1))
     simulator.step(np.array([late]))
-    simulator.now_s = np.array([0.5 * float(table.head_s[late])])
+    simulator.now_s = np.array([0.5 * float(table.prefix_s[late])])
     assert simulator.backlogs()[1][0] == 0.0
-    simulator.now_s = np.array([1.6 * float(table.head_s[late])])
+    simulator.now_s = np.array([1.6 * float(table.prefix_s[late])])
     owed = float(simulator.backlogs()[1][0])
     assert float(table.up_bytes[late]) <= owed < 1.1 * float(table.up_bytes[late])  # headers too

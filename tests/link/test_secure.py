@@ -77,7 +77,7 @@ def edge(stream, executor):
 
 
 def ask(stream, executor, port, security, host="127.0.0.1", wait_s=5.0):
-    plan = next(k for k, p in enumerate(stream.table.plans) if p.start == 0 and not p.is_local)
+    plan = next(k for k, p in enumerate(stream.table.plans) if p.hops and p.hops[0].start == 0)
     loop = connect_loop(
         stream.model, executor, stream.device, stream.table, FixedController("x", plan),
         (host, port), DeviceConfig("stream", 5.0, 0.01, 6), connect_timeout_s=wait_s,

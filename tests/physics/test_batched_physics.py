@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.physics import (
+    DEVICE_AND_EDGE,
     ConstantLink,
     LinkModel,
     PlanTable,
@@ -94,7 +95,7 @@ def first_part(table, p, start, limit, noise):
     A stretch that at its median would miss the deadline is not begun.
     """
     gates = [(s, int(e)) for s, e in zip(table.early_s[p], table.early_exit[p], strict=True)]
-    stops = [(s, e) for s, e in gates if e >= 0] + [(table.head_s[p], None)]
+    stops = [(s, e) for s, e in gates if e >= 0] + [(table.prefix_s[p], None)]
     spent, done, answer, asked = 0.0, 0.0, -1, 0.0
     for upto, gate in stops:
         if start + spent + (upto - done) > limit:
@@ -160,14 +161,14 @@ def local_answers(table, p, arrival, free, back, limit, timing, noise):
 def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, edge_noise):
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
-    local, computes = bool(table.local[p]), table.head_s[p] > 0
+    local, computes = bool(table.local[p]), table.prefix_s[p] > 0
     start = max(arrival, state["device_s"]) if computes else arrival
     head, ended, answer, asked = first_part(table, p, start, limit, device_noise)
     if computes and head > 0:
         state["device_s"] = start + head
     done = start + head if ended else INF
     found = {
-        "asked_s": start + asked, "device_start_s": start, "device_head_s": head,
+        "asked_s": start + asked, "device_start_s": start, "device_prefix_s": head,
         "handed_s": INF, "bytes_sent": 0.0, "measured_bytes": 0.0, "measured_duration_s": 0.0,
         "measured_known_s": INF, "measured_complete": False,
     }  # fmt: skip
@@ -177,7 +178,7 @@ def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, ed
         complete, back = up["end"] < limit, INF
         if complete:
             there = up["end"] + model.rtt_s / 2
-            state["edge_s"] = max(there, state["edge_s"]) + float(table.edge_s[p]) * edge_noise
+            state["edge_s"] = max(there, state["edge_s"]) + float(table.remote_s[p]) * edge_noise
             gone = max(state["edge_s"], state["downlink_s"])
             down = walk.end(gone, wire_bytes(model, float(table.down_bytes[p])))
             state["downlink_s"] = down if down < INF else limit
@@ -187,7 +188,7 @@ def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, ed
         )
         answer = answer if later is None else later
         state["device_s"], own = free, back
-        tail = float(table.tail_s[p]) * device_noise
+        tail = float(table.suffix_s[p]) * device_noise
         if tail > 0:
             begin = max(back, free)
             own = begin + tail
@@ -236,14 +237,15 @@ def made_table(rng, plans=24, *, gates=3, waits=3, tails=True):
     def remote(low, high):
         return np.where(local, 0.0, skewed(rng, low, high, plans))
 
+    prefix_s = np.where(bare, 0.0, early_s.max(axis=1, initial=0.0) + last)
+    up_bytes, edge_s = remote(200.0, 80_000.0), remote(0.001, 0.03)
+    down_bytes = remote(64.0, 4000.0)
+    suffix_s = np.where(tailed, rng.uniform(0.001, 0.03, plans), 0.0)
     return PlanTable(
         spec=spec(),
+        topology=DEVICE_AND_EDGE,
         plans=(device_only(spec(), 0),) * plans,
-        head_s=np.where(bare, 0.0, early_s.max(axis=1, initial=0.0) + last),
-        up_bytes=remote(200.0, 80_000.0),
-        edge_s=remote(0.001, 0.03),
-        down_bytes=remote(64.0, 4000.0),
-        tail_s=np.where(tailed, rng.uniform(0.001, 0.03, plans), 0.0),
+        costs=np.stack([prefix_s, up_bytes, edge_s, down_bytes, suffix_s], axis=1),
         exit=rng.integers(0, 5, plans),
         local=local,
         wait_s=np.where(waiting & ~free, rng.uniform(0.001, 0.03, (plans, waits)), 0.0),
@@ -251,11 +253,10 @@ def made_table(rng, plans=24, *, gates=3, waits=3, tails=True):
         rescue_s=np.where(rescued, rng.uniform(0.005, 0.05, plans), INF),
         early_s=early_s,
         early_exit=np.where(there, np.arange(gates), -1),
-        stop_share=np.zeros((plans, gates)),
+        gate_share=np.zeros((plans, gates)),
         accuracy=rng.random(plans),
         exit_accuracy=rng.random(5),
-        device_sigma=float(rng.choice([0.0, 0.1])),
-        edge_sigma=0.0,
+        sigmas=(float(rng.choice([0.0, 0.1])), 0.0),
     )
 
 
@@ -306,7 +307,15 @@ def made_states(rng, lanes, start_s, window_bytes):
 
 
 def as_resources(states, shape):
-    return Resources(*(np.array([s[name] for s in states]).reshape(shape) for name in STATE))
+    columns = [np.array([s[name] for s in states]).reshape(shape) for name in STATE]
+    return Resources(DEVICE_AND_EDGE, np.array(columns[:4]), np.array(columns[4:]))
+
+
+def state_of(resources, name):
+    """What the resources say of one of `STATE`, for every lane."""
+    if name == "window_bytes":
+        return resources.window_bytes[0]
+    return resources.free_s[STATE.index(name)]
 
 
 def assert_equal(name, found, expected):
@@ -348,13 +357,13 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         plan = rng.integers(0, len(table), lanes)
         noise = rng.uniform(0.7, 1.5, (2, lanes)) if noisy else np.ones((2, lanes))
         given_noise = noise.reshape(2, *shape) if noisy else (1.0, 1.0)
-        before = [getattr(resources, name).copy() for name in STATE]
+        before = [state_of(resources, name).copy() for name in STATE]
         outcome, after = run_frames(
             table, plan.reshape(shape), arrival.reshape(shape), resources, link, model, timing,
             *given_noise,
         )  # fmt: skip
         for name, value in zip(STATE, before, strict=True):
-            assert np.array_equal(getattr(resources, name), value), f"{name} was changed in place"
+            assert np.array_equal(state_of(resources, name), value), f"{name} was changed in place"
         resources = after
         expected = [
             scalar_frame(
@@ -366,7 +375,7 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         for name in expected[0]:
             assert_equal(name, getattr(outcome, name), [e[name] for e in expected])
         for name in STATE:
-            assert_equal(name, getattr(resources, name), [s[name] for s in states])
+            assert_equal(name, state_of(resources, name), [s[name] for s in states])
         gap = rng.exponential(0.06, lanes) + (rng.random(lanes) < 0.1) * 0.4
         if deadline_s is None:
             answered = np.array([e["answered_s"] for e in expected])
@@ -393,8 +402,8 @@ def test_what_the_scalar_account_meets():
             met["owed"] += cancelled and state["uplink_s"] > arrival + 0.1 + 1e-6
             met["ramped"] += found["bytes_sent"] > state["window_bytes"] / 2 > 14480.0 / 2
             met["rescued"] += table.rescue_s[p] < INF and found["answer_exit"] == 0
-            met["tail"] += table.tail_s[p] > 0 and found["by_plan"]
-            met["stopped short"] += 0 < found["device_head_s"] < table.head_s[p] * 1.1 - 1e-9
+            met["tail"] += table.suffix_s[p] > 0 and found["by_plan"]
+            met["stopped short"] += 0 < found["device_prefix_s"] < table.prefix_s[p] * 1.1 - 1e-9
             met["late"] += found["measured_known_s"] < INF and busy_s > arrival + 0.1
             arrival += float(rng.exponential(0.06))
     assert min(met.values()) >= 10, met
@@ -403,7 +412,7 @@ def test_what_the_scalar_account_meets():
 def outcome_digest(link_kind):
     """SHA-256 of every bit that 40 frames in 64 lanes give; all inputs are sums and products."""
     rng = np.random.default_rng(11)
-    table, shape = replace(made_table(rng, 40), device_sigma=0.0), (64,)
+    table, shape = replace(made_table(rng, 40), sigmas=(0.0, 0.0)), (64,)
     _, link = made_link(rng, link_kind, shape)
     model, timing = LinkModel(0.03, 256.0, 66.0), Timing(0.1)
     arrival = rng.uniform(0.0, 1.0, shape)
@@ -418,7 +427,7 @@ def outcome_digest(link_kind):
             digest.update(getattr(outcome, name).astype("<f8").tobytes())
         digest.update(outcome.answer_exit.astype("<i8").tobytes())
         for name in STATE:
-            digest.update(getattr(resources, name).astype("<f8").tobytes())
+            digest.update(state_of(resources, name).astype("<f8").tobytes())
         arrival = arrival + 1 / 23
     return digest.hexdigest()[:16]
 

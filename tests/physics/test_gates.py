@@ -9,11 +9,13 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.physics import ConstantLink, Resources, run_frames
+from controller.physics.accuracy import answering_gate, plan_accuracy
+from controller.physics.building import build_table
+from controller.physics.candidates import gated_plans
 from controller.physics.gates import with_gates
-from controller.physics.table import build_table, gated_plans, plan_accuracy, stopped_at
 from controller.planners.configuration_map import map_of, read_map, write_map
 from controller.planners.deadline_rule import choose_plan
-from controller.plans import Plan, check_plan, device_only
+from controller.plans import check_plan, device_only, one_hop
 from controller.scenarios import SHIPPED, load_setting, read_scenario
 from controller.scenarios.rewards import expectation
 from traces.states import BandwidthState
@@ -44,11 +46,11 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
     whole = device_only(spec, 4)
     asked = dataclasses.replace(whole, gates=(0, 2), threshold=0.7)
     table = build_table(
-        spec, device, setting.edge, outcomes, [whole, asked],
+        spec, setting.profiles, outcomes, [whole, asked],
         temperatures=setting.model.temperatures,
     )  # fmt: skip
     heads = [device.interval_s(j, spec.exits[j].after, len(spec.branches[j])) for j in (0, 2)]
-    assert table.head_s[1] == pytest.approx(table.head_s[0] + sum(heads))
+    assert table.prefix_s[1] == pytest.approx(table.prefix_s[0] + sum(heads))
     trunk = device.interval_s(4, 0, spec.exits[2].after)
     assert table.early_s[1] == pytest.approx(
         [device.interval_s(4, 0, spec.exits[0].after) + heads[0], trunk + sum(heads)]
@@ -57,19 +59,19 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
     assert stops.row.tolist() == [[-1, -1], [2, 3]]
     assert stops.owner.tolist() == [0, 1, 1, 1]
     assert stops.table.exit.tolist() == [4, 4, 0, 2]
-    assert stops.table.head_s[2:] == pytest.approx(table.early_s[1])
+    assert stops.table.prefix_s[2:] == pytest.approx(table.early_s[1])
     assert stops.table.early_exit[3].tolist() == [0, -1]
     assert stops.table.local[2:].all()
     # what a frame that no gate stopped waits for: the deepest exit passed was asked already
     cut = spec.exits[2].after + 1
-    split = Plan(4, cut, len(spec.branches[4]), "int8c")
+    split = one_hop(4, cut, len(spec.branches[4]), "int8c")
     gate = dataclasses.replace(split, gates=(2,), threshold=0.7)
     pair = build_table(
-        spec, device, setting.edge, outcomes, [split, gate],
+        spec, setting.profiles, outcomes, [split, gate],
         temperatures=setting.model.temperatures,
     )  # fmt: skip
     assert pair.wait_exit[:, 0].tolist() == [2, -1]
-    assert pair.head_s[1] == pytest.approx(pair.head_s[0] + heads[1])
+    assert pair.prefix_s[1] == pytest.approx(pair.prefix_s[0] + heads[1])
 
 
 def test_samples_end_where_their_confidence_says():
@@ -83,16 +85,16 @@ def test_samples_end_where_their_confidence_says():
         )[:, index]
         confident = sure >= plan.threshold
         expected = np.where(confident.any(axis=0), confident.argmax(axis=0), len(plan.gates))
-        ends = [*setting.stops.row[p, : len(plan.gates)].tolist(), p]
+        ends = [*setting.gate_rows.row[p, : len(plan.gates)].tolist(), p]
         assert np.array_equal(rows.at[p], np.array(ends)[expected])
-        mine = setting.stops.owner == p
+        mine = setting.gate_rows.owner == p
         assert rows.share[mine].sum() == pytest.approx(1.0)
 
 
 def test_planners_expect_the_mean_of_what_happens_to_every_sample():
     """Sample by sample through the physics on an idle device, against the planner's expectation."""
     setting = camera()
-    rows, table = setting.rows("policy"), setting.stops.table
+    rows, table = setting.rows("policy"), setting.gate_rows.table
     assert np.allclose(setting.table.accuracy[setting.table.local], [
         plan_accuracy(setting.outcomes, p, "policy", setting.model.temperatures)
         for p in setting.table.plans if p.is_local
@@ -117,9 +119,9 @@ def test_planners_expect_the_mean_of_what_happens_to_every_sample():
 def test_a_gate_that_is_never_sure_changes_nothing_but_its_cost():
     setting = camera()
     spec, edge = setting.spec, len(setting.spec.branches[4])
-    split = Plan(4, spec.exits[1].after, edge, "int8c")
+    split = one_hop(4, spec.exits[1].after, edge, "int8c")
     never = dataclasses.replace(split, gates=(1,), threshold=0.999999999)
-    at = stopped_at(setting.outcomes, never, setting.model.temperatures)
+    at = answering_gate(setting.outcomes, never, setting.model.temperatures)
     assert (at == 1).mean() > 0.99
     plain = plan_accuracy(setting.outcomes, split, "policy")
     temperatures = setting.model.temperatures
@@ -154,7 +156,7 @@ def test_gates_that_cannot_be_are_refused(change, expected):
 
 def test_no_gate_where_the_device_passes_no_exit():
     setting = camera()
-    picture = Plan(4, 0, len(setting.spec.branches[4]), "jpeg75")
+    picture = one_hop(4, 0, len(setting.spec.branches[4]), "jpeg75")
     assert gated_plans(setting.spec, [picture], [0.5]) == ()
     wrong = dataclasses.replace(picture, gates=(0,), threshold=0.5)
     with pytest.raises(UsageError, match="none: the device passes no earlier one"):

@@ -28,7 +28,7 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
 
     limit = INF if deadline is None else arrival + deadline
     device, uplink, edge, down = state
-    head = table.head_s[p]
+    head = table.prefix_s[p]
     start = max(arrival, device) if head > 0 else arrival
     early = -1
     for gate, upto in zip(table.early_exit[p], table.early_s[p], strict=True):
@@ -53,7 +53,7 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
     back = INF
     if end < limit:
         uplink = end
-        edge = max(end + model.rtt_s / 2, edge) + table.edge_s[p]
+        edge = max(end + model.rtt_s / 2, edge) + table.remote_s[p]
         answer = float(model.on_wire(np.array(table.down_bytes[p])))
         down_end = transfer(max(edge, down), answer)
         down = down_end if down_end < INF else limit
@@ -78,11 +78,11 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
             break  # the next one would go on from what this one leaves
     device = max(device, free)
     final = back
-    if table.tail_s[p] > 0 and back < INF:
+    if table.suffix_s[p] > 0 and back < INF:
         begin = max(back, free)
         if begin < limit:
-            device = begin + table.tail_s[p]
-        final = begin + table.tail_s[p]
+            device = begin + table.suffix_s[p]
+        final = begin + table.suffix_s[p]
     state = (device, uplink, edge, down)
     if final <= limit and final < INF:
         return final, int(table.exit[p]), state
@@ -102,7 +102,7 @@ def test_a_stream_equals_the_scalar_account(rates, seed, name):
     setting = loaded(name)
     closed_loop = setting.closed_loop
     table, model = (
-        setting.stops.table,
+        setting.gate_rows.table,
         LinkModel(setting.link_model.rtt_s, 160.0, 66.0, 1448.0, 1e9),
     )
     deadline = None if closed_loop else setting.scenario.frames.deadline_s
@@ -123,7 +123,7 @@ def test_a_stream_equals_the_scalar_account(rates, seed, name):
         assert found == pytest.approx(INF if answered is None else answered, abs=1e-7)
         assert int(outcome.answer_exit[0]) == exit_
         for mine, theirs in zip(
-            (resources.device_s, resources.uplink_s, resources.edge_s, resources.downlink_s),
+            resources.free_s,
             state,
             strict=True,
         ):
@@ -170,9 +170,9 @@ def test_an_idle_frame_takes_what_the_table_says(stream):
 
 def test_a_rescue_begins_no_sooner_than_its_frame(stream):
     """The device has been idle since 0; the frame of 10 s has less time than a rescue takes."""
-    table = stream.stops.table
+    table = stream.gate_rows.table
     p = next(
-        k for k in range(len(table)) if np.isfinite(table.rescue_s[k]) and table.head_s[k] == 0
+        k for k in range(len(table)) if np.isfinite(table.rescue_s[k]) and table.prefix_s[k] == 0
     )
     rescue_s = float(table.rescue_s[p])
     link, model = ConstantLink(np.array([0.0])), LinkModel(0.04)
@@ -270,11 +270,11 @@ def test_a_hedge_goes_on_only_from_what_it_has_computed():
     first_s, second_s = table.wait_s[hedged, :2]
     assert second_s < first_s
     resources = Resources.idle(1)
-    resources.device_s = np.array([deadline_s - table.head_s[hedged] - 0.9 * first_s])
+    resources.device_s = np.array([deadline_s - table.prefix_s[hedged] - 0.9 * first_s])
     outcome, after = run_frames(
         table, np.array([hedged]), np.zeros(1), resources, ConstantLink(np.zeros(1)),
         setting.link_model, setting.timing,
     )  # fmt: skip
     assert outcome.answer_exit[0] == -1
-    assert outcome.device_s[0] == pytest.approx(table.head_s[hedged])
+    assert outcome.device_s[0] == pytest.approx(table.prefix_s[hedged])
     assert after.device_s[0] == pytest.approx(deadline_s - 0.9 * first_s)

@@ -5,15 +5,16 @@ from hypothesis import strategies as st
 
 from artefacts import UsageError
 from controller.physics import ConstantLink, LinkModel, Resources, Timing, run_frames
-from controller.physics.table import build_table, candidate_plans
-from controller.plans import Plan, check_plan, device_only, edge_only
+from controller.physics.building import build_table
+from controller.physics.candidates import candidate_plans
+from controller.plans import check_plan, device_only, edge_only, one_hop
 
 
 @pytest.fixture(scope="module")
 def full(stream):
     spec = stream.spec
     plans = candidate_plans(spec, ("float32", "int8", "uint8"), no_rescue=True)
-    return build_table(spec, stream.device, stream.edge, stream.outcomes, plans)
+    return build_table(spec, stream.profiles, stream.outcomes, plans)
 
 
 def test_every_form_of_plan_is_a_candidate(stream):
@@ -21,8 +22,8 @@ def test_every_form_of_plan_is_a_candidate(stream):
     plans = candidate_plans(spec)
     assert {device_only(spec, i) for i in range(5)} <= set(plans)
     assert {edge_only(spec, i) for i in range(5)} <= set(plans)
-    assert Plan(4, 10, 22) in plans
-    assert Plan(4, 0, 10) in plans
+    assert one_hop(4, 10, 22) in plans
+    assert one_hop(4, 0, 10) in plans
     assert len(set(plans)) == len(plans)
 
 
@@ -64,30 +65,30 @@ def test_idle_pruning_keeps_every_fastest_plan(full, rate):
 def test_plans_that_do_not_fit_are_named(stream):
     spec = stream.spec
     with pytest.raises(UsageError, match="found exit 6, expected 1 to 5"):
-        check_plan(Plan(5, 0, 1), spec)
+        check_plan(one_hop(5, 0, 1), spec)
     with pytest.raises(UsageError, match=r"found layers \[3, 40\)"):
-        check_plan(Plan(0, 3, 40), spec)
+        check_plan(one_hop(0, 3, 40), spec)
     with pytest.raises(UsageError, match="carries the raw picture"):
-        check_plan(Plan(0, 3, 12, "uint8"), spec)
+        check_plan(one_hop(0, 3, 12, "uint8"), spec)
     with pytest.raises(UsageError, match="found 'zip'"):
-        check_plan(Plan(0, 0, 12, "zip"), spec)
+        check_plan(one_hop(0, 0, 12, "zip"), spec)
 
 
 def test_local_answers_on_the_way(stream):
     spec = stream.spec
     plans = [
-        Plan(4, 4, 22),
-        Plan(4, 2, 22),
-        Plan(4, 2, 22, rescue=False),
-        Plan(4, 2, 22, hedge=True),
+        one_hop(4, 4, 22),
+        one_hop(4, 2, 22),
+        one_hop(4, 2, 22, rescue=False),
+        one_hop(4, 2, 22, hedge=True),
     ]
-    table = build_table(spec, stream.device, stream.edge, stream.outcomes, plans)
+    table = build_table(spec, stream.profiles, stream.outcomes, plans)
     assert table.wait_exit[:, 0].tolist() == [0, -1, -1, 0]
     assert np.isfinite(table.rescue_s).tolist() == [False, True, False, False]
     assert table.wait_exit[3].tolist() == [0, 1, 2, 3, 4]
     head = stream.device.interval_s(0, 4, 12)
     assert table.wait_s[0, 0] == pytest.approx(head)
-    whole = table.head_s[3] + table.wait_s[3].sum()
+    whole = table.prefix_s[3] + table.wait_s[3].sum()
     heads = sum(
         stream.device.interval_s(i, spec.exits[i].after, len(spec.branches[i])) for i in range(4)
     )

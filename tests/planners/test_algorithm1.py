@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import ArtefactError, UsageError
-from controller.physics.table import PlanTable, candidate_plans
+from controller.physics import DEVICE_AND_EDGE, PlanTable
+from controller.physics.candidates import candidate_plans
 from controller.planners.algorithm1 import (
     ORDERS,
     BranchInputs,
@@ -18,7 +19,7 @@ from controller.planners.algorithm1 import (
     planning_inputs,
 )
 from controller.planners.deadline_rule import choose_plan
-from controller.plans import Plan
+from controller.plans import Plan, one_hop
 from models.facts.alexnet import alexnet
 from models.facts.reference import reference_profile
 
@@ -36,15 +37,15 @@ def brute_force(inputs, exit_, bandwidth, order, rtt):
         if order == "edge-first":
             compute = sum(branch.edge_s[j - 1] for j in before)
             compute += sum(branch.device_s[j - 1] for j in after)
-            local, plan = p == 1, Plan(exit_, 0, p - 1)
+            local, plan = p == 1, one_hop(exit_, 0, p - 1)
             moved = inputs.input_bytes + sizes[p - 1]
         else:
             compute = sum(branch.device_s[j - 1] for j in before)
             compute += sum(branch.edge_s[j - 1] for j in after)
-            local, plan = p == length + 1, Plan(exit_, p - 1, length)
+            local, plan = p == length + 1, one_hop(exit_, p - 1, length)
             moved = sizes[p - 1] + sizes[-1]
         if local:
-            found.append((compute, Plan(exit_, length, length)))
+            found.append((compute, Plan(exit_)))
         else:
             found.append((compute + 8 * moved / bandwidth + rtt, plan))
     return found
@@ -124,18 +125,18 @@ def test_the_printed_terms_of_a_small_network_by_hand():
 def test_exits_are_tried_from_the_deepest_and_null_is_none():
     deep = algorithm1(small(), 8.0, 5.0)
     assert deep is not None
-    assert (deep.plan, deep.partition, deep.accuracy) == (Plan(1, 0, 2), 3, 0.8)
+    assert (deep.plan, deep.partition, deep.accuracy) == (one_hop(1, 0, 2), 3, 0.8)
     shallow = algorithm1(small(), 8.0, 4.0)
     assert shallow is not None
-    assert shallow.plan == Plan(0, 1, 1)
+    assert shallow.plan == Plan(0)
     assert algorithm1(small(), 8.0, 2.9) is None
-    assert fastest(small(), 8.0).plan == Plan(0, 1, 1)
+    assert fastest(small(), 8.0).plan == Plan(0)
 
 
 def test_the_printed_range_never_lets_the_edge_do_the_last_layer():
     printed = algorithm1(small(), 8.0, 12.0, full_range=False)
     assert printed is not None
-    assert printed.plan == Plan(1, 2, 2)
+    assert printed.plan == Plan(1)
 
 
 def test_without_bandwidth_only_the_device_is_left():
@@ -149,11 +150,11 @@ def test_without_bandwidth_only_the_device_is_left():
 def test_ties_take_the_smallest_partition_and_the_deepest_exit():
     flat = BranchInputs(np.zeros(3), np.zeros(3), np.zeros(3), accuracy=0.5)
     inputs = PlanningInputs((flat, flat), 1.0)
-    assert fastest(inputs, 8.0).plan == Plan(1, 3, 3)
+    assert fastest(inputs, 8.0).plan == Plan(1)
     # device-first, p = 1 sends the input; 2, 3 and 4 all cost nothing
-    assert fastest(inputs, 8.0, "device-first").plan == Plan(1, 1, 3)
+    assert fastest(inputs, 8.0, "device-first").plan == one_hop(1, 1, 3)
     slow = PlanningInputs((small().branches[0], small().branches[0]), 2.0)
-    assert fastest(slow, 8.0).plan == Plan(1, 1, 1)
+    assert fastest(slow, 8.0).plan == Plan(1)
 
 
 def test_the_paper_s_anchor_edge_only():
@@ -195,26 +196,24 @@ def _table(inputs, spec, plans):
     for plan in plans:
         b = inputs.branches[plan.exit]
         sizes = np.concatenate([[inputs.input_bytes], b.output_bytes])
-        up, down = (0.0, 0.0) if plan.is_local else (sizes[plan.start], sizes[plan.stop])
-        if plan.is_local:
+        hop = plan.hops[0] if plan.hops else None
+        up, down = (0.0, 0.0) if hop is None else (sizes[hop.start], sizes[hop.stop])
+        if hop is None:
             times = (b.device_s.sum(), 0.0, 0.0)
         else:
             times = (
-                b.device_s[: plan.start].sum(),
-                b.edge_s[plan.start : plan.stop].sum(),
-                b.device_s[plan.stop :].sum(),
+                b.device_s[: hop.start].sum(),
+                b.edge_s[hop.start : hop.stop].sum(),
+                b.device_s[hop.stop :].sum(),
             )
         rows.append((*times, up, down, b.accuracy))
     head, edge, tail, up, down, accuracy = np.array(rows).T
     nothing = np.zeros((len(plans), 1))
     return PlanTable(
         spec=spec,
+        topology=DEVICE_AND_EDGE,
         plans=tuple(plans),
-        head_s=head,
-        up_bytes=up,
-        edge_s=edge,
-        down_bytes=down,
-        tail_s=tail,
+        costs=np.stack([head, up, edge, down, tail], axis=1),
         exit=np.array([p.exit for p in plans]),
         local=np.array([p.is_local for p in plans]),
         wait_s=nothing,
@@ -222,11 +221,10 @@ def _table(inputs, spec, plans):
         rescue_s=np.full(len(plans), np.inf),
         early_s=np.zeros((len(plans), 0)),
         early_exit=np.zeros((len(plans), 0), dtype=np.int64),
-        stop_share=np.zeros((len(plans), 0)),
+        gate_share=np.zeros((len(plans), 0)),
         accuracy=accuracy,
         exit_accuracy=np.array(ACCURACIES),
-        device_sigma=0.0,
-        edge_sigma=0.0,
+        sigmas=(0.0, 0.0),
     )
 
 

@@ -11,7 +11,7 @@ EVERYONE = np.ones(1, dtype=bool)
 
 def sender(stream):
     table = stream.table
-    return next(k for k in table.senders.tolist() if table.head_s[k] == 0)
+    return next(k for k in table.senders.tolist() if table.prefix_s[k] == 0)
 
 
 def sent(stream, now_s=10.0, frame=0, flight=None):
@@ -47,22 +47,22 @@ def test_it_is_never_busier_than_what_the_socket_still_holds(stream):
 
 def test_what_a_head_still_computes_comes_behind_all_that_the_socket_holds(stream):
     table = stream.table
-    late = next(k for k in table.senders.tolist() if table.head_s[k] > 0.005)
+    late = next(k for k in table.senders.tolist() if table.prefix_s[k] > 0.005)
     flight, wire = sent(stream)
     rtt = np.array([stream.scenario.link.rtt_s])
     flight.chosen(np.array([1]), np.array([late]), np.array([10.0]), np.zeros(1), rtt)
     held = np.array([float(table.up_bytes[sender(stream)])])
     busy_s, likelihood = flight.at_levels(RATES, np.array([10.0]), held)
     behind = 8 * float(stream.link_model.on_wire(table.up_bytes[late])) / RATES
-    head_s = float(table.mean_head_s[late])
-    assert busy_s[0] == pytest.approx(np.maximum(8 * wire / RATES, head_s) + behind)
+    prefix_s = float(table.mean_prefix_s[late])
+    assert busy_s[0] == pytest.approx(np.maximum(8 * wire / RATES, prefix_s) + behind)
     assert likelihood[0].tolist() == [1, 1, 1]
 
 
 def test_silence_speaks_against_the_rates_at_which_the_answer_would_be_here(stream):
     flight, wire = sent(stream)
     plan = sender(stream)
-    back_s = stream.scenario.link.rtt_s + stream.table.edge_s[plan] + LATE_S
+    back_s = stream.scenario.link.rtt_s + stream.table.remote_s[plan] + LATE_S
     due_s = 10.0 + 8 * wire / RATES + back_s
     for now_s, silent in ((due_s[2] - 1e-6, []), (due_s[2] + 1e-6, [2]), (due_s[0] + 1, [0, 1, 2])):
         _, likelihood = flight.at_levels(RATES, np.array([now_s]), np.array([1e5]))

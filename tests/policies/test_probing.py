@@ -15,9 +15,9 @@ def table(request):
 def test_the_probe_sends_every_frame_leaves_the_device_free_and_keeps_a_rescue(table):
     plan = table.plans[probe_plan(table)]
     assert not plan.is_local
-    assert plan.start == 0
+    assert plan.hops[0].start == 0
     assert not plan.gates
-    rescued = [p for p in table.plans if not p.is_local and p.start == 0 and p.rescue]
+    rescued = [p for p in table.plans if p.hops and p.hops[0].start == 0 and p.rescue]
     assert plan.rescue or not rescued
 
 

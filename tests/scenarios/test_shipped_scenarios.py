@@ -29,15 +29,19 @@ def test_a_shipped_scenario_loads_and_its_table_is_sound(name):
 @pytest.mark.parametrize("name", ["lte-mobilenet", "3g-mobilenet"])
 def test_the_picture_rivals_every_cut_of_the_camera_network(name):
     setting = load_setting(read_scenario(name))
-    codecs = {p.codec for p in setting.candidates.plans if not p.is_local}
+    codecs = {h.codec for p in setting.candidates.plans for h in p.hops}
     assert any(c.startswith("jpeg") for c in codecs)
-    assert any(codec_named(p.codec).carries == "picture" for p in setting.table.plans)
+    assert any(
+        codec_named(h.codec).carries == "picture" for p in setting.table.plans for h in p.hops
+    )
     assert LEARNED in codecs
     assert setting.device.emulation is not None
     # encoding is paid for by the device, decoding by the edge
-    plan = next(p for p in setting.candidates.plans if p.codec.startswith("jpeg"))
+    plan = next(
+        p for p in setting.candidates.plans if p.hops and p.hops[0].codec.startswith("jpeg")
+    )
     row = setting.candidates.index(plan)
-    assert setting.candidates.head_s[row] == setting.device.encode_s(plan.codec, "") > 0
+    assert setting.candidates.prefix_s[row] == setting.device.encode_s(plan.hops[0].codec, "") > 0
 
 
 def test_the_camera_network_keeps_its_bars():

@@ -58,7 +58,7 @@ def plan_row(setting: Setting, plan: str) -> int:
 def frame_of(setting: Setting, plan: str, rate_bps: float, heading: str = "") -> Frame:
     """The stages of a plan on idle resources at a constant rate; without what runs meanwhile."""
     table, row = setting.table, plan_row(setting, plan)
-    prefix_s = float(table.head_s[row])
+    prefix_s = float(table.prefix_s[row])
     heading = heading or plan
     first = Stage("device", 0.0, prefix_s, "prefix")
     if table.local[row]:
@@ -66,7 +66,7 @@ def frame_of(setting: Setting, plan: str, rate_bps: float, heading: str = "") ->
     flight_s = setting.scenario.link.rtt_s / 2
     sent_s = prefix_s + 8.0 * float(table.up_bytes[row]) / rate_bps
     arrived_s = sent_s + flight_s
-    computed_s = arrived_s + float(table.edge_s[row])
+    computed_s = arrived_s + float(table.remote_s[row])
     back_s = computed_s + 8.0 * float(table.down_bytes[row]) / rate_bps + flight_s
     stages = (
         first,

@@ -44,7 +44,7 @@ def solved(camera, rough):
 
 def calm(setting, plans):
     """A few plans of a setting, at their median compute times."""
-    table = replace(setting.table.take(plans), device_sigma=0.0, edge_sigma=0.0)
+    table = replace(setting.table.take(plans), sigmas=(0.0, 0.0))
     return replace(setting, table=table)
 
 
@@ -68,7 +68,7 @@ def searched(queue, trace, arrival_s, resources, frames):
         after = (max(fresh.device_s[k], following), max(fresh.uplink_s[k], following))
         value[k] += searched(queue, trace, following, after, frames - 1)
     found = np.zeros(len(setting.table))
-    np.add.at(found, rows.stops.owner, rows.share * value)
+    np.add.at(found, rows.gate_rows.owner, rows.share * value)
     return float(found.max())
 
 

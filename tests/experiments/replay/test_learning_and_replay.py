@@ -292,7 +292,7 @@ def test_an_inference_that_never_ends_is_a_miss(closed):
 
 def test_the_bound_knows_that_compute_times_vary(stream):
     trace = BandwidthTrace("steady", np.array([0.0]), np.array([4e6]), 60.0)
-    table = replace(stream.table, device_sigma=0.2, edge_sigma=0.2)
+    table = replace(stream.table, sigmas=(0.2, 0.2))
     varied = replace(stream, table=table)
     arrival = np.arange(50) * 0.04
     assert (

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from artefacts import ArtefactError, UsageError
-from controller.physics.table import candidate_plans
-from controller.plans import Plan, check_plan
+from controller.physics.candidates import candidate_plans
+from controller.plans import check_plan, one_hop
 from models.capture.lower import lower
 from models.codecs import LEARNED
 from models.facts.branchy import BranchySpec
@@ -154,9 +154,9 @@ def test_golden_values_of_a_latent(copied, make):
 
 def test_a_learned_codec_serves_its_cut_alone(model):
     plans = candidate_plans(model.spec, ("int8", LEARNED))
-    assert [p.start for p in plans if p.codec == LEARNED] == [1]
+    assert [h.start for p in plans for h in p.hops if h.codec == LEARNED] == [1]
     with pytest.raises(UsageError, match="plan codec 'bottleneck': found a cut before layer 2"):
-        check_plan(Plan(0, 2, 3, LEARNED), model.spec)
+        check_plan(one_hop(0, 2, 3, LEARNED), model.spec)
     with pytest.raises(UsageError, match="found cut 2, expected one with a learned codec"):
         OnnxExecutor(model).encode(LEARNED, 0, 2, np.zeros((1, 8, 4, 4), np.float32))
     bare = msgspec.structs.replace(model.spec, bottlenecks=())

@@ -1,0 +1,152 @@
+"""A frame's way beyond the device and back: uplinks, other nodes' CPUs, downlinks, slot by slot.
+
+What is not sent by the deadline is cancelled between two chunks, but what the kernel already holds
+is still owed to the link. Another node computes whatever has reached it whole. TCP's window grows
+on uplinks; replies are short and come back on a window that requests have opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from artefacts.arrays import Bools, Floats, Ints
+from controller.physics.links import Link, LinkModel
+from controller.physics.resources import Resources
+from controller.physics.table import PlanTable, SlotCosts
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What an upload did: when it ended (inf: never), when its link is free, what was measured.
+
+    Bytes sent are on the wire, the payload's those of the message itself that arrived, in
+    `duration_s`; `window_bytes` is TCP's afterwards. `cancelled`: begun, and not ended in time.
+    """
+
+    end_s: Floats
+    free_s: Floats
+    sent_bytes: Floats
+    payload_bytes: Floats
+    duration_s: Floats
+    window_bytes: Floats
+    complete: Bools
+    cancelled: Bools
+
+
+class Trip:
+    """One frame a lane beyond the device; `run` first, then `after`."""
+
+    def __init__(
+        self,
+        table: PlanTable,
+        plan: Ints,
+        resources: Resources,
+        link: Link | Sequence[Link],
+        model: LinkModel | Sequence[LinkModel],
+        limit: Floats | float,
+        noise: Sequence[Floats | float],
+    ) -> None:
+        """`limit`: the frames' deadlines (inf in the closed loop); `noise`: a factor a node."""
+        self.links = link if isinstance(link, Sequence) else (link,)
+        self.models = (model,) if isinstance(model, LinkModel) else model
+        self._table, self._plan, self._before = table, plan, resources
+        self._limit, self._noise = limit, noise
+        # rows are replaced, never written to: the resources before stay as they are
+        self._free_s: list[Floats] = list(resources.free_s)
+        self._window_bytes: list[Floats] = list(resources.window_bytes)
+
+    def run(self, handed_s: Floats) -> tuple[Floats, Upload]:
+        """Send what is handed over at `handed_s` (inf: nothing is).
+
+        Gives when the reply is back on the device, and what the upload on the first link did.
+        """
+        at_s, there, first = handed_s, handed_s < np.inf, None
+        for part in self._table.columns.between:
+            uses = None if part.uses is None else part.uses.take(self._plan)
+            begin_s = at_s if uses is None else np.where(uses, at_s, np.inf)
+            if part.slot.kind == "up":
+                up = self._upload(part, begin_s)
+                first = up if part.slot.index == 0 else first
+                next_s = np.where(up.complete, self._across(part, up.end_s), np.inf)
+                reached = up.complete
+            elif part.slot.kind == "compute":
+                next_s, reached = self._compute(part, begin_s, there), there
+            else:
+                next_s, reached = self._download(part, begin_s, there), there
+            # a plan passes by what it has no use for
+            at_s = next_s if uses is None else np.where(uses, next_s, at_s)
+            there = reached if uses is None else np.where(uses, reached, there)
+        assert first is not None  # a topology has a first link
+        return at_s, first
+
+    def after(self, device_s: Floats) -> Resources:
+        """The resources once the frames are through; the device is free at `device_s`."""
+        free_s = np.array([device_s, *self._free_s[1:]])
+        return Resources(self._before.topology, free_s, np.array(self._window_bytes))
+
+    def _across(self, part: SlotCosts, end_s: Floats) -> Floats:
+        """When the last byte of a transfer has arrived: half a round trip after it was sent."""
+        return end_s + self.models[part.slot.index].rtt_s / 2
+
+    def _compute(self, part: SlotCosts, ready_s: Floats, there: Bools) -> Floats:
+        """When a node has computed what reached it."""
+        free_s = self._free_s[part.row]
+        seconds = part.cost.take(self._plan) * self._noise[part.slot.index]
+        end_s = np.maximum(ready_s, free_s) + seconds
+        self._take(part, there, end_s)
+        return end_s
+
+    def _download(self, part: SlotCosts, ready_s: Floats, there: Bools) -> Floats:
+        """When all that a node sends back has arrived; one that never does is cancelled."""
+        index = part.slot.index
+        start_s = np.maximum(ready_s, self._free_s[part.row])
+        wire = self.models[index].on_wire(part.cost).take(self._plan)
+        end_s = self.links[index].transfer_end(start_s, wire)
+        self._take(part, there, np.where(end_s < np.inf, end_s, self._limit))
+        return self._across(part, end_s)
+
+    def _take(self, part: SlotCosts, there: Bools, until_s: Floats) -> None:
+        """A resource is taken by the frames that are there, and that use it."""
+        taken = there if part.uses is None else there & part.uses.take(self._plan)
+        self._free_s[part.row] = np.where(taken, until_s, self._free_s[part.row])
+
+    def _upload(self, part: SlotCosts, handed_s: Floats) -> Upload:
+        link, model = self.links[part.slot.index], self.models[part.slot.index]
+        before_s, limit = self._free_s[part.row], self._limit
+        opened = self._window_bytes[part.slot.index]
+        wire = model.on_wire(part.cost).take(self._plan)
+        ready = np.maximum(handed_s, before_s)
+        idle = ready > before_s + model.idle_reset_s
+        window = np.where(idle, np.minimum(opened, model.initial_window_bytes), opened)
+        end = model.transfer_end(link, ready, wire, window)
+        begun, complete = ready < limit, end < limit
+        cancelled = begun & ~complete & np.isfinite(limit)
+        free = np.where(begun, end, before_s)
+        sent = wire * begun
+        payload = part.cost.take(self._plan) * complete
+        duration = np.subtract(end, ready, out=np.zeros(end.shape), where=complete)
+        window = np.where(begun, model.window_after(window, wire), opened)
+        up = Upload(end, free, sent, payload, duration, window, complete, cancelled)
+        lanes = np.flatnonzero(cancelled)
+        if len(lanes):
+            self._cancel(part, up, lanes, ready.take(lanes), wire.take(lanes))
+        self._free_s[part.row], self._window_bytes[part.slot.index] = up.free_s, up.window_bytes
+        return up
+
+    def _cancel(
+        self, part: SlotCosts, up: Upload, lanes: Ints, begin_s: Floats, wire_bytes: Floats
+    ) -> None:
+        """What the deadline cuts off in `lanes`, and what is still owed there."""
+        own = self.links[part.slot.index].some(lanes)
+        model = self.models[part.slot.index]
+        stop_s = np.asarray(self._limit).take(lanes)
+        passed = np.minimum(own.bytes_between(begin_s, stop_s), wire_bytes)
+        owed = np.minimum(wire_bytes - passed, model.send_buffer_bytes)
+        up.free_s.put(lanes, own.transfer_end(stop_s, owed))
+        up.sent_bytes.put(lanes, passed + owed)
+        payload = part.cost.take(self._plan.take(lanes))
+        up.payload_bytes.put(lanes, passed * payload / np.maximum(wire_bytes, 1.0))
+        up.duration_s.put(lanes, stop_s - begin_s)
