@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from coinfer.cli import profile_options as options
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from models.facts.branchy import BranchySpec
     from models.facts.cards import Model
     from models.facts.profiles import LayerProfile, Profile
+    from models.networks.recipes import Listener
     from models.networks.timing import Executor, ProfilingArgs
 
 
@@ -35,38 +40,15 @@ def train_model(
     import torch
 
     from artefacts import ready_folder
-    from models.networks.recipes import Listener, recipe
-    from models.networks.training import EpochReport
+    from models.networks.recipes import recipe
 
     make = recipe(network)
     ready_folder(out, make=False)
     torch.set_num_threads(threads)
     with progress_bar() as bar:
         task = bar.add_task("pictures", total=None, note="")
-
-        def step(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        def report(epoch: EpochReport) -> None:
-            shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
-            bar.update(task, description="epoch", note=f"{epoch.epoch}/{epoch.epochs} done")
-            console.print(
-                f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
-                f"held-back accuracy by exit {shares} %"
-            )
-
-        def squeezed(epoch: int, loss: float, accuracies: tuple[float, ...]) -> None:
-            shares = " ".join(f"{100 * a:.1f}" for a in accuracies)
-            console.print(
-                f"bottleneck, epoch {epoch}: loss {loss:.3f}, held-back accuracy of the exits "
-                f"behind it {shares} %"
-            )
-
-        def stage(name: str) -> None:
-            bar.update(task, description=name, note="")
-
         try:
-            outcomes = make(out, epochs, seed, Listener(report, step, stage, squeezed))
+            outcomes = make(out, epochs, seed, _listener(bar, task))
         except KeyboardInterrupt:
             say_interrupted(out / "checkpoint.pt")
             raise typer.Exit(130) from None
@@ -81,79 +63,70 @@ def train_model(
     )
 
 
+def _listener(bar: Progress, task: TaskID) -> Listener:
+    """Shows on a bar how far training is, and every epoch on a line."""
+    from models.networks.recipes import Listener
+    from models.networks.training import EpochReport
+
+    def step(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+
+    def report(epoch: EpochReport) -> None:
+        shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
+        bar.update(task, description="epoch", note=f"{epoch.epoch}/{epoch.epochs} done")
+        console.print(
+            f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
+            f"held-back accuracy by exit {shares} %"
+        )
+
+    def squeezed(epoch: int, loss: float, accuracies: tuple[float, ...]) -> None:
+        shares = " ".join(f"{100 * a:.1f}" for a in accuracies)
+        console.print(
+            f"bottleneck, epoch {epoch}: loss {loss:.3f}, held-back accuracy of the exits "
+            f"behind it {shares} %"
+        )
+
+    def stage(name: str) -> None:
+        bar.update(task, description=name, note="")
+
+    return Listener(report, step, stage, squeezed)
+
+
 def profile(
-    out: Annotated[
-        Path, typer.Option(help="File to write to (JSON); a folder for a model brought.")
-    ],
-    model: Annotated[
-        str, typer.Option(help="A shipped name, a folder, or MODULE:FACTORY of a torch model.")
-    ] = "alexnet",
-    reference: Annotated[
-        str | None,
-        typer.Option(help="Write a published reference instead: edgent-pi3 or edgent-pc."),
-    ] = None,
-    reading: Annotated[
-        str, typer.Option(help="Reference only: conv's x1 as 'maps' or 'elements'.")
-    ] = "maps",
-    executor: Annotated[
-        str, typer.Option(help="torch or onnxruntime (a model brought: onnxruntime).")
-    ] = "",
-    threads: Annotated[int, typer.Option(help="Threads of one computation.")] = 1,
-    repeats: Annotated[int, typer.Option(help="Timed runs of every layer.")] = 100,
-    slowdown: Annotated[
-        float, typer.Option(help="Emulate a device this many times slower; the profile says so.")
-    ] = 1.0,
-    grid: Annotated[
-        int | None,
-        typer.Option(help="Generated layers of each kind to fit the regression on; 0: none (24)."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of inputs and generated layers.")] = 0,
-    codecs: Annotated[
-        str,
-        typer.Option(help="Wire codecs, by commas (none; of a model brought: seven)."),
-    ] = "",
-    codec_slowdown: Annotated[
-        float | None, typer.Option(help="The same for codecs (as --slowdown).")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="A model brought: npz of labelled pictures (x uint8 NxHxWx3, y)."),
-    ] = None,
-    side: Annotated[
-        str, typer.Option("--input", help="A model brought, without --data: HEIGHTxWIDTH.")
-    ] = "",
-    exits: Annotated[
-        int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")
-    ] = 0,
-    placement: Annotated[
-        str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
-    ] = "linear",
-    heads: Annotated[
-        str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
-    ] = "",
-    epochs: Annotated[int, typer.Option(min=1, help="Passes that train their heads.")] = 15,
-    joint_epochs: Annotated[
-        int, typer.Option(min=0, help="Passes after those that train everything.")
-    ] = 0,
-    mean: Annotated[str, typer.Option(help="A model brought: R,G,B subtracted.")] = "0,0,0",
-    std: Annotated[str, typer.Option(help="A model brought: R,G,B divided by.")] = "1,1,1",
-    json: Annotated[bool, typer.Option("--json", help="The profile as JSON.")] = False,
+    out: options.Out,
+    model: options.Model = "alexnet",
+    reference: options.Reference = None,
+    reading: options.Reading = "maps",
+    executor: options.Executor = "",
+    threads: options.Threads = 1,
+    repeats: options.Repeats = 100,
+    slowdown: options.Slowdown = 1.0,
+    grid: options.Grid = None,
+    seed: options.Seed = 0,
+    codecs: options.Codecs = "",
+    codec_slowdown: options.CodecSlowdown = None,
+    data: options.Data = None,
+    side: options.Side = "",
+    exits: options.Exits = 0,
+    placement: options.Placement = "linear",
+    heads: options.Heads = "",
+    epochs: options.Epochs = 15,
+    joint_epochs: options.JointEpochs = 0,
+    mean: options.Mean = "0,0,0",
+    std: options.Std = "1,1,1",
+    json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
 
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
-    from artefacts import ready_file
     from models.codecs import codec_named
-    from models.facts.cards import load_model
-    from models.facts.profiles import write_profile
-    from models.networks.timing import ProfilingArgs
 
     found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
     named = tuple(c.name for c in found)
     if ":" in model:
-        from coinfer.cli.profile_module import bring
+        from coinfer.cli.profile_module import ModuleOptions, TimingOptions, bring
 
         why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
         _refuse("a model that is brought", why, {
@@ -161,11 +134,10 @@ def profile(
             "--reference": reference is not None,
             "--input beside --data": bool(side) and data is not None,
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
-        brought = bring(
-            model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed,
-            threads=threads, repeats=repeats, slowdown=slowdown, codec_slowdown=codec_slowdown,
-            codecs=named,
-        )  # fmt: skip
+        given = ModuleOptions(
+            model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed
+        )
+        brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
             emit_json(brought)
         return
@@ -173,20 +145,51 @@ def profile(
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
     })  # fmt: skip
+    timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
+    _profile_ours(model, out, reference, reading, timing, json=json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timing:
+    """What the command says of how a network of ours is timed."""
+
+    executor: str
+    threads: int
+    repeats: int
+    slowdown: float
+    grid: int | None
+    seed: int
+    codecs: tuple[str, ...]
+    codec_slowdown: float | None
+
+    def arguments(self) -> ProfilingArgs:
+        """The same, checked."""
+        from models.networks.timing import ProfilingArgs
+
+        return ProfilingArgs(
+            executor=cast("Executor", self.executor or "torch"),  # refused there if it is none
+            threads=self.threads,
+            repeats=self.repeats,
+            slowdown=self.slowdown,
+            grid=24 if self.grid is None else self.grid,
+            seed=self.seed,
+            codecs=self.codecs,
+            codec_slowdown=self.codec_slowdown,
+        )
+
+
+def _profile_ours(
+    model: str, out: Path, reference: str | None, reading: str, timing: _Timing, *, json: bool
+) -> None:
+    """Profile a network of ours on this machine, or write a published reference of it."""
+    from artefacts import ready_file
+    from models.facts.cards import load_model
+    from models.facts.profiles import write_profile
+
     loaded = load_model(model)
     ready_file(out)
     if reference is None:
-        args = ProfilingArgs(
-            executor=cast("Executor", executor or "torch"),  # refused there if it is none
-            threads=threads,
-            repeats=repeats,
-            slowdown=slowdown,
-            grid=24 if grid is None else grid,
-            seed=seed,
-            codecs=named,
-            codec_slowdown=codec_slowdown,
-        )
-        taken = _measure(loaded, out, args)
+        taken = _measure(loaded, out, timing.arguments())
     else:
         taken = _reference(reference, loaded.spec, reading)
     write_profile(out, taken)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from models.facts.branchy import BranchySpec
+    from models.facts.outcomes import Outcomes
+    from models.facts.profiles import Profile
+    from models.networks.brought_module import Listener, ProfileArgs
 
 SCENARIO = """format_version = 1
 name = {name}
@@ -46,120 +54,187 @@ LEAST_DEADLINE_S = 0.08
 MOST_FPS = 30.0
 
 
-def bring(
-    named: str,
-    out: Path,
-    data: Path | None,
-    side: str,
-    exits: int,
-    placement: str,
-    heads: str,
-    epochs: int,
-    joint_epochs: int,
-    mean: str,
-    std: str,
-    seed: int,
-    *,
-    threads: int,
-    repeats: int,
-    slowdown: float,
-    codec_slowdown: float | None,
-    codecs: tuple[str, ...],
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ModuleOptions:
+    """What the command says of a model that is brought; `data` or `side` gives the pictures."""
+
+    named: str
+    out: Path
+    data: Path | None
+    side: str
+    exits: int
+    placement: str
+    heads: str
+    epochs: int
+    joint_epochs: int
+    mean: str
+    std: str
+    seed: int
+
+    def arguments(self) -> ProfileArgs:
+        """The same, checked."""
+        from models.networks.brought_module import ProfileArgs
+
+        return ProfileArgs(
+            self.exits, self.placement, self.epochs, self.joint_epochs,
+            _three("mean", self.mean), _three("std", self.std), self.seed,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TimingOptions:
+    """What the command says of how the model is timed, and what may cross its cuts."""
+
+    threads: int
+    repeats: int
+    slowdown: float
+    codec_slowdown: float | None
+    codecs: tuple[str, ...]
+
+
+def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     """Capture, give exits, judge, profile as device and as edge, and write a scenario."""
     import torch
 
-    from artefacts import UsageError, atomic_write, ready_folder
-    from models.facts.cards import load_model
+    from artefacts import UsageError
     from models.facts.profiles import write_profile
-    from models.networks.factories import load_factory, load_head, read_pictures
-    from models.networks.profile_module import (
-        CHOSEN,
-        CODECS,
-        Listener,
-        ProfileArgs,
-        adopt,
-    )
-    from models.networks.profiling import profile_model
-    from models.networks.timing import ProfilingArgs
-    from models.networks.training import EpochReport
+    from models.networks.profile_module import CODECS
 
+    out = given.out
     if out.suffix == ".json" or out.is_file():
         raise UsageError(f"--out: found '{out}', expected a folder (for a model that is brought)")
-    args = ProfileArgs(
-        exits, placement, epochs, joint_epochs, _three("mean", mean), _three("std", std), seed
-    )
-    head = load_head(heads) if heads else None
-    codecs = codecs or CODECS
-    timing = ProfilingArgs("onnxruntime", threads, repeats, grid=0, codecs=codecs)
-    slow = replace(timing, slowdown=slowdown, codec_slowdown=codec_slowdown)
-    pictures = None if data is None else read_pictures(data)
-    size = _side(side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
-    module, name = load_factory(named), out.name or "model"
-    torch.set_num_threads(threads)
-    ready_folder(out, make=False)
-    with progress_bar() as bar:
-        task = bar.add_task("capture", total=None, note="")
-
-        def epoch(now: EpochReport) -> None:
-            shares = " ".join(f"{100 * a:.1f}" for a in now.accuracies)
-            console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
-
-        listener = Listener(
-            lambda stage: bar.update(task, description=stage, total=None, completed=0),
-            lambda done, total: bar.update(task, completed=done, total=total),
-            epoch,
-        )
-        try:
-            outcomes = adopt(out, module, name, pictures, size, args, listener, head, codecs)
-            model = load_model(out)
-            bar.update(task, description="profile", total=None)
-            edge = profile_model(model, "edge", timing)
-            device = profile_model(model, "device", slow)
-        except KeyboardInterrupt:
-            left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
-            say_interrupted(left[0] if left else out / "checkpoint.pt")
-            raise SystemExit(130) from None
-    write_profile(out / "profiles" / "edge.json", edge)
-    write_profile(out / "profiles" / "device.json", device)
-    whole_s = device.interval_s(-1, 0, len(model.spec.trunk))
+    timing = replace(timing, codecs=timing.codecs or CODECS)
+    torch.set_num_threads(timing.threads)
+    brought = _converted(given, timing)
+    write_profile(out / "profiles" / "edge.json", brought.edge)
+    write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
     if scenario.exists():
         console.print(
             f"{scenario} is kept as it is; remove it and run again for one that fits this profile"
         )
     else:
-        with atomic_write(scenario) as stream:
-            stream.write(
-                SCENARIO.format(
-                    # a JSON string is a TOML string too, whatever is in it
-                    name=json.dumps(name),
-                    description=json.dumps(
-                        f"{name}, a model that was brought: device and edge are this machine "
-                        f"({device.emulation or 'as it is'})"
-                    ),
-                    # rounded down: at a rate rounded up the device would fall behind
-                    rate=min(math.floor(100.0 / whole_s) / 100.0, MOST_FPS),
-                    deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
-                    factor=DEADLINE_FACTOR,
-                    codecs=", ".join(f'"{c}"' for c in codecs),
-                )
-            )
-    spec = model.spec
-    if len(spec.exits) <= exits:
+        _write_scenario(scenario, brought.device, timing.codecs)
+    _print_brought(brought, given)
+    console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
+    outcomes, device = brought.outcomes, brought.device
+    return {
+        "folder": str(out),
+        "scenario": str(scenario),
+        "accuracies": [outcomes.accuracy(i) for i in range(outcomes.exits)],
+        "judged_on": outcomes.dataset,
+        "device_s": [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """A model that was brought, judged and profiled."""
+
+    spec: BranchySpec
+    outcomes: Outcomes
+    device: Profile
+    edge: Profile
+
+
+def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
+    """Take the module in, and profile it as device and as edge."""
+    from artefacts import ready_folder
+    from models.facts.cards import load_model
+    from models.networks.exit_placement import CHOSEN
+    from models.networks.factories import load_factory, load_head, read_pictures
+    from models.networks.profile_module import convert_module
+    from models.networks.profiling import profile_model
+    from models.networks.timing import ProfilingArgs
+
+    args, out = given.arguments(), given.out
+    head = load_head(given.heads) if given.heads else None
+    plain = ProfilingArgs(
+        "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
+    )
+    slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
+    pictures = None if given.data is None else read_pictures(given.data)
+    size = _side(given.side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
+    module = load_factory(given.named)
+    ready_folder(out, make=False)
+    with progress_bar() as bar:
+        task = bar.add_task("capture", total=None, note="")
+        try:
+            outcomes = convert_module(
+                out, module, _name(out), pictures, size, args, _listener(bar, task), head,
+                timing.codecs,
+            )  # fmt: skip
+            model = load_model(out)
+            bar.update(task, description="profile", total=None)
+            edge = profile_model(model, "edge", plain)
+            device = profile_model(model, "device", slow)
+        except KeyboardInterrupt:
+            left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
+            say_interrupted(left[0] if left else out / "checkpoint.pt")
+            raise SystemExit(130) from None
+    return _Brought(model.spec, outcomes, device, edge)
+
+
+def _name(out: Path) -> str:
+    """A model that is brought is called as its folder is."""
+    return out.name or "model"
+
+
+def _listener(bar: Progress, task: TaskID) -> Listener:
+    """Shows on a bar how far the taking in is, and every epoch on a line."""
+    from models.networks.brought_module import Listener
+    from models.networks.training import EpochReport
+
+    def epoch(now: EpochReport) -> None:
+        shares = " ".join(f"{100 * a:.1f}" for a in now.accuracies)
+        console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
+
+    return Listener(
+        lambda stage: bar.update(task, description=stage, total=None, completed=0),
+        lambda done, total: bar.update(task, completed=done, total=total),
+        epoch,
+    )
+
+
+def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> None:
+    """A scenario that fits the profile, to go on with."""
+    from artefacts import atomic_write
+
+    name, whole_s = _name(path.parent), device.interval_s(-1, 0, len(device.branches[-1]))
+    text = SCENARIO.format(
+        # a JSON string is a TOML string too, whatever is in it
+        name=json.dumps(name),
+        description=json.dumps(
+            f"{name}, a model that was brought: device and edge are this machine "
+            f"({device.emulation or 'as it is'})"
+        ),
+        # rounded down: at a rate rounded up the device would fall behind
+        rate=min(math.floor(100.0 / whole_s) / 100.0, MOST_FPS),
+        deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
+        factor=DEADLINE_FACTOR,
+        codecs=", ".join(f'"{c}"' for c in codecs),
+    )
+    with atomic_write(path) as stream:
+        stream.write(text)
+
+
+def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
+    """The table of a model's exits."""
+    spec, device, edge = brought.spec, brought.device, brought.edge
+    if len(spec.exits) <= given.exits:
         console.print(
-            f"{len(spec.exits) - 1} of {exits} exits were put in: the front of placement "
-            f"'{placement}' has no more"
+            f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
+            f"'{given.placement}' has no more"
         )
     print_table(
-        f"{name}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; accuracy on "
-        f"{outcomes.dataset}",
+        f"{_name(given.out)}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; accuracy on "
+        f"{brought.outcomes.dataset}",
         ["exit", "after", "accuracy", "device ms", "edge ms", "device MiB"],
         [
             (
                 i + 1,
                 spec.crossing(i, e.after) if e.head else "the end",
-                f"{100 * outcomes.accuracy(i):.2f} %",
+                f"{100 * brought.outcomes.accuracy(i):.2f} %",
                 f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
                 f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
                 f"{device.device_bytes((i, 0, len(spec.branches[i]))) / 2**20:.1f}",
@@ -167,14 +242,6 @@ def bring(
             for i, e in enumerate(spec.exits)
         ],
     )
-    console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
-    return {
-        "folder": str(out),
-        "scenario": str(scenario),
-        "accuracies": [outcomes.accuracy(i) for i in range(outcomes.exits)],
-        "judged_on": outcomes.dataset,
-        "device_s": [device.interval_s(i, 0, len(b)) for i, b in enumerate(spec.branches)],
-    }
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

@@ -15,7 +15,8 @@ from models.data.datasets import Pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
 from models.networks.factories import load_factory, read_pictures
-from models.networks.profile_module import Listener, ProfileArgs, adopt
+from models.networks.brought_module import Listener, ProfileArgs
+from models.networks.profile_module import convert_module
 
 FACTORY = """
     import torch
@@ -140,7 +141,7 @@ QUIET = Listener(lambda stage: None, lambda done, total: None, lambda report: No
 
 
 def taken(folder, module, pictures, **args):
-    return adopt(
+    return convert_module(
         folder, module, "mine", pictures, (24, 32), ProfileArgs(**args), QUIET, codecs=("int8",)
     )
 

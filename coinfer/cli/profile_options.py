@@ -1,0 +1,51 @@
+"""The options of `coinfer profile`: types, bounds and help, a name each."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Out = Annotated[Path, typer.Option(help="File to write to (JSON); a folder for a model brought.")]
+Model = Annotated[
+    str, typer.Option(help="A shipped name, a folder, or MODULE:FACTORY of a torch model.")
+]
+Reference = Annotated[
+    str | None,
+    typer.Option(help="Write a published reference instead: edgent-pi3 or edgent-pc."),
+]
+Reading = Annotated[str, typer.Option(help="Reference only: conv's x1 as 'maps' or 'elements'.")]
+Executor = Annotated[str, typer.Option(help="torch or onnxruntime (a model brought: onnxruntime).")]
+Threads = Annotated[int, typer.Option(help="Threads of one computation.")]
+Repeats = Annotated[int, typer.Option(help="Timed runs of every layer.")]
+Slowdown = Annotated[
+    float, typer.Option(help="Emulate a device this many times slower; the profile says so.")
+]
+Grid = Annotated[
+    int | None,
+    typer.Option(help="Generated layers of each kind to fit the regression on; 0: none (24)."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of inputs and generated layers.")]
+Codecs = Annotated[
+    str,
+    typer.Option(help="Wire codecs, by commas (none; of a model brought: seven)."),
+]
+CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (as --slowdown).")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="A model brought: npz of labelled pictures (x uint8 NxHxWx3, y)."),
+]
+Side = Annotated[
+    str, typer.Option("--input", help="A model brought, without --data: HEIGHTxWIDTH.")
+]
+Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
+Placement = Annotated[
+    str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
+]
+Heads = Annotated[
+    str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
+]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes that train their heads.")]
+JointEpochs = Annotated[int, typer.Option(min=0, help="Passes after those that train everything.")]
+Mean = Annotated[str, typer.Option(help="A model brought: R,G,B subtracted.")]
+Std = Annotated[str, typer.Option(help="A model brought: R,G,B divided by.")]
+Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]

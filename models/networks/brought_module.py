@@ -1,0 +1,154 @@
+"""A torch module that is not ours, the pictures it is judged on, and how it is taken in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from artefacts import UsageError
+from models.capture.graph import CapturedModel
+from models.capture.modules import answers
+from models.data.datasets import Pictures, hold_back
+from models.data.pictures import generated_pictures
+from models.networks.factories import MOST_CLASSES
+from models.networks.training import EpochReport
+from models.networks.training_data import Normalisation, plain_batches
+
+PLACEMENTS = ("linear", "pareto", "pareto-memory")
+GENERATED = 600
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileArgs:
+    """How a model is taken in."""
+
+    exits: int = 0
+    """Exits to put into it, beside its own end."""
+    placement: str = "linear"
+    """Where: evenly spaced in compute, or on the front of accuracy against latency or memory."""
+    epochs: int = 15
+    """Passes over the training pictures for the exits' heads."""
+    joint_epochs: int = 0
+    """Passes over them afterwards in which everything is trained, the model itself too."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What the model expects subtracted from pictures in [0, 1]."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What it expects them divided by."""
+    seed: int = 0
+    """Of the split of the pictures, the heads and the generated pictures."""
+
+    def __post_init__(self) -> None:
+        """Refuse what means nothing."""
+        if self.placement not in PLACEMENTS:
+            raise UsageError(
+                f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
+            )
+        if not all(s > 0 for s in self.std):
+            raise UsageError(f"std: found {self.std}, expected three numbers above zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who is told how it goes."""
+
+    stage: Callable[[str], None]
+    step: Progress
+    epoch: Callable[[EpochReport], None]
+
+
+@dataclass(frozen=True, eq=False)
+class BroughtModule:
+    """The module as it was brought (unwrapped), what was captured of it, and what it takes."""
+
+    name: str
+    module: nn.Module
+    captured: CapturedModel
+    normalisation: Normalisation
+
+    @property
+    def example(self) -> torch.Tensor:
+        """A batch of two empty pictures."""
+        return torch.zeros(2, *self.captured.input.shape)
+
+    def batches(self, pictures: Pictures) -> Iterator[torch.Tensor]:
+        """All pictures in order, as the model takes them."""
+        return (x for x, _ in plain_batches(pictures, self.normalisation, 50))
+
+    def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
+        """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""
+        found: npt.NDArray[np.floating] = answers(self.module, self.normalisation.apply(x))[
+            0
+        ].numpy()
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class PictureUses:
+    """Pictures by use: trained on, held back for choices, judged; and what their labels are."""
+
+    known: Pictures
+    held: Pictures
+    judged: Pictures
+    labelled: bool
+
+    @classmethod
+    def of(cls, pictures: Pictures, seed: int, labelled: bool) -> PictureUses:
+        """Half of the pictures, by seed, train and choose; the other half judge."""
+        order = np.random.default_rng(seed).permutation(len(pictures))
+        middle = len(pictures) // 2
+        # in the order drawn: whoever takes the first few takes some of every class
+        mine, judged = (pictures.take(o) for o in (order[:middle], order[middle:]))
+        known, held = hold_back(mine, seed)
+        if min(len(known), len(held), len(judged)) < 2:
+            raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
+        return cls(known, held, judged, labelled)
+
+    @property
+    def described(self) -> str:
+        """How many pictures there are, and what is right."""
+        count = len(self.known) + len(self.held) + len(self.judged)
+        if self.labelled:
+            return f"{count} labelled pictures"
+        return f"{count} generated pictures; right = agrees with the model as it was brought"
+
+
+def check_classes(captured: CapturedModel, pictures: Pictures | None) -> None:
+    """Refuse a module that gives no class scores, and labels that it knows no class for."""
+    if len(captured.output.shape) != 1 or captured.output.dtype != torch.float32:
+        shape = ", ".join(map(str, ("N", *captured.output.shape)))
+        raise UsageError(
+            f"model '{captured.name}': found an output of shape ({shape}) in "
+            f"{captured.output.dtype}, expected class scores (N, classes) in float32"
+        )
+    classes = int(captured.output.shape[0])
+    if not 1 < classes <= MOST_CLASSES:
+        raise UsageError(
+            f"model '{captured.name}': found {classes} classes, expected 2 to {MOST_CLASSES} "
+            "(outcomes keep a class in two bytes at most)"
+        )
+    if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
+        raise UsageError(
+            f"pictures: found class {int(pictures.y.max())}, expected 0 to {classes - 1} (what "
+            f"model '{captured.name}' tells apart)"
+        )
+
+
+def check_scores(brought: BroughtModule, x: npt.NDArray[np.uint8]) -> None:
+    """Refuse a module whose scores of pictures (N, H, W, 3) are not finite numbers."""
+    if not np.isfinite(brought.scores(x)).all():
+        raise UsageError(
+            f"model '{brought.name}': found scores that are not finite numbers, expected class "
+            "scores for pictures scaled by --mean and --std"
+        )
+
+
+def unlabelled_pictures(side: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
+    """Generated pictures (N, *`side`, 3) where nobody gave any."""
+    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(side))
+    return np.ascontiguousarray(made[:, : side[0], : side[1]])

@@ -1,0 +1,163 @@
+"""Where exits are put into a module that was brought, and the training of their heads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+
+from artefacts import ArtefactError, digest_bytes, read_json, write_json
+from models.capture.cost import measure_costs
+from models.capture.exits import (
+    WithExits,
+    candidate_points,
+    default_head,
+    linear_points,
+    pareto_points,
+    probe_points,
+)
+from models.capture.graph import CapturedModel, Crossing, Cut
+from models.data.datasets import Pictures
+from models.networks.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.factories import HeadFactory
+from models.networks.training import TrainingArgs, train
+from models.networks.training_data import Normalisation, SmallPictures, plain_batches
+
+CHOSEN = "exits.json"
+FORMAT_VERSION = 1
+PROBE_POINTS = 16
+PROBE_PICTURES = 1000
+HEAD_RUNS = 5
+
+
+class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`exits.json`: where exits were put (operations before them), and for what."""
+
+    format_version: int
+    wanted: str
+    at: tuple[int, ...]
+
+
+def with_exits(
+    folder: Path,
+    brought: BroughtModule,
+    lesson: PictureUses,
+    args: ProfileArgs,
+    listener: Listener,
+    head: HeadFactory | None,
+) -> tuple[tuple[Cut, ...], WithExits]:
+    """Where the exits hang, and the module with them, trained."""
+    captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
+    seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
+    given = f", pictures {seen}, mean {args.mean}, std {args.std}"
+    wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
+    points = _kept_points(folder / CHOSEN, wanted, captured)
+    if not points:
+        points = _points(captured, known, lesson.held, normalisation, args, listener)
+        at = tuple(p.at for p in points)
+        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
+    feed = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
+    return points, _with_heads(captured, points, given, head, feed, folder, args, listener)
+
+
+def _with_heads(
+    captured: CapturedModel,
+    points: tuple[Cut, ...],
+    given: str,
+    head: HeadFactory | None,
+    feed: SmallPictures,
+    folder: Path,
+    args: ProfileArgs,
+    listener: Listener,
+) -> WithExits:
+    """The model with trained heads; with `joint_epochs` everything is trained after them."""
+    classes = int(captured.output.shape[0])
+    torch.manual_seed(args.seed)
+    heads = None if head is None else [head(p.crossings[0].shape, classes) for p in points]
+    whole = WithExits(captured, points, heads)
+    own = "" if head is None else f", heads {digest_bytes(repr(whole.heads).encode())[:16]}"
+    whole.identity += given + own
+    training = TrainingArgs(
+        epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
+        exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
+    )  # fmt: skip
+    listener.stage("exits")
+    train(whole, training, feed, folder / "checkpoint.pt", listener.epoch, listener.step)
+    if not args.joint_epochs:
+        return whole
+    listener.stage("everything")
+    joint = WithExits(captured, points, list(whole.heads), joint=True)
+    joint.identity += given + own + f", after {args.epochs} epochs of heads"
+    slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
+    train(joint, slower, feed, folder / "joint.pt", listener.epoch, listener.step)
+    return joint
+
+
+def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:
+    """The points an interrupted run chose: measured anew they might be others."""
+    if not path.exists():
+        return ()
+    kept = read_json(path, ChosenPoints, version=FORMAT_VERSION)
+    if kept.wanted != wanted:
+        if (path.parent / "checkpoint.pt").exists():
+            raise ArtefactError(
+                path,
+                found=f"a run for '{kept.wanted[:120]}'",
+                expected=f"one for '{wanted[:120]}' (use another --out, or remove the folder)",
+            )
+        return ()
+    return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
+
+
+def _points(
+    captured: CapturedModel,
+    known: Pictures,
+    held: Pictures,
+    normalisation: Normalisation,
+    args: ProfileArgs,
+    listener: Listener,
+) -> tuple[Cut, ...]:
+    listener.stage("costs")
+    costs = measure_costs(captured, normalisation.apply(known.x[:1]))
+    if args.placement == "linear":
+        return linear_points(captured, costs, args.exits)
+    listener.stage("probes")
+    every = candidate_points(captured)
+    some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
+    few = known.take(np.arange(min(PROBE_PICTURES, len(known))))
+
+    def price(cut: Cut) -> float:
+        """Of the trunk up to there and of a head hung there."""
+        head_s, head_bytes = _head_price(cut.crossings[0], int(captured.output.shape[0]))
+        if args.placement == "pareto":
+            return float(costs.seconds[: cut.at].sum()) + head_s
+        held = float(costs.parameter_bytes[: cut.at].sum()) + head_bytes
+        return held + costs.peak_bytes(0, cut.at)
+
+    probes = probe_points(
+        captured,
+        some,
+        plain_batches(few, normalisation, 50),
+        plain_batches(held, normalisation, 50),
+        price,
+    )
+    whole = float(costs.seconds.sum())
+    if args.placement == "pareto-memory":
+        whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
+    return pareto_points(probes, args.exits, whole)
+
+
+def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:
+    """(seconds, parameter bytes) of the default head of a tensor, one sample."""
+    head = default_head(crossing, classes).eval()
+    x, times = torch.zeros(1, *crossing.shape), []
+    with torch.inference_mode():
+        for _ in range(HEAD_RUNS):
+            begun = time.perf_counter()
+            head(x)
+            times.append(time.perf_counter() - begun)
+    return float(np.median(times)), sum(4 * p.numel() for p in head.parameters())
