@@ -11,6 +11,7 @@ from coinfer.documentation.commands import commands_page
 from coinfer.documentation.configuration import configuration_page
 from coinfer.documentation.formats import formats_page
 from coinfer.documentation.metrics import metrics_page, shown_metrics
+from coinfer.documentation.names import names_page
 from coinfer.documentation.system_picture import system_picture
 from coinfer.documentation.wire import wire_page
 
@@ -20,6 +21,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration_page,
     "reference/formats.md": formats_page,
     "reference/metrics.md": lambda: metrics_page(*shown_metrics()),
+    "reference/names.md": names_page,
     "reference/wire.md": wire_page,
     "pictures/system.svg": system_picture,
 }

@@ -32,9 +32,13 @@ class MapHop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A hop of a plan, behind its first one."""
 
     node: str
+    """Where it runs."""
     start: int
+    """First layer that runs there, from 0."""
     stop: int
+    """First layer after it that does not."""
     codec: str
+    """What crosses to it is sent as."""
 
 
 class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -51,7 +55,7 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     exit: int
     """The plan's exit, from 1."""
     start: int
-    """First layer that runs on the edge."""
+    """First layer that runs on `node`, from 0."""
     stop: int
     """First layer after it that does not."""
     codec: str
@@ -65,8 +69,11 @@ class MapEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     gates: tuple[int, ...] = ()
     """Exits on the way that may end the frame, from 1."""
     threshold: float = 1.0
+    """How sure a gate must be to end the frame."""
     node: str = EDGE
+    """The node of the first hop."""
     further: tuple[MapHop, ...] = ()
+    """Hops behind the first one."""
 
     @property
     def plan(self) -> Plan:

@@ -28,9 +28,9 @@ class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rtt_s: float = 0.0
     """Round trip of the link, beside what its rate takes."""
     message_bytes: float = 0.0
-    """Header of a message of the wire, added to every transfer."""
+    """Added to every message: header and metadata of the wire."""
     packet_bytes: float = 0.0
-    """Payload of a packet; each carries headers of its own (0: none counted)."""
+    """Added to every packet of a message: headers of Ethernet, IP and TCP (66)."""
 
 
 class TraceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

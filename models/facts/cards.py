@@ -45,7 +45,7 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     network: BranchySpec
     """Its architecture."""
     digest: str
-    """SHA-256 of the weights."""
+    """SHA-256 of architecture, parameters and calibrated ranges."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the scores."""
     dataset: str

@@ -150,7 +150,7 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True
     transcribed: str | None
     """Where published figures are from."""
     model_loading_s: float
-    """From the start to a network that is ready."""
+    """Loading the network, which a closed loop pays before its first inference."""
     spread: float
     """p95 / median of a whole branch."""
     branches: tuple[tuple[LayerProfile, ...], ...]

@@ -45,8 +45,6 @@ STRUCTURES = sorted({*CONFIGURED, *documented()}, key=lambda kind: kind.__qualna
 @pytest.mark.parametrize("kind", STRUCTURES, ids=lambda kind: kind.__name__)
 def test_every_key_says_what_it_means(kind):
     missing = {f.name for f in fields_of(kind) if not meanings(kind).get(f.name)}
-    if kind.__name__ == "MapEntry":
-        missing -= {"threshold"}
     assert not missing, f"{kind.__module__}.{kind.__name__}: {missing}"
 
 

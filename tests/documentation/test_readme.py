@@ -1,11 +1,13 @@
 """README: short, true, and what it shows runs."""
 
+import json
 import re
 import subprocess
 import sys
 
 import pytest
 
+from artefacts import data_directory
 from coinfer.documentation.shown import ROOT, blocks, pages
 
 README = (ROOT / "README.md").read_text()
@@ -22,6 +24,31 @@ def test_it_has_one_table_of_seven_rows_at_most_and_the_command_behind_it():
     assert len(tables[0].splitlines()) - 2 <= 7
     after = README[README.index(tables[0]) :]
     assert "```\ncoinfer compare " in after
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (data_directory() and (data_directory() / "traces" / "norway_hsdpa").is_dir()),
+    reason="the recorded 3G logs are not here",
+)
+def test_the_table_is_what_its_command_prints():
+    """A row a controller, in the command's order."""
+    line = re.search(r"^coinfer compare .*$", README, re.MULTILINE)[0]
+    done = subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.main", *line.split()[1:], "--json"],
+        capture_output=True, text=True, check=True, cwd=ROOT, timeout=170,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    shown = [
+        f"{100 * c['goodput_accuracy']:.1f} % | {100 * c['late_share']:.1f} % | "
+        f"{c['bytes_per_frame'] / 1000:.1f}"
+        for c in found["controllers"].values()
+    ]
+    rows = re.findall(
+        r"^\| .*? \| \**([\d.]+ %)\** \| ([\d.]+ %) \| ([\d.]+) \|$", README, re.MULTILINE
+    )
+    assert [" | ".join(row) for row in rows] == shown
+    assert f"{100 * found['bound']:.1f} %" in README
 
 
 @pytest.mark.parametrize("link", LINKS)
