@@ -1,7 +1,7 @@
 """A small client of the device daemon, for programs on the same machine: sync and async.
 
-with Client("http://127.0.0.1:8700") as client:     # or "unix:/run/coinfer/device.sock"
-answer = client.infer(picture, deadline_s=0.1)
+    with Client("http://127.0.0.1:8700") as client:  # or "unix:/run/coinfer/device.sock"
+        answer = client.infer(picture, deadline_s=0.1)
 
 It needs nothing of ours but the errors' classes: a program that has files of its own with the names
 of our rooms beside it gets this client all the same (`coinfer/__init__.py`).
