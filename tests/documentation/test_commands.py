@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from coinfer.cli.main import app
-from coinfer.documentation.shown import ROOT, blocks, commands, pages
+from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
 from experiments.aliases import ALIASES
 
 FOUND = [command for page in pages() for command in commands(page)]
@@ -145,6 +145,8 @@ def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
     for name, make in READERS_OWN.items():
         if name in said:
             make(tmp_path / name)
+    for name, body in files(page).items():
+        (tmp_path / name).write_text(body)
     for shown in RUN[page]:
         done = coinfer(shown.words[1:], tmp_path)
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
