@@ -105,7 +105,8 @@ def runnable(page):
             continue
         _, path, rest = found_command(shown.words[1:])
         own = not any(PLACEHOLDER.match(w) or w.startswith(("/", "[")) for w in rest)
-        if path.removeprefix("coinfer ") in SECONDS and own and not absent & set(rest):
+        lacks = absent & {part for word in rest for part in (word, word.partition("/")[0])}
+        if path.removeprefix("coinfer ") in SECONDS and own and not lacks:
             yield shown
         else:
             absent |= made_by(rest)
