@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from coinfer.cli.main import app
-from coinfer.documentation.shown import ROOT, blocks, commands, pages
+from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
 from experiments.aliases import ALIASES
 
 FOUND = [command for page in pages() for command in commands(page)]
@@ -161,6 +161,8 @@ def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
     for language, block in blocks(page.read_text()):
         if language == "toml" and (name := re.search(r'^name = "(\w+)"', block, re.MULTILINE)):
             (tmp_path / f"{name[1]}.toml").write_text(block)  # a scenario that the page shows
+    for name, body in files(page).items():
+        (tmp_path / name).write_text(body)
     for shown in RUN[page]:
         done = coinfer(shown.words[1:], tmp_path)
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
