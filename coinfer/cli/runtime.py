@@ -80,7 +80,7 @@ def _plain_edge(
 def _log(line: str) -> None:
     """Say something; no edge ends or waits for a log that has no room or no reader."""
     from artefacts.printing import printable
-    from controller.daemon.log import error_writer
+    from controller.daemon.monitoring.log import error_writer
 
     writer = error_writer()
     if writer is not None:
@@ -91,7 +91,7 @@ def _log(line: str) -> None:
 
 
 def _flush_log() -> None:
-    from controller.daemon.log import error_writer
+    from controller.daemon.monitoring.log import error_writer
 
     if (writer := error_writer()) is not None:
         writer.flush()

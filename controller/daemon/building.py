@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from artefacts import UsageError
-from controller.daemon.choosing import make_controller
-from controller.daemon.settings import DeviceSettings, parse_edge
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import DeviceSettings, parse_edge
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs
 from controller.device.greeting import asked_intervals, most_reply_bytes

@@ -15,23 +15,23 @@ import msgspec
 from artefacts import usable_cpus
 from artefacts.endings import raise_if_ended
 from controller.daemon.building import build_engine, load_served
-from controller.daemon.lifetime import Lifetime
-from controller.daemon.log import set_up_log
-from controller.daemon.observing import DeviceObserver
-from controller.daemon.reloading import ConfigFile, Prepared, Preparing, prepare
-from controller.daemon.served import ServedModel
-from controller.daemon.service import FrameService
-from controller.daemon.serving import LocalService
-from controller.daemon.settings import (
+from controller.daemon.configuration.reloading import ConfigFile, Prepared, Preparing, prepare
+from controller.daemon.configuration.settings import (
     RELOADED,
     DeviceSettings,
     naming,
     read_settings,
     readable_secrets,
 )
-from controller.daemon.stamps import stamping_loop
-from controller.daemon.systemd import notify, notify_reloading
-from controller.daemon.watching import keep_watchdog, report_edges
+from controller.daemon.http.stamps import stamping_loop
+from controller.daemon.inference.served import ServedModel
+from controller.daemon.lifetime import Lifetime
+from controller.daemon.monitoring.frames import DeviceObserver
+from controller.daemon.monitoring.log import set_up_log
+from controller.daemon.monitoring.systemd import notify, notify_reloading
+from controller.daemon.monitoring.watching import keep_watchdog, report_edges
+from controller.daemon.service import FrameService
+from controller.daemon.serving import LocalService
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from controller.daemon.connections import ConnectionTable
-from controller.daemon.http import LocalInterface
-from controller.daemon.listening import HttpListener
-from controller.daemon.metrics import DeviceMetrics
-from controller.daemon.served import ServedModel
-from controller.daemon.settings import GrpcSettings, HttpSettings
+from controller.daemon.configuration.settings import GrpcSettings, HttpSettings
+from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.interface import LocalInterface
+from controller.daemon.http.listening import HttpListener
+from controller.daemon.inference.served import ServedModel
+from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.link.accepting import raise_descriptor_limit
 
 log = logging.getLogger("coinfer.device")
@@ -49,7 +49,7 @@ class LocalService:
             async with contextlib.AsyncExitStack() as stack:
                 where = await stack.enter_async_context(self._listener.serving(runner))
                 if self._grpc is not None:
-                    from controller.daemon.grpc_service import GrpcInterface
+                    from controller.daemon.grpc.service import GrpcInterface
 
                     interface = GrpcInterface(self._served, self._grpc)
                     where.append(await stack.enter_async_context(interface.serving()))

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.daemon.edge_main import edge_registry
-from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs, FrameRecord
 from controller.edge.server import EdgeServer

@@ -8,7 +8,13 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.daemon.client import Client, DeviceError
-from controller.daemon.reloading import HUNG_S, MOST_HUNG, Prepared, Preparing, prepare
+from controller.daemon.configuration.reloading import (
+    HUNG_S,
+    MOST_HUNG,
+    Prepared,
+    Preparing,
+    prepare,
+)
 
 WAIT_S = 10.0
 

@@ -6,8 +6,8 @@ import threading
 import pytest
 
 from artefacts import UsageError
-from controller.daemon.refusals import TooLateError
-from controller.daemon.working import CHEAP, HANG_S, WorkPool
+from controller.daemon.inference.refusals import TooLateError
+from controller.daemon.inference.working import CHEAP, HANG_S, WorkPool
 
 LONG = 10.0
 

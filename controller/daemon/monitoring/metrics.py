@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from controller.daemon.counters import CounterCollector, Figures
+from controller.daemon.monitoring.counters import CounterCollector, Figures
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 

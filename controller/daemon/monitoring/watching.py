@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from controller.daemon.systemd import notify, watchdog_interval_s
+from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
 from controller.device.engine import FrameEngine
 
 log = logging.getLogger("coinfer.device")

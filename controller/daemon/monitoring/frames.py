@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from controller.daemon.metrics import DeviceMetrics
-from controller.daemon.tracing import DeviceTracing, TracingSettings, make_provider
+from controller.daemon.monitoring.metrics import DeviceMetrics
+from controller.daemon.monitoring.tracing import DeviceTracing, TracingSettings, make_provider
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artefacts import CoinferError
-from controller.daemon.choosing import make_controller
-from controller.daemon.settings import DeviceSettings, naming, read_settings
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import DeviceSettings, naming, read_settings
 from controller.interface import Controller
 from controller.scenarios import Setting
 
