@@ -77,7 +77,7 @@ POLICY_ARRAYS = (
 
 def formats() -> tuple[Format, ...]:
     """Every format, in the order of the page."""
-    from controller.daemon.main import LifetimeCounts
+    from controller.daemon.lifetime import LifetimeCounts
     from controller.planners.configuration_map import ConfigurationMap
     from controller.policies.generalist import GeneralistCard
     from controller.policies.network import PolicyCard

@@ -18,7 +18,7 @@ from experiments.robustness.attacks.grpc import Http2
 from models.data.pictures import generated_pictures
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
-messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf")
+messages = pytest.importorskip("controller.daemon.grpc.messages", reason="no protobuf")
 
 CODE = grpc.StatusCode
 
@@ -374,7 +374,7 @@ def test_a_daemon_without_it_never_loads_it(running):
 def test_our_pool_and_another_library_s_live_in_one_process():
     pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
     code = (
-        "from controller.daemon import grpc_messages as m; m.message_class('ModelInferRequest'); "
+        "from controller.daemon.grpc import messages as m; m.message_class('ModelInferRequest'); "
         "import tritonclient.grpc; m.make('ServerLiveResponse', live=True)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

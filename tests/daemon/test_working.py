@@ -6,9 +6,9 @@ import threading
 import pytest
 
 from artefacts import UsageError
-from controller.daemon.refusals import TooLateError
+from controller.daemon.inference.refusals import TooLateError
+from controller.daemon.inference.working import CHEAP, HANG_S, MOST_WAITING, WorkPool
 from controller.daemon.service import BusyError
-from controller.daemon.working import CHEAP, HANG_S, MOST_WAITING, WorkPool
 
 LONG = 10.0
 
