@@ -19,8 +19,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from artefacts import UsageError
 from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
-from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
+from controller.policies.network import Policy, as_written, make_policy
 from controller.policies.probing import BLIND_S
+from controller.policies.weights import ScorerWeights
 from controller.scenarios import Setting
 from controller.scenarios.rewards import reward_scale
 from controller.sensing.belief import BandwidthBelief
