@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -132,12 +133,14 @@ def train_policy(
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
     data: Data | None = None,
+    tensorboard: Path | None = None,
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
     `planning` is called with the share of the planning that is done, `report` after every rollout.
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
-    stands in for the scenario's own training and validation traces.
+    stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
+    TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
     """
     data = Data.of(setting) if data is None else data
     grids = price_grids(setting, args.most_device_second, args.most_megabyte)
@@ -157,7 +160,7 @@ def train_policy(
     if not args.blind_s:
         blind_s, asked = learnt_blind_s(tasks.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
-    weights, contexts, record = learn(tasks, args, belief, report, stopped)
+    weights, contexts, record = learn(tasks, args, belief, report, stopped, tensorboard)
     training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
@@ -197,6 +200,7 @@ def learn(
     belief: BandwidthBelief,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
+    tensorboard: Path | None = None,
 ) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
     """Weights of the scorer that did best where it is judged, the contexts met, the record.
 
@@ -208,7 +212,7 @@ def learn(
         [c.started(r, args.blind_s) for c, r in zip(tasks.trained, rngs, strict=True)],
         args.episode_frames,
     )
-    model = make_model(env, args)
+    model = make_model(env, args, tensorboard)
     keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
@@ -218,8 +222,8 @@ def learn(
     return weights, env.contexts, keeper.record
 
 
-def make_model(env: ObservedVecEnv, args: TrainArgs) -> PPO | DQN:
-    """The stable-baselines3 model of `args` on lanes."""
+def make_model(env: ObservedVecEnv, args: TrainArgs, tensorboard: Path | None = None) -> PPO | DQN:
+    """The stable-baselines3 model of `args` on lanes, with a folder for TensorBoard's files."""
 
     def falling(left: float) -> float:
         return args.learning_rate * (0.1 + 0.9 * left)
@@ -228,6 +232,7 @@ def make_model(env: ObservedVecEnv, args: TrainArgs) -> PPO | DQN:
         "learning_rate": falling, "gamma": args.gamma, "batch_size": args.batch,
         "policy_kwargs": {"hidden": args.hidden, "without": args.without},
         "seed": args.seed, "device": "cpu",
+        "tensorboard_log": None if tensorboard is None else str(tensorboard),
     }  # fmt: skip
     if args.algorithm == "dqn":
         # explores by the plans that are next best least: a random candidate costs a frame
@@ -291,6 +296,7 @@ class _Keeper(BaseCallback):
         if self._args.algorithm == "dqn" and self.num_timesteps % (64 * self._args.lanes):
             return
         reward = self.training_env.take_mean_reward()  # type: ignore[attr-defined]
+        self.logger.record("rollout/reward_per_frame", reward)
         spent = max(time.monotonic() - self._began_s, 1e-9)
         self._report(
             TrainReport(
@@ -315,6 +321,7 @@ class _Keeper(BaseCallback):
     def _judge(self, seen: int) -> None:
         weights = self._scorer.exported()
         reward = self._validation.reward(weights)
+        self.logger.record("validation/reward", reward)
         if self._best is None:
             self.record["validation_reward_of_planning"] = reward
         if self._best is None or reward > self.record["validation_reward"]:
