@@ -13,7 +13,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import numpy.typing as npt
 import stable_baselines3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -30,6 +29,7 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from controller.policies.arrays import MOST_BYTES
 from controller.policies.network import LAYERS, UNITS, Policy, make_policy, save_policy
 from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH
@@ -38,7 +38,6 @@ from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace
 from envs.preparation import Prepared
 from traces.trace import trace_digest
 
-Float32s = npt.NDArray[np.float32]
 LANES = 64
 """Episodes run by the exported policy, for the range of contexts it meets."""
 _ACTIVATIONS: dict[type[nn.Module], tuple[Activation, dict[str, Any]]] = {

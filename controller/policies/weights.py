@@ -15,11 +15,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.arrays import Float32s, Ints
 from controller.policies.arrays import Taker
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
-
-Float32s = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
 
 Activation = Literal["elu", "gelu", "leaky-relu", "relu", "sigmoid", "silu", "tanh"]
 

@@ -315,13 +315,12 @@ class _Keeper(BaseCallback):
             critic_first(self._scorer, self._args, done)
         if self.num_timesteps >= self._next:
             self._next += max(self._args.frames // self._args.validations, 1)
-            self._judge(self.num_timesteps)
+            self.logger.record("validation/reward", self._judge(self.num_timesteps))
         self._halt = self._stopped()
 
-    def _judge(self, seen: int) -> None:
+    def _judge(self, seen: int) -> float:
         weights = self._scorer.exported()
         reward = self._validation.reward(weights)
-        self.logger.record("validation/reward", reward)
         if self._best is None:
             self.record["validation_reward_of_planning"] = reward
         if self._best is None or reward > self.record["validation_reward"]:
@@ -329,6 +328,7 @@ class _Keeper(BaseCallback):
             self.record |= {"frames_seen": seen, "validation_reward": reward}
         for group, task, trailing in zip(self._groups, self._trained, self._trailing, strict=False):
             group.simulator.shares = trailing.shares(task.encoder, weights, self._args.blind_s)
+        return reward
 
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""

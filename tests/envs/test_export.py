@@ -290,6 +290,7 @@ def test_a_model_of_another_scenario_is_refused_and_by_whoever_reads_it(tmp_path
         load_policy(tmp_path, closed)
 
 
+@pytest.mark.system
 def test_without_stable_baselines_there_is_one_line(tmp_path):
     script = (
         "import sys; sys.modules['stable_baselines3'] = None\n"

@@ -16,6 +16,7 @@ from controller.scenarios import load_setting, read_scenario
 from experiments.replay.session import ReplayArgs, replay
 from traces.trace import BandwidthTrace
 
+pytestmark = [pytest.mark.system, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
