@@ -158,9 +158,6 @@ def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
     for name, make in READERS_OWN.items():
         if name in said:
             make(tmp_path / name)
-    for language, block in blocks(page.read_text()):
-        if language == "toml" and (name := re.search(r'^name = "(\w+)"', block, re.MULTILINE)):
-            (tmp_path / f"{name[1]}.toml").write_text(block)  # a scenario that the page shows
     for name, body in files(page).items():
         (tmp_path / name).write_text(body)
     for shown in RUN[page]:
