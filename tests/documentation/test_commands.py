@@ -133,19 +133,7 @@ def measured(path):
     path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
 
 
-def table(path):
-    """A table with a header."""
-    path.write_text("time_s,throughput_mbps\n0,3.1\n1,2.9\n2,0.4\n3,0\n")
-
-
-def bare(path):
-    """Two columns that do not say what they are."""
-    path.write_text("0 210\n1 190\n2 240\n3 300\n")
-
-
-READERS_OWN = {
-    "drive.csv.gz": recorded, "measured.txt": measured, "drive.csv": table, "bare.txt": bare,
-}  # fmt: skip
+READERS_OWN = {"drive.csv.gz": recorded, "measured.txt": measured}
 """Files that pages speak of as the reader's own, and what makes them here."""
 RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
