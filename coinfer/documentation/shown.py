@@ -16,6 +16,10 @@ SHELLS = ("", "sh", "bash", "shell", "console")
 """What a fenced block of commands may be called."""
 FENCE = re.compile(r"^([ ]*)(```+)([^\n`]*)\n(.*?)^\1\2[ ]*$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+FILE = re.compile(
+    r"`([\w-]+\.(?:toml|csv|txt))`[^\n`]*:\n+```[a-z]*\n(?!\$ )(.*?)^```", re.MULTILINE | re.DOTALL
+)
+"""A file that a page shows in full: its name, a colon, and a block."""
 BEGINS = re.compile(r"^(?:[\w./-]*/)?(coinfer|python3?|make) ")
 BREAKS = frozenset({"&&", "||", "|", "&", ";", ">", ">>", "<", "2>"})
 
@@ -44,6 +48,11 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
         indent, language = len(match[1]), match[3].strip()
         body = "\n".join(line[indent:] for line in match[4].split("\n"))
         yield language.split(" ")[0].strip("{.}"), body
+
+
+def files(page: Path) -> dict[str, str]:
+    """What a reader has written, by name: the files that a page shows in full."""
+    return dict(FILE.findall(page.read_text(encoding="utf-8")))
 
 
 def commands(page: Path) -> Iterator[Command]:

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from typer.main import get_command
 
 from coinfer.cli.main import app
-from coinfer.documentation.shown import ROOT, blocks, commands, pages
+from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
 from experiments.aliases import ALIASES
 
 FOUND = [command for page in pages() for command in commands(page)]
@@ -133,19 +133,7 @@ def measured(path):
     path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
 
 
-def table(path):
-    """A table with a header."""
-    path.write_text("time_s,throughput_mbps\n0,3.1\n1,2.9\n2,0.4\n3,0\n")
-
-
-def bare(path):
-    """Two columns that do not say what they are."""
-    path.write_text("0 210\n1 190\n2 240\n3 300\n")
-
-
-READERS_OWN = {
-    "drive.csv.gz": recorded, "measured.txt": measured, "drive.csv": table, "bare.txt": bare,
-}  # fmt: skip
+READERS_OWN = {"drive.csv.gz": recorded, "measured.txt": measured}
 """Files that pages speak of as the reader's own, and what makes them here."""
 RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
@@ -158,9 +146,8 @@ def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
     for name, make in READERS_OWN.items():
         if name in said:
             make(tmp_path / name)
-    for language, block in blocks(page.read_text()):
-        if language == "toml" and (name := re.search(r'^name = "(\w+)"', block, re.MULTILINE)):
-            (tmp_path / f"{name[1]}.toml").write_text(block)  # a scenario that the page shows
+    for name, body in files(page).items():
+        (tmp_path / name).write_text(body)
     for shown in RUN[page]:
         done = coinfer(shown.words[1:], tmp_path)
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
