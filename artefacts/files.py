@@ -323,8 +323,10 @@ def _try_writing(folder: Path) -> None:
         stream.write(bytes(_TRIED_BYTES))
 
 
-def read_json(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
-    """Read a JSON artefact as `kind`; with `version`, refuse another `format_version`."""
+def read_json(
+    path: str | Path, kind: type[StructT], *, version: int | tuple[int, ...] | None = None
+) -> StructT:
+    """Read a JSON artefact as `kind`; with `version`, refuse any other `format_version`."""
     raw = read_bytes(path)
     try:
         plain = msgspec.json.decode(raw.removeprefix(codecs.BOM_UTF8))
@@ -359,15 +361,17 @@ def _check_keys(path: str | Path, text: str) -> None:
         )  # fmt: skip
 
 
-def _typed(path: str | Path, plain: Any, kind: type[StructT], version: int | None) -> StructT:
+def _typed(
+    path: str | Path, plain: Any, kind: type[StructT], version: int | tuple[int, ...] | None
+) -> StructT:
     if not isinstance(plain, dict):
         raise ArtefactError(path, found=type(plain).__name__, expected="a table of fields")
     if version is not None:
         found = plain.get("format_version", "nothing")
-        if found != version:
-            raise ArtefactError(
-                path, field="format_version", found=str(found), expected=str(version)
-            )
+        versions = version if isinstance(version, tuple) else (version,)
+        if found not in versions:
+            expected = " or ".join(map(str, versions))
+            raise ArtefactError(path, field="format_version", found=str(found), expected=expected)
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:

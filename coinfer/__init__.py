@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from artefacts import ArtefactError, CoinferError, DependencyError, UsageError
     from controller.daemon.client import AsyncClient, Client, DeviceError, Inference
+    from envs.export import export_policy
 
 __version__ = "0.1.0"
 
@@ -31,6 +32,7 @@ __all__ = [
     "Inference",
     "UsageError",
     "__version__",
+    "export_policy",
 ]
 
 _CLIENT = ("AsyncClient", "Client", "DeviceError", "Inference")
@@ -46,7 +48,21 @@ _FILES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'coinfer' has no attribute '{name}'")
+    if name == "export_policy":
+        return _export_policy()
     return getattr(_module("_client" if name in _CLIENT else "_errors"), name)
+
+
+def _export_policy() -> Any:
+    """`envs.export.export_policy`; it needs what a training needs, and no device has."""
+    try:
+        return importlib.import_module("envs.export").export_policy
+    except ModuleNotFoundError as error:
+        if error.name not in ("gymnasium", "stable_baselines3", "torch"):
+            raise
+        raise _module("_errors").DependencyError(
+            f"export_policy: found no '{error.name}', expected pip install 'coinfer[train]'"
+        ) from None
 
 
 def _module(name: str) -> ModuleType:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -142,6 +142,12 @@ class AdmittedLanes:
                 for plan in table.plans
             ]
         )
+        known = {plan: k for k, plan in enumerate(table.plans)}
+        self._with_fallback = np.array(
+            [known.get(replace(plan, rescue=True), k) for k, plan in enumerate(table.plans)],
+            dtype=np.int64,
+        )
+        """Where each plan stands with a local fallback; itself where it has one, or none exists."""
         self.devices = [self._device(lane) for lane in range(lanes)]
         self.reserved = np.zeros(lanes, dtype=np.bool_)
         """Of the newest frames: whether time is kept for their local fallback."""
@@ -174,6 +180,10 @@ class AdmittedLanes:
             )  # fmt: skip
             plans[lane], self.reserved[lane] = device.admit(int(chosen[lane]), situation)
         return plans
+
+    def with_fallback(self, plan: Ints) -> Ints:
+        """The plans as devices run them: those that time is kept for have a local fallback."""
+        return np.where(self.reserved, self._with_fallback.take(plan), plan)
 
     def ran(self, plan: Ints, arrival_s: Floats, outcome: FrameOutcome) -> None:
         """Frames ran by the plans `plan`, and this became of them."""

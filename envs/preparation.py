@@ -41,8 +41,9 @@ class Prepared:
     belief: BandwidthBelief
     advantages: PricedAdvantages
     blind_s: float
+    part: str
+    """Of the split: where the traces are from."""
     bank: TraceBank
-    """The traces of one part of the split."""
 
     @cached_property
     def encoder(self) -> ObservationEncoder:
@@ -121,12 +122,12 @@ def prepared(setting: Setting, part: str = "train", policy: Path | None = None) 
     folder = policy or _shipped(setting)
     if folder is not None:
         found = load_policy(folder, setting)
-        return Prepared(setting, found.belief, found.advantages, found.card.blind_s, bank)
+        return Prepared(setting, found.belief, found.advantages, found.card.blind_s, part, bank)
     belief = BandwidthBelief.counted(setting.traces("train").traces)
     own = setting.prices
     grids = np.array([own.device_second]), np.array([own.megabyte])
     solved = solve_prices(setting, belief, *grids, PLANNING)
-    return Prepared(setting, *as_written(belief, solved), BLIND_S, bank)
+    return Prepared(setting, *as_written(belief, solved), BLIND_S, part, bank)
 
 
 def _shipped(setting: Setting) -> Path | None:

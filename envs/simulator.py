@@ -14,6 +14,7 @@ from artefacts.arrays import Bools, Floats, Ints
 from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
+from envs.admission import AdmittedLanes
 from envs.records import Delivered, Ended, PendingEnds, StepResult
 
 
@@ -22,12 +23,21 @@ class Simulator:
 
     `half` names the outcomes' half that samples are drawn from. `rng` is the only randomness; with
     the same seed and the same number of lanes, frames, samples and compute times are the same
-    whatever is decided (common random numbers).
+    whatever is decided (common random numbers). With `admission` devices apply their own rules to
+    what is decided, as a daemon does: `plan` says what the newest frames ran by.
     """
 
     def __init__(
-        self, setting: Setting, bank: TraceBank, lanes: int, half: str, rng: np.random.Generator
+        self,
+        setting: Setting,
+        bank: TraceBank,
+        lanes: int,
+        half: str,
+        rng: np.random.Generator,
+        admission: AdmittedLanes | None = None,
     ) -> None:
+        self.admission = admission
+        self.plan = np.zeros(lanes, dtype=np.int64)
         self.setting, self.bank, self.lanes, self.rng = setting, bank, lanes, rng
         self.shares: Floats = bank.durations_s / bank.durations_s.sum()
         """Chances of the traces where lanes are placed randomly: by duration at first."""
@@ -86,6 +96,8 @@ class Simulator:
         self._asked_s[:, lanes] = -np.inf
         self._ends.known_s[:, lanes] = np.inf
         self.frame = np.where(lanes, 0, self.frame)
+        if self.admission is not None:
+            self.admission.reset(lanes)
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by `shares`) with room for `frames`."""
@@ -212,9 +224,11 @@ class Simulator:
     def step(self, plan: Ints) -> StepResult:
         """Run one frame in every lane and move every lane to its next decision time."""
         table = self.rows.gate_rows.table
+        self.plan = plan = self._admitted(plan)
+        run = plan if self.admission is None else self.admission.with_fallback(plan)
         sample = self.rng.integers(0, self.rows.samples, self.lanes)
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
-        ending = self.rows.ending(plan, sample)
+        ending = self.rows.ending(run, sample)
         noise = self.rng.standard_normal((len(table.sigmas), self.lanes))
         arrival = self.now_s
         self._free_before_s[self._slot] = self.resources.uplink_s
@@ -230,7 +244,9 @@ class Simulator:
         )
         self._remember(outcome, table.up_bytes.take(ending))
         if self._asks:
-            self._await_gates(outcome, plan, ending)
+            self._await_gates(outcome, run, ending)
+        if self.admission is not None:
+            self.admission.ran(plan, arrival, outcome)
         if self.setting.closed_loop:
             result = self._closed(outcome, ending, arrival, sample)
         else:
@@ -238,6 +254,12 @@ class Simulator:
         self._await_end(result, plan)
         self._slot = (self._slot + 1) % self._pending
         return result
+
+    def _admitted(self, plan: Ints) -> Ints:
+        """What devices make of the plans that were decided."""
+        if self.admission is None:
+            return plan
+        return self.admission.admit(plan, self.now_s, self.frame, *self.backlogs())
 
     def mean_reward(self, result: StepResult) -> Floats:
         """A step's rewards with the answers' accuracies in place of what single samples gave.

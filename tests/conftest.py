@@ -16,8 +16,9 @@ from hypothesis import settings
 
 from controller.edge.server import EdgeServer
 from controller.planners.queue_values import Solving, solve_prices
-from controller.policies.network import ScorerWeights, make_policy
+from controller.policies.network import make_policy
 from controller.policies.observation import CONTEXT, DESCRIBED
+from controller.policies.weights import ScorerWeights
 from controller.scenarios import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 

@@ -26,7 +26,7 @@ def _now() -> datetime.datetime:
 @app.command()
 def init(folder: Folder = Path("certs")) -> None:
     """Make the authority: ca.pem goes to every edge and device, ca.key stays here."""
-    from controller.daemon.certificates import make_authority
+    from controller.daemon.configuration.certificates import make_authority
 
     console.print(f"written to {make_authority(folder, _now())}; keep ca.key where no device is")
 
@@ -39,7 +39,7 @@ def edge(
     days: Days = 825,
 ) -> None:
     """A certificate for an edge server."""
-    from controller.daemon.certificates import make_certificate
+    from controller.daemon.configuration.certificates import make_certificate
 
     console.print(f"written to {make_certificate(folder, 'edge', name, host, days, _now())}")
 
@@ -47,7 +47,7 @@ def edge(
 @app.command()
 def device(name: Name, folder: Folder = Path("certs"), days: Days = 825) -> None:
     """A certificate for a device."""
-    from controller.daemon.certificates import make_certificate
+    from controller.daemon.configuration.certificates import make_certificate
 
     console.print(f"written to {make_certificate(folder, 'device', name, [], days, _now())}")
 
@@ -55,7 +55,7 @@ def device(name: Name, folder: Folder = Path("certs"), days: Days = 825) -> None
 @app.command()
 def token(out: Annotated[Path, typer.Option(help="File to write it to.")]) -> None:
     """A shared token, for devices without certificates of their own (over TLS only)."""
-    from controller.daemon.certificates import write_secret
+    from controller.daemon.configuration.certificates import write_secret
 
     write_secret(out, secrets.token_urlsafe(32).encode() + b"\n")
     console.print(f"written to {out}")

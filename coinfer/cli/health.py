@@ -25,7 +25,7 @@ def edge(
 ) -> None:
     """Greet the edge as a device does, over TLS where it speaks that, and ping it."""
     from artefacts import UsageError
-    from controller.daemon.checks import Credential, NotHealthy, check_edge
+    from controller.daemon.configuration.checks import Credential, NotHealthy, check_edge
 
     credential = None
     if certificate is not None:
@@ -46,7 +46,7 @@ def device(
     wait_s: WaitOption = 3.0,
 ) -> None:
     """Ask the device's daemon over HTTP, or its Unix socket, whether it is ready."""
-    from controller.daemon.checks import NotHealthy, check_device
+    from controller.daemon.configuration.checks import NotHealthy, check_device
 
     try:
         said = check_device(config, wait_s)

@@ -80,7 +80,7 @@ def _plain_edge(
 def _log(line: str) -> None:
     """Say something; no edge ends or waits for a log that has no room or no reader."""
     from artefacts.printing import printable
-    from controller.daemon.log import error_writer
+    from controller.daemon.monitoring.log import error_writer
 
     writer = error_writer()
     if writer is not None:
@@ -91,7 +91,7 @@ def _log(line: str) -> None:
 
 
 def _flush_log() -> None:
-    from controller.daemon.log import error_writer
+    from controller.daemon.monitoring.log import error_writer
 
     if (writer := error_writer()) is not None:
         writer.flush()
@@ -143,19 +143,14 @@ def device(
         return
     if not scenario:
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
-    from controller.link.addresses import split_address
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
-    try:
-        address = split_address(edge_address)
-    except UsageError as error:
-        raise UsageError(f"--edge: {error}") from None
     if frames is None and duration_s is None:
         frames = 100
     outcome = run_device(
         DeviceRun(
-            scenario, address, controller, policy, executor, pace, frames, duration_s,
-            None if ready_file is None else lambda: _agreed_start(ready_file), seed,
+            scenario, _edge_address(edge_address), controller, policy, executor, pace, frames,
+            duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
             as_daemon,
         ),
         console.print,
@@ -171,6 +166,16 @@ def device(
         ["figure", "value"],
         [(k, v if isinstance(v, str) else f"{v:.4g}") for k, v in figures.items()],
     )
+
+
+def _edge_address(text: str) -> tuple[str, int]:
+    from artefacts import UsageError
+    from controller.link.addresses import split_address
+
+    try:
+        return split_address(text)
+    except UsageError as error:
+        raise UsageError(f"--edge: {error}") from None
 
 
 def _daemon(config: Path, ready_file: Path | None) -> None:

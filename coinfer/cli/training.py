@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from controller.scenarios import Setting
     from experiments.learning.tasks import Data
-    from experiments.learning.training import TrainReport
+    from experiments.learning.training import TrainArgs, TrainReport
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
@@ -30,50 +31,60 @@ MostDeviceOption = Annotated[
 MostMegabyteOption = Annotated[float, typer.Option(min=0.0, help="The same of a megabyte.")]
 
 
+TracesOption = Annotated[
+    list[Path] | None,
+    typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
+]
+ScaleOption = Annotated[
+    float | None,
+    typer.Option(min=1e-6, help="Factor on the rates of --traces (the scenario's)."),
+]
+FramesOption = Annotated[
+    int, typer.Option(min=0, help="Frames of experience, in whole rollouts; 0: planning alone.")
+]
+ValidationFramesOption = Annotated[
+    int, typer.Option(min=1, help="Of every validation log, each time it is judged.")
+]
+LeaveOutOption = Annotated[
+    str, typer.Option(help="A test log: train on the training logs and all other test logs.")
+]
+GeneratedOption = Annotated[
+    int, typer.Option(min=0, help="Generated traces of the family beside the real ones.")
+]
+CurriculumOption = Annotated[
+    float,
+    typer.Option(min=0.0, help="Draw traces more often where rules are ahead by this much."),
+]
+TensorBoardOption = Annotated[
+    Path | None, typer.Option(help="Folder of TensorBoard's files (none are written).")
+]
+
+
 def train(
     scenario: ScenarioOption,
     out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
-    frames: Annotated[
-        int, typer.Option(min=0, help="Frames of experience, in whole rollouts; 0: planning alone.")
-    ] = 400_000,
+    frames: FramesOption = 400_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: ThreadsOption = 1,
     algorithm: Annotated[str, typer.Option(help="ppo or dqn.")] = "ppo",
     most_device_second: MostDeviceOption = 0.0,
     most_megabyte: MostMegabyteOption = 0.0,
-    validation_frames: Annotated[
-        int, typer.Option(min=1, help="Of every validation log, each time it is judged.")
-    ] = 4000,
-    traces: Annotated[
-        list[Path] | None,
-        typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
-    ] = None,
-    scale: Annotated[
-        float | None,
-        typer.Option(min=1e-6, help="Factor on the rates of --traces (the scenario's)."),
-    ] = None,
-    leave_out: Annotated[
-        str, typer.Option(help="A test log: train on the training logs and all other test logs.")
-    ] = "",
-    generated: Annotated[
-        int, typer.Option(min=0, help="Generated traces of the family beside the real ones.")
-    ] = 0,
-    curriculum: Annotated[
-        float,
-        typer.Option(min=0.0, help="Draw traces more often where rules are ahead by this much."),
-    ] = 0.0,
+    validation_frames: ValidationFramesOption = 4000,
+    traces: TracesOption = None,
+    scale: ScaleOption = None,
+    leave_out: LeaveOutOption = "",
+    generated: GeneratedOption = 0,
+    curriculum: CurriculumOption = 0.0,
+    tensorboard: TensorBoardOption = None,
     json: JsonOption = False,
 ) -> None:
     """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there."""
     import torch
 
-    from artefacts import UsageError, ready_folder
-    from controller.planners.configuration_map import write_map
-    from controller.policies.network import save_policy
+    from artefacts import UsageError
     from controller.scenarios import load_setting, read_scenario
-    from experiments.learning.distillation import distil
     from experiments.learning.tasks import price_grids
-    from experiments.learning.training import TrainArgs, train_policy
+    from experiments.learning.training import TrainArgs
 
     if algorithm not in ("ppo", "dqn"):
         raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
@@ -87,22 +98,52 @@ def train(
     )  # fmt: skip
     # refused before there is a folder
     price_grids(setting, most_device_second, most_megabyte)
+    _check_tensorboard(tensorboard)
     data = _data(setting, traces, scale, leave_out)
-    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
+    out = out or Path("runs") / "policies" / setting.scenario.name
+    _say(
+        f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
+    )
+
+
+def _check_tensorboard(folder: Path | None) -> None:
+    """A folder for TensorBoard's files needs the package that writes them."""
+    from artefacts import DependencyError, ready_folder
+
+    if folder is None:
+        return
+    if importlib.util.find_spec("tensorboard") is None:
+        raise DependencyError(
+            "--tensorboard: found no package 'tensorboard', expected pip install 'coinfer[train]'"
+        )
+    ready_folder(folder)
+
+
+def _trained(
+    setting: Setting, args: TrainArgs, data: Data, out: Path, tensorboard: Path | None
+) -> dict[str, Any]:
+    """Train, write the policy and the map distilled from it; the figures that are printed."""
+    from artefacts import ready_folder
+    from controller.planners.configuration_map import write_map
+    from controller.policies.network import save_policy
+    from experiments.learning.distillation import distil
+    from experiments.learning.training import train_policy
+
+    out = ready_folder(out)
     console.print(f"traces: {data.train.source}")
     with _interruptible() as stopped, progress_bar() as bar:
-        report, planning = _bars(bar, f"train {setting.scenario.name}", frames)
-        policy = train_policy(setting, args, report, stopped, planning, data)
+        report, planning = _bars(bar, f"train {setting.scenario.name}", args.frames)
+        policy = train_policy(setting, args, report, stopped, planning, data, tensorboard)
         interrupted = stopped()
     # no map of an older policy beside a new one
     (out / "map.json").unlink(missing_ok=True)
     save_policy(out, policy)
     console.print(f"kept in {out}; its configuration map is made and judged")
-    made, loss = distil(setting, policy, data, validation_frames)
+    made, loss = distil(setting, policy, data, args.validation_frames)
     write_map(out / "map.json", made)
     record = policy.card.training
     seen = record["frames_seen"]
-    figures = {
+    return {
         "policy": str(out),
         "interrupted": interrupted,
         "kept": f"what was learnt after {seen} frames"
@@ -113,10 +154,13 @@ def train(
         "distilled_map_validation_reward": loss.map_reward,
         "distilled_map_loss": loss.policy_reward - loss.map_reward,
     }
+
+
+def _say(title: str, figures: dict[str, Any], json: bool) -> None:
     if json:
         emit_json(figures)
-        return
-    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
+    else:
+        print_table(title, ["figure", "value"], list(figures.items()))
 
 
 def train_generalist(
@@ -149,10 +193,7 @@ def train_generalist(
         "validation_reward": record["validation_reward"],
         "validation_reward_of_planning": record["validation_reward_of_planning"],
     }
-    if json:
-        emit_json(figures)
-        return
-    print_table("generalist", ["figure", "value"], list(figures.items()))
+    _say("generalist", figures, json)
 
 
 def adapt(
@@ -190,10 +231,7 @@ def adapt(
         "policy": str(out), "plans": len(policy.card.plans), "beyond": list(beyond),
         "outside": list(outside),
     }  # fmt: skip
-    if json:
-        emit_json(figures)
-        return
-    print_table(f"policy of {setting.scenario.name}", ["figure", "value"], list(figures.items()))
+    _say(f"policy of {setting.scenario.name}", figures, json)
 
 
 def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave_out: str) -> Data:

@@ -15,7 +15,7 @@ the file's folder. [Installation](installation.md) has both files as examples.""
 
 def configuration_page() -> str:
     """The page."""
-    from controller.daemon.settings import RELOADED, DeviceSettings, EdgeSettings
+    from controller.daemon.configuration.settings import RELOADED, DeviceSettings, EdgeSettings
 
     reloaded = ", ".join(f"`{key}`" for key in RELOADED)
     shared: list[type[msgspec.Struct]] = []

@@ -13,7 +13,7 @@ from coinfer.documentation.structures import nested, section
 
 INTRODUCTION = """\
 Files that coinfer writes are written whole or not at all. A file with an unknown key, or of
-another `format_version`, is refused by one line that names file, field, found and expected.
+a `format_version` that is not read, is refused by one line that names file, field, found and expected.
 Nothing is unpickled: arrays lie in npz without objects, weights in safetensors.
 [Configuration](configuration.md) has `device.toml` and `edge.toml`, [Traces](traces.md) every
 format of traces, [Studies and sweeps](studies.md) examples of those two files."""
@@ -77,12 +77,13 @@ POLICY_ARRAYS = (
 
 def formats() -> tuple[Format, ...]:
     """Every format, in the order of the page."""
-    from controller.daemon.main import LifetimeCounts
+    from controller.daemon.lifetime import LifetimeCounts
     from controller.planners.configuration_map import ConfigurationMap
     from controller.policies.generalist import GeneralistCard
     from controller.policies.network import PolicyCard
     from controller.registry.tuned import Tuned
-    from controller.scenarios.file import Scenario
+    from controller.scenarios.format1 import ScenarioFormat1
+    from controller.scenarios.sections import Scenario
     from experiments.replay.device_run import RunRecord
     from experiments.studies.results import Evaluation, Matrix, StudyRecord
     from experiments.studies.study import Study
@@ -98,6 +99,12 @@ def formats() -> tuple[Format, ...]:
     return (
         Format(
             "Scenario (`.toml`)", "Read by every command with `--scenario`.", Scenario, read=True
+        ),
+        Format(
+            "Scenario of format 1 (`.toml`)",
+            "The same for a device and an edge: shorter, and read as well.",
+            ScenarioFormat1,
+            read=True,
         ),
         Format("Study (`.toml`)", "Read by `coinfer evaluate`.", Study, read=True),
         Format("Sweep (`.toml`)", "Read by `coinfer sweep`.", SweepFile, read=True),

@@ -12,18 +12,18 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
 from artefacts.endings import raise_if_ended
-from controller.daemon.counters import CounterCollector, Figures
-from controller.daemon.exposing import MetricsServer
-from controller.daemon.log import RepeatLimit, set_up_log
-from controller.daemon.settings import (
+from controller.daemon.configuration.settings import (
     EdgeSettings,
     naming,
     parse_edge,
     read_edge_settings,
     readable_secrets,
 )
-from controller.daemon.systemd import notify, watchdog_interval_s
-from controller.daemon.tracing import EdgeTracing, make_provider
+from controller.daemon.http.exposing import MetricsServer
+from controller.daemon.monitoring.counters import CounterCollector, Figures
+from controller.daemon.monitoring.log import RepeatLimit, set_up_log
+from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
+from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
 from controller.edge.server import EdgeServer
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.addresses import join_address

@@ -134,7 +134,7 @@ class DeviceCpu:
             result, error = None, None
             try:
                 result = job.work()
-            except Exception as problem:  # told to the frame, which then has no such answer
+            except Exception as problem:  # reported to the frame, which then has no such answer
                 error = f"{type(problem).__name__}: {problem}"
             ended = self._clock()
             with self._changed:

@@ -67,12 +67,12 @@ class DeviceLoop:
     records: list[FrameRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """The engine tells us of every frame that ends."""
-        told = self.engine.on_record
+        """Every frame that ends is kept, beside whatever else hears of it."""
+        others = self.engine.on_record
 
         def keep(record: FrameRecord) -> None:
             self.records.append(record)
-            told(record)
+            others(record)
 
         self.engine.on_record = keep
 

@@ -33,7 +33,7 @@ class Timing:
     expected_bytes: int = 0
     """That the request announced."""
     charged: float = 0.0
-    """Units of the device's budget, until the request is answered."""
+    """What it cost of the device's budget, until the request is answered."""
 
     def note(self, now_s: float, partial_bytes: int) -> None:
         """A read ended; `partial_bytes` of a chunk whose rest is still to come belong to it."""
@@ -47,14 +47,14 @@ class Timing:
 
     def meta(self) -> dict[str, Any]:
         """What the device's bandwidth estimate is made of."""
-        told: dict[str, Any] = {
+        found: dict[str, Any] = {
             "first_read_bytes": self.first_read_bytes,
             "received_bytes": self.received_bytes,
             "receive_s": self.last_s - self.first_s,
         }
         if self.received_bytes > FIRST_WINDOW_BYTES:
-            told["gaps_s"] = [round(gap, 5) for gap in sorted(self.gaps_s, reverse=True)]
-        return told
+            found["gaps_s"] = [round(gap, 5) for gap in sorted(self.gaps_s, reverse=True)]
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,29 +19,29 @@ USUAL_CHUNK_BYTES = 4096
 
 SMALL_READ_BYTES = 512
 SMALL_READ = 0.1
-"""Units of a read that brings less and completes nothing: a peer that dribbles."""
+"""Cost of a read that brings less and completes nothing: a peer that dribbles."""
 LEAST_STOCK = 200.0
 """Of a new connection from a network that has used up what there is for it."""
 
 
 def idle_cost(message: Message) -> float:
-    """Units of a message that belongs to nothing: one, and more for what it holds."""
+    """Of a message that belongs to nothing: one, and more for what it holds."""
     return 1.0 + bool(message.meta) + len(message.payload) / USUAL_CHUNK_BYTES
 
 
 def read_cost(received: int, messages: int) -> float:
-    """Units of a read of so many bytes that completed so many messages."""
+    """Of a read of so many bytes that completed so many messages."""
     return SMALL_READ if not messages and received < SMALL_READ_BYTES else 0.0
 
 
 def chunk_cost(message: Message) -> float:
-    """Units of a chunk that somebody waits for: a small one takes as much of its reader's time."""
+    """Of a chunk that somebody waits for: a small one takes as much of its reader's time."""
     return max(0.0, 1.0 - len(message.payload) / USUAL_CHUNK_BYTES)
 
 
 @dataclass
 class Budget:
-    """A stock of units that fills up again with time (a token bucket)."""
+    """A stock of messages' costs that fills up again with time (a token bucket)."""
 
     most: float
     per_s: float
@@ -53,10 +53,10 @@ class Budget:
         self.stock = min(self.stock, self.most)
         self._seen_s: float | None = None
 
-    def spend(self, units: float, now_s: float) -> bool:
-        """Take units out; False where there are not enough."""
+    def spend(self, cost: float, now_s: float) -> bool:
+        """Take a cost out; False where there is not enough."""
         self.look(now_s)
-        self.stock -= units
+        self.stock -= cost
         return self.stock >= 0.0
 
     def look(self, now_s: float) -> float:
@@ -66,9 +66,9 @@ class Budget:
         self.stock = min(self.stock + past_s * self.per_s, self.most)
         return self.stock
 
-    def give_back(self, units: float) -> None:
+    def give_back(self, cost: float) -> None:
         """What was taken has come to something after all."""
-        self.stock = min(self.stock + units, self.most)
+        self.stock = min(self.stock + cost, self.most)
 
     def __str__(self) -> str:
         return f"{self.most:g} messages that no answer comes of, then {self.per_s:g} a second"

@@ -33,13 +33,13 @@ class LinkPool:
         self._lock = threading.Lock()
         self._nearest = 0
         self._serves: int | None = None
-        self._links = [make(self._told(number)) for number, make in enumerate(makers)]
+        self._links = [make(self._reporter(number)) for number, make in enumerate(makers)]
 
-    def _told(self, number: int) -> Callable[[Reply], None]:
-        def told(reply: Reply) -> None:
+    def _reporter(self, number: int) -> Callable[[Reply], None]:
+        def report(reply: Reply) -> None:
             self._on_reply(replace(reply, request_id=self._outside(number, reply.request_id)))
 
-        return told
+        return report
 
     def _outside(self, number: int, request: int) -> int:
         return request * len(self._links) + number
@@ -78,7 +78,7 @@ class LinkPool:
 
     @property
     def chosen(self) -> int:
-        """The number of the edge that serves: the one that was told to while it is connected,
+        """The number of the edge that serves: the one that was asked to while it is connected,
         else the nearest.
         """
         lane = self._serves

@@ -25,15 +25,14 @@ from controller.policies.arrays import packed
 from controller.policies.network import (
     LearntCard,
     Policy,
-    ScorerWeights,
     learnt_arrays,
     learnt_taker,
     make_policy,
     taken_belief,
     taken_range,
-    taken_weights,
 )
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED
+from controller.policies.weights import ScorerWeights, taken_scorer
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
@@ -157,7 +156,7 @@ def load_generalist(folder: str | Path) -> Generalist:
     path = folder / "generalist.json"
     card = read_json(path, GeneralistCard, version=FORMAT_VERSION)
     take = learnt_taker(path, card, folder / "generalist.npz")
-    weights, belief = taken_weights(take, card.hidden), taken_belief(take)
+    weights, belief = taken_scorer(take, card.hidden), taken_belief(take)
     return Generalist(card, weights, belief, *taken_range(take))
 
 

@@ -4,13 +4,16 @@
 weights, the belief about the bandwidth and planning's advantages that its inputs are made of, and
 the range of the contexts it was trained on. A policy made for another scenario, or for other plans,
 is refused.
+
+Two format versions are written and read. 4: the weights are those of a scorer (`hidden` units). 5:
+they are those of a plain network (`network` says its layers).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -22,10 +25,21 @@ from controller.planners.queue_values import HARDLY, PricedAdvantages
 from controller.plans import Plan
 from controller.policies.arrays import Taker, packed, read_arrays
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, ObservationEncoder
+from controller.policies.weights import (
+    Activation,
+    MlpWeights,
+    ScorerWeights,
+    Weights,
+    planning_weights,
+    taken_mlp,
+    taken_scorer,
+)
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
-FORMAT_VERSION = 4
+SCORER_VERSION, NETWORK_VERSION = 4, 5
+LAYERS, UNITS = 8, 4096
+"""Hidden layers of a plain network at most, and units of each."""
 
 
 class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +53,7 @@ class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidates: int
     """Plans that are scored at each decision."""
     hidden: int
-    """Units of the scorer."""
+    """Units of the scorer's hidden layers; 0 where there is no scorer."""
     blind_s: float
     """Nothing measured for so long: the link is asked."""
     weights_digest: str
@@ -48,7 +62,16 @@ class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How it was trained."""
 
 
-class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True):
+class NetworkCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The layers of a plain network; its arrays are `layer_K_matrix` and `layer_K_bias`."""
+
+    widths: tuple[Annotated[int, msgspec.Meta(ge=1, le=UNITS)], ...]
+    """Units of every hidden layer."""
+    activation: Activation
+    """What stands between layers."""
+
+
+class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`policy.json`: its scenario and plans too."""
 
     scenario: str
@@ -61,41 +84,8 @@ class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True):
     """Of profiles and outcomes: planning is made of them."""
     plans: tuple[str, ...]
     """Every plan of the scenario, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScorerWeights:
-    """One small network that scores every candidate by itself; H hidden units.
-
-    score = w_out . relu(M relu(A context + B description + a) + m) + sharpness x advantage, with
-    the 20-fold advantage that the description begins with: at w_out = 0 it is planning alone.
-    """
-
-    context: Float32s
-    context_bias: Float32s
-    described: Float32s
-    middle: Float32s
-    middle_bias: Float32s
-    out: Float32s
-    sharpness: Float32s
-
-    def scores(self, flat: Float32s) -> Float32s:
-        """Scores (L, K) of rows of `Observation.flat` (L, WIDTH); absent candidates come last."""
-        lanes, c = len(flat), len(CONTEXT)
-        described = flat[:, c:-CANDIDATES].reshape(lanes, CANDIDATES, len(DESCRIBED))
-        about = flat[:, :c] @ self.context + self.context_bias
-        hidden = np.maximum(about[:, None, :] + described @ self.described, 0.0)
-        hidden = np.maximum(hidden @ self.middle + self.middle_bias, 0.0)
-        scores = hidden @ self.out + self.sharpness[0] * described[:, :, 0]
-        return np.asarray(scores - ABSENT * (1.0 - flat[:, -CANDIDATES:]), dtype=np.float32)
-
-    def decide(self, flat: Float32s) -> npt.NDArray[np.int64]:
-        """Which candidate (L,) of each row: that of greatest score."""
-        return np.asarray(np.argmax(self.scores(flat), axis=-1))
-
-
-ABSENT = np.float32(1e4)
-"""What is taken from the score of a candidate that is not there."""
+    network: NetworkCard | None = None
+    """The layers of version 5."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +93,7 @@ class Policy:
     """Weights, what their inputs are made of, and the contexts' range in training (C,) each."""
 
     card: PolicyCard
-    weights: ScorerWeights
+    weights: Weights
     belief: BandwidthBelief
     advantages: PricedAdvantages
     lowest: Float32s
@@ -123,8 +113,10 @@ class Policy:
 
     def planned(self) -> Policy:
         """The same with nothing added to planning: what a training begins with."""
-        weights = replace(self.weights, out=np.zeros_like(self.weights.out))
-        return replace(self, weights=weights)
+        if isinstance(self.weights, ScorerWeights):
+            nothing = replace(self.weights, out=np.zeros_like(self.weights.out))
+            return replace(self, weights=nothing)
+        return replace(self, weights=planning_weights())
 
     def outside(self, context: Float32s) -> npt.NDArray[np.bool_]:
         """Which contexts (L, C) leave the range of training by more than `MARGIN` of its width."""
@@ -151,7 +143,7 @@ def plan_names(plans: tuple[Plan, ...]) -> tuple[str, ...]:
 
 def make_policy(
     setting: Setting,
-    weights: ScorerWeights,
+    weights: ScorerWeights | MlpWeights,
     belief: BandwidthBelief,
     advantages: PricedAdvantages,
     contexts: tuple[Float32s, Float32s],
@@ -163,8 +155,13 @@ def make_policy(
     Tables are kept as they will be written, so that what is saved decides as what was trained.
     """
     belief, advantages = as_written(belief, advantages)
+    hidden, network, version = 0, None, NETWORK_VERSION
+    if isinstance(weights, ScorerWeights):
+        hidden, version = len(weights.out), SCORER_VERSION
+    else:
+        network = NetworkCard(weights.widths, weights.activation)
     card = PolicyCard(
-        format_version=FORMAT_VERSION,
+        format_version=version,
         scenario=setting.scenario.name,
         scenario_digest=setting.scenario.digest,
         model_digest=setting.model.digest,
@@ -173,10 +170,11 @@ def make_policy(
         described=DESCRIBED,
         candidates=CANDIDATES,
         plans=plan_names(setting.table.plans),
-        hidden=len(weights.out),
+        hidden=hidden,
         blind_s=blind_s,
         weights_digest="",
         training=training,
+        network=network,
     )
     policy = Policy(card, weights, belief, advantages, *contexts)
     digest = digest_bytes(packed(_arrays(policy)))
@@ -207,7 +205,19 @@ def save_policy(folder: str | Path, policy: Policy) -> None:
 
 def read_card(folder: str | Path) -> PolicyCard:
     """What a policy says of itself."""
-    return read_json(Path(folder) / "policy.json", PolicyCard, version=FORMAT_VERSION)
+    path = Path(folder) / "policy.json"
+    card = read_json(path, PolicyCard, version=(SCORER_VERSION, NETWORK_VERSION))
+    if (card.network is not None) != (card.format_version == NETWORK_VERSION):
+        raise ArtefactError(
+            path, field="network", found="nothing" if card.network is None else "layers",
+            expected=f"layers in format {NETWORK_VERSION}, and nothing in {SCORER_VERSION}",
+        )  # fmt: skip
+    if card.network is not None and len(card.network.widths) > LAYERS:
+        raise ArtefactError(
+            path, field="network.widths", found=f"{len(card.network.widths)} layers",
+            expected=f"at most {LAYERS}",
+        )  # fmt: skip
+    return card
 
 
 def load_policy(folder: str | Path, setting: Setting) -> Policy:
@@ -274,10 +284,11 @@ def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
     for field, (found, wanted) in expected.items():
         if found != wanted:
             raise ArtefactError(path, field=field, found=found, expected=wanted)
-    if card.hidden < 1 or not card.blind_s > 0:
+    plain = isinstance(card, PolicyCard) and card.network is not None
+    if (card.hidden < 1) != plain or not card.blind_s > 0:
         raise ArtefactError(
             path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
-            expected="numbers above 0",
+            expected="0, and a number above 0" if plain else "numbers above 0",
         )  # fmt: skip
     digest = digest_file(archive)
     if digest != card.weights_digest:
@@ -289,13 +300,10 @@ def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
 
 
 def learnt_arrays(
-    weights: ScorerWeights, belief: BandwidthBelief, lowest: Float32s, highest: Float32s
+    weights: Weights, belief: BandwidthBelief, lowest: Float32s, highest: Float32s
 ) -> dict[str, npt.NDArray[Any]]:
-    """What is learnt, by name, as `taken_weights`, `taken_belief` and `taken_range` take it."""
-    arrays: dict[str, npt.NDArray[Any]] = {
-        f"weights_{name}": getattr(weights, name) for name in ScorerWeights.__slots__
-    }
-    return arrays | {
+    """What is learnt, by name, as it is taken from an artefact again."""
+    return weights.arrays() | {
         "belief_edges_bps": belief.edges_bps,
         "belief_rates_bps": belief.rates_bps,
         "belief_lags_s": belief.lags_s,
@@ -318,7 +326,7 @@ def _arrays(policy: Policy) -> dict[str, npt.NDArray[Any]]:
 
 
 def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
-    weights, belief = taken_weights(take, card.hidden), taken_belief(take)
+    weights, belief = _taken_weights(take, card), taken_belief(take)
     device = take.rising("advantages_device_s", 1)
     uplink = take.rising("advantages_uplink_s", 1)
     take.check("advantages_uplink_s", (len(device) > 1) == (len(uplink) > 1), "two grids or none")
@@ -330,15 +338,10 @@ def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
     return Policy(card, weights, belief, advantages, *taken_range(take))
 
 
-def taken_weights(take: Taker, hidden: int) -> ScorerWeights:
-    """The scorer's weights from an artefact's arrays."""
-    c, f, h = len(CONTEXT), len(DESCRIBED), hidden
-    return ScorerWeights(
-        take("weights_context", (c, h)), take("weights_context_bias", (h,)),
-        take("weights_described", (f, h)), take("weights_middle", (h, h)),
-        take("weights_middle_bias", (h,)), take("weights_out", (h,)),
-        take("weights_sharpness", (1,)),
-    )  # fmt: skip
+def _taken_weights(take: Taker, card: PolicyCard) -> ScorerWeights | MlpWeights:
+    if card.network is None:
+        return taken_scorer(take, card.hidden)
+    return taken_mlp(take, card.network.widths, card.network.activation)
 
 
 def taken_belief(take: Taker) -> BandwidthBelief:

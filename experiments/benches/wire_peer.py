@@ -69,7 +69,7 @@ def make_credentials(folder: Path) -> None:
     """An authority and a certificate for either end, for a day."""
     import datetime
 
-    from controller.daemon.certificates import make_authority, make_certificate
+    from controller.daemon.configuration.certificates import make_authority, make_certificate
 
     now = datetime.datetime.now(datetime.UTC)
     make_authority(folder, now)

@@ -16,8 +16,8 @@ from controller.interface import Controller
 from controller.physics import TraceBank
 from controller.planners.rate_rule import RateRule
 from controller.planners.robust import RobustPlanner
-from controller.policies.network import ScorerWeights
 from controller.policies.observation import ObservationEncoder
+from controller.policies.weights import ScorerWeights
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes, mean_reward

@@ -16,8 +16,8 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
 from artefacts import UsageError
-from controller.policies.network import ABSENT, ScorerWeights
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED
+from controller.policies.weights import ABSENT, ScorerWeights
 from envs.observed import HIDDEN
 
 C, K, F = len(CONTEXT), CANDIDATES, len(DESCRIBED)

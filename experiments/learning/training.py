@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,8 +20,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from artefacts import UsageError
 from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
-from controller.policies.network import Policy, ScorerWeights, as_written, make_policy
+from controller.policies.network import Policy, as_written, make_policy
 from controller.policies.probing import BLIND_S
+from controller.policies.weights import ScorerWeights
 from controller.scenarios import Setting
 from controller.scenarios.rewards import reward_scale
 from controller.sensing.belief import BandwidthBelief
@@ -131,12 +133,14 @@ def train_policy(
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
     data: Data | None = None,
+    tensorboard: Path | None = None,
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
     `planning` is called with the share of the planning that is done, `report` after every rollout.
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
-    stands in for the scenario's own training and validation traces.
+    stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
+    TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
     """
     data = Data.of(setting) if data is None else data
     grids = price_grids(setting, args.most_device_second, args.most_megabyte)
@@ -156,7 +160,7 @@ def train_policy(
     if not args.blind_s:
         blind_s, asked = learnt_blind_s(tasks.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
-    weights, contexts, record = learn(tasks, args, belief, report, stopped)
+    weights, contexts, record = learn(tasks, args, belief, report, stopped, tensorboard)
     training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
@@ -196,6 +200,7 @@ def learn(
     belief: BandwidthBelief,
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
+    tensorboard: Path | None = None,
 ) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
     """Weights of the scorer that did best where it is judged, the contexts met, the record.
 
@@ -207,7 +212,7 @@ def learn(
         [c.started(r, args.blind_s) for c, r in zip(tasks.trained, rngs, strict=True)],
         args.episode_frames,
     )
-    model = make_model(env, args)
+    model = make_model(env, args, tensorboard)
     keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
@@ -217,8 +222,8 @@ def learn(
     return weights, env.contexts, keeper.record
 
 
-def make_model(env: ObservedVecEnv, args: TrainArgs) -> PPO | DQN:
-    """The stable-baselines3 model of `args` on lanes."""
+def make_model(env: ObservedVecEnv, args: TrainArgs, tensorboard: Path | None = None) -> PPO | DQN:
+    """The stable-baselines3 model of `args` on lanes, with a folder for TensorBoard's files."""
 
     def falling(left: float) -> float:
         return args.learning_rate * (0.1 + 0.9 * left)
@@ -227,6 +232,7 @@ def make_model(env: ObservedVecEnv, args: TrainArgs) -> PPO | DQN:
         "learning_rate": falling, "gamma": args.gamma, "batch_size": args.batch,
         "policy_kwargs": {"hidden": args.hidden, "without": args.without},
         "seed": args.seed, "device": "cpu",
+        "tensorboard_log": None if tensorboard is None else str(tensorboard),
     }  # fmt: skip
     if args.algorithm == "dqn":
         # explores by the plans that are next best least: a random candidate costs a frame
@@ -290,6 +296,7 @@ class _Keeper(BaseCallback):
         if self._args.algorithm == "dqn" and self.num_timesteps % (64 * self._args.lanes):
             return
         reward = self.training_env.take_mean_reward()  # type: ignore[attr-defined]
+        self.logger.record("rollout/reward_per_frame", reward)
         spent = max(time.monotonic() - self._began_s, 1e-9)
         self._report(
             TrainReport(
@@ -308,10 +315,10 @@ class _Keeper(BaseCallback):
             critic_first(self._scorer, self._args, done)
         if self.num_timesteps >= self._next:
             self._next += max(self._args.frames // self._args.validations, 1)
-            self._judge(self.num_timesteps)
+            self.logger.record("validation/reward", self._judge(self.num_timesteps))
         self._halt = self._stopped()
 
-    def _judge(self, seen: int) -> None:
+    def _judge(self, seen: int) -> float:
         weights = self._scorer.exported()
         reward = self._validation.reward(weights)
         if self._best is None:
@@ -321,6 +328,7 @@ class _Keeper(BaseCallback):
             self.record |= {"frames_seen": seen, "validation_reward": reward}
         for group, task, trailing in zip(self._groups, self._trained, self._trailing, strict=False):
             group.simulator.shares = trailing.shares(task.encoder, weights, self._args.blind_s)
+        return reward
 
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""

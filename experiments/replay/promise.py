@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.settings import DEFAULT_CONTROLLER
+from controller.daemon.configuration.settings import DEFAULT_CONTROLLER
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.arguments import above_0, count
 from experiments.evaluation.comparison import TraceFigures

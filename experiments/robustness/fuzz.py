@@ -30,10 +30,10 @@ import numpy as np
 
 from artefacts import CoinferError
 from artefacts.owners import temporary_folder
-from controller.daemon.inference import Expected
-from controller.daemon.inference_v2 import parse_infer
-from controller.daemon.pictures import decode_jpeg, inspect_jpeg
-from controller.daemon.settings import read_edge_settings, read_settings
+from controller.daemon.configuration.settings import read_edge_settings, read_settings
+from controller.daemon.http.inference_v2 import parse_infer
+from controller.daemon.inference.open_inference import Expected
+from controller.daemon.inference.pictures import decode_jpeg, inspect_jpeg
 from controller.planners.configuration_map import read_map
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import load_policy
@@ -141,7 +141,7 @@ def picture(data: bytes) -> None:
 
 def infer_grpc(data: bytes) -> None:
     """A message at the daemon over gRPC."""
-    from controller.daemon.grpc_messages import check_bounds, parse_infer, read
+    from controller.daemon.grpc.messages import check_bounds, parse_infer, read
 
     check_bounds(data)
     parse_infer(read("ModelInferRequest", data), EXPECTED)
@@ -173,7 +173,7 @@ def _requests() -> dict[str, tuple[Target, list[bytes]]]:
         "picture": (picture, [jpeg, many_scans(32, 8)]),
     }
     if importlib.util.find_spec("google") and importlib.util.find_spec("google.protobuf"):
-        from controller.daemon.grpc_messages import make
+        from controller.daemon.grpc.messages import make
 
         found["infer-grpc"] = (infer_grpc, [
             make("ModelInferRequest", inputs=[typed], raw_input_contents=[zeros], id="x"),

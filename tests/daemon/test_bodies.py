@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import UsageError
-from controller.daemon.bodies import SLICE_BYTES, check_coding, read_body
-from controller.daemon.refusals import TooLargeError, TooSlowError, UnsupportedError
-from controller.daemon.served import HeldBytes
+from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.http.bodies import SLICE_BYTES, check_coding, read_body
+from controller.daemon.inference.refusals import TooLargeError, TooSlowError, UnsupportedError
+from controller.daemon.inference.served import HeldBytes
+from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError
-from controller.daemon.settings import LimitSettings
-from controller.daemon.working import WorkPool
 
 PLAIN = bytes(range(256)) * 8
 WORK = WorkPool(lambda: 10**6, threads=1)

@@ -4,8 +4,8 @@ import pytest
 from multidict import CIMultiDict
 
 from artefacts import UsageError
-from controller.daemon.browsers import check_hosts, check_sender, host_of, is_own, media_type
-from controller.daemon.refusals import ForeignError, UnsupportedError
+from controller.daemon.http.browsers import check_hosts, check_sender, host_of, is_own, media_type
+from controller.daemon.inference.refusals import ForeignError, UnsupportedError
 
 OWN = ("127.0.0.1", "camera.lan")
 

@@ -11,8 +11,8 @@ import threading
 import pytest
 
 from artefacts import ArtefactError
-from controller.daemon.certificates import make_authority, make_certificate
-from controller.daemon.checks import Credential, NotHealthy, check_device, check_edge
+from controller.daemon.configuration.certificates import make_authority, make_certificate
+from controller.daemon.configuration.checks import Credential, NotHealthy, check_device, check_edge
 from controller.edge.limits import EdgeLimits
 from controller.edge.server import EdgeServer
 from controller.link.secure import TlsFiles, server_security

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from controller.daemon.connections import ConnectionTable, HttpConnection
-from controller.daemon.listening import HttpListener
-from controller.daemon.settings import HttpSettings, LimitSettings
+from controller.daemon.configuration.settings import HttpSettings, LimitSettings
+from controller.daemon.http.connections import ConnectionTable, HttpConnection
+from controller.daemon.http.listening import HttpListener
 
 LOG = logging.getLogger("coinfer.test")
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

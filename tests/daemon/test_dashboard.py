@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.daemon.edge_main import edge_registry
-from controller.daemon.metrics import DeviceMetrics
+from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs, FrameRecord
 from controller.edge.server import EdgeServer
@@ -29,7 +29,7 @@ def shown(stream):
     )  # fmt: skip
     metrics = DeviceMetrics(engine, lambda: 0)
     for latency in (0.05, None):
-        metrics.told(
+        metrics.frame_ended(
             FrameRecord(0, 0, 0.0, latency, 0, True, "device", 1, 0.5, 10, 0.01, None,
                         {"receive": 0.01, "edge queue": 0.0, "edge compute": 0.002})
         )  # fmt: skip

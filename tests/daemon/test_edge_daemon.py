@@ -17,9 +17,9 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from coinfer import Client
-from controller.daemon.certificates import make_authority, make_certificate
-from controller.daemon.settings import read_edge_settings
-from controller.daemon.systemd import notify
+from controller.daemon.configuration.certificates import make_authority, make_certificate
+from controller.daemon.configuration.settings import read_edge_settings
+from controller.daemon.monitoring.systemd import notify
 from models.data.pictures import generated_pictures
 
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from artefacts import UsageError
-from controller.daemon.exposing import LIMITS, MetricsServer
+from controller.daemon.http.exposing import LIMITS, MetricsServer
 
 LOG = logging.getLogger("coinfer.test")
 

@@ -1,6 +1,7 @@
 """The interface over gRPC: messages, status codes, bounds, its end; real daemons and channels."""
 
 import concurrent.futures
+import contextlib
 import os
 import socket
 import struct
@@ -13,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.robustness.attacks.grpc import Http2
 from models.data.pictures import generated_pictures
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
-messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf")
+messages = pytest.importorskip("controller.daemon.grpc.messages", reason="no protobuf")
 
 CODE = grpc.StatusCode
 
@@ -204,6 +206,57 @@ def test_calls_that_send_nothing_give_way_to_those_that_do(running, picture):
             ended.set()
 
 
+@pytest.mark.parametrize("method", ["ServerLive", "ModelMetadata", "ModelInfer"])
+def test_messages_that_never_end_take_little_memory_whatever_the_call_is(running, method):
+    """Eight connections, 16 calls on each, eight megabytes to each: a gigabyte that is not held."""
+    with running("[grpc]\nport = 0\n") as daemon:
+        before = resident(daemon)
+        ended = threading.Event()
+
+        def push():
+            while not ended.is_set():
+                with contextlib.suppress(OSError), contextlib.closing(Http2(where)) as one:
+                    while not ended.is_set():
+                        while len(one.streams) < 16:
+                            one.call(method)
+                        one.push()
+
+        host, port = daemon.grpc.split(":")
+        where = (host, int(port))
+        pushing = [threading.Thread(target=push) for _ in range(8)]
+        for thread in pushing:
+            thread.start()
+        try:
+            with grpc.insecure_channel(daemon.grpc) as channel:
+                until, served = time.monotonic() + 5.0, 0
+                while time.monotonic() < until or not served:
+                    with contextlib.suppress(grpc.RpcError):
+                        served += call(channel, "ServerReady", timeout=5).ready
+                    assert time.monotonic() < until + 60.0, "nobody else is served"
+        finally:
+            ended.set()
+            for thread in pushing:
+                thread.join(20)
+        assert resident(daemon) - before < 200 << 20
+        assert "Traceback" not in daemon.said()
+
+
+def resident(daemon):
+    """The most memory that a daemon has taken (proc(5)), in bytes."""
+    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ModelReady", "ModelMetadata"])
+def test_what_asks_for_health_or_metadata_is_short(running, method):
+    with running("[grpc]\nport = 0\n") as daemon, grpc.insecure_channel(daemon.grpc) as channel:
+        ask = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+        with pytest.raises(grpc.RpcError) as error:
+            ask(bytes(5000), timeout=20)
+        assert error.value.code() == CODE.RESOURCE_EXHAUSTED
+        assert "found 5,000 bytes, expected 4,096" in error.value.details()
+
+
 def test_connections_are_bounded_and_silent_ones_end(running, picture):
     """Silent ones in all places: who is there goes on, and others come in when those have ended."""
     more = "[grpc]\nport = 0\n[limits]\nconnections = 8\nhead_s = 1.0\n"
@@ -321,7 +374,7 @@ def test_a_daemon_without_it_never_loads_it(running):
 def test_our_pool_and_another_library_s_live_in_one_process():
     pytest.importorskip("tritonclient.grpc", reason="tritonclient is not installed")
     code = (
-        "from controller.daemon import grpc_messages as m; m.message_class('ModelInferRequest'); "
+        "from controller.daemon.grpc import messages as m; m.message_class('ModelInferRequest'); "
         "import tritonclient.grpc; m.make('ServerLiveResponse', live=True)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

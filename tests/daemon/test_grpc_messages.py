@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import UsageError
-from controller.daemon.inference import Expected, Wanted
+from controller.daemon.inference.open_inference import Expected, Wanted
 
-messages = pytest.importorskip("controller.daemon.grpc_messages", reason="no protobuf (extra grpc)")
+messages = pytest.importorskip("controller.daemon.grpc.messages", reason="no protobuf (extra grpc)")
 
 EXPECTED = Expected((4, 6), ("cat", "dog"), 60.0)
 
@@ -21,7 +21,7 @@ def new(name, /, **fields):
 
 def test_the_descriptors_are_those_of_the_source():
     pytest.importorskip("grpc_tools", reason="grpcio-tools is not installed")
-    from controller.daemon.grpc_build import compiled
+    from controller.daemon.grpc.build import compiled
 
     assert compiled() == messages.DESCRIPTORS.read_bytes()
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts import UsageError
-from controller.daemon.inference import (
+from controller.daemon.http.inference_v2 import (
+    FIELD_BYTES,
+    build_answer,
+    most_json_bytes,
+    parse_infer,
+    read_query,
+)
+from controller.daemon.inference.open_inference import (
     DATATYPES,
     LONGEST_ID,
     OUTPUTS,
@@ -21,14 +28,7 @@ from controller.daemon.inference import (
     Wanted,
     metadata,
 )
-from controller.daemon.inference_v2 import (
-    FIELD_BYTES,
-    build_answer,
-    most_json_bytes,
-    parse_infer,
-    read_query,
-)
-from controller.daemon.pictures import JpegFiles, decode_jpeg, inspect_jpeg
+from controller.daemon.inference.pictures import JpegFiles, decode_jpeg, inspect_jpeg
 
 SIZE = (4, 6)
 PIXELS = 10_000

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.daemon.log import (
+from controller.daemon.configuration.settings import LogSettings
+from controller.daemon.monitoring.log import (
     BURST,
     MOST_KINDS,
     MOST_WAITING_BYTES,
@@ -24,7 +25,6 @@ from controller.daemon.log import (
     RepeatLimit,
     set_up_log,
 )
-from controller.daemon.settings import LogSettings
 
 
 class Lines:
@@ -188,8 +188,8 @@ def test_a_process_whose_log_nobody_reads_goes_on_and_ends():
     """A pipe of a page, full from the start, that nobody ever reads."""
     code = (
         "import logging, sys\n"
-        "from controller.daemon.log import set_up_log\n"
-        "from controller.daemon.settings import LogSettings\n"
+        "from controller.daemon.monitoring.log import set_up_log\n"
+        "from controller.daemon.configuration.settings import LogSettings\n"
         "set_up_log(LogSettings())\n"
         "for k in range(20000):\n"
         "    logging.getLogger('coinfer.device').log(20 + k % 3, 'line %d %s', k, 'x' * 500)\n"

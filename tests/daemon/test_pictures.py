@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from artefacts import UsageError
-from controller.daemon.pictures import (
+from controller.daemon.inference.pictures import (
     MOST_SCANS,
     MOST_SEGMENTS,
     TURNS,

@@ -8,7 +8,13 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.daemon.client import Client, DeviceError
-from controller.daemon.reloading import HUNG_S, MOST_HUNG, Prepared, Preparing, prepare
+from controller.daemon.configuration.reloading import (
+    HUNG_S,
+    MOST_HUNG,
+    Prepared,
+    Preparing,
+    prepare,
+)
 
 WAIT_S = 10.0
 
@@ -17,8 +23,8 @@ class Desk:
     """A reload whose making waits until it is let go, on a clock that the test sets."""
 
     def __init__(self):
-        self.now_s, self.told, self.begun = 0.0, queue.Queue(), queue.Queue()
-        self.preparing = Preparing(self.make, self.told.put, lambda: self.now_s)
+        self.now_s, self.reports, self.begun = 0.0, queue.Queue(), queue.Queue()
+        self.preparing = Preparing(self.make, self.reports.put, lambda: self.now_s)
 
     def make(self):
         gate, found = threading.Event(), []
@@ -37,19 +43,19 @@ class Desk:
         return self.begun.get(timeout=WAIT_S)
 
 
-def test_it_is_made_elsewhere_and_told_once():
+def test_it_is_made_elsewhere_and_reported_once():
     desk = Desk()
     made = Prepared(None, None)
     desk.preparing.ask()
-    assert desk.told.empty()
+    assert desk.reports.empty()
     desk.end(made)
-    assert desk.told.get(timeout=WAIT_S) is made
+    assert desk.reports.get(timeout=WAIT_S) is made
     desk.preparing.ask()
     desk.end(UsageError("controller: found 'x'"))
-    assert desk.told.get(timeout=WAIT_S) == "controller: found 'x'"
+    assert desk.reports.get(timeout=WAIT_S) == "controller: found 'x'"
     desk.preparing.ask()
     desk.end(KeyError("x"))
-    assert "KeyError" in desk.told.get(timeout=WAIT_S)
+    assert "KeyError" in desk.reports.get(timeout=WAIT_S)
 
 
 def test_asked_again_meanwhile_it_is_made_once_more_and_the_last_counts():
@@ -59,8 +65,8 @@ def test_asked_again_meanwhile_it_is_made_once_more_and_the_last_counts():
         desk.preparing.ask()
     desk.end(first)
     desk.end(last)
-    assert desk.told.get(timeout=WAIT_S) is last
-    assert desk.told.empty()
+    assert desk.reports.get(timeout=WAIT_S) is last
+    assert desk.reports.empty()
     assert desk.begun.empty()
 
 
@@ -74,7 +80,7 @@ def test_what_hangs_is_given_up_and_not_without_end():
         assert "not read within" in desk.preparing.hung()
         assert desk.preparing.hung() is None
     desk.preparing.ask()
-    assert f"{MOST_HUNG} reloads hang" in desk.told.get(timeout=WAIT_S)
+    assert f"{MOST_HUNG} reloads hang" in desk.reports.get(timeout=WAIT_S)
     for gate, found in hanging:  # what they still give is let go
         found.append(Prepared(None, None))
         gate.set()
@@ -83,8 +89,8 @@ def test_what_hangs_is_given_up_and_not_without_end():
     made = Prepared(2, 2)
     desk.preparing.ask()
     desk.end(made)
-    assert desk.told.get(timeout=WAIT_S) is made
-    assert desk.told.empty()
+    assert desk.reports.get(timeout=WAIT_S) is made
+    assert desk.reports.empty()
 
 
 def test_a_pipe_that_nobody_writes_is_refused(tmp_path, stream):

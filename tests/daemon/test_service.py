@@ -9,11 +9,11 @@ import time
 import numpy as np
 import pytest
 
-from controller.daemon.inference import InferRequest
-from controller.daemon.served import ServedModel, TooLateError
+from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.inference.open_inference import InferRequest
+from controller.daemon.inference.served import ServedModel, TooLateError
+from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import AnyDeadline, BusyError, FrameService
-from controller.daemon.settings import LimitSettings
-from controller.daemon.working import WorkPool
 from controller.device.cpu import CpuJob
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from artefacts import ArtefactError, read_json
-from controller.daemon.settings import (
+from controller.daemon.configuration.settings import (
     DeviceSettings,
     read_edge_settings,
     read_settings,

@@ -9,10 +9,10 @@ import time
 import pytest
 from aiohttp import web
 
-from controller.daemon.connections import ConnectionTable
-from controller.daemon.listening import HttpListener
-from controller.daemon.settings import HttpSettings, LimitSettings
-from controller.daemon.stamps import StampingSelector, arrival_s, stamping_loop
+from controller.daemon.configuration.settings import HttpSettings, LimitSettings
+from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.listening import HttpListener
+from controller.daemon.http.stamps import StampingSelector, arrival_s, stamping_loop
 
 HELD_S = 0.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from artefacts import UsageError
-from controller.daemon.tracing import (
+from controller.daemon.monitoring.tracing import (
     DeviceTracing,
     EdgeTracing,
     TracingSettings,

@@ -21,9 +21,11 @@ PROGRAM = """
 import pathlib, sys, threading, time
 import artefacts.heartbeat as heartbeat
 import controller.daemon.{module} as daemon
+import controller.daemon.building as building
 folder = pathlib.Path(sys.argv[1])
 heartbeat.Heartbeat.__init__.__defaults__ = ({hang_s}, time.monotonic)
-made = daemon.make_executor
+maker = building if "{module}" == "main" else daemon
+made = maker.make_executor
 
 def hanging(*args, **options):
     executor = made(*args, **options)
@@ -38,7 +40,7 @@ def hanging(*args, **options):
     executor.run = stop
     return executor
 
-daemon.make_executor = hanging
+maker.make_executor = hanging
 
 def ready(where):
     (folder / "ready.new").write_text(where if isinstance(where, str) else where[0])

@@ -6,8 +6,9 @@ import threading
 import pytest
 
 from artefacts import UsageError
-from controller.daemon.refusals import TooLateError
-from controller.daemon.working import CHEAP, HANG_S, WorkPool
+from controller.daemon.inference.refusals import TooLateError
+from controller.daemon.inference.working import CHEAP, HANG_S, MOST_WAITING, WorkPool
+from controller.daemon.service import BusyError
 
 LONG = 10.0
 
@@ -139,5 +140,29 @@ def test_a_hanging_thread_is_told_of_and_nobody_waits_for_it_at_the_end():
         await asyncio.gather(*tasks)
         assert await work.run(lambda: 1, 1) == 1
         assert work.alive
+
+    asyncio.run(go())
+
+
+def test_where_too_much_waits_the_costliest_is_refused_and_never_the_cheap():
+    async def go():
+        work, first = pool(), Held()
+        slow = asyncio.create_task(work.run(first, CHEAP + 1))
+        await until(first.begun)
+        costs = range(CHEAP + 2, CHEAP + 2 + MOST_WAITING)
+        rest = [asyncio.create_task(work.run(lambda: "done", cost)) for cost in costs]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match="cost less wait"):
+            await work.run(lambda: "done", CHEAP + 1000)
+        between = asyncio.create_task(work.run(lambda: "done", CHEAP + 1))
+        with pytest.raises(BusyError):
+            await rest[-1]
+        assert await work.run(lambda: "done", 1, left_s=LONG) == "done"
+        with pytest.raises(BusyError):  # that it is soon done is known behind it alone
+            await rest[-2]
+        first.go_on.set()
+        done = await asyncio.gather(slow, between, *rest[:-2])
+        assert done == ["held"] + ["done"] * (MOST_WAITING - 1)
+        work.close()
 
     asyncio.run(go())

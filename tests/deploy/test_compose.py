@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from coinfer import Client
-from controller.daemon.settings import parse_edge, read_edge_settings, read_settings
+from controller.daemon.configuration.settings import parse_edge, read_edge_settings, read_settings
 from controller.link.addresses import check_address
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from coinfer.documentation.commands import application_commands
 from coinfer.documentation.formats import OUTCOME_ARRAYS, POLICY_ARRAYS, documented
 from coinfer.documentation.metrics import metrics_page, parse, shown_metrics
 from coinfer.documentation.structures import fields_of, meanings, nested
-from controller.daemon.settings import DeviceSettings, EdgeSettings
+from controller.daemon.configuration.settings import DeviceSettings, EdgeSettings
 
 METRICS = "reference/metrics.md"
 STALE = "stale: run `python -m coinfer.documentation` and commit what it writes"

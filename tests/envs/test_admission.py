@@ -14,11 +14,14 @@ from controller.device.frame import EngineArgs
 from controller.device.link_monitor import ProbeSettings
 from controller.interface import Situation
 from controller.link.interface import NoLink, Reply
+from controller.physics import TraceBank
 from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
-from envs.admission import DeviceRules, FrameFate
+from envs.admission import AdmittedLanes, DeviceRules, FrameFate
+from envs.simulator import Simulator
 from models.codecs import Encoded
 from models.data.pictures import generated_pictures
+from traces import BandwidthTrace
 
 DEADLINE_S, RTT_S, EVERY_S = 0.3, 0.03, 0.1
 MISSED_S = RTT_S + SILENCE_MARGIN_S
@@ -27,6 +30,16 @@ MISSED_S = RTT_S + SILENCE_MARGIN_S
 @functools.cache
 def scenario():
     return load_setting(read_scenario("3g-alexnet"))
+
+
+def picture_plan(setting, rescue):
+    """A plan that sends the picture as it is and has the edge answer."""
+    stream, table = setting, setting.table
+    return next(
+        k for k, p in enumerate(table.plans)
+        if p.hops and p.hops[0].start == 0 and p.hops[0].stop == len(stream.spec.branches[p.exit])
+        and p.rescue == rescue
+    )  # fmt: skip
 
 
 class Instant:
@@ -143,11 +156,73 @@ def real(stream, plan, script, picture):
 @given(script=st.lists(fates, min_size=5, max_size=40), rescue=st.booleans())
 def test_the_same_events_give_the_same_decisions_in_both_worlds(script, rescue):
     stream = scenario()
-    table = stream.table
-    plan = next(
-        k for k, p in enumerate(table.plans)
-        if p.hops and p.hops[0].start == 0 and p.hops[0].stop == len(stream.spec.branches[p.exit])
-        and p.rescue == rescue
-    )  # fmt: skip
+    plan = picture_plan(stream, rescue)
     picture = generated_pictures(1, np.random.default_rng(0))[0]
     assert simulated(stream, plan, script) == real(stream, plan, script, picture)
+
+
+def outage(rate_bps=20e6, from_s=10.0, until_s=20.0, end_s=30.0):
+    times_s = np.array([0.0, from_s, until_s, end_s])
+    return BandwidthTrace("outage", times_s[:-1], np.array([rate_bps, 0.0, rate_bps]), end_s)
+
+
+def filmed(admission, rescue=True):
+    """The plans, arrivals and results of a simulated device that would always send its pictures."""
+    setting = scenario()
+    rng = np.random.default_rng(0)
+    simulator = Simulator(setting, TraceBank([outage()]), 1, "policy", rng, admission)
+    lane, plan = np.ones(1, dtype=bool), np.array([picture_plan(setting, rescue)])
+    simulator.place(lane, np.zeros(1, dtype=np.int64), np.zeros(1))
+    plans, arrivals, results = [], [], []
+    over = False
+    while not over:
+        result = simulator.step(plan)
+        plans.append(int(simulator.plan[0]))
+        arrivals.append(float(result.arrival_s[0]))
+        results.append(result)
+        over = bool(result.ended[0])
+    return np.array(plans), np.array(arrivals), results
+
+
+def test_simulated_devices_keep_frames_while_the_link_gives_nothing_back():
+    setting = scenario()
+    table, sends = setting.table, picture_plan(setting, True)
+    free, _, _ = filmed(None)
+    assert (free == sends).all(), "without the rules a controller has its way"
+    plans, arrivals, _ = filmed(AdmittedLanes(setting, 1))
+    before, dark = arrivals < 9.0, (arrivals > 11.5) & (arrivals < 20.0)
+    assert (plans[before] == sends).all()
+    kept = table.local[plans[dark]]
+    assert kept.mean() > 0.8, "all but the breaker's trials"
+    assert not kept.all()
+    assert (plans[arrivals > 28.5] == sends).all(), "the link is back"
+
+
+def test_simulated_devices_have_a_local_answer_until_their_edge_has_proved_itself():
+    setting = scenario()
+    bare = picture_plan(setting, False)
+    free, _, alone = filmed(None, rescue=False)
+    plans, arrivals, ruled = filmed(AdmittedLanes(setting, 1), rescue=False)
+    assert (free == bare).all()
+    dark = (arrivals > 10.0) & (arrivals < 19.5)
+    late = np.array([not r.in_time[0] for r in alone])
+    assert late[dark].all(), "a bare plan has no answer of its own"
+    first = dark & (plans == bare) & (arrivals < 11.5)
+    late = np.array([not r.in_time[0] for r in ruled])[first].tolist()
+    assert late[:2] == [True, True], "they relied on the edge when the link went"
+    assert len(late) >= 4
+    assert not any(late[2:]), "one miss, and time is kept for a local answer"
+
+
+def test_lanes_decide_for_themselves_and_begin_anew():
+    setting = scenario()
+    lanes = AdmittedLanes(setting, 2, seed=3)
+    plan = np.full(2, picture_plan(setting, True))
+    zero, count = np.zeros(2), np.zeros(2, dtype=np.int64)
+    for _ in range(2):
+        assert (lanes.admit(plan, zero, count, zero, zero) == plan).all()
+        lanes.devices[0].admission.failed(0, 0.0)
+    found = lanes.admit(plan, zero, count, zero, zero)
+    assert setting.table.local[found].tolist() == [True, False]
+    lanes.reset(np.array([True, False]))
+    assert (lanes.admit(plan, zero, count, zero, zero) == plan).all()

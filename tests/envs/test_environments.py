@@ -286,6 +286,7 @@ def test_a_pickled_environment_goes_on_alike(name):
     assert other.observation_space.origin == env.unwrapped.prepared.origin
 
 
+@pytest.mark.system
 def test_subprocesses_step_what_this_process_would():
     def one():
         return gym.make(NAMES[0], episode_frames=6)
@@ -305,6 +306,7 @@ def test_subprocesses_step_what_this_process_would():
         apart.close()
 
 
+@pytest.mark.system
 def test_earlier_ids_make_the_same():
     """In a fresh process, so that nothing else has registered the names."""
     script = (

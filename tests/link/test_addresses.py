@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from artefacts import ArtefactError, UsageError
 from artefacts.owners import this_process
-from controller.daemon.certificates import make_authority, make_certificate
-from controller.daemon.settings import parse_edge
+from controller.daemon.configuration.certificates import make_authority, make_certificate
+from controller.daemon.configuration.settings import parse_edge
 from controller.link import edge_link as link_module
 from controller.link.addresses import (
     check_address,

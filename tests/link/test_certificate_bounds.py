@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from controller.daemon import certificates
-from controller.daemon.certificates import make_authority, make_certificate
+from controller.daemon.configuration.certificates import make_authority, make_certificate
 from controller.edge import connections as edge_connections
 from controller.edge import peer as edge_peer
 from controller.edge.limits import EdgeLimits

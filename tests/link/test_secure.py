@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from artefacts import ArtefactError, UsageError
-from controller.daemon.certificates import make_authority, make_certificate
+from controller.daemon.configuration.certificates import make_authority, make_certificate
 from controller.device.frame_loops import DeviceConfig, connect_loop
 from controller.edge.limits import EdgeLimits
 from controller.edge.server import EdgeServer

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from controller.daemon.settings import DEFAULT_CONTROLLER
+from controller.daemon.configuration.settings import DEFAULT_CONTROLLER
 from controller.scenarios import load_setting, read_scenario
 from experiments.replay import promise
 from experiments.robustness import soak

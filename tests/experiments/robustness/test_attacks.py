@@ -12,7 +12,13 @@ from experiments.robustness import attacks
 from experiments.robustness.attacks.__main__ import SHORT_TOTAL_S, _chosen, _short_s, main
 from experiments.robustness.attacks.camera import Footage, Frame, Ready, footage
 from experiments.robustness.attacks.case import Bound, Case, Target
-from experiments.robustness.attacks.runner import SPARE_FRAMES, allowed_losses, judged, memory_max
+from experiments.robustness.attacks.runner import (
+    SPARE_FRAMES,
+    allowed_losses,
+    judged,
+    memory_max,
+    with_more_losses,
+)
 
 CASE = Case("a", "what", lambda target: None)
 MIB = 2**20
@@ -76,6 +82,14 @@ def test_ready_lies_where_no_frame_or_every_frame_says_otherwise(lost, said, lie
     assert Footage(film(5, lost), (Ready(0.2, said),)).lies == 0  # too few to judge by
 
 
+def test_a_machine_that_others_use_more_by_now_is_judged_by_what_it_is_now():
+    calm, busy = Footage(film(100), ()), Footage(film(20, range(4)), ())
+    assert with_more_losses(calm, busy) is with_more_losses(busy, calm) is busy
+    seen = Footage(film(100, range(20)), ())
+    assert not judged(CASE, seen, calm, (0, 0), "").held
+    assert judged(CASE, seen, with_more_losses(calm, busy), (0, 0), "").held
+
+
 def test_losses_are_held_against_those_without_an_attack():
     calm, busy = Footage(film(100), ()), Footage(film(100, range(10)), ())
     assert allowed_losses(100, calm, 0.01) == SPARE_FRAMES + 1
@@ -101,7 +115,7 @@ def test_memory_is_held_against_the_units():
 
 
 def test_a_target_crosses_to_the_attacker_s_process():
-    target = Target(("::1", 1), Path("/a/b"), ("h", 2), 3, 4, 5.0, ("h", 5), Path("/a"))
+    target = Target(("::1", 1), Path("/a/b"), ("h", 2), 3, 4, 5.0, ("h", 5), ("h", 6), Path("/a"))
     raw = msgspec.json.encode(target, enc_hook=str)
     json.loads(raw)
     again = msgspec.json.decode(raw, type=Target, dec_hook=lambda kind, text: kind(text))

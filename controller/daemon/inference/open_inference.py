@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from artefacts import UsageError
-from controller.daemon.pictures import JpegFiles, Pictures
+from controller.daemon.inference.pictures import JpegFiles, Pictures
 
 INPUT, OUTPUTS = "picture", {"label": "INT64", "confidence": "FP32", "exit": "INT32"}
 DTYPES: dict[str, np.dtype[Any]] = {

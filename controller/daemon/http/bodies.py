@@ -7,11 +7,11 @@ import zlib
 from collections.abc import AsyncIterable
 
 from artefacts import UsageError
-from controller.daemon.refusals import TooLargeError, TooSlowError, UnsupportedError
-from controller.daemon.served import HeldAccount
+from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.inference.refusals import TooLargeError, TooSlowError, UnsupportedError
+from controller.daemon.inference.served import HeldAccount
+from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError
-from controller.daemon.settings import LimitSettings
-from controller.daemon.working import WorkPool
 
 CODINGS = ("gzip", "deflate")
 """Content codings of a body that are understood (RFC 9110, 8.4.1)."""

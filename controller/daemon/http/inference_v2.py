@@ -1,7 +1,7 @@
 """The Open Inference Protocol, version 2, over REST, with the binary tensor extension.
 
 Bytes in, requests out; answers in, bytes out: no sockets here. What a request may ask is decided in
-`controller.daemon.inference`, which gRPC shares; here is what JSON and its binary tail are.
+`inference.open_inference`, which gRPC shares; here is what JSON and its binary tail are.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError
-from controller.daemon.inference import (
+from controller.daemon.inference.open_inference import (
     ASKED,
     BINARY,
     BINARY_OUTPUT,
@@ -39,7 +39,7 @@ from controller.daemon.inference import (
     short,
     understand,
 )
-from controller.daemon.pictures import Pictures
+from controller.daemon.inference.pictures import Pictures
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 REQUEST = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from controller.daemon.counters import CounterCollector, Figures
+from controller.daemon.monitoring.counters import CounterCollector, Figures
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 
@@ -37,9 +37,9 @@ class Second(msgspec.Struct):
 
 
 class DeviceMetrics:
-    """Told of every frame; gives Prometheus' text and the last `KEPT_S` seconds.
+    """Hears of every frame; gives Prometheus' text and the last `KEPT_S` seconds.
 
-    Told on the engine's thread, asked on another.
+    Frames are reported on the engine's thread, figures are asked for on another.
     """
 
     def __init__(self, engine: FrameEngine, under_way: Callable[[], int]) -> None:
@@ -49,7 +49,12 @@ class DeviceMetrics:
         self._recent: deque[Second] = deque(maxlen=KEPT_S)
         self._latencies: list[float] = []
         self.registry = CollectorRegistry()
-        into = self.registry
+        self._newest_guarded = self._earlier_guarded = 0.0
+        self._make_frame_metrics(self.registry)
+        self._make_engine_metrics(self.registry, under_way)
+
+    def _make_frame_metrics(self, into: CollectorRegistry) -> None:
+        """What frames bring, one by one."""
         self._frames = Counter(
             "coinfer_frames", "Frames answered, by exit, where, and whether by the plan itself",
             ("exit", "where", "by_plan"), registry=into,
@@ -73,8 +78,10 @@ class DeviceMetrics:
             "Frames of plans with an edge that another answer of the device ended",
             registry=into,
         )
-        self._newest_guarded = self._earlier_guarded = 0.0
-        link = engine.link
+
+    def _make_engine_metrics(self, into: CollectorRegistry, under_way: Callable[[], int]) -> None:
+        """What the engine is asked for whenever somebody looks."""
+        link = self._engine.link
         counts: Figures = {
             "coinfer_change_points": (
                 "Times the bandwidth became another",
@@ -137,7 +144,7 @@ class DeviceMetrics:
     def _open(self) -> float:
         return float(self._engine.admission.open)
 
-    def told(self, record: FrameRecord) -> None:
+    def frame_ended(self, record: FrameRecord) -> None:
         """A frame has ended."""
         plan = self._plans[record.plan]
         self._compute.observe(record.device_s)

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from artefacts import UsageError
+from controller.daemon.configuration.settings import DeviceSettings, PriceSettings
 from controller.daemon.service import AnyDeadline
-from controller.daemon.settings import DeviceSettings, PriceSettings
 from controller.interface import Controller
 from controller.planners.configuration_map import ConfigurationMap, read_map
 from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from artefacts import printable, shortened
-from controller.daemon.settings import LogSettings
+from controller.daemon.configuration.settings import LogSettings
 
 BURST, WINDOW_S = 10, 10.0
 """So many alike are written in so long; the others are counted."""

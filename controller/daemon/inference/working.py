@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from artefacts import usable_cpus
-from controller.daemon.refusals import TooLateError
+from controller.daemon.inference.refusals import TooLateError
 from controller.daemon.service import BusyError
 
 T = TypeVar("T")

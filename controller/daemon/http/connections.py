@@ -22,9 +22,9 @@ from aiohttp import StreamReader, web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from artefacts import UsageError
-from controller.daemon.http_errors import error_response, raw_refusal
-from controller.daemon.settings import LimitSettings
-from controller.daemon.stamps import arrival_s
+from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.http.errors import error_response, raw_refusal
+from controller.daemon.http.stamps import arrival_s
 from controller.link.accepting import Admission
 
 SWEEP_S = 0.5

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from controller.daemon.inference import (
+from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.inference.open_inference import (
     EXTENSIONS,
     VERSION,
     Answer,
@@ -22,11 +23,16 @@ from controller.daemon.inference import (
     earliest,
     metadata,
 )
-from controller.daemon.pictures import Jpeg, JpegFiles, Pictures, decode_jpeg, inspect_jpeg
-from controller.daemon.refusals import TooLateError, UnknownModelError
+from controller.daemon.inference.pictures import (
+    Jpeg,
+    JpegFiles,
+    Pictures,
+    decode_jpeg,
+    inspect_jpeg,
+)
+from controller.daemon.inference.refusals import TooLateError, UnknownModelError
+from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError, FrameService
-from controller.daemon.settings import LimitSettings
-from controller.daemon.working import WorkPool
 from controller.device.frame import FrameRecord
 
 REPLY_S = 0.003

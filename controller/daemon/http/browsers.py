@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from multidict import MultiMapping
 
 from artefacts import UsageError
-from controller.daemon.refusals import ForeignError, UnsupportedError
+from controller.daemon.inference.refusals import ForeignError, UnsupportedError
 
 HOST, ORIGIN, SITE = "Host", "Origin", "Sec-Fetch-Site"
 OWN_SITES = ("same-origin", "none")

@@ -13,13 +13,13 @@ from pathlib import Path
 from aiohttp import web
 
 from artefacts import UsageError
-from controller.daemon.connections import (
+from controller.daemon.configuration.settings import NO_PORT, HttpSettings
+from controller.daemon.http.connections import (
     LINGER_S,
     ConnectionTable,
     HttpConnection,
 )
-from controller.daemon.http_errors import turned_away
-from controller.daemon.settings import NO_PORT, HttpSettings
+from controller.daemon.http.errors import turned_away
 from controller.link.accepting import Acceptor
 from controller.link.addresses import check_address, join_address, resolve
 from controller.link.dialling import listen

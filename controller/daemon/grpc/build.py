@@ -1,4 +1,4 @@
-"""Compiles the protocol's messages: `python -m controller.daemon.grpc_build` (needs grpcio-tools).
+"""Compiles the protocol's messages: `python -m controller.daemon.grpc.build` (needs grpcio-tools).
 
 Run it after a change of `open_inference.proto`; what it writes is kept beside that file.
 """
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from artefacts import DependencyError, atomic_write
-from controller.daemon.grpc_messages import DESCRIPTORS
+from controller.daemon.grpc.messages import DESCRIPTORS
 
 SOURCE = DESCRIPTORS.with_suffix(".proto")
 

@@ -1,6 +1,6 @@
 """The Open Inference Protocol's messages over gRPC: bytes in, requests out; answers in, bytes out.
 
-No sockets here. What a request may ask is decided in `controller.daemon.inference`, which REST
+No sockets here. What a request may ask is decided in `inference.open_inference`, which REST
 shares. The messages' descriptors lie in a pool of their own, so that another library with messages
 of the same names may live in the process. Needs protobuf (extra `grpc`).
 """
@@ -17,7 +17,7 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from artefacts import UsageError
-from controller.daemon.inference import (
+from controller.daemon.inference.open_inference import (
     Answer,
     Expected,
     InferRequest,
@@ -33,10 +33,10 @@ from controller.daemon.inference import (
     short,
     understand,
 )
-from controller.daemon.pictures import Pictures
+from controller.daemon.inference.pictures import Pictures
 
 DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
-"""Compiled from `open_inference.proto` by `python -m controller.daemon.grpc_build`."""
+"""Compiled from `open_inference.proto` by `python -m controller.daemon.grpc.build`."""
 PACKAGE = "inference"
 BINARY_SIZE = "binary_data_size"
 INPUTS_FIELD, CONTENTS_FIELD, RAW_FIELD = 5, 5, 7

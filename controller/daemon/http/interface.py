@@ -14,12 +14,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.bodies import CODINGS, check_coding, read_body
-from controller.daemon.browsers import JPEG, check_sender, media_type
-from controller.daemon.connections import HttpConnection
-from controller.daemon.http_errors import error_response
-from controller.daemon.inference import InferRequest
-from controller.daemon.inference_v2 import (
+from controller.daemon.http.bodies import CODINGS, check_coding, read_body
+from controller.daemon.http.browsers import JPEG, check_sender, media_type
+from controller.daemon.http.connections import HttpConnection
+from controller.daemon.http.errors import error_response
+from controller.daemon.http.inference_v2 import (
     HEADER_LENGTH,
     build_answer,
     most_json_bytes,
@@ -27,9 +26,9 @@ from controller.daemon.inference_v2 import (
     read_query,
     with_query,
 )
-from controller.daemon.metrics import DeviceMetrics
-from controller.daemon.pictures import JpegFiles
-from controller.daemon.refusals import (
+from controller.daemon.inference.open_inference import InferRequest
+from controller.daemon.inference.pictures import JpegFiles
+from controller.daemon.inference.refusals import (
     ForeignError,
     TooLargeError,
     TooLateError,
@@ -37,7 +36,8 @@ from controller.daemon.refusals import (
     UnknownModelError,
     UnsupportedError,
 )
-from controller.daemon.served import HeldAccount, ServedModel
+from controller.daemon.inference.served import HeldAccount, ServedModel
+from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.daemon.service import BusyError
 
 PART_BYTES = 65_536

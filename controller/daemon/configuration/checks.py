@@ -19,7 +19,7 @@ from typing import NoReturn, TypeVar
 
 from artefacts import ArtefactError, CoinferError
 from controller.daemon.client import UnixConnection
-from controller.daemon.settings import (
+from controller.daemon.configuration.settings import (
     EdgeSettings,
     naming,
     read_edge_settings,

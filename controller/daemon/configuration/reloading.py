@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from artefacts import CoinferError
-from controller.daemon.choosing import make_controller
-from controller.daemon.settings import DeviceSettings, naming, read_settings
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import DeviceSettings, naming, read_settings
 from controller.interface import Controller
 from controller.scenarios import Setting
 
@@ -42,20 +42,45 @@ def prepare(path: Path, setting: Setting) -> Prepared:
         return Prepared(found, make_controller(found, setting))
 
 
+class ConfigFile:
+    """Whether a configuration file has become another one since it was `seen` last."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.seen()
+
+    def seen(self) -> None:
+        """What it says is known: only what is written from here on is a change."""
+        self._seen = self._stamp()
+
+    @property
+    def changed(self) -> bool:
+        """A file that is away, or cannot be looked at, is no change."""
+        stamp = self._stamp()
+        return stamp != self._seen and stamp is not None
+
+    def _stamp(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino
+
+
 class Preparing:
     """Prepares one reload at a time; asked again meanwhile, once more behind it.
 
-    `told` is called on the preparing thread with what was made, or why nothing was. `ask` and
+    `report` is called on the preparing thread with what was made, or why nothing was. `ask` and
     `hung` belong to one thread.
     """
 
     def __init__(
         self,
         make: Callable[[], Prepared],
-        told: Callable[[Prepared | str], object],
+        report: Callable[[Prepared | str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._make, self._told, self._clock = make, told, clock
+        self._make, self._report, self._clock = make, report, clock
         self._lock = threading.Lock()
         self._number = 0
         """Of the reload under way; those of other numbers are given up."""
@@ -71,7 +96,7 @@ class Preparing:
                 return
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             if len(self._threads) >= MOST_HUNG:
-                self._told(f"{len(self._threads)} reloads hang, expected files that can be read")
+                self._report(f"{len(self._threads)} reloads hang, expected files that can be read")
                 return
             self._begin()
 
@@ -111,4 +136,4 @@ class Preparing:
                 self._begin()
         if not again:
             with contextlib.suppress(RuntimeError):  # the loop has ended
-                self._told(found)
+                self._report(found)

@@ -16,17 +16,17 @@ from functools import partial
 from typing import Any
 
 from artefacts import CoinferError, UsageError
-from controller.daemon.inference import InferRequest
-from controller.daemon.refusals import (
+from controller.daemon.configuration.settings import GrpcSettings, LimitSettings
+from controller.daemon.inference.open_inference import InferRequest
+from controller.daemon.inference.refusals import (
     TooLargeError,
     TooLateError,
     TooSlowError,
     UnknownModelError,
     UnsupportedError,
 )
-from controller.daemon.served import ServedModel
+from controller.daemon.inference.served import ServedModel
 from controller.daemon.service import BusyError
-from controller.daemon.settings import GrpcSettings, LimitSettings
 from controller.link.addresses import check_address
 
 # the library's own lines say nothing that is not answered or logged here
@@ -36,7 +36,7 @@ try:
     import grpc
     import grpc.aio
 
-    from controller.daemon import grpc_messages as messages
+    from controller.daemon.grpc import messages as messages
 except ImportError:
     raise UsageError(
         "grpc: found no gRPC, expected grpcio and protobuf (pip install 'coinfer[grpc]')"

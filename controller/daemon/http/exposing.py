@@ -11,12 +11,12 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 
 from artefacts import UsageError
-from controller.daemon.browsers import check_sender
-from controller.daemon.connections import ConnectionTable, HttpConnection
-from controller.daemon.http_errors import error_response
-from controller.daemon.listening import HttpListener
-from controller.daemon.refusals import ForeignError
-from controller.daemon.settings import HttpSettings, LimitSettings
+from controller.daemon.configuration.settings import HttpSettings, LimitSettings
+from controller.daemon.http.browsers import check_sender
+from controller.daemon.http.connections import ConnectionTable, HttpConnection
+from controller.daemon.http.errors import error_response
+from controller.daemon.http.listening import HttpListener
+from controller.daemon.inference.refusals import ForeignError
 
 LIMITS = LimitSettings(connections=16, idle_s=120.0)
 """A scraper or two and a person looking."""

@@ -13,8 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, UsageError, check_name, read_toml
-from controller.daemon.browsers import check_hosts
-from controller.daemon.tracing import TracingSettings
+from controller.daemon.http.browsers import check_hosts
+from controller.daemon.monitoring.tracing import TracingSettings
 from controller.device.link_monitor import ProbeSettings
 from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs

@@ -1,0 +1,1 @@
+"""What the daemons are configured by: files, checks, reloads, controllers and certificates."""

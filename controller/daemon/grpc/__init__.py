@@ -1,0 +1,1 @@
+"""The local interface over gRPC, and the messages of its protocol."""

@@ -1,0 +1,1 @@
+"""The local interface over HTTP: sockets, connections, bodies, browsers, answers."""

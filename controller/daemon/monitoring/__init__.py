@@ -1,0 +1,1 @@
+"""What the daemons show of themselves: metrics, traces, the log, and systemd."""

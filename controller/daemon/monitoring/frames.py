@@ -1,0 +1,37 @@
+"""What a daemon's frames leave behind: metrics, traces, and a line for each that was late."""
+
+from __future__ import annotations
+
+import logging
+
+from controller.daemon.monitoring.metrics import DeviceMetrics
+from controller.daemon.monitoring.tracing import DeviceTracing, TracingSettings, make_provider
+from controller.device.engine import FrameEngine
+from controller.device.frame import FrameRecord
+
+log = logging.getLogger("coinfer.device")
+
+
+class DeviceObserver:
+    """Hears of every frame of an engine, on its thread."""
+
+    def __init__(self, engine: FrameEngine, tracing: TracingSettings) -> None:
+        self.metrics = DeviceMetrics(engine, lambda: len(engine.live))
+        self._engine = engine
+        self._tracing: DeviceTracing | None = None
+        if tracing.endpoint:
+            self._tracing = DeviceTracing(make_provider("coinfer-device", tracing), engine.clock)
+            engine.on_begun = self._tracing.begun
+        engine.on_record = self._ended
+
+    def _ended(self, record: FrameRecord) -> None:
+        self.metrics.frame_ended(record)
+        if self._tracing is not None:
+            self._tracing.ended(record, self._engine.begin_s)
+        if record.latency_s is None:
+            log.info("frame %d: no answer in time (%s)", record.frame, record.error or "late")
+
+    def close(self) -> None:
+        """Send what is left of the traces."""
+        if self._tracing is not None:
+            self._tracing.close()

@@ -1,0 +1,57 @@
+"""What a daemon says while it runs: which edge serves, and to systemd that it is alive."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
+from controller.device.engine import FrameEngine
+
+log = logging.getLogger("coinfer.device")
+REPORT_S = 0.5
+
+
+async def report_edges(engine: FrameEngine) -> None:
+    """Say which edge serves, when none does and why, and when frames are kept here; for ever."""
+    said: tuple[bool, str | None] | None = None
+    kept = False
+    while True:
+        link, admission = engine.link, engine.admission
+        now = (link.connected, link.address if link.connected else link.last_error)
+        if now[0] and now != said:
+            log.info("edge %s serves", now[1])
+        elif now != said and now[1] is not None:
+            log.warning("no edge: %s", now[1])
+        said = now
+        if admission.open != kept:
+            kept = admission.open
+            what = "frames are kept on the device: nothing comes back" if kept else "it answers"
+            log.log(logging.WARNING if kept else logging.INFO, "edge %s: %s", now[1], what)
+        await asyncio.sleep(REPORT_S)
+
+
+async def keep_watchdog(engine: FrameEngine, hung: Callable[[], tuple[str, ...]]) -> None:
+    """Feed systemd's watchdog while everything works that answers depend on; for ever.
+
+    `hung` names the threads and pools that do not do what they are given.
+    """
+    every, loop = watchdog_interval_s(), asyncio.get_running_loop()
+    answered = asyncio.Event()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(answered.set)
+
+    while every is not None:
+        answered.clear()
+        engine.post(tell)
+        await answered.wait()  # an engine that hangs lets systemd restart us
+        said: tuple[str, ...] = ()
+        while found := hung():  # so does whatever else answers depend on
+            if found != said:
+                log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(found))
+            said = found
+            await asyncio.sleep(REPORT_S)
+        notify("WATCHDOG=1")
+        await asyncio.sleep(every)
