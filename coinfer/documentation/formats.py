@@ -13,8 +13,8 @@ from coinfer.documentation.structures import nested, section
 
 INTRODUCTION = """\
 Files that coinfer writes are written whole or not at all. A file with an unknown key, or of
-another `format_version`, is refused by one line that names file, field, found and expected.
-Nothing is unpickled: arrays lie in npz without objects, weights in safetensors.
+a `format_version` that is not read, is refused by one line that names file, field, found and
+expected. Nothing is unpickled: arrays lie in npz without objects, weights in safetensors.
 [Configuration](configuration.md) has `device.toml` and `edge.toml`, [Traces](traces.md) every
 format of traces, [Studies and sweeps](studies.md) examples of those two files."""
 

@@ -18,7 +18,7 @@ import msgspec.inspect as kinds
 
 from coinfer.documentation.markdown import code, paragraphs, plain, table
 
-FORMAT_VERSION = "Of this kind of file; a file of another one is refused."
+FORMAT_VERSION = "Of this kind of file; one that is not read is refused."
 WORDS: dict[type[Any], str] = {
     kinds.StrType: "text",
     kinds.IntType: "whole number",

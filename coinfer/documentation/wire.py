@@ -19,8 +19,8 @@ MEANINGS = {
     "stop] that will be asked for), `token` where the edge knows one.",
     "WELCOME": "The edge serves: `models`, a list of the digest.",
     "REQUEST": "A request begins: `model`, `exit`, `start`, `stop`, `codec`, `shape`, what the "
-    "codec needs, `bytes` (of the tensor), `remaining_s` (to its deadline). `probe` true: nothing "
-    "is computed, the transfer is timed.",
+    "codec needs, `bytes` (of the tensor), `remaining_s` (to its deadline), `traceparent` "
+    "of a traced frame. `probe` true: nothing is computed, the transfer is timed.",
     "CHUNK": "The next bytes of a tensor, at `offset`.",
     "CANCEL": "The rest of a request does not come.",
     "CANCELLED": "The answer to that, or the deadline has passed: how much had arrived.",

@@ -135,7 +135,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """What it is called in results and policies."""
     kind: Literal["frame-stream", "closed-loop"]
-    """Frames at a fixed rate, or each after the answer to the one before."""
+    """'frame-stream': at a fixed rate; 'closed-loop': each after the answer to the one before."""
     description: str
     """One line for people."""
     network: str

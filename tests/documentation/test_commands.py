@@ -16,7 +16,13 @@ from coinfer.cli.main import app
 from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
 from experiments.aliases import ALIASES
 
-FOUND = [command for page in pages() for command in commands(page)]
+FOUND = [
+    command
+    for page in pages()
+    if page.name != "commands.md"  # made of the application itself
+    for command in commands(page)
+]
+APPLICATION = get_command(app)
 OURS = sorted({c for c in FOUND if c.words[0].endswith("coinfer")}, key=str)
 MODULES = sorted({c for c in FOUND if "-m" in c.words[1:2]}, key=str)
 TARGETS = sorted({c for c in FOUND if c.words[0] == "make"}, key=str)
@@ -25,7 +31,7 @@ PLACEHOLDER = re.compile(r"^[A-Z][A-Z_]+$")
 
 def found_command(words):
     """The command of the application that words name, its path, and what follows."""
-    command, path, rest = get_command(app), "coinfer", list(words)
+    command, path, rest = APPLICATION, "coinfer", list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         if PLACEHOLDER.match(rest[0]):
             return None, path, []

@@ -89,7 +89,7 @@ class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is written to standard error, which systemd hands to the journal."""
 
     form: Literal["text", "json"] = "text"
-    """Lines for people, or one JSON object a line."""
+    """'text': lines for people; 'json': one object a line."""
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is written."""
 
