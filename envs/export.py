@@ -34,12 +34,12 @@ from controller.policies.arrays import MOST_BYTES
 from controller.policies.network import LAYERS, UNITS, Policy, make_policy, save_policy
 from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH
 from controller.policies.weights import Activation, MlpWeights
-from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace
+from envs.episodes import Episodes, ObservationSpace
 from envs.preparation import Prepared
 from traces.trace import trace_digest
 
-LANES = 64
-"""Episodes run by the exported policy, for the range of contexts it meets."""
+LANES, FRAMES = 128, 128
+"""Of episodes that the exported policy runs, for the range of contexts it meets."""
 _ACTIVATIONS: dict[type[nn.Module], tuple[Activation, dict[str, Any]]] = {
     nn.ELU: ("elu", {"alpha": 1.0}),
     nn.GELU: ("gelu", {"approximate": "none"}),
@@ -135,7 +135,7 @@ def exported_weights(model: BaseAlgorithm) -> MlpWeights:
     if sum(array.nbytes for array in arrays) > MOST_BYTES // 2:
         raise UsageError(
             f"export, network: found {sum(a.nbytes for a in arrays) / 2**20:.0f} MiB of weights, "
-            f"expected at most {MOST_BYTES // 2**21}"
+            f"expected at most {MOST_BYTES / 2**21:g}"
         )
     return weights
 
@@ -277,9 +277,9 @@ def _contexts(env: Any, prepared: Prepared, weights: MlpWeights) -> tuple[Float3
     else:
         met = [env.unwrapped.contexts]
     rng = np.random.default_rng(prepared.setting.scenario.seeds.train)
-    episodes = Episodes((prepared.lanes(LANES, "policy", rng),), EPISODE_FRAMES)
+    episodes = Episodes((prepared.lanes(LANES, "policy", rng),), FRAMES)
     observation = episodes.reset()
-    for _ in range(EPISODE_FRAMES):
+    for _ in range(FRAMES):
         step = episodes.step(weights.decide(observation))
         observation = episodes.reset(step.over) if step.over.any() else step.observation
     met.append((episodes.lowest, episodes.highest))

@@ -127,7 +127,10 @@ def formats() -> tuple[Format, ...]:
         Format("Policy (`policy.json`)", "Written by `coinfer train` and `adapt`.", PolicyCard),
         Format(
             "Policy's arrays (`policy.npz`)",
-            "C numbers of context, D of a plan's description, H hidden units, L levels, K lags.",
+            "C numbers of context, D of a plan's description, H hidden units, L levels, K lags. "
+            "A policy of a plain network (format version 5, by `coinfer.export_policy`) has "
+            "`layer_K_matrix` (inputs, outputs) and `layer_K_bias` (outputs) for its layers K from "
+            "0, float32, in the place of `weights_*`.",
             arrays=POLICY_ARRAYS,
         ),
         Format(

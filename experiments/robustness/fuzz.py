@@ -40,6 +40,7 @@ from controller.policies.network import load_policy
 from controller.scenarios import SHIPPED as SCENARIOS
 from controller.scenarios import load_setting, read_scenario, shipped_scenarios
 from controller.wire import Connection, Inbox, Message, MessageType, Role, serialise
+from experiments.robustness.plain_policy import plain_policy
 from experiments.robustness.structures import many_scans, mutated_jpeg, mutated_json
 from models.codecs import codec_named, example_names
 from models.codecs.examples import example_array, example_shared
@@ -248,14 +249,23 @@ def _targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
             [b'format_version = 1\nmodels = ["x"]\n[limits]\nidle_s = 1.0\n'],
         ),
     }  # fmt: skip
-    policy = _reading(
-        folder, "policy.json", lambda p: load_policy(p.parent, setting), shipped / "policy.npz"
-    )
+    policies = {"policy": shipped, "policy-network": plain_policy(folder / "plain", setting)}
     return {
         "wire": (wire, [ping, request + chunk]),
         **{f"codec-{name}": _codec(name) for name in example_names()},
         **_requests(),
-        "policy": (policy, [(shipped / "policy.json").read_bytes()]),
+        **{
+            name: (
+                _reading(
+                    folder,
+                    "policy.json",
+                    lambda p: load_policy(p.parent, setting),
+                    place / "policy.npz",
+                ),
+                [(place / "policy.json").read_bytes()],
+            )
+            for name, place in policies.items()
+        },
     } | {key: (_reading(folder, name, read), good) for key, (name, read, good) in files.items()}
 
 

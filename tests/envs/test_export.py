@@ -235,10 +235,6 @@ REFUSED = {
         lambda e: model(PPO, e, {"pi": [4097], "vf": [1]}),
         r"network: found layers of \[4097\], expected at most 8 of at most 4096",
     ),
-    "too heavy": (
-        lambda e: model(PPO, e, {"pi": [4096, 4096], "vf": [1]}),
-        r"network: found 68 MiB of weights, expected at most 32",
-    ),
     "not numbers": (nan_weights, "network: found NaN or infinite weights"),
     "somebody's own": (
         lambda e: model(PPO, Slow()),
@@ -277,6 +273,13 @@ def test_what_is_no_such_model_is_one_line_and_nothing_is_written(tmp_path, lane
         export_policy(make(lanes), tmp_path / "p")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "p").exists()
+
+
+def test_more_weights_than_whoever_reads_them_takes_are_refused(lanes, monkeypatch):
+    made = model(PPO, lanes, [1024])
+    monkeypatch.setattr("envs.export.MOST_BYTES", 2**20)
+    with pytest.raises(UsageError, match="network: found 1 MiB of weights, expected at most 0.5"):
+        exported_weights(made)
 
 
 def test_a_model_of_another_scenario_is_refused_and_by_whoever_reads_it(tmp_path, lanes, closed):
