@@ -14,8 +14,8 @@ from coinfer.cli.main import app
 from models.data.datasets import Pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.factories import load_factory, read_pictures
 from models.networks.brought_module import Listener, ProfileArgs
+from models.networks.factories import load_factory, read_pictures
 from models.networks.profile_module import convert_module
 
 FACTORY = """
