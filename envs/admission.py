@@ -24,17 +24,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Bools, Floats, Ints
 from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.interface import Situation
 from controller.physics import FrameOutcome
 from controller.plans import suffix_start
 from controller.scenarios import Setting
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 EDGE = 0
 """The only lane of a simulated device's link."""

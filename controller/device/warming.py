@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from artefacts.arrays import Float32s
 from controller.physics.stages import Encode, Layers, last_resort, on_node
 from controller.scenarios import Setting
 from models.graphs.coding import networks_of
 from models.graphs.executors import Executor
-
-Floats = npt.NDArray[np.float32]
 
 
 def warm(setting: Setting, executor: Executor) -> None:
@@ -26,7 +24,7 @@ def warm(setting: Setting, executor: Executor) -> None:
             executor.encode(piece.codec, piece.branch, piece.cut, _zeros(setting, piece))
 
 
-def _zeros(setting: Setting, piece: Layers | Encode) -> Floats:
+def _zeros(setting: Setting, piece: Layers | Encode) -> Float32s:
     """A batch of one as the piece is given it."""
     at = piece.start if isinstance(piece, Layers) else piece.cut
     return np.zeros((1, *setting.spec.shapes[piece.branch][at]), dtype=np.float32)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from artefacts import UsageError
-from controller.edge.server import ENCODED_EXTRA_BYTES
+from controller.edge.served import ENCODED_EXTRA_BYTES
 from models.codecs import Codec, Shared, codec_named, example_names, find_codec, known_codecs
 from models.codecs.examples import PICTURE, example_array, example_shared
 from models.codecs.registry import FAMILIES
