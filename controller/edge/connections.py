@@ -10,7 +10,7 @@ from collections import deque
 from typing import Protocol
 
 from controller.edge.limits import EdgeLimits
-from controller.link.accepting import Admission
+from controller.link.accepting import AcceptRules
 from controller.link.addresses import network_of
 from controller.link.budget import Account, Accounts, Budget
 
@@ -45,7 +45,7 @@ class PeerFacts(Newcomer, Protocol):
         """End it for an error; a device that greeted us hears why."""
 
 
-class Connections(Admission):
+class Connections(AcceptRules):
     """Everything happens on the edge's one communicating thread, `errors` aside."""
 
     def __init__(self, limits: EdgeLimits) -> None:

@@ -32,7 +32,7 @@ def raise_descriptor_limit() -> int:
     return found
 
 
-class Admission:
+class AcceptRules:
     """Who may come in. This one lets everybody in; others bound them."""
 
     def crowded(self) -> bool:
@@ -57,12 +57,12 @@ class Acceptor:
     def __init__(
         self,
         protocol: Callable[[], asyncio.Protocol],
-        admission: Admission,
+        rules: AcceptRules,
         log: logging.Logger,
         refusal: bytes = b"",
     ) -> None:
         """`refusal`: what a connection hears that is turned away."""
-        self._protocol, self._admission, self._log = protocol, admission, log
+        self._protocol, self._rules, self._log = protocol, rules, log
         self._refusal = refusal
         self._loop = asyncio.get_running_loop()
         self._listeners: list[socket.socket] = []
@@ -88,7 +88,7 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(AT_A_TURN):
-            if self._admission.crowded():
+            if self._rules.crowded():
                 return
             try:
                 taken, _ = listener.accept()
@@ -97,10 +97,10 @@ class Acceptor:
             except OSError as error:
                 self._log.warning("no connection is taken in for %g s: %s", WAIT_S, error)
                 if error.errno in WITHOUT_MEANS:
-                    self._admission.let_one_go()
+                    self._rules.let_one_go()
                 self._wait(listener)
                 return
-            if self._admission.make_room():
+            if self._rules.make_room():
                 task = self._loop.create_task(self._connect(taken))
                 self._coming.add(task)
                 task.add_done_callback(self._coming.discard)
@@ -123,7 +123,7 @@ class Acceptor:
             await self._loop.connect_accepted_socket(self._protocol, taken)
         except OSError as error:  # gone meanwhile
             self._log.warning("a connection was lost as it was taken in: %s", error)
-            self._admission.lost()
+            self._rules.lost()
             taken.close()
 
     def _turn_away(self, taken: socket.socket) -> None:

@@ -466,7 +466,7 @@ def test_descriptors_are_kept_back_for_the_daemon_itself():
 
 OUT_OF_DESCRIPTORS = """
 import asyncio, logging, resource, socket, time
-from controller.link.accepting import Acceptor, Admission
+from controller.link.accepting import Acceptor, AcceptRules
 
 lines = []
 class Kept(logging.Handler):
@@ -476,7 +476,7 @@ log = logging.getLogger("x"); log.addHandler(Kept()); log.propagate = False
 
 async def main():
     spared = []
-    class Sparing(Admission):
+    class Sparing(AcceptRules):
         def let_one_go(self):
             spared.append(1)
             return False

@@ -87,7 +87,7 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def test_strangers_without_end_cost_an_edge_neither_its_log_nor_its_metrics(tmp_path):
+def test_newcomers_without_end_cost_an_edge_neither_its_log_nor_its_metrics(tmp_path):
     metrics = free_port()
     (tmp_path / "edge.toml").write_text(
         f'format_version = 1\nmodels = ["alexnet"]\nport = 0\nmetrics = "127.0.0.1:{metrics}"\n'
@@ -122,7 +122,7 @@ def test_strangers_without_end_cost_an_edge_neither_its_log_nor_its_metrics(tmp_
     said = (tmp_path / "log").read_text().splitlines()
     assert len(said) < 40
     assert any("it had not greeted and others came … and " in line for line in said)
-    assert any("silent longest" in line and "like it" in line for line in said)
+    assert any("waited for longest" in line and "like it" in line for line in said)
 
 
 @pytest.mark.parametrize(

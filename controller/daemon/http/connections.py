@@ -25,7 +25,7 @@ from artefacts import UsageError
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.http.errors import error_response, raw_refusal
 from controller.daemon.http.stamps import arrival_s
-from controller.link.accepting import Admission
+from controller.link.accepting import AcceptRules
 
 SWEEP_S = 0.5
 READ_BYTES = 8_192
@@ -283,7 +283,7 @@ class HttpConnection(web.RequestHandler):
             self.transport.abort()
 
 
-class ConnectionTable(Admission):
+class ConnectionTable(AcceptRules):
     """All that are open. `limits` is asked anew each time: it may be replaced while it serves."""
 
     def __init__(
