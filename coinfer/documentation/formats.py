@@ -82,7 +82,8 @@ def formats() -> tuple[Format, ...]:
     from controller.policies.generalist import GeneralistCard
     from controller.policies.network import PolicyCard
     from controller.registry.tuned import Tuned
-    from controller.scenarios.file import Scenario
+    from controller.scenarios.format1 import ScenarioFormat1
+    from controller.scenarios.sections import Scenario
     from experiments.replay.device_run import RunRecord
     from experiments.studies.results import Evaluation, Matrix, StudyRecord
     from experiments.studies.study import Study
@@ -98,6 +99,12 @@ def formats() -> tuple[Format, ...]:
     return (
         Format(
             "Scenario (`.toml`)", "Read by every command with `--scenario`.", Scenario, read=True
+        ),
+        Format(
+            "Scenario of format 1 (`.toml`)",
+            "The same for a device and an edge: shorter, and read as well.",
+            ScenarioFormat1,
+            read=True,
         ),
         Format("Study (`.toml`)", "Read by `coinfer evaluate`.", Study, read=True),
         Format("Sweep (`.toml`)", "Read by `coinfer sweep`.", SweepFile, read=True),

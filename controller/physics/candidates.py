@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from controller.physics.topology import EDGE
 from controller.plans import Plan, device_only, one_hop, passed_exits
 from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
@@ -18,12 +19,14 @@ def candidate_plans(
     device_first: bool = True,
     hedge: bool = False,
     no_rescue: bool = False,
+    node: str = EDGE,
 ) -> tuple[Plan, ...]:
     """Every plan of a network: device-only, edge-only, device-first and edge-first.
 
     Edge-first plans send the picture up as float32 or by a picture's codec; the other codecs serve
     device-first cuts, whose accuracy is recorded (see `models.facts.outcomes`). `no_rescue` adds,
-    for every plan that offloads before the first exit, one that keeps no time for a rescue.
+    for every plan that offloads before the first exit, one that keeps no time for a rescue. `node`:
+    whose hop it is.
     """
     plans: list[Plan] = []
     named = [codec_named(codec) for codec in codecs]
@@ -34,13 +37,15 @@ def candidate_plans(
         for codec in named:
             if codec.carries == "latent":
                 own = [b.cut for b in spec.bottlenecks if b.cut <= spec.exits[i].after]
-                plans.extend(one_hop(i, cut, length, codec.name) for cut in own)
+                plans.extend(one_hop(i, cut, length, codec.name, node=node) for cut in own)
                 continue
             picture, at_input = codec.carries == "picture", codec.serves_at_input(pictures)
             starts = range(0 if at_input else 1, 1 if picture or not device_first else length)
-            plans.extend(one_hop(i, start, length, codec.name) for start in starts)
+            plans.extend(one_hop(i, start, length, codec.name, node=node) for start in starts)
             if edge_first and at_input and (picture or codec.exact):
-                plans.extend(one_hop(i, 0, stop, codec.name) for stop in range(1, length))
+                plans.extend(
+                    one_hop(i, 0, stop, codec.name, node=node) for stop in range(1, length)
+                )
         if hedge:
             plans.extend(
                 replace(p, hedge=True)

@@ -3,23 +3,22 @@
 `load_setting(read_scenario("3g-alexnet"))` is where planners, environments and daemons begin.
 """
 
-from controller.scenarios.file import (
+from controller.scenarios.file import MOST, SHIPPED, read_scenario, shipped_scenarios
+from controller.scenarios.loading import load_setting
+from controller.scenarios.outcome_rows import OutcomeRows
+from controller.scenarios.profiles import load_profile, profile_file
+from controller.scenarios.sections import (
     FORMAT_VERSION,
-    MOST,
-    SHIPPED,
     FrameSection,
-    LinkSection,
+    NodeLinkSection,
+    NodeSection,
     PlanSection,
     RewardSection,
     Scenario,
     SeedSection,
+    TopologySection,
     TraceSection,
-    read_scenario,
-    shipped_scenarios,
 )
-from controller.scenarios.loading import load_setting
-from controller.scenarios.outcome_rows import OutcomeRows
-from controller.scenarios.profiles import load_profile, profile_file
 from controller.scenarios.setting import Setting, scale_trace
 
 __all__ = [
@@ -27,13 +26,15 @@ __all__ = [
     "MOST",
     "SHIPPED",
     "FrameSection",
-    "LinkSection",
+    "NodeLinkSection",
+    "NodeSection",
     "OutcomeRows",
     "PlanSection",
     "RewardSection",
     "Scenario",
     "SeedSection",
     "Setting",
+    "TopologySection",
     "TraceSection",
     "load_profile",
     "load_setting",

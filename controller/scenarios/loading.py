@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from artefacts import ArtefactError
-from controller.physics import LinkModel, NodeLink, Topology
+from artefacts import ArtefactError, UsageError
+from controller.physics import Topology
 from controller.physics.building import build_table
 from controller.physics.candidates import candidate_plans, gated_plans
-from controller.physics.topology import DEVICE, EDGE
-from controller.scenarios.file import Scenario
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
+from controller.scenarios.sections import Scenario
 from controller.scenarios.setting import Setting
 from models.codecs import codec_named
-from models.facts.cards import load_model
+from models.facts.cards import Model, load_model
 from models.facts.outcomes import read_outcomes
 from models.facts.profiles import Profile
 
@@ -22,10 +21,8 @@ from models.facts.profiles import Profile
 def load_setting(scenario: Scenario) -> Setting:
     """Load what a scenario names; every artefact is checked against the network."""
     model = load_model(scenario.network)
-    device = load_profile(scenario.device_profile, model).slowed(scenario.device_slowdown)
-    edge = load_profile(scenario.edge_profile, model)
-    for named, profile in ((scenario.device_profile, device), (scenario.edge_profile, edge)):
-        _check_codecs(named, profile, scenario.plans.codecs)
+    topology = _topology(scenario)
+    profiles = _profiles(scenario, model)
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     if outcomes.model_digest != model.digest:
         raise ArtefactError(
@@ -41,13 +38,10 @@ def load_setting(scenario: Scenario) -> Setting:
         device_first=scenario.plans.device_first,
         hedge=scenario.plans.hedge,
         no_rescue=scenario.plans.no_rescue,
+        node=topology.nodes[1],
     )
     stream = scenario.kind == "frame-stream"
     anytime = stream and scenario.plans.anytime
-    profiles = {DEVICE: device, EDGE: edge}
-    link = scenario.link
-    around = LinkModel(link.rtt_s, link.message_bytes, link.packet_bytes)
-    topology = Topology((DEVICE, EDGE), (NodeLink(DEVICE, EDGE, None, around),))
     every = build_table(
         model.spec, profiles, outcomes, plans, topology=topology, anytime=anytime
     )  # fmt: skip
@@ -67,6 +61,27 @@ def load_setting(scenario: Scenario) -> Setting:
     # who knows no confidence chooses among the same plans as without it
     chosen = set(range(len(plain))) | set(shortlist(setting))
     return replace(setting, table=both.take(sorted(chosen)))
+
+
+def _topology(scenario: Scenario) -> Topology:
+    """The scenario's nodes and links; refuses more nodes than plans reach."""
+    if len(scenario.topology.nodes) > 2:
+        names = ", ".join(node.name for node in scenario.topology.nodes)
+        raise UsageError(
+            f"scenario '{scenario.name}', topology.nodes: found {names}, expected two: plans have "
+            "one hop at most"
+        )
+    return scenario.make_topology()
+
+
+def _profiles(scenario: Scenario, model: Model) -> dict[str, Profile]:
+    """Every node's profile by its name, as slow as the scenario says."""
+    found = {}
+    for node in scenario.topology.nodes:
+        profile = load_profile(node.profile, model).slowed(node.slowdown)
+        _check_codecs(node.profile, profile, scenario.plans.codecs)
+        found[node.name] = profile
+    return found
 
 
 def _check_codecs(path: str, profile: Profile, codecs: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ from controller.physics import ConstantLink, LinkModel, PlanTable, Timing, Topol
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
 from controller.physics.links import Link
-from controller.scenarios.file import RewardSection, Scenario
 from controller.scenarios.outcome_rows import OutcomeRows
+from controller.scenarios.sections import RewardSection, Scenario
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
 from models.facts.outcomes import Outcomes
@@ -23,6 +23,9 @@ from models.facts.profiles import Profile
 from traces.library import TraceSet, load_split
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
+
+CONSTANT_S = 600.0
+"""How long the trace of a link of constant rate is."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -136,6 +139,9 @@ class Setting:
 
     def traces(self, part: str) -> TraceSet:
         """The scenario's traces of 'train', 'validation' or 'test', scaled."""
+        rate_bps = self.topology.links[0].rate_bps
+        if rate_bps is not None:
+            return constant_set(rate_bps)
         found = self.scaled(load_split(self.scenario.traces.family, part))
         if self.sub_second_seed is None:
             return found
@@ -147,7 +153,8 @@ class Setting:
 
     def scaled(self, traces: TraceSet) -> TraceSet:
         """Other traces, scaled as this scenario's are."""
-        factor = self.scenario.traces.scale
+        own = self.scenario.topology.links[0].traces
+        factor = 1.0 if own is None else own.scale
         if factor == 1.0:
             return traces
         return replace(traces, traces=tuple(scale_trace(t, factor) for t in traces.traces))
@@ -181,6 +188,13 @@ class Setting:
                 for g in range(len(plan.gates)):
                     at[p, answers == g] = self.gate_rows.row[p, g]
         return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.gate_rows, at)
+
+
+def constant_set(rate_bps: float) -> TraceSet:
+    """The one trace of a link of constant rate, the same in every part."""
+    name = f"constant-{rate_bps / 1e6:g}-mbps"
+    trace = BandwidthTrace.from_intervals(name, [CONSTANT_S], [rate_bps])
+    return TraceSet((trace,), True, f"a constant rate of {rate_bps / 1e6:g} Mbit/s")
 
 
 def scale_trace(trace: BandwidthTrace, factor: float) -> BandwidthTrace:

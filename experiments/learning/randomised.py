@@ -18,7 +18,6 @@ from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.generalist import Generalist, make_generalist
 from controller.policies.network import encoder_of, written_belief
 from controller.scenarios import (
-    LinkSection,
     RewardSection,
     Scenario,
     Setting,
@@ -58,19 +57,16 @@ def draw(rng: np.random.Generator, number: int) -> Scenario:
     change = msgspec.structs.replace
     if number % 8 == 7:
         base = read_scenario(CLOSED)
-        return change(base, name=name, traces=traces)
+        return change(base.with_link(0, traces=traces), name=name)
     base = read_scenario(STREAMS[number % len(STREAMS)])
     slowdown = between(0.6, 1.8)
     rate = base.frames.rate_fps / slowdown * between(0.5, 1.15)
     priced = rng.random() < 0.6
     prices = 4.0 * rng.random(2) ** 2 * np.array([0.5, 3.0]) if priced else np.zeros(2)
-    link = LinkSection(between(0.005, 0.08), base.link.message_bytes, base.link.packet_bytes)
+    moved = base.with_link(0, traces=traces, rtt_s=between(0.005, 0.08))
     return change(
-        base,
+        moved.with_node(0, slowdown=slowdown),
         name=name,
-        traces=traces,
-        device_slowdown=slowdown,
-        link=link,
         frames=change(base.frames, deadline_s=between(0.06, 0.2), rate_fps=round(rate, 3)),
         plans=change(base.plans, hedge=bool(rng.random() < 0.3)),
         reward=RewardSection(*map(float, np.round(prices, 4))),

@@ -21,9 +21,6 @@ from models.facts.cards import RANGES
 from traces.library import FOLDERS, read_split
 
 MODEL_FILES = ("card.json", "weights.safetensors", RANGES, "outcomes.npz")
-NAMED = ("network", "device_profile", "edge_profile")
-"""Fields of a scenario that may name a file or a folder."""
-
 Bundle = dict[str, bytes]
 
 
@@ -31,8 +28,9 @@ def pack(cells: Sequence[Cell]) -> Bundle:
     """Files, by name in the bundle, that the cells' scenarios name and coinfer does not ship."""
     bundle: Bundle = {}
     for cell in {c.scenario: c for c in cells}.values():
-        for field in NAMED:
-            bundle |= _named(getattr(cell.scenario, field))
+        profiles = [node.profile for node in cell.scenario.topology.nodes]
+        for name in (cell.scenario.network, *profiles):
+            bundle |= _named(name)
         bundle |= _logs(cell)
     return bundle
 
@@ -60,9 +58,14 @@ def unpacked(bundle: Bundle, cell: Cell) -> Iterator[Cell]:
 
 
 def _moved(scenario: Scenario, root: Path) -> Scenario:
-    moved = {field: root / _place(getattr(scenario, field)) for field in NAMED}
-    there = {field: str(path) for field, path in moved.items() if path.exists()}
-    return msgspec.structs.replace(scenario, **there)
+    def there(name: str) -> str:
+        place = root / _place(name)
+        return str(place) if place.exists() else name
+
+    moved = msgspec.structs.replace(scenario, network=there(scenario.network))
+    for number, node in enumerate(scenario.topology.nodes):
+        moved = moved.with_node(number, profile=there(node.profile))
+    return moved
 
 
 def _place(name: str) -> Path:

@@ -129,7 +129,7 @@ def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
     scenario = read_scenario("lte-mobilenet")
     bare = msgspec.structs.replace(load_setting(scenario).device, codecs=())
     write_profile(tmp_path / "bare.json", bare)
-    named = msgspec.structs.replace(scenario, device_profile=str(tmp_path / "bare.json"))
+    named = scenario.with_node(0, profile=str(tmp_path / "bare.json"))
     with pytest.raises(ArtefactError, match="field 'codecs': found no time for 'jpeg20'"):
         load_setting(named)
 

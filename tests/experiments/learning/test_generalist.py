@@ -140,7 +140,7 @@ def test_a_device_unlike_those_it_was_trained_for_is_said():
     shipped = load_generalist(SHIPPED_GENERALIST)
     for name in ("lte-mobilenet", "3g-mobilenet-priced", "3g-alexnet", "edgent"):
         assert shipped.beyond(load_setting(read_scenario(name))) == ()
-    scenario = msgspec.structs.replace(read_scenario("3g-mobilenet"), device_slowdown=20.0)
+    scenario = read_scenario("3g-mobilenet").with_node(0, slowdown=20.0)
     (told,) = shipped.beyond(load_setting(scenario))
     assert told.startswith("device_slowdown, found 20, drawn from 0.")
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 import pytest
 import torch
@@ -262,16 +261,16 @@ def test_recurrent_ppo_begins_as_planning(stream, random_policy):
 
 def test_a_slower_device_is_a_slower_profile_and_another_digest():
     plain = read_scenario("lte-mobilenet")
-    slow = msgspec.structs.replace(plain, device_slowdown=1.5)
+    slow = plain.with_node(0, slowdown=1.5)
     assert slow.digest != plain.digest
-    assert msgspec.structs.replace(slow, device_slowdown=1.0).digest == plain.digest
+    assert slow.with_node(0, slowdown=1.0).digest == plain.digest
     one, two = load_setting(plain), load_setting(slow)
     assert two.device.interval_s(0, 0, 5) == pytest.approx(1.5 * one.device.interval_s(0, 0, 5))
     assert two.device.encode_s("jpeg35", "") == pytest.approx(
         1.5 * one.device.encode_s("jpeg35", "")
     )
     assert "1.5 times slower" in two.device.emulation
-    assert two.edge == one.edge
+    assert two.profiles["edge"] == one.profiles["edge"]
 
 
 @pytest.mark.parametrize(

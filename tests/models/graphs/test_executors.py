@@ -17,7 +17,7 @@ from models.graphs.executors import OnnxExecutor, PacedExecutor, make_executor, 
 def executor(request, stream):
     if request.param != "paced":
         return make_executor(request.param, stream.model)
-    return PacedExecutor(make_executor("onnx", stream.model), stream.edge)
+    return PacedExecutor(make_executor("onnx", stream.model), stream.profiles["edge"])
 
 
 @pytest.fixture(scope="module")

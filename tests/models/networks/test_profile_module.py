@@ -124,7 +124,7 @@ def test_profile_plan_and_compare_a_model_that_is_brought(here, placement):
     assert np.array_equal(outcomes.predicted(1), whole)
     setting = load_setting(read_scenario(here / "mine" / "scenario.toml"))
     assert setting.device.emulation is not None
-    assert setting.device.interval_s(1, 0, 1) > setting.edge.interval_s(1, 0, 1)
+    assert setting.device.interval_s(1, 0, 1) > setting.profiles["edge"].interval_s(1, 0, 1)
     for more in ((), ("--max-latency", "500ms"), ("--max-device-memory", "1MiB")):
         result = run("plan", "--scenario", "mine/scenario.toml", "--bandwidth", "2", *more)
         assert result.exit_code == 0, (result.output, result.exception)
