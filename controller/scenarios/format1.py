@@ -40,7 +40,7 @@ class ScenarioFormat1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """What it is called in results and policies."""
     kind: Literal["frame-stream", "closed-loop"]
-    """'frame-stream': at a fixed rate; 'closed-loop': each after the answer to the one before."""
+    """Frames at a fixed rate, or each after the answer to the one before."""
     description: str
     """One line for people."""
     network: str

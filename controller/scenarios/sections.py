@@ -23,9 +23,9 @@ class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rtt_s: float = 0.0
     """Round trip of the link, beside what its rate takes."""
     message_bytes: float = 0.0
-    """Header of a message of the wire, added to every transfer."""
+    """Added to every message: header and metadata of the wire."""
     packet_bytes: float = 0.0
-    """Headers of every packet (Ethernet, IP and TCP); 0: none counted."""
+    """Added to every packet of a message: headers of Ethernet, IP and TCP (66)."""
 
 
 class TraceSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,9 +114,9 @@ class NodeLinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rtt_s: float = 0.0
     """Round trip of the link, beside what its rate takes."""
     message_bytes: float = 0.0
-    """Header of a message of the wire, added to every transfer."""
+    """Added to every message: header and metadata of the wire."""
     packet_bytes: float = 0.0
-    """Headers of every packet (Ethernet, IP and TCP); 0: none counted."""
+    """Added to every packet of a message: headers of Ethernet, IP and TCP (66)."""
 
 
 class TopologySection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +135,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     """What it is called in results and policies."""
     kind: Literal["frame-stream", "closed-loop"]
-    """'frame-stream': at a fixed rate; 'closed-loop': each after the answer to the one before."""
+    """Frames at a fixed rate, or each after the answer to the one before."""
     description: str
     """One line for people."""
     network: str
