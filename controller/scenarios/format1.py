@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -76,21 +76,3 @@ class ScenarioFormat1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             FORMAT_VERSION, self.name, self.kind, self.description, self.network,
             TopologySection(nodes, (link,)), self.frames, self.plans, self.reward, self.seeds,
         )  # fmt: skip
-
-
-def as_format_1(scenario: Scenario) -> dict[str, Any] | None:
-    """What the scenario's digest is made of where format 1 can say it; None where it cannot."""
-    nodes, links = scenario.topology.nodes, scenario.topology.links
-    if [node.name for node in nodes] != [DEVICE, EDGE] or nodes[1].slowdown != 1.0:
-        return None
-    if links[0].traces is None:
-        return None
-    made = ScenarioFormat1(
-        1, scenario.name, scenario.kind, scenario.description, scenario.network,
-        nodes[0].profile, nodes[1].profile, links[0].traces, scenario.frames, scenario.link,
-        scenario.plans, scenario.reward, scenario.seeds, nodes[0].slowdown,
-    )  # fmt: skip
-    plain: dict[str, Any] = msgspec.to_builtins(made)
-    if nodes[0].slowdown == 1.0:
-        del plain["device_slowdown"]
-    return plain

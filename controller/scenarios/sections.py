@@ -13,6 +13,7 @@ import msgspec
 
 from artefacts import UsageError, digest_bytes
 from controller.physics import LinkModel, NodeLink, Topology
+from controller.physics.topology import DEVICE, EDGE
 
 FORMAT_VERSION = 2
 
@@ -198,6 +199,29 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         topology = msgspec.structs.replace(self.topology, links=tuple(links))
         return msgspec.structs.replace(self, topology=topology)
 
+    @property
+    def is_device_and_edge(self) -> bool:
+        """Whether format 1 could say it: a device and an edge as it is, over a link with traces."""
+        nodes, (link, *more) = self.topology.nodes, self.topology.links
+        usual = [node.name for node in nodes] == [DEVICE, EDGE] and nodes[1].slowdown == 1.0
+        return usual and not more and link.traces is not None
+
+    def _as_format_1(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """The fields `plain` of a device and its edge as format 1 has them, in its order."""
+        device, edge = self.topology.nodes
+        slowed = {} if device.slowdown == 1.0 else {"device_slowdown": device.slowdown}
+        return {
+            "format_version": 1,
+            **{field: plain[field] for field in ("name", "kind", "description", "network")},
+            "device_profile": device.profile,
+            "edge_profile": edge.profile,
+            "traces": msgspec.to_builtins(self.traces),
+            "frames": plain["frames"],
+            "link": msgspec.to_builtins(self.link),
+            **{field: plain[field] for field in ("plans", "reward", "seeds")},
+            **slowed,
+        }
+
     def make_topology(self) -> Topology:
         """The nodes and links as the physics knows them; a `UsageError` where they are no tree."""
         links = (
@@ -216,16 +240,14 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
         A device and its edge have the same digest in either format.
         """
-        from controller.scenarios.format1 import as_format_1
-
         bare = self
         for number, node in enumerate(self.topology.nodes):
             # where the files lie is no part of what was trained for
             bare = bare.with_node(number, profile=Path(node.profile).name)
         bare = msgspec.structs.replace(bare, network=Path(self.network).name)
-        plain = as_format_1(bare)
-        if plain is None:
-            plain = msgspec.to_builtins(bare)
+        plain: dict[str, Any] = msgspec.to_builtins(bare)
+        if bare.is_device_and_edge:
+            plain = bare._as_format_1(plain)
         # what came after the first published digests counts only where it is used
         if not self.plans.confidence:
             del plain["plans"]["confidence"]
