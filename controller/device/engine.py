@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import InitVar, dataclass, replace
 
 from artefacts import CoinferError
-from artefacts.arrays import Float32s
 from controller.admission import Admission, Admitted
 from controller.device.cpu import CpuDone, DeviceCpu
 from controller.device.edge_answers import EdgeAnswers
@@ -27,7 +26,6 @@ from controller.device.local_answers import LocalAnswers
 from controller.interface import Controller, Measurement, Overruled, Situation
 from controller.link.interface import Link, Reply
 from controller.physics import PlanTable
-from models.codecs import Encoded
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 from models.graphs.executors import Executor
@@ -167,13 +165,13 @@ class FrameEngine:
         if self.local.has_prefix(frame):
             self.local.start(frame)
         else:
-            self._hand_over(frame, self.local.encode(frame))
+            self._hand_over(frame, Prefix(self.local.encode(frame)))
         return frame
 
     def _decide(self, number: int, arrival_s: float, deadline_s: float) -> Admitted:
         """The controller's choice, and what the admission makes of it."""
         now, lanes = self.clock(), self.link.lanes
-        # backlog and round trip are told of the edge that serves
+        # backlog and round trip are those of the edge that serves
         self.link.serve(self.admission.serving(lanes, self.link.greetings, now))
         situation = Situation(
             arrival_s - self.begin_s,
@@ -189,9 +187,10 @@ class FrameEngine:
             self.controller.overruled(number, admitted.plan)
         return admitted
 
-    def _hand_over(self, frame: Frame, encoded: Encoded) -> None:
+    def _hand_over(self, frame: Frame, prefix: Prefix) -> None:
         """Give what crosses to the link, then see to the local answers."""
-        if not self.edge.send(frame, encoded):
+        assert prefix.encoded is not None
+        if not self.edge.send(frame, prefix.encoded):
             self._distrust()
             self.admission.failed(frame.lane, self.clock())
         held, frame.reservation = frame.reservation, None
@@ -233,7 +232,7 @@ class FrameEngine:
         if event.kind == "prefix":
             self._prefix_done(frame, result.result, result.ended_s)
         elif event.kind == "suffix":
-            self._suffix_done(frame, result.result, result.ended_s)
+            self._suffix_done(frame, result)
         else:
             self._local_done(frame, event.exit, result)
 
@@ -244,14 +243,14 @@ class FrameEngine:
         elif prefix.logits is not None:
             self._answer(frame, self.local.answer(frame.plan.exit, prefix.logits), at_s)
         elif prefix.encoded is not None:
-            self._hand_over(frame, prefix.encoded)
+            self._hand_over(frame, prefix)
         else:
             # no time for what lies behind the gates: their answer is the best there will be
             self._end(frame, at_s)
 
-    def _suffix_done(self, frame: Frame, logits: Float32s, at_s: float) -> None:
+    def _suffix_done(self, frame: Frame, result: CpuDone) -> None:
         """The device has gone on with the edge's tensor."""
-        answer = self.local.answer(frame.plan.exit, logits)
+        answer, at_s = self.local.answer(frame.plan.exit, result.result), result.ended_s
         if math.isfinite(answer[1]):
             self._answer(frame, answer, at_s)
             return

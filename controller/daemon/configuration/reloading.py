@@ -101,7 +101,7 @@ class Preparing:
             self._begin()
 
     def hung(self) -> str | None:
-        """Why the reload under way is given up, where it has taken too long; told once."""
+        """Why the reload under way is given up, where it has taken too long; once."""
         with self._lock:
             if self._since_s is None or self._clock() - self._since_s < HUNG_S:
                 return None
