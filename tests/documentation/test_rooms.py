@@ -22,8 +22,6 @@ MAY_IMPORT = {
 EXCEPTIONS = {
     "controller.daemon.client imports coinfer._errors": "under that name, where a user's files "
     "bear the names of our rooms",
-    "experiments.replay.testbed.wall_clock imports coinfer.cli.entry": "it is the command itself, "
-    "with another clock",
 }
 """Imports against the arrows, and why each is one."""
 

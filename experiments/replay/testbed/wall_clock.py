@@ -1,6 +1,6 @@
-"""`coinfer` with a wall clock that another process moves.
+"""A module run with a wall clock that another process moves.
 
-    python -m experiments.replay.testbed.wall_clock FILE ARGUMENTS OF COINFER...
+    python -m experiments.replay.testbed.wall_clock FILE MODULE ARGUMENTS...
 
 Every look at the wall clock (`time.time`, `time.time_ns`) is off by the seconds that FILE holds at
 that moment; the monotonic clock is the system's. A library that is loaded before libc could fake
@@ -9,6 +9,7 @@ more, but the one there is breaks sleeping.
 
 from __future__ import annotations
 
+import runpy
 import sys
 import time
 from pathlib import Path
@@ -29,13 +30,10 @@ def shift_clock(path: Path) -> None:
 
 
 def main() -> None:
-    """Shift, then be `coinfer`."""
+    """Shift, then be the module."""
     shift_clock(Path(sys.argv[1]))
-    sys.argv[1:] = sys.argv[2:]
-
-    from coinfer.cli.entry import run
-
-    run()
+    module, sys.argv[1:] = sys.argv[2], sys.argv[3:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ class Ground:
             self.left_out |= dict.fromkeys(NAMESPACE_KINDS, str(error))
         self._clock = folder / "clock"
         self._clock.write_text("0")
-        self.command = module_command("experiments.replay.testbed.wall_clock", str(self._clock))
+        self.command = module_command(
+            "experiments.replay.testbed.wall_clock", str(self._clock), "coinfer.cli.entry"
+        )
 
     def _lay_link(self, stack: contextlib.ExitStack) -> None:
         lacking = missing_tools()
