@@ -77,8 +77,8 @@ def _names(option: Any) -> str:
 def _type(parameter: Any) -> str:
     if parameter.param_type_name == "option" and parameter.is_bool_flag:
         return "switch"
-    name = str(parameter.bare_type.__name__)
-    kind = {"int": "whole number", "float": "number", "str": "text"}.get(name, name.lower())
+    name = str(parameter.bare_type()).lower().removeprefix("list[").removesuffix("]")
+    kind = {"int": "whole number", "float": "number", "str": "text"}.get(name, name)
     low, high = parameter.min, parameter.max
     if low is not None and high is not None:
         kind += f", {low:g} to {high:g}"

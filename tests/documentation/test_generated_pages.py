@@ -1,5 +1,7 @@
 """Pages that are made from the code are what the code gives, and leave nothing unexplained."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,10 @@ def test_the_arrays_of_a_file_are_those_of_the_shipped_one(rows, file):
             kind = arrays[name].dtype
             word = {"U": "text", "i": "whole number"}.get(kind.kind, kind.name)
             assert named[name].startswith(kind.name) or named[name].startswith(word), name
+
+
+def test_every_option_s_type_is_one_that_people_know():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "commands.md").read_text()
+    types = {row.split("|")[2].strip().partition(",")[0] for row in page.splitlines()
+             if row.startswith("| `-")}  # fmt: skip
+    assert types <= {"text", "switch", "path", "whole number", "number"}
