@@ -11,6 +11,7 @@ thread, socket or clock: whoever uses it reports what happened, and passes the t
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ class Admission:
     deadline_s: float
     first_exit_s: float
     rescue_margin_s: float = 0.005
+    interval_s: float = math.inf
+    """Between two frames of the stream; infinite where each comes after the last answer."""
     always_rescue: bool = False
     """Every frame has a local answer, also where its plan would not have one."""
     breakers: Breakers | None = None
@@ -117,10 +120,20 @@ class Admission:
         return (self._own(situation), lanes[0]) if lane is None else (index, lane)
 
     def _own(self, situation: Situation) -> int:
-        """The local plan that suits best."""
+        """The most accurate local plan that is in time and leaves the next frame time, too.
+
+        Without the second the device would fall behind: the deepest exit that one frame can afford
+        leaves those behind it late.
+        """
         local = np.flatnonzero(self.table.local)
         ready = self.table.prefix_s[local] + situation.device_backlog_s
-        fits = local[ready <= situation.deadline_s]
+        waits = np.maximum(ready - self.interval_s, 0.0) + self.first_exit_s
+        in_time = ready <= situation.deadline_s
+        # a device that not even the first exit lets keep up has nothing to spare
+        spare = (waits + self.rescue_margin_s <= self.deadline_s) & (
+            self.first_exit_s <= self.interval_s
+        )
+        fits = local[in_time & spare]
         if not len(fits):
             return int(local[np.argmin(ready)])
         return int(fits[np.argmax(self.table.accuracy[fits])])

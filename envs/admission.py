@@ -151,7 +151,7 @@ class AdmittedLanes:
     def _device(self, lane: int) -> DeviceRules:
         admission = Admission(
             self._setting.table, self._deadline_s, self._first_exit_s,
-            self._setting.timing.rescue_margin_s,
+            self._setting.timing.rescue_margin_s, self._setting.interval_s,
         )  # fmt: skip
         admission.guard(random.Random(f"{self._seed} {lane}"))
         return DeviceRules(admission, self._setting.link_model.rtt_s)

@@ -59,6 +59,7 @@ def build_engine(settings: DeviceSettings, path: Path, setting: Setting) -> Fram
         setting.scenario.frames.deadline_s,
         rescue_margin_s=setting.timing.rescue_margin_s,
         rtt_s=setting.scenario.link.rtt_s,
+        interval_s=setting.interval_s,
     )
     made.append(
         FrameEngine(

@@ -59,7 +59,8 @@ class FrameEngine:
         args, first = self.args, len(self.model.spec.branches[0])
         self.admission = Admission(
             self.table, args.deadline_s, self.profile.interval_p95_s(0, 0, first),
-            args.rescue_margin_s, args.always_rescue, greetings=dict(self.link.greetings),
+            args.rescue_margin_s, args.interval_s, args.always_rescue,
+            greetings=dict(self.link.greetings),
         )  # fmt: skip
         self.local = LocalAnswers(
             self.model, executor, self.profile, self.table, self._cpu, self.admission, self.clock,

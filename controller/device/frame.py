@@ -5,6 +5,7 @@ Holds facts alone: what is done with a frame lies in `local_answers`, `edge_answ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -79,6 +80,8 @@ class EngineArgs:
     """Have a local answer also where a plan would not (a scenario may allow that): time is kept for
     it, or, while the edge answers (`EdgeReliability`), it is made where the CPU is idle.
     """
+    interval_s: float = math.inf
+    """Between two frames, as the scenario has it; infinite in the closed loop."""
     measured_rtt: bool = False
     """Decide by the link's own round trip once it is known (`rtt_s` until then)."""
 

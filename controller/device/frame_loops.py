@@ -6,6 +6,7 @@ gymnasium, pandas, matplotlib).
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -54,7 +55,8 @@ class DeviceConfig:
         """What of it concerns a single frame."""
         closed = self.mode == "closed"
         return EngineArgs(
-            self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s
+            self.deadline_s, closed, self.rescue_margin_s, self.rtt_s, self.give_up_s,
+            interval_s=math.inf if closed else self.interval_s,
         )  # fmt: skip
 
 

@@ -156,3 +156,23 @@ def test_what_was_given_less_time_than_usual_does_not_speak_against_its_edge(rul
     for _ in range(50):
         rules.in_vain(0, 0.0, rules.deadline_s, early=False)
     assert rules.table.local[rules.admit(sends, situation(rules), (0,), 0.0).plan]
+
+
+@pytest.mark.parametrize("name", ["3g-mobilenet", "lte-mobilenet"])
+def test_while_frames_are_held_back_the_device_does_not_fall_behind(name):
+    """Ten seconds without an edge: every frame is answered in time, none is left for the next."""
+    setting = load_setting(read_scenario(name))
+    table, deadline_s = setting.table, setting.scenario.frames.deadline_s
+    first_s = setting.device.interval_p95_s(0, 0, len(setting.spec.branches[0]))
+    made = Admission(table, deadline_s, first_s, interval_s=setting.interval_s)
+    made.guard(random.Random(0))
+    sends, backlog_s, ran = picture_plan(table), 0.0, []
+    for number in range(int(10 / setting.interval_s)):
+        made.failed(0, number * setting.interval_s)
+        plan = made.admit(sends, situation(made, backlog_s), (0,), number * setting.interval_s).plan
+        if table.local[plan]:
+            ran.append(plan)
+            backlog_s += float(table.prefix_s[plan])
+            assert backlog_s <= deadline_s
+        backlog_s = max(backlog_s - setting.interval_s, 0.0)
+    assert len(ran) > 200
