@@ -4,26 +4,21 @@ Owns the one error tree, atomic writes, digests and the reading of versioned JSO
 Every other room may import it; it imports none of them and knows no domain word.
 """
 
+from artefacts.documents import encode_json, read_json, read_toml, write_json
 from artefacts.errors import ArtefactError, CoinferError, DependencyError, UsageError
 from artefacts.files import (
-    atomic_write,
     check_name,
     data_directory,
     decode_text,
     digest_bytes,
     digest_file,
-    encode_json,
     open_file,
     read_bytes,
-    read_json,
     read_text,
-    read_toml,
-    ready_file,
-    ready_folder,
-    write_json,
 )
 from artefacts.printing import printable, shortened
 from artefacts.processors import usable_cpus
+from artefacts.writing import atomic_write, ready_file, ready_folder
 
 __all__ = [
     "ArtefactError",

@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from artefacts.files import encode_json
+from artefacts.documents import encode_json
 from artefacts.printing import printable
 
 

@@ -7,6 +7,7 @@ delivers.
 """
 
 from traces.formats.bare import OBOE_LAST_CHUNK_MS
+from traces.formats.own_csv import CSV_HEADER, write_csv
 from traces.formats.packets import (
     MAHIMAHI_STEP_MS,
     PACKET_BYTES,
@@ -33,7 +34,6 @@ from traces.formats.registry import (
     read_traces,
     trace_files,
 )
-from traces.formats.tables import CSV_HEADER, write_csv
 from traces.formats.unpacking import SUFFIXES
 
 __all__ = [

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts.arrays import Floats
 from traces.formats.headers import Column, columns_of
@@ -227,3 +228,24 @@ def _joined(names: list[str]) -> list[str]:
         else:
             found.append(name)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnsRead:
+    """Chosen columns: `numbers` by place, and the number of every row's line."""
+
+    lines: npt.NDArray[np.int64]
+    numbers: tuple[Floats, ...]
+
+
+def columns_read(table: Table, indices: Sequence[int]) -> ColumnsRead:
+    """Columns of numbers, NaN where a cell is missing."""
+    parts: list[list[Floats]] = [[] for _ in indices]
+    lines: list[npt.NDArray[np.int64]] = []
+    for numbers, cells in table.batches(indices):
+        lines.append(np.array(numbers, dtype=np.int64))
+        for part, column, index in zip(parts, cells, indices, strict=True):
+            part.append(table.floats(column, numbers, table.names[index] or f"{index + 1}"))
+    whole = tuple(np.concatenate(part) if part else np.empty(0) for part in parts)
+    joined = np.concatenate(lines) if lines else np.empty(0, dtype=np.int64)
+    return ColumnsRead(joined, whole)

@@ -11,12 +11,11 @@ from dataclasses import replace
 import numpy as np
 
 from artefacts.arrays import Floats
-from traces.formats.cells import Table, table_of
+from traces.formats.cells import Table, columns_read, table_of
 from traces.formats.limits import check_rows
 from traces.formats.reading import Reading, ReadOptions, counted
 from traces.formats.series import Rows, facts_of, stamped
 from traces.formats.source import Source
-from traces.formats.tables import columns_read
 from traces.formats.units import MBIT_S
 
 NAMES = ("run_num", "seq_num", "throughput")

@@ -11,10 +11,11 @@ from traces.formats.bare import OBOE, PENSIEVE, NamedPair, RateColumn, TwoColumn
 from traces.formats.iperf import IperfJson, IperfText
 from traces.formats.logs import ThroughputLog
 from traces.formats.lumos import Lumos5G
+from traces.formats.own_csv import OwnCsv
 from traces.formats.packets import Mahimahi
 from traces.formats.reading import NO_OPTIONS, OPTION_NAMES, Format, Reading, ReadOptions
 from traces.formats.source import Source, load, load_all, shown
-from traces.formats.tables import DriveTest, HeaderTable, OwnCsv
+from traces.formats.tables import DriveTest, HeaderTable
 from traces.formats.unpacking import PACKED, SUFFIXES, is_trace_name
 from traces.trace import BandwidthTrace
 

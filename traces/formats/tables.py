@@ -1,4 +1,4 @@
-"""Tables with a header: our own CSV, and anybody's, whose words and units say what columns are.
+"""Anybody's tables with a header, whose words and units say what the columns are.
 
 What a header and the cells leave open is asked for; nothing is taken for granted. Of an uplink and
 a downlink the uplink is taken, unless the caller chooses.
@@ -6,15 +6,13 @@ a downlink the uplink is taken, unless the caller chooses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import UsageError, atomic_write
+from artefacts import UsageError
 from artefacts.arrays import Floats
 from traces.formats import stamps
 from traces.formats.cells import Table, table_of
@@ -29,12 +27,9 @@ from traces.formats.choosing import (
 from traces.formats.headers import Column
 from traces.formats.limits import MOST_WORDED_ROWS, check_count, check_rows
 from traces.formats.reading import (
-    MAX_RATE_BPS,
-    Direction,
     Reading,
     ReadOptions,
     Understood,
-    checked_trace,
     counted,
 )
 from traces.formats.series import Rows, facts_of, from_lengths, stamped
@@ -45,14 +40,7 @@ from traces.formats.units import (
     RateUnit,
     TimeUnit,
 )
-from traces.trace import BandwidthTrace
 
-CSV_HEADER = "time_s,rate_bps"
-DIRECTION_COMMENTS: dict[Direction, str] = {
-    "uplink": "direction: uplink",
-    "downlink": "direction: downlink",
-}
-OWN_NAMES = ("time_s", "rate_bps")
 RADIO_WORDS = {
     "operatorname", "operator", "cellid", "networkmode", "networktech", "rsrp", "rsrq", "snr",
     "cqi", "rssi", "level", "qual", "state", "node",
@@ -62,66 +50,6 @@ DRIVE_RATES = ("dl_bitrate", "ul_bitrate")
 TABLE_OPTIONS = frozenset(
     {"time_unit", "rate_unit", "column", "time_column", "interval_s", "direction"}
 )
-
-
-class OwnCsv:
-    """`time_s,rate_bps`, as `write_csv` writes it; a last row gives the end."""
-
-    name = "csv"
-    title = f"a header '{CSV_HEADER}' (written by 'coinfer traces')"
-    options = frozenset[str]()
-
-    def claims(self, source: Source, options: ReadOptions) -> bool:
-        """The header, in any dialect."""
-        table = table_of(source)
-        return table is not None and tuple(n.lower() for n in table.names) == OWN_NAMES
-
-    def read(self, source: Source, options: ReadOptions) -> Reading:
-        """The last row's time is the end (its rate is written as 0)."""
-        what = f"two numbers ({CSV_HEADER}): rising seconds from 0, bit/s >= 0"
-        table = table_of(source)
-        if table is None or len(table.columns) != 2:
-            raise source.error(f"a header '{CSV_HEADER}'", source.head[0][0])
-        read = columns_read(table, (0, 1))
-        times, rates = read.numbers[0], read.numbers[1]
-        bad = ~(np.isfinite(times) & (rates >= 0) & (rates <= MAX_RATE_BPS))
-        if len(times):
-            bad[1:] |= ~(np.diff(times) > 0)
-            bad[0] |= times[0] != 0
-        if np.any(bad):
-            other = " (another's table: --format table)" if len(times) and times[0] != 0 else ""
-            raise source.error(what + other, int(read.lines[np.flatnonzero(bad)[0]]))
-        if len(times) < 2:
-            raise source.error("two or more (start, end)", found=f"{len(times)} rows")
-        said = [d for d, comment in DIRECTION_COMMENTS.items() if comment == source.comment]
-        direction = said[0] if said else "not said"
-        facts = facts_of(self.name, "column 'time_s', s", "column 'rate_bps', bit/s", direction)
-        if rates[-1] > 0:
-            odd = f"odd: the last row is the end, not {rates[-1]:g} bit/s (but: --format table)"
-            facts = replace(facts, remarks=(odd,))
-        trace = checked_trace(source.path, source.stem, times[:-1], rates[:-1], float(times[-1]))
-        return Reading(trace, replace(facts, interval_s=round(float(np.median(np.diff(times))), 9)))
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnsRead:
-    """Chosen columns: `numbers` by place, and the number of every row's line."""
-
-    lines: npt.NDArray[np.int64]
-    numbers: tuple[Floats, ...]
-
-
-def columns_read(table: Table, indices: Sequence[int]) -> ColumnsRead:
-    """Columns of numbers, NaN where a cell is missing."""
-    parts: list[list[Floats]] = [[] for _ in indices]
-    lines: list[npt.NDArray[np.int64]] = []
-    for numbers, cells in table.batches(indices):
-        lines.append(np.array(numbers, dtype=np.int64))
-        for part, column, index in zip(parts, cells, indices, strict=True):
-            part.append(table.floats(column, numbers, table.names[index] or f"{index + 1}"))
-    whole = tuple(np.concatenate(part) if part else np.empty(0) for part in parts)
-    joined = np.concatenate(lines) if lines else np.empty(0, dtype=np.int64)
-    return ColumnsRead(joined, whole)
 
 
 class HeaderTable:
@@ -387,17 +315,3 @@ def _remarks(
             f"{float(read.values.mean()):.4g} {unit.name}; {other} {read.beside:.4g})"
         )
     return said
-
-
-def write_csv(path: str | Path, trace: BandwidthTrace, direction: Direction = "not said") -> None:
-    """Write `time_s,rate_bps`; a last row gives the end. Reading it back gives the same trace.
-
-    A known direction stands in a comment line before the header.
-    """
-    with atomic_write(path) as stream:
-        if direction != "not said":
-            stream.write(f"# {DIRECTION_COMMENTS[direction]}\n")
-        stream.write(CSV_HEADER + "\n")
-        for at_s, rate in zip(trace.times_s, trace.rates_bps, strict=True):
-            stream.write(f"{float(at_s)!r},{float(rate)!r}\n")
-        stream.write(f"{trace.duration_s!r},0.0\n")
