@@ -12,9 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from artefacts.arrays import Floats
+from artefacts.arrays import Floats, Ints
 from traces.formats.headers import Column, columns_of
 from traces.formats.limits import LONGEST_LINE_BYTES, MOST_COLUMNS, check_count
 from traces.formats.numbers import bare_separator, is_number
@@ -234,14 +233,14 @@ def _joined(names: list[str]) -> list[str]:
 class ColumnsRead:
     """Chosen columns: `numbers` by place, and the number of every row's line."""
 
-    lines: npt.NDArray[np.int64]
+    lines: Ints
     numbers: tuple[Floats, ...]
 
 
 def columns_read(table: Table, indices: Sequence[int]) -> ColumnsRead:
     """Columns of numbers, NaN where a cell is missing."""
     parts: list[list[Floats]] = [[] for _ in indices]
-    lines: list[npt.NDArray[np.int64]] = []
+    lines: list[Ints] = []
     for numbers, cells in table.batches(indices):
         lines.append(np.array(numbers, dtype=np.int64))
         for part, column, index in zip(parts, cells, indices, strict=True):
