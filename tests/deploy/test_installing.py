@@ -61,7 +61,7 @@ def test_what_handles_strangers_bytes_has_no_known_hole(name):
 
 def test_nobody_is_told_to_install_by_a_name_that_is_not_ours():
     """The one place that names it says why not."""
-    for path in (ROOT / "docs").glob("*.md"):
+    for path in (ROOT / "docs").rglob("*.md"):
         text = path.read_text().replace("decides what `pip install coinfer`\nruns, as root", "")
         assert not re.search(r"pip install (-\S+ )*'?coinfer([\['`\s]|$)", text), path.name
 

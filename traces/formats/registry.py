@@ -79,7 +79,7 @@ def _chosen(source: Source, options: ReadOptions) -> Format:
         source.path,
         line=number,
         found=shown(line),
-        expected="bare numbers, or a header with a column of a rate (formats: "
+        expected="bare numbers, or a header that names a rate (formats: "
         f"{', '.join(known.name for known in FORMATS)}; see docs/reference/traces.md)",
     )
 

@@ -17,7 +17,7 @@ from experiments.analyses.architectures.table import (
     write_table,
 )
 
-PAGE = Path(__file__).parents[3] / "docs" / "architectures.md"
+PAGE = Path(__file__).parents[3] / "docs" / "results" / "architectures.md"
 # torch warns of its own older parts where these modules are made
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -646,7 +646,7 @@ def test_a_mistake_in_a_study_names_file_field_found_and_expected(tmp_path, text
 
 
 def test_the_files_in_the_documentation_are_read(tmp_path):
-    text = (ROOT / "docs" / "studies.md").read_text()
+    text = (ROOT / "docs" / "reference" / "studies.md").read_text()
     shown, sweep = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "study.toml"
     # it shows every key, three ways to name traces at once among them

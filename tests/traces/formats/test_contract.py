@@ -14,7 +14,7 @@ from traces.formats import FORMATS, ReadOptions, format_of, read
 from traces.formats.reading import OPTION_NAMES
 from traces.trace import trace_digest
 
-DOCS = Path(__file__).parents[3] / "docs" / "traces.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "traces.md"
 LOG = "1450274031248 725 0 0 1000 500\n1450274032248 1725 0 0 2000 1000\n"
 IPERF = """Connecting to host 10.0.0.1, port 5201
 [  5] local 10.0.0.2 port 46254 connected to 10.0.0.1 port 5201
