@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.options import JsonOption
 from coinfer.cli.trace_files import (
     ColumnOption,
     DirectionOption,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from traces.formats import Reading
 
 app = typer.Typer(help="Bandwidth traces: read, convert, generate, fetch.", no_args_is_help=True)
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 
 
 @app.command("list")

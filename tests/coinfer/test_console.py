@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from coinfer.cli.console import PlainConsole, emit_json, print_table, progress_bar
-from coinfer.cli.top import render
+from coinfer.cli.running.top import render
 
 ROOT = Path(__file__).parents[2]
 STRANGE = ("[/a]", "[bold]b[/bold]", "[link=x]", "x[1].csv", ":smile:", "[", "[/", "a" * 200)

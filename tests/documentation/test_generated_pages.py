@@ -7,7 +7,9 @@ import pytest
 
 from coinfer.documentation.__main__ import DOCS, PAGES
 from coinfer.documentation.commands import application_commands
-from coinfer.documentation.formats import OUTCOME_ARRAYS, POLICY_ARRAYS, documented
+from coinfer.documentation.formats import documented
+from coinfer.documentation.formats.inputs import OUTCOME_ARRAYS
+from coinfer.documentation.formats.outputs import POLICY_ARRAYS
 from coinfer.documentation.metrics import metrics_page, parse, shown_metrics
 from coinfer.documentation.structures import fields_of, meanings, nested
 from controller.daemon.configuration.settings import DeviceSettings, EdgeSettings

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from artefacts import UsageError
-from coinfer.cli.bench_detector import as_entries, detector
+from coinfer.cli.bench.detector import as_entries, detector
 from controller.sensing.interface import DetectorStep
 from experiments.analyses.detectors.page_hinkley import NAMES, make_detector
 from experiments.analyses.detectors.recorded import (

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from artefacts import UsageError
-from coinfer.cli.figures import figures
+from coinfer.cli.judging.figures import figures
 from experiments.analyses.figures.edgent import (
     METHODS,
     PAPER_DEVICE_ONLY_S,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption, ScenarioOption
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from experiments.learning.tasks import Data
     from experiments.learning.training import TrainArgs, TrainReport
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
-ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")]
 MostDeviceOption = Annotated[
     float,

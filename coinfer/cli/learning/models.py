@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from coinfer.cli import profile_options as options
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
+from coinfer.cli.learning import profile_options as options
+from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,7 +31,7 @@ def train_model(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order, augmentation.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Train a branchy network jointly; continues from OUT/checkpoint.pt.
 
@@ -126,7 +127,7 @@ def profile(
     found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
     named = tuple(c.name for c in found)
     if ":" in model:
-        from coinfer.cli.profile_module import ModuleOptions, TimingOptions, bring
+        from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
 
         why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
         _refuse("a model that is brought", why, {

@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
+from coinfer.cli.options import JsonOption, ScenarioOption
 
 
 def wire(
@@ -79,7 +78,7 @@ def _shaped(repeats: int, json: bool) -> None:
 
 
 def decide(
-    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
+    scenario: ScenarioOption,
     decisions: Annotated[int, typer.Option(min=1, help="Of every controller.")] = 20_000,
     controllers: Annotated[
         str, typer.Option(help="Names separated by commas.")
@@ -149,7 +148,7 @@ def edge(
 
 
 def device(
-    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
+    scenario: ScenarioOption,
     idle_s: Annotated[float, typer.Option(min=0.5, help="How long it idles.")] = 10.0,
     answers: Annotated[int, typer.Option(min=1, help="Asked after that.")] = 200,
     json: JsonOption = False,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption
 
 
 def demo(
@@ -16,7 +17,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for page, policy, figures.")] = Path(
         "runs/demo"
     ),
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Train a policy, run device and edge over a shaped link, compare with static Algorithm 1.
 

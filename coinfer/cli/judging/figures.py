@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -9,11 +10,13 @@ import typer
 
 from artefacts import UsageError, ready_folder
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption
 
 READINGS = ("maps", "elements")
 
 if TYPE_CHECKING:
     from experiments.analyses.figures.edgent import MethodPoint, StaticChoice, StaticFigures
+    from models.facts.regression import Reading
 
 
 def figures(
@@ -30,12 +33,11 @@ def figures(
     dynamic: Annotated[
         bool, typer.Option(help="Also the distribution of throughput on the test traces.")
     ] = True,
-    json_: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Exit, partition and latency by bandwidth and by requirement; accuracy by requirement."""
-    from controller.planners.algorithm1 import ORDERS, Order
+    from controller.planners.algorithm1 import Order
     from experiments.analyses.figures.edgent import (
-        PAPER_DEVICE_ONLY_S,
         device_only_s,
         edgent_inputs,
         static_figures,
@@ -44,13 +46,7 @@ def figures(
     from models.facts.cards import load_model
     from models.facts.regression import Reading
 
-    if which != "edgent":
-        raise UsageError(f"figures: found '{which}', expected edgent")
-    for option, value, known in (("--reading", reading, READINGS), ("--order", order, ORDERS)):
-        if value not in known:
-            raise UsageError(f"{option}: found '{value}', expected {' or '.join(known)}")
-    if not 1.0 <= requirement_ms <= 60_000.0:
-        raise UsageError(f"--requirement-ms: found {requirement_ms:g}, expected 1 to 60000")
+    _check(which, reading, order, requirement_ms)
     loaded = load_model(model)
     ready_folder(out, make=False)
     inputs = edgent_inputs(loaded.spec, loaded.card.test_accuracies, cast(Reading, reading))
@@ -59,39 +55,59 @@ def figures(
     local = device_only_s(loaded.spec)
     throughput: dict[str, float] = {}
     if dynamic:
-        from experiments.analyses.figures.dynamic import draw_throughput
-
-        with progress_bar() as bar:
-            task = bar.add_task("closed loop on the test traces", total=100, note="")
-            throughput, source = draw_throughput(
-                out / "throughput.png",
-                lambda name, share: bar.update(task, completed=round(100 * share), note=name),
-            )
-        console.print(f"throughput on {source}")
+        throughput = _throughput(out)
         written = (*written, out / "throughput.png", out / "throughput.csv")
     if json_:
-        files = [str(path) for path in written]
-        emit_json(
-            {
-                "device_only_s": local,
-                "figures": made,
-                "throughput_fps_at_0.6": throughput,
-                "files": files,
-            }
+        emit_json({
+            "device_only_s": local, "figures": made, "throughput_fps_at_0.6": throughput,
+            "files": [str(path) for path in written],
+        })  # fmt: skip
+        return
+    _print_device_only(local)
+    _print(made, written, f"model {model}, conv's x1 as {reading}, {order}")
+    if throughput:
+        print_table(
+            "Throughput at the 0.6 quantile (the paper, as recalled: map 27, static 20)",
+            ("controller", "frames/s"),
+            [(name, f"{value:.1f}") for name, value in throughput.items()],
         )
-    else:
-        seconds = ", ".join(f"{s:.3f} s with x1 as {r}" for r, s in local.items())
-        console.print(
-            f"device-only by the published regression: {seconds}; the paper measures more than "
-            f"{PAPER_DEVICE_ONLY_S:g} s"
+
+
+def _check(which: str, reading: str, order: str, requirement_ms: float) -> None:
+    """Refuse what no figure can be drawn for."""
+    from controller.planners.algorithm1 import ORDERS
+
+    if which != "edgent":
+        raise UsageError(f"figures: found '{which}', expected edgent")
+    for option, value, known in (("--reading", reading, READINGS), ("--order", order, ORDERS)):
+        if value not in known:
+            raise UsageError(f"{option}: found '{value}', expected {' or '.join(known)}")
+    if not 1.0 <= requirement_ms <= 60_000.0:
+        raise UsageError(f"--requirement-ms: found {requirement_ms:g}, expected 1 to 60000")
+
+
+def _throughput(out: Path) -> dict[str, float]:
+    """Frames a second at the 0.6 quantile by controller; the distribution is drawn into `out`."""
+    from experiments.analyses.figures.dynamic import draw_throughput
+
+    with progress_bar() as bar:
+        task = bar.add_task("closed loop on the test traces", total=100, note="")
+        throughput, source = draw_throughput(
+            out / "throughput.png",
+            lambda name, share: bar.update(task, completed=round(100 * share), note=name),
         )
-        _print(made, written, f"model {model}, conv's x1 as {reading}, {order}")
-        if throughput:
-            print_table(
-                "Throughput at the 0.6 quantile (the paper, as recalled: map 27, static 20)",
-                ("controller", "frames/s"),
-                [(name, f"{value:.1f}") for name, value in throughput.items()],
-            )
+    console.print(f"throughput on {source}")
+    return throughput
+
+
+def _print_device_only(local: Mapping[Reading, float]) -> None:
+    from experiments.analyses.figures.edgent import PAPER_DEVICE_ONLY_S
+
+    seconds = ", ".join(f"{s:.3f} s with x1 as {r}" for r, s in local.items())
+    console.print(
+        f"device-only by the published regression: {seconds}; the paper measures more than "
+        f"{PAPER_DEVICE_ONLY_S:g} s"
+    )
 
 
 def _print(made: StaticFigures, written: tuple[Path, ...], setting: str) -> None:

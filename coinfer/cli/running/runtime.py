@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
 
 
 def edge(
@@ -107,7 +108,7 @@ def _write(path: Path | None, text: str) -> None:
 
 
 def device(
-    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")] = "",
+    scenario: ScenarioOption = "",
     config: Annotated[
         Path | None, typer.Option(help="device.toml: run as a daemon, until SIGTERM.")
     ] = None,
@@ -115,7 +116,7 @@ def device(
         str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")
     ] = "127.0.0.1:7700",
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
-    policy: Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")] = None,
+    policy: PolicyOption = None,
     executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
     pace: Annotated[
         bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
@@ -129,7 +130,7 @@ def device(
         typer.Option("--as-daemon", help="Treat frames and link as the daemon does."),
     ] = False,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""
     from artefacts import UsageError

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption, ScenarioOption
 
 if TYPE_CHECKING:
     from controller.registry import ControllerEntry
     from controller.registry.tuned import Tuned
     from controller.scenarios import Setting
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 
 
 def look_here() -> None:
@@ -66,7 +65,7 @@ def _row(entry: ControllerEntry) -> dict[str, Any]:
 
 
 def tune(
-    scenario: Annotated[str, typer.Option(help="A shipped name or a .toml file.")],
+    scenario: ScenarioOption,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write the values to as well (the cache alone).")
     ] = None,

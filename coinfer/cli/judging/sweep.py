@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
+from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from experiments.sweeps.definition import Sweep
@@ -22,7 +23,7 @@ def sweep(
     out: Annotated[Path, typer.Option(help="Folder of the cells and the tables.")],
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes (one a core).")] = None,
     ray: Annotated[str, typer.Option(help="HOST:PORT of a Ray cluster, instead of --jobs.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Train and judge every cell of seeds x scenarios x algorithms x hyper-parameters.
 

@@ -12,8 +12,8 @@ import typer
 
 from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.options import JsonOption
 
 
 def environment(
@@ -18,7 +19,7 @@ def environment(
         int, typer.Option(min=1, help="Of every path and repeat, at least one a lane.")
     ] = 200_000,
     seed: Annotated[int, typer.Option(min=0, help="Of plans, places and samples.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Frames a second of the batched environment, against drawing their random numbers alone.
 

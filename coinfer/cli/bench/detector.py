@@ -12,6 +12,7 @@ import typer
 
 from artefacts import UsageError
 from coinfer.cli.console import console, emit_json, print_table
+from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from experiments.analyses.detectors.recorded import TraceScore
@@ -39,7 +40,7 @@ TRACE_METRICS = {
 def detector(
     hours: Annotated[float, typer.Option(help="Hours of synthetic steps a detector.")] = 10.0,
     seed: Annotated[int, typer.Option(help="Seed of the steps that are scored.")] = 0,
-    json_: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json_: JsonOption = False,
 ) -> None:
     """Detection delay and false alarms of Bayes, EWMA and Page-Hinkley; switches on real logs."""
     import time

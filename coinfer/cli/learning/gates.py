@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
+from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
-    from experiments.analyses.confidence.records import JointPoint
+    from experiments.analyses.confidence.records import JointPoint, JointRecord
 
 
 def train_gates(
@@ -18,7 +19,7 @@ def train_gates(
     model: Annotated[str, typer.Option(help="alexnet or mobilenetv2, as shipped.")] = "mobilenetv2",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 4,
     threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Figures as JSON.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Train heads together with confidence gates (JEI-DNN), for six prices on compute at once.
 
@@ -67,6 +68,10 @@ def train_gates(
     if json:
         emit_json(record)
         return
+    _print(record)
+
+
+def _print(record: JointRecord) -> None:
     print_table(
         f"{record.model}: heads and gates trained together ({record.judged_on})",
         ["price", "compute", "accuracy", "accuracy by exit"],

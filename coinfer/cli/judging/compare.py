@@ -1,0 +1,195 @@
+"""`coinfer compare`: controllers beside one another in simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.deciding.controllers import look_here
+from coinfer.cli.options import (
+    DeviceSecondOption,
+    JsonOption,
+    MegabyteOption,
+    PolicyOption,
+    ScenarioOption,
+)
+from coinfer.cli.scenario import say_source, setting_of
+
+if TYPE_CHECKING:
+    from controller.scenarios import Setting
+    from experiments.evaluation.comparison import Comparison
+    from traces.library import TraceSet
+
+TracesOption = Annotated[
+    list[Path] | None, typer.Option(help="Trace files or folders (the test split).")
+]
+ControllersOption = Annotated[
+    str,
+    typer.Option(
+        help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but 'planning' and "
+        "'generalist', of which the second takes seconds to plan, 'optimum', the clairvoyant "
+        "one over the queue, which takes minutes a log: see --frames, and those of other "
+        "packages; 'coinfer controllers' lists all)."
+    ),
+]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")]
+FramesOption = Annotated[int | None, typer.Option(min=1, help="At most so many a trace.")]
+DetectorOption = Annotated[str, typer.Option(help="Change detector of 'map'.")]
+SubSecondOption = Annotated[
+    bool,
+    typer.Option(
+        "--sub-second",
+        help="Lay variation within seconds, as of packet-delivery traces, over the traces.",
+    ),
+]
+SubSecondSeedOption = Annotated[int | None, typer.Option(min=0, help="Of that variation (0).")]
+SubSecondMeanOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=1e6,
+        help="Mbit/s below which seconds are slow and rough (each trace's own mean).",
+    ),
+]
+
+
+def compare(
+    scenario: ScenarioOption,
+    traces: TracesOption = None,
+    controllers: ControllersOption = "",
+    policy: PolicyOption = None,
+    seed: SeedOption = None,
+    frames: FramesOption = None,
+    detector: DetectorOption = "bayes",
+    sub_second: SubSecondOption = False,
+    sub_second_seed: SubSecondSeedOption = None,
+    sub_second_mean: SubSecondMeanOption = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare controllers in simulation on whole traces.
+
+    With --sub-second every second of a trace keeps its bytes but passes them as unevenly as a real
+    link; the training traces that controllers learn from stay as they are. Prices given here count
+    for everybody; a policy must have been trained for them ('coinfer train --most-megabyte').
+    """
+    from experiments.evaluation.controllers import chosen_names
+
+    setting = setting_of(scenario, device_second, megabyte)
+    if ":" in controllers:
+        look_here()
+    names = chosen_names(controllers, setting)
+    chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
+    say_source(chosen)
+    result = _compared(setting, chosen, names, policy, detector, seed, frames)
+    if json:
+        emit_json(result)
+        return
+    _print(result)
+
+
+def _compared(
+    setting: Setting,
+    traces: TraceSet,
+    names: list[str],
+    policy: Path | None,
+    detector: str,
+    seed: int | None,
+    frames: int | None,
+) -> Comparison:
+    """The comparison, with a bar of the controllers that are done."""
+    from experiments.evaluation.comparison import compare as run_comparison
+    from experiments.evaluation.controllers import ControllerFactory
+
+    with progress_bar() as bar:
+        task = bar.add_task("compare", total=len(names), note="")
+
+        def report(name: str, share: float) -> None:
+            bar.update(task, completed=names.index(name) + share, note=name)
+
+        factory = ControllerFactory(
+            setting,
+            policy_folder=policy,
+            detector=detector,
+            max_frames=frames,
+            progress=lambda what: bar.update(task, note=what),
+        )
+        result = run_comparison(
+            setting, traces, names, factory, seed=seed, progress=report, max_frames=frames
+        )
+        bar.update(task, completed=len(names), note="")
+    return result
+
+
+def _print(result: Comparison) -> None:
+    from experiments.evaluation.comparison import comparison_rows
+
+    columns, rows = comparison_rows(result)
+    print_table(
+        f"{result.scenario}: {len(result.traces)} traces, {result.source}; clairvoyant bound "
+        f"{result.bound:.4f} per frame"
+        + ("" if result.optimum is None else f", optimum over the queue {result.optimum:.4f}"),
+        columns,
+        rows,
+    )
+    print_table(
+        "plans chosen most often",
+        ["controller", "frames", "plan"],
+        [
+            (name, f"{100 * share:.1f} %", chosen_plan)
+            for name, figures in result.controllers.items()
+            for chosen_plan, share in figures.plans.items()
+        ],
+    )
+    if result.differences:
+        print_table(
+            "reward per frame, learned over each other controller, paired over traces",
+            ["over", "difference", "95 % interval", "sign-flip p", "one trace left out"],
+            [
+                (
+                    d.over,
+                    f"{d.mean:+.4f}",
+                    _range(d.interval95),
+                    f"{d.p_value:.4f}",
+                    _range(d.leave_one_out),
+                )
+                for d in result.differences
+            ],
+        )
+
+
+def _range(found: tuple[float, float] | None) -> str:
+    return "" if found is None else f"{found[0]:+.4f} to {found[1]:+.4f}"
+
+
+def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
+    from coinfer.cli.trace_files import say_notes
+    from traces.library import read_set
+
+    if not paths:
+        return setting.traces("test")
+    read = read_set(paths)
+    say_notes(read)
+    factor = setting.scenario.traces.scale
+    if factor != 1.0:
+        console.print(f"traces: scaled by {factor:g}, as scenario '{setting.scenario.name}' says")
+    return setting.scaled(read)
+
+
+def _uneven(
+    traces: TraceSet, sub_second: bool, seed: int | None, mean_mbps: float | None
+) -> TraceSet:
+    from artefacts import UsageError
+    from traces.subsecond import subsecond_set
+
+    if sub_second:
+        reference_bps = None if mean_mbps is None else 1e6 * mean_mbps
+        return subsecond_set(traces, seed or 0, reference_bps=reference_bps)
+    for name, value in (("seed", seed), ("mean", mean_mbps)):
+        if value is not None:
+            raise UsageError(f"--sub-second-{name}: found {value}, expected --sub-second with it")
+    return traces

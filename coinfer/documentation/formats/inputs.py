@@ -1,0 +1,87 @@
+"""Files that are given to coinfer: what people write, models, and what is known of links."""
+
+from __future__ import annotations
+
+from coinfer.documentation.formats.entry import Format
+
+OUTCOME_ARRAYS = (
+    ("format_version", "whole number", "1"),
+    ("model_digest", "text", "Of the network whose answers these are."),
+    ("dataset", "text", "Whose samples they are."),
+    ("exits", "int16 (V)", "Exit of every row, counted from 0."),
+    ("codecs", "text (V)", "Codec of every row."),
+    ("cuts", "int16 (V)", "Layers before the cut at which the codec was applied."),
+    ("samples", "whole number", "S, the number of samples."),
+    ("right", "uint8 (V, S/8)", "Whether each sample was answered right, eight a byte."),
+    ("sure", "uint8 (V, S)", "The answer's greatest probability x 255."),
+    ("chosen", "uint8 or uint16 (V, S)", "Optional: the class that was answered."),
+    ("wire_exits", "int16 (W)", "Optional: exit of each row of `wire_bytes`."),
+    ("wire_codecs", "text (W)", "Its codec."),
+    ("wire_cuts", "int16 (W)", "Its cut."),
+    ("wire_bytes", "float64 (W)", "Mean bytes of a codec whose size depends on what it carries."),
+    ("logits", "float16 (E, S, C)", "Optional: what every exit gave, without any codec."),
+    ("labels", "uint8 or uint16 (S)", "Optional: the right class."),
+)
+
+
+def of_people() -> tuple[Format, ...]:
+    """What people write: scenarios, studies, sweeps."""
+    from controller.scenarios.format1 import ScenarioFormat1
+    from controller.scenarios.sections import Scenario
+    from experiments.studies.study import Study
+    from experiments.sweeps.definition import SweepFile
+
+    return (
+        Format(
+            "Scenario (`.toml`)", "Read by every command with `--scenario`.", Scenario, read=True
+        ),
+        Format(
+            "Scenario of format 1 (`.toml`)",
+            "The same for a device and an edge: shorter, and read as well.",
+            ScenarioFormat1,
+            read=True,
+        ),
+        Format("Study (`.toml`)", "Read by `coinfer evaluate`.", Study, read=True),
+        Format("Sweep (`.toml`)", "Read by `coinfer sweep`.", SweepFile, read=True),
+    )
+
+
+def of_models() -> tuple[Format, ...]:
+    """What a network is, costs and answers."""
+    from models.facts.cards import Card
+    from models.facts.profiles import Profile
+    from models.graphs.quantisation import Activations
+
+    return (
+        Format(
+            "Card of a model (`card.json`)",
+            "Written by `coinfer train-model` and `coinfer profile --model`. Beside it lie "
+            "`weights.safetensors` (`LAYER.weight`, `LAYER.bias`, float32) and, where ranges were "
+            "calibrated, `calibration.safetensors`.",
+            Card,
+        ),
+        Format("Profile (`.json`)", "Written by `coinfer profile`.", Profile),
+        Format(
+            "Outcomes (`outcomes.npz`)",
+            "Written by `coinfer train-model` and `coinfer profile --model`. V rows, S samples, "
+            "E exits, C classes. float32 and uint8 are the same answer at every cut and stand at "
+            "cut 0. `held_back.npz` is the same of held-back pictures.",
+            arrays=OUTCOME_ARRAYS,
+        ),
+        Format("Activations (`activations.json`)", "Beside a card, for int8.", Activations),
+    )
+
+
+def of_traces() -> tuple[Format, ...]:
+    """What is known of links."""
+    from traces.generator import FamilyFit
+    from traces.library import Split
+    from traces.states import StateFile
+    from traces.subsecond import SubsecondFit
+
+    return (
+        Format("Split of a family (`splits/*.json`)", "Shipped with the traces.", Split),
+        Format("Fit of the generator", "Written by `coinfer traces fit`.", FamilyFit),
+        Format("Fit of variation", "Written by `coinfer traces fit-subsecond`.", SubsecondFit),
+        Format("Bandwidth states", "Read by `coinfer map`.", StateFile),
+    )
