@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from coinfer.documentation.formats.entry import Format
-from coinfer.documentation.formats.inputs import of_people, of_models, of_traces
+from coinfer.documentation.formats.inputs import of_models, of_people, of_traces
 from coinfer.documentation.formats.outputs import of_policies, of_runs
 from coinfer.documentation.markdown import code, page, table
 from coinfer.documentation.structures import nested, section
