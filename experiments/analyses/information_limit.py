@@ -1,21 +1,23 @@
 """What a controller loses by not knowing the bandwidth: `python -m
 experiments.analyses.information_limit`.
 
-The same planning as the learned policy's, told at every frame what no device can know: the rate of
-the link at this very moment and when the uplink will be free; then again with the rate as it was a
-little earlier, for whoever measures hears of it only when an answer is back, and only of the times
-at which something was sent. It still does not know the rates to come. What lies between it and the
-learned policy is what measuring late costs. The bound is told twice: as it is, and `chosen`, where
-the plans are those that the other half of the pictures holds best, for nobody can know which plan
-the judged pictures favour. What lies between `chosen` and the informed planner is the future's, the
-queue's and that of compute times (a bound's are the fastest of a thousand). Rewards count the
-answers' accuracies (report half), so that no sample's luck is in them; no controller here falls
-back to the robust planner.
+The informed planner is the learned policy's planning with what no device can know: the rate of the
+link at this very moment, and when the uplink will be free. It runs again with the rate as it was a
+little earlier, for a device hears of the rate only when an answer is back; and once more with the
+rate only of times at which something was sent. It never knows the rates to come. What lies between
+it and the learned policy is what measuring late costs.
+
+The bound is given twice: as it is, and `chosen`, with the plans that the other half of the pictures
+holds best, for nobody can know which plan the judged pictures favour. What lies between `chosen`
+and the informed planner is the future's, the queue's and that of compute times (a bound's are the
+fastest of a thousand). Rewards count the answers' accuracies (report half), so that no sample's
+luck is in them. No controller here falls back to the robust planner.
 """
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -42,8 +44,8 @@ DELAYS_S = (0.0, 0.03, 0.06, 0.1)
 """A round trip, that with an upload of some kilobytes, and more."""
 
 
-class Told(msgspec.Struct, frozen=True):
-    """Planning that is told the rate as it was `delay_s` ago: mean reward, and of the gap.
+class InformedLate(msgspec.Struct, frozen=True):
+    """Planning that knows the rate as it was `delay_s` ago: mean reward, and of the gap.
 
     `only_sent`: only while something was under way, at its true rate.
     """
@@ -71,8 +73,8 @@ class Limits(msgspec.Struct, frozen=True):
     gap_closed: float
     """(learned - baseline) / (bound - baseline)."""
     gap_of_informed: float
-    """The same of the planner that is told the present: what measuring at once could reach."""
-    told_late: tuple[Told, ...]
+    """The same of the planner that knows the present: what measuring at once could reach."""
+    informed_late: tuple[InformedLate, ...]
     """Nobody who measures knows the rate before an upload and its answer have crossed the link,
     nor while nothing does."""
     per_trace: dict[str, tuple[float, ...]]
@@ -83,9 +85,9 @@ class InformedEncoder(ObservationEncoder):
 
     lanes: ObservedLanes
     delay_s: float = 0.0
-    """The rate is told as it was so long ago; the uplink's state stays that of now."""
+    """The rate is known as it was so long ago; the uplink's state stays that of now."""
     only_sent: bool = False
-    """Where nothing was under way then, the rate is told as it was when the uplink became free."""
+    """Where nothing was under way then, the rate is known as it was when the uplink became free."""
     ahead_s: float = 0.1
     """The belief is the rate's distribution so long after the known present: a frame's answer needs
     the link for about that, and who is sure of the present alone keeps no reserve."""
@@ -99,7 +101,7 @@ class InformedEncoder(ObservationEncoder):
         free_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9)
         then_s = np.maximum(now_s - self.delay_s, 0.0)
         if self.only_sent:
-            # what was sent before that is told whole: in favour of who is told
+            # what was sent before that is known whole: in favour of the informed
             then_s = np.minimum(then_s, np.maximum(free_s - PRESENT_S, 0.0))
         begin, until = np.minimum(then_s, end), np.minimum(then_s + PRESENT_S, end)
         passed = simulator.link.bytes_between(begin, until)
@@ -115,37 +117,84 @@ def limits(
     frames: int,
     delays_s: tuple[float, ...] = DELAYS_S,
 ) -> Limits:
-    """Bound, informed planning, planning and the policy on the same frames of `traces`."""
+    """Bound, informed planning, planning and the policy on the same frames of `traces`.
+
+    `frames` is the most of a trace, `delays_s` the seconds by which the informed planner is late.
+    """
     if setting.closed_loop:
         raise UsageError(
             f"information limit: found scenario '{setting.scenario.name}' of kind 'closed-loop', "
             "expected a frame stream"
         )
     encoder = policy.encoder(setting)
-    prices = setting.prices
-    advantages = policy.advantages.at(prices.device_second, prices.megabyte)
-
-    def told(delay_s: float, only_sent: bool = False) -> Floats:
-        informed = InformedEncoder(setting, policy.belief, advantages)
-        informed.delay_s, informed.only_sent = delay_s, only_sent
-        return _earned(setting, policy, informed, PlanningAlone(), traces, frames)
-
+    informed = partial(_informed, setting, policy, traces, frames)
     found = {
-        "informed": told(0.0),
+        "informed": informed(0.0),
         "planning": _earned(setting, policy, encoder, PlanningAlone(), traces, frames),
         "learned": _earned(setting, policy, encoder, policy, traces, frames),
+        **_bounds(setting, traces, frames),
     }
-    spacing = setting.interval_s
+    best, baseline = _baseline(setting, traces, frames)
+    found["baseline"] = baseline
+    gap = found["bound"].mean() - baseline.mean()
+
+    def closed(rewards: Floats) -> float:
+        return float((rewards.mean() - baseline.mean()) / gap)
+
+    late = [(d, sent, informed(d, sent)) for sent in (False, True) for d in delays_s]
+    mean = {name: float(values.mean()) for name, values in found.items()}
+    return Limits(
+        setting.scenario.name,
+        tuple(t.name for t in traces),
+        frames,
+        mean["bound"],
+        mean["chosen"],
+        mean["informed"],
+        mean["planning"],
+        mean["learned"],
+        mean["baseline"],
+        best,
+        closed(found["learned"]),
+        closed(found["informed"]),
+        tuple(InformedLate(d, sent, float(r.mean()), closed(r)) for d, sent, r in late),
+        {name: tuple(map(float, values)) for name, values in found.items()},
+    )
+
+
+def _informed(
+    setting: Setting,
+    policy: Policy,
+    traces: tuple[BandwidthTrace, ...],
+    frames: int,
+    delay_s: float,
+    only_sent: bool = False,
+) -> Floats:
+    """Rewards (traces) of planning that knows the rate as it was `delay_s` ago."""
+    prices = setting.prices
+    advantages = policy.advantages.at(prices.device_second, prices.megabyte)
+    encoder = InformedEncoder(setting, policy.belief, advantages)
+    encoder.delay_s, encoder.only_sent = delay_s, only_sent
+    return _earned(setting, policy, encoder, PlanningAlone(), traces, frames)
+
+
+def _bounds(setting: Setting, traces: tuple[BandwidthTrace, ...], frames: int) -> dict[str, Floats]:
+    """Clairvoyant rewards (traces): of the best plans, and of those that the other half likes."""
+    spacing_s = setting.interval_s
     bounds, chosen = [], []
     for trace in traces:
-        last = trace.duration_s - setting.scenario.frames.deadline_s - spacing
-        count = min(frames, max(int(last / spacing), 1))
-        starts_s = np.arange(count, dtype=np.float64) * spacing
+        last_s = trace.duration_s - setting.scenario.frames.deadline_s - spacing_s
+        starts_s = np.arange(min(frames, max(int(last_s / spacing_s), 1)), dtype=float) * spacing_s
         values, _ = clairvoyant_values(setting, trace, starts_s, "report")
         liked, _ = clairvoyant_values(setting, trace, starts_s, "policy")
         bounds.append(float(np.maximum(values.max(axis=1), 0.0).mean()))
-        chosen.append(float(values[np.arange(count), liked.argmax(axis=1)].mean()))
-    found |= {"bound": np.array(bounds), "chosen": np.array(chosen)}
+        chosen.append(float(values[np.arange(len(starts_s)), liked.argmax(axis=1)].mean()))
+    return {"bound": np.array(bounds), "chosen": np.array(chosen)}
+
+
+def _baseline(
+    setting: Setting, traces: tuple[BandwidthTrace, ...], frames: int
+) -> tuple[str, Floats]:
+    """The better of the robust planner and the rate rule, and its rewards (traces)."""
     factory = ControllerFactory(setting)
     rivals = {}
     for name in ("robust", "rate-rule"):
@@ -153,30 +202,7 @@ def limits(
         made = [maker(k) for k in range(len(traces))]
         rivals[name] = mean_rewards(setting, bank, made, "report", frames)
     best = max(rivals, key=lambda name: float(rivals[name].mean()))
-    found["baseline"] = rivals[best]
-    gap = found["bound"].mean() - rivals[best].mean()
-
-    def closed(rewards: Floats) -> float:
-        return float((rewards.mean() - rivals[best].mean()) / gap)
-
-    late = [(d, sent, told(d, sent)) for sent in (False, True) for d in delays_s]
-
-    return Limits(
-        setting.scenario.name,
-        tuple(t.name for t in traces),
-        frames,
-        float(found["bound"].mean()),
-        float(found["chosen"].mean()),
-        float(found["informed"].mean()),
-        float(found["planning"].mean()),
-        float(found["learned"].mean()),
-        float(found["baseline"].mean()),
-        best,
-        closed(found["learned"]),
-        closed(found["informed"]),
-        tuple(Told(d, sent, float(r.mean()), closed(r)) for d, sent, r in late),
-        {name: tuple(map(float, values)) for name, values in found.items()},
-    )
+    return best, rivals[best]
 
 
 def _earned(

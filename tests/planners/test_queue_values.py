@@ -149,9 +149,9 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(stream, plan
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
     found = limits(stream, policy, tuple(traces), 500, (0.0, 0.06, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
-    anywhere, sent = found.told_late[:3], found.told_late[3:]
-    assert [told.delay_s for told in sent] == [0.0, 0.06, 2.0]
-    assert [told.only_sent for told in found.told_late] == [False] * 3 + [True] * 3
+    anywhere, sent = found.informed_late[:3], found.informed_late[3:]
+    assert [one.delay_s for one in sent] == [0.0, 0.06, 2.0]
+    assert [one.only_sent for one in found.informed_late] == [False] * 3 + [True] * 3
     assert anywhere[0].reward == found.informed
     assert anywhere[0].gap_closed == found.gap_of_informed
     assert anywhere[0].reward > anywhere[1].reward > anywhere[2].reward
