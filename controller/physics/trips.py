@@ -63,7 +63,8 @@ class Trip:
 
         Gives when the reply is back on the device, and what the upload on the first link did.
         """
-        at_s, there, first = handed_s, handed_s < np.inf, None
+        at_s, first = handed_s, None
+        there: Bools | None = None
         for part in self._table.columns.between:
             uses = None if part.uses is None else part.uses.take(self._plan)
             begin_s = at_s if uses is None else np.where(uses, at_s, np.inf)
@@ -73,19 +74,30 @@ class Trip:
                 next_s = np.where(up.complete, self._across(part, up.end_s), np.inf)
                 reached = up.complete
             elif part.slot.kind == "compute":
+                assert there is not None  # the first slot beyond the device is an uplink
                 next_s, reached = self._compute(part, begin_s, there), there
             else:
+                assert there is not None
                 next_s, reached = self._download(part, begin_s, there), there
+            if uses is None:
+                at_s, there = next_s, reached
+                continue
             # a plan passes by what it has no use for
-            at_s = next_s if uses is None else np.where(uses, next_s, at_s)
-            there = reached if uses is None else np.where(uses, reached, there)
+            at_s = np.where(uses, next_s, at_s)
+            there = np.where(uses, reached, handed_s < np.inf if there is None else there)
         assert first is not None  # a topology has a first link
         return at_s, first
 
     def after(self, device_s: Floats) -> Resources:
         """The resources once the frames are through; the device is free at `device_s`."""
-        free_s = np.array([device_s, *self._free_s[1:]])
-        return Resources(self._before.topology, free_s, np.array(self._window_bytes))
+        free_s = np.empty_like(self._before.free_s)
+        window_bytes = np.empty_like(self._before.window_bytes)
+        free_s[0] = device_s
+        for row, until_s in enumerate(self._free_s[1:], start=1):
+            free_s[row] = until_s
+        for row, opened in enumerate(self._window_bytes):
+            window_bytes[row] = opened
+        return Resources(self._before.topology, free_s, window_bytes)
 
     def _across(self, part: SlotCosts, end_s: Floats) -> Floats:
         """When the last byte of a transfer has arrived: half a round trip after it was sent."""

@@ -122,15 +122,18 @@ class Setting:
         """What surrounds the rate of the device's own link."""
         return self.topology.links[0].model
 
-    @property
+    @cached_property
     def link_models(self) -> tuple[LinkModel, ...]:
         """What surrounds the rate of every link."""
         return tuple(link.model for link in self.topology.links)
 
     def links(self, first: Link) -> tuple[Link, ...]:
         """All links where `first` is the device's own; the others have constant rates."""
-        others = (np.array(link.rate_bps) for link in self.topology.links[1:])
-        return (first, *map(ConstantLink, others))
+        return (first, *self._constant_links)
+
+    @cached_property
+    def _constant_links(self) -> tuple[ConstantLink, ...]:
+        return tuple(ConstantLink(np.array(one.rate_bps)) for one in self.topology.links[1:])
 
     @cached_property
     def timing(self) -> Timing:
