@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     from controller.scenarios import load_setting, read_scenario
 
     subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", "profile", "--model", "own_model:make",
+        [sys.executable, "-m", "coinfer.cli.entry", "profile", "--model", "own_model:make",
          "--input", "96x96", "--slowdown", "1000",
          "--codec-slowdown", "20", "--out", str(folder)],
         cwd=Path(__file__).parent, check=True,

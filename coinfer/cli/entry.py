@@ -74,7 +74,7 @@ def _command() -> int:
     from artefacts import CoinferError
 
     try:
-        from coinfer.cli.main import app
+        from coinfer.cli.app import app
 
         code = get_command(app).main(prog_name="coinfer", standalone_mode=False)
     except TyperException as error:

@@ -26,7 +26,7 @@ def application_commands() -> Iterator[tuple[str, Any]]:
     """(name, command) of every command that does something, as 'traces info', in their order."""
     from typer.main import get_command
 
-    from coinfer.cli.main import app
+    from coinfer.cli.app import app
 
     def walk(group: Any, before: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         for name, command in group.commands.items():

@@ -116,7 +116,7 @@ def shown_metrics() -> tuple[list[Metric], list[Metric]]:
 def _start(children: Children, folder: Path, *command: object) -> None:
     with open(folder / f"{command[0]}.log", "w") as log:
         children.start(
-            module_command("coinfer.cli.main", *map(str, command)),
+            module_command("coinfer.cli.entry", *map(str, command)),
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ def device_figures(scenario: str, idle_s: float, answers: int) -> DeviceFigures:
         ready = folder / "ready"
         config = str(folder / "device.toml")
         command = module_command(
-            "coinfer.cli.main", "device", "--config", config, "--ready-file", str(ready)
+            "coinfer.cli.entry", "device", "--config", config, "--ready-file", str(ready)
         )
         begun = time.monotonic()
         process = children.start(command, stderr=subprocess.DEVNULL)

@@ -64,7 +64,7 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
             '[log]\nlevel = "error"\n'
         )
         process = children.start(
-            module_command("coinfer.cli.main", "edge", "--config", str(config), "--port-file",
+            module_command("coinfer.cli.entry", "edge", "--config", str(config), "--port-file",
                            str(port_file)), env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         port = int(wait_for_file(port_file, process, START_LIMIT_S))

@@ -126,7 +126,7 @@ def _run(
     progress: Callable[[float], None],
 ) -> RunRecord:
     """Both processes, from start to their end; neither outlives this call."""
-    coinfer = module_command("coinfer.cli.main")
+    coinfer = module_command("coinfer.cli.entry")
     port_file, ready_file = folder / "port", folder / "ready"
     records = folder / "records.json"
     with (folder / "errors.txt").open("w+") as errors, Children() as children:

@@ -200,7 +200,7 @@ class Range:
         self._begun += 1
         folder = self._folder / f"run{self._begun}"
         folder.mkdir()
-        coinfer = module_command("coinfer.cli.main")
+        coinfer = module_command("coinfer.cli.entry")
         (folder / "edge.toml").write_text(EDGE.format(metrics=free_port()))
         edge = self._started(folder, [*coinfer, "edge", "--config", str(folder / "edge.toml"),
                                       "--port-file", str(folder / "port")], "edge")  # fmt: skip

@@ -55,7 +55,7 @@ level = "warning"
 """
 CONTROLLERS = ("robust", "edge-only", "learned", "algorithm1-online")
 """Of the devices in turn: the daemon's own, one that sends whatever it may, and two more."""
-COMMAND = tuple(module_command("coinfer.cli.main"))
+COMMAND = tuple(module_command("coinfer.cli.entry"))
 START_LIMIT_S, ENDED_WITHIN_S = 120.0, 30.0
 
 
