@@ -8,6 +8,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+
+from coinfer.cli.main import app
 
 
 def coinfer(*argv, data=None, cwd=None):
@@ -20,10 +23,8 @@ def coinfer(*argv, data=None, cwd=None):
     )  # fmt: skip
 
 
-COMMANDS = (
-    "traces", "train-model", "train-gates", "profile", "plan", "map", "train", "edge", "device",
-    "replay", "compare", "sweep", "evaluate", "report", "bench", "figures", "demo", "top", "certs",
-)  # fmt: skip
+COMMANDS = tuple(get_command(app).commands)
+"""All of them, groups too: as the application itself has them."""
 
 
 def test_every_command_has_help():
