@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 from coinfer.cli.main import app
+from controller.registry import controller_names
 
 
 def coinfer(*argv, data=None, cwd=None):
@@ -25,6 +26,9 @@ def coinfer(*argv, data=None, cwd=None):
 
 COMMANDS = tuple(get_command(app).commands)
 """All of them, groups too: as the application itself has them."""
+
+
+DEPLOYABLE = f"expected one of {', '.join(controller_names(deployable=True))}"
 
 
 def test_every_command_has_help():
@@ -266,7 +270,10 @@ def test_device_and_edge_as_processes(tmp_path):
         ),
         ('[tracing]\nendpoint = "ftp://a/x"', "field 'tracing.endpoint': found 'ftp://a/x'"),
         ("[tracing]\nshare = 5.0", "field 'tracing.share': found 5, expected 0 to 1"),
-        ('controller = "nope"', "device.toml: controller: found 'nope', expected learned, robust"),
+        *(
+            (f'controller = "{name}"', f"device.toml: controller: found '{name}', {DEPLOYABLE}\n")
+            for name in ("nope", "oracle")
+        ),
     ],
 )
 def test_a_mistake_in_device_toml_names_file_field_found_and_expected(tmp_path, line, said):
