@@ -2,6 +2,27 @@
 
 All times are seconds on the trace's own clock, all functions broadcast over lanes. A transfer that
 never ends (zero rate, or past the end of a log that is run without wrapping) ends at infinity.
+
+**A trace as a link.** A trace is a rate r(t) that is constant within pieces. What it has let pass
+until t is the integral C(t), which is linear within pieces and never falls. A first-come link that
+begins n bytes at s is done with them at the earliest t with C(t) = C(s) + 8 n. That is the fluid
+model of a server by cumulative curves (Le Boudec and Thiran, Network Calculus, 2001, chapter 1),
+and exact for rates that are constant within pieces. So a transfer is one evaluation of C and one of
+its inverse, whatever its length. Both need the piece that a time, or a number of bits, lies in. A
+`TraceBank` lays all traces end to end on one axis of time and one of bits, so that lanes on
+different traces are looked up together. It keeps, for an even grid of places, the piece to begin
+from, and goes on from there: guide tables (Chen and Asau 1974; Devroye, Non-Uniform Random Variate
+Generation, 1986, section III.2.4). A few steps do for almost all lookups, where a binary search
+takes the logarithm of all pieces.
+
+**TCP's window.** A sender may have only its congestion window under way, and hears of what arrived
+one round trip later. The window begins at ten segments (RFC 6928) and doubles every round trip
+while slow start lasts (RFC 5681, section 3.1). So a round ends when its window has passed the link
+or one round trip after it began, whichever is later, and the next may send twice as much. After a
+pause of `idle_reset_s` the window is stale, and a sender begins again from the first one (RFC 5681,
+section 4.1; RFC 7661, an experiment, lets a sender that did not fill its window keep it for up to
+five minutes). No losses are counted: once the window is wider than what the link takes in a round
+trip, the trace's rate alone is the limit.
 """
 
 from __future__ import annotations

@@ -1,10 +1,24 @@
 """What a plan is worth now and for the frames behind it: dynamic programming over the queue.
 
-A frame's plan keeps device and uplink busy for the next ones, and the bandwidth moves. Were the
-bandwidth's level seen, the best plan at every level and backlog would follow from value iteration
-over the physics and the level's own moves, counted on training traces. What is not seen is averaged
-over the belief (QMDP: Littman, Cassandra and Kaelbling, ICML 1995); that gives nothing for finding
-out, which `controller.policies.probing` makes up for.
+A frame's plan keeps device and uplink busy for the next ones, and the bandwidth moves. A state s is
+the bandwidth's level, the device's backlog and the uplink's backlog when a frame arrives; an action
+is a plan p. The physics give the expected reward r(s, p) and the backlogs that the next frame
+finds; the level moves by a Markov chain that was counted on training traces. The worth of a plan is
+then the solution of Bellman's equation
+
+    Q(s, p) = r(s, p) + discount * E[max over p' of Q(s', p')]
+
+which value iteration approaches from any beginning, because one sweep brings two guesses nearer by
+the discount (Puterman, Markov Decision Processes, 1994, section 6.3). Backlogs are continuous:
+values lie on a grid, and between its points linearly, which keeps a sweep a contraction (Gordon,
+Stable Function Approximation in Dynamic Programming, ICML 1995). Expectations over compute times
+and over rates within a level are sums over a few nodes. Decisions need only the advantage
+Q(s, p) - max Q(s, .), so sweeps end when all values move by nearly the same amount (the span of the
+difference; Puterman, section 6.6).
+
+A level is not seen. Advantages are averaged over the belief (QMDP: Littman, Cassandra and
+Kaelbling, ICML 1995). That gives nothing for finding out, which `controller.policies.probing` makes
+up for.
 """
 
 from __future__ import annotations

@@ -73,8 +73,18 @@ def _serves(entry: ControllerEntry, setting: Setting) -> bool:
     return True
 
 
-def find_controller(name: str) -> ControllerEntry:
-    """The entry of a name, or of `package.module:factory`; `UsageError` where there is none."""
+def find_controller(name: str, *, deployable: bool = False) -> ControllerEntry:
+    """The entry of a name, or of `package.module:factory`; `UsageError` where there is none.
+
+    With `deployable` one that needs the future is none, and the error names only what can serve.
+    """
+    found = _found(name)
+    if found is None or (deployable and not found.deployable):
+        raise unknown_controller(name, controller_names(deployable=deployable))
+    return found
+
+
+def _found(name: str) -> ControllerEntry | None:
     installed = installed_controllers()  # says what claims a name of ours, whatever is asked for
     for entry in SHIPPED:
         if entry.name == name:
@@ -84,7 +94,7 @@ def find_controller(name: str) -> ControllerEntry:
         return ControllerEntry(name, name, package=package, on_demand=True)
     if name in installed:
         return installed[name].entry()
-    raise unknown_controller(name)
+    return None
 
 
 def unknown_controller(name: str, names: Iterable[str] = ()) -> UsageError:

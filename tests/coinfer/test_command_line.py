@@ -8,6 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+
+from coinfer.cli.main import app
+from controller.registry import controller_names
 
 
 def coinfer(*argv, data=None, cwd=None):
@@ -20,10 +24,11 @@ def coinfer(*argv, data=None, cwd=None):
     )  # fmt: skip
 
 
-COMMANDS = (
-    "traces", "train-model", "train-gates", "profile", "plan", "map", "train", "edge", "device",
-    "replay", "compare", "sweep", "evaluate", "report", "bench", "figures", "demo", "top", "certs",
-)  # fmt: skip
+COMMANDS = tuple(get_command(app).commands)
+"""All of them, groups too: as the application itself has them."""
+
+
+DEPLOYABLE = f"expected one of {', '.join(controller_names(deployable=True))}"
 
 
 def test_every_command_has_help():
@@ -265,7 +270,10 @@ def test_device_and_edge_as_processes(tmp_path):
         ),
         ('[tracing]\nendpoint = "ftp://a/x"', "field 'tracing.endpoint': found 'ftp://a/x'"),
         ("[tracing]\nshare = 5.0", "field 'tracing.share': found 5, expected 0 to 1"),
-        ('controller = "nope"', "device.toml: controller: found 'nope', expected learned, robust"),
+        *(
+            (f'controller = "{name}"', f"device.toml: controller: found '{name}', {DEPLOYABLE}\n")
+            for name in ("nope", "oracle")
+        ),
     ],
 )
 def test_a_mistake_in_device_toml_names_file_field_found_and_expected(tmp_path, line, said):

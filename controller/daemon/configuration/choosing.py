@@ -15,7 +15,7 @@ from controller.planners.configuration_map import ConfigurationMap, read_map
 from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES
 from controller.policies.generalist import load_generalist
 from controller.policies.network import Policy, load_policy
-from controller.registry import controller_names, find_controller, unknown_controller
+from controller.registry import find_controller
 from controller.registry import make_controller as made_by
 from controller.registry.factories import algorithm1_online
 from controller.registry.tuned import Tuned, tuned_values
@@ -101,9 +101,7 @@ class DaemonInputs:
 
 def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
     """The controller that `device.toml` names, able to serve other deadlines too."""
-    entry = find_controller(settings.controller)
-    if not entry.deployable:
-        raise unknown_controller(settings.controller, controller_names(deployable=True))
+    entry = find_controller(settings.controller, deployable=True)
     priced, prices = setting, settings.prices
     if prices != PriceSettings():
         if not entry.knows_prices:
