@@ -8,7 +8,9 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from controller.policies.observation import CONTEXT, DESCRIBED
 from controller.policies.weights import ScorerWeights
 from controller.scenarios import load_setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
+
+HERE = Path(__file__).parent
 
 # a busy machine is no fault of a test: none is timed
 settings.register_profile("fixed", derandomize=True, deadline=None)
@@ -35,6 +39,41 @@ for _number, _handler in (
     if signal.getsignal(_number) is signal.SIG_IGN:
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(_number, _handler)
+
+SYSTEM = (
+    "coinfer", "daemon", "deploy", "device", "edge", "examples", "link", "processes",
+    "experiments/replay", "experiments/sweeps",
+)  # fmt: skip
+"""Folders whose tests start processes, make namespaces or need real sockets."""
+SLOW = (
+    "documentation", "envs", "examples", "experiments/analyses", "experiments/benches",
+    "experiments/evaluation", "experiments/learning", "experiments/robustness",
+    "experiments/studies", "models/networks",
+)  # fmt: skip
+"""Folders whose tests train, or run whole evaluations."""
+
+
+def pytest_collection_modifyitems(items):
+    """Marks by folder, so that `make quick` needs no list of files."""
+    for item in items:
+        folder = item.path.parent.relative_to(HERE).as_posix()
+        if folder.startswith(SYSTEM):
+            item.add_marker(pytest.mark.system)
+        if folder.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(autouse=True)
+def _only_system_tests_start_processes(request, monkeypatch):
+    """A test that starts a process says so, or `make quick` would run it."""
+    if request.node.get_closest_marker("system") or request.node.get_closest_marker("slow"):
+        return
+
+    def refused(*args, **options):
+        raise AssertionError("a test that starts a process needs the mark 'system'")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+
 
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
 os.environ["COINFER_CACHE"] = _cache

@@ -25,7 +25,8 @@ def sentence(result: Comparison) -> str:
         + (" of frames right and in time" if k == 0 else "")
         for k, (name, called) in enumerate(SPOKEN.items())
     ]
-    logs = f"{len(result.traces)} logs of links"
+    count = len(result.traces)
+    logs = f"{count} {'log of a link' if count == 1 else 'logs of links'}"
     made = f"{logs} made like recorded ones" if result.generated else logs
     return f"On {made} {figures[0]}, {figures[1]}, {figures[2]}."
 

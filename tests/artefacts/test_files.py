@@ -36,6 +36,8 @@ from artefacts import (
     write_json,
 )
 
+pytestmark = pytest.mark.system
+
 LIMIT = 65536
 
 

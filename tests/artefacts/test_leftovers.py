@@ -5,7 +5,11 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from artefacts.leftovers import YOUNG_S, sweep_parts
+
+pytestmark = pytest.mark.system
 
 WRITER = (
     "import sys, time; from artefacts import atomic_write\n"

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from artefacts import usable_cpus
 
+pytestmark = pytest.mark.system
+
 PINNED = len(os.sched_getaffinity(0))
 V2_ROOT = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
 V1_CPU = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from controller.daemon import certificates
+from controller.daemon.configuration import certificates
 from controller.daemon.configuration.certificates import make_authority, make_certificate
 from controller.edge import connections as edge_connections
 from controller.edge import peer as edge_peer

@@ -27,6 +27,8 @@ from envs.observed import ObservedLanes, PlanningAlone, mean_reward
 from experiments.analyses.information_limit import limits
 from traces.trace import BandwidthTrace
 
+pytestmark = pytest.mark.slow
+
 COARSE = Solving(5, sweeps=60)
 
 

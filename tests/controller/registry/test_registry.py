@@ -21,6 +21,8 @@ from controller.registry import (
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.reporting import plots
 
+pytestmark = pytest.mark.system
+
 NAMES = [e.name for e in SHIPPED]
 
 

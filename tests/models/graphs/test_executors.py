@@ -12,6 +12,8 @@ from models.data.pictures import generated_pictures
 from models.facts.cards import load_model
 from models.graphs.executors import OnnxExecutor, PacedExecutor, make_executor, softmax_answer
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture(scope="module", params=["onnx", "torch", "paced"])
 def executor(request, stream):

@@ -11,6 +11,8 @@ import pytest
 from artefacts.cache import cache_folder
 from models.graphs.graph_cache import cached_graph
 
+pytestmark = pytest.mark.system
+
 NOBODY = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
 """Runs a command as a user that no file knows."""
 

@@ -15,6 +15,8 @@ from models.graphs.onnx_graph import interval_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.networks.network import BranchyNetwork
 
+pytestmark = pytest.mark.system
+
 
 def session(graph):
     options = onnxruntime.SessionOptions()

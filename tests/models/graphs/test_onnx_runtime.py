@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[3]
 ROOMS = ("artefacts", "coinfer", "controller", "envs", "experiments", "models", "tests", "traces")
 

@@ -7,7 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from artefacts import UsageError
-from coinfer.cli import models as commands
+from coinfer.cli.learning import models as commands
 from models.facts.alexnet import alexnet
 from models.facts.profiles import check_profile, read_profile
 from models.networks import recipes

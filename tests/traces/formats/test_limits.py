@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from artefacts import ArtefactError, CoinferError
 from traces.formats import ReadOptions, limits, packing, read, read_all, read_packets
 
+pytestmark = pytest.mark.system
+
 LONGEST_MESSAGE = 400
 NAME = "rate_" + "n" * 70
 

@@ -13,6 +13,8 @@ import pytest
 from artefacts import ArtefactError
 from traces.formats import ReadOptions, read, read_traces, unpacking
 
+pytestmark = pytest.mark.system
+
 
 def reading(tmp_path, text, name="a.csv", **options):
     path = tmp_path / name
