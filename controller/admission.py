@@ -1,7 +1,7 @@
 """What is decided of a frame after its controller has chosen a plan: a device's own rules.
 
 Three rules stand between a choice and what runs. The breakers hold frames back from an edge that
-gives nothing in return (`controller.link.health`). A plan whose own local answer would come too
+gives nothing in return (`controller.health`). A plan whose own local answer would come too
 late gives way to one that keeps time for the local fallback. A plan without a fallback gets one all
 the same while the edge has not proved reliable.
 
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from controller.health import Breakers, EdgeReliability
 from controller.interface import Situation
-from controller.link.health import Breakers, EdgeReliability
 from controller.physics import PlanTable
 from controller.plans import Plan
 from controller.policies.probing import probe_plan

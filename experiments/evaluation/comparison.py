@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from artefacts import UsageError
 from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.scenarios import Setting
@@ -121,11 +122,18 @@ def compare(
     progress: Callable[[str, float], None] = lambda name, share: None,
     max_frames: int | None = None,
     half: str = "report",
+    as_daemon: bool = False,
 ) -> Comparison:
     """Run every named controller over every trace and gather the figures.
 
-    `half` of the outcomes: what choices rest on must be judged on 'policy'.
+    `half` of the outcomes: what choices rest on must be judged on 'policy'. `as_daemon`: what a
+    daemon decides after its controller is decided here, too (`controller.admission`).
     """
+    if as_daemon and setting.closed_loop:
+        raise UsageError(
+            f"as a daemon: found scenario '{setting.scenario.name}', a closed loop, expected a "
+            "frame stream: daemons serve no other"
+        )
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
@@ -143,6 +151,7 @@ def compare(
         found = evaluate(
             setting, traces.traces, kept, seed=seed, half=half,
             progress=lambda share: progress(name, share), max_frames=max_frames,
+            as_daemon=as_daemon,
         )  # fmt: skip
         optima.extend(_optima(traces, made))
         return found

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from artefacts.arrays import Floats
-from controller.interface import Controller, FrameResult, Measurement, Situation
+from artefacts.arrays import Floats, Ints
+from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
 from controller.physics import Resources, TraceBank, run_frames
 from controller.scenarios import Setting
 from controller.scenarios.rewards import edgent_reward, priced
+from envs.admission import AdmittedLanes
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator
@@ -114,15 +115,19 @@ def evaluate(
     half: str = "report",
     progress: Callable[[float], None] = lambda share: None,
     max_frames: int | None = None,
+    as_daemon: bool = False,
 ) -> list[TraceRun]:
     """Run `make(k)`'s controller over trace k, for all traces side by side.
 
     `progress` is told the share of the longest trace that is done; `max_frames` ends early.
+    `as_daemon`: frames are treated as a daemon does after its controller (`envs.admission`).
     """
     bank = TraceBank(traces)
     lanes = len(traces)
     rng = np.random.default_rng(setting.scenario.seeds.evaluate if seed is None else seed)
-    simulator = Simulator(setting, bank, lanes, half, rng)
+    first = setting.scenario.seeds.evaluate if seed is None else seed
+    rules = AdmittedLanes(setting, lanes, first) if as_daemon else None
+    simulator = Simulator(setting, bank, lanes, half, rng, rules)
     controllers = [make(k) for k in range(lanes)]
     for controller in controllers:
         controller.reset()
@@ -155,6 +160,22 @@ def _charged(simulator: Simulator, controllers: Sequence[Controller]) -> Floats:
     return probes
 
 
+def _overruled(
+    simulator: Simulator, controllers: Sequence[Controller], frames: Ints, chosen: Ints
+) -> Ints:
+    """What ran in the place of the plans `chosen` (L,) of `frames` (L,).
+
+    Controllers that ask for it hear of it.
+    """
+    if simulator.admission is None:
+        return chosen
+    for lane in np.flatnonzero(simulator.plan != chosen).tolist():
+        controller = controllers[lane]
+        if isinstance(controller, Overruled):
+            controller.overruled(int(frames[lane]), int(simulator.plan[lane]))
+    return simulator.plan.copy()
+
+
 def _run(
     simulator: Simulator,
     controllers: Sequence[Controller],
@@ -166,7 +187,7 @@ def _run(
     """Run the lanes that are `alive` (L,) to their traces' ends, every frame recorded."""
     durations_s, setting = simulator.bank.durations_s, simulator.setting
     # a learned policy's many arrays cost the same for one lane as for dozens
-    at_once = together(controllers, setting)
+    at_once = None if simulator.admission is not None else together(controllers, setting)
     requirement_s = simulator.deadline_s if setting.closed_loop else None
     frame = 0
     while alive.any() and (max_frames is None or frame < max_frames):
@@ -174,7 +195,9 @@ def _run(
             plan = at_once.decide(simulator, alive)
         else:
             plan = decide(simulator, controllers, alive, *tell(simulator, controllers, alive))
+        frames = simulator.frame
         result = simulator.step(plan)
+        plan = _overruled(simulator, controllers, frames, plan)
         rewards = simulator.mean_reward(result)
         for lane in np.flatnonzero(alive).tolist():
             limit, reward = float(durations_s[lane]), float(rewards[lane])

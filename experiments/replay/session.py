@@ -41,7 +41,7 @@ class ReplayArgs:
     method: str
     seed: int
     as_daemon: bool = False
-    """The device treats frames and link as the daemon does; the prediction knows nothing of it."""
+    """Device and prediction treat frames as the daemon does (the prediction sends no probes)."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -99,7 +99,10 @@ def run_replay(
     measured = measured_run(setting, trace, record)
     bound = bound_per_frame(setting, trace, measured.arrival_s)
     factory = ControllerFactory(setting, policy_folder=args.policy)
-    predicted = evaluate(setting, [trace], factory.maker(args.controller, [trace]), seed=args.seed)
+    predicted = evaluate(
+        setting, [trace], factory.maker(args.controller, [trace]), seed=args.seed,
+        as_daemon=args.as_daemon and not setting.closed_loop,
+    )  # fmt: skip
     predicted_bound = bound_per_frame(setting, trace, predicted[0].arrival_s)
     result = ReplayResult(
         setting.scenario.name,

@@ -17,7 +17,7 @@ from controller.daemon.service import AnyDeadline, BusyError, FrameService
 from controller.device.cpu import CpuJob
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs
-from controller.link.health import Breaker, Breakers
+from controller.health import Breaker, Breakers
 from controller.link.interface import NoLink
 from controller.planners.fixed import FixedController
 from models.data.pictures import generated_pictures

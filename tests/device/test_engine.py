@@ -12,7 +12,7 @@ from controller.device.cpu import CpuJob
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs
 from controller.device.frame_loops import connect_engine
-from controller.link.health import Breaker, Breakers, EdgeReliability
+from controller.health import Breaker, Breakers, EdgeReliability
 from controller.link.interface import NoLink, Reply
 from controller.link.keepalive import SILENCE_S
 from controller.planners.fixed import FixedController

@@ -20,6 +20,7 @@ from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from envs.admission import AdmittedLanes, DeviceRules, FrameFate
 from envs.simulator import Simulator
+from experiments.evaluation.evaluator import evaluate
 from models.codecs import Encoded
 from models.data.pictures import generated_pictures
 from traces import BandwidthTrace
@@ -230,3 +231,23 @@ def test_lanes_decide_for_themselves_and_begin_anew():
     assert setting.table.local[found].tolist() == [True, False]
     lanes.reset(np.array([True, False]))
     assert (lanes.admit(plan, zero, count, zero, zero) == plan).all()
+
+
+def test_an_evaluation_as_a_daemon_runs_the_rules_and_tells_the_controller():
+    """What ran is recorded, and who chose something else hears of it, frame by frame."""
+    setting, heard = scenario(), []
+    sends = picture_plan(setting, True)
+
+    class Stubborn(FixedController):
+        def overruled(self, frame, plan):
+            heard.append((frame, plan))
+
+    (run,) = evaluate(
+        setting, [outage()], lambda k: Stubborn("x", sends), seed=1, as_daemon=True
+    )  # fmt: skip
+    others = np.flatnonzero(run.plan != sends)
+    assert heard == [(int(k), int(run.plan[k])) for k in others]
+    dark = (run.arrival_s > 11.5) & (run.arrival_s < 20.0)
+    assert setting.table.local[run.plan[dark]].mean() > 0.8
+    (free,) = evaluate(setting, [outage()], lambda k: Stubborn("x", sends), seed=1)
+    assert (free.plan == sends).all()

@@ -54,6 +54,13 @@ SubSecondMeanOption = Annotated[
         help="Mbit/s below which seconds are slow and rough (each trace's own mean).",
     ),
 ]
+AsDaemonOption = Annotated[
+    bool,
+    typer.Option(
+        "--as-daemon",
+        help="Decide after the controller what a daemon does: breaker, time for a local answer.",
+    ),
+]
 
 
 def compare(
@@ -69,6 +76,7 @@ def compare(
     sub_second_mean: SubSecondMeanOption = None,
     device_second: DeviceSecondOption = None,
     megabyte: MegabyteOption = None,
+    as_daemon: AsDaemonOption = False,
     json: JsonOption = False,
 ) -> None:
     """Compare controllers in simulation on whole traces.
@@ -85,7 +93,7 @@ def compare(
     names = chosen_names(controllers, setting)
     chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
     say_source(chosen)
-    result = _compared(setting, chosen, names, policy, detector, seed, frames)
+    result = _compared(setting, chosen, names, policy, detector, seed, frames, as_daemon)
     if json:
         emit_json(result)
         return
@@ -100,6 +108,7 @@ def _compared(
     detector: str,
     seed: int | None,
     frames: int | None,
+    as_daemon: bool,
 ) -> Comparison:
     """The comparison, with a bar of the controllers that are done."""
     from experiments.evaluation.comparison import compare as run_comparison
@@ -119,8 +128,9 @@ def _compared(
             progress=lambda what: bar.update(task, note=what),
         )
         result = run_comparison(
-            setting, traces, names, factory, seed=seed, progress=report, max_frames=frames
-        )
+            setting, traces, names, factory, seed=seed, progress=report, max_frames=frames,
+            as_daemon=as_daemon,
+        )  # fmt: skip
         bar.update(task, completed=len(names), note="")
     return result
 

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.link.health import IN_VAIN, Breaker, Breakers, EdgeReliability
+from controller.health import IN_VAIN, Breaker, Breakers, EdgeReliability
 
 
 def test_it_opens_after_failures_in_a_row_and_a_trial_closes_it():
