@@ -117,6 +117,17 @@ def test_after_a_refusal_the_rest_of_a_body_is_dropped_and_the_connection_ends(d
     assert found.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+def test_a_body_where_none_belongs_is_not_read_and_ends_the_connection(daemon, method):
+    """It would be parsed for as long as a connection lingers, chunk by chunk, for nobody."""
+    head = method + (
+        b" /v2/health/ready HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    found = raw(daemon, head + b"1\r\n0\r\n" * 1000)
+    assert found.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close" in found
+
+
 def test_pictures_at_their_bounds_delay_no_camera_and_no_end(running, pictures):
     """Twelve of nine megapixels and 24 scans at once, a camera beside them, then SIGTERM."""
     slow = many_scans(3000, 24)

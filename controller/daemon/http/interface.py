@@ -108,8 +108,9 @@ class LocalInterface:
             answer = self._refusal(request, error)
         finally:
             connection.end()
-        if answer.status >= 400 and not request.content.is_eof():
-            connection.drop()  # the rest of a refused body is of no use
+        if not request.content.is_eof():
+            # the rest of a body that nobody reads: a refused one's, or of a request that has none
+            connection.drop()
         if connection.dropping:
             answer.force_close()
         return answer
