@@ -139,19 +139,19 @@ def _fetched(target: Target, path: str, host: str) -> int:
         connection.close()
 
 
-def small_chunks(target: Target) -> None:
-    """Bodies in chunks of one byte each."""
-    head = (
-        b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n"
-    )
+def _in_chunks(head: bytes) -> Callable[[Target], None]:
+    """A request whose body comes in chunks of one byte each."""
+    whole = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n0\r\n" * 200_000 + b"0\r\n\r\n"
 
-    def once() -> None:
-        with socket.create_connection(target.device_http, TIMEOUT_S) as client:
-            client.sendall(head + b"1\r\n0\r\n" * 200_000 + b"0\r\n\r\n")
-            client.recv(4096)
+    def attack(target: Target) -> None:
+        def once() -> None:
+            with socket.create_connection(target.device_http, TIMEOUT_S) as client:
+                client.sendall(whole)
+                client.recv(4096)
 
-    repeatedly(target, once, 2)
+        repeatedly(target, once, 2)
+
+    return attack
 
 
 def held_bodies(target: Target) -> None:
@@ -273,7 +273,9 @@ CASES = (
           _posts(lambda: gzip.compress(bytes(2_000_000), 0), PACKED, MANY, "/v2/models/x/infer")),
     _case("brotli", "a coding that is not served",
           _posts(lambda: bytes(16_000), JSON | {"Content-Encoding": "br"}, MANY)),
-    _case("small-chunks", "bodies in chunks of a byte", small_chunks),
+    _case("small-chunks", "bodies in chunks of a byte", _in_chunks(POST)),
+    _case("unread-chunks", "the same where no body belongs",
+          _in_chunks(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\n")),
     _case("held-bodies", "bodies that never end", held_bodies),
     _case("bodies-of-a-byte", "a byte of a body on every connection", _held(_body_of_a_byte)),
     _case("trickled-heads", "asked once, then bytes of a head", _held(_asked_once, b"a")),
