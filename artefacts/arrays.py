@@ -105,7 +105,9 @@ def _array(path: str | Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
     """One array; its header is held against what is there before room is made for it."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         _refuse(path, member, f"compression {member.compress_type}", "deflated arrays")
-    raw = bytearray(archive.read(member))
+    with archive.open(member) as stream:
+        # `archive.read` would unpack all that is there, however little its directory claims
+        raw = bytearray(stream.read(member.file_size + 1))
     header = HEADER.match(raw)
     if header is None:
         _refuse(path, member, f"{bytes(raw[:64])!r}", "a header of numpy's, of numbers or text")

@@ -20,8 +20,12 @@ from artefacts.files import read_bytes, read_text
 from artefacts.writing import atomic_write
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+JSON_BYTES = 64 * 2**20
+"""Of a JSON artefact, where its reader does not say another bound."""
 _TOML_CHARACTERS = 2**18
 """Of a file that a person writes."""
+_TOML_BYTES = 4 * _TOML_CHARACTERS
+"""A character takes four bytes of UTF-8 at most."""
 _KEY_PARTS = 32
 _PART = r"(?:[A-Za-z0-9_-]++|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+"
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}){{{_KEY_PARTS}}}")
@@ -56,10 +60,17 @@ def _escaped(plain: Any) -> Any:
 
 
 def read_json(
-    path: str | Path, kind: type[StructT], *, version: int | tuple[int, ...] | None = None
+    path: str | Path,
+    kind: type[StructT],
+    *,
+    version: int | tuple[int, ...] | None = None,
+    most_bytes: int = JSON_BYTES,
 ) -> StructT:
-    """Read a JSON artefact as `kind`; with `version`, refuse any other `format_version`."""
-    raw = read_bytes(path)
+    """Read a JSON artefact as `kind`; with `version`, refuse any other `format_version`.
+
+    A file of more than `most_bytes` is refused before it is read.
+    """
+    raw = read_bytes(path, most_bytes)
     try:
         plain = msgspec.json.decode(raw.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -69,7 +80,7 @@ def read_json(
 
 def read_toml(path: str | Path, kind: type[StructT], *, version: int | None = None) -> StructT:
     """Read a TOML artefact as `kind`; with `version`, refuse another `format_version`."""
-    text = read_text(path)
+    text = read_text(path, _TOML_BYTES)
     _check_keys(path, text)
     try:
         plain = tomllib.loads(text)

@@ -28,6 +28,9 @@ KINDS = {
 """What is no regular file, in words."""
 
 
+_PIECE_BYTES = 2**18
+
+
 def data_directory() -> Path | None:
     """The folder of real data: `COINFER_DATA`, or `../shared/data` beside the checkout; or None.
 
@@ -68,11 +71,18 @@ def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
     So it is where it holds more than `most_bytes`, of which one more is read at most.
     """
     with open_file(path) as stream:
-        raw = stream.read() if most_bytes is None else stream.read(most_bytes + 1)
-    if most_bytes is not None and len(raw) > most_bytes:
-        most = f"{most_bytes // 1024**2} MiB"
-        raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
-    return raw
+        if most_bytes is None:
+            return stream.read()
+        raw = bytearray()
+        if os.fstat(stream.fileno()).st_size <= most_bytes:
+            while piece := stream.read(min(_PIECE_BYTES, most_bytes + 1 - len(raw))):
+                raw += piece  # a single large read would make room for all of it first
+                if len(raw) > most_bytes:
+                    break
+            else:
+                return bytes(raw)
+    most = f"{most_bytes // 1024**2} MiB" if most_bytes >= 1024**2 else f"{most_bytes} bytes"
+    raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
 
 
 @contextlib.contextmanager
@@ -99,9 +109,9 @@ def _is_given(path: str | Path) -> bool:
     return os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
 
 
-def read_text(path: str | Path) -> str:
-    """A text file that a user made, decoded by `decode_text`."""
-    return decode_text(path, read_bytes(path))
+def read_text(path: str | Path, most_bytes: int | None = None) -> str:
+    """A text file that a user made, bounded as by `read_bytes`, decoded by `decode_text`."""
+    return decode_text(path, read_bytes(path, most_bytes))
 
 
 def decode_text(path: str | Path, raw: bytes) -> str:

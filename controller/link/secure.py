@@ -102,7 +102,7 @@ def client_security(files: TlsFiles) -> Security:
 
 def read_token(path: str | Path) -> bytes:
     """A shared token from its file, white space around it removed."""
-    found = read_bytes(path).strip()
+    found = read_bytes(path, 2**20).strip()
     least, most = TOKEN_BYTES
     if not least <= len(found) <= most or not all(32 <= byte < 127 for byte in found):
         raise ArtefactError(

@@ -19,7 +19,13 @@ from models.facts.cards import model_folder
 
 SHIPPED = Path(__file__).parent / "shipped"
 MOST = 1e5
-"""Of any scale, rate or deadline: beyond that nothing here is meant."""
+"""Of any scale or rate: beyond that nothing here is meant."""
+MOST_S, MOST_RTT_S = 60.0, 10.0
+"""Of a deadline, and of a round trip: what is longer was meant in milliseconds."""
+MOST_BYTES = 1e6
+"""Of what is added to a message or a packet."""
+MOST_THRESHOLDS = 16
+"""Each makes plans of its own."""
 MOST_BPS = 1e12
 """Of a link's constant rate."""
 
@@ -77,7 +83,8 @@ def _check(path: Path, scenario: Scenario, names: dict[str, str]) -> None:
     """Refuse what cannot be meant; `names`: how the file calls fields of format 2."""
     _check_topology(path, scenario)
     nodes, links = scenario.topology.nodes, scenario.topology.links
-    positive = {"frames.deadline_s": scenario.frames.deadline_s}
+    positive = {}
+    _check_positive(path, "frames.deadline_s", scenario.frames.deadline_s, MOST_S, "seconds")
     for k, node in enumerate(nodes):
         positive[f"topology.nodes[{k}].slowdown"] = node.slowdown
     for k, link in enumerate(links):
@@ -88,33 +95,47 @@ def _check(path: Path, scenario: Scenario, names: dict[str, str]) -> None:
     for field, value in positive.items():
         _check_positive(path, names.get(field, field), value, MOST)
     check_name(path, "name", scenario.name)
-    for codec in scenario.plans.codecs:
+    _check_codecs(path, scenario.plans.codecs)
+    _check_confidence(path, scenario)
+    for k, one in enumerate(links):
+        field = f"topology.links[{k}]"
+        for part, most, unit in (
+            ("rtt_s", MOST_RTT_S, "seconds"), ("message_bytes", MOST_BYTES, "bytes"),
+            ("packet_bytes", MOST_BYTES, "bytes"),
+        ):  # fmt: skip
+            named = names.get(f"{field}.{part}", f"{field}.{part}")
+            _check_least_0(path, named, getattr(one, part), most, unit)
+    for part in ("device_second", "megabyte"):
+        price = getattr(scenario.reward, part)
+        _check_least_0(path, f"reward.{part}", price, MOST, "correct answers")
+
+
+def _check_codecs(path: Path, codecs: tuple[str, ...]) -> None:
+    for number, codec in enumerate(codecs):
+        if codec in codecs[:number]:
+            raise ArtefactError(
+                path, field="plans.codecs", found=f"'{codec}' twice", expected="every codec once"
+            )
         try:
             codec_named(codec)
         except UsageError:
             raise ArtefactError(
                 path, field="plans.codecs", found=f"'{codec}'", expected=f"one of {known_codecs()}"
             ) from None
-    _check_confidence(path, scenario)
-    around = ("rtt_s", "message_bytes", "packet_bytes")
-    least_0 = {
-        f"topology.links[{k}].{field}": getattr(one, field)
-        for k, one in enumerate(links)
-        for field in around
-    }
-    least_0 |= {f"reward.{f}": getattr(scenario.reward, f) for f in ("device_second", "megabyte")}
-    for field, value in least_0.items():
-        if not value >= 0:
-            raise ArtefactError(
-                path, field=names.get(field, field), found=str(value), expected="0 or more"
-            )
 
 
-def _check_positive(path: Path, field: str, value: float, most: float) -> None:
+def _check_positive(path: Path, field: str, value: float, most: float, unit: str = "") -> None:
     if not value > 0:
         raise ArtefactError(path, field=field, found=str(value), expected="a number above 0")
+    _check_least_0(path, field, value, most, unit)
+
+
+def _check_least_0(path: Path, field: str, value: float, most: float, unit: str) -> None:
+    if not value >= 0:
+        raise ArtefactError(path, field=field, found=str(value), expected="0 or more")
     if value > most:
-        raise ArtefactError(path, field=field, found=f"{value:g}", expected=f"{most:g} at most")
+        expected = f"{most:g} {unit}".rstrip() + " at most"
+        raise ArtefactError(path, field=field, found=f"{value:g}", expected=expected)
 
 
 def _check_topology(path: Path, scenario: Scenario) -> None:
@@ -162,6 +183,13 @@ def _check_names(path: Path, scenario: Scenario, names: dict[str, str]) -> None:
 
 
 def _check_confidence(path: Path, scenario: Scenario) -> None:
+    if len(scenario.plans.confidence) > MOST_THRESHOLDS:
+        raise ArtefactError(
+            path,
+            field="plans.confidence",
+            found=f"{len(scenario.plans.confidence)} thresholds",
+            expected=f"{MOST_THRESHOLDS} at most",
+        )
     for threshold in scenario.plans.confidence:
         if not 0.0 < threshold < 1.0:
             raise ArtefactError(

@@ -7,6 +7,7 @@ once: policies are trained and chosen on the 'policy' half, every reported figur
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -206,7 +207,7 @@ def read_outcomes(path: str | Path) -> Outcomes:
         sure,
         chosen,
         _wire(path, arrays),
-        _logits(path, arrays, samples),
+        _logits(path, arrays, samples, exits=1 + max(key[0] for key in keys)),
         _labels(path, arrays, samples),
     )
 
@@ -226,17 +227,17 @@ def _wire(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[Key, float]:
 
 
 def _logits(
-    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int
+    path: Path, arrays: dict[str, npt.NDArray[Any]], samples: int, exits: int
 ) -> npt.NDArray[np.float16] | None:
     logits = arrays.get("logits")
     if logits is not None and (
-        logits.dtype != np.float16 or logits.ndim != 3 or logits.shape[1] != samples
+        logits.dtype != np.float16 or logits.shape[:-1] != (exits, samples) or logits.shape[-1] < 1
     ):
         raise ArtefactError(
             path,
             field="logits",
             found=f"{logits.dtype} {logits.shape}",
-            expected=f"float16 (exits, {samples}, classes)",
+            expected=f"float16 ({exits}, {samples}, classes)",
         )
     return logits
 
@@ -271,12 +272,13 @@ def _named_rows(path: Path, arrays: dict[str, npt.NDArray[Any]], prefix: str) ->
 def _keys(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> tuple[Key, ...]:
     keys = _named_rows(path, arrays, "")
     deepest = 1 + max((key[0] for key in keys), default=-1)
+    counts = Counter(keys)
     for exit_ in range(max(1, deepest)):
-        if keys.count((exit_, "float32", 0)) != 1:
+        if counts[exit_, "float32", 0] != 1:
             raise ArtefactError(
                 path,
                 field="exits",
-                found=f"{keys.count((exit_, 'float32', 0))} float32 rows of exit {exit_ + 1}",
+                found=f"{counts[exit_, 'float32', 0]} float32 rows of exit {exit_ + 1}",
                 expected="one",
             )
     return keys

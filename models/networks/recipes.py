@@ -190,7 +190,7 @@ def imagenette_classes() -> tuple[str, ...]:
     """The ten classes in the order of the labels."""
     path = imagenette_folder() / "classes.json"
     try:
-        names: Any = json.loads(read_text(path))
+        names: Any = json.loads(read_text(path, 2**20))
     except ValueError as error:
         raise ArtefactError(path, found=str(error), expected="the classes' names") from None
     try:

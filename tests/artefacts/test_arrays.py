@@ -3,6 +3,7 @@
 import ast
 import io
 import resource
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -80,6 +81,22 @@ def test_what_unpacks_to_more_than_the_memory_is_refused_before(tmp_path):
             read_npz(path, "arrays")
         assert f"found {found}" in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < FREE_BYTES // 1024
+
+
+def test_a_member_that_is_more_than_its_directory_says_is_not_unpacked(tmp_path):
+    lying = tmp_path / "lying.npz"
+    with zipfile.ZipFile(lying, "w", zipfile.ZIP_DEFLATED) as made:
+        with made.open("x.npy", "w") as member:
+            for _ in range(32):
+                member.write(bytes(2**22))
+        made.infolist()[0].file_size = 1000
+    tracemalloc.start()
+    try:
+        with pytest.raises(ArtefactError, match="expected arrays"):
+            read_npz(lying, "arrays")
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -204,19 +204,33 @@ class Answering(http.server.BaseHTTPRequestHandler):
     """Ready as the class says."""
 
     status = 200
+    body = b'{"ready": true}'
 
     def do_GET(self):
         self.send_response(self.status if self.path == "/v2/health/ready" else 404)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(self.body)))
         self.end_headers()
+        self.wfile.write(self.body)
 
     def log_message(self, *args):
         pass
 
 
-@pytest.mark.parametrize("status", [200, 503])
-def test_a_device_is_asked_whether_it_is_ready(tmp_path, status):
-    handler = type("Handler", (Answering,), {"status": status})
+@pytest.mark.parametrize(
+    ("status", "body", "said"),
+    [
+        (200, Answering.body, ""),
+        (503, b'{"ready": false}', "found status 503"),
+        (200, b"", "found b'', expected"),
+        (200, b'{"ready": false}', "expected {.ready.: true}"),
+        (200, b"[" * 5000, "expected {.ready.: true}"),
+        (200, b"\xff", "expected {.ready.: true}"),
+        (200, b"[1]", "expected {.ready.: true}"),
+    ],
+    ids=str,
+)
+def test_a_device_is_asked_whether_it_is_ready(tmp_path, status, body, said):
+    handler = type("Handler", (Answering,), {"status": status, "body": body})
     server = http.server.HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -225,10 +239,10 @@ def test_a_device_is_asked_whether_it_is_ready(tmp_path, status):
         f'format_version = 1\nscenario = "3g-alexnet"\n[http]\nport = {server.server_port}\n'
     )
     try:
-        if status == 200:
+        if not said:
             assert check_device(path, WAIT_S).endswith("is ready")
         else:
-            with pytest.raises(NotHealthy, match="found status 503"):
+            with pytest.raises(NotHealthy, match=said):
                 check_device(path, WAIT_S)
     finally:
         server.shutdown()

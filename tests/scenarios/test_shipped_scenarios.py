@@ -109,6 +109,20 @@ def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
     [
         ("deadline_s = 1.0", "deadline_s = 1e300", "'frames.deadline_s': found 1e+300, expected"),
         ('name = "edgent"', 'name = "../edgent"', "'name': found '../edgent', expected letters"),
+        ("deadline_s = 1.0", "deadline_s = 100", "found 100, expected 60 seconds at most"),
+        ("deadline_s = 1.0", "deadline_s = nan", "'frames.deadline_s': found nan, expected"),
+        ("rtt_s = 0.0", "rtt_s = 30", "'link.rtt_s': found 30, expected 10 seconds at most"),
+        ("rtt_s = 0.0", "rtt_s = inf", "'link.rtt_s': found inf, expected 10 seconds at most"),
+        ("rtt_s = 0.0", "message_bytes = inf", "'link.message_bytes': found inf, expected 1e+06"),
+        ("rtt_s = 0.0", "packet_bytes = inf", "'link.packet_bytes': found inf, expected 1e+06"),
+        ("[link]", "[reward]\nmegabyte = inf\n[link]", "'reward.megabyte': found inf, expected"),
+        ("[link]", "[reward]\ndevice_second = inf\n[link]", "'reward.device_second': found inf"),
+        ('["float32"]', "['uint8', 'uint8']", "'plans.codecs': found 'uint8' twice, expected"),
+        (
+            "[plans]",
+            f"[plans]\nconfidence = {[0.5] * 17}",
+            "'plans.confidence': found 17 thresholds, expected 16 at most",
+        ),
     ],
 )
 def test_a_scenario_that_cannot_be_meant_is_refused(tmp_path, was, now, said):

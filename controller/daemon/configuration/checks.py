@@ -7,6 +7,7 @@ where it speaks that, and has to answer a ping. What is asked is this machine's 
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import ssl
 import threading
@@ -34,6 +35,7 @@ HEALTH = "health"
 """Name of the device's certificate that a health check shows: `health.pem`, `health.key`."""
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 READ_BYTES = 65536
+READY_BYTES = 1000
 Stream = socket.socket | ssl.SSLSocket
 T = TypeVar("T")
 
@@ -70,19 +72,30 @@ def check_device(config: Path, wait_s: float) -> str:
             expected="a port that can be asked, or http.socket",
         )  # fmt: skip
 
-    def asked() -> int:
+    def asked() -> tuple[int, bytes]:
         connection.request("GET", "/v2/health/ready")
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read(READY_BYTES)
 
     try:
-        status = _within(wait_s, asked)
-    except (OSError, http.client.HTTPException) as error:
+        status, body = _within(wait_s, asked)
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotHealthy(f"device: {where}: {_why(error)}") from None
     finally:
         connection.close()
     if status != http.client.OK:
         raise NotHealthy(f"device: {where}: found status {status}, expected 200 (ready)")
+    if not _says_ready(body):
+        raise NotHealthy(f'device: {where}: found {body[:60]!r}, expected {{"ready": true}}')
     return f"device: {where} is ready"
+
+
+def _says_ready(body: bytes) -> bool:
+    """Whether it is our daemon that answers: others have other words, or none."""
+    try:
+        return bool(json.loads(body) == {"ready": True})
+    except (ValueError, RecursionError):
+        return False
 
 
 def check_edge(config: Path, credential: Credential | None, wait_s: float) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -91,6 +92,15 @@ CHANGES = {
     "lengths": (lambda a: a.update(cuts=a["cuts"][:3]), "field 'cuts': found int16 "),
     "exit": (lambda a: a.update(exits=np.array([0, 0, 0, 2])), "0 float32 rows of exit 2"),
     "several": (lambda a: a.update(dataset=np.array(["a", "b"])), "field 'dataset': found shape"),
+    "logits of one exit": (
+        lambda a: a.update(logits=np.zeros((1, 21, 10), np.float16)),
+        r"field 'logits': found float16 \(1, 21, 10\), expected float16 \(2, 21, classes\)",
+    ),
+    "no classes": (
+        lambda a: a.update(logits=np.zeros((2, 21, 0), np.float16)),
+        r"field 'logits': found float16 \(2, 21, 0\)",
+    ),
+    "no shape": (lambda a: a.update(logits=np.array(1.0, np.float16)), "field 'logits'"),
 }
 
 
@@ -106,6 +116,16 @@ def test_outcomes_that_do_not_fit_name_file_and_field(case, tmp_path):
     with pytest.raises(ArtefactError, match=message) as caught:
         read_outcomes(path)
     assert str(path) in str(caught.value)
+
+
+def test_very_many_exits_take_no_time_that_grows_with_their_square(tmp_path):
+    exits = 32_767
+    rows = np.zeros((exits, 1), np.uint8)
+    keys = tuple((exit_, "float32", 0) for exit_ in range(exits))
+    save_outcomes(tmp_path / "o.npz", Outcomes("digest", "many", keys, rows > 0, rows))
+    begun = time.process_time()
+    assert read_outcomes(tmp_path / "o.npz").exits == exits
+    assert time.process_time() - begun < 3.0
 
 
 def test_files_that_are_no_outcomes_are_refused(tmp_path):
