@@ -69,8 +69,8 @@ def test_it_decides_on_a_real_link(folder):
 def test_the_daemon_s_process_takes_it_without_what_a_pi_lacks(folder):
     code = f"""
 import sys
-from controller.daemon.choosing import make_controller
-from controller.daemon.settings import DeviceSettings
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import DeviceSettings
 from controller.interface import Measurement, Situation
 from controller.scenarios import load_setting, read_scenario
 settings = DeviceSettings(format_version=1, scenario="lte-mobilenet", controller="learned",
