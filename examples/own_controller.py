@@ -2,7 +2,9 @@
 
     python examples/own_controller.py
 
-The same class runs in the daemon and in `coinfer compare --controllers own_controller:make`.
+From this folder `coinfer compare --controllers own_controller:make` finds it. The daemon takes no
+code from its working folder: there `controller = "own_controller:make"` needs an installed package,
+or PYTHONPATH that names the folder.
 """
 
 import sys

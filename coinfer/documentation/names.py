@@ -15,6 +15,8 @@ def names_page() -> str:
         "A controller picks the plan of every frame. `--controllers` and `controller` in "
         "`device.toml` take these names, those of installed packages, and "
         "`package.module:factory`. `coinfer controllers` lists what is installed.",
+        "Simulating commands find `package.module` in the working folder, too. The daemon does "
+        "not: it takes code from installed packages and from folders that `PYTHONPATH` names.",
         "*Needs*: `policy` is a learned policy, `training` the training traces or what was chosen "
         "on them, `future` the very traces that it is judged on. What needs the future runs in "
         "simulation only. *On demand*: not among all controllers of a comparison.",

@@ -15,20 +15,12 @@ from artefacts import CoinferError
 from artefacts.heartbeat import HANG_S, Heartbeat
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
-from controller.interface import (
-    Controller,
-    FrameResult,
-    Measurement,
-    Overruled,
-    Situation,
-)
+from controller.interface import Controller
 
 TICK_S = 0.25
 """The engine's thread looks up this often when nothing happens."""
 PATIENCE = 4.0
 """A computation hangs behind so many times what the longest should take, and `HANG_S`."""
-SAME_DEADLINE = 0.1
-"""A policy decides for deadlines that differ from its own by at most this share."""
 
 Done = Callable[[FrameRecord], None]
 log = logging.getLogger("coinfer.device")
@@ -36,47 +28,6 @@ log = logging.getLogger("coinfer.device")
 
 class BusyError(CoinferError):
     """As many frames are under way as the limits allow, or the service is ending."""
-
-
-class AnyDeadline:
-    """A controller for the scenario's deadline, and another for frames that bring their own."""
-
-    def __init__(self, usual: Controller, other: Controller, deadline_s: float) -> None:
-        self.name = usual.name
-        self.initial_probe_bytes = 0
-        self._usual, self._other, self._deadline_s = usual, other, deadline_s
-
-    @property
-    def fallbacks(self) -> int:
-        """Frames that the usual one left to another rule; see `LearnedController`."""
-        return int(getattr(self._usual, "fallbacks", 0))
-
-    def reset(self) -> None:
-        """Both forget."""
-        self._usual.reset()
-        self._other.reset()
-
-    def observe(self, measurement: Measurement) -> None:
-        """Both hear it."""
-        self._usual.observe(measurement)
-        self._other.observe(measurement)
-
-    def record(self, result: FrameResult) -> None:
-        """Both hear it."""
-        self._usual.record(result)
-        self._other.record(result)
-
-    def overruled(self, frame: int, plan: int) -> None:
-        """Both hear it, as far as they want to."""
-        for one in (self._usual, self._other):
-            if isinstance(one, Overruled):
-                one.overruled(frame, plan)
-
-    def decide(self, situation: Situation) -> int:
-        """By whom the deadline suits."""
-        off = abs(situation.deadline_s - self._deadline_s)
-        chosen = self._usual if off <= SAME_DEADLINE * self._deadline_s else self._other
-        return chosen.decide(situation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +131,12 @@ class FrameService:
                 ended(_nothing(number, arrived_s - self.engine.begin_s, why))
 
     def replace_controller(self, controller: Controller) -> None:
-        """Another controller decides from the next frame on; those under way go on as they are."""
+        """Another controller decides from the next frame on; those under way go on as they are.
+
+        It has been reset: one that cannot begin is found before it is to take over.
+        """
 
         def swap() -> None:
-            controller.reset()
             if self.engine.watch.measured is not None:
                 controller.observe(self.engine.watch.measured)
             self.engine.controller = controller

@@ -7,7 +7,10 @@ from typing import Any
 
 from artefacts import UsageError
 
-EXPECTED = "expected PACKAGE.MODULE:FACTORY that can be imported from here"
+EXPECTED = (
+    "expected PACKAGE.MODULE:FACTORY of an installed package or of a folder in PYTHONPATH "
+    "(only simulating commands look in the working folder)"
+)
 
 
 def imported(named: str, what: str) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from artefacts import CoinferError, UsageError
 from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
 from controller.registry.entry import ControllerEntry, ControllerInputs, Future
 
 METHODS = ("reset", "observe", "record", "decide")
+SHOWN = 200
+"""Characters of another package's values and errors that a message shows."""
+Found = TypeVar("Found")
 
 
 def make_controller(
@@ -31,18 +37,18 @@ def make_controller(
     if entry.package == "coinfer":
         return factory(inputs, *more)
     try:
-        made: Any = factory(inputs, *more)
+        return GuardedController(factory(inputs, *more), entry, len(inputs.setting.table))
     except CoinferError:
         raise
     except (Exception, SystemExit) as error:  # whatever the package's factory raises
-        raise UsageError(
-            f"{entry.origin}: making it failed: {type(error).__name__}: {error}"
-        ) from None
-    return GuardedController(made, entry, len(inputs.setting.table))
+        raise UsageError(f"{entry.origin}: making it failed: {_raised(error)}") from None
 
 
 class GuardedController:
-    """A controller of another package; refuses what is none, and plans that do not exist."""
+    """A controller of another package; refuses what is none, and plans that do not exist.
+
+    Every call raises `UsageError` in one line for whatever the package's own method raises.
+    """
 
     def __init__(self, made: Any, entry: ControllerEntry, plans: int) -> None:
         lacks = [m for m in METHODS if not callable(getattr(made, m, None))]
@@ -64,38 +70,66 @@ class GuardedController:
     @property
     def fallbacks(self) -> int:
         """Frames that it left to another rule, where it counts them."""
-        return int(getattr(self._made, "fallbacks", 0))
+        return self._called("fallbacks", lambda: int(getattr(self._made, "fallbacks", 0)))
 
     def reset(self) -> None:
         """A new stream begins."""
-        self._made.reset()
+        self._called("reset", self._made.reset)
 
     def observe(self, measurement: Measurement) -> None:
         """A transfer ended."""
-        self._made.observe(measurement)
+        self._called("observe", lambda: self._made.observe(measurement))
 
     def record(self, result: FrameResult) -> None:
         """A frame ended."""
-        self._made.record(result)
+        self._called("record", lambda: self._made.record(result))
 
     def overruled(self, frame: int, plan: int) -> None:
         """The engine took another plan."""
-        if isinstance(self._made, Overruled):
-            self._made.overruled(frame, plan)
+        made = self._made
+        if isinstance(made, Overruled):
+            self._called("overruled", lambda: made.overruled(frame, plan))
 
     def decide(self, situation: Situation) -> int:
         """Its plan; `UsageError` where there is no such plan."""
-        plan: Any = self._made.decide(situation)
+        plan: Any = self._called("decide", lambda: self._made.decide(situation))
         try:
-            index = plan.__index__()
-        except AttributeError:
+            index = -1 if isinstance(plan, bool) else operator.index(plan)
+        except Exception:  # what it gave is of a type that the package wrote
             index = -1
-        if isinstance(plan, bool) or not 0 <= index < self._plans:
+        if not 0 <= index < self._plans:
             raise UsageError(
-                f"{self._entry.origin}: decided for plan {plan!r}, expected a whole number of 0 to "
-                f"{self._plans - 1}"
+                f"{self._entry.origin}: decided for plan {_shown(repr, plan)}, expected a whole "
+                f"number of 0 to {self._plans - 1}"
             )
-        return int(index)
+        return index
+
+    def _called(self, method: str, call: Callable[[], Found]) -> Found:
+        try:
+            return call()
+        except BaseException as error:  # SystemExit would end the thread that answers frames
+            if _is_interrupt(error):
+                raise
+            raise UsageError(f"{self._entry.origin}: {method} raised {_raised(error)}") from None
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Whether a person interrupts the process: only its main thread hears of that."""
+    main = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and main
+
+
+def _raised(error: BaseException) -> str:
+    said = _shown(str, error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _shown(how: Callable[[Any], str], value: Any) -> str:
+    """As text on one line, cut; its type's name where not even that works."""
+    try:
+        return " ".join(how(value).split())[:SHOWN]
+    except Exception:
+        return f"a {type(value).__name__}"
 
 
 def _what(made: Any) -> str:

@@ -11,7 +11,7 @@ import pytest
 from artefacts import UsageError
 from controller.daemon.configuration.choosing import make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings, PriceSettings
-from controller.daemon.service import AnyDeadline
+from controller.daemon.live_controllers import AnyDeadline
 from controller.interface import Measurement, Situation
 from controller.planners.configuration_map import build_map, write_map
 from controller.registry import SHIPPED

@@ -13,7 +13,8 @@ from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.inference.open_inference import InferRequest
 from controller.daemon.inference.served import ServedModel, TooLateError
 from controller.daemon.inference.working import WorkPool
-from controller.daemon.service import AnyDeadline, BusyError, FrameService
+from controller.daemon.live_controllers import AnyDeadline
+from controller.daemon.service import BusyError, FrameService
 from controller.device.cpu import CpuJob
 from controller.device.engine import FrameEngine
 from controller.device.frame import EngineArgs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from artefacts import UsageError
 from controller.daemon.configuration.settings import DeviceSettings, PriceSettings
-from controller.daemon.service import AnyDeadline
+from controller.daemon.live_controllers import AnyDeadline, fault_tolerant
 from controller.interface import Controller
 from controller.planners.configuration_map import ConfigurationMap, read_map
 from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES
@@ -113,7 +113,7 @@ def make_controller(settings: DeviceSettings, setting: Setting) -> Controller:
         )
     entry.checked(priced)
     inputs = DaemonInputs(settings, setting, priced)
-    made = made_by(entry, inputs)
+    made = fault_tolerant(made_by(entry, inputs), setting)
     if entry.any_deadline:
         return made
     other = algorithm1_online(inputs)

@@ -29,7 +29,7 @@ MOST_HUNG = 4
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What a configuration file asks for, ready to be taken over."""
+    """What a configuration file asks for, ready to be taken over; the controller is reset."""
 
     settings: DeviceSettings
     controller: Controller
@@ -39,7 +39,9 @@ def prepare(path: Path, setting: Setting) -> Prepared:
     """Read the file and make its controller. Raises `CoinferError`."""
     found = read_settings(path)
     with naming(path):
-        return Prepared(found, make_controller(found, setting))
+        controller = make_controller(found, setting)
+        controller.reset()
+    return Prepared(found, controller)
 
 
 class ConfigFile:

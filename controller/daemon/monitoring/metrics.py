@@ -36,6 +36,20 @@ class Second(msgspec.Struct):
     plans: dict[str, int] = msgspec.field(default_factory=dict)
 
 
+class CountOfMany:
+    """What controllers count, one after the other, each from 0: a counter must not fall."""
+
+    def __init__(self) -> None:
+        self._newest = self._earlier = 0.0
+
+    def total(self, newest: float) -> float:
+        """Of all, where the one that is there says `newest`."""
+        if newest < self._newest:
+            self._earlier += self._newest
+        self._newest = newest
+        return self._earlier + newest
+
+
 class DeviceMetrics:
     """Hears of every frame; gives Prometheus' text and the last `KEPT_S` seconds.
 
@@ -49,7 +63,7 @@ class DeviceMetrics:
         self._recent: deque[Second] = deque(maxlen=KEPT_S)
         self._latencies: list[float] = []
         self.registry = CollectorRegistry()
-        self._newest_guarded = self._earlier_guarded = 0.0
+        self._guarded, self._faults = CountOfMany(), CountOfMany()
         self._make_frame_metrics(self.registry)
         self._make_engine_metrics(self.registry, under_way)
 
@@ -94,7 +108,11 @@ class DeviceMetrics:
             "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
             "coinfer_policy_fallbacks": (
                 "Frames that the robust planner decided: seen outside the policy's training",
-                self._guarded,
+                lambda: self._guarded.total(self._of_controller("fallbacks")),
+            ),
+            "coinfer_controller_faults": (
+                "Calls of another package's controller that failed",
+                lambda: self._faults.total(self._of_controller("faults")),
             ),
             "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
             "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
@@ -127,13 +145,8 @@ class DeviceMetrics:
         known = self._engine.watch.monitor
         return 0.0 if known is None else float(getattr(known, name))
 
-    def _guarded(self) -> float:
-        now = float(getattr(self._engine.controller, "fallbacks", 0))
-        if now < self._newest_guarded:
-            # another controller since, which counts from 0: a counter must not fall
-            self._earlier_guarded += self._newest_guarded
-        self._newest_guarded = now
-        return self._earlier_guarded + now
+    def _of_controller(self, count: str) -> float:
+        return float(getattr(self._engine.controller, count, 0))
 
     def _opened(self) -> float:
         return float(self._engine.admission.opened)

@@ -56,6 +56,24 @@ def vague(inputs):
     return Hermit(0.5)
 
 
+def does(method, error):
+    def call(*args):
+        raise error
+
+    def make(inputs):
+        made = make_hermit(inputs)
+        setattr(made, method, call)
+        return made
+
+    return make
+
+
+make_hermit = make
+undecided = does("decide", ValueError("two\\nlines"))
+leaving = does("decide", SystemExit(7))
+unready = does("reset", OSError("no state"))
+deaf = does("record", KeyError("frame"))
+
 LIST = ["make"]
 '''
 

@@ -18,6 +18,10 @@ BAD = {
     "broken": "alone:broken",
     "lost": "alone:lost",
     "vague": "alone:vague",
+    "undecided": "alone:undecided",
+    "leaving": "alone:leaving",
+    "unready": "alone:unready",
+    "deaf": "alone:deaf",
 }
 
 
@@ -104,6 +108,10 @@ def test_compare_takes_a_factory_of_the_working_folder(hermit, coinfer, trace, t
         ("broken", "making it failed: KeyError: 'no such thing'"),
         ("lost", "decided for plan 1000000, expected a whole number of 0 to"),
         ("vague", "decided for plan 0.5, expected a whole number of 0 to"),
+        ("undecided", "decide raised ValueError: two lines"),
+        ("leaving", "decide raised SystemExit: 7"),
+        ("unready", "reset raised OSError: no state"),
+        ("deaf", "record raised KeyError: 'frame'"),
     ],
 )
 def test_a_bad_entry_is_one_line_that_names_package_and_entry(
@@ -117,6 +125,25 @@ def test_a_bad_entry_is_one_line_that_names_package_and_entry(
     assert said in line
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_one_that_fails_ends_an_evaluation_and_a_replay_in_one_line(
+    installed, hermit, coinfer, trace, tmp_path
+):
+    site, study = installed("alone", hermit, BAD), tmp_path / "study.toml"
+    study.write_text(
+        'format_version = 1\n[[evaluations]]\nname = "e"\nscenario = "3g-alexnet"\nframes = 20\n'
+        f'traces = ["{trace}"]\ncontrollers = ["device-only", "undecided"]\n'
+    )
+    for argv in (
+        ("evaluate", study, "--out", tmp_path / "out"),
+        ("replay", "--scenario", "3g-alexnet", "--trace", trace, "--controller", "undecided",
+         "--method", "user-space"),
+    ):  # fmt: skip
+        done = coinfer(site, *argv)
+        assert done.returncode == 2, done.stderr
+        assert "decide raised ValueError: two lines" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_package_that_cannot_be_imported_breaks_nothing_else(installed, hermit, coinfer, trace):

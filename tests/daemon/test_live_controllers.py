@@ -1,0 +1,247 @@
+"""Controllers of other packages that misbehave: frames are answered and counted all the same."""
+
+import logging
+import os
+import queue
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from artefacts import UsageError
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
+from controller.daemon.live_controllers import LOG_EVERY_S
+from controller.daemon.monitoring.metrics import DeviceMetrics
+from controller.daemon.service import FrameService
+from controller.device.engine import FrameEngine
+from controller.device.frame import EngineArgs
+from controller.interface import FrameResult, Measurement, Situation
+from controller.link.interface import NoLink
+from controller.planners.fixed import device_only_plan
+from models.data.pictures import generated_pictures
+from models.graphs.executors import OnnxExecutor
+
+ROOT = Path(__file__).resolve().parents[2]
+FAULTY = '''
+"""Controllers that do one thing wrong."""
+
+import numpy as np
+
+from controller.planners.fixed import FixedController, device_only_plan
+
+
+class Faulty(FixedController):
+    pass
+
+
+def does(method, call):
+    def make(inputs):
+        kind = type("Kind", (Faulty,), {method: lambda self, *args: call()})
+        return kind("faulty", device_only_plan(inputs.setting))
+    return make
+
+
+def fails(error):
+    def call():
+        raise error
+    return call
+
+
+class Cancelled(BaseException):
+    pass
+
+
+raising = does("decide", fails(ValueError("two\\nlines")))
+exiting = does("decide", fails(SystemExit(3)))
+interrupting = does("decide", fails(KeyboardInterrupt()))
+cancelling = does("decide", fails(Cancelled()))
+negative = does("decide", lambda: -1)
+outside = does("decide", lambda: 10**6)
+nan = does("decide", lambda: float("nan"))
+truth = does("decide", lambda: True)
+nothing = does("decide", lambda: None)
+arrays = does("decide", lambda: np.zeros(2, dtype=int))
+observing = does("observe", fails(KeyError("o")))
+recording = does("record", fails(SystemExit(4)))
+resetting = does("reset", fails(OSError("no state file")))
+
+
+def counting(inputs):
+    made = FixedController("counting", device_only_plan(inputs.setting))
+    class Counting:
+        name, initial_probe_bytes, fallbacks = "counting", 0, "many"
+        reset, observe, record, decide = made.reset, made.observe, made.record, made.decide
+    return Counting()
+
+
+def good(inputs):
+    return FixedController("good", device_only_plan(inputs.setting))
+'''
+DECIDING = {
+    "raising": "decide raised ValueError: two lines",
+    "exiting": "decide raised SystemExit: 3",
+    "interrupting": "decide raised KeyboardInterrupt",
+    "cancelling": "decide raised Cancelled",
+    "negative": "decided for plan -1, expected a whole number",
+    "outside": "decided for plan 1000000, expected a whole number",
+    "nan": "decided for plan nan, expected a whole number",
+    "truth": "decided for plan True, expected a whole number",
+    "nothing": "decided for plan None, expected a whole number",
+    "arrays": "decided for plan array([0, 0]), expected a whole number",
+}
+
+
+@pytest.fixture(autouse=True)
+def faulty(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "faulty.py").write_text(FAULTY)
+    monkeypatch.syspath_prepend(site)
+    return site
+
+
+@pytest.fixture(scope="module")
+def executor(stream):
+    return OnnxExecutor(stream.model)
+
+
+def made(stream, factory):
+    settings = DeviceSettings(FORMAT_VERSION, "3g-alexnet", controller=f"faulty:{factory}")
+    return make_controller(settings, stream)
+
+
+@pytest.fixture
+def service(stream, executor):
+    """A running engine, decided for by the device alone until another controller is set."""
+    engine = FrameEngine(
+        stream.model, executor, stream.device, stream.table, made(stream, "good"), NoLink(),
+        EngineArgs(stream.scenario.frames.deadline_s + 5.0, always_rescue=True),
+    )  # fmt: skip
+    found = FrameService(engine, 8)
+    found.start()
+    yield found
+    found.close()
+
+
+def answered(service, frames=3):
+    """How frames end that are given time for a slow machine."""
+    answers = queue.Queue()
+    picture = generated_pictures(1, np.random.default_rng(0))[0]
+    for _ in range(frames):
+        service.submit(picture, answers.put)
+    return [answers.get(timeout=30) for _ in range(frames)]
+
+
+def settled(service):
+    """Wait until the engine's thread has done all that it was given."""
+    heard = threading.Event()
+    service.engine.post(heard.set)
+    assert heard.wait(30)
+
+
+def usual(controller):
+    """The package's controller, whatever a request's deadline."""
+    return controller._usual
+
+
+@pytest.mark.parametrize("factory", DECIDING)
+def test_frames_that_it_cannot_decide_are_answered_by_the_device(stream, service, factory, caplog):
+    service.engine.controller = usual(made(stream, factory))
+    metrics = DeviceMetrics(service.engine, lambda: 0)
+    service.engine.on_record = metrics.frame_ended
+    with caplog.at_level(logging.WARNING):
+        records = answered(service)
+        settled(service)
+    assert {(r.plan, r.where, r.error) for r in records} == {
+        (device_only_plan(stream), "device", None)
+    }
+    assert service.alive
+    (line,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert f"controller 'faulty:{factory}' of package 'faulty'" in line.getMessage()
+    assert DECIDING[factory] in line.getMessage()
+    assert line.exc_info is None
+    text = metrics.text().decode()
+    assert "coinfer_controller_faults_total 3.0" in text
+    assert 'coinfer_frames_total{by_plan="true",exit=' in text
+
+
+@pytest.mark.parametrize("factory", ["observing", "recording", "counting"])
+def test_what_it_fails_to_hear_or_count_costs_nothing(stream, service, factory, caplog):
+    controller = made(stream, factory)
+    service.replace_controller(controller)
+    metrics = DeviceMetrics(service.engine, lambda: 0)
+    service.engine.post(lambda: service.engine.watch.learn(controller, Measurement(0.0, 100, 0.1)))
+    with caplog.at_level(logging.WARNING):
+        assert all(r.latency_s is not None for r in answered(service, 1))
+        settled(service)
+        text = metrics.text().decode()
+    assert "coinfer_controller_faults_total 1.0" in metrics.text().decode() or factory == "counting"
+    assert "coinfer_policy_fallbacks_total 0.0" in text
+    assert controller.faults > 0
+    (line,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert line.exc_info is None
+    assert f"controller 'faulty:{factory}' of package 'faulty'" in line.getMessage()
+
+
+def test_the_other_rule_hears_what_it_fails_to_hear(stream):
+    controller = made(stream, "observing")
+    heard = []
+    controller._other.observe = heard.append
+    controller.observe(Measurement(0.0, 100, 0.1))
+    assert len(heard) == 1
+
+
+def test_faults_are_said_seldom_with_their_number(stream, caplog):
+    controller = usual(made(stream, "raising"))
+    now = [0.0]
+    controller._clock = lambda: now[0]
+    situation = Situation(0.0, 0, 0.2, 0.0, 0, 0.04)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(100):
+            controller.decide(situation)
+        now[0] = LOG_EVERY_S
+        controller.decide(situation)
+        controller.record(FrameResult(0, 0, 0.1, 0.1, 0, True))
+    first, second = [r.getMessage() for r in caplog.records]
+    assert "(1 faults;" in first
+    assert "(101 faults;" in second
+
+
+def test_faults_of_earlier_controllers_stay_counted(stream, service):
+    metrics = DeviceMetrics(service.engine, lambda: 0)
+    for total in (2, 4):
+        service.engine.controller = usual(made(stream, "raising"))
+        answered(service, 2)
+        assert f"coinfer_controller_faults_total {total}.0" in metrics.text().decode()
+        service.engine.controller = made(stream, "good")
+        assert f"coinfer_controller_faults_total {total}.0" in metrics.text().decode()
+
+
+def test_one_that_cannot_begin_is_refused(stream):
+    with pytest.raises(UsageError, match="reset raised OSError: no state file"):
+        made(stream, "resetting").reset()
+
+
+@pytest.mark.system
+def test_a_daemon_keeps_the_old_one_and_looks_in_no_folder_of_its_own(running, faulty, tmp_path):
+    path = os.pathsep.join([str(faulty), str(ROOT)])
+    (tmp_path / "nearby.py").write_text(FAULTY)
+    # as the installed command begins: `python -m` would look in the working folder
+    safe = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    with running('controller = "faulty:raising"', **safe) as daemon:
+        for name, said in (
+            ("faulty:resetting", "reset raised OSError: no state file"),
+            ("nearby:good", "or of a folder in PYTHONPATH"),
+        ):
+            daemon.write(f'controller = "{name}"')
+            daemon.until(lambda said=said: said in daemon.said())
+            (line,) = [one for one in daemon.said().splitlines() if said in one]
+            assert "not reloaded: " in line
+            assert f"controller '{name}'" in line
+        with urllib.request.urlopen(f"{daemon.address}/metrics", timeout=30) as answer:
+            assert b"coinfer_controller_faults_total" in answer.read()
+        assert " reloaded: controller" not in daemon.said()
+        assert "Traceback" not in daemon.said()
