@@ -18,7 +18,7 @@ LONGEST_CONCEPT = 60
 
 READERS = {"models/codecs/bfloat.py"}
 """Files that a reader of a page writes."""
-FIELDS = {"test_accuracies", "test_accuracy", "test_images"}
+FIELDS = {"test_accuracies"}
 """Fields of files: no names of tests."""
 ENVIRONMENT = re.compile(r"-v[0-9]+$")
 
