@@ -20,7 +20,7 @@ import numpy as np
 
 from controller.health import Breakers, EdgeReliability
 from controller.interface import Situation
-from controller.physics import PlanTable
+from controller.physics import RESCUE_MARGIN_S, PlanTable
 from controller.plans import Plan
 from controller.policies.probing import probe_plan
 
@@ -52,7 +52,7 @@ class Admission:
     table: PlanTable
     deadline_s: float
     first_exit_s: float
-    rescue_margin_s: float = 0.005
+    rescue_margin_s: float = RESCUE_MARGIN_S
     interval_s: float = math.inf
     """Between two frames of the stream; infinite where each comes after the last answer."""
     always_rescue: bool = False

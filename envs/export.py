@@ -1,8 +1,8 @@
 """A stable-baselines3 model becomes a policy: numpy and JSON, that `--policy` and the daemon take.
 
 What is exported is the plain network of an `MlpPolicy` that was trained in an environment of
-`coinfer.gym`, by PPO, A2C, DQN or any other algorithm with such a policy. It decides as
-`model.predict(observation, deterministic=True)` does.
+`coinfer.gym`, by PPO, A2C or DQN: at most `LAYERS` hidden layers of at most `UNITS` units, and
+`MOST_BYTES` / 2 of weights. It decides as `model.predict(observation, deterministic=True)` does.
 """
 
 from __future__ import annotations

@@ -5,8 +5,11 @@ Each command is a function of its own module; here they get their names, in the 
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from coinfer import __version__
 from coinfer.cli import bench, deciding, judging, learning, running, traces
 
 app = typer.Typer(
@@ -18,8 +21,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"coinfer {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _whole() -> None:
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Device-edge co-inference with branchy networks over links whose bandwidth moves."""
 
 

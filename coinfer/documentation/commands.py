@@ -8,7 +8,8 @@ from typing import Any
 from coinfer.documentation.markdown import code, page, paragraphs, table
 
 INTRODUCTION = """\
-`coinfer COMMAND --help` prints the same. A mistake is one line on standard error and exit code 2.
+`coinfer COMMAND --help` prints the same, `coinfer --version` the version. A mistake is
+one line on standard error and exit code 2.
 Commands that report figures take `--json`; progress and remarks go to standard error."""
 
 

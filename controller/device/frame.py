@@ -17,6 +17,7 @@ import numpy.typing as npt
 from artefacts.arrays import Float32s
 from controller.device.cpu import Reservation
 from controller.interface import FrameResult
+from controller.physics import RESCUE_MARGIN_S
 from controller.plans import Plan
 from models.codecs import Encoded
 
@@ -73,7 +74,7 @@ class EngineArgs:
 
     deadline_s: float
     closed: bool = False
-    rescue_margin_s: float = 0.005
+    rescue_margin_s: float = RESCUE_MARGIN_S
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     always_rescue: bool = False

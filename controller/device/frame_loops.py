@@ -24,7 +24,7 @@ from controller.interface import Controller
 from controller.link.edge_link import EdgeLink
 from controller.link.interface import Link, Reply
 from controller.link.secure import Security
-from controller.physics import PlanTable
+from controller.physics import RESCUE_MARGIN_S, PlanTable
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 from models.graphs.executors import Executor
@@ -43,7 +43,7 @@ class DeviceConfig:
     interval_s: float = 0.0
     frames: int | None = None
     duration_s: float | None = None
-    rescue_margin_s: float = 0.005
+    rescue_margin_s: float = RESCUE_MARGIN_S
     rtt_s: float = 0.0
     give_up_s: float = 60.0
     loading_s: float = 0.0

@@ -5,7 +5,7 @@ clairvoyant bound with the true trace and idle resources. A plan's stages run on
 first-come resources of a topology, vectorised over any number of lanes.
 """
 
-from controller.physics.frames import FrameOutcome, Timing, run_frames
+from controller.physics.frames import RESCUE_MARGIN_S, FrameOutcome, Timing, run_frames
 from controller.physics.links import ConstantLink, Link, LinkModel, TraceBank
 from controller.physics.resources import Resources
 from controller.physics.stages import PlanStages, plan_stages
@@ -14,6 +14,7 @@ from controller.physics.topology import DEVICE_AND_EDGE, NodeLink, Topology
 
 __all__ = [
     "DEVICE_AND_EDGE",
+    "RESCUE_MARGIN_S",
     "ConstantLink",
     "FrameOutcome",
     "Link",

@@ -20,6 +20,9 @@ from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
 from controller.physics.trips import Trip
 
+RESCUE_MARGIN_S = 0.005
+"""How much sooner than its 95th percentile demands a local fallback is begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -29,7 +32,7 @@ class Timing:
     """
 
     deadline_s: float | None
-    rescue_margin_s: float = 0.005
+    rescue_margin_s: float = RESCUE_MARGIN_S
 
 
 @dataclass(frozen=True, slots=True)

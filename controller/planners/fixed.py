@@ -59,7 +59,8 @@ def edge_only_plan(setting: Setting) -> int:
     remote = [k for k, p in enumerate(table.plans) if all_remote(setting.spec, p) and not p.hedge]
     if not remote:
         raise UsageError(
-            "controller 'edge-only': the scenario's plans have none without the device"
+            f"controller 'edge-only', plans: found none of {len(table)} that the edge alone "
+            "computes, expected one at least; the scenario's codecs decide which there are"
         )
     return max(remote, key=lambda k: (table.accuracy[k], -table.up_bytes[k]))
 

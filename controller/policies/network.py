@@ -99,6 +99,13 @@ class Policy:
     lowest: Float32s
     highest: Float32s
 
+    def __repr__(self) -> str:
+        """Its scenario and network: the arrays would fill screens."""
+        kind = type(self.weights).__name__
+        return (
+            f"Policy(scenario={self.card.scenario!r}, weights={kind}, plans={len(self.card.plans)})"
+        )
+
     def encoder(self, setting: Setting) -> ObservationEncoder:
         """What encodes a stream of `setting`, at its prices, for this policy."""
         return encoder_of(setting, self.belief, self.advantages)

@@ -54,5 +54,7 @@ def example_names() -> tuple[str, ...]:
 
 
 def _is_packable(codec: Codec) -> bool:
-    """Whether packing serves: pictures and latents are small already."""
-    return codec.carries == "tensor"
+    """Whether packing serves: pictures and latents are small already, and what is unpacked must
+    have a bound, which is the codec's fixed size.
+    """
+    return codec.carries == "tensor" and codec.size((1,)) is not None

@@ -98,7 +98,7 @@ class _Judged:
         tensors = [c for c in named if c.carries == "tensor"]
         self._pictures = [c for c in named if c.carries == "picture" and not c.exact]
         self._learned = [c for c in named if c.carries == "latent"]
-        self._packed = [c for c in tensors if c.answers_as != c.name]
+        self._varying = [c for c in tensors if c.size((1,)) is None]
         answering = dict.fromkeys(c.answers_as for c in tensors if not c.exact)
         self._lossy = [codec_named(name) for name in answering]
         self._sent: dict[Key, list[int]] = {}
@@ -173,8 +173,7 @@ class _Judged:
             if cut > 0 or not codec.needs_ranges:
                 self._continue(self._through(codec, x, -1, cut), codec.name, cut, found)
         behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
-        if cut > 0:
-            self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
+        self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
 
     def _cross_head(self, exit_: int, cut: int, x: Float32s, found: dict[Key, Float32s]) -> None:
         for codec in self._lossy:
@@ -204,7 +203,9 @@ class _Judged:
         return seen
 
     def _pack(self, x: Float32s, cut: int, exits: Sequence[int]) -> None:
-        for codec in self._packed if exits else ():
+        """Note the bytes of codecs whose bytes depend on the tensor, where it may cross by them."""
+        varying = [c for c in self._varying if cut > 0 or c.serves_at_input(False)]
+        for codec in varying if exits else ():
             known = self._sent.setdefault((exits[0], codec.name, cut), [])
             shared = Shared(self._model.ranges_at(exits[0], cut))
             for one in x[: max(PACKED_SAMPLES - len(known), 0)]:

@@ -10,6 +10,7 @@ import sys
 import pytest
 from typer.main import get_command
 
+from coinfer import __version__
 from coinfer.cli.main import app
 from controller.registry import controller_names
 
@@ -35,6 +36,11 @@ def test_every_command_has_help():
     listed = coinfer("--help").stdout
     for name in COMMANDS:
         assert re.search(rf"^[│ ]*{name} ", listed, re.MULTILINE), name
+
+
+def test_the_version_is_the_package_s():
+    done = coinfer("--version")
+    assert (done.returncode, done.stdout) == (0, f"coinfer {__version__}\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

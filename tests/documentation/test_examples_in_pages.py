@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from coinfer.documentation.shown import ROOT, blocks
+from controller.scenarios import load_setting, read_scenario
 
 DOCS = ROOT / "docs"
 
@@ -75,3 +76,16 @@ def test_the_environment_of_the_page_takes_a_step():
     exec(python_of(DOCS / "how-to/own-policy.md", "gymnasium.make"), space)
     assert np.shape(space["observation"]) == (222,)
     assert 0 <= float(space["reward"]) <= 1  # type: ignore[arg-type]
+
+
+def test_the_topology_of_the_page_is_a_scenario_of_format_2(tmp_path):
+    (text,) = [
+        b for lang, b in blocks((DOCS / "how-to/scenario.md").read_text())
+        if lang == "toml" and "[[topology.nodes]]" in b
+    ]  # fmt: skip
+    path = tmp_path / "steady.toml"
+    path.write_text(text)
+    setting = load_setting(read_scenario(path))
+    assert {hop.node for plan in setting.table.plans for hop in plan.hops} == {"server"}
+    assert setting.traces("test").source == "a constant rate of 2 Mbit/s"
+    assert setting.scenario.device_slowdown == 1.25

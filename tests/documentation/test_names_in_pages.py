@@ -12,15 +12,19 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 OTHERS = ("tests", "deploy", "docs", "examples")
-OURS = ("concepts", "architecture", "tutorials", "how-to", "method")
-PAGES = sorted(page for folder in OURS for page in (ROOT / "docs" / folder).glob("*.md"))
+AT_TOP = ("README.md", "SECURITY.md", "CONTRIBUTING.md")
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / name for name in AT_TOP)]
 LONGEST_CONCEPT = 60
 
 READERS = {"models/codecs/bfloat.py"}
 """Files that a reader of a page writes."""
+FIELDS = {"test_accuracies"}
+"""Fields of files: no names of tests."""
 ENVIRONMENT = re.compile(r"-v[0-9]+$")
 
 path_in_text = re.compile(rf"`((?:{'|'.join((*ROOMS, *OTHERS))})/[\w./*-]*)`")
+test_file = re.compile(r"`(test_\w+\.py)`")
+test_function = re.compile(r"`(test_\w+?)(?:_?\.\.\.)?`")
 module_run = re.compile(r"python -m ([\w.]+)")
 
 
@@ -37,11 +41,23 @@ def _missing_modules(text: str) -> Iterator[str]:
             yield name
 
 
+def _missing_tests(text: str) -> Iterator[str]:
+    """Files of tests, and tests, that are named without their folder; a name may end in '...'."""
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    names = {file.name for file in files}
+    yield from (found for found in test_file.findall(text) if found not in names)
+    if test_function.search(text):
+        written = "\n".join(file.read_text() for file in files)
+        named = (found for found in test_function.findall(text) if found not in FIELDS)
+        yield from (found for found in named if f"def {found}" not in written)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()
     assert list(_missing_paths(text)) == []
     assert list(_missing_modules(text)) == []
+    assert list(_missing_tests(text)) == []
 
 
 def test_a_path_or_module_that_is_not_there_is_found() -> None:
@@ -49,6 +65,8 @@ def test_a_path_or_module_that_is_not_there_is_found() -> None:
         "controller/no_such.py"
     ]
     assert list(_missing_modules("python -m experiments.no_such")) == ["experiments.no_such"]
+    named = "`test_no_such.py`, `test_no_such`, `test_no_such_...`, `test_names_in_pages.py`"
+    assert list(_missing_tests(named)) == ["test_no_such.py", "test_no_such", "test_no_such"]
 
 
 CONCEPTS = [page for page in PAGES if page.parent.name == "concepts" and page.stem != "glossary"]

@@ -13,7 +13,9 @@ from experiments.analyses.architectures.table import names, rows, write_table
 
 def main() -> None:
     """Write the page, or print the rows of some."""
-    parser = argparse.ArgumentParser(prog="experiments.analyses.architectures", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.analyses.architectures", description=__doc__
+    )
     parser.add_argument("--out", type=Path, help="Markdown file to write (all architectures)")
     parser.add_argument("--only", action="append", default=[], help="one by name (repeatable)")
     args = parser.parse_args()

@@ -29,7 +29,9 @@ LEAST_S, MOST_SHORT_S = 1.0, 2.5
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 where every bound held."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.robustness.attacks", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks (all of them)")
     parser.add_argument("--short", action="store_true", help="a minute for all of them")
     parser.add_argument("--seconds", type=above_0, help=f"of each attack ({SECONDS:g})")

@@ -24,7 +24,10 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 0 where no frame was lost, doubled or answered with another's result, and most
     were answered, some of them by the edge.
     """
-    parser = argparse.ArgumentParser(description=(chaos.__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.robustness.chaos",
+        description=(chaos.__doc__ or "").splitlines()[0],
+    )
     parser.add_argument(
         "--frames",
         type=count,
