@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from artefacts import UsageError
 from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.scenarios import Setting
@@ -129,11 +128,6 @@ def compare(
     `half` of the outcomes: what choices rest on must be judged on 'policy'. `as_daemon`: what a
     daemon decides after its controller is decided here, too (`controller.admission`).
     """
-    if as_daemon and setting.closed_loop:
-        raise UsageError(
-            f"as a daemon: found scenario '{setting.scenario.name}', a closed loop, expected a "
-            "frame stream: daemons serve no other"
-        )
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once

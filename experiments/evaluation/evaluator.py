@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from artefacts import UsageError
 from artefacts.arrays import Floats, Ints
 from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
 from controller.physics import Resources, TraceBank, run_frames
@@ -126,7 +127,7 @@ def evaluate(
     lanes = len(traces)
     rng = np.random.default_rng(setting.scenario.seeds.evaluate if seed is None else seed)
     first = setting.scenario.seeds.evaluate if seed is None else seed
-    rules = AdmittedLanes(setting, lanes, first) if as_daemon else None
+    rules = _daemon_rules(setting, lanes, first) if as_daemon else None
     simulator = Simulator(setting, bank, lanes, half, rng, rules)
     controllers = [make(k) for k in range(lanes)]
     for controller in controllers:
@@ -146,6 +147,16 @@ def evaluate(
             recorders, bank.names, probes, bank.durations_s, strict=True
         )
     ]
+
+
+def _daemon_rules(setting: Setting, lanes: int, seed: int) -> AdmittedLanes:
+    """What a daemon decides after its controller, for L lanes; refuses a closed loop."""
+    if setting.closed_loop:
+        raise UsageError(
+            f"as a daemon: found scenario '{setting.scenario.name}', a closed loop, expected a "
+            "frame stream: daemons serve no other"
+        )
+    return AdmittedLanes(setting, lanes, seed)
 
 
 def _charged(simulator: Simulator, controllers: Sequence[Controller]) -> Floats:
