@@ -237,7 +237,7 @@ def _logits(
             path,
             field="logits",
             found=f"{logits.dtype} {logits.shape}",
-            expected=f"float16 ({exits}, {samples}, classes)",
+            expected=f"float16 ({exits}, {samples}, 1 or more classes)",
         )
     return logits
 
