@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from artefacts import CoinferError, UsageError
 from controller.registry.importing import imported
 
 if TYPE_CHECKING:
@@ -139,9 +140,20 @@ class ControllerEntry:
         )
 
     def checked(self, setting: Setting) -> None:
-        """Raise `UsageError` where the controller cannot serve this scenario."""
-        if self.check:
-            imported(self.check, self.origin)(setting)
+        """Raise `UsageError` where the controller cannot serve this scenario, or checking fails."""
+        if not self.check:
+            return
+        check = imported(self.check, self.origin)
+        try:
+            check(setting)
+        except CoinferError:
+            raise
+        except (Exception, SystemExit) as error:
+            if self.package == "coinfer":
+                raise
+            raise UsageError(
+                f"{self.origin}: its check failed: {type(error).__name__}: {error}"
+            ) from None
 
     def load(self) -> Factory:
         """The factory, imported; `UsageError` in one line where that fails."""

@@ -13,6 +13,7 @@ HERMIT = '''
 """A controller for ever on the device."""
 
 from controller.planners.fixed import device_only_plan
+from controller.registry import ControllerEntry
 
 
 class Hermit:
@@ -73,6 +74,12 @@ undecided = does("decide", ValueError("two\\nlines"))
 leaving = does("decide", SystemExit(7))
 unready = does("reset", OSError("no state"))
 deaf = does("record", KeyError("frame"))
+
+def checks(setting):
+    raise ZeroDivisionError("in a check")
+
+
+unchecked = ControllerEntry("unchecked", "alone:make", check="alone:checks")
 
 LIST = ["make"]
 '''

@@ -22,6 +22,7 @@ BAD = {
     "leaving": "alone:leaving",
     "unready": "alone:unready",
     "deaf": "alone:deaf",
+    "unchecked": "alone:unchecked",
 }
 
 
@@ -111,6 +112,7 @@ def test_compare_takes_a_factory_of_the_working_folder(hermit, coinfer, trace, t
         ("undecided", "decide raised ValueError: two lines"),
         ("leaving", "decide raised SystemExit: 7"),
         ("unready", "reset raised OSError: no state"),
+        ("unchecked", "its check failed: ZeroDivisionError: in a check"),
         ("deaf", "record raised KeyError: 'frame'"),
     ],
 )
