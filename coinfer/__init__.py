@@ -61,7 +61,8 @@ def _export_policy() -> Any:
         if error.name not in ("gymnasium", "stable_baselines3", "torch"):
             raise
         raise _module("_errors").DependencyError(
-            f"export_policy: found no '{error.name}', expected pip install 'coinfer[train]'"
+            f"export_policy: found no '{error.name}', expected pip install -e '.[train]' "
+            "in coinfer's folder"
         ) from None
 
 

@@ -182,8 +182,8 @@ class FrameStreamEnv(CoInferenceEnv):
     the trace ends. A step after that raises `gymnasium.error.ResetNeeded`.
 
     ## Information
-    `plan`, `correct`, `in_time`, `latency_s`, `exit` (-1: none in time), `bytes_sent`, `device_s`,
-    `device_cost`, `byte_cost` and `sampled_reward` of the frame.
+    `plan`, `correct`, `in_time`, `latency_s`, `exit` (from 0; -1: none in time), `bytes_sent`,
+    `device_s`, `device_cost`, `byte_cost` and `sampled_reward` of the frame.
 
     ## Arguments
     - `scenario` (`"3g-alexnet"`): a shipped scenario's name, or the path of a `.toml` file.

@@ -45,4 +45,6 @@ def main(address: str, seconds: float = 3.0) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: python examples/camera.py ADDRESS [SECONDS]")
     main(sys.argv[1], *map(float, sys.argv[2:3]))

@@ -2,7 +2,7 @@
 
     python examples/own_policy.py [FRAMES]
 
-Needs `pip install 'coinfer[train]'`. It trains on the scenario's training logs (FRAMES of
+Needs `pip install -e '.[train]'`. It trains on the scenario's training logs (FRAMES of
 experience, 60,000 if not given), writes the policy to `runs/own-policy`, and plays the test logs in
 simulation. The same folder is a `--policy` of `coinfer compare`, `coinfer replay` and
 `coinfer evaluate`, and the `policy` of a device's `device.toml`.

@@ -22,7 +22,8 @@ def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
         from matplotlib import pyplot
     except ModuleNotFoundError:
         raise DependencyError(
-            "plot: found no package 'matplotlib', expected the extra 'coinfer[train]'"
+            "plot: found no package 'matplotlib', expected pip install -e '.[train]' in coinfer's "
+            "folder"
         ) from None
     figure, axes = pyplot.subplots(figsize=(10, 4))
     for trace in traces:

@@ -98,7 +98,7 @@ def _mistake(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return (
             f"the package '{error.name}' is not installed; expected one of the extras: "
-            "pip install 'coinfer[all]'"
+            "pip install -e '.[all]' in coinfer's folder"
         )
     return str(error)
 

@@ -85,7 +85,7 @@ def _connected(address: str) -> Any:
     except ModuleNotFoundError:
         raise DependencyError(
             "--ray: the package 'ray' is not installed; expected the extra: "
-            "pip install 'coinfer[ray]'"
+            "pip install -e '.[ray]' in coinfer's folder"
         ) from None
     try:
         # Ray itself tries for a minute, in silence

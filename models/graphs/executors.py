@@ -183,8 +183,8 @@ class TorchExecutor(_Codes):
             from models.networks.network import BranchyNetwork
         except ModuleNotFoundError as error:
             raise DependencyError(
-                f"executor 'torch': found no package '{error.name}', expected the extra "
-                "'coinfer[torch]'"
+                f"executor 'torch': found no package '{error.name}', expected pip install -e "
+                "'.[torch]' in coinfer's folder"
             ) from None
         super().__init__(model)
         if threads is not None:

@@ -38,6 +38,15 @@ def test_all_are_run():
     }  # fmt: skip
 
 
+def test_a_camera_without_an_address_says_how_it_is_called(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "camera.py")], cwd=tmp_path, text=True, check=False,
+        capture_output=True, timeout=60, env=environment(tmp_path),
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "usage: python examples/camera.py ADDRESS [SECONDS]\n"
+
+
 def test_a_plan_for_a_torch_model(tmp_path):
     said = ran(tmp_path, "own_model.py", tmp_path / "model")
     *_, slow, _, fast = said.strip().splitlines()

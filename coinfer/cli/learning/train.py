@@ -113,7 +113,8 @@ def _check_tensorboard(folder: Path | None) -> None:
         return
     if importlib.util.find_spec("tensorboard") is None:
         raise DependencyError(
-            "--tensorboard: found no package 'tensorboard', expected pip install 'coinfer[train]'"
+            "--tensorboard: found no package 'tensorboard', expected pip install -e '.[train]' in "
+            "coinfer's folder"
         )
     ready_folder(folder)
 

@@ -39,7 +39,7 @@ try:
     from controller.daemon.grpc import messages as messages
 except ImportError:
     raise UsageError(
-        "grpc: found no gRPC, expected grpcio and protobuf (pip install 'coinfer[grpc]')"
+        "grpc: found no gRPC, expected grpcio and protobuf (pip install grpcio protobuf)"
     ) from None
 
 SERVICE = f"{messages.PACKAGE}.GRPCInferenceService"

@@ -52,7 +52,7 @@ def make_provider(service: str, settings: TracingSettings, exporter: Any = None)
     except ImportError:
         raise UsageError(
             "tracing.endpoint: found no OpenTelemetry, expected SDK and OTLP exporter "
-            "(pip install 'coinfer[tracing]')"
+            "(pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http)"
         ) from None
     provider = TracerProvider(
         sampler=ParentBased(TraceIdRatioBased(settings.share)),

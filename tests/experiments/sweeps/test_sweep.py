@@ -654,7 +654,7 @@ def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DependencyError, match=r"pip install 'coinfer\[ray\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -e '\.\[ray\]'"):
         next(run_on_ray([], "127.0.0.1:1"))
 
 
@@ -727,7 +727,7 @@ class Cluster:
 @pytest.fixture
 def cluster():
     if find_spec("ray") is None:
-        pytest.skip("ray is not installed (pip install 'coinfer[ray]')")
+        pytest.skip("ray is not installed (pip install -e '.[ray]')")
     # a socket's path may have 107 letters; pytest's folders leave too few of them
     folder = Path(tempfile.mkdtemp(prefix="cr"))
     found = Cluster(folder)
