@@ -74,7 +74,7 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TraceSet:
     """Traces of one part, and whether they are the real logs or generated stand-ins.
 
-    `notes` are what reading a stranger's files showed, each with its file.
+    `notes` are what reading other people's files showed, each with its file.
     """
 
     traces: tuple[BandwidthTrace, ...]

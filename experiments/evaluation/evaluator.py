@@ -117,7 +117,7 @@ def evaluate(
 ) -> list[TraceRun]:
     """Run `make(k)`'s controller over trace k, for all traces side by side.
 
-    `progress` is told the share of the longest trace that is done; `max_frames` ends early.
+    `progress` is given the share of the longest trace that is done; `max_frames` ends early.
     """
     bank = TraceBank(traces)
     lanes = len(traces)

@@ -39,7 +39,7 @@ _COMMENT = re.compile(rb"^[ \t]*(?:#|//|%).*$", re.MULTILINE)
 
 
 def short(text: str, most: int = LONGEST_NAME) -> str:
-    """A stranger's text for a message: it prints, and has at most `most` characters."""
+    """Text of a file for a message: it prints, and has at most `most` characters."""
     text = printable(text[: most + 1])
     return text if len(text) <= most else text[: most - 1] + "…"
 

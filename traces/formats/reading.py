@@ -138,7 +138,7 @@ class Reading:
         return Reading(self.trace, known)
 
 
-def counted(number: int, what: str) -> str:
+def number_of(number: int, what: str) -> str:
     """'1 row', '2 rows'."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 

@@ -19,7 +19,7 @@ from traces.formats.reading import (
     Reading,
     Understood,
     checked_trace,
-    counted,
+    number_of,
 )
 from traces.formats.source import Source
 from traces.formats.units import SECONDS, RateUnit, TimeUnit
@@ -53,9 +53,8 @@ def stamped(source: Source, rows: Rows, facts: Understood) -> Reading:
     falls = int(np.count_nonzero(np.diff(rows.times) < 0))
     rows, turned = _in_order(source, rows)
     if falls and not turned:
-        said = (
-            f"the clock is set back {counted(falls, 'time')}: time stands still until it is made up"
-        )
+        back = number_of(falls, "time")
+        said = f"the clock is set back {back}: time stands still until it is made up"
         facts = replace(facts, remarks=(*facts.remarks, said))
     _refuse(source, rows, rows.values < 0, "a rate >= 0")
     times, values, repeats = _merged(rows)
@@ -90,11 +89,11 @@ def _remarks(known: Understood, rows: Rows) -> list[str]:
         held = (
             "what passed is spread over them" if rows.unit.amount else "the rate before one holds"
         )
-        said.append(f"{counted(known.gaps, 'gap')}, {known.gap_s:.6g} s together: {held}")
+        said.append(f"{number_of(known.gaps, 'gap')}, {known.gap_s:.6g} s together: {held}")
     if known.repeats:
         taken = "the last counts" if rows.irregular or rows.unit.total else "their mean counts"
         taken = "their sum counts" if rows.unit.amount and not rows.unit.total else taken
-        said.append(f"{counted(known.repeats, 'row')} with the stamp of the row before: {taken}")
+        said.append(f"{number_of(known.repeats, 'row')} with the stamp of the row before: {taken}")
     return said
 
 
