@@ -151,6 +151,8 @@ def make_split(
 
     Modes with fewer files go to training whole. Within a mode the order is drawn by `seed`; what
     rounding leaves over goes to the modes of which a part has least.
+
+    `family` is a name, `files` are all of its logs, each with its mode.
     """
     rng = np.random.default_rng(seed)
     modes = sorted({f.mode for f in files})

@@ -92,7 +92,11 @@ def check_report(path: Path, text: bytes) -> None:
 
 
 def check_count(path: Path, count: int, what: str, most: int) -> None:
-    """Refuse a file that holds more of something than is read."""
+    """Refuse a file that holds more of something than is read.
+
+    `count` of `what` (a plural, for the message) were found in the file at `path`, expected are at
+    most `most`. Raises an `ArtefactError`.
+    """
     if count > most:
         raise ArtefactError(path, found=f"more than {most:,} {what}", expected=f"at most {most:,}")
 

@@ -184,7 +184,11 @@ class Format(Protocol):
 def checked_trace(
     path: Path, name: str, times_s: object, rates_bps: object, duration_s: float
 ) -> BandwidthTrace:
-    """A trace; what cannot be one is refused with the file's name."""
+    """A trace; what cannot be one is refused with the file's name.
+
+    `path` is the file, `name` the trace's. `times_s` (N,) are seconds that rise from 0, `rates_bps`
+    (N,) the bit/s from each on, `duration_s` is the end. Raises an `ArtefactError`.
+    """
     if duration_s > LONGEST_S:
         raise ArtefactError(
             path,

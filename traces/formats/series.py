@@ -177,7 +177,11 @@ def _of_amounts(
 def from_lengths(
     source: Source, lengths_s: Floats, rates_bps: Floats, facts: Understood
 ) -> Reading:
-    """The trace of consecutive pieces of known lengths."""
+    """The trace of consecutive pieces of known lengths.
+
+    `source` is the file, `lengths_s` (N,) are seconds and `rates_bps` (N,) bit/s, `facts` what was
+    understood of the file. Raises an `ArtefactError` for a rate that cannot be.
+    """
     if not np.all((rates_bps >= 0) & (rates_bps <= MAX_RATE_BPS)):
         found = f"{np.nanmin(rates_bps):g} to {np.nanmax(rates_bps):g} bit/s"
         raise source.error("rates from 0 to 1e12 bit/s", found=found)
@@ -194,5 +198,9 @@ def facts_of(
     *remarks: str,
     layout: str = "",
 ) -> Understood:
-    """What is known before rows were looked at."""
+    """What is known before rows were looked at.
+
+    `name` is the format's. `time` and `rate` say which columns were taken in which unit,
+    `direction` is that of the rates, `layout` the table's dialect, `remarks` what was odd.
+    """
     return Understood(name, time, rate, direction, 0.0, layout, remarks=remarks)
