@@ -30,7 +30,7 @@ def public_functions(
 
 
 def unnamed(function: ast.FunctionDef) -> list[str]:
-    """Parameters of one that has many that its docstring names neither in backticks nor under Args."""
+    """Parameters, of a function with many, that are named neither in backticks nor under Args."""
     args = function.args
     names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
     names = [name for name in names if name not in ("self", "cls")]
