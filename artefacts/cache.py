@@ -49,7 +49,7 @@ def _made(folder: Path) -> bool:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-        # one that was made with a wider mode; what strangers have put there is theirs, and refused
+        # one that was made with a wider mode; what others have put there is theirs, and refused
         if found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode) and found.st_mode & 0o022:
             folder.chmod(0o700)
     except OSError:

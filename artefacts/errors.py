@@ -1,4 +1,4 @@
-"""The one error tree: what a user did that cannot work, told in one line.
+"""The one error tree: what a user did that cannot work, said in one line.
 
 A subclass belongs to the room whose trouble it names (a protocol error lives in
 `controller.wire`), but it descends from `CoinferError`, which the command line turns into one

@@ -1,4 +1,4 @@
-"""Text of strangers as people may see it: nothing that a terminal obeys, and no megabytes.
+"""Text from outside as people may see it: nothing that a terminal obeys, and no megabytes.
 
 Names of files, columns, hosts and models, and what other programs say, come from anywhere.
 """

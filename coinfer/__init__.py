@@ -1,4 +1,4 @@
-"""The front door of coinfer: the command line and the few public names.
+"""What coinfer offers: the command line and the few public names.
 
 `coinfer --help` is the documented entrance; everything else is imported from its room
 (`traces`, `models`, `controller`, `envs`, `experiments`). The names are imported when they are

@@ -167,6 +167,9 @@ class AdmittedLanes:
         """The plans that run, (L,), for those `chosen` at `now_s`.
 
         `device_s` and `uplink_bytes` are the backlogs as the devices know them.
+
+        `chosen` are indices of the table and `frame` the frames' numbers, `now_s` and `device_s`
+        are seconds, `uplink_bytes` bytes; all are (L,).
         """
         plans, rtt_s = np.empty(len(self.devices), dtype=np.int64), self._setting.link_model.rtt_s
         for lane, device in enumerate(self.devices):

@@ -146,6 +146,10 @@ def stable_baselines_env(
 
     Frame streams and closed loops alike; arguments, observations, actions and rewards are those of
     `envs.single.FrameStreamEnv`. Far faster than as many single environments.
+
+    `scenario` is a shipped name or a file, `part` of its traces `train`, `validation` or `test`,
+    `half` of the recorded answers `policy` or `report`. An episode has `episode_frames` frames.
+    With the folder of a `policy` observations are that policy's own.
     """
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise UsageError(f"num_envs: found {num_envs!r}, expected a whole number above 0")

@@ -63,7 +63,11 @@ def fit_family(
     seed: int,
     progress: Callable[[str], None] = lambda mode: None,
 ) -> FamilyFit:
-    """Fit every mode; `quantile_functions` where logs give finer ones than the seven quantiles."""
+    """Fit every mode; `quantile_functions` where logs give finer ones than the seven quantiles.
+
+    `targets` are the statistics to meet, `sigmas` by mode the spread of outages' logarithm (0.8
+    where none is known), `seed` is of the generated hours. `progress` is given each mode's name.
+    """
     modes = {}
     for mode, target in targets.modes.items():
         progress(mode)
@@ -83,6 +87,11 @@ def fit_mode(
 
     The copula bends the correlation and a file's mean takes some of it away, so the Gaussian's
     targets are corrected by what generated hours show, six times.
+
+    `target` are the statistics to meet. `outage_bps` is the rate in bit/s below which a second is
+    an outage, `sigma` the spread of outages' logarithm. `known` is a quantile function (levels in
+    0..1, rates in bit/s), made from the target's quantiles where there is none. `seed` is of the
+    generated hours.
     """
     share = target.outage_s_per_hour / 3600.0
     levels, rates = known or _quantile_function(target, share, outage_bps)
@@ -108,7 +117,11 @@ def fit_mode(
 def generated_statistics(
     fit: ModeFit, hours: float, seed: int, outage_bps: float
 ) -> TraceStatistics:
-    """Statistics of `hours` generated in files of `FILE_S` seconds."""
+    """Statistics of `hours` generated in files of `FILE_S` seconds.
+
+    `fit` is the mode's, `seed` of the generated files, `outage_bps` the rate in bit/s below which a
+    second is an outage.
+    """
     files = max(round(hours * 3600 / FILE_S), 2)
     grid = generate_grid(fit, files, FILE_S, np.random.default_rng(seed))
     return grid_statistics(list(grid), outage_bps)

@@ -70,7 +70,11 @@ def read_fit(family: str) -> FamilyFit:
 def generate(
     fit: FamilyFit, mode: str, duration_s: float, rng: np.random.Generator, name: str | None = None
 ) -> BandwidthTrace:
-    """One generated trace on a 1 s grid (a last piece may be shorter)."""
+    """One generated trace on a 1 s grid (a last piece may be shorter).
+
+    `fit` is the family's and `mode` one of its modes. `duration_s` is in seconds, `rng` draws,
+    `name` is the trace's (made of family and mode where none is given). Raises a `UsageError`.
+    """
     if mode not in fit.modes:
         raise UsageError(
             f"trace generator: found mode '{mode}', expected one of {', '.join(sorted(fit.modes))}"
@@ -85,7 +89,10 @@ def generate(
 
 
 def generate_grid(fit: ModeFit, files: int, seconds: int, rng: np.random.Generator) -> Floats:
-    """Rates (files, seconds) in bit/s, every file with its own level."""
+    """Rates (files, seconds) in bit/s, every file with its own level.
+
+    `fit` is the mode's, `files` and `seconds` are how many, `rng` draws.
+    """
     normal = gaussian_paths(fit, files, seconds, rng)
     rates = np.interp(normal_cdf(normal), fit.levels, fit.rates_bps)
     down = outage_mask(fit, files, seconds, rng)
@@ -95,7 +102,10 @@ def generate_grid(fit: ModeFit, files: int, seconds: int, rng: np.random.Generat
 
 
 def gaussian_paths(fit: ModeFit, files: int, seconds: int, rng: np.random.Generator) -> Floats:
-    """Standard normal paths (files, seconds): level + slow + fast."""
+    """Standard normal paths (files, seconds): level + slow + fast.
+
+    `fit` is the mode's, `files` and `seconds` are how many, `rng` draws.
+    """
     level = rng.standard_normal((files, 1))
     slow = _autoregression(fit.slow_s, files, seconds, rng)
     fast = _autoregression(fit.fast_s, files, seconds, rng)
@@ -106,7 +116,10 @@ def gaussian_paths(fit: ModeFit, files: int, seconds: int, rng: np.random.Genera
 def outage_mask(
     fit: ModeFit, files: int, seconds: int, rng: np.random.Generator
 ) -> npt.NDArray[np.bool_]:
-    """Which seconds (files, seconds) are in outage; a file may begin inside one."""
+    """Which seconds (files, seconds) are in outage; a file may begin inside one.
+
+    `fit` is the mode's, `files` and `seconds` are how many, `rng` draws.
+    """
     down = np.zeros((files, seconds), dtype=np.bool_)
     if fit.outages_per_hour <= 0:
         return down

@@ -74,7 +74,7 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TraceSet:
     """Traces of one part, and whether they are the real logs or generated stand-ins.
 
-    `notes` are what reading a stranger's files showed, each with its file.
+    `notes` are what reading other people's files showed, each with its file.
     """
 
     traces: tuple[BandwidthTrace, ...]
@@ -151,6 +151,8 @@ def make_split(
 
     Modes with fewer files go to training whole. Within a mode the order is drawn by `seed`; what
     rounding leaves over goes to the modes of which a part has least.
+
+    `family` is a name, `files` are all of its logs, each with its mode.
     """
     rng = np.random.default_rng(seed)
     modes = sorted({f.mode for f in files})

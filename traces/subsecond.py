@@ -192,6 +192,8 @@ def with_subsecond(
     other reading of the fit, that a link is rough where it is slow in bit/s, is `reference_bps` =
     `fit.mean_bps` (two traces of the same mean cannot tell them apart). Meant for logs whose
     pieces last about a second.
+
+    `trace` is what is cut; `fit` says how seconds vary.
     """
     step_s = fit.step_s if step_s is None else step_s
     if not fit.step_s <= step_s <= COARSEST_S:
@@ -232,7 +234,11 @@ def subsecond_set(
     *,
     reference_bps: float | None = None,
 ) -> TraceSet:
-    """The set with variation within seconds (the shipped fit); its source says so."""
+    """The set with variation within seconds (the shipped fit); its source says so.
+
+    `traces` are the set, `seed` is of the variation, `fit` says how seconds vary. `step_s`
+    (seconds) and `reference_bps` (bit/s) as in `with_subsecond`.
+    """
     fit = shipped_subsecond() if fit is None else fit
     made = tuple(
         with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
@@ -279,6 +285,9 @@ def fit_factors(fit: SubsecondFit, level: Ints, steps: _Steps, rng: np.random.Ge
     """Factors (N,) of consecutive steps whose seconds' levels are `level` (N,); 0 in empty ones.
 
     No piece is empty throughout: where every step would be, all passes in its best one.
+
+    `fit` says how seconds vary, `steps` whose piece each is, `rng` draws. A factor
+    multiplies the piece's own rate.
     """
     normal = _gaussian_path(fit, level, rng)
     factors = np.zeros(len(level))

@@ -101,7 +101,11 @@ def fit_subsecond(
     held_out: Sequence[HeldOutRow] = (),
     progress: Callable[[str], None] = lambda what: None,
 ) -> SubsecondFit:
-    """Fit to packet-delivery traces; `seed` is of the simulated seconds."""
+    """Fit to packet-delivery traces; `seed` is of the simulated seconds.
+
+    `traces` are the packet-delivery traces, `made_by` and `held_out` are kept with the fit: the
+    command, and how a fit to half of the data was judged. `progress` is given a line a level.
+    """
     found = seconds_of(traces)
     edges = np.quantile(found.level, LEVEL_SHARES)
     which = np.searchsorted(edges, found.level, side="right")
@@ -222,7 +226,12 @@ def held_out_rows(
     second: Sequence[BandwidthTrace],
     level_edges: Sequence[float],
 ) -> list[HeldOutRow]:
-    """The statistics of all three; the overlay is held to the second halves'."""
+    """The statistics of all three; the overlay is held to the second halves'.
+
+    `first` are the first halves of the traces, `overlaid` the second ones averaged and overlaid
+    with what the first gave, `second` the second halves as they were. `level_edges` divide seconds
+    by their level.
+    """
     known, got, wanted = (_statistics(traces, level_edges) for traces in (first, overlaid, second))
     rows = []
     for name, value in wanted.items():
@@ -270,7 +279,12 @@ def refit_subsecond(
     made_by: str,
     progress: Callable[[str], None] = lambda what: None,
 ) -> SubsecondFit:
-    """Judge on held-out halves, fit to the whole traces, write the fit with both."""
+    """Judge on held-out halves, fit to the whole traces, write the fit with both.
+
+    `source` is the folder of packet-delivery traces, `out` the JSON file to write, `seed` of the
+    simulated seconds, `made_by` the command that is kept with the fit. `progress` is given a line a
+    step.
+    """
     traces = packet_traces(source)
     held_out = hold_out(traces, seed, lambda what: progress(f"first halves, {what}"))
     fit = fit_subsecond(traces, seed, made_by, held_out, lambda what: progress(f"whole, {what}"))

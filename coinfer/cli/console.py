@@ -1,7 +1,7 @@
 """How commands speak: tables and JSON on standard output, progress on standard error.
 
 Every console of the product is made here and prints text. rich would otherwise take brackets for
-markup and `:names:` for pictures, and what is printed holds names, paths and bytes of strangers.
+markup and `:names:` for pictures, and what is printed holds names, paths and bytes from outside.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class _Progress(Progress):
         task = self._tasks[task_id]
         tenth = int(task.percentage // 10) if task.total else -1
         mark = (tenth, task.description)
-        if tenth >= 0 and task.fields.get("told") != mark:
-            task.fields["told"] = mark
+        if tenth >= 0 and task.fields.get("shown") != mark:
+            task.fields["shown"] = mark
             self.console.print(f"{task.description}: {10 * tenth} % {task.fields.get('note', '')}")
 
 

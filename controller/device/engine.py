@@ -192,7 +192,7 @@ class FrameEngine:
         """Give what crosses to the link, then see to the local answers."""
         assert prefix.encoded is not None
         if not self.edge.send(frame, prefix.encoded):
-            self._distrust()
+            self._answer_missed()
             self.admission.failed(frame.lane, self.clock())
         held, frame.reservation = frame.reservation, None
         if not self.local.answer_meanwhile(frame):
@@ -300,7 +300,7 @@ class FrameEngine:
         """No answer will come from the edge: the frame is the device's own from here on."""
         frame.error, frame.remote_failed, frame.rescue_at_s = why, True, None
         self.local.release(frame)
-        self._distrust()
+        self._answer_missed()
         if frame.local_answer is not None and not frame.local_pending:
             self._end(frame, at_s)
         elif not frame.local_begun:
@@ -310,12 +310,12 @@ class FrameEngine:
         """The edge has not said a word of a frame whose time is over."""
         now = self.clock()
         spent = max(now - frame.arrival_s, 1e-3)
-        self._distrust()
+        self._answer_missed()
         nothing = Measurement(now - self.begin_s, 0, spent, complete=False)
         self.watch.learn(self.controller, nothing)
         self.admission.failed(frame.lane, now)
 
-    def _distrust(self) -> None:
+    def _answer_missed(self) -> None:
         """A frame's answer did not come: whoever relied on the edge with it does so no more."""
         self.admission.missed()
         for frame in self.live.values():
@@ -377,7 +377,7 @@ class FrameEngine:
             now = self.clock()
             self.admission.relied(now, now - frame.arrival_s)
         elif in_vain:
-            self._distrust()
+            self._answer_missed()
 
     # -- measurements that no frame asked for ----------------------------------------------------
 

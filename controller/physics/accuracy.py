@@ -16,7 +16,12 @@ from models.facts.outcomes import Outcomes
 def plan_accuracy(
     outcomes: Outcomes, plan: Plan, half: str, temperatures: Sequence[float] = ()
 ) -> float:
-    """Accuracy of a plan's own answer (its exit, its codec at its cut, its gates) on one half."""
+    """Accuracy of a plan's own answer (its exit, its codec at its cut, its gates) on one half.
+
+    `outcomes` are the network's recorded answers, `plan` one that they have a row for, `half` which
+    samples count (`policy` or `report`). `temperatures`: one an exit (none: 1 each), for the
+    confidences that the gates of `plan` look at. The result lies in 0..1.
+    """
     codec, cut = outcome_key(plan)
     if not plan.gates:
         return outcomes.accuracy(plan.exit, codec, cut, half)
@@ -41,7 +46,12 @@ def answering_gate(outcomes: Outcomes, plan: Plan, temperatures: Sequence[float]
 
 
 def gate_shares(outcomes: Outcomes, plan: Plan, half: str, temperatures: Sequence[float]) -> Floats:
-    """Share of one half's samples that each of a plan's gates answers, (G,)."""
+    """Share of one half's samples that each of a plan's gates answers, (G,).
+
+    `outcomes` are the network's recorded answers, `plan` has G gates, `half` says which samples
+    count (`policy` or `report`), `temperatures` divide the logits, one an exit. Shares lie in 0..1;
+    what is missing to 1 is answered by the plan's own exit.
+    """
     at = answering_gate(outcomes, plan, temperatures)[outcomes.half(half)]
     gates = len(plan.gates)
     return np.asarray(np.bincount(at, minlength=gates + 1)[:gates] / len(at))

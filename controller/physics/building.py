@@ -34,6 +34,9 @@ def build_table(
     `profiles` by the topology's node names; accuracies come from one `half` of the outcomes.
     `anytime`: what was computed on the way answers where the plan does not. `temperatures` of the
     exits, for plans with gates. Raises a `UsageError` where a plan does not fit.
+
+    `outcomes` are the network's recorded answers, `topology` the nodes and links that the plans
+    name.
     """
     device = profiles[topology.device]
     stages = [plan_stages(spec, check_plan(p, spec), topology, anytime=anytime) for p in plans]

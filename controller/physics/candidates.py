@@ -27,6 +27,10 @@ def candidate_plans(
     device-first cuts, whose accuracy is recorded (see `models.facts.outcomes`). `no_rescue` adds,
     for every plan that offloads before the first exit, one that keeps no time for a rescue. `node`:
     whose hop it is.
+
+    `spec` is the network, `codecs` the names of codecs that tensors may cross by. `edge_first` and
+    `device_first` say which orders there are, `hedge` adds plans that compute on the device while
+    the edge is awaited.
     """
     plans: list[Plan] = []
     named = [codec_named(codec) for codec in codecs]

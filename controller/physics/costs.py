@@ -66,6 +66,9 @@ def device_bytes(
 
     The picture, the parameters of all that runs there, and the greatest activations. With `anytime`
     what answers on the device meanwhile counts, and the fallback where time is kept for it.
+
+    `spec` is the network, `profile` the device's, `stages` those of the plan. The result is in
+    bytes.
     """
     resource = stages.prefix[0].resource
     own = [stage for stage in stages.chain if stage.resource == resource] + [*stages.meanwhile]
@@ -89,7 +92,12 @@ def chain_costs(
     profiles: Mapping[str, Profile],
     outcomes: Outcomes,
 ) -> list[float]:
-    """What a plan asks of each of the topology's slots: seconds or payload bytes, 0 for nothing."""
+    """What a plan asks of each of the topology's slots: seconds or payload bytes, 0 for nothing.
+
+    `stages` are the plan's, `topology` names the slots, `spec` is the network. `profiles` by node
+    name give median seconds, `outcomes` the mean bytes of codecs whose size depends on what they
+    carry. The result has one number a slot of `topology`, in their order.
+    """
     prefix = [piece for stage in stages.prefix for piece in stage.work]
     suffix = [] if stages.suffix is None else stages.suffix.work
     device = profiles[topology.device]

@@ -76,6 +76,9 @@ def run_frames(
     `arrival_s` and `plan` have the lanes' shape. `link` and `model`: of the topology's links in
     their order (one alone where there is one). `noise` multiplies the profiles' medians, a factor
     for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
+
+    `table` has the plans' costs in seconds and bytes, `resources` says when each resource is free,
+    in seconds of the links' clock, `timing` holds the scenario's deadline.
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local.take(plan)

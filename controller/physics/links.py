@@ -239,7 +239,12 @@ class LinkModel:
     def transfer_end(
         self, link: Link, start_s: Floats, wire_bytes: Floats, window_bytes: Floats | float
     ) -> Floats:
-        """End of an upload that may send `window_bytes` in its first round trip, then double."""
+        """End of an upload that may send `window_bytes` in its first round trip, then double.
+
+        It begins at `start_s` on `link` and has `wire_bytes` (headers included); the arrays have
+        the lanes' shape. Without a round trip there is no ramp. The result is in seconds of the
+        link's clock, infinity where it never ends.
+        """
         if self.rtt_s <= 0.0:
             return link.transfer_end(start_s, wire_bytes)
         wider = (wire_bytes > window_bytes) & (start_s < np.inf)
@@ -276,6 +281,9 @@ def ramp_s(wire_bytes: float, window_bytes: float, rtt_s: float, rate_bps: float
     """Seconds of an upload on a link of constant rate: `LinkModel.transfer_end` for one transfer.
 
     From the first byte sent to the last one through; `window_bytes` may go in the first round trip.
+
+    `wire_bytes` are all bytes with headers, `rtt_s` the round trip in seconds, `rate_bps` the
+    link's rate in bit/s, above 0.
     """
     spent, left, window = 0.0, wire_bytes, window_bytes
     while left > window and rtt_s > 0:

@@ -134,6 +134,9 @@ def plan_stages(
 
     `anytime` False (the paper's closed loop): the device waits for the plan's own answer; where it
     does not come, the device finishes the plan's own exit.
+
+    `spec` is the network, `plan` one that fits it, `topology` has the nodes that the plan's hops
+    name.
     """
     device = cpu(topology.device)
     if plan.is_local:
@@ -243,6 +246,9 @@ def on_node(
     """All that a node may have to do for any of the plans, each piece once, in order of first use.
 
     What is to be made ready before the first frame, and what both ends agree on as they greet.
+
+    `spec` is the network, `plans` may be asked for, `node` is a name of `topology`. `anytime` as in
+    `plan_stages`.
     """
     found: dict[Work, None] = {}
     for plan in dict.fromkeys(replace(p, threshold=1.0) for p in plans):

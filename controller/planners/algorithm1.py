@@ -107,6 +107,8 @@ def planning_inputs(
 
     `accuracies`: one fraction per exit. Raises `ArtefactError` for a profile of another network
     and `UsageError` for another number of accuracies.
+
+    `spec` is the network, `device` and `edge` are its profiles on either machine.
     """
     check_profile(device, spec, device.name)
     check_profile(edge, spec, edge.name)
@@ -142,6 +144,9 @@ def algorithm1(
     order never leaves everything to the device). `rtt_s` is added to every plan that uses the
     link (the paper has none). At 0 bit/s only device-only is ever in time. Of partitions with
     equal latency the smallest p wins. Raises `UsageError` for values that cannot be meant.
+
+    `inputs` are the network's layer times and sizes, `bandwidth_bps` the link's rate in bit/s,
+    `deadline_s` the latency requirement in seconds. `order` says which machine computes first.
     """
     _check(bandwidth_bps, deadline_s, order, rtt_s)
     for exit_ in reversed(range(len(inputs.branches))):
@@ -161,6 +166,9 @@ def fastest(
     """The plan of least latency over all exits: what runs where Algorithm 1 returns None.
 
     Of equally fast exits the deepest wins, of equally fast partitions the smallest p.
+
+    `inputs`, `bandwidth_bps` (bit/s), `order`, `full_range` and `rtt_s` (seconds) as in
+    `algorithm1`.
     """
     _check(bandwidth_bps, 0.0, order, rtt_s)
     choices = [
@@ -192,7 +200,10 @@ def partition_latencies(
     order: Order = "edge-first",
     rtt_s: float = 0.0,
 ) -> Floats:
-    """A_{i,p} for every p = 1 ... N+1 of exit `exit_` (0-based), seconds, shape (N+1,)."""
+    """A_{i,p} for every p = 1 ... N+1 of exit `exit_` (0-based), seconds, shape (N+1,).
+
+    `inputs`, `bandwidth_bps` (bit/s), `order` and `rtt_s` (seconds) as in `algorithm1`.
+    """
     _check(bandwidth_bps, 0.0, order, rtt_s)
     return _parts(inputs, exit_, bandwidth_bps, order).latency_s(rtt_s)
 

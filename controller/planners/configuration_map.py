@@ -143,7 +143,11 @@ def map_of(
     made_from: str,
     rewards: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]],
 ) -> ConfigurationMap:
-    """A map that gives `plans[k]` (table index) in `states[k]`."""
+    """A map that gives `plans[k]` (table index) in `states[k]`.
+
+    `setting` is the scenario loaded, `made_from` says where the states come from. `rewards[k]`
+    (plans,) is what each plan of the table is expected to earn in `states[k]`.
+    """
     entries = tuple(
         _entry(setting.spec, state, setting.table.plans[index], float(reward[index]))
         for state, index, reward in zip(states, plans, rewards, strict=True)

@@ -36,6 +36,10 @@ def choose_plan(
     codecs that cost an exit its accuracy, unless no exit meets the deadline without them: the paper
     ranks exits, and knows no codec. It knows no confidence either: gated plans are not considered.
     Ties go to the plan that stands first in the table.
+
+    `table` has the plans' costs, `bandwidth_bps` is the rate believed in bit/s, `deadline_s` the
+    latency requirement and `rtt_s` the round trip, both in seconds. The plan is an index of
+    `table`.
     """
     latency = table.latency_s(bandwidth_bps, rtt_s)
     latency = latency + np.where(table.prefix_s > 0, device_backlog_s, 0.0)

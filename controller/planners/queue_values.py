@@ -173,7 +173,12 @@ def solve_prices(
     how: Solving | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> PricedAdvantages:
-    """Value iteration at every point of a grid of prices; `progress` is told the share done."""
+    """Value iteration at every point of a grid of prices; `progress` is told the share done.
+
+    `setting` is the scenario loaded, `belief` how its bandwidth moves. `device_second` (A,) are
+    prices of a second of the device and `megabyte` (B,) of a megabyte, in correct answers, each
+    rising. `how` sets grid, discount and sweeps.
+    """
     solved: list[QueueAdvantages] = []
     for d in device_second:
         for m in megabyte:

@@ -84,7 +84,11 @@ class Observer:
         self._by_plan[lanes] = 1.0
 
     def measured(self, lanes: Bools, known_s: Floats, rate_bps: Floats, complete: Bools) -> None:
-        """A measurement became known in the masked lanes (arrays of length L)."""
+        """A measurement became known in the masked lanes (arrays of length L).
+
+        `lanes` says which they are. `known_s` is when it became known, in seconds, `rate_bps` the
+        link's own rate in bit/s, `complete` whether the transfer was whole.
+        """
         at = np.flatnonzero(lanes)
         if not len(at):
             return

@@ -63,7 +63,12 @@ class Generalist:
         how: Solving | None = None,
         progress: Callable[[float], None] = lambda share: None,
     ) -> Policy:
-        """A policy of the setting, planned at its prices, or on a grid of prices."""
+        """A policy of the setting, planned at its prices, or on a grid of prices.
+
+        `setting` is the scenario loaded. `device_second` and `megabyte` are rising grids of prices
+        in correct answers (None: the setting's own price). `how` sets grid and sweeps of planning,
+        `progress` is given the share done.
+        """
         now = setting.prices
         grids = (
             np.array([now.device_second]) if device_second is None else device_second,
@@ -126,7 +131,12 @@ def make_generalist(
     training: dict[str, Any],
     blind_s: float,
 ) -> Generalist:
-    """What was learnt over many settings; `contexts` are the least and greatest values met."""
+    """What was learnt over many settings; `contexts` are the least and greatest values met.
+
+    `weights` are the scorer's, `belief` how bandwidth moves in general, `training` what the card
+    says of how they were made. `blind_s`: seconds without a measurement after which a probe is
+    sent.
+    """
     card = GeneralistCard(
         format_version=FORMAT_VERSION,
         context=CONTEXT,

@@ -53,7 +53,12 @@ class InFlight:
     def chosen(
         self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
     ) -> None:
-        """The frames (L,) that arrived now run by these plans."""
+        """The frames (L,) that arrived now run by these plans.
+
+        `frame` are their numbers and `plan` indices of the table. `now_s`, `device_backlog_s` and
+        `rtt_s` are seconds: the arrival, what the device has still to do, and the round trip. All
+        are (L,).
+        """
         slot, prefix = self._next, self._prefix_s[plan]
         self._next = (slot + 1) % len(self._bytes)
         waits = np.where(prefix > 0, device_backlog_s, 0.0)

@@ -160,6 +160,10 @@ def make_policy(
     """A policy for a setting; `contexts` are the least and greatest values met in training.
 
     Tables are kept as they will be written, so that what is saved decides as what was trained.
+
+    `setting` is the scenario loaded, `weights` are the network's, `belief` is how the bandwidth
+    moves, `advantages` are planning's table. `training` is what the card says of how they were
+    made. `blind_s`: seconds without a measurement after which a probe is sent.
     """
     belief, advantages = as_written(belief, advantages)
     hidden, network, version = 0, None, NETWORK_VERSION
@@ -309,7 +313,11 @@ def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
 def learnt_arrays(
     weights: Weights, belief: BandwidthBelief, lowest: Float32s, highest: Float32s
 ) -> dict[str, npt.NDArray[Any]]:
-    """What is learnt, by name, as it is taken from an artefact again."""
+    """What is learnt, by name, as it is taken from an artefact again.
+
+    `weights` are the network's, `belief` is how the bandwidth moves; `lowest` and `highest`
+    (context,) are the least and the greatest values met in training.
+    """
     return weights.arrays() | {
         "belief_edges_bps": belief.edges_bps,
         "belief_rates_bps": belief.rates_bps,

@@ -116,7 +116,11 @@ class ObservationEncoder:
         device_backlog_s: Floats,
         uplink_backlog_bytes: Floats,
     ) -> Observation:
-        """The observation of every lane; the observer's rates are the link's own."""
+        """The observation of every lane; the observer's rates are the link's own.
+
+        `observer` holds the measurements and `in_flight` the uploads that are under way. `now_s`
+        and `device_backlog_s` are seconds, `uplink_backlog_bytes` bytes, each (L,).
+        """
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
         probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
         advantage = self.advantages.of(probability, device_backlog_s, uplink_s)
@@ -162,7 +166,11 @@ class ObservationEncoder:
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
     ) -> tuple[Floats, Floats]:
-        """Probabilities of the levels, and at each the seconds until the uplink is free (L, K)."""
+        """Probabilities of the levels, and at each the seconds until the uplink is free (L, K).
+
+        `observer` holds the measurements, `in_flight` the uploads under way; `now_s` (L,) is in
+        seconds, `uplink_backlog_bytes` (L,) in bytes.
+        """
         rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
         uplink_s, likelihood = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
         probability = self._measured(observer, now_s) * likelihood

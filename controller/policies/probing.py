@@ -61,6 +61,9 @@ class Prober:
         """The plans (L,) as they are carried out at the times of the masked lanes (all).
 
         With `scores` (L, P) of the plans the best of those that send asks, else `probe_plan`.
+
+        `plan` (L,) are indices of the table, `now_s` (L,) the seconds at which they are decided,
+        `lanes` (L,) which are masked in.
         """
         if self._probe is None:
             return plan

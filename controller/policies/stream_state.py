@@ -41,14 +41,22 @@ class StreamState:
         duration_s: Floats,
         complete: Bools,
     ) -> None:
-        """A transfer's figures are known in the masked lanes (arrays of length L)."""
+        """A transfer's figures are known in the masked lanes (arrays of length L).
+
+        `lanes` says which they are, `known_s` when (seconds). `payload_bytes` passed in
+        `duration_s`; `complete` says whether the transfer was whole.
+        """
         self._prober.measured(lanes, known_s)
         # what a plan's bytes take is worked out with its headers: so is the rate of a transfer
         rate = self._model.rate_bps(payload_bytes, duration_s)
         self._observer.measured(lanes, known_s, rate, complete)
 
     def ended(self, lanes: Bools, frame: Ints, in_time: Bools, by_plan: Bools) -> None:
-        """A frame ended in the masked lanes."""
+        """A frame ended in the masked lanes.
+
+        `lanes`, `frame` (its number), `in_time` and `by_plan` (answered by the plan itself) are
+        (L,).
+        """
         self._observer.ended(lanes, in_time, by_plan)
         self._in_flight.ended(lanes, frame)
 
@@ -66,6 +74,9 @@ class StreamState:
         """The plans (L,) as they are carried out: a probe in the place of blind ones.
 
         `decided`: lanes where the policy decided (all, if None); the others keep their plans.
+
+        `plan` (L,) are indices of the table, `observation` is what they were decided on, `now_s`
+        (L,) when, in seconds.
         """
         asked = self._prober.applied(plan, now_s, observation.advantage, decided)
         return np.array(asked)
@@ -73,7 +84,11 @@ class StreamState:
     def carried_out(
         self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
     ) -> None:
-        """These plans run the frames that have just arrived."""
+        """These plans run the frames that have just arrived.
+
+        `frame` are their numbers and `plan` indices of the table. `now_s`, `device_backlog_s` and
+        `rtt_s` are seconds. All are (L,).
+        """
         self._in_flight.chosen(frame, plan, now_s, device_backlog_s, rtt_s)
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:

@@ -144,13 +144,12 @@ def row(title: str, one: Result, whole: Result) -> str:
     mine, all_of_it = (np.mean(r.rewards, axis=0) for r in (one, whole))
     if one is whole:
         return f"| {title} | {mine.mean():.4f} | | | |"
-    told = paired(mine, all_of_it, 0)
-    between = "" if told.interval95 is None else "{:+.2f} to {:+.2f}".format(
-        *(100 * edge for edge in told.interval95)
+    difference = paired(mine, all_of_it, 0)
+    between = "" if difference.interval95 is None else "{:+.2f} to {:+.2f}".format(
+        *(100 * edge for edge in difference.interval95)
     )  # fmt: skip
-    return (
-        f"| {title} | {mine.mean():.4f} | {100 * told.mean:+.2f} | {between} | {told.p_value:.3f} |"
-    )
+    gained, p = 100 * difference.mean, difference.p_value
+    return f"| {title} | {mine.mean():.4f} | {gained:+.2f} | {between} | {p:.3f} |"
 
 
 def matrix_of(name: str, found: dict[str, dict[str, Result]], seeds: int) -> Matrix:
@@ -163,8 +162,14 @@ def matrix_of(name: str, found: dict[str, dict[str, Result]], seeds: int) -> Mat
         if title not in results:
             return None
         mine, whole = (np.mean(results[t].rewards, axis=0) for t in (title, WHOLE))
-        told = paired(mine, whole, 0)
-        return Cell(told.mean, told.interval95, told.traces, seeds, p_value=told.p_value)
+        difference = paired(mine, whole, 0)
+        return Cell(
+            difference.mean,
+            difference.interval95,
+            difference.traces,
+            seeds,
+            p_value=difference.p_value,
+        )
 
     return Matrix(
         RESULTS_VERSION, name, "against_everything", "variant", "scenario", tuple(titles),

@@ -40,7 +40,7 @@ COUNTINGS = (Counting(), Counting(24, (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0.5
 
 
 class HeadersCounted(RobustPlanner):
-    """The robust planner, told of the link's own rate."""
+    """The robust planner, given the link's own rate."""
 
     def __init__(self, setting: Setting, belief: BandwidthBelief) -> None:
         super().__init__(setting, belief)

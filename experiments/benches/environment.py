@@ -54,7 +54,7 @@ def environment_rows(
 ) -> list[EnvironmentRow]:
     """Rows of `draws` (the baseline), `step`, `policy` and `observed`, about `frames` frames each.
 
-    `step` is the simulator alone; `policy` also asks it for all that a policy is told (measured
+    `step` is the simulator alone; `policy` also asks it for all that a policy sees (measured
     transfers, ended frames, backlogs); `observed` is `envs.episodes.Episodes` with
     observations and episodes, under candidates in the place of plans.
     The clock is the process's own, so that neighbours on the machine count for little; the paths

@@ -120,7 +120,7 @@ def evaluate(
 ) -> list[TraceRun]:
     """Run `make(k)`'s controller over trace k, for all traces side by side.
 
-    `progress` is told the share of the longest trace that is done; `max_frames` ends early.
+    `progress` is given the share of the longest trace that is done; `max_frames` ends early.
     `as_daemon`: frames are treated as a daemon does after its controller (`envs.admission`).
     """
     bank = TraceBank(traces)

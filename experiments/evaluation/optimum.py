@@ -14,7 +14,7 @@ until then share them, and so do all states whose upload waits for the device ra
 Left out: the queues of edge and downlink (idle at every arrival), TCP's window (open) and the
 spread of edge times (median). The true optimum lies between this one, but for the grid's error,
 and what the same policy earns in the whole physics (`experiments.evaluation.optimum_play.earned`).
-Both are told by `coinfer bench optimum --scenario lte-mobilenet --frames 600 --refine`: over its
+Both are printed by `coinfer bench optimum --scenario lte-mobilenet --frames 600 --refine`: over its
 eight test logs they are 0.011 % apart, and the grid's error is at most 0.007 %.
 """
 
@@ -33,7 +33,7 @@ from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.trace import BandwidthTrace
 
 Progress = Callable[[int, int, float], None]
-"""Told of the frames done, of how many, and of frames per second."""
+"""Hears of the frames done, of how many, and of frames per second."""
 
 CHUNK = 256
 """Frames whose transitions are held in memory at a time."""

@@ -192,10 +192,10 @@ class OptimumController:
         trace = self._trace
         frames = frames_of(self._queue.setting, trace, now_s, self._most)
 
-        def told(done: int, of: int, per_second: float) -> None:
+        def report(done: int, of: int, per_second: float) -> None:
             self._progress(f"{trace.name}: {done:,} of {of:,} frames, {per_second:,.0f} frames/s")
 
-        self.optimum, self._begun = Optimum(self._queue, trace, now_s, frames, told), True
+        self.optimum, self._begun = Optimum(self._queue, trace, now_s, frames, report), True
         return self.optimum
 
     def _resources(self, situation: Situation) -> Resources:

@@ -32,7 +32,7 @@ CHECK_TOLERANCE = 1e-9
 """Relative: processors differ in the last bits of a logarithm, changes of the code in more."""
 NOT_TRIED = -1e9
 RUNS = 1 + len(MARGINS) + tuned.FINALISTS
-"""Over the training traces, until everything is tuned; `progress` is told of each."""
+"""Over the training traces, until everything is tuned; `progress` hears of each."""
 
 
 class Tuning:

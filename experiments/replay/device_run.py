@@ -84,7 +84,7 @@ def read_run(path: Path) -> RunRecord:
 
 
 def check_deployable(controller: str) -> None:
-    """Refuse what no device can be told to do."""
+    """Refuse what no device can be asked to do."""
     if not find_controller(controller).deployable:
         only = ", ".join(e.name for e in SHIPPED if not e.deployable)
         raise UsageError(

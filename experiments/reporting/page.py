@@ -200,8 +200,8 @@ def _provenance(evaluations: Sequence[Evaluation], versions: Mapping[str, str]) 
         for found in evaluations
         for own in found.policies
     ]
-    told = {(key, value) for found in evaluations for key, value in found.versions.items()}
-    told |= {(f"report: {key}", value) for key, value in versions.items()}
+    used = {(key, value) for found in evaluations for key, value in found.versions.items()}
+    used |= {(f"report: {key}", value) for key, value in versions.items()}
     files = [
         [found.name, trace, mode or "unknown"]
         for found in evaluations
@@ -216,7 +216,7 @@ def _provenance(evaluations: Sequence[Evaluation], versions: Mapping[str, str]) 
             "<h3>Test files</h3>",
             table(["evaluation", "test file", "mode"], files),
             "<h3>Versions</h3>",
-            table(["what", "version"], [list(pair) for pair in sorted(told)]),
+            table(["what", "version"], [list(pair) for pair in sorted(used)]),
         )
     )  # fmt: skip
 

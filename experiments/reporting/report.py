@@ -141,10 +141,10 @@ def write_report(
     )
     made = {out: text.encode()}
     if markdown is not None:
-        told = markdown_of(
+        as_markdown = markdown_of(
             found.title, found.evaluations, found.matrices, found.command, found.missing
         )
-        made[markdown] = told.encode()
+        made[markdown] = as_markdown.encode()
     if front is not None:
         made[front] = _front(front, found.evaluations)
     # a file that cannot be written leaves none of the others

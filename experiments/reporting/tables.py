@@ -109,16 +109,16 @@ def _number(value: float | None, form: str) -> str:
 def headline_lines(found: Evaluation) -> list[str]:
     """What may be claimed of the learned policy, and on how many test files it rests."""
     lines = [warning for warning in (generated_line(found), seen_line(found)) if warning]
-    told = found.headline
-    if told is None:
+    headline = found.headline
+    if headline is None:
         return [*lines, "No learned policy was evaluated: nothing is claimed."]
-    own, closed = told.reward, found.closed_loop
+    own, closed = headline.reward, found.closed_loop
     unit = "of mean reward" if closed else "points"
     scale = 1.0 if closed else 100.0
     lines.append(
-        f"Learned over {told.best_baseline} (best deployable baseline here): "
+        f"Learned over {headline.best_baseline} (best deployable baseline here): "
         f"{difference(own, closed)} {unit}, sign-flip p {p_of(own)}, "
-        f"{files(own.traces)}, {len(told.per_seed)} seed{'s' * (len(told.per_seed) > 1)}."
+        f"{files(own.traces)}, {len(headline.per_seed)} seed{'s' * (len(headline.per_seed) > 1)}."
     )
     if own.sign_flip95 is not None:
         low, high = own.sign_flip95
@@ -132,24 +132,24 @@ def headline_lines(found: Evaluation) -> list[str]:
             f"worst file {own.worst_trace}: {scale * own.worst:+.2f}."
         )
     lines.append(
-        f"Goodput accuracy: {difference(told.goodput, False)} points, sign-flip p "
-        f"{p_of(told.goodput)}; worst file {told.goodput.worst_trace}: "
-        f"{100 * told.goodput.worst:+.2f}."
+        f"Goodput accuracy: {difference(headline.goodput, False)} points, sign-flip p "
+        f"{p_of(headline.goodput)}; worst file {headline.goodput.worst_trace}: "
+        f"{100 * headline.goodput.worst:+.2f}."
     )
     lines.append(_gap_line(found))
-    if told.over_planning is not None:
+    if headline.over_planning is not None:
         lines.append(
-            f"Over its planning alone: {difference(told.over_planning, closed)} {unit}, sign-flip "
-            f"p {p_of(told.over_planning)}."
+            f"Over its planning alone: {difference(headline.over_planning, closed)} {unit}, "
+            f"sign-flip p {p_of(headline.over_planning)}."
         )
-    if told.over_device_only is not None:
-        alone = told.over_device_only
+    if headline.over_device_only is not None:
+        alone = headline.over_device_only
         lines.append(
             f"Goodput accuracy over the device alone: {difference(alone, False)} points; worst "
             f"file {alone.worst_trace}: {100 * alone.worst:+.2f}."
         )
-    seeds = ", ".join(f"{scale * value:+.2f}" for value in told.per_seed)
-    drawn = told.seeds_and_traces95
+    seeds = ", ".join(f"{scale * value:+.2f}" for value in headline.per_seed)
+    drawn = headline.seeds_and_traces95
     also = "one seed says nothing of another training"
     if drawn is not None:
         also = f"interval with seeds drawn too: {scale * drawn[0]:+.2f} to {scale * drawn[1]:+.2f}"
@@ -158,18 +158,18 @@ def headline_lines(found: Evaluation) -> list[str]:
 
 
 def _gap_line(found: Evaluation) -> str:
-    told = found.headline
-    if told is None or told.gap_closed is None:
+    headline = found.headline
+    if headline is None or headline.gap_closed is None:
         why = "the closed loop's bound depends on the controller" if found.closed_loop else "no gap"
-        return f"Gap to the clairvoyant bound: not told ({why})."
+        return f"Gap to the clairvoyant bound: not given ({why})."
     interval = "no interval: some draws of files leave no gap"
     if len(found.traces) < 2:
         interval = "one file"
-    elif told.gap_closed95 is not None:
-        interval = f"95 % interval {span(told.gap_closed95, '{:.3f}')}"
+    elif headline.gap_closed95 is not None:
+        interval = f"95 % interval {span(headline.gap_closed95, '{:.3f}')}"
     return (
-        f"Of the gap between {told.best_baseline} and the clairvoyant bound "
-        f"{told.gap_closed:.3f} is closed ({interval})."
+        f"Of the gap between {headline.best_baseline} and the clairvoyant bound "
+        f"{headline.gap_closed:.3f} is closed ({interval})."
     )
 
 
@@ -178,13 +178,13 @@ def mode_rows(found: Evaluation) -> tuple[list[str], list[list[str]]]:
     columns = ["mode", "test files", "difference", "p", "worst file"]
     rows = []
     for mode, claim in (found.headline.modes if found.headline else {}).items():
-        told = claim.against
-        if told is None:
+        paired = claim.against
+        if paired is None:
             rows.append([mode, str(claim.files), "no claim from one file", "", ""])
             continue
         rows.append(
-            [mode, str(claim.files), difference(told, found.closed_loop), p_text(told.p_value),
-             told.worst_trace]
+            [mode, str(claim.files), difference(paired, found.closed_loop), p_text(paired.p_value),
+             paired.worst_trace]
         )  # fmt: skip
     return columns, rows
 

@@ -90,12 +90,12 @@ def deadline_points(
     for deadline_s in sorted({own_s, *(ms / 1000.0 for ms in spec.deadlines_ms)}):
         here = setting if deadline_s == own_s else with_deadline(setting, deadline_s)
 
-        def told(name: str, share: float, deadline_s: float = deadline_s) -> None:
+        def report(name: str, share: float, deadline_s: float = deadline_s) -> None:
             progress(f"{1000 * deadline_s:g} ms: {name}", share)
 
         runner = GroupRunner(
             here, group, folder, frames=spec.judged_at_deadlines, detector=spec.detector,
-            progress=told,
+            progress=report,
         )  # fmt: skip
         for name in dict.fromkeys(n for n in spec.deadline_controllers if n != "learned"):
             found.append(_point(deadline_s, name, runner.baseline(name, seed).runs, seed))

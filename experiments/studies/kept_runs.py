@@ -103,7 +103,7 @@ class GroupRunner:
             self.setting, traces, factory.maker(name, traces), seed=seed,
             progress=lambda share: self.progress(name, share), max_frames=self.frames,
         )  # fmt: skip
-        # as they will be read: what is told now and what is told later are the same figures
+        # as they will be read: what is reported now and what is reported later are the same figures
         packed = pack_runs(runs)
         kept = KeptRuns(unpack_runs(packed), self._bound_sums(runs, seed))
         bounds = [np.array([total]) for total in kept.bound_sums]

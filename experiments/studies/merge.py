@@ -110,10 +110,10 @@ def best_baseline(every: Mapping[str, Runs]) -> str | None:
 def against(mine: Floats, theirs: Floats, over: str, traces: Sequence[str], seed: int) -> Against:
     """Mine (seeds, traces) less theirs (seeds, traces), seeds averaged first."""
     own, others = seeds_averaged(mine), seeds_averaged(theirs)
-    return _told(paired(own, others, seed), own - others, over, traces)
+    return _against(paired(own, others, seed), own - others, over, traces)
 
 
-def _told(found: Paired, off: Floats, over: str, traces: Sequence[str]) -> Against:
+def _against(found: Paired, off: Floats, over: str, traces: Sequence[str]) -> Against:
     return Against(
         over, found.mean, found.interval95, found.p_value, found.exact, found.traces,
         float(off[found.worst]), traces[found.worst], found.sign_flip95, found.leave_one_out,
@@ -144,8 +144,8 @@ def controller_results(
 def _adjusted(result: ControllerResult, p_adjusted: float | None) -> ControllerResult:
     if result.against_best is None:
         return result
-    told = msgspec.structs.replace(result.against_best, p_adjusted=p_adjusted)
-    return msgspec.structs.replace(result, against_best=told)
+    against_best = msgspec.structs.replace(result.against_best, p_adjusted=p_adjusted)
+    return msgspec.structs.replace(result, against_best=against_best)
 
 
 def _result(
@@ -240,8 +240,8 @@ def _modes(
     found = {}
     for mode, claim in by_group(own, theirs, modes, seed).items():
         at = [k for k, m in enumerate(modes) if m == mode]
-        told = None
+        difference = None
         if claim is not None:
-            told = _told(claim, (own - theirs)[at], over, [traces[k] for k in at])
-        found[mode] = ModeClaim(len(at), told)
+            difference = _against(claim, (own - theirs)[at], over, [traces[k] for k in at])
+        found[mode] = ModeClaim(len(at), difference)
     return found

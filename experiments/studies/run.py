@@ -54,11 +54,11 @@ def run_study(
 ) -> list[Evaluation]:
     """Run, or read what is kept, then write evaluations and matrices into `folder`.
 
-    `progress` is told what is being done, after its evaluation's name, and how much of that
+    `progress` is given what is being done, after its evaluation's name, and how much of that
     evaluation's runs is done.
     """
     for spec in study.evaluations:
-        _checked(spec)  # a mistake in the last is told before the first is run
+        _checked(spec)  # a mistake in the last is found before the first is run
     write_json(folder / STUDY, StudyRecord(
         FORMAT_VERSION, study.title, command,
         tuple(e.name for e in study.evaluations),
@@ -67,10 +67,10 @@ def run_study(
     found = []
     for spec in study.evaluations:
 
-        def told(what: str, share: float, name: str = spec.name) -> None:
+        def report(what: str, share: float, name: str = spec.name) -> None:
             progress(f"{name}: {what}", share)
 
-        found.append(run_evaluation(spec, folder / KEPT_RUNS, told))
+        found.append(run_evaluation(spec, folder / KEPT_RUNS, report))
         write_json(folder / f"{spec.name}{EVALUATION}", found[-1])
     by_name = {e.name: e for e in found}
     for matrix in study.matrices:
@@ -156,7 +156,7 @@ def _every(
     policies = len(groups[0].policies)
     steps = _Steps((len(names) + policies) * len(seeds) * len(groups), progress)
     runners = [
-        GroupRunner(setting, g, folder, spec.frames, spec.detector, steps.told) for g in groups
+        GroupRunner(setting, g, folder, spec.frames, spec.detector, steps.report) for g in groups
     ]
     # a fold's frames must not meet the same pictures at the same phases as another's
     drawn = [[seed_of_group(s, k, len(runners)) for k in range(len(runners))] for s in seeds]
@@ -194,13 +194,13 @@ class _Steps:
         self._total, self._progress = max(total, 1), progress
         self._done, self._share = 0, 0.0
 
-    def told(self, what: str, share: float) -> None:
-        """What one kept tells."""
+    def report(self, what: str, share: float) -> None:
+        """Progress of one run."""
         self._share = max(self._share, (self._done + min(share, 1.0)) / self._total)
         self._progress(what, min(self._share, 1.0))
 
     def done(self, kept: KeptRuns) -> KeptRuns:
-        """A kept is there."""
+        """One run is done."""
         self._done += 1
         return kept
 
@@ -243,20 +243,20 @@ def _provenance(spec: EvaluationSpec, setting: Setting, groups: Sequence[Group])
 
 
 class _LooseCard(msgspec.Struct):
-    """Of a policy's card only what is told: its other fields are the policy's own affair."""
+    """Of a policy's card only what is reported: its other fields are the policy's own affair."""
 
     training: dict[str, Any] = {}
 
 
 def policy_facts(folder: Path) -> PolicyFacts:
     """A policy's digest, and what its card says of its training."""
-    told = read_json(folder / "policy.json", _LooseCard).training
-    seed, frames = told.get("seed"), told.get("frames_seen")
+    training = read_json(folder / "policy.json", _LooseCard).training
+    seed, frames = training.get("seed"), training.get("frames_seen")
     return PolicyFacts(
         str(folder),
         policy_digest(folder),
         seed if isinstance(seed, int) else None,
-        str(told.get("traces", "")),
+        str(training.get("traces", "")),
         frames if isinstance(frames, int) else None,
     )
 

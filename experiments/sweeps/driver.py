@@ -31,12 +31,13 @@ def run_sweep(
     folder: str | Path,
     run: Callable[[Sequence[Cell]], Generator[Done]],
     begun: Callable[[int, int], None] = lambda cells, skipped: None,
-    told: Callable[[Record], None] = lambda record: None,
+    finished: Callable[[Record], None] = lambda record: None,
 ) -> Swept:
     """Run the cells that `folder` lacks; tables are whole after every one of them.
 
     `run` gives cells as they end, in any order, and ends what runs when it is closed; `begun` hears
-    how many cells there are and how many were finished before, `told` of every one that ends now.
+    how many cells there are and how many were finished before, `finished` is given every one that
+    ends now.
     """
     cells = expand(sweep)
     store = Store(folder, cells)
@@ -48,5 +49,5 @@ def run_sweep(
         if missing:
             with closing(run(missing)) as ended:
                 for done in ended:
-                    told(store.add(done))
+                    finished(store.add(done))
     return Swept(store.records(), skipped)

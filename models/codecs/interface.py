@@ -125,7 +125,7 @@ class Codec(ABC):
     ) -> npt.NDArray[Any]:
         """The tensor of `shape`: float32, or uint8 for a picture.
 
-        `meta` and `data` may come from a stranger: a `UsageError` is raised where they do not fit,
+        `meta` and `data` may come from anybody: a `UsageError` is raised where they do not fit,
         before memory is taken for more than `shape` says.
         """
 

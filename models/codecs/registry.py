@@ -24,7 +24,7 @@ FAMILIES: tuple[Family, ...] = (
 @lru_cache(maxsize=256)
 def find_codec(name: str) -> Codec | None:
     """The codec of a name, packed where the name says so; None where there is none."""
-    inner = name.removesuffix(SUFFIX)  # once: a stranger may write it a thousand times
+    inner = name.removesuffix(SUFFIX)  # once: a hostile peer may write it a thousand times
     found = next((c for family in FAMILIES if (c := family.named(inner)) is not None), None)
     if found is None or inner == name:
         return found

@@ -1,6 +1,6 @@
 """How sure an exit is of a sample, from its logits; temperatures and calibration error.
 
-Torch-free: the device stops on these scores, the environments on the same ones as recorded.
+Torch-free: the device ends frames on these scores, the environments on the same ones as recorded.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def calibrated(logits: npt.NDArray[np.floating], temperatures: Sequence[float]) 
 
 
 def stopped(stop: Bools, right: Bools, cost: Floats) -> tuple[float, float]:
-    """Mean cost and accuracy where each sample ends at the first exit that stops it.
+    """Mean cost and accuracy where each sample ends at the first exit that ends it.
 
-    `stop` (E - 1, N), `right` (E, N), `cost` (E,); what nothing stops ends at the last exit.
+    `stop` (E - 1, N), `right` (E, N), `cost` (E,); what nothing ends before ends at the last exit.
     """
     at = np.where(stop.any(axis=0), stop.argmax(axis=0), len(cost) - 1)
     return float(cost[at].mean()), float(right[at, np.arange(len(at))].mean())

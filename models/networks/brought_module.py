@@ -55,7 +55,7 @@ class ProfileArgs:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told how it goes."""
+    """Who hears how it goes."""
 
     stage: Callable[[str], None]
     step: Progress

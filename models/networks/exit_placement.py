@@ -60,8 +60,8 @@ def with_exits(
         points = _points(captured, known, lesson.held, normalisation, args, listener)
         at = tuple(p.at for p in points)
         write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
-    feed = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
-    return points, _with_heads(captured, points, given, head, feed, folder, args, listener)
+    data = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
+    return points, _with_heads(captured, points, given, head, data, folder, args, listener)
 
 
 def _with_heads(
@@ -69,7 +69,7 @@ def _with_heads(
     points: tuple[Cut, ...],
     given: str,
     head: HeadFactory | None,
-    feed: SmallPictures,
+    data: SmallPictures,
     folder: Path,
     args: ProfileArgs,
     listener: Listener,
@@ -86,14 +86,14 @@ def _with_heads(
         exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
     )  # fmt: skip
     listener.stage("exits")
-    train(whole, training, feed, folder / "checkpoint.pt", listener.epoch, listener.step)
+    train(whole, training, data, folder / "checkpoint.pt", listener.epoch, listener.step)
     if not args.joint_epochs:
         return whole
     listener.stage("everything")
     joint = WithExits(captured, points, list(whole.heads), joint=True)
     joint.identity += given + own + f", after {args.epochs} epochs of heads"
     slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
-    train(joint, slower, feed, folder / "joint.pt", listener.epoch, listener.step)
+    train(joint, slower, data, folder / "joint.pt", listener.epoch, listener.step)
     return joint
 
 

@@ -64,7 +64,7 @@ def convert_module(
     check_classes(captured, pictures)
     given = unlabelled_pictures(side, args.seed) if pictures is None else pictures.x
     check_scores(brought, given[:2])
-    # what cannot be cut, or not rightly, is told before hours of training
+    # what cannot be cut, or not rightly, is said before hours of training
     samples = brought.normalisation.apply(given[:SAMPLES])
     spec, state, found = lower_verified(module, brought.example, name, samples=samples)
     labelled = pictures is not None

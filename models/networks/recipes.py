@@ -62,7 +62,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told how training goes."""
+    """Who hears how training goes."""
 
     epoch: Callable[[EpochReport], None]
     step: Progress
@@ -78,8 +78,8 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
     args = args if epochs is None else replace(args, epochs=epochs)
     torch.manual_seed(seed)
     trained = BranchyNetwork(alexnet(), batch_norm=True)
-    feed = SmallPictures(pictures, held, args.batch, seed, args.cutout)
-    train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
+    data = SmallPictures(pictures, held, args.batch, seed, args.cutout)
+    train(trained, args, data, out / "checkpoint.pt", listener.epoch, listener.step)
     normalisation = Normalisation.of(pictures)
     spec, state = folded_network(trained.eval(), normalisation.apply(held.x[:4]))
     listener.stage("outcomes")
@@ -98,18 +98,18 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
 
 def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
     """MobileNetV2 with five exits on Imagenette: small pictures first, then 144 x 144."""
-    classes = imagenette_classes()  # a missing file is told before hours of training
+    classes = imagenette_classes()  # a missing file is found before hours of training
     pictures, held = hold_back(imagenette("train", progress=listener.step), seed)
     args = replace(MOBILENET_ARGS, seed=seed)
     if epochs is not None:
         args = replace(args, epochs=epochs, sizes=shortened(args.sizes, epochs))
     torch.manual_seed(seed)
     trained = BranchyMobileNetV2(width=MOBILENET_WIDTH)
-    feed = CameraPictures(pictures, held, args.batch, seed, args.sizes)
-    train(trained, args, feed, out / "checkpoint.pt", listener.epoch, listener.step)
-    spec, state = lowered_mobilenet(trained, feed.normalisation.apply(held.x[:4]))
+    data = CameraPictures(pictures, held, args.batch, seed, args.sizes)
+    train(trained, args, data, out / "checkpoint.pt", listener.epoch, listener.step)
+    spec, state = lowered_mobilenet(trained, data.normalisation.apply(held.x[:4]))
     listener.stage("bottleneck")
-    sides = replace(feed, sizes=((1, IMAGENETTE_SIDE),))
+    sides = replace(data, sizes=((1, IMAGENETTE_SIDE),))
     squeezed = BottleneckArgs(seed=seed)
     learned, more, ranges = lowered_bottleneck(
         spec,
@@ -130,7 +130,7 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
         _training(args) | {"width": MOBILENET_WIDTH, "bottleneck": asdict(squeezed)},
     )
     return publish(
-        out, spec, state, origin, feed.normalisation, held, test,
+        out, spec, state, origin, data.normalisation, held, test,
         codecs=CAMERA_CODECS, more_ranges={learned.encoder.name: ranges}, progress=listener.step,
     )  # fmt: skip
 
@@ -150,7 +150,7 @@ RECIPES: dict[str, Callable[[Path, int | None, int, Listener], Outcomes]] = {
 
 
 def lessons(network: str, seed: int) -> tuple[TrainingData, Callable[[], Iterator[Batch]]]:
-    """The feed a network of ours was trained on (at full size), and its test pictures' batches.
+    """The data a network of ours was trained on (at full size), and its test pictures' batches.
 
     `seed` is the one it was trained by: it decides which pictures were held back.
     """

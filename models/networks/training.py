@@ -65,7 +65,7 @@ class EpochReport:
 def train(
     network: nn.Module,
     args: TrainingArgs,
-    feed: TrainingData,
+    data: TrainingData,
     checkpoint: Path,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
@@ -91,14 +91,14 @@ def train(
         weight_decay=args.weight_decay,
         nesterov=True,
     )
-    total = feed.steps * args.epochs
+    total = data.steps * args.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _one_cycle(done / total))
     run = _Run(
         network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
     )
     for epoch in range(resume(checkpoint, run.identity, run.parts), args.epochs):
-        loss = _epoch(run, args, feed, epoch, step)
-        accuracies = exit_accuracies(network, feed.held_back())
+        loss = _epoch(run, args, data, epoch, step)
+        accuracies = exit_accuracies(network, data.held_back())
         save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
 
@@ -126,13 +126,13 @@ def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
 
 
 def _epoch(
-    run: _Run, args: TrainingArgs, feed: TrainingData, epoch: int, step: Callable[[int, int], None]
+    run: _Run, args: TrainingArgs, data: TrainingData, epoch: int, step: Callable[[int, int], None]
 ) -> float:
     network = run.network
     network.train()
     torch.manual_seed(args.seed * 100_003 + epoch)
     total, count = 0.0, 0
-    for done, (x, y) in enumerate(feed.epoch(epoch), 1):
+    for done, (x, y) in enumerate(data.epoch(epoch), 1):
         if getattr(network, "channels_last", True):
             x = x.contiguous(memory_format=torch.channels_last)
         run.optimiser.zero_grad(set_to_none=True)
@@ -148,7 +148,7 @@ def _epoch(
         run.schedule.step()
         total += float(loss.detach()) * len(y)
         count += len(y)
-        step(done, feed.steps)
+        step(done, data.steps)
     return total / count
 
 

@@ -161,6 +161,9 @@ def clock_of(
     """The unit of a column of numbers: given, in the name, a Unix time's, or the only possible.
 
     A name that the numbers contradict (`time_s` of Unix times in ms) is asked for.
+
+    `column` is the times' own, `times` (rows,) are its numbers, `options` what the caller says.
+    Where the unit stays open it is added to `open_questions`.
     """
     if options.time is not None:
         return options.time
@@ -193,7 +196,11 @@ def clock_of(
 def unit_of(
     open_questions: OpenQuestions, column: Column, values: Floats, options: ReadOptions
 ) -> RateUnit:
-    """The unit of the rate: given, or in the name; amounts that never fall may be a counter's."""
+    """The unit of the rate: given, or in the name; amounts that never fall may be a counter's.
+
+    `column` is the rates' own, `values` (rows,) are its numbers, `options` what the caller says.
+    Where the unit stays open it is added to `open_questions`.
+    """
     known = options.rate or column.rate
     if known is None:
         open_questions.add(

@@ -16,7 +16,7 @@ import numpy as np
 
 from artefacts import ArtefactError, UsageError
 from traces.formats import limits
-from traces.formats.reading import Direction, Reading, ReadOptions, counted
+from traces.formats.reading import Direction, Reading, ReadOptions, number_of
 from traces.formats.series import facts_of, from_lengths
 from traces.formats.source import Source, shown
 
@@ -154,7 +154,7 @@ class IperfText:
         rows = tests[0] if tests else []
         found = _without_whole(_summed(rows))
         found += [replace(i, offered=True) for i in _summed(offered)]
-        remarks = [f"{counted(omitted, 'line')} that iperf marks as omitted (-O): left out"]
+        remarks = [f"{number_of(omitted, 'line')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
 
@@ -289,7 +289,7 @@ class IperfJson:
                 return self._of_server(source, report.server_output_text, options)
         if report.error is not None and not found:
             raise source.error("a report with intervals", found=f"the error {shown(report.error)}")
-        remarks = [f"{counted(omitted, 'interval')} that iperf marks as omitted (-O): left out"]
+        remarks = [f"{number_of(omitted, 'interval')} that iperf marks as omitted (-O): left out"]
         return _trace(source, self.name, found, options, *remarks[: bool(omitted)])
 
     def _of_server(self, source: Source, text: str, options: ReadOptions) -> Reading:

@@ -39,7 +39,7 @@ _COMMENT = re.compile(rb"^[ \t]*(?:#|//|%).*$", re.MULTILINE)
 
 
 def short(text: str, most: int = LONGEST_NAME) -> str:
-    """A stranger's text for a message: it prints, and has at most `most` characters."""
+    """Text of a file for a message: it prints, and has at most `most` characters."""
     text = printable(text[: most + 1])
     return text if len(text) <= most else text[: most - 1] + "…"
 
@@ -92,7 +92,11 @@ def check_report(path: Path, text: bytes) -> None:
 
 
 def check_count(path: Path, count: int, what: str, most: int) -> None:
-    """Refuse a file that holds more of something than is read."""
+    """Refuse a file that holds more of something than is read.
+
+    `count` of `what` (a plural, for the message) were found in the file at `path`, expected are at
+    most `most`. Raises an `ArtefactError`.
+    """
     if count > most:
         raise ArtefactError(path, found=f"more than {most:,} {what}", expected=f"at most {most:,}")
 

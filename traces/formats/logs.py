@@ -12,7 +12,7 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from traces.formats.numbers import bare_columns, bare_numbers, falls_throughout, first_fall, line_of
-from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace, counted
+from traces.formats.reading import MAX_RATE_BPS, Reading, ReadOptions, checked_trace, number_of
 from traces.formats.series import GAP_STEPS, TURNED, facts_of
 from traces.formats.source import Source
 from traces.formats.stamps import epoch_unit
@@ -76,7 +76,7 @@ class ThroughputLog:
         )
         gaps, gap_s = _gaps(rows, float(np.median(lengths)))
         if gaps:
-            said = f"{counted(gaps, 'gap')}, {gap_s:.6g} s together: left out (rows say how long)"
+            said = f"{number_of(gaps, 'gap')}, {gap_s:.6g} s together: left out (rows say how long)"
             facts = replace(facts, remarks=(*facts.remarks, said))
         step = round(float(np.median(lengths)), 9)
         return Reading(

@@ -13,7 +13,7 @@ import numpy as np
 from artefacts.arrays import Floats
 from traces.formats.cells import Table, columns_read, table_of
 from traces.formats.limits import check_rows
-from traces.formats.reading import Reading, ReadOptions, counted
+from traces.formats.reading import Reading, ReadOptions, number_of
 from traces.formats.series import Rows, facts_of, stamped
 from traces.formats.source import Source
 from traces.formats.units import MBIT_S
@@ -55,7 +55,7 @@ class Lumos5G:
         if runs > 1:
             remarks.append(f"{runs} runs stand end to end")
         if not np.all(kept):
-            remarks.append(f"{counted(int((~kept).sum()), 'row')} without a rate: left out")
+            remarks.append(f"{number_of(int((~kept).sum()), 'row')} without a rate: left out")
         facts = facts_of(
             self.name, "column 'seq_num', s of a run", "column 'Throughput', Mbit/s", "downlink",
             *remarks, layout=table.said,

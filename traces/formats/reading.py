@@ -138,7 +138,7 @@ class Reading:
         return Reading(self.trace, known)
 
 
-def counted(number: int, what: str) -> str:
+def number_of(number: int, what: str) -> str:
     """'1 row', '2 rows'."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
@@ -184,7 +184,11 @@ class Format(Protocol):
 def checked_trace(
     path: Path, name: str, times_s: object, rates_bps: object, duration_s: float
 ) -> BandwidthTrace:
-    """A trace; what cannot be one is refused with the file's name."""
+    """A trace; what cannot be one is refused with the file's name.
+
+    `path` is the file, `name` the trace's. `times_s` (N,) are seconds that rise from 0, `rates_bps`
+    (N,) the bit/s from each on, `duration_s` is the end. Raises an `ArtefactError`.
+    """
     if duration_s > LONGEST_S:
         raise ArtefactError(
             path,

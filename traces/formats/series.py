@@ -19,7 +19,7 @@ from traces.formats.reading import (
     Reading,
     Understood,
     checked_trace,
-    counted,
+    number_of,
 )
 from traces.formats.source import Source
 from traces.formats.units import SECONDS, RateUnit, TimeUnit
@@ -53,9 +53,8 @@ def stamped(source: Source, rows: Rows, facts: Understood) -> Reading:
     falls = int(np.count_nonzero(np.diff(rows.times) < 0))
     rows, turned = _in_order(source, rows)
     if falls and not turned:
-        said = (
-            f"the clock is set back {counted(falls, 'time')}: time stands still until it is made up"
-        )
+        back = number_of(falls, "time")
+        said = f"the clock is set back {back}: time stands still until it is made up"
         facts = replace(facts, remarks=(*facts.remarks, said))
     _refuse(source, rows, rows.values < 0, "a rate >= 0")
     times, values, repeats = _merged(rows)
@@ -90,11 +89,11 @@ def _remarks(known: Understood, rows: Rows) -> list[str]:
         held = (
             "what passed is spread over them" if rows.unit.amount else "the rate before one holds"
         )
-        said.append(f"{counted(known.gaps, 'gap')}, {known.gap_s:.6g} s together: {held}")
+        said.append(f"{number_of(known.gaps, 'gap')}, {known.gap_s:.6g} s together: {held}")
     if known.repeats:
         taken = "the last counts" if rows.irregular or rows.unit.total else "their mean counts"
         taken = "their sum counts" if rows.unit.amount and not rows.unit.total else taken
-        said.append(f"{counted(known.repeats, 'row')} with the stamp of the row before: {taken}")
+        said.append(f"{number_of(known.repeats, 'row')} with the stamp of the row before: {taken}")
     return said
 
 
@@ -178,7 +177,11 @@ def _of_amounts(
 def from_lengths(
     source: Source, lengths_s: Floats, rates_bps: Floats, facts: Understood
 ) -> Reading:
-    """The trace of consecutive pieces of known lengths."""
+    """The trace of consecutive pieces of known lengths.
+
+    `source` is the file, `lengths_s` (N,) are seconds and `rates_bps` (N,) bit/s, `facts` what was
+    understood of the file. Raises an `ArtefactError` for a rate that cannot be.
+    """
     if not np.all((rates_bps >= 0) & (rates_bps <= MAX_RATE_BPS)):
         found = f"{np.nanmin(rates_bps):g} to {np.nanmax(rates_bps):g} bit/s"
         raise source.error("rates from 0 to 1e12 bit/s", found=found)
@@ -195,5 +198,9 @@ def facts_of(
     *remarks: str,
     layout: str = "",
 ) -> Understood:
-    """What is known before rows were looked at."""
+    """What is known before rows were looked at.
+
+    `name` is the format's. `time` and `rate` say which columns were taken in which unit,
+    `direction` is that of the rates, `layout` the table's dialect, `remarks` what was odd.
+    """
     return Understood(name, time, rate, direction, 0.0, layout, remarks=remarks)

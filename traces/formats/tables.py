@@ -30,7 +30,7 @@ from traces.formats.reading import (
     Reading,
     ReadOptions,
     Understood,
-    counted,
+    number_of,
 )
 from traces.formats.series import Rows, facts_of, from_lengths, stamped
 from traces.formats.source import Source, shown
@@ -149,7 +149,7 @@ def _without_times(
     if read.left_out:
         raise source.error(
             "one in every row: without times a missing one has no place",
-            found=f"{counted(read.left_out, 'row')} without a rate",
+            found=f"{number_of(read.left_out, 'row')} without a rate",
         )
     if unit.total:
         raise source.error("a column of the time beside it", found="a counter without times")
@@ -307,7 +307,7 @@ def _remarks(
     if options.time and time and time[0].time not in (None, options.time):
         said.append(f"--time-unit {options.time.name} is obeyed, though the header says otherwise")
     if read.left_out:
-        said.append(f"{counted(read.left_out, 'row')} without a rate: left out")
+        said.append(f"{number_of(read.left_out, 'row')} without a rate: left out")
     if read.beside is not None:
         other = "downlink" if rate.direction == "uplink" else "uplink"
         said.append(

@@ -36,7 +36,7 @@ def evaluate(
     import msgspec
 
     from artefacts import ready_folder
-    from experiments.studies.run import run_study
+    from experiments.studies.run import KEPT_RUNS, run_study
 
     planned = _study(study, scenario, policy)
     ready_folder(out, make=False)
@@ -50,14 +50,14 @@ def evaluate(
         names = [e.name for e in planned.evaluations]
         task = bar.add_task("evaluate", total=100 * len(names), note="")
 
-        def told(what: str, share: float) -> None:
+        def show(what: str, share: float) -> None:
             done = names.index(what.split(":")[0])
             bar.update(task, completed=round(100 * (done + share)), note=what)
 
         try:
-            found = run_study(planned, out, shlex.join([*command, "--out", str(out)]), told)
+            found = run_study(planned, out, shlex.join([*command, "--out", str(out)]), show)
         except KeyboardInterrupt:
-            say_interrupted(out / "units")
+            say_interrupted(out / KEPT_RUNS)
             raise typer.Exit(130) from None
         bar.update(task, completed=100 * len(names), note="")
     if json:

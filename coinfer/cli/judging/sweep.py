@@ -48,7 +48,7 @@ def sweep(
                 console.print(f"{skipped} of {cells} cells were finished before and are skipped")
             bar.update(task, total=cells, completed=skipped)
 
-        def told(record: Record) -> None:
+        def finished(record: Record) -> None:
             console.print(_line(record))
             bar.update(task, advance=1)
 
@@ -58,7 +58,7 @@ def sweep(
                 out,
                 lambda cells: run_on_ray(cells, ray) if ray else run_local(cells, processes),
                 begun,
-                told,
+                finished,
             )
         except KeyboardInterrupt:
             say_interrupted(out)

@@ -38,7 +38,7 @@ def train_gates(
     loaded = load_model(model)
     ready_file(out)
     torch.set_num_threads(threads)
-    feed, judged = lessons(loaded.spec.name, int(loaded.card.training.get("seed", 0)))
+    data, judged = lessons(loaded.spec.name, int(loaded.card.training.get("seed", 0)))
     outcomes = read_outcomes(loaded.folder / "outcomes.npz")
     checkpoint = out.with_suffix(".checkpoint.pt")
     with progress_bar() as bar:
@@ -52,7 +52,7 @@ def train_gates(
         try:
             record = train_jointly(
                 loaded,
-                feed,
+                data,
                 lambda: report_half(judged(), outcomes.half("report")),
                 f"{outcomes.dataset}, report half",
                 exit_costs(loaded.spec),

@@ -130,13 +130,13 @@ def read_table(path: Path) -> dict[str, tuple[str, ...]]:
     return found
 
 
-Told = Callable[[Row], None]
+Listener = Callable[[Row], None]
 
 
-def rows(wanted: Iterable[str], told: Told = lambda row: None) -> list[Row]:
-    """A row for each of the architectures wanted; `told` of each as it is ready."""
+def rows(wanted: Iterable[str], listener: Listener = lambda row: None) -> list[Row]:
+    """A row for each of the architectures wanted; `listener` is given each as it is ready."""
     found = []
     for name in wanted:
         found.append(row_of(name))
-        told(found[-1])
+        listener(found[-1])
     return found

@@ -124,11 +124,11 @@ def confidence_figures(model: Model) -> ConfidenceFigures:
     )
     curves = [_curve("one exit, no gate", known, judged, cost)]
     for name in ("max softmax", "entropy", "calibrated"):
-        stops = [_thresholds(side.sure[name], sides[0].sure[name]) for side in sides]
-        curves.append(_curve(name, *_points(stops, sides, cost), cost))
+        ended = [_thresholds(side.sure[name], sides[0].sure[name]) for side in sides]
+        curves.append(_curve(name, *_points(ended, sides, cost), cost))
     gates = [train_gates(sides[0].scaled, held_back.labels, cost, price) for price in PRICES]
-    stops = [[g.stops(side.scaled) for g in gates] for side in sides]
-    curves.append(_curve("learned gate", *_points(stops, sides, cost), cost))
+    ended = [[g.ends(side.scaled) for g in gates] for side in sides]
+    curves.append(_curve("learned gate", *_points(ended, sides, cost), cost))
     joint = read_record(model)
     if joint is not None:
         known = np.array([(p.known_compute, p.known_accuracy) for p in joint.points])
@@ -153,7 +153,7 @@ class _Side:
         self.right = half.logits.argmax(axis=-1) == half.labels
 
     def point(self, stop: Bools, cost: Floats) -> tuple[float, float]:
-        """Mean compute and accuracy where each sample ends at the first exit that stops it."""
+        """Mean compute and accuracy where each sample ends at the first exit that ends it."""
         return stopped(stop, self.right, cost)
 
 
@@ -167,12 +167,12 @@ def _thresholds(sure: Floats, known: Floats) -> list[Bools]:
 
 
 def _points(
-    stops: Sequence[list[Bools]], sides: tuple[_Side, _Side], cost: Floats
+    ended: Sequence[list[Bools]], sides: tuple[_Side, _Side], cost: Floats
 ) -> tuple[Floats, Floats]:
     """(settings, 2): mean compute and accuracy on held-back, and on judged pictures."""
     known, judged = (
         np.array([side.point(stop, cost) for stop in of_side])
-        for side, of_side in zip(sides, stops, strict=True)
+        for side, of_side in zip(sides, ended, strict=True)
     )
     return known, judged
 

@@ -32,8 +32,8 @@ class Gates:
     mean: Floats
     std: Floats
 
-    def stops(self, p: Floats) -> npt.NDArray[np.bool_]:
-        """Whether each gate stops a sample that reaches it, (E - 1, N), for p (E, N, C)."""
+    def ends(self, p: Floats) -> npt.NDArray[np.bool_]:
+        """Whether each gate ends a sample that reaches it, (E - 1, N), for p (E, N, C)."""
         return np.asarray(self._scores(p) > 0.0)
 
     def shares(self, p: Floats) -> Floats:

@@ -42,7 +42,7 @@ class JointArgs:
     learning_rate: float = 0.002
     """Of the heads' SGD (momentum 0.9), falling linearly to a tenth."""
     seed: int = 0
-    """Of dropout; order and augmentation are the feed's."""
+    """Of dropout; order and augmentation are the data's."""
 
 
 class _Heads(nn.Module):
@@ -75,7 +75,7 @@ class _Judge:
 
 def train_jointly(
     model: Model,
-    feed: TrainingData,
+    data: TrainingData,
     judged: Callable[[], Iterable[Batch]],
     judged_on: str,
     cost: Floats,
@@ -86,7 +86,7 @@ def train_jointly(
 ) -> JointRecord:
     """Train; resumes from `checkpoint`. `cost` (E,): share of the compute up to each exit.
 
-    `judged`: batches of the pictures that figures are of; run once, at the end. `report` is told
+    `judged`: batches of the pictures that figures are of; run once, at the end. `report` is given
     the epoch and every price's point so far (held-back figures; the judged ones are not known yet).
     """
     network = BranchyNetwork(model.spec)
@@ -102,15 +102,15 @@ def train_jointly(
     identity = {"args": repr(asdict(args)), "model": model.digest}
     run = _Run(network, heads, optimiser, cost, args)
     first = resume(checkpoint, identity, parts)
-    judges, labels = run.judges(feed.held_back())
+    judges, labels = run.judges(data.held_back())
     for epoch in range(first, args.epochs):
         torch.manual_seed(args.seed * 100_003 + epoch)
-        for done, (x, y) in enumerate(feed.epoch(epoch), 1):
+        for done, (x, y) in enumerate(data.epoch(epoch), 1):
             run.learn(x, y, judges)
-            step(done, feed.steps)
+            step(done, data.steps)
         schedule.step()
         save_checkpoint(checkpoint, identity, parts, epoch + 1)
-        judges, labels = run.judges(feed.held_back())
+        judges, labels = run.judges(data.held_back())
         report(epoch + 1, run.points(judges, labels))
     found, right = run.logits(judged())
     return JointRecord(
@@ -217,7 +217,7 @@ class _Run:
         self, judge: _Judge, gates: Gates, logits: npt.NDArray[np.float64], labels: Labels
     ) -> tuple[float, float]:
         right = logits.argmax(axis=-1) == labels
-        return stopped(gates.stops(judge.scaled(logits)), right, self.cost)
+        return stopped(gates.ends(judge.scaled(logits)), right, self.cost)
 
     def _trunk(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """The tensors at every early exit's point, and the last exit's logits."""

@@ -28,10 +28,10 @@ def draw_throughput(
     samples = {}
     for name in CONTROLLERS:
 
-        def told(share: float, name: str = name) -> None:
+        def report(share: float, name: str = name) -> None:
             progress(name, share)
 
         make = factory.maker(name, traces.traces)
-        runs = evaluate(setting, traces.traces, make, progress=told)
+        runs = evaluate(setting, traces.traces, make, progress=report)
         samples[name] = 1.0 / np.concatenate([run.latency_s for run in runs])
     return throughput_cdf_plot(samples, path), traces.source

@@ -1,4 +1,4 @@
-"""A relay between one device and its edge, which fails as links and strangers do."""
+"""A relay between one device and its edge, which fails as links and other machines do."""
 
 from __future__ import annotations
 

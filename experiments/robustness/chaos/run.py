@@ -87,13 +87,13 @@ async def run_chaos(frames: int, seed: int) -> ChaosFigures:
             finish([faulty])
             doubled = await unaccounted(addresses)
             seconds = time.monotonic() - begun
-        told = "counters not saved" in await log_of(folder / "log0")
+        logged = "counters not saved" in await log_of(folder / "log0")
     asked = seen["asked"]
     return ChaosFigures(
         asked, seen["answered"], seen["late"], seen["refused"],
         seen["lost"] + seen["control lost"],
         doubled, seen["wrong"] + seen["control wrong"], seen["edge"],
         seen["late"] / max(asked, 1), seen["control late"] / max(seen["control asked"], 1),
-        dict(faults), dict(why.most_common(MOST_REASONS)), set(ground.kinds) <= set(faults), told,
+        dict(faults), dict(why.most_common(MOST_REASONS)), set(ground.kinds) <= set(faults), logged,
         ground.left_out, seconds,
     )  # fmt: skip

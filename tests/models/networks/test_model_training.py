@@ -39,8 +39,8 @@ def pictures() -> Pictures:
 def train(spec, args, pictures, checkpoint, report):
     torch.manual_seed(args.seed)
     network = BranchyNetwork(spec, batch_norm=True)
-    feed = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
-    train_network(network, args, feed, checkpoint, report)
+    data = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
+    train_network(network, args, data, checkpoint, report)
     return network
 
 
@@ -149,10 +149,10 @@ def camera_pictures():
 def test_an_epoch_of_camera_pictures_is_the_same_whatever_ran_before():
     pictures = camera_pictures()
 
-    def feed(seed):
+    def data(seed):
         return CameraPictures(pictures, pictures, 8, seed, ((1, 16), (1, 24)))
 
-    straight, resumed = feed(3), feed(3)
+    straight, resumed = data(3), data(3)
     run = {epoch: list(straight.epoch(epoch)) for epoch in range(3)}
     for epoch in (1, 2):  # as a run that takes up a checkpoint of one epoch
         again = list(resumed.epoch(epoch))
@@ -162,7 +162,7 @@ def test_an_epoch_of_camera_pictures_is_the_same_whatever_ran_before():
             assert torch.equal(y, y2)
     classes = [torch.cat([y for _, y in run[epoch]]) for epoch in (1, 2)]
     assert not torch.equal(*classes), "every epoch has its own order"
-    other = torch.cat([y for _, y in feed(4).epoch(1)])
+    other = torch.cat([y for _, y in data(4).epoch(1)])
     assert not torch.equal(classes[0], other), "and every seed"
 
 
@@ -174,8 +174,8 @@ def test_an_interrupted_run_on_camera_pictures_goes_on_bit_for_bit(tiny_spec, tm
     def go(path, report):
         torch.manual_seed(args.seed)
         network = BranchyNetwork(tiny_spec, batch_norm=True)
-        feed = CameraPictures(pictures, kept, args.batch, args.seed, args.sizes)
-        train_network(network, args, feed, tmp_path / path, report)
+        data = CameraPictures(pictures, kept, args.batch, args.seed, args.sizes)
+        train_network(network, args, data, tmp_path / path, report)
         return network
 
     def stop_after_first(report):
@@ -197,14 +197,14 @@ def test_a_camera_network_is_trained_on_small_pictures_first(tmp_path):
         epochs=3, batch=8, learning_rate=0.02, exit_weights=(1.0,) * 5, label_smoothing=0.1,
         decay_vectors=False, sizes=((1, 16), (1, 32)), bfloat16=False,
     )  # fmt: skip
-    feed = CameraPictures(pictures, pictures, args.batch, args.seed, args.sizes)
-    assert [feed.side(epoch) for epoch in range(4)] == [16, 32, 32, 32]
-    (first, _), (again, _) = next(feed.epoch(0)), next(feed.epoch(0))
+    data = CameraPictures(pictures, pictures, args.batch, args.seed, args.sizes)
+    assert [data.side(epoch) for epoch in range(4)] == [16, 32, 32, 32]
+    (first, _), (again, _) = next(data.epoch(0)), next(data.epoch(0))
     assert tuple(first.shape) == (8, 3, 16, 16)
     assert torch.equal(first, again), "an epoch follows its seed"
     torch.manual_seed(0)
     network, reports = BranchyMobileNetV2(classes=2, width=0.25), []
-    train_network(network, args, feed, tmp_path / "c.pt", reports.append)
+    train_network(network, args, data, tmp_path / "c.pt", reports.append)
     assert [len(r.accuracies) for r in reports] == [5, 5, 5]
     assert reports[-1].loss < reports[0].loss
 
