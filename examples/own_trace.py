@@ -31,6 +31,7 @@ def replay(trace: BandwidthTrace) -> None:
     for name in ("device-only", "robust"):
         asked = ReplayArgs(SCENARIO, name, None, "user-space", seed=1)
         result = run_replay(setting, trace, asked, say=print).result
+        print(f"{name}, pictures: {result.pictures}")
         for what, found in (("measured", result.measured), ("predicted", result.predicted)):
             print(
                 f"{name}, {what}: {found.frames} frames, "

@@ -67,6 +67,7 @@ def test_a_trace_on_a_real_link(tmp_path):
     measured = [line for line in said.splitlines() if ", measured: " in line]
     assert [line.split(",")[0] for line in measured] == ["device-only", "robust"]
     assert all("measured: 227 frames" in line for line in measured)
+    assert "robust, pictures: " in said
 
 
 @contextlib.contextmanager
