@@ -61,10 +61,10 @@ def test_gates_stop_easy_samples_and_pass_hard_ones():
     first = np.where(easy[:, None], sure, rng.normal(0.0, 0.1, (600, 3)))
     p = probabilities(np.stack([first, sure]))
     cost = np.array([0.3, 1.0])
-    stops = train_gates(p, labels, cost, price=0.5).stops(p)[0]
+    stops = train_gates(p, labels, cost, price=0.5).ends(p)[0]
     assert stops[easy].mean() > 0.98
     assert stops[~easy].mean() < 0.02
-    assert train_gates(p, labels, cost, price=50.0).stops(p)[0].all()
+    assert train_gates(p, labels, cost, price=50.0).ends(p)[0].all()
 
 
 def test_figures_of_the_shipped_network_are_sane():
@@ -117,7 +117,7 @@ def test_shares_of_a_gate_are_probabilities():
     assert share.min() >= 0
     assert share.sum(axis=0) == pytest.approx(np.ones(50))
     # who surely stops at exit 1 goes nowhere else
-    sure = gates.stops(p)[0]
+    sure = gates.ends(p)[0]
     assert share[0][sure].min() >= 0.5
 
 
