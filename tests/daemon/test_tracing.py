@@ -95,7 +95,7 @@ def test_what_is_no_traceparent_is_passed_over(told):
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    with pytest.raises(UsageError, match=r"coinfer\[tracing\]"):
+    with pytest.raises(UsageError, match=r"opentelemetry-sdk"):
         make_provider("x", TracingSettings("http://127.0.0.1:1"))
 
 
