@@ -33,7 +33,7 @@ class DemoArgs:
     """How long the demo takes: training frames, seconds replayed, frames compared."""
 
     scenario: str = "3g-mobilenet"
-    frames: int = 400_000
+    frames: int = 200_000
     replay_s: float = 30.0
     compared_frames: int = 1000
     method: str = "auto"
