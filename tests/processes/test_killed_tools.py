@@ -15,7 +15,7 @@ KILLED = [signal.SIGTERM, signal.SIGKILL]
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
 CODES = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGKILL: -9}
 COINFER = ("-m", "coinfer.cli.main")
-DAEMON = ("coinfer.cli.main edge", "coinfer.cli.main device")
+DAEMON = ("coinfer.cli.entry edge", "coinfer.cli.entry device")
 needs_root = pytest.mark.skipif(
     bool(missing_tools()), reason=f"needs {', '.join(missing_tools())} for network namespaces"
 )
