@@ -7,8 +7,9 @@ import pytest
 
 from experiments.aliases import ALIASES, ROOT
 
+pytestmark = pytest.mark.system
 
-@pytest.mark.system
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALIASES)
 def test_an_earlier_name_answers(name):
