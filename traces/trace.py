@@ -81,11 +81,6 @@ class BandwidthTrace:
         """Time-weighted mean rate."""
         return float(self.cumulative_bits[-1]) / self.duration_s
 
-    def rate_at(self, t_s: npt.ArrayLike) -> Floats:
-        """Rate at times within [0, duration)."""
-        piece = np.searchsorted(self.times_s, np.asarray(t_s), side="right") - 1
-        return np.asarray(self.rates_bps[np.clip(piece, 0, len(self.rates_bps) - 1)])
-
     def bits_before(self, t_s: npt.ArrayLike, past_end: PastEnd) -> Floats:
         """Bits delivered in [0, t); scalar or array."""
         t = np.asarray(t_s, dtype=np.float64)

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from coinfer.documentation.markdown import code, page, table
 from controller.daemon.client import Client
+from experiments.replay.testbed.link import wait_for_file
 
 INTRODUCTION = """\
 A device shows its metrics at `/metrics` of its local interface, an edge at the address in
@@ -100,11 +102,11 @@ def shown_metrics() -> tuple[list[Metric], list[Metric]]:
         exposed = _free_port()
         edge_file, port_file = folder / "edge.toml", folder / "port"
         edge_file.write_text(EDGE.format(metrics=exposed))
-        _start(children, folder, "edge", "--config", edge_file, "--port-file", port_file)
+        edge = _start(children, folder, "edge", "--config", edge_file, "--port-file", port_file)
         device_file, ready = folder / "device.toml", folder / "ready"
-        device_file.write_text(DEVICE.format(port=_said(port_file)))
-        _start(children, folder, "device", "--config", device_file, "--ready-file", ready)
-        address = _said(ready).splitlines()[0]
+        device_file.write_text(DEVICE.format(port=wait_for_file(port_file, edge, WAIT_S)))
+        device = _start(children, folder, "device", "--config", device_file, "--ready-file", ready)
+        address = wait_for_file(ready, device, WAIT_S).splitlines()[0]
         _until(lambda: _answered_by_edge(address), "answer of the edge")
         counted = "coinfer_stage_seconds_bucket{"  # a moment after the answer
         _until(lambda: counted in _fetched(f"{address}/metrics"), "counted frame")
@@ -113,9 +115,9 @@ def shown_metrics() -> tuple[list[Metric], list[Metric]]:
         )
 
 
-def _start(children: Children, folder: Path, *command: object) -> None:
+def _start(children: Children, folder: Path, *command: object) -> subprocess.Popen[Any]:
     with open(folder / f"{command[0]}.log", "w") as log:
-        children.start(
+        return children.start(
             module_command("coinfer.cli.entry", *map(str, command)),
             stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd=folder,
         )  # fmt: skip
@@ -137,12 +139,6 @@ def _answered_by_edge(address: str) -> bool:
     with Client(address) as client:
         answer = client.infer(np.zeros((32, 32, 3), dtype=np.uint8), deadline_s=10.0)
     return answer.where == "edge"
-
-
-def _said(path: Path) -> str:
-    """What a process writes into a file when it is ready."""
-    _until(path.exists, f"file '{path.name}'")
-    return path.read_text().strip()
 
 
 def _until(found: Callable[[], bool], what: str) -> None:

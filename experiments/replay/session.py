@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,7 +12,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from artefacts import write_json
 from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from controller.scenarios import Setting
@@ -237,11 +235,6 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
         setting.device.model_loading_s if setting.closed_loop else 0.0,
         trace.duration_s,
     )
-
-
-def save_result(path: Path, result: ReplayResult) -> None:
-    """Write a result as JSON, atomically."""
-    write_json(path, json.loads(msgspec.json.encode(result)))
 
 
 def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:

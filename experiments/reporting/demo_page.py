@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.evaluation.comparison import Comparison, comparison_rows
 from experiments.reporting.drawing import inline_svg
-from experiments.reporting.page import STYLE, table
+from experiments.reporting.page import document, table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +62,4 @@ def demo_page(
         table(columns, [[str(cell) for cell in row] for row in rows]),
         f"<p>Made by <code>{escape(command)}</code>.</p>",
     ]
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{STYLE}\n</style>\n</head>\n<body>\n{body}\n"
-        "</body>\n</html>\n"
-    )
+    return document(title, "\n".join(parts))

@@ -48,7 +48,11 @@ def page(
     parts += [_evaluation(found) for found in evaluations]
     parts.append(_section("matrices", "Matrices", "".join(_matrix(m) for m in matrices) or _none()))
     parts.append(_section("provenance", "Provenance", _provenance(evaluations, versions)))
-    body = "\n".join(parts)
+    return document(title, "\n".join(parts))
+
+
+def document(title: str, body: str) -> str:
+    """A whole HTML file around `body`, which is HTML; it needs nothing beside it."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -276,8 +276,3 @@ def _read_weights(path: Path, spec: BranchySpec) -> State:
                 expected=f"float32 {wanted[name]}",
             )
     return state
-
-
-def parameter_count(spec: BranchySpec) -> int:
-    """Parameters of the whole network, all heads included."""
-    return sum(math.prod(s) for s in expected_shapes(spec).values())

@@ -9,8 +9,6 @@ import time
 
 import pytest
 
-from controller.scenarios import load_setting, read_scenario
-
 CONFIG = """format_version = 1
 scenario = "3g-alexnet"
 {more}
@@ -19,12 +17,6 @@ port = {port}
 socket = "device.sock"
 {http}
 """
-
-
-@pytest.fixture(scope="session")
-def stream():
-    """The frame-stream scenario, loaded."""
-    return load_setting(read_scenario("3g-alexnet"))
 
 
 class Running:
