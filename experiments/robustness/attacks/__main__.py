@@ -19,7 +19,8 @@ from artefacts import CoinferError
 from experiments.arguments import above_0
 from experiments.robustness.attacks import cases
 from experiments.robustness.attacks.case import Case
-from experiments.robustness.attacks.runner import Outcome, run_attacks
+from experiments.robustness.attacks.judging import Outcome
+from experiments.robustness.attacks.runner import run_attacks
 
 SECONDS, ALONE_S = 10.0, 10.0
 SHORT_TOTAL_S, SHORT_ALONE_S = 42.0, 3.0

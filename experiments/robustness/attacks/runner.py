@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import socket
 import subprocess
 import time
@@ -21,15 +20,21 @@ from typing import Any
 
 import msgspec
 
-from artefacts import ArtefactError, CoinferError, processes, read_text
+from artefacts import CoinferError, processes
 from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from controller.link.addresses import join_address, split_address
 from experiments.replay.testbed.link import wait_for_file
 from experiments.robustness.attacks import camera
 from experiments.robustness.attacks.case import Case, Target
+from experiments.robustness.attacks.judging import (
+    AttackReport,
+    Outcome,
+    confirmed,
+    judged,
+    with_more_losses,
+)
 
-UNITS = processes.ROOT / "deploy"
 START_LIMIT_S = 60.0
 OVERTIME_S = 1.0
 """After its time an attack is ended."""
@@ -40,8 +45,6 @@ RECOVERED_WITHIN_S = 3.0
 """What an attack has done is over then, or both daemons are started anew."""
 STARTED_BEFORE = 1
 """Attackers that load while another one attacks."""
-SPARE_FRAMES = 2
-"""Lost by chance, beside the share: one share in a hundred of a few frames is none."""
 DEVICE = """format_version = 1
 scenario = "{scenario}"
 controller = "edge-only"
@@ -66,88 +69,6 @@ READER = "reader"
 """File with the process id of what reads the device's log."""
 PIPE_BYTES = 4096
 SCENARIO = "3g-alexnet"
-_SIZE = re.compile(r"^MemoryMax=(\d+)([KMG])$", re.MULTILINE)
-_FACTORS = {"K": 2**10, "M": 2**20, "G": 2**30}
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What an attack did to the camera and the daemons, and whether its bound held."""
-
-    name: str
-    frames: int
-    lost: int
-    allowed: int
-    lies: int
-    device_mib: float
-    edge_mib: float
-    broken: tuple[str, ...]
-    """What did not hold, in words."""
-    why: tuple[str, ...] = ()
-    """Why frames were lost, a few of them."""
-
-    @property
-    def held(self) -> bool:
-        """Whether everything did."""
-        return not self.broken
-
-
-class AttackReport(msgspec.Struct, frozen=True):
-    """Every attack, and what the camera lost alone."""
-
-    alone_frames: int
-    alone_lost: int
-    outcomes: tuple[Outcome, ...]
-    seconds: float
-
-    @property
-    def held(self) -> bool:
-        """Whether every bound did."""
-        return all(outcome.held for outcome in self.outcomes)
-
-
-def memory_max(unit: str) -> int:
-    """`MemoryMax` of a unit in `deploy/`, in bytes."""
-    path = UNITS / unit
-    found = _SIZE.search(read_text(path))
-    if found is None:
-        raise ArtefactError(path, field="MemoryMax", found="none", expected="a size such as 400M")
-    return int(found[1]) * _FACTORS[found[2]]
-
-
-def allowed_losses(frames: int, alone: camera.Footage, share: float) -> int:
-    """How many of so many frames may be lost beside an attack."""
-    usual = alone.lost / max(len(alone.frames), 1)
-    return SPARE_FRAMES + int((usual + share) * frames)
-
-
-def with_more_losses(one: camera.Footage, other: camera.Footage) -> camera.Footage:
-    """Of two times of the camera alone the one with the larger share of losses."""
-    return max(one, other, key=lambda seen: seen.lost / max(len(seen.frames), 1))
-
-
-def judged(
-    case: Case, seen: camera.Footage, alone: camera.Footage, peaks: tuple[int, int], ended: str
-) -> Outcome:
-    """Hold what was seen beside an attack to its bound; `ended`: what is wrong besides, or ''."""
-    bound = case.bound
-    limits = (
-        bound.device_bytes or memory_max("coinfer-device.service"),
-        bound.edge_bytes or memory_max("coinfer-edge.service"),
-    )
-    allowed = allowed_losses(len(seen.frames), alone, bound.lost_share)
-    broken = [ended] if ended else []
-    if seen.lost > allowed:
-        broken.append(f"{seen.lost} of {len(seen.frames)} frames lost, expected {allowed} at most")
-    if bound.truthful and seen.lies:
-        broken.append(f"'ready' was wrong {seen.lies} times")
-    for who, peak, most in zip(("device", "edge"), peaks, limits, strict=True):
-        if peak > most:
-            broken.append(f"the {who} took {peak >> 20} MiB, expected {most >> 20} at most")
-    why = tuple(dict.fromkeys(f.why or "late" for f in seen.frames if not f.kept))[:3]
-    return Outcome(
-        case.name, len(seen.frames), seen.lost, allowed, seen.lies,
-        peaks[0] / 2**20, peaks[1] / 2**20, tuple(broken), why,
-    )  # fmt: skip
 
 
 # -- processes -----------------------------------------------------------------------------------
@@ -302,13 +223,14 @@ class Attackers:
 
     def __init__(self, wanted: list[Case], folder: Path, children: Children) -> None:
         self._wanted, self._folder, self._children = list(wanted), folder, children
-        self._loaded: list[subprocess.Popen[Any]] = []
+        self._loaded: dict[str, subprocess.Popen[Any]] = {}
 
-    def next(self) -> subprocess.Popen[Any]:
-        """The next attacker, loaded."""
+    def of(self, case: Case) -> subprocess.Popen[Any]:
+        """The attacker of a case, loaded: the next one, or one of a case that is made again."""
         while self._wanted and len(self._loaded) <= STARTED_BEFORE:
-            self._loaded.append(self._load(self._wanted.pop(0)))
-        process = self._loaded.pop(0)
+            ahead = self._wanted.pop(0)
+            self._loaded[ahead.name] = self._load(ahead)
+        process = self._loaded.pop(case.name, None) or self._load(case)
         assert process.stdout is not None
         process.stdout.readline()
         return process
@@ -351,9 +273,13 @@ def run_attacks(
         time.sleep(alone_s)
         alone = ground.film(since)
         for case in wanted:
-            attacker = attackers.next()
-            ground.renew()
-            outcomes.append(_one(case, attacker, ground, seconds, alone, folder))
+
+            def made(lasting_s: float, case: Case = case) -> Outcome:
+                attacker = attackers.of(case)
+                ground.renew()
+                return _one(case, attacker, ground, lasting_s, alone, folder)
+
+            outcomes.append(confirmed(made, seconds, said))
             said(outcomes[-1])
     return AttackReport(len(alone.frames), alone.lost, tuple(outcomes), time.monotonic() - begun)
 

@@ -12,9 +12,11 @@ from experiments.robustness import attacks
 from experiments.robustness.attacks.__main__ import SHORT_TOTAL_S, _chosen, _short_s, main
 from experiments.robustness.attacks.camera import Footage, Frame, Ready, footage
 from experiments.robustness.attacks.case import Bound, Case, Target
-from experiments.robustness.attacks.runner import (
+from experiments.robustness.attacks.judging import (
+    CONFIRMED_S,
     SPARE_FRAMES,
     allowed_losses,
+    confirmed,
     judged,
     memory_max,
     with_more_losses,
@@ -65,6 +67,26 @@ def test_a_film_is_read_between_two_moments_and_half_a_line_is_left(tmp_path):
     assert found.lost == 1
     assert found.ready == (Ready(101.0, True),)
     assert footage(path, 102.0, 105.0).lost == 20  # due, and not even written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lost", "made_s"),
+    [(1.0, {}, [1.0]), (1.0, {1.0: 5}, [1.0, CONFIRMED_S]),
+     (1.0, {1.0: 5, CONFIRMED_S: 30}, [1.0, CONFIRMED_S]), (10.0, {10.0: 40}, [10.0])],
+)  # fmt: skip
+def test_a_short_attack_that_did_not_hold_is_made_for_longer(seconds, lost, made_s):
+    made, said = [], []
+    alone = Footage(film(100), ())
+
+    def make(lasting_s):
+        made.append(lasting_s)
+        seen = Footage(film(int(10 * lasting_s), lost=range(lost.get(lasting_s, 0))), ())
+        return judged(CASE, seen, alone, (MIB, MIB), "")
+
+    outcome = confirmed(make, seconds, said.append)
+    assert made == made_s
+    assert outcome.held == (not lost.get(made_s[-1], 0))
+    assert [o.lost for o in said] == [lost[s] for s in made_s[:-1]]
 
 
 def test_late_is_lost():
