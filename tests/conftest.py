@@ -48,9 +48,9 @@ SYSTEM = (
 SLOW = (
     "documentation", "envs", "examples", "experiments/analyses", "experiments/benches",
     "experiments/evaluation", "experiments/learning", "experiments/robustness",
-    "experiments/studies", "models/networks",
+    "experiments/studies", "models/capture", "models/networks",
 )  # fmt: skip
-"""Folders whose tests train, or run whole evaluations."""
+"""Folders whose tests train, export networks, or run whole evaluations."""
 
 
 def pytest_collection_modifyitems(items):

@@ -18,6 +18,8 @@ from experiments.studies.results import Against, Cell, Matrix, read_evaluation
 from experiments.studies.run import run_study
 from experiments.studies.study import CellSpec, EvaluationSpec, MatrixSpec, SeriesSpec, Study
 
+pytestmark = pytest.mark.slow  # runs whole evaluations
+
 SHORT = {"frames": 30, "series": SeriesSpec(seconds=1.0)}
 COMMAND = "coinfer evaluate study.toml --out results"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
