@@ -191,6 +191,7 @@ class FrameEngine:
     def _hand_over(self, frame: Frame, prefix: Prefix) -> None:
         """Give what crosses to the link, then see to the local answers."""
         assert prefix.encoded is not None
+        frame.passes("handed", self.clock())
         if not self.edge.send(frame, prefix.encoded):
             self._answer_missed()
             self.admission.failed(frame.lane, self.clock())
@@ -279,6 +280,7 @@ class FrameEngine:
         frame = self.edge.heard(reply, self.clock())
         if frame is None:
             return
+        frame.passes("replied", reply.at_s)
         if reply.error is not None:
             self._edge_lost(frame, reply.error, reply.at_s)
             return

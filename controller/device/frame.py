@@ -57,6 +57,11 @@ class FrameRecord(msgspec.Struct, frozen=True):
     """Why the plan's answer did not come."""
     stages_s: dict[str, float] = {}
     """Of an edge's answer: receiving, waiting and computing there."""
+    moments_s: dict[str, float] = {}
+    """Since its arrival: when its prefix began ("begun") and its encoding ("encoding"), when what
+    crosses was handed to the link ("handed"), and when the edge's answer was here ("replied")."""
+    reserved: bool = False
+    """Whether time of the CPU was kept for its local fallback."""
 
     def result(self, known_s: float, deadline_s: float) -> FrameResult:
         """What the controller learns of it at `known_s`: late is late, also in the closed loop."""
@@ -118,6 +123,8 @@ class Frame:
     answered_s: float | None = None
     answered_by_edge: bool = False
     stages_s: dict[str, float] = field(default_factory=dict)
+    moments_s: dict[str, float] = field(default_factory=dict)
+    reserved: bool = False
     over: bool = False
     traceparent: str | None = None
     """How the edge's part of this frame finds its trace."""
@@ -140,6 +147,10 @@ class Frame:
         if self.local_answer is None or self.threshold is None:
             return False
         return self.local_answer[1] >= self.threshold
+
+    def passes(self, moment: str, at_s: float) -> None:
+        """It reaches a moment of its way (`FrameRecord.moments_s`) at `at_s`; the first counts."""
+        self.moments_s.setdefault(moment, at_s - self.arrival_s)
 
     def record(self, at_s: float | None, begin_s: float) -> FrameRecord:
         """What is left of a frame that ended at `at_s` (None: at its limit).
@@ -167,6 +178,8 @@ class Frame:
             self.device_s,
             self.error,
             self.stages_s,
+            self.moments_s,
+            self.reserved,
         )
 
 

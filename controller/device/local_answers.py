@@ -87,6 +87,7 @@ class LocalAnswers:
         Runs on the CPU's thread; what a gate says is reported at once.
         """
         plan, row = frame.plan, frame.plan_index
+        frame.passes("begun", self.clock())
         stages = self.stages(frame)
         *asking, last = stages.prefix
         upto = [*self.table.early_s[row, : len(asking)], self.table.prefix_s[row]]
@@ -117,6 +118,7 @@ class LocalAnswers:
     def encode(self, frame: Frame) -> Encoded:
         """What crosses at the plan's cut: of the tensor there, or of the picture."""
         hop = frame.plan.hops[0]
+        frame.passes("encoding", self.clock())
         picture = codec_named(hop.codec).carries == "picture"
         source = frame.picture if picture else self._tensor(frame, hop.start)
         return self.executor.encode(hop.codec, frame.plan.exit, hop.start, source)
@@ -184,7 +186,7 @@ class LocalAnswers:
     def keep_time(self, frame: Frame) -> None:
         """Have the CPU keep the time that a frame's rescue takes."""
         assert frame.rescue_at_s is not None
-        due = frame.limit_s
+        due, frame.reserved = frame.limit_s, True
         frame.reservation = Reservation(
             frame.rescue_at_s, due - frame.rescue_s, frame.rescue_s, due,
             lambda: self.post(Event("call", None, lambda: self.rescue(frame))),

@@ -42,7 +42,9 @@ class FrameOutcome:
     `answer_exit` is -1 for no answer in time; `by_plan` tells the plan's own answer from a local
     one. `measured_*` describe the upload as the other end's receive times will tell it.
     `handed_s`: when what crosses is given to the link. The prefix begins at `device_start_s`, has
-    asked its last gate at `asked_s`, and takes `device_prefix_s` (0 where it is not begun).
+    asked its last gate at `asked_s`, and takes `device_prefix_s` (0 where it is not begun). What
+    crosses is whole at the first node beyond the device at `reached_s`, which begins with it at
+    `served_s`.
     """
 
     answered_s: Floats
@@ -59,6 +61,8 @@ class FrameOutcome:
     asked_s: Floats
     device_start_s: Floats
     device_prefix_s: Floats
+    reached_s: Floats
+    served_s: Floats
 
 
 def run_frames(
@@ -113,6 +117,8 @@ def run_frames(
         asked_s=prefix.start_s + prefix.asked_s,
         device_start_s=prefix.start_s,
         device_prefix_s=prefix.seconds,
+        reached_s=handed if trip.reached_s is None else trip.reached_s,
+        served_s=handed if trip.served_s is None else trip.served_s,
     )
     return outcome, trip.after(jobs.free_s)
 

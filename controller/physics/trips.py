@@ -55,6 +55,10 @@ class Trip:
         self._table, self._plan, self._before = table, plan, resources
         self._limit, self._noise = limit, noise
         # rows are replaced, never written to: the resources before stay as they are
+        self.reached_s: Floats | None = None
+        """When what crosses has arrived whole at the first node beyond the device (inf: never)."""
+        self.served_s: Floats | None = None
+        """When that node begins with it; both None before `run`."""
         self._free_s: list[Floats] = list(resources.free_s)
         self._window_bytes: list[Floats] = list(resources.window_bytes)
 
@@ -107,7 +111,10 @@ class Trip:
         """When a node has computed what reached it."""
         free_s = self._free_s[part.row]
         seconds = part.cost.take(self._plan) * self._noise[part.slot.index]
-        end_s = np.maximum(ready_s, free_s) + seconds
+        begin_s = np.maximum(ready_s, free_s)
+        if self.reached_s is None:
+            self.reached_s, self.served_s = ready_s, begin_s
+        end_s = begin_s + seconds
         self._take(part, there, end_s)
         return end_s
 

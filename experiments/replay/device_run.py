@@ -72,6 +72,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Connections lost."""
     edge_error: str | None
     """What the link said last (null: nothing)."""
+    real: bool = False
+    """Whether the pictures are those that the scenario's outcomes were recorded of."""
 
     def save(self, path: Path) -> None:
         """Write as JSON, atomically."""
@@ -101,7 +103,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     make = factory.maker(run.controller, ())
     executor: Executor = make_executor(run.executor, setting.model, setting.device.threads)
     warm(setting, executor)
-    pictures, labels, what = load_pictures(setting, executor, run.seed)
+    pictures, labels, what, real = load_pictures(setting, executor, run.seed)
     if run.pace:
         executor = PacedExecutor(executor, setting.device)
     loop = connect_loop(
@@ -132,6 +134,7 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
         loop.link.late_replies,
         loop.link.reconnects,
         loop.link.last_error if loop.link.reconnects or not loop.records else None,
+        real,
     )
 
 
@@ -153,22 +156,29 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
 
 def load_pictures(
     setting: Setting, executor: Executor, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], str]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], str, bool]:
     """Real test pictures of the report half with labels; or generated ones, labelled by agreement.
 
-    The second have no truth: an answer counts as right where it is the whole network's.
+    The second have no truth: an answer counts as right where it is the whole network's. Gives the
+    pictures (N, H, W, 3), labels (N,), what they are, and whether they are real.
     """
     pictures = judged_pictures(setting.outcomes.dataset)
     if pictures is not None:
-        order = np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
-        return pictures.x[order], pictures.y[order], f"{setting.outcomes.dataset}, real labels"
+        order = picture_order(setting, seed)
+        what = f"{setting.outcomes.dataset}, real labels"
+        return pictures.x[order], pictures.y[order], what, True
     height, width = setting.spec.input_shape[1:]
     made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
     made = np.ascontiguousarray(made[:, :height, :width])
     last = len(setting.spec.exits) - 1
     logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
     labels = np.argmax(logits, axis=1)
-    return made, labels, "generated pictures, right = agrees with the whole network"
+    return made, labels, "generated pictures, right = agrees with the whole network", False
+
+
+def picture_order(setting: Setting, seed: int) -> npt.NDArray[np.int64]:
+    """Samples of the outcomes in the order in which a run shows them, again and again."""
+    return np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:

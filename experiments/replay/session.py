@@ -66,6 +66,8 @@ class Replayed:
     result: ReplayResult
     measured: TraceRun
     predicted: TraceRun
+    record: RunRecord
+    """Every frame, as the device wrote it."""
 
 
 def replay(
@@ -115,7 +117,7 @@ def run_replay(
         record.reconnects,
         record.edge_error,
     )
-    return Replayed(result, measured, predicted[0])
+    return Replayed(result, measured, predicted[0], record)
 
 
 def _run(

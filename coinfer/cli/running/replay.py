@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
 from coinfer.cli.scenario import setting_of
 from coinfer.cli.trace_files import one_trace
+
+if TYPE_CHECKING:
+    from experiments.replay.audit import Audit
 
 
 def replay(
@@ -25,12 +28,17 @@ def replay(
     as_daemon: Annotated[
         bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
     ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Hold the simulator against every frame of the run.")
+    ] = False,
+    audit_picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the audit as a picture (SVG).")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
     from controller.scenarios import scale_trace
-    from experiments.replay.session import ReplayArgs, replay_rows
-    from experiments.replay.session import replay as run_replay
+    from experiments.replay.session import ReplayArgs, replay_rows, run_replay
 
     setting = setting_of(scenario)
     whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)
@@ -38,15 +46,23 @@ def replay(
     part = whole.slice(start_s, end)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
-        result = run_replay(
+        replayed = run_replay(
             setting,
             part,
             ReplayArgs(scenario, controller, policy, method, seed, as_daemon),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )
+    result = replayed.result
+    audited = None
+    if audit or audit_picture is not None:
+        from experiments.replay.audit import audit as audit_run
+
+        audited = audit_run(setting, part, replayed.record, seed)
+        if audit_picture is not None:
+            _draw(audited, audit_picture)
     if json:
-        emit_json(result)
+        emit_json({"replay": result, "audit": audited} if audited else result)
         return
     print_table(
         f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}, link by "
@@ -58,3 +74,25 @@ def replay(
         "measured are single answers to the pictures above; predicted rewards take every answer's "
         "accuracy in their place, and predicted goodput accuracy other draws of pictures"
     )
+    if audited is not None:
+        _print_audit(audited)
+
+
+def _print_audit(audited: Audit) -> None:
+    from experiments.replay.audit import bar_rows, stage_rows
+
+    print_table(
+        f"the same plans in the simulator: {audited.compared} frames that the edge answered",
+        ["stage", "frames", "measured", "predicted", "median difference", "95th percentile"],
+        stage_rows(audited),
+    )
+    print_table("what the prediction is held to", ["figure", "found", ""], bar_rows(audited))
+
+
+def _draw(audited: Audit, path: Path) -> None:
+    from artefacts import atomic_write
+    from experiments.reporting.audit_picture import audit_figure
+    from experiments.reporting.drawing import svg_bytes
+
+    with atomic_write(path, "wb") as stream:
+        stream.write(svg_bytes(audit_figure(audited), path.name))
