@@ -74,12 +74,17 @@ def run_frames(
     model: LinkModel | Sequence[LinkModel],
     timing: Timing,
     *noise: Floats | float,
+    overheads_s: Sequence[Floats | float] = (),
+    weight: Floats | float = 1.0,
 ) -> tuple[FrameOutcome, Resources]:
     """Run one frame a lane with plan indices `plan`; gives what happened and the new resources.
 
     `arrival_s` and `plan` have the lanes' shape. `link` and `model`: of the topology's links in
     their order (one alone where there is one). `noise` multiplies the profiles' medians, a factor
     for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
+    `overheads_s`: what each node takes beyond its layers and codecs (0): of the device before the
+    frame is begun, of others before they compute. `weight` multiplies what crosses an uplink: a
+    sample's own bytes over their mean.
 
     `table` has the plans' costs in seconds and bytes, `resources` says when each resource is free,
     in seconds of the links' clock, `timing` holds the scenario's deadline.
@@ -87,10 +92,13 @@ def run_frames(
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local.take(plan)
     factors = (*noise, *(1.0,) * (len(table.sigmas) - len(noise)))
-    prefix = _Prefix.of(table, plan, arrival_s, resources, limit, factors[0])
+    begin_s = arrival_s + overheads_s[0] if len(overheads_s) else arrival_s
+    prefix = _Prefix.of(table, plan, begin_s, resources, limit, factors[0])
     offloads = (prefix.done_s < limit) & ~local
     handed = np.where(offloads, prefix.done_s, np.inf)
-    trip = Trip(table, plan, resources, link, model, limit, factors)
+    trip = Trip(
+        table, plan, resources, link, model, limit, factors, overheads_s=overheads_s, weight=weight
+    )
     back, up = trip.run(handed)
 
     jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
@@ -149,7 +157,7 @@ class _Prefix:
         limit: Floats | float,
         noise: Floats | float,
     ) -> _Prefix:
-        """Stage by stage, each up to a gate.
+        """Stage by stage, each up to a gate. Nothing is begun before `arrival_s`.
 
         A stretch whose median would miss the deadline is not begun: a frame that waited too long
         is dropped, one that has asked a gate keeps its answer.

@@ -48,8 +48,16 @@ class Trip:
         model: LinkModel | Sequence[LinkModel],
         limit: Floats | float,
         noise: Sequence[Floats | float],
+        *,
+        overheads_s: Sequence[Floats | float] = (),
+        weight: Floats | float = 1.0,
     ) -> None:
-        """`limit`: the frames' deadlines (inf in the closed loop); `noise`: a factor a node."""
+        """`limit`: the frames' deadlines (inf in the closed loop); the others as of `run_frames`.
+
+        `table`, `plan` (*lanes) and `resources` are the frames'; `link` and `model` one of every
+        link, `noise` a factor a node, `overheads_s` seconds a node, `weight` a factor on bytes.
+        """
+        self._overheads_s, self._weight = overheads_s, weight
         self.links = link if isinstance(link, Sequence) else (link,)
         self.models = (model,) if isinstance(model, LinkModel) else model
         self._table, self._plan, self._before = table, plan, resources
@@ -111,6 +119,8 @@ class Trip:
         """When a node has computed what reached it."""
         free_s = self._free_s[part.row]
         seconds = part.cost.take(self._plan) * self._noise[part.slot.index]
+        if part.slot.index < len(self._overheads_s):
+            seconds = seconds + self._overheads_s[part.slot.index]
         begin_s = np.maximum(ready_s, free_s)
         if self.reached_s is None:
             self.reached_s, self.served_s = ready_s, begin_s
@@ -136,7 +146,7 @@ class Trip:
         link, model = self.links[part.slot.index], self.models[part.slot.index]
         before_s, limit = self._free_s[part.row], self._limit
         opened = self._window_bytes[part.slot.index]
-        wire = model.on_wire(part.cost).take(self._plan)
+        payload, wire = self._crossing(part, model)
         ready = np.maximum(handed_s, before_s)
         idle = ready > before_s + model.idle_reset_s
         window = np.where(idle, np.minimum(opened, model.initial_window_bytes), opened)
@@ -145,18 +155,33 @@ class Trip:
         cancelled = begun & ~complete & np.isfinite(limit)
         free = np.where(begun, end, before_s)
         sent = wire * begun
-        payload = part.cost.take(self._plan) * complete
+        arrived = payload * complete
         duration = np.subtract(end, ready, out=np.zeros(end.shape), where=complete)
         window = np.where(begun, model.window_after(window, wire), opened)
-        up = Upload(end, free, sent, payload, duration, window, complete, cancelled)
+        up = Upload(end, free, sent, arrived, duration, window, complete, cancelled)
         lanes = np.flatnonzero(cancelled)
         if len(lanes):
-            self._cancel(part, up, lanes, ready.take(lanes), wire.take(lanes))
+            cut = (whole.take(lanes) for whole in (ready, wire, payload))
+            self._cancel(part, up, lanes, *cut)
         self._free_s[part.row], self._window_bytes[part.slot.index] = up.free_s, up.window_bytes
         return up
 
+    def _crossing(self, part: SlotCosts, model: LinkModel) -> tuple[Floats, Floats]:
+        """Payload and bytes on the wire of what crosses an uplink."""
+        if isinstance(self._weight, float) and self._weight == 1.0:
+            # the same for all samples: a table's figures, worked out once
+            return part.cost.take(self._plan), model.on_wire(part.cost).take(self._plan)
+        payload = part.cost.take(self._plan) * self._weight
+        return payload, model.on_wire(payload)
+
     def _cancel(
-        self, part: SlotCosts, up: Upload, lanes: Ints, begin_s: Floats, wire_bytes: Floats
+        self,
+        part: SlotCosts,
+        up: Upload,
+        lanes: Ints,
+        begin_s: Floats,
+        wire_bytes: Floats,
+        payload_bytes: Floats,
     ) -> None:
         """What the deadline cuts off in `lanes`, and what is still owed there."""
         own = self.links[part.slot.index].some(lanes)
@@ -166,6 +191,5 @@ class Trip:
         owed = np.minimum(wire_bytes - passed, model.send_buffer_bytes)
         up.free_s.put(lanes, own.transfer_end(stop_s, owed))
         up.sent_bytes.put(lanes, passed + owed)
-        payload = part.cost.take(self._plan.take(lanes))
-        up.payload_bytes.put(lanes, passed * payload / np.maximum(wire_bytes, 1.0))
+        up.payload_bytes.put(lanes, passed * payload_bytes / np.maximum(wire_bytes, 1.0))
         up.duration_s.put(lanes, stop_s - begin_s)

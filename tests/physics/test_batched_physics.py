@@ -107,9 +107,9 @@ def first_part(table, p, start, limit, noise):
     return spent, True, answer, asked
 
 
-def upload(table, p, handed, state, walk, model, limit):
+def upload(table, p, handed, state, walk, model, limit, weight):
     """What an upload does to the uplink and what its measurement says."""
-    payload = float(table.up_bytes[p])
+    payload = float(table.up_bytes[p]) * weight
     wire, ready = wire_bytes(model, payload), max(handed, state["uplink_s"])
     if not ready < limit:
         return {"end": INF, "sent": 0.0, "bytes": 0.0, "took": 0.0, "cancelled": False}
@@ -158,11 +158,19 @@ def local_answers(table, p, arrival, free, back, limit, timing, noise):
     return free, spent, answer
 
 
-def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, edge_noise):
+PLAIN = (0.0, 0.0, 1.0)
+"""Seconds of device and edge beyond their work, and a sample's bytes over their mean."""
+
+
+def scalar_frame(
+    table, p, arrival, state, walk, model, timing, device_noise, edge_noise, varied=PLAIN
+):
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
+    more_device_s, more_edge_s, weight = varied
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
     local, computes = bool(table.local[p]), table.prefix_s[p] > 0
-    start = max(arrival, state["device_s"]) if computes else arrival
+    begun = arrival + more_device_s
+    start = max(begun, state["device_s"]) if computes else begun
     head, ended, answer, asked = first_part(table, p, start, limit, device_noise)
     if computes and head > 0:
         state["device_s"] = start + head
@@ -174,11 +182,12 @@ def scalar_frame(table, p, arrival, state, walk, model, timing, device_noise, ed
     }  # fmt: skip
     spent, own = 0.0, done if local else INF
     if not local and done < limit:
-        up = upload(table, p, done, state, walk, model, limit)
+        up = upload(table, p, done, state, walk, model, limit, weight)
         complete, back = up["end"] < limit, INF
         if complete:
             there = up["end"] + model.rtt_s / 2
-            state["edge_s"] = max(there, state["edge_s"]) + float(table.remote_s[p]) * edge_noise
+            spent_s = float(table.remote_s[p]) * edge_noise + more_edge_s
+            state["edge_s"] = max(there, state["edge_s"]) + spent_s
             gone = max(state["edge_s"], state["downlink_s"])
             down = walk.end(gone, wire_bytes(model, float(table.down_bytes[p])))
             state["downlink_s"] = down if down < INF else limit
@@ -339,9 +348,10 @@ def assert_equal(name, found, expected):
     waits=st.integers(1, 3),
     tails=st.booleans(),
     noisy=st.booleans(),
+    varies=st.booleans(),
 )
 def test_a_stream_of_any_plans_equals_the_scalar_account(
-    seed, kind, shape, rtt_s, window_bytes, deadline_s, gates, waits, tails, noisy
+    seed, kind, shape, rtt_s, window_bytes, deadline_s, gates, waits, tails, noisy, varies
 ):
     """Frame after frame in the same lanes: queues, windows and what was cancelled carry over."""
     rng = np.random.default_rng(seed)
@@ -357,10 +367,15 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         plan = rng.integers(0, len(table), lanes)
         noise = rng.uniform(0.7, 1.5, (2, lanes)) if noisy else np.ones((2, lanes))
         given_noise = noise.reshape(2, *shape) if noisy else (1.0, 1.0)
+        varied, more = np.tile(PLAIN, (lanes, 1)), {}
+        if varies:
+            varied = rng.uniform((0.0, 0.0, 0.3), (0.02, 0.02, 2.0), (lanes, 3))
+            device_s, edge_s, weight = varied.T.reshape(3, *shape)
+            more = {"overheads_s": (device_s, edge_s), "weight": weight}
         before = [state_of(resources, name).copy() for name in STATE]
         outcome, after = run_frames(
             table, plan.reshape(shape), arrival.reshape(shape), resources, link, model, timing,
-            *given_noise,
+            *given_noise, **more,
         )  # fmt: skip
         for name, value in zip(STATE, before, strict=True):
             assert np.array_equal(state_of(resources, name), value), f"{name} was changed in place"
@@ -368,7 +383,7 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         expected = [
             scalar_frame(
                 table, int(plan[k]), float(arrival[k]), states[k], walks[k], model, timing,
-                float(noise[0, k]), float(noise[1, k]),
+                float(noise[0, k]), float(noise[1, k]), varied[k].tolist(),
             )
             for k in range(lanes)
         ]  # fmt: skip

@@ -1,0 +1,109 @@
+"""Records what every sample takes on the wire: `python -m models.networks.sizes MODEL`.
+
+Takes the pictures that the model's outcomes were recorded on, and writes `sizes.npz` beside them.
+A trunk tensor is computed once for all exits behind it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import CoinferError, UsageError
+from artefacts.arrays import Float32s
+from models.codecs import Shared, codec_named
+from models.data.datasets import Pictures, judged_pictures
+from models.facts.cards import Model, load_model
+from models.facts.outcomes import Key, Outcomes, read_outcomes
+from models.facts.sizes import FILE, SampleSizes, save_sizes
+from models.graphs.executors import Executor, make_executor
+
+BATCH = 100
+Progress = Callable[[int, int], None]
+
+
+def record_sizes(
+    model: Model,
+    outcomes: Outcomes,
+    pictures: Pictures,
+    progress: Progress = lambda done, total: None,
+) -> SampleSizes:
+    """Bytes of every picture by every codec and cut whose mean `outcomes` know.
+
+    `model` is the network that `outcomes` are of, `pictures` those that they were recorded on, in
+    their order; `progress` is given how many are done, of how many.
+    """
+    if outcomes.samples != len(pictures):
+        raise UsageError(
+            f"sizes of '{model.spec.name}': found {len(pictures)} pictures, expected the "
+            f"{outcomes.samples} of its outcomes"
+        )
+    # a learned codec's latent has the same size for every sample
+    wanted = [k for k in outcomes.wire if codec_named(k[1]).carries != "latent"]
+    sent: dict[Key, list[int]] = {_shared(model, key): [] for key in wanted}
+    executor = make_executor("onnx", model)
+    for start in range(0, len(pictures), BATCH):
+        part = pictures.x[start : start + BATCH]
+        tensors = dict(_tensors(model, executor, part, {(k[0], k[2]) for k in sent}))
+        for exit_, name, cut in sent:
+            codec, shared = codec_named(name), Shared(model.ranges_at(exit_, cut))
+            crossing = part if codec.carries == "picture" else tensors[exit_, cut]
+            sent[exit_, name, cut] += [len(codec.encode(one, shared).data) for one in crossing]
+        progress(min(start + BATCH, len(pictures)), len(pictures))
+    found = {key: np.array(sent[_shared(model, key)], dtype=np.uint32) for key in wanted}
+    return SampleSizes.of(model.digest, found)
+
+
+def _shared(model: Model, key: Key) -> Key:
+    """The same crossing under the deepest exit, where it lies on the trunk that exits share."""
+    exit_, codec, cut = key
+    exits = model.spec.exits
+    return (len(exits) - 1, codec, cut) if cut <= exits[exit_].after else key
+
+
+def _tensors(
+    model: Model, executor: Executor, pictures: npt.NDArray[np.uint8], wanted: set[tuple[int, int]]
+) -> Iterator[tuple[tuple[int, int], Float32s]]:
+    """The tensors (N, ...) before the wanted layers, by branch and cut; 0 is the input."""
+    x = model.normalise(pictures)
+    for branch in sorted({b for b, _ in wanted}):
+        there, at = x, 0
+        for cut in sorted(c for b, c in wanted if b == branch):
+            if cut > at:
+                there, at = executor.run(branch, at, cut, there), cut
+            yield (branch, cut), there
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m models.networks.sizes", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("model", help="a shipped name, or the folder of a card")
+    args = parser.parse_args(argv)
+    try:
+        model = load_model(args.model)
+        outcomes = read_outcomes(model.folder / "outcomes.npz")
+        pictures = judged_pictures(outcomes.dataset)
+        if pictures is None:
+            raise UsageError(f"pictures: found none of '{outcomes.dataset}', expected them")
+        sizes = record_sizes(model, outcomes, pictures, _say)
+        save_sizes(model.folder, sizes)
+    except CoinferError as error:
+        parser.error(str(error))
+    print(f"{Path(model.folder) / FILE}: {len(sizes.sizes)} rows of {sizes.samples} samples")
+    return 0
+
+
+def _say(done: int, total: int) -> None:
+    if done == total or done % 1000 == 0:
+        print(f"{done} of {total} pictures", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
