@@ -16,6 +16,7 @@ from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
 from envs.admission import AdmittedLanes
 from envs.records import Delivered, Ended, PendingEnds, StepResult
+from envs.world import World
 
 
 class Simulator:
@@ -80,6 +81,9 @@ class Simulator:
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
         self.link = bank.lanes(self.trace)
+        tidy = setting.scenario.world.tidy
+        # a generator of its own: what is drawn without a world stays what it is
+        self.world = None if tidy else World(setting, self.rows, half, lanes, rng.spawn(1)[0])
 
     def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
         """Put the masked lanes at `start_s` of `trace`, with idle resources and nothing known."""
@@ -98,6 +102,8 @@ class Simulator:
         self.frame = np.where(lanes, 0, self.frame)
         if self.admission is not None:
             self.admission.reset(lanes)
+        if self.world is not None:
+            self.world.place(lanes, start_s)
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by `shares`) with room for `frames`."""
@@ -226,11 +232,11 @@ class Simulator:
         table = self.rows.gate_rows.table
         self.plan = plan = self._admitted(plan)
         run = plan if self.admission is None else self.admission.with_fallback(plan)
-        sample = self.rng.integers(0, self.rows.samples, self.lanes)
+        arrival = self.now_s
+        sample, factors, overheads_s = self._drawn()
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
         ending = self.rows.ending(run, sample)
-        noise = self.rng.standard_normal((len(table.sigmas), self.lanes))
-        arrival = self.now_s
+        weight = self.rows.weight(ending, sample)
         self._free_before_s[self._slot] = self.resources.uplink_s
         outcome, self.resources = run_frames(
             table,
@@ -240,9 +246,11 @@ class Simulator:
             self.setting.links(self.link),
             self.setting.link_models,
             self.setting.timing,
-            *(np.exp(s * n) if s else 1.0 for s, n in zip(table.sigmas, noise, strict=True)),
+            *factors,
+            overheads_s=overheads_s,
+            weight=weight,
         )
-        self._remember(outcome, table.up_bytes.take(ending))
+        self._remember(outcome, table.up_bytes.take(ending) * weight)
         if self._asks:
             self._await_gates(outcome, run, ending)
         if self.admission is not None:
@@ -254,6 +262,24 @@ class Simulator:
         self._await_end(result, plan)
         self._slot = (self._slot + 1) % self._pending
         return result
+
+    def _drawn(self) -> tuple[Ints, list[Floats | float], tuple[Floats, ...]]:
+        """Samples (L,), factors on every node's medians, and what each takes beyond."""
+        sigmas = self.rows.gate_rows.table.sigmas
+        sample = self.rng.integers(0, self.rows.samples, self.lanes)
+        noise = self.rng.standard_normal((len(sigmas), self.lanes))
+        factors = [np.exp(s * n) if s else 1.0 for s, n in zip(sigmas, noise, strict=True)]
+        if self.world is None:
+            return sample, factors, ()
+        drawn, resources = self.world.draw(self.now_s), self.resources
+        for node, (own, slower) in enumerate(zip(drawn.factors, drawn.slower, strict=True)):
+            factors[node] = (factors[node] if own is None else own) * slower
+        # what others have asked of the edge stands before whatever reaches it
+        row, busy = self.world.edge_row, self.now_s + drawn.queued_s
+        free_s = resources.free_s.copy()
+        free_s[row] = np.where(drawn.queued_s > 0, np.maximum(free_s[row], busy), free_s[row])
+        self.resources = Resources(resources.topology, free_s, resources.window_bytes)
+        return sample if drawn.sample is None else drawn.sample, factors, drawn.overheads_s
 
     def _admitted(self, plan: Ints) -> Ints:
         """What devices make of the plans that were decided."""

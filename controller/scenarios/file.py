@@ -14,6 +14,7 @@ from artefacts import ArtefactError, UsageError, check_name, read_toml
 from controller.scenarios.format1 import FIELDS, ScenarioFormat1
 from controller.scenarios.profiles import profile_file
 from controller.scenarios.sections import FORMAT_VERSION, NodeLinkSection, Scenario
+from controller.scenarios.world import check_world
 from models.codecs import codec_named, known_codecs
 from models.facts.cards import model_folder
 
@@ -97,6 +98,7 @@ def _check(path: Path, scenario: Scenario, names: dict[str, str]) -> None:
     check_name(path, "name", scenario.name)
     _check_codecs(path, scenario.plans.codecs)
     _check_confidence(path, scenario)
+    check_world(path, scenario.world)
     for k, one in enumerate(links):
         field = f"topology.links[{k}]"
         for part, most, unit in (

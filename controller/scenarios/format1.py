@@ -20,6 +20,7 @@ from controller.scenarios.sections import (
     TopologySection,
     TraceSection,
 )
+from controller.scenarios.world import WorldSection
 
 FIELDS = {
     "topology.nodes[0].profile": "device_profile",
@@ -63,6 +64,8 @@ class ScenarioFormat1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of what is random."""
     device_slowdown: float = 1.0
     """How many times slower the device is than its profile."""
+    world: WorldSection = WorldSection()
+    """What a real system meets beyond plans and profiles."""
 
     def scenario(self) -> Scenario:
         """The same as format 2 has it."""
@@ -75,4 +78,5 @@ class ScenarioFormat1(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Scenario(
             FORMAT_VERSION, self.name, self.kind, self.description, self.network,
             TopologySection(nodes, (link,)), self.frames, self.plans, self.reward, self.seeds,
+            self.world,
         )  # fmt: skip

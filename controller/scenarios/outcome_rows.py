@@ -24,6 +24,11 @@ class OutcomeRows:
     exits: int
     gate_rows: GateRows
     at: npt.NDArray[np.int32] | None
+    weights: npt.NDArray[np.float32] | None = None
+    """(K, S): bytes of each sample over their mean, one row for each way of sending that differs;
+    None: every sample takes the mean."""
+    weight_row: npt.NDArray[np.int64] | None = None
+    """Which of them each row of `gate_rows` has, (R,)."""
 
     @property
     def samples(self) -> int:
@@ -37,6 +42,14 @@ class OutcomeRows:
         if self.at is None:
             return plan
         return self.at.take(plan * self.samples + sample).astype(np.int64)
+
+    def weight(
+        self, ending: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64] | float:
+        """What each sample's bytes are of their mean where it is sent as row `ending` says."""
+        if self.weights is None or self.weight_row is None:
+            return 1.0
+        return self.weights[self.weight_row[ending], sample].astype(np.float64)
 
     def row(
         self,

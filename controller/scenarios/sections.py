@@ -14,6 +14,7 @@ import msgspec
 from artefacts import UsageError, digest_bytes
 from controller.physics import LinkModel, NodeLink, Topology
 from controller.physics.topology import DEVICE, EDGE
+from controller.scenarios.world import WorldSection
 
 FORMAT_VERSION = 2
 
@@ -151,6 +152,8 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is paid for."""
     seeds: SeedSection = SeedSection()
     """Of what is random."""
+    world: WorldSection = WorldSection()
+    """What a real system meets beyond plans and profiles."""
 
     @property
     def device_profile(self) -> str:
@@ -246,8 +249,11 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             bare = bare.with_node(number, profile=Path(node.profile).name)
         bare = msgspec.structs.replace(bare, network=Path(self.network).name)
         plain: dict[str, Any] = msgspec.to_builtins(bare)
+        world = plain.pop("world")
         if bare.is_device_and_edge:
             plain = bare._as_format_1(plain)
+        if not self.world.tidy:
+            plain["world"] = world
         # what came after the first published digests counts only where it is used
         if not self.plans.confidence:
             del plain["plans"]["confidence"]

@@ -8,8 +8,10 @@ from functools import cached_property
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from artefacts import UsageError, digest_bytes, digest_file
+from artefacts import ArtefactError, UsageError, digest_bytes, digest_file
+from artefacts.arrays import Floats, Ints
 from controller.physics import ConstantLink, LinkModel, PlanTable, Timing, Topology
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
@@ -18,12 +20,15 @@ from controller.scenarios.outcome_rows import OutcomeRows
 from controller.scenarios.sections import RewardSection, Scenario
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
-from models.facts.outcomes import Outcomes
+from models.facts.outcomes import Key, Outcomes
 from models.facts.profiles import Profile
+from models.facts.sizes import FILE, SampleSizes, read_sizes
 from traces.library import TraceSet, load_split
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
 
+SUB_SECOND_SEEDS = {"train": 101, "validation": 102, "test": 103}
+"""Of the variation within seconds where a scenario's world has it, by part."""
 CONSTANT_S = 600.0
 """How long the trace of a link of constant rate is."""
 
@@ -88,8 +93,14 @@ class Setting:
             *(digest_bytes(msgspec.json.encode(self.profiles[n])) for n in self.topology.nodes),
             digest_file(self.model.folder / "outcomes.npz"),
             repr(self.model.temperatures),
+            *((digest_file(self.model.folder / FILE),) if self.uses_sizes else ()),
         )
         return digest_bytes(" ".join(parts).encode())
+
+    @property
+    def uses_sizes(self) -> bool:
+        """Whether samples differ in bytes in this scenario's world."""
+        return self.scenario.world.picture_sizes or self.scenario.world.scene_s > 0
 
     def at_prices(self, device_second: float, megabyte: float) -> Setting:
         """The same plans, traces and samples at other prices."""
@@ -146,9 +157,11 @@ class Setting:
         if rate_bps is not None:
             return constant_set(rate_bps)
         found = self.scaled(load_split(self.scenario.traces.family, part))
-        if self.sub_second_seed is None:
-            return found
-        return subsecond_set(found, self.sub_second_seed)
+        seed = self.sub_second_seed
+        if seed is None and self.scenario.world.sub_second:
+            # what was trained on is never what is judged by
+            seed = SUB_SECOND_SEEDS[part]
+        return found if seed is None else subsecond_set(found, seed)
 
     def with_sub_second(self, seed: int) -> Setting:
         """The same with variation within seconds on every part's traces (`traces.subsecond`)."""
@@ -190,7 +203,62 @@ class Setting:
                 answers = answering_gate(self.outcomes, plan, self.model.temperatures)[index]
                 for g in range(len(plan.gates)):
                     at[p, answers == g] = self.gate_rows.row[p, g]
-        return OutcomeRows(np.stack(rows).astype(np.uint8), exits, self.gate_rows, at)
+        weights = self._weights(index) if self.scenario.world.picture_sizes else (None, None)
+        correct = np.stack(rows).astype(np.uint8)
+        return OutcomeRows(correct, exits, self.gate_rows, at, *weights)
+
+    @cached_property
+    def sizes(self) -> SampleSizes:
+        """Bytes of every sample by codecs whose bytes depend on it; refuses other pictures'."""
+        folder = self.model.folder
+        if not (folder / FILE).exists():
+            raise ArtefactError(
+                folder / FILE, field="world", found="no such file",
+                expected=f"one made by 'python -m models.networks.sizes {self.scenario.network}'",
+            )  # fmt: skip
+        found = read_sizes(folder)
+        mine = (self.model.digest, self.outcomes.samples)
+        for field, value, wanted in zip(
+            ("model_digest", "sizes"), (found.model_digest, found.samples), mine, strict=True
+        ):
+            if value != wanted:
+                raise ArtefactError(
+                    folder / FILE, field=field, found=str(value), expected=str(wanted)
+                )
+        return found
+
+    def _weights(self, index: Ints) -> tuple[npt.NDArray[np.float32], Ints]:
+        """Bytes over their mean (K, S) of the samples `index` (S,), and each row's own (R,)."""
+        kept: dict[Key | None, int] = {None: 0}
+        weights = [np.ones(len(index), dtype=np.float32)]
+        row = np.zeros(len(self.gate_rows.table), dtype=np.int64)
+        for number, plan in enumerate(self.gate_rows.table.plans):
+            if plan.is_local:
+                continue
+            key = (plan.exit, plan.hops[0].codec, plan.hops[0].start)
+            own = self.sizes.bytes_of(*key)
+            if own is not None and key not in kept:
+                kept[key] = len(weights)
+                mean = self.outcomes.mean_bytes(*key)
+                weights.append((own[index] / mean).astype(np.float32))
+            row[number] = kept.get(key, 0)
+        return np.stack(weights), row
+
+    def labels(self, half: str) -> Ints:
+        """Class of each sample of a half (S,)."""
+        if self.outcomes.labels is None:
+            raise ArtefactError(
+                self.model.folder / "outcomes.npz", field="labels", found="nothing",
+                expected="classes: scenes (world.scene_s) are of one",
+            )  # fmt: skip
+        found: Ints = self.outcomes.labels[self.outcomes.half(half)].astype(np.int64)
+        return found
+
+    def picture_bytes(self, half: str) -> Floats:
+        """Bytes of each sample of a half (S,), by the first codec of pictures that was recorded."""
+        at = min((k for k, key in enumerate(self.sizes.keys) if key[2] == 0), default=0)
+        found: Floats = self.sizes.sizes[self.sizes.row[at], self.outcomes.half(half)].astype(float)
+        return found
 
 
 def constant_set(rate_bps: float) -> TraceSet:

@@ -10,7 +10,7 @@ import numpy as np
 
 from artefacts import UsageError
 from controller.scenarios import Scenario, load_setting
-from experiments.evaluation.evaluator import bound_per_frame
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.single_plans import single_plan_rewards
 
 

@@ -34,8 +34,9 @@ from controller.policies.observation import ObservationEncoder
 from controller.scenarios import Setting, load_setting, read_scenario
 from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
 from experiments.arguments import count
+from experiments.evaluation.bound import clairvoyant_values
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.evaluator import clairvoyant_values, mean_rewards
+from experiments.evaluation.evaluator import mean_rewards
 from traces.trace import BandwidthTrace
 
 PRESENT_S = 0.02

@@ -11,8 +11,9 @@ import numpy as np
 from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.scenarios import Setting
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
+from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.evaluation.optimum import Optimum
 from experiments.evaluation.optimum_play import OptimumController
 from experiments.evaluation.statistics import bootstrap_ratio, paired

@@ -17,19 +17,14 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Floats, Ints
 from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
-from controller.physics import Resources, TraceBank, run_frames
+from controller.physics import TraceBank
 from controller.scenarios import Setting
-from controller.scenarios.rewards import edgent_reward, priced
 from envs.admission import AdmittedLanes
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator
 from experiments.evaluation.learned_lanes import together
 from traces.trace import BandwidthTrace
-
-BOUND_CHUNK = 4096
-FASTEST_SIGMAS = 3.1
-"""Log-normal compute times are this much below their median in one case of a thousand."""
 
 
 @dataclass(frozen=True)
@@ -300,62 +295,3 @@ def mean_rewards(
         return simulator.step(decide(simulator, controllers, alive, *backlogs))
 
     return earned(simulator, step, frames)
-
-
-def bound_per_frame(
-    setting: Setting, trace: BandwidthTrace, arrival_s: Floats, half: str = "report"
-) -> Floats:
-    """The clairvoyant bound of frames that start at `arrival_s` on `trace` (F,).
-
-    Per frame, with every resource idle and the link's window open: the best of dropping it and of
-    every plan, by outcomes averaged over `half`, at compute times that only one draw in a thousand
-    undercuts.
-    """
-    values, _ = clairvoyant_values(setting, trace, arrival_s, half)
-    return np.asarray(np.maximum(values.max(axis=1), 0.0))
-
-
-def clairvoyant_values(
-    setting: Setting,
-    trace: BandwidthTrace,
-    arrival_s: Floats,
-    half: str = "report",
-    device_backlog_s: float = 0.0,
-) -> tuple[Floats, Floats]:
-    """Value (F, P) of every plan at every start on the true trace, and the seconds it keeps busy.
-
-    Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
-    """
-    rows = setting.rows(half)
-    table = rows.gate_rows.table
-    bank = TraceBank([trace])
-    values, busy = [], []
-    for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
-        start = arrival_s[begin : begin + BOUND_CHUNK]
-        shape = (len(start), len(table))
-        plan = np.broadcast_to(np.arange(len(table)), shape)
-        arrival = np.broadcast_to(start[:, None], shape)
-        resources = Resources.idle(shape, topology=setting.topology)
-        resources.device_s = arrival + device_backlog_s
-        outcome, _ = run_frames(
-            table,
-            plan,
-            arrival,
-            resources,
-            setting.links(bank.lanes(np.zeros(shape, dtype=np.int64))),
-            setting.link_models,
-            setting.timing,
-            *(float(np.exp(-FASTEST_SIGMAS * sigma)) for sigma in table.sigmas),
-        )
-        own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        if setting.closed_loop:
-            value = edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
-            # an inference that the trace does not finish is not counted, for anybody
-            value = np.where(outcome.answered_s <= trace.duration_s, value, 0.0)
-        else:
-            answered = np.where(outcome.answer_exit >= 0, own, 0.0)
-            value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]
-        values.append(rows.gate_rows.mixed(value, rows.share))
-        longer = np.maximum(outcome.device_s + device_backlog_s, outcome.measured_duration_s)
-        busy.append(rows.gate_rows.mixed(longer, rows.share))
-    return np.concatenate(values), np.concatenate(busy)

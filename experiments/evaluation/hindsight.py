@@ -10,8 +10,8 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.fixed import FixedController
 from controller.registry import Future
 from controller.scenarios import Setting
+from experiments.evaluation.bound import clairvoyant_values
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.evaluator import clairvoyant_values
 from experiments.evaluation.optimum_play import OptimumController
 from experiments.evaluation.optimum_queue import CoupledQueue
 from experiments.evaluation.single_plans import best_single

@@ -15,7 +15,7 @@ import numpy as np
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import FrameOutcome, Resources, run_frames
-from experiments.evaluation.evaluator import bound_per_frame
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.optimum import Optimum, frames_of, refined
 from experiments.evaluation.optimum_queue import CoupledQueue, equally_likely
 from traces.trace import BandwidthTrace

@@ -16,9 +16,10 @@ from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
 from controller.scenarios import Setting
 from controller.scenarios.rewards import edgent_reward
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import TraceFigures, figures_of
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
+from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.replay.device_run import RunRecord, check_deployable, read_run
 from experiments.replay.testbed.link import LinkReport, ShapedLink, open_link, wait_for_file
 from experiments.replay.testbed.namespaces import TestbedError

@@ -30,10 +30,11 @@ from artefacts import (
 from controller.policies import SHIPPED_GENERALIST
 from controller.registry import installed_controllers
 from controller.scenarios import Setting
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import ControllerFigures, controller_figures
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.digests import code_digest, package_digest, policy_digest
-from experiments.evaluation.evaluator import TraceRun, bound_per_frame, evaluate
+from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.studies.inputs import Group, TrainedOn
 from traces.trace import traces_digest
 

@@ -11,7 +11,8 @@ from controller.planners.fixed import FixedController
 from controller.plans import device_only
 from controller.scenarios import load_setting, read_scenario
 from envs.simulator import Simulator
-from experiments.evaluation.evaluator import bound_per_frame, clairvoyant_values, evaluate
+from experiments.evaluation.bound import bound_per_frame, clairvoyant_values
+from experiments.evaluation.evaluator import evaluate
 from traces.trace import BandwidthTrace
 
 

@@ -10,9 +10,10 @@ from controller.physics import Resources, TraceBank, run_frames
 from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from experiments.evaluation import optimum as optimum_module
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import compare, comparison_rows
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
-from experiments.evaluation.evaluator import bound_per_frame, evaluate
+from experiments.evaluation.evaluator import evaluate
 from experiments.evaluation.optimum import Optimum, frames_of, refined
 from experiments.evaluation.optimum_grid import Grid
 from experiments.evaluation.optimum_play import OptimumController, earned, optimum_row

@@ -18,9 +18,10 @@ from envs.observed import HIDDEN, ObservedLanes, mean_reward
 from envs.stable_baselines import ObservedVecEnv
 from experiments.analyses.figures import dynamic as dynamic_figure
 from experiments.analyses.figures.edgent import edgent_inputs
+from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import compare, figures_of
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
-from experiments.evaluation.evaluator import bound_per_frame, evaluate
+from experiments.evaluation.evaluator import evaluate
 from experiments.evaluation.single_plans import best_single, single_plan_rewards
 from experiments.learning.distillation import distil
 from experiments.learning.explanation import explain_plan
