@@ -21,10 +21,12 @@ from models.facts.cards import FORMAT_VERSION, Card, State, load_model, model_di
 from models.facts.confidence import fit_temperature
 from models.facts.layers import LayerSpec
 from models.facts.outcomes import Outcomes, save_outcomes
+from models.facts.sizes import save_sizes
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import observe_activations, save_activations
 from models.networks.judging import LOSSY_CODECS, judge
+from models.networks.sizes import record_sizes
 from models.networks.training_data import Normalisation
 
 CALIBRATION_PICTURES = 256
@@ -97,6 +99,9 @@ def publish(
         model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen
     )
     save_outcomes(folder / "outcomes.npz", outcomes)
+    sizes = record_sizes(model, outcomes, test)
+    if sizes.keys:
+        save_sizes(folder, sizes)
     accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
     save_model(folder, state, card(accuracies), ranges)
     return outcomes
