@@ -12,24 +12,19 @@ import numpy as np
 import torch
 
 from artefacts import UsageError
-from artefacts.arrays import Float32s
 from models.codecs import Ranges, codec_named
-from models.codecs.affine import calibrate
 from models.data.datasets import Pictures
 from models.facts.branchy import BranchySpec
 from models.facts.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
 from models.facts.confidence import fit_temperature
-from models.facts.layers import LayerSpec
 from models.facts.outcomes import Outcomes, save_outcomes
 from models.facts.sizes import save_sizes
-from models.graphs.onnx_graph import chain_model
-from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import observe_activations, save_activations
+from models.networks.calibration import CALIBRATION_PICTURES, calibrate_network
 from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.sizes import record_sizes
 from models.networks.training_data import Normalisation
 
-CALIBRATION_PICTURES = 256
 Progress = Callable[[int, int], None]
 
 
@@ -91,7 +86,7 @@ def publish(
     threads = torch.get_num_threads()
     known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
     save_outcomes(folder / "held_back.npz", known)
-    held = tuple(known.accuracy(i) for i in range(len(spec.exits)))
+    held = _accuracies(known)
     temperatures = fitted_temperatures(known)
     seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
     save_activations(folder, seen)
@@ -99,12 +94,14 @@ def publish(
         model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen
     )
     save_outcomes(folder / "outcomes.npz", outcomes)
-    sizes = record_sizes(model, outcomes, test)
-    if sizes.keys:
+    if (sizes := record_sizes(model, outcomes, test)).keys:
         save_sizes(folder, sizes)
-    accuracies = tuple(outcomes.accuracy(i) for i in range(len(spec.exits)))
-    save_model(folder, state, card(accuracies), ranges)
+    save_model(folder, state, card(_accuracies(outcomes)), ranges)
     return outcomes
+
+
+def _accuracies(outcomes: Outcomes) -> tuple[float, ...]:
+    return tuple(outcomes.accuracy(i) for i in range(outcomes.exits))
 
 
 def fitted_temperatures(held_back: Outcomes) -> tuple[float, ...]:
@@ -113,35 +110,6 @@ def fitted_temperatures(held_back: Outcomes) -> tuple[float, ...]:
     assert logits is not None
     assert labels is not None
     return tuple(round(fit_temperature(one, labels.astype(np.int64)), 4) for one in logits)
-
-
-def calibrate_network(
-    spec: BranchySpec, state: State, normalisation: Normalisation, pictures: Pictures
-) -> dict[str, Ranges]:
-    """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`."""
-    found: dict[str, Ranges] = {}
-    few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
-    x = normalisation.apply(few.x).numpy()
-    for done in range(len(spec.trunk) + 1):
-        if done:
-            layer = spec.trunk[done - 1]
-            x = _through(layer, state, x)
-            if done < len(spec.trunk):
-                found[layer.name] = calibrate(x)
-        for exit_spec in spec.exits:
-            head = x
-            for layer in exit_spec.head[:-1] if exit_spec.after == done else ():
-                head = _through(layer, state, head)
-                found[layer.name] = calibrate(head)
-    return found
-
-
-def _through(layer: LayerSpec, state: State, x: Float32s) -> Float32s:
-    """One layer on a batch, by ONNX Runtime: it knows every operator that may be captured."""
-    graph = chain_model(layer.name, [layer], (x.shape[1:], layer.output_shape(x.shape[1:])), state)
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"x": x[k : k + 32]})[0] for k in range(0, len(x), 32)]
-    return np.concatenate(parts)
 
 
 def _fits(spec: BranchySpec, pictures: Pictures) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controller.physics import TraceBank
 from controller.scenarios import load_setting, read_scenario
+from controller.scenarios.sample_bytes import class_of, picture_bytes
 from controller.scenarios.world import (
     LoadSection,
     NodeWorldSection,
@@ -42,7 +43,7 @@ def simulated(setting, plan, frames=60, lanes=LANES, seed=0):
 
 def test_scenes_last_as_long_as_they_say_and_no_picture_is_rarer_than_another():
     setting = in_world(WorldSection(scene_s=2.0, likeness=0.9))
-    labels = setting.labels("policy")
+    labels = class_of(setting.model, setting.outcomes, "policy")
     samples = np.stack([d.sample for d in drawn(setting, 200, 0.1)])
     classes = labels[samples]
     frequent = np.bincount(classes.ravel(), minlength=10) / classes.size
@@ -53,13 +54,16 @@ def test_scenes_last_as_long_as_they_say_and_no_picture_is_rarer_than_another():
     share = (classes[1:] == classes[:-1]).mean()
     expected = np.exp(-0.05) + (1 - np.exp(-0.05)) * (frequent**2).sum()
     assert share == pytest.approx(expected, abs=0.01)
-    sizes = setting.picture_bytes("policy")[samples]
+    weighed = picture_bytes(setting.sizes, setting.outcomes, "policy")
+    sizes = weighed[samples]
     near = np.corrcoef(sizes[:-1].ravel(), sizes[1:].ravel())[0, 1]
     assert near > 0.6
     far = np.corrcoef(sizes[:-80].ravel(), sizes[80:].ravel())[0, 1]
     assert abs(far) < 0.15
     apart = drawn(in_world(WorldSection(scene_s=1e-3, likeness=0.0)), 60, 0.1)
-    loose = setting.picture_bytes("policy")[np.stack([d.sample for d in apart])]
+    loose = picture_bytes(setting.sizes, setting.outcomes, "policy")[
+        np.stack([d.sample for d in apart])
+    ]
     assert abs(np.corrcoef(loose[:-1].ravel(), loose[1:].ravel())[0, 1]) < 0.05
 
 
