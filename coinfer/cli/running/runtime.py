@@ -150,7 +150,7 @@ def device(
         frames = 100
     outcome = run_device(
         DeviceRun(
-            scenario, _edge_address(edge_address), controller, policy, executor, pace, frames,
+            scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
             as_daemon,
         ),
@@ -169,7 +169,8 @@ def device(
     )
 
 
-def _edge_address(text: str) -> tuple[str, int]:
+def edge_address_of(text: str) -> tuple[str, int]:
+    """Host and port of `--edge`."""
     from artefacts import UsageError
     from controller.link.addresses import split_address
 
