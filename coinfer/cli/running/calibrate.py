@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import JsonOption, ScenarioOption
 from coinfer.cli.running.runtime import edge_address_of
 from coinfer.cli.scenario import setting_of
+
+if TYPE_CHECKING:
+    from experiments.replay.calibration import Calibration
 
 
 def calibrate(
@@ -68,9 +71,13 @@ def calibrate(
     if json:
         emit_json(found)
         return
+    _show(found, f"{found.frames} frames of {scenario}; kept in {out}")
+
+
+def _show(found: Calibration, title: str) -> None:
     device, edge = found.world.device, found.world.edge
     print_table(
-        f"{found.frames} frames of {scenario}; kept in {out}",
+        title,
         ["figure", "device", "edge"],
         [
             ("frames that it rests on", f"{found.idle_frames}", f"{found.edge_frames}"),
