@@ -240,12 +240,16 @@ def _state(at_s: Floats, ratio: Floats) -> tuple[StateSection | None, Bools]:
     factor = float(np.median(ratio[slow]) / np.median(ratio[~slow]))
     if factor < SLOWER or not math.isfinite(factor):
         return None, usual
-    state = StateSection(
-        round(factor, 3),
-        round(share * span_s / changes, 3),
-        round((1 - share) * span_s / changes, 3),
-    )
-    return state, ~slow
+    slow_s, usual_s = share * span_s / changes, (1 - share) * span_s / changes
+    # a visit too short to be smoothed is none of the spread either
+    usual = _apart(slow) & (ratio < least * (1.0 + factor) / 2)
+    return StateSection(round(factor, 3), round(slow_s, 3), round(usual_s, 3)), usual
+
+
+def _apart(slow: Bools) -> Bools:
+    """Frames outside of the slower state and not near a change, which smoothing misplaces."""
+    near = np.convolve(slow, np.ones(2 * SMOOTHED + 1), mode="same") > 0
+    return np.asarray(~near)
 
 
 def world_text(found: Calibration, scenario: str) -> str:
