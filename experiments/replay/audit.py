@@ -2,9 +2,9 @@
 
 The physics is given what really happened outside it: the trace, when frames arrived, which pictures
 they were, and the plans that were executed. It predicts every frame's latency, each of its stages,
-and whether it was answered right and in time. Of a scenario's `[world]` it has pictures' own sizes
-and the means of overheads; what nobody could know beforehand is not drawn. What differs then is the physics' own fault, not that
-of a controller which decided otherwise.
+and whether it was answered right and in time. What differs then is the physics' own fault, not that
+of a controller which decided otherwise. Of a scenario's `[world]` the physics has pictures' own
+sizes and the means of overheads; what nobody could know beforehand is not drawn.
 """
 
 from __future__ import annotations
