@@ -28,8 +28,8 @@ from controller.edge.server import EdgeServer
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.addresses import join_address
 from controller.link.secure import server_security
+from models.executors import make_executor
 from models.facts.cards import load_model
-from models.graphs.executors import make_executor
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0

@@ -27,8 +27,8 @@ from controller.link.accepting import Acceptor
 from controller.link.addresses import check_address, join_address, resolve
 from controller.link.dialling import listen
 from controller.link.secure import Security
+from models.executors import Executor
 from models.facts.cards import Model
-from models.graphs.executors import Executor
 
 log = logging.getLogger("coinfer.edge")
 START_TIMEOUT_S = 10.0

@@ -17,8 +17,8 @@ from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
 from experiments.replay.testbed.link import wait_for_file
 from models.codecs import codec_named
 from models.data.pictures import generated_pictures
+from models.executors import OnnxExecutor
 from models.facts.cards import Model, load_model
-from models.graphs.executors import OnnxExecutor
 
 BATCHES = (1, 2, 4, 8, 16)
 LOOP_S = 2.0

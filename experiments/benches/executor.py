@@ -8,9 +8,9 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from models.executors import OnnxExecutor, TorchExecutor
 from models.facts.cards import Model
 from models.facts.outcomes import QUANTISED, Outcomes
-from models.graphs.executors import OnnxExecutor, TorchExecutor
 from models.graphs.onnx_runtime import onnxruntime
 
 WARMUP = 10

@@ -13,11 +13,11 @@ from controller.planners.configuration_map import (
     map_of,
     state_bandwidths,
 )
-from controller.policies.features import log_rate
 from controller.policies.network import Policy
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing import make_detector
+from controller.sensing.log_rates import log_rate
 from controller.sensing.state_tracker import StateTracker
 from envs.observed import ObservedLanes, mean_reward
 from experiments.evaluation.evaluator import mean_rewards

@@ -26,7 +26,7 @@ from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import ControllerFactory
 from models.data.datasets import judged_pictures
 from models.data.pictures import generated_pictures
-from models.graphs.executors import Executor, PacedExecutor, make_executor
+from models.executors import Executor, PacedExecutor, make_executor
 
 FORMAT_VERSION = 2
 GENERATED = 500

@@ -16,8 +16,8 @@ from controller.daemon.configuration.checks import Credential, NotHealthy, check
 from controller.edge.limits import EdgeLimits
 from controller.edge.server import EdgeServer
 from controller.link.secure import TlsFiles, server_security
+from models.executors import OnnxExecutor
 from models.facts.cards import load_model, read_card
-from models.graphs.executors import OnnxExecutor
 
 NOW = datetime.datetime.now(datetime.UTC)
 WAIT_S = 5.0

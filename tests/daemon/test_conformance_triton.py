@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed (extra dev)")
 http = pytest.importorskip("tritonclient.http", reason="tritonclient lacks its HTTP half")

@@ -14,7 +14,7 @@ from controller.device.frame import EngineArgs, FrameRecord
 from controller.edge.server import EdgeServer
 from controller.link.interface import NoLink
 from controller.planners.fixed import FixedController
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
 

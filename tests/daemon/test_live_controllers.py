@@ -22,7 +22,7 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.link.interface import NoLink
 from controller.planners.fixed import device_only_plan
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = '''

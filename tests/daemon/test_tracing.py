@@ -19,7 +19,7 @@ from controller.edge.server import EdgeServer
 from controller.physics import PlanTable
 from controller.planners.fixed import FixedController, edge_only_plan
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 memory = pytest.importorskip(
     "opentelemetry.sdk.trace.export.in_memory_span_exporter",

@@ -19,7 +19,7 @@ from controller.planners.fixed import FixedController
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role, serialise
 from controller.wire.messages import meta_number, meta_shape, meta_text
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 

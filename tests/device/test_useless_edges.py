@@ -19,7 +19,7 @@ from controller.wire import RemoteProtocolError
 from experiments.robustness.attacks import hostile_edge
 from experiments.robustness.attacks.hostile_edge import HostileEdge
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 DEADLINE_S, APART_S = 0.3, 0.1
 REPLY_S = 0.003

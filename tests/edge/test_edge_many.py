@@ -13,7 +13,7 @@ from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
 from controller.wire import Connection, LocalProtocolError, Message, MessageType, Role
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 SLACK_S = 0.2

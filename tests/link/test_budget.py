@@ -23,7 +23,7 @@ from experiments.robustness.attacks.hostile_edge import (
     unasked_reply,
 )
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 FLOODS = {

@@ -26,7 +26,7 @@ from controller.link.secure import (
 )
 from controller.planners.fixed import FixedController
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 NOW = datetime.datetime.now(datetime.UTC)
 TOKEN = "a-shared-token-of-some-length"

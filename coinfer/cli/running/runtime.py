@@ -49,8 +49,8 @@ def _plain_edge(
     from controller.edge.server import EdgeServer
     from controller.link.addresses import join_address
     from controller.scenarios import load_profile
+    from models.executors import Executor, PacedExecutor, make_executor
     from models.facts.cards import load_model
-    from models.graphs.executors import Executor, PacedExecutor, make_executor
 
     loaded = load_model(model)
     compute: Executor = make_executor(executor, loaded)

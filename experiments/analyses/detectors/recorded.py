@@ -15,8 +15,8 @@ import numpy as np
 from artefacts import UsageError
 from controller.interface import Measurement
 from controller.sensing.state_tracker import StateTracker
-from experiments.analyses.detectors.page_hinkley import NAMES, make_detector
 from experiments.analyses.detectors.scores import Maker
+from experiments.evaluation.detectors import NAMES, make_detector
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
 

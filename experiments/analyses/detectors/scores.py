@@ -17,12 +17,12 @@ from artefacts.arrays import Floats
 from controller.sensing.baselines import EwmaConfig, EwmaDetector
 from controller.sensing.change_point import BayesianConfig, BayesianDetector
 from controller.sensing.interface import ChangeDetector
-from experiments.analyses.detectors.page_hinkley import (
+from experiments.analyses.detectors.steps import LinkStatistics, StepStream, step_stream
+from experiments.evaluation.detectors import (
     NAMES,
     PageHinkleyConfig,
     PageHinkleyDetector,
 )
-from experiments.analyses.detectors.steps import LinkStatistics, StepStream, step_stream
 
 Maker = Callable[[], ChangeDetector]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from controller.daemon.client import AsyncClient, DeviceError
 from controller.scenarios import load_setting, read_scenario
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 RATE_FPS = 10.0
 PICTURES = 200

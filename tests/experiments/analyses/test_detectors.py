@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from artefacts import UsageError
 from coinfer.cli.bench.detector import as_entries, detector
 from controller.sensing.interface import DetectorStep
-from experiments.analyses.detectors.page_hinkley import NAMES, make_detector
 from experiments.analyses.detectors.recorded import (
     closed_loop_transfers,
     score_traces,
@@ -23,6 +22,7 @@ from experiments.analyses.detectors.recorded import (
 )
 from experiments.analyses.detectors.scores import WITHIN_S, match, score_steps, step_benchmark, tune
 from experiments.analyses.detectors.steps import LinkStatistics, link_statistics, step_stream
+from experiments.evaluation.detectors import NAMES, make_detector
 from traces.library import TraceSet, load_split
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace

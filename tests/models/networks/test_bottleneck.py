@@ -11,9 +11,9 @@ from controller.physics.candidates import candidate_plans
 from controller.plans import check_plan, one_hop
 from models.capture.lower import lower
 from models.codecs import LEARNED
+from models.executors import OnnxExecutor, TorchExecutor
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Card, load_model, model_digest, save_model
-from models.graphs.executors import OnnxExecutor, TorchExecutor
 from models.networks.bottleneck import (
     TOP,
     Bottleneck,

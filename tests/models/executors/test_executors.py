@@ -9,8 +9,8 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from models.data.pictures import generated_pictures
+from models.executors import OnnxExecutor, PacedExecutor, make_executor, softmax_answer
 from models.facts.cards import load_model
-from models.graphs.executors import OnnxExecutor, PacedExecutor, make_executor, softmax_answer
 
 pytestmark = pytest.mark.system
 
@@ -89,7 +89,7 @@ def test_int8_needs_no_torch(tmp_path):
     """A fresh interpreter, as on the device: quantises a whole branch and runs it."""
     code = (
         "import sys, numpy as np\n"
-        "from models.graphs.executors import make_executor\n"
+        "from models.executors import make_executor\n"
         "from models.facts.cards import load_model\n"
         "model = load_model('mobilenetv2')\n"
         "executor = make_executor('onnx-int8', model)\n"
