@@ -37,7 +37,7 @@ class _State:
 
 
 class Terminated(SystemExit):
-    """The process was told to end; its exit code is 128 and the signal's number, as in shells."""
+    """The process was asked to end; its exit code is 128 and the signal's number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)

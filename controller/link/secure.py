@@ -178,7 +178,7 @@ class SecureSocket:
                 break
             except ssl.SSLWantReadError:
                 self._flush()
-                self._feed()
+                self._receive_more()
         self._flush()
         self.believed_until_s = believed_until_s(self._tls.getpeercert(), context)
         """When the other end's certificate ends (the wall clock)."""
@@ -240,7 +240,7 @@ class SecureSocket:
                     pass
                 except ssl.SSLZeroReturnError:
                     return b""
-            if not self._feed():
+            if not self._receive_more():
                 return b""
 
     def shutdown(self, how: int) -> None:
@@ -251,7 +251,7 @@ class SecureSocket:
         """Close the socket."""
         self._sock.close()
 
-    def _feed(self) -> bool:
+    def _receive_more(self) -> bool:
         data = self._sock.recv(READ_BYTES)
         with self._lock:
             if data:

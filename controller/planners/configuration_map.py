@@ -210,7 +210,7 @@ class MapController:
         self.switches = 0
 
     def observe(self, measurement: Measurement) -> None:
-        """Feed the detector; take the new state's plan when the state changes."""
+        """Update the detector; take the new state's plan when the state changes."""
         self._seen_s = measurement.known_s
         if self._tracker.observe(measurement):
             plan = self._plans[self._tracker.state_index]

@@ -58,7 +58,7 @@ class ControllerFactory:
     @cached_property
     def belief(self) -> BandwidthBelief:
         """How the bandwidth moves, counted on the training traces."""
-        return BandwidthBelief.counted(self.training.traces)
+        return BandwidthBelief.from_traces(self.training.traces)
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:

@@ -215,7 +215,7 @@ def _run(
             progress(float(np.max(simulator.now_s / durations_s)))
     progress(1.0)
     if at_once is not None:
-        at_once.counted(controllers)
+        at_once.record_fallbacks(controllers)
 
 
 def tell(
@@ -283,7 +283,7 @@ def mean_rewards(
     """Mean reward per frame (T,) of controller k on trace k, each run once from its start.
 
     With the answers' accuracies in place of single samples: as `envs.observed.mean_reward` for
-    views, on the same phases and compute times.
+    observers, on the same phases and compute times.
     """
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     simulator = Simulator(setting, bank, len(controllers), half, rng)

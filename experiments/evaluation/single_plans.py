@@ -47,9 +47,9 @@ def single_plan_rewards(
     frame = 0
     while alive.any() and (max_frames is None or frame < max_frames):
         result = simulator.step(plan)
-        counted = alive & ~result.ended if setting.closed_loop else alive
-        totals += np.bincount(plan, np.where(counted, simulator.mean_reward(result), 0.0), plans)
-        counts += np.bincount(plan, counted, plans)
+        included = alive & ~result.ended if setting.closed_loop else alive
+        totals += np.bincount(plan, np.where(included, simulator.mean_reward(result), 0.0), plans)
+        counts += np.bincount(plan, included, plans)
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)
         frame += 1

@@ -77,7 +77,7 @@ def pooled_belief() -> BandwidthBelief:
     """How bandwidth moves over Belgium's training logs at every scale."""
     traces = load_split("belgium", "train").traces
     pooled = [trace.scale(scale) for scale in SCALES for trace in traces]
-    return BandwidthBelief.counted(pooled, Counting(LEVELS))
+    return BandwidthBelief.from_traces(pooled, Counting(LEVELS))
 
 
 def train_generalist(

@@ -145,7 +145,7 @@ def train_policy(
     data = Data.of(setting) if data is None else data
     grids = price_grids(setting, args.most_device_second, args.most_megabyte)
     planning(0.0)
-    belief = BandwidthBelief.counted(data.train.traces)
+    belief = BandwidthBelief.from_traces(data.train.traces)
     advantages = solve_prices(
         setting, belief, *grids, Solving(args.planning_backlogs, sweeps=args.planning_sweeps),
         planning,

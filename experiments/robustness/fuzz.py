@@ -87,7 +87,7 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
 
 
 def run(name: str, target: Target, seeds: list[bytes], inputs: int, seed: int) -> None:
-    """Feed a target `inputs` mutated inputs; raises at the first that does what none may.
+    """Give a target `inputs` mutated inputs; raises at the first that does what none may.
 
     A seed that is refused is a fault of the harness: its mutants would all be refused in one place,
     and nothing behind that would be met.

@@ -35,7 +35,7 @@ from experiments.studies.results import (
     ModeClaim,
 )
 
-PLANS_TOLD = 3
+PLANS_NAMED = 3
 NO_GAP = 1e-9
 """A distance to the bound, in reward per frame, that is rounding."""
 AVERAGED = (
@@ -96,7 +96,7 @@ class Runs:
         """The plans chosen most often and their shares of the frames."""
         chosen = np.concatenate([r.plan for s in self.runs for r in s])
         rows, counts = np.unique(chosen[chosen >= 0], return_counts=True)
-        first = np.argsort(-counts, kind="stable")[:PLANS_TOLD]
+        first = np.argsort(-counts, kind="stable")[:PLANS_NAMED]
         return {str(table.plans[rows[k]]): float(counts[k] / len(chosen)) for k in first}
 
 

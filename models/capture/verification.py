@@ -34,7 +34,7 @@ ROUNDINGS = 10.0
 """A difference of so many times the module's own (float32 against float64) is rounding, too."""
 MOST_ROUNDING = 2e-3
 """That rounding may explain at all: the least true fault that was seen is twice as much. A
-module that rounds worse cannot be told from one that was lowered wrongly."""
+module that rounds worse looks like one that was lowered wrongly."""
 
 
 @dataclass(frozen=True, slots=True)

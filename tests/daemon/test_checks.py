@@ -42,8 +42,8 @@ def certs(tmp_path):
     make_certificate(folder, "device", "health", [], 1, NOW)
     make_certificate(folder, "edge", "other", ["127.0.0.1"], 1, NOW)
     make_certificate(folder, "edge", "old", ["127.0.0.1"], 1, NOW - datetime.timedelta(days=9))
-    make_authority(tmp_path / "strangers", NOW)
-    make_certificate(tmp_path / "strangers", "device", "health", [], 1, NOW)
+    make_authority(tmp_path / "others", NOW)
+    make_certificate(tmp_path / "others", "device", "health", [], 1, NOW)
     (folder / "token").write_text("a token of some length\n")
     return folder
 
@@ -112,7 +112,7 @@ def test_without_a_certificate_to_show_it_says_what_it_did_not_check(
 
 
 def test_a_certificate_that_is_not_believed_is_no_answer(model, executor, tmp_path, certs):
-    files, strange = tls(certs), tmp_path / "strangers" / "health.pem"
+    files, strange = tls(certs), tmp_path / "others" / "health.pem"
     with serving(model, executor, files) as server:
         path = config(tmp_path, server.port, files)
         with pytest.raises(NotHealthy, match="edge: 127.0.0.1"):

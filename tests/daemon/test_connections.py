@@ -1,4 +1,4 @@
-"""Who is hung up at the door: real sockets, and a clock that the tests set."""
+"""Who is hung up at the listener: real sockets, and a clock that the tests set."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ POST = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 LARGE = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-class Door:
+class Listener:
     """An application behind the daemon's listener: `/` answers, `/hold` waits for `go`."""
 
     def __init__(self, **limits):
@@ -39,7 +39,7 @@ class Door:
     @contextlib.asynccontextmanager
     async def open(self, path="", host="127.0.0.1"):
         @web.middleware
-        async def told(request, handler):
+        async def reported(request, handler):
             request.protocol.begin(request)
             try:
                 return await handler(request)
@@ -59,7 +59,7 @@ class Door:
         async def body(request):
             return web.Response(text=str(len(await request.read())))
 
-        app = web.Application(middlewares=[told])
+        app = web.Application(middlewares=[reported])
         app.add_routes([web.get("/", answer), web.get("/hold", hold), web.get("/large", large)])
         app.add_routes([web.post("/", body)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -125,21 +125,21 @@ def run(scenario):
     asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
-def test_strangers_give_way_among_themselves_and_clients_stay():
+def test_newcomers_give_way_among_themselves_and_clients_stay():
     async def scenario():
-        async with Door(connections=8).open() as door:
-            kept = await door.connect()
+        async with Listener(connections=8).open() as listener:
+            kept = await listener.connect()
             assert await answered(kept) == 200
-            strangers = []
+            newcomers = []
             for _ in range(40):
-                door.now_s += 1.0
-                strangers.append(await door.connect())
+                listener.now_s += 1.0
+                newcomers.append(await listener.connect())
                 await asyncio.sleep(0)
             assert await answered(kept) == 200
-            await door.settled(8)
-            assert all([await hung_up(one) for one in strangers[:33]])
+            await listener.settled(8)
+            assert all([await hung_up(one) for one in newcomers[:33]])
             # those that came last may still ask
-            assert await answered(strangers[-1]) == 200
+            assert await answered(newcomers[-1]) == 200
             assert await answered(kept) == 200
 
     run(scenario)
@@ -147,14 +147,14 @@ def test_strangers_give_way_among_themselves_and_clients_stay():
 
 def test_of_clients_the_longest_silent_one_gives_way():
     async def scenario():
-        async with Door(connections=4).open() as door:
+        async with Listener(connections=4).open() as listener:
             clients = []
             for _ in range(4):
-                clients.append(await door.connect())
-                door.now_s += 1.0
+                clients.append(await listener.connect())
+                listener.now_s += 1.0
                 assert await answered(clients[-1]) == 200
             assert await answered(clients[0]) == 200
-            newcomer = await door.connect()
+            newcomer = await listener.connect()
             assert await answered(newcomer) == 200
             assert await hung_up(clients[1])
             for client in (clients[0], clients[2], clients[3], newcomer):
@@ -165,19 +165,19 @@ def test_of_clients_the_longest_silent_one_gives_way():
 
 def test_a_request_under_way_never_gives_way_and_one_more_is_turned_away():
     async def scenario():
-        async with Door(connections=4).open() as door:
-            busy = [await door.connect(HOLD) for _ in range(4)]
+        async with Listener(connections=4).open() as listener:
+            busy = [await listener.connect(HOLD) for _ in range(4)]
             async with asyncio.timeout(10):
-                while sum(one.under_way for one in door.table.open) < 4:
+                while sum(one.under_way for one in listener.table.open) < 4:
                     await asyncio.sleep(0.005)
-            reader, _ = await door.connect()
+            reader, _ = await listener.connect()
             whole = await asyncio.wait_for(reader.read(), 10)
             head, body = whole.split(b"\r\n\r\n", 1)
             assert b" 503 " in head
             assert set(json.loads(body)) == {"error"}
-            door.now_s += 1e6
-            door.table.sweep()
-            door.go.set()
+            listener.now_s += 1e6
+            listener.table.sweep()
+            listener.go.set()
             for client in busy:
                 assert (await head_of(client[0])).startswith(b"HTTP/1.1 200 ")
 
@@ -188,15 +188,15 @@ def test_bodies_that_are_not_whole_give_way_before_a_client_that_is_idle():
     """One byte of each body comes; the one that was begun first goes first."""
 
     async def scenario():
-        async with Door(connections=4).open() as door:
-            camera = await door.connect()
+        async with Listener(connections=4).open() as listener:
+            camera = await listener.connect()
             assert await answered(camera) == 200
             slow = []
             for _ in range(8):
-                door.now_s += 1.0
-                slow.append(await door.connect(POST % 1000 + b"x"))
+                listener.now_s += 1.0
+                slow.append(await listener.connect(POST % 1000 + b"x"))
                 async with asyncio.timeout(10):
-                    while sum(one.coming_in for one in door.table.open) < min(len(slow), 3):
+                    while sum(one.coming_in for one in listener.table.open) < min(len(slow), 3):
                         await asyncio.sleep(0.005)
                 assert await answered(camera) == 200
             assert all([await hung_up(one) for one in slow[:5]])
@@ -211,19 +211,19 @@ def test_bytes_of_a_head_make_no_connection_younger():
     """Those who have asked once and trickle a head go before a client that asks now and then."""
 
     async def scenario():
-        async with Door(connections=4).open() as door:
-            camera = await door.connect()
-            tricklers = [await door.connect() for _ in range(3)]
+        async with Listener(connections=4).open() as listener:
+            camera = await listener.connect()
+            tricklers = [await listener.connect() for _ in range(3)]
             for one in tricklers:
                 assert await answered(one) == 200
                 one[1].write(b"GET /")
             assert await answered(camera) == 200
             for _ in range(5):
-                door.now_s += 1.0
+                listener.now_s += 1.0
                 for _, writer in tricklers:
                     writer.write(b"a")
                 await asyncio.sleep(0.02)
-            newcomer = await door.connect()
+            newcomer = await listener.connect()
             assert await answered(newcomer) == 200
             assert await answered(camera) == 200
             assert sum([await hung_up(one) for one in tricklers[:1]]) == 1
@@ -236,20 +236,20 @@ def test_what_comes_ahead_of_an_answer_waits_unread_and_is_answered():
     head = GET[:-2] + b"".join(b"h%d: %b\r\n" % (k, b"a" * 5000) for k in range(4)) + b"\r\n"
 
     async def scenario():
-        async with Door().open() as door:
-            reader, writer = await door.connect(HOLD)
+        async with Listener().open() as listener:
+            reader, writer = await listener.connect(HOLD)
             tracemalloc.start()
             try:
                 sending = asyncio.create_task(sent(writer, head * 40))
                 await asyncio.sleep(0.3)
-                (one,) = door.table.open
+                (one,) = listener.table.open
                 assert len(one._messages) == 0
                 held, _ = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
             assert held < 3_000_000  # most of it is what this process has still to send
             assert held - 40 * len(head) < 400_000
-            door.go.set()
+            listener.go.set()
             for text in (b"held", *[b"ok"] * 40):
                 await head_of(reader)
                 assert await reader.readexactly(len(text)) == text
@@ -265,18 +265,18 @@ async def sent(writer, data):
 
 def test_who_leaves_while_nothing_of_it_is_read_is_noticed():
     async def scenario():
-        async with Door().open() as door:
-            _, writer = await door.connect(HOLD)
+        async with Listener().open() as listener:
+            _, writer = await listener.connect(HOLD)
             async with asyncio.timeout(10):
-                while not any(one.under_way for one in door.table.open):
+                while not any(one.under_way for one in listener.table.open):
                     await asyncio.sleep(0.005)
                 writer.write(GET * 300)
-                while any(one.transport.is_reading() for one in door.table.open):
+                while any(one.transport.is_reading() for one in listener.table.open):
                     await asyncio.sleep(0.005)
             writer.transport.abort()
             async with asyncio.timeout(10):
-                while door.table.open:
-                    door.table.sweep()
+                while listener.table.open:
+                    listener.table.sweep()
                     await asyncio.sleep(0.005)
 
     run(scenario)
@@ -284,8 +284,8 @@ def test_who_leaves_while_nothing_of_it_is_read_is_noticed():
 
 def test_a_head_has_a_bound():
     async def scenario():
-        async with Door().open() as door:
-            reader, writer = await door.connect(GET[:-2])
+        async with Listener().open() as listener:
+            reader, writer = await listener.connect(GET[:-2])
             for number in range(100):
                 writer.write(b"h%d: %b\r\n" % (number, b"a" * 4000))
             whole = await asyncio.wait_for(reader.read(), 10)
@@ -300,16 +300,16 @@ def test_what_is_no_http_is_read_once_and_leaves_nothing(said):
     """With the collector off: a circle of the error and its connection would stay for long."""
 
     async def scenario():
-        async with Door().open() as door:
+        async with Listener().open() as listener:
             gc.collect()
             gc.disable()
             try:
                 for _ in range(10):
-                    reader, writer = await door.connect(said * 8)
+                    reader, writer = await listener.connect(said * 8)
                     with contextlib.suppress(ConnectionError):
                         assert b" 400 " in await asyncio.wait_for(reader.read(), 10)
                     writer.transport.abort()
-                await door.settled(0)
+                await listener.settled(0)
                 await asyncio.sleep(0.05)
                 left = [one for one in gc.get_objects() if type(one) is HttpConnection]
                 assert len(left) <= 1, len(left)
@@ -322,16 +322,16 @@ def test_what_is_no_http_is_read_once_and_leaves_nothing(said):
 @pytest.mark.parametrize("verb", [b"GET", b"CONNECT"])
 def test_what_follows_an_upgrade_is_dropped_and_the_connection_ends(verb):
     async def scenario():
-        async with Door().open() as door:
-            reader, _ = await door.connect(
+        async with Listener().open() as listener:
+            reader, _ = await listener.connect(
                 verb + b" / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
                 b"Upgrade: websocket\r\n\r\n" + bytes(100_000)
             )
-            one = next(iter(door.table.open), None)
+            one = next(iter(listener.table.open), None)
             whole = await asyncio.wait_for(reader.read(), 10)
             assert whole.count(b"HTTP/1.1 ") == 1
             assert one is None or len(one._message_tail) <= 8192
-            await door.settled(0)
+            await listener.settled(0)
 
     run(scenario)
 
@@ -353,37 +353,37 @@ def test_every_silence_has_its_time():
 
     async def scenario():
         limits = {"head_s": 10.0, "idle_s": 300.0, "connections": 8}
-        async with Door(**limits).open() as door:
-            mute = await door.connect()
-            half = await door.connect(GET[:20])
-            kept = await door.connect()
+        async with Listener(**limits).open() as listener:
+            mute = await listener.connect()
+            half = await listener.connect(GET[:20])
+            kept = await listener.connect()
             assert await answered(kept) == 200
-            begun = await door.connect()
+            begun = await listener.connect()
             assert await answered(begun) == 200
-            under_way = await door.connect(HOLD)
-            await door.settled(5)
-            door.now_s += 5.0
+            under_way = await listener.connect(HOLD)
+            await listener.settled(5)
+            listener.now_s += 5.0
             # a byte now and then does not stretch a head's time
             half[1].write(GET[20:21])
             begun[1].write(GET[:3])
             await asyncio.sleep(0.05)
-            door.table.sweep()
-            assert len(door.table.open) == 5
-            door.now_s += 5.5
+            listener.table.sweep()
+            assert len(listener.table.open) == 5
+            listener.now_s += 5.5
             half[1].write(GET[21:22])
             await asyncio.sleep(0.05)
-            door.table.sweep()
+            listener.table.sweep()
             assert await hung_up(mute)
             assert await hung_up(half)
-            assert len(door.table.open) == 3
-            door.now_s += 5.0
-            door.table.sweep()
+            assert len(listener.table.open) == 3
+            listener.now_s += 5.0
+            listener.table.sweep()
             assert await hung_up(begun), "the head of its second request is as late"
             assert await answered(kept) == 200
-            door.now_s += 301.0
-            door.table.sweep()
+            listener.now_s += 301.0
+            listener.table.sweep()
             assert await hung_up(kept)
-            door.go.set()
+            listener.go.set()
             assert (await head_of(under_way[0])).startswith(b"HTTP/1.1 200 ")
 
     run(scenario)
@@ -391,31 +391,31 @@ def test_every_silence_has_its_time():
 
 def test_who_takes_nothing_of_an_answer_is_hung_up():
     async def scenario():
-        async with Door(stalled_s=10.0).open() as door:
-            with socket.create_connection(door.address) as deaf:
+        async with Listener(stalled_s=10.0).open() as listener:
+            with socket.create_connection(listener.address) as deaf:
                 deaf.sendall(LARGE)
                 async with asyncio.timeout(10):
-                    while not any(one.stalled_s for one in door.table.open):
+                    while not any(one.stalled_s for one in listener.table.open):
                         await asyncio.sleep(0.005)
-                door.now_s += 9.0
-                door.table.sweep()
-                assert len(door.table.open) == 1
-                door.now_s += 1.5
-                door.table.sweep()
-                await door.settled(0)
+                listener.now_s += 9.0
+                listener.table.sweep()
+                assert len(listener.table.open) == 1
+                listener.now_s += 1.5
+                listener.table.sweep()
+                await listener.settled(0)
 
     run(scenario)
 
 
 def test_what_is_no_http_is_one_line_of_json():
     async def scenario():
-        async with Door().open() as door:
+        async with Listener().open() as listener:
             for said in (
                 b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
                 b"GET / HTTP/9.9\r\n\r\n",
                 b"\x00\r\n\r\n",
             ):
-                reader, _ = await door.connect(said)
+                reader, _ = await listener.connect(said)
                 whole = await asyncio.wait_for(reader.read(), 10)
                 head, body = whole.split(b"\r\n\r\n", 1)
                 assert b" 400 " in head
@@ -427,14 +427,14 @@ def test_what_is_no_http_is_one_line_of_json():
 
 def test_the_socket_in_the_file_system_counts_too(tmp_path):
     async def scenario():
-        path = tmp_path / "door.sock"
-        async with Door(connections=4).open(str(path)) as door:
+        path = tmp_path / "listener.sock"
+        async with Listener(connections=4).open(str(path)) as listener:
             assert path.stat().st_mode & 0o777 == 0o660
-            strangers = [await door.connect(path=path) for _ in range(4)]
-            await door.settled(4)
-            client = await door.connect()
+            newcomers = [await listener.connect(path=path) for _ in range(4)]
+            await listener.settled(4)
+            client = await listener.connect()
             assert await answered(client) == 200
-            assert await hung_up(strangers[0])
+            assert await hung_up(newcomers[0])
 
     run(scenario)
 
@@ -446,9 +446,9 @@ def test_it_listens_on_ipv6_too():
         pytest.skip("this machine has no IPv6 loopback")
 
     async def scenario():
-        async with Door().open(host="::1") as door:
-            assert door.address[0] == "::1"
-            assert await answered(await door.connect()) == 200
+        async with Listener().open(host="::1") as listener:
+            assert listener.address[0] == "::1"
+            assert await answered(await listener.connect()) == 200
 
     run(scenario)
 

@@ -75,14 +75,14 @@ def test_frames_the_guard_decided_are_counted_over_all_controllers(stream):
     )  # fmt: skip
     metrics = DeviceMetrics(engine, lambda: 0)
 
-    def counted():
+    def frames():
         found = re.search(r"^coinfer_policy_fallbacks_total (\S+)", metrics.text().decode(), re.M)
         return float(found[1])
 
-    assert counted() == 0
+    assert frames() == 0
     engine.controller.fallbacks = 7
-    assert counted() == 7
+    assert frames() == 7
     engine.controller = Guarded("y", 0)
     engine.controller.fallbacks = 2
-    assert counted() == 9
+    assert frames() == 9
     engine.close()

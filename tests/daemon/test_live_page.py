@@ -94,7 +94,7 @@ def site(text):
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, *told):
+        def log_message(self, *reported):
             """Nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:

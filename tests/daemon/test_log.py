@@ -80,9 +80,9 @@ def test_every_line_is_written_or_counted(events):
         lines.now_s += later_s
         lines.write("kind", line=line)
     lines.limit.close()
-    counted = sum(int(s.split(" … and ")[1].split()[0]) for s in lines.said if " like it" in s)
+    left_out = sum(int(s.split(" … and ")[1].split()[0]) for s in lines.said if " like it" in s)
     whole = sum(" like it" not in s for s in lines.said)
-    assert whole + counted == len(events)
+    assert whole + left_out == len(events)
     assert whole <= 4 * BURST * (1 + lines.now_s / WINDOW_S)
 
 
@@ -141,7 +141,7 @@ def test_a_line_is_one_line_of_bounded_length_whatever_it_holds(form, capsys):
     assert len(said) < 1500
 
 
-def test_a_reader_who_stands_still_holds_up_nobody_and_is_told_what_it_missed():
+def test_a_reader_who_stands_still_holds_up_nobody_and_reads_what_it_missed():
     gate, written = threading.Event(), []
 
     def write(data):

@@ -1,4 +1,4 @@
-"""Pictures of strangers: turned ones come upright, broken metadata costs nothing."""
+"""Pictures from outside: turned ones come upright, broken metadata costs nothing."""
 
 import io
 import random

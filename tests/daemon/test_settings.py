@@ -67,7 +67,7 @@ def test_a_mistake_is_named(tmp_path, text, field, found):
 
 
 @pytest.mark.parametrize("named", ["a\\u0000b", "loop/x", "x" * 300, "[red]", "\u00e4"])
-def test_paths_that_no_file_can_have_are_told_of_where_they_are_read(tmp_path, named):
+def test_paths_that_no_file_can_have_are_refused_where_they_are_read(tmp_path, named):
     (tmp_path / "loop").symlink_to("loop")
     found = read(tmp_path, HEAD + f'policy = "{named}"\nstate = "{named}"\n')
     assert found.policy.startswith(str(tmp_path))
@@ -171,7 +171,7 @@ def test_a_key_may_be_a_credential_of_systemd(tmp_path, monkeypatch):
             read(tmp_path, TLS.format(key=f"credential:{name}"))
 
 
-def test_a_key_that_others_can_read_is_told_of(tmp_path, monkeypatch):
+def test_a_key_that_others_can_read_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     key = tmp_path / "a.key"
     files = TlsFiles(key=str(key), token=str(tmp_path / "absent"))

@@ -75,7 +75,7 @@ def first_process(folder, command):
 
 
 def ended(outer, pid, number):
-    """(exit code, what it said) of a process that is told to end, promptly."""
+    """(exit code, what it said) of a process that is asked to end, promptly."""
     os.kill(pid, number)
     _, said = outer.communicate(timeout=PROMPT_S)
     return outer.returncode, said

@@ -68,11 +68,11 @@ def test_a_frame_is_one_trace_over_both_machines(stream):
     assert by_edge == [True, True]
     assert [s.name for s in ours] == ["frame", "frame"]
     for frame in ours:
-        told = [s for s in theirs if s.context.trace_id == frame.context.trace_id]
-        assert sorted(s.name for s in told) == ["compute", "edge", "queue", "receive"]
-        (edge,) = [s for s in told if s.name == "edge"]
+        reported = [s for s in theirs if s.context.trace_id == frame.context.trace_id]
+        assert sorted(s.name for s in reported) == ["compute", "edge", "queue", "receive"]
+        (edge,) = [s for s in reported if s.name == "edge"]
         assert edge.parent.span_id == frame.context.span_id
-        assert {s.parent.span_id for s in told if s is not edge} == {edge.context.span_id}
+        assert {s.parent.span_id for s in reported if s is not edge} == {edge.context.span_id}
         # one machine, one clock: what the edge did lies within the frame
         assert frame.start_time <= edge.start_time <= edge.end_time <= frame.end_time
         assert frame.attributes["coinfer.where"] == "edge"
@@ -87,10 +87,10 @@ def test_a_frame_that_is_not_sampled_costs_neither_end_a_span(stream):
 
 
 @pytest.mark.parametrize(
-    "told", [None, 7, "", "00-xyz", "00-" + 32 * "0" + "-" + 16 * "0" + "-01", "99" * 40]
+    "reported", [None, 7, "", "00-xyz", "00-" + 32 * "0" + "-" + 16 * "0" + "-01", "99" * 40]
 )
-def test_what_is_no_traceparent_is_passed_over(told):
-    assert _parent(told) is None
+def test_what_is_no_traceparent_is_passed_over(reported):
+    assert _parent(reported) is None
 
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):

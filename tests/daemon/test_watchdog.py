@@ -152,7 +152,7 @@ def test_an_edge_whose_computation_hangs_is_not_alive(watched, tmp_path):
             assert heard(5.0)
 
 
-def test_a_beat_that_does_not_come_back_is_told_by_name():
+def test_a_beat_that_does_not_come_back_is_named():
     now, given = [10.0], []
     heartbeat = Heartbeat(1.0, lambda: now[0])
     heartbeat.add("stuck", given.append)

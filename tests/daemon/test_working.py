@@ -1,4 +1,4 @@
-"""Threads for strangers' bytes: what is cheap never waits, what is given up is not begun."""
+"""Threads for bytes from outside: what is cheap never waits, what is given up is not begun."""
 
 import asyncio
 import threading
@@ -122,7 +122,7 @@ def test_an_error_is_the_askers_and_the_thread_goes_on():
     asyncio.run(go())
 
 
-def test_a_hanging_thread_is_told_of_and_nobody_waits_for_it_at_the_end():
+def test_a_hanging_thread_is_reported_and_nobody_waits_for_it_at_the_end():
     now = [0.0]
 
     async def go():

@@ -74,7 +74,7 @@ def test_as_daemon_is_with_its_breaker_its_probes_and_the_measured_round_trip(
         engine = loop.engine
         assert (engine.args.always_rescue, engine.args.measured_rtt) == (as_daemon, as_daemon)
         assert (engine.admission.breakers is not None) == as_daemon
-        # nothing else told of the link
+        # nothing else measured the link
         assert (
             engine.watch.monitor.probed_bytes if engine.watch.monitor else 0
         ) == 2000 * as_daemon

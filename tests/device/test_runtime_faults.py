@@ -178,7 +178,7 @@ def test_a_closed_edge_takes_no_connection(stream, executor, serving):
 def scripted_edge(answer, heard=lambda message: None):
     """An edge that greets, then answers each whole request by `answer(request id)`'s bytes.
 
-    `heard` is told every message first; an edge that it holds up reads no further.
+    `heard` gets every message first; an edge that it holds up reads no further.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -262,7 +262,7 @@ def test_an_edge_that_answers_nonsense_costs_no_frame(stream, executor, meta, ma
         assert len(record.error) < 400
 
 
-def test_a_refusal_of_the_whole_connection_is_told_with_its_reason(stream):
+def test_a_refusal_of_the_whole_connection_is_reported_with_its_reason(stream):
     def drop(request_id):
         return serialise(Message(T.REFUSE, 0, meta={"reason": "too many devices"}))
 
@@ -338,12 +338,12 @@ def test_what_tcp_held_back_is_not_the_link_s_slowness():
     slow = measure(job, meta, 0.3, 0.1, False).rate_bps
     job.window_bytes = 14_480.0
     # three windows, and what is left of the time is the link's
-    told = meta | {"gaps_s": [0.07, 0.06, 0.05, 0.001, 0.001, 0.001]}
-    found = measure(job, told, 0.3, 0.1, False)
+    reported = meta | {"gaps_s": [0.07, 0.06, 0.05, 0.001, 0.001, 0.001]}
+    found = measure(job, reported, 0.3, 0.1, False)
     assert found.rate_bps == pytest.approx(8 * 98_552 / (0.22 - 0.18))
     # gaps of an upload that fitted into the window are the link's own
     job.window_bytes = 200_000.0
-    assert measure(job, told, 0.3, 0.1, False).rate_bps == pytest.approx(slow)
+    assert measure(job, reported, 0.3, 0.1, False).rate_bps == pytest.approx(slow)
 
 
 @pytest.mark.parametrize("gaps", ["x", [None], [float("nan")], [-5.0], [1e300]])
@@ -369,7 +369,7 @@ def test_what_came_in_one_read_is_timed_by_the_reply():
     assert (seen.payload_bytes, seen.duration_s) == (1000, pytest.approx(0.03))
 
 
-def test_cancelling_an_upload_that_is_over_is_told_apart(stream, executor, serving):
+def test_cancelling_an_upload_that_is_over_is_distinguished(stream, executor, serving):
     replies = queue.Queue()
     with serving(stream.model, executor) as server:
         link = EdgeLink("127.0.0.1", server.port, stream.model.digest, replies.put)
@@ -446,7 +446,7 @@ def test_what_an_edge_says_is_shown_without_controls_and_not_at_any_length(strea
 
 
 @pytest.mark.parametrize("value", ["\n" * 3000, list(range(900)), {"a": "\x1b" * 900}])
-def test_fields_of_strangers_are_shown_bounded(value):
+def test_fields_of_unknown_clients_are_shown_bounded(value):
     for read in (meta_number, meta_text, meta_shape):
         if read is meta_text and isinstance(value, str):
             continue

@@ -95,9 +95,9 @@ def first_part(table, p, start, limit, noise):
     A stretch that at its median would miss the deadline is not begun.
     """
     gates = [(s, int(e)) for s, e in zip(table.early_s[p], table.early_exit[p], strict=True)]
-    stops = [(s, e) for s, e in gates if e >= 0] + [(table.prefix_s[p], None)]
+    ends = [(s, e) for s, e in gates if e >= 0] + [(table.prefix_s[p], None)]
     spent, done, answer, asked = 0.0, 0.0, -1, 0.0
-    for upto, gate in stops:
+    for upto, gate in ends:
         if start + spent + (upto - done) > limit:
             return spent, False, answer, asked
         spent, done = spent + (upto - done) * noise, upto

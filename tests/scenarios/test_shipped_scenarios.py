@@ -92,7 +92,7 @@ def test_the_camera_networks_bottleneck_keeps_its_bars():
         ("edge_profile", "expected a profile's file or one of edgent-pi3"),
     ],
 )
-def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
+def test_a_scenario_that_names_what_is_not_there_is_refused_with_file_and_field(
     tmp_path, field, expected
 ):
     text = (SHIPPED / "edgent.toml").read_text()

@@ -1,4 +1,4 @@
-"""`device.toml` and `edge.toml`: everything the daemons are told, with defaults and bounds."""
+"""`device.toml` and `edge.toml`: every setting of the daemons, with defaults and bounds."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ class GrpcInterface:
         until_s = None if left_s is None else arrival_s + left_s
         with served.bytes.account() as account:
             sent = await self._message(context)
-            if len(sent) > served.limits.body_bytes:  # lowered since the library was told
+            if len(sent) > served.limits.body_bytes:  # lowered since the library was set up
                 raise TooLargeError(f"body: found more than {served.limits.body_bytes:,} bytes")
             account.take(len(sent))
             read = partial(self._understood, sent)

@@ -253,7 +253,7 @@ class HttpConnection(web.RequestHandler):
             self._answering = False
             self._loop.call_soon(self._go_on)
 
-    # -- told by the interface -------------------------------------------------------------------
+    # -- called by the interface ------------------------------------------------------------------
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request's head is whole."""

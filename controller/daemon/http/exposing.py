@@ -65,7 +65,7 @@ class MetricsServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(middlewares=[self._counted])
+        app = web.Application(middlewares=[self._counting])
         for path in ("/", "/metrics"):
             app.router.add_get(path, self._scrape, allow_head=True)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S)
@@ -85,7 +85,7 @@ class MetricsServer:
         )
 
     @web.middleware
-    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _counting(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Let the table know that a request is under way; refuse those of foreign pages."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)

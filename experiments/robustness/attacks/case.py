@@ -32,7 +32,7 @@ class Target:
     seconds: float
     """How long to go on."""
     second_edge: tuple[str, int]
-    """Where the device's other edge is told how to behave (`hostile_edge.command`)."""
+    """Where the device's other edge reads how to behave (`hostile_edge.command`)."""
     grpc: tuple[str, int]
     """The device's other local interface."""
     folder: Path

@@ -91,7 +91,7 @@ class Http2:
 
     def _understand(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == AWAY:
-            raise ConnectionError("told to go")
+            raise ConnectionError("refused by GOAWAY")
         if kind in (SETTINGS, PING) and not flags & ACK:
             if kind == SETTINGS:
                 self._settle(payload)

@@ -203,7 +203,7 @@ class Range:
         return False
 
     def target(self, seconds: float) -> Target:
-        """What an attacker is told."""
+        """What an attacker knows."""
         ground, folder = self.ground, self.ground.film.parent
         return Target(
             ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,

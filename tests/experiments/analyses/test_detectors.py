@@ -32,7 +32,7 @@ STATES = tuple(BandwidthState(m, 0.2 * m) for m in (1e5, 1e6, 1e7))
 
 
 class Clairvoyant:
-    """Declares at the first measurement after each change it was told of, and at `extra` times."""
+    """Declares at the first measurement after each change it knows of, and at `extra` times."""
 
     name = "clairvoyant"
 

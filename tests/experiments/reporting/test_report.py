@@ -373,8 +373,8 @@ def test_a_matrix_of_somebody_else_is_shown(results, tmp_path):
     made = Matrix(1, "ablations", "reward", "without", "scenario", ("warm | start", "map"),
                   ("lte", "3g"), cells)  # fmt: skip
     write_json(folder / "ablations.matrix.json", made)
-    told = write_report(folder, tmp_path / "r.html", tmp_path / "t.md")
-    assert "matrix 'ablations': 1 cells not evaluated" in told.missing
+    reported = write_report(folder, tmp_path / "r.html", tmp_path / "t.md")
+    assert "matrix 'ablations': 1 cells not evaluated" in reported.missing
     _, rows = rows_of(Page((tmp_path / "r.html").read_text()), "map")
     assert rows["warm | start"][1:] == [
         "0.5000 (0.4000 to 0.6000), 8 test files, 5 seeds", "not evaluated",
@@ -391,9 +391,9 @@ def test_traces_seen_in_training_and_a_missing_policy_are_said_loudly(results, t
         seen_in_training=found.traces[:1],
     )  # fmt: skip
     write_json(tmp_path / "r" / "bare.evaluation.json", shown)
-    told = write_report(tmp_path / "r", tmp_path / "r.html")
+    reported = write_report(tmp_path / "r", tmp_path / "r.html")
     for part in ("no learned policy, nothing is claimed", "no time series", "no configuration map"):
-        assert f"evaluation 'bare': {part}" in told.missing
+        assert f"evaluation 'bare': {part}" in reported.missing
     text = "".join(Page((tmp_path / "r.html").read_text()).text)
     assert "SEEN IN TRAINING: 1 of 8 test files" in text
     assert "No learned policy was evaluated: nothing is claimed." in text
@@ -413,9 +413,9 @@ def test_the_commands_work_together(tmp_path, monkeypatch):
         app, ["evaluate", str(study), "--out", str(out), "--frames", "20", "--json"]
     )
     assert made.exit_code == 0, made.output
-    (told,) = json.loads(made.stdout)
-    assert told["frames"] == 20
-    assert set(told["controllers"]) == {"device-only", "learned"}
+    (reported,) = json.loads(made.stdout)
+    assert reported["frames"] == 20
+    assert set(reported["controllers"]) == {"device-only", "learned"}
     done = CliRunner().invoke(
         app, ["report", "--results", str(out), "--out", str(tmp_path / "r.html"), "--json"]
     )

@@ -70,7 +70,7 @@ def logs(tmp_path):
 
 
 @pytest.fixture
-def counted(monkeypatch):
+def runs(monkeypatch):
     """Names of the controllers that were really run."""
     ran = []
 
@@ -102,18 +102,18 @@ def spec_of(logs, **changes):
 def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     found = run_evaluation(spec_of(logs), tmp_path / "units")
     traces = TraceSet(tuple(read_traces(logs)), False, "")
-    told = compare(
+    reported = compare(
         stream, traces, [*NAMES, "learned"], ControllerFactory(stream), max_frames=FRAMES
     )
-    assert found.bound == pytest.approx(told.bound)
-    for name, figures in told.controllers.items():
+    assert found.bound == pytest.approx(reported.bound)
+    for name, figures in reported.controllers.items():
         own = found.controllers[name]
         for key in ("goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s",
                     "bytes_per_frame", "reward", "share_of_bound"):  # fmt: skip
             assert getattr(own, key) == pytest.approx(getattr(figures, key)), (name, key)
         assert own.interval95 == pytest.approx(figures.interval95)
         assert own.per_trace == pytest.approx({t: f.reward for t, f in figures.per_trace.items()})
-    by_rival = {d.over: d for d in told.differences}
+    by_rival = {d.over: d for d in reported.differences}
     over = by_rival[found.headline.best_baseline]
     assert found.headline.reward.mean == pytest.approx(over.mean)
     assert found.headline.reward.interval95 == pytest.approx(over.interval95)
@@ -121,69 +121,67 @@ def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     assert found.headline.reward.leave_one_out == pytest.approx(over.leave_one_out)
 
 
-def test_units_are_run_once_and_a_changed_policy_anew(
-    stream, logs, tmp_path, counted, other_policy
-):
+def test_runs_are_made_once_and_a_changed_policy_anew(stream, logs, tmp_path, runs, other_policy):
     policy = other_policy(stream, tmp_path / "p", 1)
     spec = spec_of(logs, policies=(str(policy),))
     folder = tmp_path / "units"
     first = run_evaluation(spec, folder)
-    assert sorted(counted) == sorted([*NAMES, "learned"])
-    counted.clear()
+    assert sorted(runs) == sorted([*NAMES, "learned"])
+    runs.clear()
     assert run_evaluation(spec, folder) == first
-    assert counted == []
+    assert runs == []
     shutil.rmtree(policy)
     other_policy(stream, policy, 2)
     changed = run_evaluation(spec, folder)
-    assert counted == ["learned"]
+    assert runs == ["learned"]
     assert changed.policies[0].digest != first.policies[0].digest
     assert changed.policies[0].seed == 2
     assert changed.controllers["learned"].plans != first.controllers["learned"].plans
     assert changed.controllers["robust"].per_trace == first.controllers["robust"].per_trace
-    counted.clear()
+    runs.clear()
     run_evaluation(msgspec.structs.replace(spec, frames=FRAMES - 1), folder)
-    assert sorted(counted) == sorted([*NAMES, "learned"])
+    assert sorted(runs) == sorted([*NAMES, "learned"])
 
 
-def test_what_is_learnt_from_other_training_traces_is_run_anew(
-    logs, tmp_path, counted, monkeypatch
-):
+def test_what_is_learnt_from_other_training_traces_is_run_anew(logs, tmp_path, runs, monkeypatch):
     spec, folder = spec_of(logs), tmp_path / "units"
     run_evaluation(spec, folder)
-    counted.clear()
+    runs.clear()
     monkeypatch.setattr(
         "controller.scenarios.setting.load_split",
         lambda family, part: TraceSet(made_traces(2, 8, part), True, "others"),
     )
     run_evaluation(spec, folder)
-    assert sorted(counted) == sorted(NAMES)  # the learned policy is its own file
+    assert sorted(runs) == sorted(NAMES)  # the learned policy is its own file
 
 
 def test_progress_never_falls_and_names_what_is_done(logs, tmp_path):
-    told = []
+    reported = []
     spec = spec_of(logs, deadlines_ms=(60.0,), deadline_frames=20)
-    run_evaluation(spec, tmp_path / "units", lambda what, share: told.append((what, share)))
-    shares = [share for _, share in told]
+    run_evaluation(spec, tmp_path / "units", lambda what, share: reported.append((what, share)))
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert {*NAMES, "learned", "clairvoyant bound", "60 ms: fixed"} <= {what for what, _ in told}
+    assert {*NAMES, "learned", "clairvoyant bound", "60 ms: fixed"} <= {
+        what for what, _ in reported
+    }
 
 
-def test_changed_sources_are_other_results(logs, tmp_path, counted, monkeypatch):
+def test_changed_sources_are_other_results(logs, tmp_path, runs, monkeypatch):
     spec = spec_of(logs, controllers=("device-only",))
     run_evaluation(spec, tmp_path / "units")
-    counted.clear()
+    runs.clear()
     monkeypatch.setattr(kept_runs, "code_digest", lambda: "other sources")
     run_evaluation(spec, tmp_path / "units")
-    assert sorted(counted) == ["device-only", "learned"]
+    assert sorted(runs) == ["device-only", "learned"]
 
 
 @pytest.mark.parametrize("ending", ["json", "npz"])
 @pytest.mark.parametrize("harm", ["gone", "cut", "garbled"])
-def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, counted, ending, harm):
+def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, runs, ending, harm):
     spec, folder = spec_of(logs, controllers=("device-only",)), tmp_path / "units"
     first = run_evaluation(spec, folder)
-    counted.clear()
+    runs.clear()
     for path in folder.glob(f"*.{ending}"):
         raw = path.read_bytes()
         if harm == "gone":
@@ -191,25 +189,25 @@ def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, counted, ending, 
         else:
             path.write_bytes(raw[: len(raw) // 2] if harm == "cut" else b"\x80" + raw[1:])
     assert run_evaluation(spec, folder) == first
-    assert sorted(counted) == ["device-only", "learned"]
+    assert sorted(runs) == ["device-only", "learned"]
 
 
-def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, counted, monkeypatch):
+def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, runs, monkeypatch):
     spec, folder = spec_of(logs), tmp_path / "units"
 
     def interrupted(*arguments, **options):
-        if len(counted) == 2:
+        if len(runs) == 2:
             raise KeyboardInterrupt
-        counted.append("run")
+        runs.append("run")
         return evaluate(*arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(kept_runs, "evaluate", interrupted)
         run_evaluation(spec, folder)
     assert not list(folder.glob(".*"))  # nothing half written
-    counted.clear()
+    runs.clear()
     run_evaluation(spec, folder)
-    assert len(counted) == len(NAMES) + 1 - 2
+    assert len(runs) == len(NAMES) + 1 - 2
 
 
 def test_frames_survive_the_disk(stream, logs):
@@ -338,8 +336,8 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_po
         for factory, name in ((learned, "learned"), (others, "robust"), (others, "fixed")):
             make = factory.maker(name, [trace])
             (alone,) = evaluate(stream, [trace], make, seed=seed, max_frames=FRAMES)
-            told = found.controllers[name].per_trace[trace.name]
-            assert told == pytest.approx(float(alone.reward.mean())), name
+            reported = found.controllers[name].per_trace[trace.name]
+            assert reported == pytest.approx(float(alone.reward.mean())), name
             phases.add(float(alone.arrival_s[0]))
     # three logs are three draws of frames and pictures, not the same one three times
     assert len(phases) == 3
@@ -406,24 +404,24 @@ def test_policies_are_looked_at_before_anything_is_run(stream, closed, tmp_path,
     assert not (tmp_path / "out" / "study.json").exists()
 
 
-def test_what_ppo_added_and_the_device_alone_are_told_apart(stream, logs, tmp_path, random_policy):
+def test_what_ppo_added_and_the_device_alone_are_two_things(stream, logs, tmp_path, random_policy):
     save_policy(tmp_path / "p", random_policy(stream, training={"seed": 0}))
     spec = spec_of(
         logs, policies=(str(tmp_path / "p"),), controllers=("device-only", "robust", "planning")
     )
     found = run_evaluation(spec, tmp_path / "units")
-    told, own = found.headline, found.controllers
-    assert told.best_baseline in ("device-only", "robust"), "planning is a part, no rival"
+    reported, own = found.headline, found.controllers
+    assert reported.best_baseline in ("device-only", "robust"), "planning is a part, no rival"
     for against, name, part in (
-        (told.over_planning, "planning", "per_trace"),
-        (told.over_device_only, "device-only", "per_trace_goodput"),
+        (reported.over_planning, "planning", "per_trace"),
+        (reported.over_device_only, "device-only", "per_trace_goodput"),
     ):
         mine, others = getattr(own["learned"], part), getattr(own[name], part)
         off = [mine[trace] - others[trace] for trace in found.traces]
         assert against.mean == pytest.approx(np.mean(off))
         assert against.worst == pytest.approx(min(off))
         assert against.over == name
-    assert told.over_planning.mean != 0.0
+    assert reported.over_planning.mean != 0.0
     lines = " ".join(headline_lines(found))
     assert "Over its planning alone: " in lines
     assert "Goodput accuracy over the device alone: " in lines
@@ -501,7 +499,7 @@ def test_the_series_are_the_frames_of_the_run(stream, logs, tmp_path):
         (SeriesSpec("x"), f"evaluation '{name}', field 'series.trace': found 'x'"),
         (SeriesSpec("t0", 99.0), f"evaluation '{name}', field 'series.start_s': found 99 s"),
     ):
-        # told before anything is run
+        # reported before anything is run
         with pytest.raises(UsageError, match=match):
             run_study(Study(1, (spec_of(logs, series=bad),)), tmp_path / "none", "")
     assert not (tmp_path / "none").exists()
@@ -536,7 +534,7 @@ def test_the_generalist_is_planned_for_every_deadline_and_is_no_rival(logs, tmp_
     assert found.headline.best_baseline == "device-only"
 
 
-def test_other_prices_are_other_results_for_everybody(logs, tmp_path, counted):
+def test_other_prices_are_other_results_for_everybody(logs, tmp_path, runs):
     plain = spec_of(logs, controllers=("device-only",), policies=())
     dear = spec_of(logs, controllers=("device-only",), prices=(1.0, 0.0), policies=())
     priced = [msgspec.structs.replace(s, scenario="lte-mobilenet-priced") for s in (plain, dear)]
@@ -544,7 +542,7 @@ def test_other_prices_are_other_results_for_everybody(logs, tmp_path, counted):
     alone = [f.controllers["device-only"] for f in found]
     assert alone[0].goodput_accuracy == alone[1].goodput_accuracy
     assert alone[1].reward < alone[0].reward
-    assert counted.count("device-only") == counted.count("learned") == 2
+    assert runs.count("device-only") == runs.count("learned") == 2
     assert found[0].bound > found[1].bound
 
 
@@ -569,7 +567,7 @@ def test_a_log_that_was_trained_on_backwards_is_known_as_it_is_read():
         assert {inputs.TURNED.get(digest, digest) for digest in named} == known
 
 
-def test_traces_seen_in_training_are_told(tmp_path, logs):
+def test_traces_seen_in_training_are_reported(tmp_path, logs):
     write_csv(logs / "copy.csv", made_traces(3, 7, "train")[1])
     write_csv(logs / "copy2.csv", made_traces(3, 7, "validation")[2])
     found = run_evaluation(spec_of(logs, controllers=("device-only",)), tmp_path / "units")
@@ -586,7 +584,7 @@ def test_a_trace_s_mode_is_its_file_s():
     assert inputs.mode_of_trace("my.bus.log") is None
 
 
-def test_policies_that_are_not_there_are_refused_before_anything_runs(logs, tmp_path, counted):
+def test_policies_that_are_not_there_are_refused_before_anything_runs(logs, tmp_path, runs):
     spec = spec_of(logs, policies=(str(tmp_path / "nowhere"),))
     with pytest.raises(UsageError, match="found no policy in"):
         run_evaluation(spec, tmp_path / "units")
@@ -594,7 +592,7 @@ def test_policies_that_are_not_there_are_refused_before_anything_runs(logs, tmp_
     twice = spec_of(logs, traces=(str(logs), str(tmp_path / "more")))
     with pytest.raises(UsageError, match="two traces named 't0'"):
         run_evaluation(twice, tmp_path / "units")
-    assert counted == []
+    assert runs == []
 
 
 STUDY = 'format_version = 1\n[[evaluations]]\nname = "a"\nscenario = "3g-alexnet"\n'

@@ -351,7 +351,7 @@ def test_a_cell_that_kills_its_workers_is_given_up(here):
     ]
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tmp_path):
     path, out = definition(tmp_path), tmp_path / "out"
     text = path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 1e-2]", "[1e-3]")
     # more than what the observation tells apart: only the training knows

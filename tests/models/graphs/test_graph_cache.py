@@ -17,7 +17,7 @@ NOBODY = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
 """Runs a command as a user that no file knows."""
 
 
-def strangers_allowed():
+def others_allowed():
     tried = shutil.which("unshare") and subprocess.run([*NOBODY, "true"], check=False)
     return bool(tried) and tried.returncode == 0
 
@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_is_done_without(monkeypatch, tmp_path, p
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(not strangers_allowed(), reason="needs a user namespace of its own")
+@pytest.mark.skipif(not others_allowed(), reason="needs a user namespace of its own")
 def test_a_user_without_home_and_entry_does_without():
     script = (
         "from artefacts.cache import cache_folder\n"
