@@ -55,7 +55,6 @@ class Security:
 
     context: ssl.SSLContext
     token: bytes | None = None
-    needs_certificate: bool = False
 
     def knows(self, token: object) -> bool:
         """Whether a device's token is the edge's, in a time that does not depend on it."""
@@ -84,7 +83,7 @@ def server_security(files: TlsFiles) -> Security:
     if token is None:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_authority(context, files.authority)
-    return Security(context, token, token is None)
+    return Security(context, token)
 
 
 def client_security(files: TlsFiles) -> Security:

@@ -109,9 +109,7 @@ def with_deadline(setting: Setting, deadline_s: float) -> Setting:
     """The same scenario at another deadline; its plan list is made anew."""
     frames = msgspec.structs.replace(setting.scenario.frames, deadline_s=deadline_s)
     there = load_setting(msgspec.structs.replace(setting.scenario, frames=frames))
-    return replace(
-        there, given_prices=setting.given_prices, sub_second_seed=setting.sub_second_seed
-    )
+    return replace(there, given_prices=setting.given_prices)
 
 
 def _point(

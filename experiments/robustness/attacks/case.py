@@ -25,7 +25,6 @@ class Target:
     """A running device and the edge that it asks, both on loopback; the camera asks the device."""
 
     device_http: tuple[str, int]
-    device_socket: Path
     edge: tuple[str, int]
     device_pid: int
     edge_pid: int

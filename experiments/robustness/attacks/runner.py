@@ -206,7 +206,7 @@ class Range:
         """What an attacker knows."""
         ground, folder = self.ground, self.ground.film.parent
         return Target(
-            ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,
+            ground.http, ground.edge_address, ground.device.pid,
             ground.edge.pid, seconds, ground.second_control, ground.grpc,
             folder,
         )  # fmt: skip
