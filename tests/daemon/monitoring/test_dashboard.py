@@ -16,7 +16,7 @@ from controller.link.interface import NoLink
 from controller.planners.fixed import FixedController
 from models.executors import OnnxExecutor
 
-DASHBOARD = Path(__file__).parents[2] / "deploy" / "grafana.json"
+DASHBOARD = Path(__file__).parents[3] / "deploy" / "grafana.json"
 
 
 @pytest.fixture
