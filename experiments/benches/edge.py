@@ -49,6 +49,9 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
     """One thread computes in both; the edge is a process of its own, the devices are in this one.
 
     Every device keeps one request under way, so that all together ask as fast as they are answered.
+
+    `network` is a model's name. So many `devices` ask for `seconds`, each request with `deadline_s`
+    seconds.
     """
     model = load_model(network)
     pictures = generated_pictures(

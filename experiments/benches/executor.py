@@ -35,7 +35,11 @@ def executor_rows(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, ExecutorRow]:
-    """Median milliseconds of the executors, taking turns so that all meet the same machine."""
+    """Median milliseconds of the executors, taking turns so that all meet the same machine.
+
+    `model` is run to exit `branch`, from 0, `repeats` times; accuracies are those of `outcomes`;
+    `clock` gives seconds.
+    """
     import torch
 
     torch.set_num_threads(1)

@@ -20,7 +20,11 @@ def best_single(
     *,
     max_frames: int | None = None,
 ) -> int:
-    """The plan that earns most when used for every frame of `traces` (each plan is run)."""
+    """The plan that earns most when used for every frame of `traces` (each plan is run).
+
+    `setting` has the plans; they are judged on `half` of the outcomes and `max_frames` of each
+    trace (None: all).
+    """
     return int(np.argmax(single_plan_rewards(setting, traces, half, max_frames=max_frames)))
 
 
@@ -34,6 +38,9 @@ def single_plan_rewards(
     """Mean reward per frame of every plan of the table, used alone on all `traces`.
 
     Each plan on each trace is a lane of one batched run: no controller is asked.
+
+    `setting` has the plans; they are judged on `half` of the outcomes and `max_frames` of each
+    trace (None: all).
     """
     bank = TraceBank(traces)
     plans, lanes = len(setting.table), len(setting.table) * len(traces)

@@ -48,6 +48,8 @@ def distil(
     plans as the queue allows, a map has one. A state never met has the plan of greatest reward.
     `data`: what the policy was trained and chosen on, where that is not the scenario's own. Policy
     and map are judged on `frames` of every validation trace.
+
+    `policy` was trained for `setting`.
     """
     data = Data.of(setting) if data is None else data
     frames = JUDGED_FRAMES if frames is None else frames

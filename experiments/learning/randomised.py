@@ -87,7 +87,12 @@ def train_generalist(
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
 ) -> Generalist:
-    """Plan for every drawn scenario by one belief, then learn over all of them at once."""
+    """Plan for every drawn scenario by one belief, then learn over all of them at once.
+
+    `settings` scenarios are drawn from the seed of `args`, which say how is learnt. `report` is
+    called after every rollout, `planning` with the share of the planning that is done; `stopped` is
+    asked after every rollout.
+    """
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())
     drawn = [load_setting(draw(rng, number)) for number in range(settings)]

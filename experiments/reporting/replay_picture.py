@@ -71,6 +71,8 @@ def replay_figure(
     """The picture of several controllers on one trace.
 
     `runs` are by controller, their `plan` (N,) an index into `plans`; `deadline_s` in seconds.
+
+    `trace` is the link that all of them had.
     """
     rate, *rest = HEIGHTS
     heights = [rate, *(rest * len(runs))]

@@ -91,6 +91,8 @@ def run(name: str, target: Target, seeds: list[bytes], inputs: int, seed: int) -
 
     A seed that is refused is a fault of the harness: its mutants would all be refused in one place,
     and nothing behind that would be met.
+
+    `name` is the `target`'s; mutants are drawn from `seed` out of `seeds`, inputs that it takes.
     """
     rng, before = random.Random(seed), _peak_mib()
     if not seeds:

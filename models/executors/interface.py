@@ -21,15 +21,25 @@ class Executor(Protocol):
     """Computes layers [start, stop) of a branch on a batch (N, *shape before layer start)."""
 
     def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
-        """The tensor after layer `stop` - 1, float32."""
+        """The tensor after layer `stop` - 1, float32.
+
+        `branch` is the exit, from 0; `x` is a float32 batch (N, *shape before layer `start`).
+        """
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        """What crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8."""
+        """What crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8.
+
+        `codec` is a name, `branch` the exit, from 0; `x` is the tensor or picture.
+        """
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
     ) -> Float32s:
-        """The batch of one that layer `cut` is given, from the bytes that crossed before it."""
+        """The batch of one that layer `cut` is given, from the bytes that crossed before it.
+
+        `codec` is a name, `branch` the exit, from 0. `data` are the bytes, `meta` what came with
+        them; both may come from anybody.
+        """
 
 
 class CodingExecutor(ABC):
@@ -43,13 +53,19 @@ class CodingExecutor(ABC):
         """One layer of the network on a batch."""
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8."""
+        """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8.
+
+        See `Executor.encode`.
+        """
         return encode_at(self.model, self.layer, codec, branch, cut, x)
 
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
     ) -> Float32s:
-        """Decode to a batch of one; a picture comes back as the network's input."""
+        """Decode to a batch of one; a picture comes back as the network's input.
+
+        See `Executor.decode`.
+        """
         return decode_at(self.model, self.layer, codec, branch, cut, meta, data)
 
 
@@ -65,7 +81,10 @@ def softmax_answer(logits: Float32s, temperature: float = 1.0) -> tuple[int, flo
 
 
 def check_shape(model: Model, branch: int, start: int, x: Float32s) -> None:
-    """Refuse a batch `x` that is not of the shape before layer `start` of branch `branch`."""
+    """Refuse a batch `x` that is not of the shape before layer `start` of branch `branch`.
+
+    `model` says which that is.
+    """
     model.spec.interval(branch, start, start)
     expected = model.spec.shapes[branch][start]
     if x.ndim < 1 or tuple(x.shape[1:]) != expected:

@@ -20,6 +20,9 @@ def make_executor(
     """An executor by name: 'onnx', 'onnx-int8' or 'torch'.
 
     It computes on `threads`, or on half of the processors that this process may use.
+
+    `name` is one of these, `model` what is computed. At `seams` (trunk layers) ONNX Runtime's
+    intervals are run piece by piece, and it holds `most` sessions.
     """
     threads = max(1, usable_cpus() // 2) if threads is None else threads
     if name in ("onnx", "onnx-int8"):

@@ -74,7 +74,7 @@ class OnnxExecutor(CodingExecutor):
         self.run(branch, start, stop, np.zeros((1, *shape), dtype=np.float32))
 
     def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
-        """Compute the interval; an empty one gives `x` back."""
+        """Compute the interval; an empty one gives `x` back. See `Executor.run`."""
         if start == stop:
             return x
         check_shape(self.model, branch, start, x)

@@ -35,14 +35,17 @@ class PacedExecutor:
         self.overruns = 0
 
     def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
-        """Compute, then wait until the profile's median for this interval has passed."""
+        """Compute, then wait until the profile's median for this interval has passed.
+
+        See `Executor.run`.
+        """
         began = self._clock()
         result = self._inner.run(branch, start, stop, x)
         self._wait(began + self._profile.interval_s(branch, start, stop), counts=start != stop)
         return result
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        """Encode, then wait until the profile's median for it has passed."""
+        """Encode, then wait until the profile's median for it has passed. See `Executor.encode`."""
         began = self._clock()
         result = self._inner.encode(codec, branch, cut, x)
         seconds = self._profile.encode_s(codec, self._profile.crossing(branch, cut))
@@ -52,7 +55,7 @@ class PacedExecutor:
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
     ) -> Float32s:
-        """Decode, then wait until the profile's median for it has passed."""
+        """Decode, then wait until the profile's median for it has passed. See `Executor.decode`."""
         began = self._clock()
         result = self._inner.decode(codec, branch, cut, meta, data)
         seconds = self._profile.decode_s(codec, self._profile.crossing(branch, cut))

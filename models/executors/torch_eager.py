@@ -47,7 +47,7 @@ class TorchExecutor(CodingExecutor):
         return np.asarray(y.numpy(), dtype=np.float32)
 
     def run(self, branch: int, start: int, stop: int, x: Float32s) -> Float32s:
-        """Compute the interval."""
+        """Compute the interval. See `Executor.run`."""
         check_shape(self.model, branch, start, x)
         with self._torch.inference_mode():
             y = self._network.run_interval(self._torch.from_numpy(x), branch, start, stop)

@@ -143,7 +143,11 @@ def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
 def save_model(
     folder: str | Path, state: State, card: Card, ranges: Mapping[str, Ranges] | None = None
 ) -> None:
-    """Write weights, calibrated ranges where there are any, and the card last."""
+    """Write weights, calibrated ranges where there are any, and the card last.
+
+    `folder` is the model's. `state` are arrays by layer and name, `ranges` by layer; `card` holds
+    their digests.
+    """
     folder = Path(folder)
     if ranges:
         ends = {f"{n}.low": r.low for n, r in ranges.items()}

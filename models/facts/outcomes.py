@@ -135,7 +135,11 @@ class Outcomes:
     def accuracy(
         self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None
     ) -> float:
-        """Share of samples answered correctly, over one half or all."""
+        """Share of samples answered correctly, over one half or all.
+
+        `exit_` counts from 0; `codec` and `cut` say what crossed before which layer. `half` is
+        'policy' or 'report' (None: all).
+        """
         right = self.correct(exit_, codec, cut)
         return float(right.mean() if half is None else right[self.half(half)].mean())
 

@@ -99,7 +99,11 @@ def read_activations(model: Model) -> Activations:
 def quantised_interval(
     model: Model, activations: Activations, branch: int, start: int, stop: int
 ) -> bytes:
-    """Layers [start, stop) of a branch in int8, float32 in and out."""
+    """Layers [start, stop) of a branch in int8, float32 in and out.
+
+    `model` is quantised by its `activations`, the ranges that were seen. `branch` is the exit, from
+    0; the layers are those from `start` to before `stop`.
+    """
     try:
         tools = quantization()
     except ModuleNotFoundError as error:

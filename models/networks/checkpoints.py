@@ -16,7 +16,10 @@ FORMAT_VERSION = 1
 def save_checkpoint(
     path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any], epoch: int
 ) -> None:
-    """Write every part's state after `epoch` epochs; `identity` says which run this is."""
+    """Write every part's state after `epoch` epochs; `identity` says which run this is.
+
+    `path` is the file; `parts` are modules, optimisers and the like, by name.
+    """
     state = {"format_version": FORMAT_VERSION, "identity": dict(identity), "epoch": epoch}
     with atomic_write(path, "wb") as stream:
         torch.save(state | {name: part.state_dict() for name, part in parts.items()}, stream)

@@ -44,7 +44,10 @@ def repeatedly(target: Target, once: Callable[[], object], connections: int = 1)
 def post(
     target: Target, body: bytes | Iterable[bytes], headers: Mapping[str, str], path: str = "/infer"
 ) -> tuple[int, bytes]:
-    """One request on a connection of its own: its status and what came."""
+    """One request on a connection of its own: its status and what came.
+
+    `target` is the device; `body` is sent whole or piece by piece, with `headers`, to `path`.
+    """
     connection = http.client.HTTPConnection(*target.device_http, timeout=TIMEOUT_S)
     try:
         connection.request("POST", path, body, dict(headers))

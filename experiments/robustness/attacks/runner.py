@@ -244,7 +244,10 @@ class Attackers:
 
 
 def attack(case: Case, attacker: subprocess.Popen[Any], ground: Range, target: Target) -> str:
-    """Let a loaded attacker go; what went wrong with it or the daemons, or ''."""
+    """Let a loaded attacker go; what went wrong with it or the daemons, or ''.
+
+    `case` is made by the process `attacker` on `target`, whose daemons `ground` has.
+    """
     assert attacker.stdin is not None
     with contextlib.suppress(OSError):  # it has ended already
         attacker.stdin.write(msgspec.json.encode(target, enc_hook=str) + b"\n")
@@ -262,7 +265,10 @@ def attack(case: Case, attacker: subprocess.Popen[Any], ground: Range, target: T
 def run_attacks(
     wanted: list[Case], seconds: float, alone_s: float, said: Callable[[Outcome], None]
 ) -> AttackReport:
-    """All of `wanted`, for `seconds` each, behind `alone_s` of the camera alone."""
+    """All of `wanted`, for `seconds` each, behind `alone_s` of the camera alone.
+
+    `said` is called with every outcome.
+    """
     begun = time.monotonic()
     outcomes: list[Outcome] = []
     with temporary_folder("attacks") as folder, Children() as children:

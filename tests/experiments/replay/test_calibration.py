@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from models.graphs.executors import PacedExecutor, make_executor
 
 from artefacts import UsageError
 from coinfer.cli.main import app
@@ -20,7 +21,6 @@ from controller.scenarios.world import (
 from envs.world import World
 from experiments.replay.calibration import AlternatingController, calibrate, world_text
 from experiments.replay.device_run import DeviceRun, run_loop
-from models.graphs.executors import PacedExecutor, make_executor
 
 INTERVAL_S = 0.2
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from models.graphs.executors import make_executor
 
 from artefacts import UsageError
 from models.codecs import Shared, codec_named
@@ -9,7 +10,6 @@ from models.data.datasets import Pictures
 from models.data.pictures import generated_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import Outcomes
-from models.graphs.executors import make_executor
 from models.networks import sizes as recording
 from models.networks.sizes import record_sizes
 
