@@ -39,8 +39,8 @@ class PageHinkleyDetector:
             from river.drift import PageHinkley
         except ImportError:
             raise DependencyError(
-                "detector 'page-hinkley': found no package 'river', expected it installed "
-                "(pip install river)"
+                "detector 'page-hinkley': found no package 'river', expected pip install -e "
+                "'.[detectors]' in coinfer's folder"
             ) from None
         c = self.config
         self._test: Any = PageHinkley(

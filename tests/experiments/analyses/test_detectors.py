@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from artefacts import UsageError
+from artefacts import DependencyError, UsageError
 from coinfer.cli.bench.detector import as_entries, detector
 from controller.sensing.interface import DetectorStep
 from experiments.analyses.detectors.recorded import (
@@ -237,3 +237,11 @@ def test_sensing_imports_nothing_a_device_lacks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_without_river_its_extra_is_named_and_the_other_detectors_work(monkeypatch):
+    for name in ("river", "river.drift"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DependencyError, match=r"found no package 'river'.*'\.\[detectors\]'"):
+        make_detector("page-hinkley")
+    assert [make_detector(name).name for name in NAMES[:2]] == list(NAMES[:2])
