@@ -6,7 +6,7 @@
 - `data`: labelled pictures from the data folder, and generated ones;
 - `networks`: training, judging and profiling (torch);
 - `capture`: any torch module becomes a network of ours (torch);
-- `executors`: who computes layer intervals: ONNX Runtime, torch, or a profile's pace;
+- `executors`: who computes layer intervals: ONNX Runtime, or any at a profile's pace;
 - `shipped`: the models that come with the package.
 
 A Pi imports `facts`, `codecs`, `graphs` and `data`: none of them needs torch. `codecs` knows

@@ -8,10 +8,11 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from models.executors import OnnxExecutor, TorchExecutor
+from models.executors import OnnxExecutor
 from models.facts.cards import Model
 from models.facts.outcomes import QUANTISED, Outcomes
 from models.graphs.onnx_runtime import onnxruntime
+from models.networks.torch_executor import TorchExecutor
 
 WARMUP = 10
 

@@ -116,8 +116,8 @@ def audit(
 ) -> Audit:
     """Predict a run on `trace` (scaled already) by its own plans, and compare.
 
-    `setting` is the scenario loaded, `record` what the device wrote, `seed` the one of its pictures. With `rows` every frame is
-    reported, not only figures of all.
+    `setting` is the scenario loaded, `record` what the device wrote, `seed` the one of its
+    pictures. With `rows` every frame is reported, not only figures of all.
     """
     frames = record.frames
     samples = _samples(setting, record, seed)

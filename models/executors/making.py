@@ -1,4 +1,4 @@
-"""Executors by name."""
+"""Executors by name: those that a device and an edge have."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Collection
 
 from artefacts import UsageError, usable_cpus
 from models.executors.onnx import MOST_SESSIONS, OnnxExecutor
-from models.executors.torch_eager import TorchExecutor
 from models.facts.cards import Model
+
+PRECISION_OF = {"onnx": "float32", "onnx-int8": "int8"}
+"""Of the executors, by name."""
 
 
 def make_executor(
@@ -16,18 +18,15 @@ def make_executor(
     threads: int | None = None,
     seams: Collection[int] = (),
     most: int = MOST_SESSIONS,
-) -> OnnxExecutor | TorchExecutor:
-    """An executor by name: 'onnx', 'onnx-int8' or 'torch'.
+) -> OnnxExecutor:
+    """ONNX Runtime by name: 'onnx' or 'onnx-int8' (`models.networks.torch_executor` has torch too).
 
     It computes on `threads`, or on half of the processors that this process may use.
 
-    `name` is one of these, `model` what is computed. At `seams` (trunk layers) ONNX Runtime's
-    intervals are run piece by piece, and it holds `most` sessions.
+    `name` is one of these, `model` what is computed. At `seams` (trunk layers) intervals are run
+    piece by piece, and it holds `most` sessions.
     """
+    if name not in PRECISION_OF:
+        raise UsageError(f"executor: found '{name}', expected {' or '.join(PRECISION_OF)}")
     threads = max(1, usable_cpus() // 2) if threads is None else threads
-    if name in ("onnx", "onnx-int8"):
-        precision = "int8" if name == "onnx-int8" else "float32"
-        return OnnxExecutor(model, threads, precision, seams, most)
-    if name == "torch":
-        return TorchExecutor(model, threads)
-    raise UsageError(f"executor: found '{name}', expected onnx, onnx-int8 or torch")
+    return OnnxExecutor(model, threads, PRECISION_OF[name], seams, most)

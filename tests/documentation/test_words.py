@@ -23,6 +23,7 @@ IN_SENTENCES = {"lookout", "door", "stranger", "awareness", "courses", "adoption
 
 NAMES_ALLOWED = {
     "view": "numpy's and memoryview's",
+    "sliding_window_view": "numpy's",
     "units": "of measure, in the readers of traces and in options",
     "_units": "of measure",
     "UNITS": "of a hidden layer; systemd's",

@@ -49,13 +49,12 @@ def _plain_edge(
     from controller.edge.server import EdgeServer
     from controller.link.addresses import join_address
     from controller.scenarios import load_profile
-    from models.executors import Executor, PacedExecutor, make_executor
     from models.facts.cards import load_model
+    from models.networks.torch_executor import any_executor
 
     loaded = load_model(model)
-    compute: Executor = make_executor(executor, loaded)
-    if pace is not None:
-        compute = PacedExecutor(compute, load_profile(pace, loaded))
+    profile = None if pace is None else load_profile(pace, loaded)
+    compute = any_executor(executor, loaded, pace=profile)
     try:
         server = EdgeServer(loaded, compute, host, port)
     except OSError as error:

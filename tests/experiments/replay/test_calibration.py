@@ -6,7 +6,6 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
-from models.graphs.executors import PacedExecutor, make_executor
 
 from artefacts import UsageError
 from coinfer.cli.main import app
@@ -21,6 +20,7 @@ from controller.scenarios.world import (
 from envs.world import World
 from experiments.replay.calibration import AlternatingController, calibrate, world_text
 from experiments.replay.device_run import DeviceRun, run_loop
+from models.executors import PacedExecutor, make_executor
 
 INTERVAL_S = 0.2
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from models.graphs.executors import make_executor
 
 from artefacts import UsageError
 from models.codecs import Shared, codec_named
 from models.data.datasets import Pictures
 from models.data.pictures import generated_pictures
+from models.executors import make_executor
 from models.facts.cards import load_model
 from models.facts.outcomes import Outcomes
 from models.networks import sizes as recording

@@ -1,14 +1,20 @@
-"""torch on the CPU as an executor; torch is imported only when one is made."""
+"""torch on the CPU as an executor, and executors by name with torch among them.
+
+torch is imported only when its executor is made.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from artefacts import DependencyError
+from artefacts import DependencyError, UsageError, usable_cpus
 from artefacts.arrays import Float32s
+from models.executors import Executor, PacedExecutor, make_executor
 from models.executors.interface import CodingExecutor, check_shape
+from models.executors.making import PRECISION_OF
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
+from models.facts.profiles import Profile
 
 
 class TorchExecutor(CodingExecutor):
@@ -52,3 +58,21 @@ class TorchExecutor(CodingExecutor):
         with self._torch.inference_mode():
             y = self._network.run_interval(self._torch.from_numpy(x), branch, start, stop)
         return np.asarray(y.numpy(), dtype=np.float32)
+
+
+def any_executor(
+    name: str, model: Model, threads: int | None = None, pace: Profile | None = None
+) -> Executor:
+    """An executor by name: 'torch', or one of `make_executor`'s.
+
+    `name` is one of these, `model` what is computed, on `threads` (None: half of the processors
+    that this process may use). With `pace` it takes as long as that profile says.
+    """
+    made: Executor
+    if name == "torch":
+        made = TorchExecutor(model, max(1, usable_cpus() // 2) if threads is None else threads)
+    elif name in PRECISION_OF:
+        made = make_executor(name, model, threads)
+    else:
+        raise UsageError(f"executor: found '{name}', expected {', '.join(PRECISION_OF)} or torch")
+    return made if pace is None else PacedExecutor(made, pace)
