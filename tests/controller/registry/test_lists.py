@@ -15,6 +15,7 @@ CHOICES = {
     "experiments/studies/study.py": "who is run at every deadline where a study names nobody",
     "experiments/robustness/chaos/machines.py": "what the devices of a chaos run decide by",
     "experiments/analyses/figures/dynamic.py": "the paper's figure",
+    "experiments/replay/audits.py": "who decides while the simulator is held against real runs",
     "experiments/analyses/information_limit.py": "the rules that the gap is counted from",
 }
 """A new controller needs no line in any of these."""
