@@ -59,9 +59,13 @@ class Door:
         async def body(request):
             return web.Response(text=str(len(await request.read())))
 
+        async def turn(request):
+            await request.protocol.turn(1e6)
+            return web.Response(text="ok")
+
         app = web.Application(middlewares=[told])
         app.add_routes([web.get("/", answer), web.get("/hold", hold), web.get("/large", large)])
-        app.add_routes([web.post("/", body)])
+        app.add_routes([web.post("/", body), web.get("/turn", turn)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:
@@ -202,6 +206,25 @@ def test_bodies_that_are_not_whole_give_way_before_a_client_that_is_idle():
             assert all([await hung_up(one) for one in slow[:5]])
             slow[-1][1].write(bytes(999))
             assert (await head_of(slow[-1][0])).startswith(b"HTTP/1.1 200 ")
+            assert await answered(camera) == 200
+
+    run(scenario)
+
+
+def test_who_waits_for_a_turn_gives_way_before_a_client_that_is_idle():
+    async def scenario():
+        async with Door(connections=4).open() as door:
+            camera = await door.connect()
+            assert await answered(camera) == 200
+            turn = GET.replace(b"/ ", b"/turn ", 1)
+            assert await answered(await door.connect(), turn) == 200  # all there is for long
+            waiting = [await door.connect(turn) for _ in range(2)]
+            async with asyncio.timeout(10):
+                while sum(one.delayed_s is not None for one in door.table.open) < 2:
+                    await asyncio.sleep(0.005)
+            door.now_s += 1.0
+            assert await answered(await door.connect()) == 200
+            assert await hung_up(waiting[0])
             assert await answered(camera) == 200
 
     run(scenario)
