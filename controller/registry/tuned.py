@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import CoinferError, UsageError, digest_bytes, read_json
+from artefacts import DEVICE_JSON_BYTES, CoinferError, UsageError, digest_bytes, read_json
 from artefacts.cache import is_guarded, private_folder
 from controller.planners.fixed import hedging_plans
 from controller.planners.rate_rule import MARGINS
@@ -101,7 +101,7 @@ def shipped_file(setting: Setting, key: str, folder: Path = SHIPPED_VALUES) -> P
 def _read(path: Path, key: str, plans: int) -> list[Tuned]:
     """The values of a file; none of one that is cut short, or of something else."""
     try:
-        found = read_json(path, Tuned, version=FORMAT_VERSION)
+        found = read_json(path, Tuned, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     except CoinferError:
         return []
     fits = len(found.single_rewards) in (0, plans)
