@@ -85,8 +85,11 @@ def is_ours(path: Path) -> bool:
 
 def is_guarded(path: Path) -> bool:
     """Whether a file is ours and nobody else can put another one, or a folder, in its place."""
-    folder = Path(os.path.realpath(path.parent))
-    return is_ours(path) and _first_unguarded(folder) is None
+    try:
+        folder = Path(os.path.realpath(path.parent))
+        return is_ours(path) and _first_unguarded(folder) is None
+    except OSError:
+        return False
 
 
 def _first_unguarded(folder: Path) -> Path | None:

@@ -96,8 +96,6 @@ class Daemon:
             partial(prepare_device, self._path, self._setting),
             lambda found: loop.call_soon_threadsafe(self._take_over, found),
         )
-        # not the loop's handler: it would leave the default behind, which ends the last savings
-        signal.signal(signal.SIGHUP, lambda number, frame: self._hung_up(loop))
         # asyncio's own choice follows the machine's processors, not those that we may use
         threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
         loop.set_default_executor(threads)
@@ -113,6 +111,9 @@ class Daemon:
             log.info("listening on %s", place)
         ready(where)
         notify("READY=1")
+        loop = asyncio.get_running_loop()
+        # not the loop's handler: it would leave the default behind, which ends the last savings
+        signal.signal(signal.SIGHUP, lambda number, frame: self._hung_up(loop))
         if hung_up():
             self.reload()
         work = [self._watch(), self._keep(), keep_watchdog(self.engine, self._hung), self._tell()]
