@@ -168,6 +168,20 @@ def test_a_hangup_from_the_first_moment_on_is_a_reload_and_no_end(tmp_path, comm
     assert code == 0, log.read_text()
 
 
+def test_an_edge_without_a_file_ends_in_order_when_its_terminal_is_closed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS["plain-edge"]], cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until((tmp_path / "ready").exists, process)
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=PROMPT_S)
+    finally:
+        process.kill()
+    assert (process.returncode, "0 requests served" in said) == (0, True), said
+
+
 def chained_import(cause):
     """What an extension module makes of an exception while it loads."""
     try:

@@ -72,9 +72,10 @@ def _plain_edge(
     paced = f", paced as '{pace}'" if pace else ""
     _log(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
     _write(port_file, str(server.port))
-    while stopped.empty():
+    ended = False
+    while not ended:
         with contextlib.suppress(queue.Empty):
-            stopped.put(stopped.get(timeout=1.0))
+            ended = stopped.get(timeout=1.0) > 0
         while server.errors:
             _log(f"edge: {server.errors.popleft()}")
     server.close()
