@@ -13,6 +13,8 @@ import stat
 from pathlib import Path
 
 log = logging.getLogger("coinfer.cache")
+GROUP, OTHERS = 0o020, 0o002
+"""Who may write, in a mode."""
 
 
 def cache_folder() -> Path | None:
@@ -84,15 +86,22 @@ def is_ours(path: Path) -> bool:
 
 
 def is_guarded(path: Path) -> bool:
-    """Whether a file is ours and nobody else can put another one, or a folder, in its place."""
+    """Whether a file that is kept in a folder somebody named is ours, and no stranger could have
+    put another one in its place. Whoever names a group's folder believes the group.
+    """
     try:
-        folder = Path(os.path.realpath(path.parent))
-        return is_ours(path) and _first_unguarded(folder) is None
+        if not is_ours(path):
+            return False
+        place = Path(os.path.realpath(path.parent))
+        open_to_others = _first_unguarded(place, OTHERS)
     except OSError:
         return False
+    if open_to_others is not None:
+        _say(str(path.parent), str(open_to_others))
+    return open_to_others is None
 
 
-def _first_unguarded(folder: Path) -> Path | None:
+def _first_unguarded(folder: Path, writers: int = GROUP | OTHERS) -> Path | None:
     """Of a folder (no link) and those above it the first in which others could swap what is ours.
 
     As sshd looks at the way to `authorized_keys`. In a sticky folder of root's or this user's, such
@@ -103,7 +112,7 @@ def _first_unguarded(folder: Path) -> Path | None:
             found = one.lstat()
         except FileNotFoundError:
             continue  # it will be made
-        open_to_others = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+        open_to_others = found.st_mode & writers and not found.st_mode & stat.S_ISVTX
         if found.st_uid not in (0, os.geteuid()) or open_to_others:
             return one
     return None
@@ -113,6 +122,6 @@ def _first_unguarded(folder: Path) -> Path | None:
 def _say(root: str, where: str) -> None:
     """Once for each: what is made each time takes some seconds, and somebody may wonder why."""
     log.warning(
-        "cache '%s': '%s' is another user's, or others may write in it; expected a way that only "
-        "this user and root can change: the cache is not used", root, where,
+        "what is kept in '%s' is not used: found '%s' open to others, or another user's, expected "
+        "folders that only this user and root can change", root, where,
     )  # fmt: skip

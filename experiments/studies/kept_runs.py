@@ -27,6 +27,7 @@ from artefacts import (
     write_json,
 )
 from artefacts.arrays import unpack_npz
+from artefacts.cache import is_guarded
 from controller.policies import SHIPPED_GENERALIST
 from controller.registry import installed_controllers
 from controller.scenarios import Setting
@@ -175,6 +176,8 @@ class _Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _kept_values(path: Path) -> tuple[float, ...] | None:
+    if not is_guarded(path):
+        return None
     try:
         return read_json(path, _Values, version=FORMAT_VERSION).values
     except CoinferError:
@@ -184,8 +187,11 @@ def _kept_values(path: Path) -> tuple[float, ...] | None:
 def read_kept_runs(folder: Path, key: str) -> KeptRuns | None:
     """A kept that was kept; None where there is none, or none that is whole."""
     try:
-        card = read_json(folder / f"{key}.json", KeptRunsFile, version=FORMAT_VERSION)
-        packed = read_bytes(folder / f"{key}.npz")
+        paths = folder / f"{key}.json", folder / f"{key}.npz"
+        if not all(is_guarded(path) for path in paths):
+            return None
+        card = read_json(paths[0], KeptRunsFile, version=FORMAT_VERSION)
+        packed = read_bytes(paths[1])
         if card.key != key or digest_bytes(packed) != card.frames_digest:
             return None
         return KeptRuns(unpack_runs(packed), card.bound_sums)

@@ -194,6 +194,16 @@ def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, counted, ending, 
     assert sorted(counted) == ["device-only", "learned"]
 
 
+def test_what_strangers_could_have_put_there_is_evaluated_anew(logs, tmp_path, counted):
+    spec, folder = spec_of(logs), tmp_path / "units"
+    first = run_evaluation(spec, folder)
+    for mode, again in ((0o775, []), (0o777, sorted([*NAMES, "learned"]))):
+        counted.clear()
+        folder.chmod(mode)  # of a group's folder the group is believed
+        assert run_evaluation(spec, folder) == first
+        assert sorted(counted) == again
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, counted, monkeypatch):
     spec, folder = spec_of(logs), tmp_path / "units"
 
