@@ -23,6 +23,8 @@ from artefacts import ArtefactError, UsageError, read_bytes
 
 RECORD_BYTES = 16384
 READ_BYTES = 65536
+PEM_BYTES = 2**20
+"""Of a file of certificates or of a key."""
 TOKEN_BYTES = (16, 1024)
 """A token file's bytes, at least and at most: in a greeting there is room for no more."""
 
@@ -101,7 +103,7 @@ def client_security(files: TlsFiles) -> Security:
 
 def read_token(path: str | Path) -> bytes:
     """A shared token from its file, white space around it removed."""
-    found = read_bytes(path, 2**20).strip()
+    found = read_bytes(path, PEM_BYTES).strip()
     least, most = TOKEN_BYTES
     if not least <= len(found) <= most or not all(32 <= byte < 127 for byte in found):
         raise ArtefactError(
@@ -134,8 +136,7 @@ def _need(value: str, name: str) -> None:
 
 def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
     for path in (files.certificate, files.key):
-        if not Path(path).is_file():
-            raise ArtefactError(path, found="no such file", expected="a PEM file")
+        check_pem(path, "a PEM file")
     try:
         # without an answer OpenSSL would ask for it at a terminal
         context.load_cert_chain(files.certificate, files.key, lambda: _no_passphrase(files.key))
@@ -150,12 +151,16 @@ def _no_passphrase(path: str) -> NoReturn:
 
 
 def _load_authority(context: ssl.SSLContext, path: str) -> None:
-    if not Path(path).is_file():
-        raise ArtefactError(path, found="no such file", expected="an authority's PEM")
+    check_pem(path, "an authority's PEM")
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(path, found=_said(error), expected="an authority's PEM") from None
+
+
+def check_pem(path: str | Path, expected: str) -> None:
+    """Refuse what OpenSSL would wait for, or read without end: it is given a path alone."""
+    read_bytes(path, PEM_BYTES, expected)
 
 
 def _said(error: OSError) -> str:

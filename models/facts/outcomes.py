@@ -23,6 +23,8 @@ from models.codecs import find_codec
 from models.facts.confidence import greatest, probabilities
 
 FORMAT_VERSION = 1
+OUTCOMES_BYTES = 2**28
+"""Of a file's arrays; shipped ones take a few MB."""
 SPLIT_SEED = 20201
 HALVES = ("policy", "report")
 QUANTISED = "onnx-int8"
@@ -179,7 +181,7 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
 def read_outcomes(path: str | Path) -> Outcomes:
     """Read outcomes; names the file and the field that does not fit."""
     path = Path(path)
-    arrays = read_npz(path, "outcomes (npz)")
+    arrays = read_npz(path, "outcomes (npz)", most_bytes=OUTCOMES_BYTES)
     version = _scalar(path, arrays, "format_version")
     if version != FORMAT_VERSION:
         raise ArtefactError(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from artefacts import (
+    DEVICE_JSON_BYTES,
     ArtefactError,
     DependencyError,
     digest_bytes,
@@ -88,7 +89,7 @@ def save_activations(folder: Path, activations: Activations) -> None:
 def read_activations(model: Model) -> Activations:
     """A model's ranges; refuses those of another model."""
     path = model.folder / ACTIVATIONS
-    found = read_json(path, Activations, version=FORMAT_VERSION)
+    found = read_json(path, Activations, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     if found.model_digest != model.digest:
         raise ArtefactError(
             path, field="model_digest", found=found.model_digest, expected=model.digest

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from artefacts import ArtefactError, atomic_write
+from artefacts import ArtefactError, atomic_write, open_file
 
 FORMAT_VERSION = 1
 
@@ -29,6 +29,8 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
     """Take up the run in `path`; gives the epochs it has behind it (0 where there is none)."""
     if not path.exists():
         return 0
+    with open_file(path, "a checkpoint"):
+        pass  # torch would wait for a pipe
     try:
         # weights_only: torch's restricted reader, which builds tensors and plain data, no code
         state = torch.load(path, weights_only=True)

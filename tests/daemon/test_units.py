@@ -43,6 +43,7 @@ def test_a_unit_says_what_is_needed_and_hides_nothing(path):
     assert given["Type"] == "notify"
     assert given["Restart"] == "always"
     assert "143" in given["SuccessExitStatus"].split()
+    assert given["ExecReload"] == "/bin/kill -HUP $MAINPID"
     families = given["RestrictAddressFamilies"].split()
     assert {"AF_INET", "AF_INET6", "AF_UNIX"} <= set(families)
     command = given["ExecStart"].split()

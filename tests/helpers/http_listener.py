@@ -48,9 +48,13 @@ class Listener:
         async def body(request):
             return web.Response(text=str(len(await request.read())))
 
+        async def turn(request):
+            await request.protocol.turn(1e6)
+            return web.Response(text="ok")
+
         app = web.Application(middlewares=[reported])
         app.add_routes([web.get("/", answer), web.get("/hold", hold), web.get("/large", large)])
-        app.add_routes([web.post("/", body)])
+        app.add_routes([web.post("/", body), web.get("/turn", turn)])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         try:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ from controller.link.secure import TlsFiles
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
+EDGE_RELOADED = ("limits", "schedule", "tls", "log")
+"""The same of an edge: new connections begin with it."""
 MOST_THREADS = 1024
 CREDENTIAL, CREDENTIALS_FOLDER = "credential:", "CREDENTIALS_DIRECTORY"
 """`key = "credential:NAME"` is what `LoadCredential=NAME:...` of the unit has loaded."""
@@ -200,6 +202,11 @@ def read_settings(path: Path) -> DeviceSettings:
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
     return msgspec.structs.replace(found, **changed)
+
+
+def changed(old: msgspec.Struct, new: msgspec.Struct, names: Iterable[str]) -> list[str]:
+    """Of these fields those that differ."""
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
 def shown(value: float) -> str:

@@ -91,8 +91,10 @@ class MetricsServer:
         assert isinstance(connection, HttpConnection)
         connection.begin(request)
         try:
+            await connection.turn()
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
-            answer: web.StreamResponse = await handler(request)
+            with connection.turns.taking():
+                answer: web.StreamResponse = await handler(request)
             return answer
         except ForeignError as error:
             return error_response(403, str(error))

@@ -8,13 +8,8 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.daemon.client import Client, DeviceError
-from controller.daemon.configuration.reloading import (
-    HUNG_S,
-    MOST_HUNG,
-    Prepared,
-    Preparing,
-    prepare,
-)
+from controller.daemon.configuration.device_reloading import PreparedDevice, prepare_device
+from controller.daemon.configuration.reloading import HUNG_S, MOST_HUNG, Preparing
 
 WAIT_S = 10.0
 
@@ -45,7 +40,7 @@ class Desk:
 
 def test_it_is_made_elsewhere_and_reported_once():
     desk = Desk()
-    made = Prepared(None, None)
+    made = PreparedDevice(None, None)
     desk.preparing.ask()
     assert desk.reports.empty()
     desk.end(made)
@@ -60,7 +55,7 @@ def test_it_is_made_elsewhere_and_reported_once():
 
 def test_asked_again_meanwhile_it_is_made_once_more_and_the_last_counts():
     desk = Desk()
-    first, last = Prepared(None, None), Prepared(1, 1)
+    first, last = PreparedDevice(None, None), PreparedDevice(1, 1)
     for _ in range(5):
         desk.preparing.ask()
     desk.end(first)
@@ -82,11 +77,11 @@ def test_what_hangs_is_given_up_and_not_without_end():
     desk.preparing.ask()
     assert f"{MOST_HUNG} reloads hang" in desk.reports.get(timeout=WAIT_S)
     for gate, found in hanging:  # what they still give is let go
-        found.append(Prepared(None, None))
+        found.append(PreparedDevice(None, None))
         gate.set()
     for thread in desk.preparing._threads:
         thread.join(WAIT_S)
-    made = Prepared(2, 2)
+    made = PreparedDevice(2, 2)
     desk.preparing.ask()
     desk.end(made)
     assert desk.reports.get(timeout=WAIT_S) is made
@@ -100,7 +95,7 @@ def test_a_pipe_that_nobody_writes_is_refused(tmp_path, stream):
     for more in ('controller = "map"\nmap = "map.json"', 'controller = "learned"\npolicy = "."'):
         config.write_text(f'format_version = 1\nscenario = "3g-alexnet"\n{more}\n')
         with pytest.raises(ArtefactError, match="found a pipe, expected a file"):
-            prepare(config, stream)
+            prepare_device(config, stream)
 
 
 def test_without_a_port_the_socket_alone_is_served_and_only_its_own_is_removed(running, tmp_path):

@@ -97,6 +97,25 @@ def test_bodies_that_are_not_whole_give_way_before_a_client_that_is_idle():
     run(scenario)
 
 
+def test_who_waits_for_a_turn_gives_way_before_a_client_that_is_idle():
+    async def scenario():
+        async with Listener(connections=4).open() as listener:
+            camera = await listener.connect()
+            assert await answered(camera) == 200
+            turn = GET.replace(b"/ ", b"/turn ", 1)
+            assert await answered(await listener.connect(), turn) == 200  # all there is for long
+            waiting = [await listener.connect(turn) for _ in range(2)]
+            async with asyncio.timeout(10):
+                while sum(one.delayed_s is not None for one in listener.table.open) < 2:
+                    await asyncio.sleep(0.005)
+            listener.now_s += 1.0
+            assert await answered(await listener.connect()) == 200
+            assert await hung_up(waiting[0])
+            assert await answered(camera) == 200
+
+    run(scenario)
+
+
 def test_bytes_of_a_head_make_no_connection_younger():
     """Those who have asked once and trickle a head go before a client that asks now and then."""
 

@@ -142,6 +142,10 @@ def test_a_file_that_others_may_write_is_not_believed(stream, short, tmp_path):
     path = kept(stream, short, tmp_path)
     os.chmod(path, 0o666)
     assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
+    os.chmod(path, 0o644)
+    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) != []
+    os.chmod(tmp_path.parent, 0o777)
+    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
 
 
 def test_a_place_that_cannot_be_written_is_done_without(stream, short, monkeypatch):

@@ -75,6 +75,16 @@ def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, runs, ending, har
     assert sorted(runs) == ["device-only", "learned"]
 
 
+def test_what_others_could_have_put_there_is_evaluated_anew(logs, tmp_path, runs):
+    spec, folder = spec_of(logs), tmp_path / "units"
+    first = run_evaluation(spec, folder)
+    for mode, again in ((0o775, []), (0o777, sorted([*NAMES, "learned"]))):
+        runs.clear()
+        folder.chmod(mode)  # of a group's folder the group is believed
+        assert run_evaluation(spec, folder) == first
+        assert sorted(runs) == again
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, runs, monkeypatch):
     spec, folder = spec_of(logs), tmp_path / "units"
 
