@@ -49,10 +49,10 @@ class LocalService:
             async with contextlib.AsyncExitStack() as stack:
                 where = await stack.enter_async_context(self._listener.serving(runner))
                 if self._grpc is not None:
-                    from controller.daemon.grpc.service import GrpcInterface
+                    from controller.daemon.grpc.process import GrpcService
 
-                    interface = GrpcInterface(self._served, self._grpc)
-                    where.append(await stack.enter_async_context(interface.serving()))
+                    service = GrpcService(self._served, self._grpc)
+                    where.append(await stack.enter_async_context(service.serving()))
                 yield where
         finally:
             await runner.cleanup()

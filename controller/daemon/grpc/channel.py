@@ -1,0 +1,135 @@
+"""What the daemon and its gRPC process say to each other, over a socket that they alone hold.
+
+A note is a small object, with bytes behind it where it has any: a call's message, or an answer's.
+Both ends are ours, and of the same version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from typing import TypeVar
+
+import msgspec
+
+_LENGTHS = struct.Struct(">II")
+"""Of the note, and of the bytes behind it."""
+NOTE_BYTES = 65_536
+BUFFER_BYTES = 262_144
+"""Of what came and is not read."""
+OK = "OK"
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What the gRPC process must know of the daemon's limits (`LimitSettings`)."""
+
+    live_frames: int
+    body_bytes: int
+    bodies_bytes: int
+    body_s: float
+    connections: int
+    head_s: float
+    idle_s: float
+    stalled_s: float
+
+
+class Begin(msgspec.Struct, frozen=True, tag=True):
+    """The daemon's first note: where to listen."""
+
+    host: str
+    port: int
+    """0: any free one."""
+    bounds: Bounds
+
+
+class Reloaded(msgspec.Struct, frozen=True, tag=True):
+    """The daemon's limits have changed while it runs."""
+
+    bounds: Bounds
+
+
+class Reply(msgspec.Struct, frozen=True, tag=True):
+    """Of the daemon to a call; the answer's message follows where the code is `OK`."""
+
+    number: int
+    code: str = OK
+    """The name of gRPC's status code."""
+    why: str = ""
+
+
+class End(msgspec.Struct, frozen=True, tag=True):
+    """Take no more calls, and end when those under way are answered."""
+
+
+class Serving(msgspec.Struct, frozen=True, tag=True):
+    """The gRPC process's first note: it listens on that port."""
+
+    port: int
+
+
+class Unable(msgspec.Struct, frozen=True, tag=True):
+    """In its place: it cannot listen."""
+
+    why: str
+
+
+class Call(msgspec.Struct, frozen=True, tag=True):
+    """A call whose message is whole; the message follows."""
+
+    number: int
+    """New among those that are not replied to."""
+    method: str
+    arrival_s: float
+    """When it came (monotonic seconds, which both processes share)."""
+    until_s: float | None
+    """When its caller gives up."""
+
+
+class Gone(msgspec.Struct, frozen=True, tag=True):
+    """Nobody waits for the reply to a call any more."""
+
+    number: int
+
+
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """It lives."""
+
+
+class Fault(msgspec.Struct, frozen=True, tag=True):
+    """Something that is ours to mend, for the daemon's log."""
+
+    what: str
+
+
+OfDaemon = Begin | Reloaded | Reply | End
+OfGateway = Serving | Unable | Call | Gone | Beat | Fault
+Note = TypeVar("Note", bound=OfDaemon | OfGateway)
+
+
+def pack(note: OfDaemon | OfGateway, data: bytes = b"") -> bytes:
+    """A note as it crosses."""
+    head = msgspec.msgpack.encode(note)
+    return b"".join((_LENGTHS.pack(len(head), len(data)), head, data))
+
+
+class NoteReader:
+    """Reads the other end's notes. `kinds`: what it may send."""
+
+    def __init__(self, stream: asyncio.StreamReader, kinds: object) -> None:
+        self._stream = stream
+        self._decoder = msgspec.msgpack.Decoder(kinds)
+
+    async def next(self) -> tuple[object, bytes] | None:
+        """The next note and the bytes behind it; None at the end.
+
+        Raises `ValueError` for what the other end cannot have meant.
+        """
+        try:
+            lengths = _LENGTHS.unpack(await self._stream.readexactly(_LENGTHS.size))
+            if lengths[0] > NOTE_BYTES:
+                raise ValueError(f"a note of {lengths[0]:,} bytes")
+            head = await self._stream.readexactly(lengths[0])
+            data = await self._stream.readexactly(lengths[1])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+        return self._decoder.decode(head), data

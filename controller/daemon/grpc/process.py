@@ -1,0 +1,263 @@
+"""The gRPC process as the daemon holds it: started, asked, watched, and begun anew when it ends.
+
+The library that speaks gRPC cannot be bounded in what calls cost it. So it has a process of its own
+(`gateway`), whose memory is bounded from here. The daemon serves HTTP whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from artefacts import UsageError, processes
+from controller.daemon.configuration.settings import GrpcSettings, LimitSettings
+from controller.daemon.grpc.channel import (
+    BUFFER_BYTES,
+    Beat,
+    Begin,
+    Bounds,
+    Call,
+    End,
+    Fault,
+    Gone,
+    NoteReader,
+    OfDaemon,
+    OfGateway,
+    Reloaded,
+    Serving,
+    Unable,
+    pack,
+)
+from controller.daemon.inference.served import ServedModel
+from controller.link.addresses import check_address, join_address
+
+try:
+    from controller.daemon.grpc.calls import Calls
+
+    if importlib.util.find_spec("grpc") is None:
+        raise ImportError
+except ImportError:
+    raise UsageError(
+        "grpc: found no gRPC, expected grpcio and protobuf (pip install grpcio protobuf)"
+    ) from None
+
+COMMAND = processes.module_command("controller.daemon.grpc.gateway")
+BASE_BYTES = 100_663_296
+"""What the process may take beside the messages that it holds."""
+MESSAGES = 2
+"""Copies of the bodies that may be held, at most: the library's and ours."""
+LOOK_S = 0.1
+"""How often its memory is looked at."""
+HANG_S = 10.0
+"""A process that has not said for so long that it lives hangs."""
+START_S = 30.0
+STOP_S = 3.0
+"""From the daemon's end of frames to the process's own."""
+PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
+"""Before it is begun anew; twice as long each time, until it has lived for `WELL_S`."""
+WELL_S = 60.0
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+log = logging.getLogger("coinfer.device")
+
+
+class GatewayError(Exception):
+    """Why the gRPC process has ended, or must."""
+
+
+def bounds_of(limits: LimitSettings) -> Bounds:
+    """What the gRPC process must know of the daemon's limits."""
+    return msgspec.convert(limits, Bounds, from_attributes=True)
+
+
+def memory_bound(limits: LimitSettings) -> int:
+    """How much the gRPC process may take, in bytes."""
+    return BASE_BYTES + MESSAGES * limits.bodies_bytes
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process takes (proc(5)); 0 where it is gone, or nothing can be seen."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0
+
+
+class Gateway:
+    """One gRPC process, from its start to its end."""
+
+    def __init__(self, served: ServedModel) -> None:
+        self._served, self._calls = served, Calls(served)
+        self._under_way: dict[int, asyncio.Task[None]] = {}
+        self._told = bounds_of(served.limits)
+        self._writer: asyncio.StreamWriter | None = None
+        self.begun_s = self._beat_s = time.monotonic()
+
+    async def begin(self, host: str, port: int) -> int:
+        """Start it; the port that it listens on. Raises `UsageError`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process: subprocess.Popen[Any] = await processes.start_beside(
+                    COMMAND, stdin=theirs, stdout=subprocess.DEVNULL
+                )
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            reader, self._writer = await asyncio.open_connection(sock=ours, limit=BUFFER_BYTES)
+            self._notes = NoteReader(reader, OfGateway)
+            self.say(Begin(host, port, self._told))
+            try:
+                async with asyncio.timeout(START_S):
+                    found = await self._notes.next()
+            except TimeoutError:
+                raise UsageError(f"grpc: its process does not serve after {START_S:g} s") from None
+            if found is not None and isinstance(found[0], Serving):
+                self._beat_s = time.monotonic()
+                return found[0].port
+            if found is not None and isinstance(found[0], Unable):
+                raise UsageError(found[0].why)
+            raise UsageError(f"grpc: its process has ended before it served{await self._code()}")
+        except BaseException:
+            await self.close()
+            raise
+
+    def say(self, note: OfDaemon, data: bytes = b"") -> None:
+        """Hand over a note."""
+        assert self._writer is not None
+        self._writer.write(pack(note, data))
+
+    async def run(self) -> str:
+        """Answer its calls until it ends, or must; why."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            answering = asyncio.create_task(self._answer_calls())
+            await asyncio.wait([watching, answering], return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                return watching.result()
+            return answering.result()
+        finally:
+            watching.cancel()
+            answering.cancel()
+            for task in list(self._under_way.values()):
+                task.cancel()
+            await self.close()
+
+    async def close(self) -> None:
+        """End it, however it is. The loop goes on meanwhile: a large process takes its time."""
+        if self._writer is not None:
+            self._writer.close()
+        await asyncio.to_thread(processes.end, [self._process], 0.0)
+
+    async def _code(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return f" (code {await asyncio.to_thread(self._process.wait, 1.0)})"
+        return ""
+
+    async def _answer_calls(self) -> str:
+        try:
+            while (found := await self._notes.next()) is not None:
+                self._take(*found)
+        except ValueError as error:
+            return f"it said what it cannot mean: {error}"
+        return f"it has ended{await self._code()}"
+
+    def _take(self, note: object, data: bytes) -> None:
+        if isinstance(note, Call):
+            task = asyncio.create_task(self._answer(note, data))
+            self._under_way[note.number] = task
+        elif isinstance(note, Gone):
+            if (gone := self._under_way.get(note.number)) is not None:
+                gone.cancel()
+        elif isinstance(note, Beat):
+            self._beat_s = time.monotonic()
+        elif isinstance(note, Fault):
+            log.error("gRPC call: %s", note.what)
+
+    async def _answer(self, call: Call, sent: bytes) -> None:
+        try:
+            self.say(*await self._calls.answer(call, sent))
+        finally:
+            self._under_way.pop(call.number, None)
+
+    async def _watch(self) -> str:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            taken, most = resident_bytes(self._process.pid), memory_bound(self._served.limits)
+            if taken > most:
+                return f"it took {taken >> 20} MiB, expected at most {most >> 20}"
+            if time.monotonic() - self._beat_s > HANG_S:
+                return f"it has not been heard of for {HANG_S:g} s"
+            if (bounds := bounds_of(self._served.limits)) != self._told:
+                self.say(Reloaded(bounds))
+                self._told = bounds
+
+
+class GrpcService:
+    """gRPC for one model, by a process that is begun anew whenever it ends."""
+
+    def __init__(self, served: ServedModel, settings: GrpcSettings) -> None:
+        self._served, self._settings = served, settings
+        self._gateway: Gateway | None = None
+        self._stopping = False
+        self.restarts = 0
+        """Times the process was to be begun anew."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it listens."""
+        return self._gateway is not None
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Where it listens, as `grpc://HOST:PORT`. Raises `UsageError`."""
+        host = self._settings.host
+        check_address(host)  # it knows no users
+        host = f"[{host}]" if ":" in host else host
+        self._gateway = Gateway(self._served)
+        port = await self._gateway.begin(host, self._settings.port)
+        keeping = asyncio.create_task(self._keep(self._gateway, host, port))
+        try:
+            yield f"grpc://{host}:{port}"
+        finally:
+            self._stopping = True
+            if self._gateway is not None:
+                self._gateway.say(End())
+                await asyncio.wait([keeping], timeout=STOP_S)
+            keeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeping
+
+    async def _keep(self, gateway: Gateway, host: str, port: int) -> None:
+        """Begin the process anew whenever it has ended, until the daemon ends."""
+        pause_s = PAUSE_S
+        while True:
+            why = await gateway.run()
+            self._gateway = None
+            if self._stopping:
+                return
+            lived_s = time.monotonic() - gateway.begun_s
+            pause_s = PAUSE_S if lived_s > WELL_S else pause_s
+            while self._gateway is None:
+                self.restarts += 1
+                log.warning("gRPC: %s; its process is begun anew in %g s", why, pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+                gateway = Gateway(self._served)
+                try:
+                    await gateway.begin(host, port)
+                    self._gateway = gateway
+                except (UsageError, OSError) as error:
+                    why = str(error)
+            log.info("gRPC: listening again on grpc://%s:%d", host, port)
