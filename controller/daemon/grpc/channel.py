@@ -113,10 +113,11 @@ def pack(note: OfDaemon | OfGateway, data: bytes = b"") -> bytes:
 
 
 class NoteReader:
-    """Reads the other end's notes. `kinds`: what it may send."""
+    """Reads the other end's notes."""
 
-    def __init__(self, stream: asyncio.StreamReader, kinds: object) -> None:
-        self._stream = stream
+    def __init__(self, stream: asyncio.StreamReader, kinds: object, most_bytes: int) -> None:
+        """`kinds`: what may come; `most_bytes`: behind a note."""
+        self._stream, self._most_bytes = stream, most_bytes
         self._decoder = msgspec.msgpack.Decoder(kinds)
 
     async def next(self) -> tuple[object, bytes] | None:
@@ -126,8 +127,9 @@ class NoteReader:
         """
         try:
             lengths = _LENGTHS.unpack(await self._stream.readexactly(_LENGTHS.size))
-            if lengths[0] > NOTE_BYTES:
-                raise ValueError(f"a note of {lengths[0]:,} bytes")
+            for length, most in zip(lengths, (NOTE_BYTES, self._most_bytes), strict=True):
+                if length > most:
+                    raise ValueError(f"{length:,} bytes, expected at most {most:,}")
             head = await self._stream.readexactly(lengths[0])
             data = await self._stream.readexactly(lengths[1])
         except (asyncio.IncompleteReadError, ConnectionError):

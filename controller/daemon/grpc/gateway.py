@@ -69,6 +69,8 @@ MORE_STREAMS = 8
 """Calls at once of one connection, beside as many as there may be frames; more wait there."""
 AHEAD_BYTES = 16_384
 """What the library takes of a call before it is read, and beyond what is read."""
+ANSWER_BYTES = 16_777_216
+"""Far more than one has."""
 SMALL_BYTES = 4096
 """Of a message that asks for health or metadata."""
 
@@ -77,7 +79,7 @@ class Daemon:
     """The daemon, as this process sees it. Every call is asked once and gets one reply."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._notes, self._writer = NoteReader(reader, OfDaemon), writer
+        self._notes, self._writer = NoteReader(reader, OfDaemon, ANSWER_BYTES), writer
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[tuple[Reply, bytes]]] = {}
 

@@ -40,7 +40,8 @@ from controller.daemon.grpc.channel import (
     pack,
 )
 from controller.daemon.inference.served import ServedModel
-from controller.link.addresses import check_address, join_address
+from controller.daemon.monitoring.counters import Figures
+from controller.link.addresses import check_address
 
 try:
     from controller.daemon.grpc.calls import Calls
@@ -71,10 +72,6 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 log = logging.getLogger("coinfer.device")
 
 
-class GatewayError(Exception):
-    """Why the gRPC process has ended, or must."""
-
-
 def bounds_of(limits: LimitSettings) -> Bounds:
     """What the gRPC process must know of the daemon's limits."""
     return msgspec.convert(limits, Bounds, from_attributes=True)
@@ -100,38 +97,40 @@ class Gateway:
         self._served, self._calls = served, Calls(served)
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._told = bounds_of(served.limits)
+        self._process: subprocess.Popen[Any] | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self.begun_s = self._beat_s = time.monotonic()
+        self._silent_s = 0.0
+        self.begun_s = time.monotonic()
 
     async def begin(self, host: str, port: int) -> int:
         """Start it; the port that it listens on. Raises `UsageError`."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._process: subprocess.Popen[Any] = await processes.start_beside(
+        try:
+            with theirs:
+                self._process = await processes.start_beside(
                     COMMAND, stdin=theirs, stdout=subprocess.DEVNULL
                 )
-            except BaseException:
-                ours.close()
-                raise
-        try:
             reader, self._writer = await asyncio.open_connection(sock=ours, limit=BUFFER_BYTES)
-            self._notes = NoteReader(reader, OfGateway)
+            self._notes = NoteReader(reader, OfGateway, self._told.body_bytes)
             self.say(Begin(host, port, self._told))
-            try:
-                async with asyncio.timeout(START_S):
-                    found = await self._notes.next()
-            except TimeoutError:
-                raise UsageError(f"grpc: its process does not serve after {START_S:g} s") from None
-            if found is not None and isinstance(found[0], Serving):
-                self._beat_s = time.monotonic()
-                return found[0].port
-            if found is not None and isinstance(found[0], Unable):
-                raise UsageError(found[0].why)
-            raise UsageError(f"grpc: its process has ended before it served{await self._code()}")
-        except BaseException:
+            async with asyncio.timeout(START_S):
+                return await self._port()
+        except BaseException as error:
+            if self._writer is None:
+                ours.close()
             await self.close()
+            if isinstance(error, TimeoutError):
+                raise UsageError(f"grpc: its process does not serve after {START_S:g} s") from None
             raise
+
+    async def _port(self) -> int:
+        found = await self._notes.next()
+        if found is None:
+            raise UsageError(f"grpc: its process has ended before it served{await self._code()}")
+        note, _ = found
+        if isinstance(note, Serving):
+            return note.port
+        raise UsageError(note.why if isinstance(note, Unable) else f"grpc: found {note!r} at first")
 
     def say(self, note: OfDaemon, data: bytes = b"") -> None:
         """Hand over a note."""
@@ -158,9 +157,12 @@ class Gateway:
         """End it, however it is. The loop goes on meanwhile: a large process takes its time."""
         if self._writer is not None:
             self._writer.close()
-        await asyncio.to_thread(processes.end, [self._process], 0.0)
+        if self._process is not None:
+            await asyncio.to_thread(processes.end, [self._process], 0.0)
 
     async def _code(self) -> str:
+        """How it has ended, as far as that is known."""
+        assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             return f" (code {await asyncio.to_thread(self._process.wait, 1.0)})"
         return ""
@@ -177,27 +179,28 @@ class Gateway:
         if isinstance(note, Call):
             task = asyncio.create_task(self._answer(note, data))
             self._under_way[note.number] = task
+            task.add_done_callback(lambda _: self._under_way.pop(note.number))
         elif isinstance(note, Gone):
             if (gone := self._under_way.get(note.number)) is not None:
                 gone.cancel()
         elif isinstance(note, Beat):
-            self._beat_s = time.monotonic()
+            self._silent_s = 0.0
         elif isinstance(note, Fault):
             log.error("gRPC call: %s", note.what)
 
     async def _answer(self, call: Call, sent: bytes) -> None:
-        try:
-            self.say(*await self._calls.answer(call, sent))
-        finally:
-            self._under_way.pop(call.number, None)
+        self.say(*await self._calls.answer(call, sent))
 
     async def _watch(self) -> str:
+        """Look at it until it takes too much or hangs; tell it of changed limits."""
+        assert self._process is not None
         while True:
             await asyncio.sleep(LOOK_S)
             taken, most = resident_bytes(self._process.pid), memory_bound(self._served.limits)
             if taken > most:
                 return f"it took {taken >> 20} MiB, expected at most {most >> 20}"
-            if time.monotonic() - self._beat_s > HANG_S:
+            self._silent_s += LOOK_S  # not by the clock: this process may have stood still itself
+            if self._silent_s > HANG_S:
                 return f"it has not been heard of for {HANG_S:g} s"
             if (bounds := bounds_of(self._served.limits)) != self._told:
                 self.say(Reloaded(bounds))
@@ -212,12 +215,24 @@ class GrpcService:
         self._gateway: Gateway | None = None
         self._stopping = False
         self.restarts = 0
-        """Times the process was to be begun anew."""
+        """Times the process ended, or could not be begun."""
 
     @property
     def up(self) -> bool:
         """Whether it listens."""
         return self._gateway is not None
+
+    def figures(self) -> tuple[Figures, Figures]:
+        """Counters and gauges to be shown."""
+        return (
+            {
+                "coinfer_grpc_restarts": (
+                    "Times gRPC's process ended, or could not begin",
+                    lambda: self.restarts,
+                )
+            },
+            {"coinfer_grpc_up": ("1: gRPC is served", lambda: float(self.up))},
+        )
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
@@ -247,8 +262,8 @@ class GrpcService:
             self._gateway = None
             if self._stopping:
                 return
-            lived_s = time.monotonic() - gateway.begun_s
-            pause_s = PAUSE_S if lived_s > WELL_S else pause_s
+            if time.monotonic() - gateway.begun_s > WELL_S:
+                pause_s = PAUSE_S
             while self._gateway is None:
                 self.restarts += 1
                 log.warning("gRPC: %s; its process is begun anew in %g s", why, pause_s)
@@ -258,6 +273,6 @@ class GrpcService:
                 try:
                     await gateway.begin(host, port)
                     self._gateway = gateway
-                except (UsageError, OSError) as error:
+                except (UsageError, OSError, ValueError) as error:
                     why = str(error)
             log.info("gRPC: listening again on grpc://%s:%d", host, port)

@@ -153,7 +153,7 @@ class Http2:
 def _on_connections(
     count: int, methods: tuple[str, ...], go_on: Callable[[Http2, str], None]
 ) -> Callable[[Target], None]:
-    """`go_on` again and again on so many connections, each of them opened anew when it has ended."""
+    """`go_on` again and again on so many connections; one that has ended is opened anew."""
 
     def attack(target: Target) -> None:
         until = time.monotonic() + target.seconds
