@@ -88,6 +88,15 @@ def test_a_service_manager_s_signals_reach_both_and_the_daemon_alone_ends_it(run
         assert "WARNING" not in daemon.said()
 
 
+def test_the_library_is_loaded_there_alone(running):
+    with running(DAEMON) as daemon:
+        (child,) = descendants(daemon.process.pid)
+        loaded = [
+            "cygrpc" in Path(f"/proc/{p}/maps").read_text() for p in (daemon.process.pid, child)
+        ]
+        assert loaded == [False, True]
+
+
 def test_it_gives_way_to_the_daemon(running):
     with running(DAEMON) as daemon:
         (child,) = descendants(daemon.process.pid)
