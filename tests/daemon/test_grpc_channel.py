@@ -9,6 +9,10 @@ from controller.daemon.grpc import channel
 from controller.daemon.grpc.channel import NoteReader, pack
 
 
+def packed(note, data=b""):
+    return b"".join(pack(note, data))
+
+
 def read(sent, kinds):
     """Every note of what was sent, then the end."""
 
@@ -36,17 +40,17 @@ def test_notes_come_as_they_were_said_with_the_bytes_behind_them():
         (channel.Reply(7), b"\x00" * 300_000), (channel.Reply(8, "NOT_FOUND", "żółw"), b""),
         (channel.End(), b""),
     ]  # fmt: skip
-    assert read(b"".join(pack(*one) for one in daemon), channel.OfDaemon) == daemon
+    assert read(b"".join(packed(*one) for one in daemon), channel.OfDaemon) == daemon
     gateway = [
         (channel.Serving(1), b""), (channel.Call(1, "ModelInfer", 1.5, None), b"message"),
         (channel.Gone(1), b""), (channel.Beat(), b""), (channel.Fault("what"), b""),
         (channel.Unable("why"), b""),
     ]  # fmt: skip
-    assert read(b"".join(pack(*one) for one in gateway), channel.OfGateway) == gateway
+    assert read(b"".join(packed(*one) for one in gateway), channel.OfGateway) == gateway
 
 
 def test_half_a_note_is_the_end():
-    whole = pack(channel.Reply(1), b"answer")
+    whole = packed(channel.Reply(1), b"answer")
     for cut in range(len(whole)):
         assert read(whole[:cut], channel.OfDaemon) == []
 
@@ -55,8 +59,8 @@ def test_half_a_note_is_the_end():
     ("sent", "said"),
     [
         (b"\xff" * 8, "4,294,967,295 bytes, expected at most 65,536"),
-        (pack(channel.Reply(1), b"x" * 300_001), "300,001 bytes, expected at most 300,000"),
-        (pack(channel.Beat()), "Invalid value 'Beat'"),
+        (packed(channel.Reply(1), b"x" * 300_001), "300,001 bytes, expected at most 300,000"),
+        (packed(channel.Beat()), "Invalid value 'Beat'"),
         (b"\x00\x00\x00\x01\x00\x00\x00\x00\xc1", "malformed"),
     ],
     ids=["long", "much behind it", "of the other end", "no note"],

@@ -106,10 +106,10 @@ OfGateway = Serving | Unable | Call | Gone | Beat | Fault
 Note = TypeVar("Note", bound=OfDaemon | OfGateway)
 
 
-def pack(note: OfDaemon | OfGateway, data: bytes = b"") -> bytes:
-    """A note as it crosses."""
+def pack(note: OfDaemon | OfGateway, data: bytes = b"") -> tuple[bytes, bytes]:
+    """A note as it crosses, in two parts: what is long is not copied."""
     head = msgspec.msgpack.encode(note)
-    return b"".join((_LENGTHS.pack(len(head), len(data)), head, data))
+    return _LENGTHS.pack(len(head), len(data)) + head, data
 
 
 class NoteReader:

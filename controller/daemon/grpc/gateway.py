@@ -92,27 +92,31 @@ class Daemon:
 
     def say(self, note: OfGateway, data: bytes = b"") -> None:
         """Hand over a note; it is sent as soon as the daemon takes it."""
-        self._writer.write(pack(note, data))
+        for part in pack(note, data):
+            self._writer.write(part)
 
     def backlog_bytes(self) -> int:
         """Handed over and not taken yet."""
         return self._writer.transport.get_write_buffer_size()
 
-    async def ask(self, method: str, sent: bytes, arrival_s: float, left_s: float | None) -> bytes:
-        """The answer to a call. Raises `RefusedError`. A call that is cancelled is given up."""
+    def ask(self, method: str, sent: bytes, arrival_s: float, left_s: float | None) -> int:
+        """Ask for the answer to a call; its number. The message is not kept for longer."""
         number = next(self._numbers)
-        reply = asyncio.get_running_loop().create_future()
-        self._asked[number] = reply
+        self._asked[number] = asyncio.get_running_loop().create_future()
         until_s = None if left_s is None else arrival_s + left_s
         self.say(Call(number, method, arrival_s, until_s), sent)
+        return number
+
+    async def answer(self, number: int) -> bytes:
+        """The answer. Raises `RefusedError`. A call that is cancelled meanwhile is given up."""
         try:
-            said, answer = await reply
+            said, answer = await self._asked[number]
         finally:
             if self._asked.pop(number, None) is not None:
                 self.say(Gone(number))
         if said.code != OK:
             raise RefusedError(said.code, said.why)
-        return bytes(answer)
+        return answer
 
     async def listen(self, reloaded: Callable[[Bounds], None]) -> None:
         """Hear replies and changes until the daemon says `End`. Its own end ends this process."""
@@ -192,13 +196,18 @@ class Gateway:
 
     async def _answer(self, method: str, context: Any) -> bytes:
         arrival_s, left_s = time.monotonic(), context.time_remaining()
+        # nothing here keeps the message while the daemon answers it
+        number = self._daemon.ask(method, await self._message(method, context), arrival_s, left_s)
+        return await self._daemon.answer(number)
+
+    async def _message(self, method: str, context: Any) -> bytes:
         sent = await self._incoming.message(context)
         if method != INFER and len(sent) > SMALL_BYTES:
             raise RefusedError(
                 "RESOURCE_EXHAUSTED",
                 f"{method}Request: found {len(sent):,} bytes, expected {SMALL_BYTES:,}",
             )
-        return await self._daemon.ask(method, sent, arrival_s, left_s)
+        return sent
 
 
 def server_options(bounds: Bounds) -> list[tuple[str, int]]:

@@ -135,7 +135,7 @@ class Gateway:
     def say(self, note: OfDaemon, data: bytes = b"") -> None:
         """Hand over a note."""
         assert self._writer is not None
-        self._writer.write(pack(note, data))
+        self._writer.write(b"".join(pack(note, data)))
 
     async def run(self) -> str:
         """Answer its calls until it ends, or must; why."""
