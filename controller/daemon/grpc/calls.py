@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,8 @@ class Calls:
             return Reply(call.number, OK), self._methods[call.method](asked)
         except CoinferError as error:
             code, why = CODES.get(type(error), "INVALID_ARGUMENT"), str(error)
+            # else a message of megabytes is held until the next collection of cycles
+            traceback.clear_frames(error.__traceback__)
         except Exception as error:  # ours to mend, not the client's to read
             log.exception("gRPC call")
             code, why = "INTERNAL", f"{type(error).__name__} (see the daemon's log)"

@@ -1,4 +1,4 @@
-"""What the daemon and its gRPC process say to each other, over a socket that they alone hold.
+"""What the daemon and its gRPC process say to each other, over two pipes that they alone hold.
 
 A note is a small object, with bytes behind it where it has any: a call's message, or an answer's.
 Both ends are ours, and of the same version.
@@ -7,8 +7,10 @@ Both ends are ours, and of the same version.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import struct
-from typing import TypeVar
+from typing import IO
 
 import msgspec
 
@@ -17,6 +19,8 @@ _LENGTHS = struct.Struct(">II")
 NOTE_BYTES = 65_536
 BUFFER_BYTES = 262_144
 """Of what came and is not read."""
+PIPE_BYTES = 1_048_576
+"""That the system holds of what is said: the fewer, the more often both ends must take turns."""
 OK = "OK"
 
 
@@ -103,13 +107,34 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 
 OfDaemon = Begin | Reloaded | Reply | End
 OfGateway = Serving | Unable | Call | Gone | Beat | Fault
-Note = TypeVar("Note", bound=OfDaemon | OfGateway)
 
 
 def pack(note: OfDaemon | OfGateway, data: bytes = b"") -> tuple[bytes, bytes]:
     """A note as it crosses, in two parts: what is long is not copied."""
     head = msgspec.msgpack.encode(note)
     return _LENGTHS.pack(len(head), len(data)) + head, data
+
+
+class NoteWriter:
+    """Says notes to the other end; it never waits."""
+
+    def __init__(self, transport: asyncio.WriteTransport) -> None:
+        self._transport = transport
+
+    def say(self, note: OfDaemon | OfGateway, data: bytes = b"") -> None:
+        """Hand over a note; it is sent as soon as the other end takes it."""
+        for part in pack(note, data):
+            self._transport.write(part)
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Handed over and not sent yet."""
+        return self._transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Say no more, also of what is not sent yet."""
+        if not self._transport.is_closing():  # it closes itself when the other end has ended
+            self._transport.abort()
 
 
 class NoteReader:
@@ -135,3 +160,22 @@ class NoteReader:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         return self._decoder.decode(head), data
+
+
+async def connect_reader(
+    pipe: IO[bytes], kinds: object, most_bytes: int
+) -> tuple[NoteReader, asyncio.ReadTransport]:
+    """The end of a pipe that is read (see `NoteReader`), and what closes it."""
+    stream = asyncio.StreamReader(limit=BUFFER_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), pipe
+    )
+    return NoteReader(stream, kinds, most_bytes), transport
+
+
+async def connect_writer(pipe: IO[bytes]) -> NoteWriter:
+    """The end of a pipe that is written."""
+    with contextlib.suppress(OSError, AttributeError):  # a system that allows less, or knows none
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_write_pipe(asyncio.BaseProtocol, pipe)
+    return NoteWriter(transport)

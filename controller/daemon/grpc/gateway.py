@@ -2,8 +2,8 @@
 
 What a call costs here, however it begins and ends, costs the daemon nothing: this process has an
 interpreter of its own, gives way to the daemon where both want a processor, and is the first that a
-system without memory ends. It knows no models: it hands whole messages to the daemon over the
-socket that is its standard input (`channel`), and hands back what the daemon says.
+system without memory ends. It knows no models: it hands whole messages to the daemon by its
+standard output (`channel`), and hands back what it hears on its standard input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
 import time
 import traceback
 from collections.abc import Awaitable, Callable
@@ -27,7 +26,6 @@ import grpc
 import grpc.aio
 
 from controller.daemon.grpc.channel import (
-    BUFFER_BYTES,
     OK,
     Beat,
     Begin,
@@ -37,13 +35,14 @@ from controller.daemon.grpc.channel import (
     Fault,
     Gone,
     NoteReader,
+    NoteWriter,
     OfDaemon,
-    OfGateway,
     Reloaded,
     Reply,
     Serving,
     Unable,
-    pack,
+    connect_reader,
+    connect_writer,
 )
 from controller.daemon.grpc.incoming import MessageReader, RefusedError
 
@@ -67,7 +66,7 @@ MOST_CALLS = 1024
 """Whatever they do: the library turns more of them away, whoever they are from."""
 MORE_STREAMS = 8
 """Calls at once of one connection, beside as many as there may be frames; more wait there."""
-AHEAD_BYTES = 16_384
+AHEAD_BYTES = 32_768
 """What the library takes of a call before it is read, and beyond what is read."""
 ANSWER_BYTES = 16_777_216
 """Far more than one has."""
@@ -78,8 +77,8 @@ SMALL_BYTES = 4096
 class Daemon:
     """The daemon, as this process sees it. Every call is asked once and gets one reply."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._notes, self._writer = NoteReader(reader, OfDaemon, ANSWER_BYTES), writer
+    def __init__(self, notes: NoteReader, writer: NoteWriter) -> None:
+        self._notes, self.writer = notes, writer
         self._numbers = itertools.count()
         self._asked: dict[int, asyncio.Future[tuple[Reply, bytes]]] = {}
 
@@ -90,21 +89,12 @@ class Daemon:
             raise SystemExit(1)
         return found[0]
 
-    def say(self, note: OfGateway, data: bytes = b"") -> None:
-        """Hand over a note; it is sent as soon as the daemon takes it."""
-        for part in pack(note, data):
-            self._writer.write(part)
-
-    def backlog_bytes(self) -> int:
-        """Handed over and not taken yet."""
-        return self._writer.transport.get_write_buffer_size()
-
     def ask(self, method: str, sent: bytes, arrival_s: float, left_s: float | None) -> int:
         """Ask for the answer to a call; its number. The message is not kept for longer."""
         number = next(self._numbers)
         self._asked[number] = asyncio.get_running_loop().create_future()
         until_s = None if left_s is None else arrival_s + left_s
-        self.say(Call(number, method, arrival_s, until_s), sent)
+        self.writer.say(Call(number, method, arrival_s, until_s), sent)
         return number
 
     async def answer(self, number: int) -> bytes:
@@ -113,7 +103,7 @@ class Daemon:
             said, answer = await self._asked[number]
         finally:
             if self._asked.pop(number, None) is not None:
-                self.say(Gone(number))
+                self.writer.say(Gone(number))
         if said.code != OK:
             raise RefusedError(said.code, said.why)
         return answer
@@ -138,7 +128,7 @@ class Gateway:
 
     def __init__(self, daemon: Daemon, begin: Begin) -> None:
         self._daemon, self._begin = daemon, begin
-        self._incoming = MessageReader(begin.bounds, daemon.backlog_bytes)
+        self._incoming = MessageReader(begin.bounds, lambda: daemon.writer.backlog_bytes)
 
     async def serve(self) -> None:
         """Until the daemon says that it is the end."""
@@ -158,10 +148,10 @@ class Gateway:
         except RuntimeError:
             found = 0
         if not found:
-            self._daemon.say(Unable(f"grpc.host, grpc.port: cannot listen on {host}:{port}"))
+            self._daemon.writer.say(Unable(f"grpc.host, grpc.port: cannot listen on {host}:{port}"))
             return
         await server.start()
-        self._daemon.say(Serving(found))
+        self._daemon.writer.say(Serving(found))
         beating = asyncio.create_task(self._beat())
         await self._daemon.listen(self._reloaded)
         # those under way are answered meanwhile
@@ -175,7 +165,7 @@ class Gateway:
 
     async def _beat(self) -> None:
         while True:
-            self._daemon.say(Beat())
+            self._daemon.writer.say(Beat())
             await asyncio.sleep(BEAT_S)
 
     def _handler(self, method: str) -> Callable[[Any, Any], Awaitable[bytes]]:
@@ -187,7 +177,7 @@ class Gateway:
             except RefusedError as error:
                 code, why = error.code, error.why
             except Exception as error:  # ours to mend, not the client's to read
-                self._daemon.say(Fault(traceback.format_exc(limit=-8)[-SMALL_BYTES:]))
+                self._daemon.writer.say(Fault(traceback.format_exc(limit=-8)[-SMALL_BYTES:]))
                 code, why = "INTERNAL", f"{type(error).__name__} (see the daemon's log)"
             await context.abort(grpc.StatusCode[code], why)
             raise AssertionError("unreachable")
@@ -246,9 +236,8 @@ def give_way() -> None:
 
 
 async def _serve() -> None:
-    daemon = Daemon(
-        *await asyncio.open_connection(sock=socket.socket(fileno=0), limit=BUFFER_BYTES)
-    )
+    notes, _ = await connect_reader(os.fdopen(0, "rb", 0), OfDaemon, ANSWER_BYTES)
+    daemon = Daemon(notes, await connect_writer(os.fdopen(1, "wb", 0)))
     await Gateway(daemon, await daemon.begin()).serve()
 
 

@@ -11,7 +11,6 @@ import contextlib
 import importlib.util
 import logging
 import os
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -23,7 +22,6 @@ import msgspec
 from artefacts import UsageError, processes
 from controller.daemon.configuration.settings import GrpcSettings, LimitSettings
 from controller.daemon.grpc.channel import (
-    BUFFER_BYTES,
     Beat,
     Begin,
     Bounds,
@@ -31,13 +29,14 @@ from controller.daemon.grpc.channel import (
     End,
     Fault,
     Gone,
-    NoteReader,
+    NoteWriter,
     OfDaemon,
     OfGateway,
     Reloaded,
     Serving,
     Unable,
-    pack,
+    connect_reader,
+    connect_writer,
 )
 from controller.daemon.inference.served import ServedModel
 from controller.daemon.monitoring.counters import Figures
@@ -98,29 +97,31 @@ class Gateway:
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._told = bounds_of(served.limits)
         self._process: subprocess.Popen[Any] | None = None
-        self._writer: asyncio.StreamWriter | None = None
+        self._writer: NoteWriter | None = None
+        self._reading: asyncio.ReadTransport | None = None
         self._silent_s = 0.0
         self.begun_s = time.monotonic()
 
     async def begin(self, host: str, port: int) -> int:
         """Start it; the port that it listens on. Raises `UsageError`."""
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                self._process = await processes.start_beside(
-                    COMMAND, stdin=theirs, stdout=subprocess.DEVNULL
-                )
-            reader, self._writer = await asyncio.open_connection(sock=ours, limit=BUFFER_BYTES)
-            self._notes = NoteReader(reader, OfGateway, self._told.body_bytes)
+            self._process = await processes.start_beside(
+                COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._notes, self._reading = await connect_reader(
+                self._process.stdout, OfGateway, self._told.body_bytes
+            )
+            self._writer = await connect_writer(self._process.stdin)
             self.say(Begin(host, port, self._told))
             async with asyncio.timeout(START_S):
                 return await self._port()
-        except BaseException as error:
-            if self._writer is None:
-                ours.close()
+        except TimeoutError:
             await self.close()
-            if isinstance(error, TimeoutError):
-                raise UsageError(f"grpc: its process does not serve after {START_S:g} s") from None
+            raise UsageError(f"grpc: its process does not serve after {START_S:g} s") from None
+        except BaseException:
+            await self.close()
             raise
 
     async def _port(self) -> int:
@@ -135,7 +136,7 @@ class Gateway:
     def say(self, note: OfDaemon, data: bytes = b"") -> None:
         """Hand over a note."""
         assert self._writer is not None
-        self._writer.write(b"".join(pack(note, data)))
+        self._writer.say(note, data)
 
     async def run(self) -> str:
         """Answer its calls until it ends, or must; why."""
@@ -155,8 +156,9 @@ class Gateway:
 
     async def close(self) -> None:
         """End it, however it is. The loop goes on meanwhile: a large process takes its time."""
-        if self._writer is not None:
-            self._writer.close()
+        for end in (self._writer, self._reading):
+            if end is not None:
+                end.close()
         if self._process is not None:
             await asyncio.to_thread(processes.end, [self._process], 0.0)
 
@@ -171,6 +173,7 @@ class Gateway:
         try:
             while (found := await self._notes.next()) is not None:
                 self._take(*found)
+                del found  # its message is not held until the next one comes
         except ValueError as error:
             return f"it said what it cannot mean: {error}"
         return f"it has ended{await self._code()}"
