@@ -38,6 +38,9 @@ controller = "edge-only"
 [http]
 port = 0
 
+[grpc]
+port = 0
+
 [log]
 form = "json"
 """

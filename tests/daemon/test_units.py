@@ -53,6 +53,11 @@ def test_a_unit_says_what_is_needed_and_hides_nothing(path):
     assert repeated <= {"SystemCallFilter", "Environment", "LoadCredential"}
 
 
+def test_where_memory_is_short_the_process_of_grpc_ends_and_the_daemon_goes_on():
+    service = dict(settings(DEPLOY / "coinfer-device.service")["Service"])
+    assert service["OOMPolicy"] == "continue"
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
 def test_systemd_finds_no_fault_with_a_unit(tmp_path, path):

@@ -22,6 +22,7 @@ IN_SENTENCES = {"lookout", "door", "stranger", "awareness", "courses", "adoption
 """The others are plain words of English in a sentence (bytes are counted, a unit of measure)."""
 
 NAMES_ALLOWED = {
+    "feed_data": "asyncio's name",
     "view": "numpy's and memoryview's",
     "sliding_window_view": "numpy's",
     "units": "of measure, in the readers of traces and in options",

@@ -69,8 +69,8 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_s: float = 10.0
     """That reading one may take."""
     connections: int = 128
-    """Open at once over HTTP; of more one that has no request under way gives way. As many again
-    over gRPC."""
+    """Open at once over HTTP; of more one that has no request under way gives way. A quarter as
+    many beside them over gRPC."""
     head_s: float = 10.0
     """From a connection, or a request's first byte, to its whole head."""
     idle_s: float = 300.0

@@ -34,6 +34,7 @@ from experiments.robustness.attacks.judging import (
     judged,
     with_more_losses,
 )
+from experiments.robustness.attacks.memory import PeakMemory
 
 START_LIMIT_S = 60.0
 OVERTIME_S = 1.0
@@ -72,21 +73,6 @@ SCENARIO = "3g-alexnet"
 
 
 # -- processes -----------------------------------------------------------------------------------
-
-
-def peak_bytes(pid: int) -> int:
-    """Most resident memory of a process since `forget_peak`; 0 where it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def forget_peak(pid: int) -> None:
-    """Let the most that a process took begin anew (proc(5), clear_refs)."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @dataclass(slots=True)
@@ -295,12 +281,11 @@ def _one(
     alone: camera.Footage, folder: Path,
 ) -> Outcome:  # fmt: skip
     target = ground.target(seconds)
-    for pid in (target.device_pid, target.edge_pid):
-        forget_peak(pid)
-    since = time.monotonic()
-    ended = attack(case, attacker, ground, target)
-    seen = ground.film(since)
-    peaks = (peak_bytes(target.device_pid), peak_bytes(target.edge_pid))
+    with PeakMemory(target.device_pid) as device, PeakMemory(target.edge_pid) as edge:
+        since = time.monotonic()
+        ended = attack(case, attacker, ground, target)
+        seen = ground.film(since)
+    peaks = (device.bytes, edge.bytes)
     if ended.startswith("the attack"):
         last = (folder / f"{case.name}.log").read_text(errors="replace").strip().splitlines()
         ended += f": {last[-1][:200]}" if last else ""

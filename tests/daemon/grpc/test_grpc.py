@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.robustness.attacks.grpc import Http2
+from experiments.robustness.attacks.memory import descendants, peak_bytes
 from models.data.pictures import generated_pictures
 
 grpc = pytest.importorskip("grpc", reason="grpcio is not installed (extra grpc)")
@@ -239,12 +240,13 @@ def test_messages_that_never_end_take_little_memory_whatever_the_call_is(running
                 thread.join(20)
         assert resident(daemon) - before < 200 << 20
         assert "Traceback" not in daemon.said()
+        assert "begun anew" not in daemon.said()
 
 
 def resident(daemon):
-    """The most memory that a daemon has taken (proc(5)), in bytes."""
-    lines = Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    """The most memory that a daemon and its gRPC process have taken, in bytes."""
+    pid = daemon.process.pid
+    return sum(map(peak_bytes, [pid, *descendants(pid)]))
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ModelReady", "ModelMetadata"])
@@ -269,8 +271,8 @@ def test_connections_are_bounded_and_silent_ones_end(running, picture):
                 begun = time.monotonic()
                 assert call(channel, "ModelInfer", infer(picture)).outputs
                 assert time.monotonic() - begun < 2.0
-            fds = os.listdir(f"/proc/{daemon.process.pid}/fd")
-            assert len(fds) < 60
+            for pid in (daemon.process.pid, *descendants(daemon.process.pid)):
+                assert len(os.listdir(f"/proc/{pid}/fd")) < 60
             with grpc.insecure_channel(daemon.grpc) as another:
                 assert call(another, "ServerReady", wait_for_ready=True).ready
             for one in silent:
