@@ -19,6 +19,8 @@ from artefacts import CoinferError
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_TIMERSLACK = 29
+IP_PKTINFO = 8
+"""Python's socket module lacks it before 3.14."""
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TUN, IFF_NO_PI, IFF_UP = 0x400454CA, 0x0001, 0x1000, 0x1
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 20, 24

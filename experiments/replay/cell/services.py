@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from experiments.replay.cell.kernel import IP_PKTINFO
 from experiments.replay.cell.orders import HOST, Service
 
 TCP, UDP, SYN, SYN_ACK = 6, 17, 0x02, 0x12
@@ -81,6 +82,6 @@ def _tcp(port: int) -> socket.socket:
 
 def _udp(port: int) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO, 1)
+    made.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     made.bind(("0.0.0.0", port))
     return made
