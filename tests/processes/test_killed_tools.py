@@ -53,7 +53,7 @@ def replay(tmp_path):
 
 @pytest.mark.parametrize("number", ALL)
 def test_replay(tool, replay, number):
-    one = tool(replay("user-space"))
+    one = tool(replay("relay"))
     one.running(*DAEMON)
     ended(one, number)
 
@@ -156,7 +156,7 @@ def test_chaos_and_soak(tool, name, number):
 
 @pytest.mark.parametrize("number", KILLED)
 def test_promise(tool, number):
-    one = tool(["-m", "experiments.replay.promise", "--logs", "1", "--method", "user-space"])
+    one = tool(["-m", "experiments.replay.promise", "--logs", "1", "--method", "relay"])
     one.running(*DAEMON)
     ended(one, number)
 
@@ -211,7 +211,7 @@ def test_a_demo_s_replay(tool, program):
         setting = load_setting(read_scenario("3g-alexnet"))
         with orderly():
             trace = liveliest(setting.traces("test").traces, 60.0)
-            args = ReplayArgs("3g-alexnet", "algorithm1", None, "user-space", 1)
+            args = ReplayArgs("3g-alexnet", "algorithm1", None, "relay", 1)
             replay(setting, trace, args, console.print)
     """
     one = tool(program(text))

@@ -79,7 +79,7 @@ def link(
 
 def _queue(text: str) -> tuple[float, int | None]:
     """A queue's seconds, or its bytes."""
-    from experiments.replay.cell.queueing import PACKET_BYTES
+    from experiments.replay.cell.opportunities import PACKET_BYTES
 
     found = quantity("--queue", text, TIME_UNITS | MEMORY_UNITS)
     if found is None:
@@ -103,7 +103,7 @@ def _trace(
 
 
 def _say_link(asked: CellLink, made: Carried) -> None:
-    from experiments.replay.cell.orders import HOST
+    from controller.link.addresses import LINK_HOST
 
     ways = {"up": asked.up, "down": asked.down or asked.up}
     said = [
@@ -113,7 +113,7 @@ def _say_link(asked: CellLink, made: Carried) -> None:
     ]
     console.print(
         f"link: {'; '.join(said)}; round trip {1e3 * asked.rtt_s:g} ms; TCP by "
-        f"{made.ready.congestion_control}; this machine is {HOST}"
+        f"{made.ready.congestion_control}; this machine is {LINK_HOST}"
     )
 
 

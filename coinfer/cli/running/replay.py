@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 def replay(
     scenario: ScenarioOption,
     trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
+    down: Annotated[
+        Path | None, typer.Option(help="What the real link carries down (--trace both ways).")
+    ] = None,
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
-    method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
+    method: Annotated[str, typer.Option(help="auto, cell, tc or relay.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
     as_daemon: Annotated[
         bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
@@ -41,15 +44,17 @@ def replay(
     from experiments.replay.session import ReplayArgs, replay_rows, run_replay
 
     setting = setting_of(scenario)
-    whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)
+    scale = setting.scenario.traces.scale
+    whole = scale_trace(one_trace(trace), scale)
     end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
     part = whole.slice(start_s, end)
+    back = None if down is None else scale_trace(one_trace(down), scale).slice(start_s, end)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
         replayed = run_replay(
             setting,
             part,
-            ReplayArgs(scenario, controller, policy, method, seed, as_daemon),
+            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, back),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )

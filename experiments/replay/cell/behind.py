@@ -14,10 +14,11 @@ from typing import Any
 
 from artefacts import CoinferError, processes
 from artefacts.endings import run_async, shielded
+from controller.link.addresses import LINK_HOST
 from experiments.replay.cell.carried import Carried, CellLink
 from experiments.replay.cell.gateway import Gateway
 from experiments.replay.cell.kernel import CellError
-from experiments.replay.cell.orders import HOST, Report
+from experiments.replay.cell.orders import Report
 
 HOST_VARIABLES = ("COINFER_LINK_HOST", "MAHIMAHI_BASE")
 """Hold the host's address for the command; the second is what mm-link's users look for."""
@@ -51,7 +52,7 @@ def run_behind(
     check_command(command)
     with Carried(link, host=True) as carried:
         say(carried)
-        environment = dict(os.environ) | dict.fromkeys(HOST_VARIABLES, HOST)
+        environment = dict(os.environ) | dict.fromkeys(HOST_VARIABLES, LINK_HOST)
         carried.begin(time.monotonic())
         keeper = processes.start_in_terminal(
             [*carried.inside(keep=True), *command], environment

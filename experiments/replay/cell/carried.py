@@ -33,7 +33,7 @@ from traces.trace import BandwidthTrace
 ENTER = Path(__file__).resolve().with_name("enter.py")
 READY_WITHIN_S, ANSWERED_WITHIN_S = 60.0, 10.0
 MESSAGE_BYTES = 65536
-DEFAULT_QUEUE_S = 0.5
+DEFAULT_QUEUE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ class Carried:
         if not can_make_links():
             lacking = "no such device" if not os.path.exists(TUN) else "no right to open it"
             raise CellError(f"{TUN}: found {lacking}, expected one that this user may open")
-        self._link, self._host = link, host
+        self.link, self._host = link, host
         self.said, self._told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[Any] | None = None
         self.ready: Ready
@@ -106,7 +106,7 @@ class Carried:
                 stdin=subprocess.PIPE, stdout=self._told,
             )  # fmt: skip
             self._told.close()
-            order = self._link.order(os.getpid() if self._host else 0)
+            order = self.link.order(os.getpid() if self._host else 0)
             self._ask(msgspec.json.encode(order).decode())
             ready = self._answer(READY_WITHIN_S)
             if isinstance(ready, Failed):

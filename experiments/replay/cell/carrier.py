@@ -24,10 +24,9 @@ import msgspec
 
 from artefacts import CoinferError
 from artefacts.endings import orderly
+from controller.link.addresses import LINK_HOST, LINK_INSIDE, LINK_INTERFACE
 from experiments.replay.cell import kernel
 from experiments.replay.cell.orders import (
-    HOST,
-    INSIDE,
     CarrierOrder,
     DirectionCounts,
     DirectionOrder,
@@ -149,17 +148,17 @@ def say(tell: socket.socket, what: Said) -> None:
 def _make_ends() -> tuple[tuple[int, int], Ready]:
     """Both namespaces with their interfaces; this process stays in the outer one."""
     in_user_namespace = kernel.unshare_network()
-    inner = kernel.open_tun("cell0")
+    inner = kernel.open_tun(LINK_INTERFACE)
     kernel.bring_up("lo")
-    kernel.bring_up("cell0")
-    kernel.give_address("cell0", INSIDE, HOST)
-    kernel.route_everything("cell0")
+    kernel.bring_up(LINK_INTERFACE)
+    kernel.give_address(LINK_INTERFACE, LINK_INSIDE, LINK_HOST)
+    kernel.route_everything(LINK_INTERFACE)
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare_network()
-    outer = kernel.open_tun("cell0")
+    outer = kernel.open_tun(LINK_INTERFACE)
     kernel.bring_up("lo")
-    kernel.bring_up("cell0")
-    kernel.give_address("cell0", HOST, INSIDE)
+    kernel.bring_up(LINK_INTERFACE)
+    kernel.give_address(LINK_INTERFACE, LINK_HOST, LINK_INSIDE)
     own = f"/proc/{os.getpid()}"
     return (inner, outer), Ready(
         f"{own}/ns/user" if in_user_namespace else "",
@@ -200,7 +199,7 @@ def main() -> None:
     except (CoinferError, OSError, msgspec.MsgspecError) as error:
         say(tell, Failed(str(error)))
         return
-    kernel.fine_timers()
+    kernel.be_punctual()
     say(tell, ready)
     with contextlib.suppress(BrokenPipeError, ConnectionError):
         Carrier(ends, queues, services).run(orders, tell)

@@ -2,7 +2,7 @@
 
 No interface, route or filter of the machine is touched. A connection that a command makes behind
 the link ends at a socket of the outer namespace; from there this process makes one of its own, to
-the address that was meant. The link's `HOST` means this machine, its loopback included.
+the address that was meant. `LINK_HOST` means this machine, its loopback included.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import struct
 from collections.abc import Coroutine
 from typing import Any
 
+from controller.link.addresses import LINK_HOST
 from experiments.replay.cell.kernel import IP_PKTINFO
-from experiments.replay.cell.orders import HOST, Service, read_said
+from experiments.replay.cell.orders import Service, read_said
 
 CHUNK_BYTES, DATAGRAM_BYTES, MESSAGE_BYTES = 65536, 65535, 65536
 UNSENT_BYTES = 131_072
@@ -94,7 +95,7 @@ class Gateway:
 
 def outside_of(address: str) -> str:
     """Where an address that was meant behind the link lies outside."""
-    return LOOPBACK if address == HOST else address
+    return LOOPBACK if address == LINK_HOST else address
 
 
 async def _connection(near: socket.socket) -> None:
@@ -118,7 +119,7 @@ async def _connection(near: socket.socket) -> None:
 
 async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """To this machine by either of its loopback addresses, or to another."""
-    if address == HOST:
+    if address == LINK_HOST:
         with contextlib.suppress(OSError):
             return await asyncio.open_connection(LOOPBACK, port)
         return await asyncio.open_connection("::1", port)

@@ -1,9 +1,9 @@
-"""When a trace lets bytes pass: delivery opportunities on a grid of milliseconds.
+"""When a trace lets bytes pass: delivery opportunities on a grid.
 
-Every millisecond of the trace is an opportunity. It delivers what the trace's integral grew by in
-that millisecond: of a file of packets (Mahimahi) 1,500 bytes for each of its lines, of a file of
-rates a small, even share. Whole bytes are granted; a fraction is carried to the next opportunity,
-so that the sum never leaves the integral by a byte.
+Every step of the grid is an opportunity. It delivers what the trace's integral grew by in that
+step. A trace of packets (Mahimahi) has steps of a millisecond, each with 1,500 bytes for every one
+of its lines; a trace of rates has finer steps with a small, even share. Whole bytes are granted; a
+fraction is carried to the next opportunity, so that the sum never leaves the integral by a byte.
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ import numpy as np
 
 from traces.trace import BandwidthTrace, PastEnd
 
-STEP_S = 0.001
+PACKET_BYTES = 1500
+"""The greatest packet, and what one line of a file of packets lets pass."""
+PACKETS_A_SECOND, RATES_A_SECOND = 1000, 4000
+"""Steps of the grid."""
 STEPS = 4096
 """Opportunities that are worked out at a time."""
 ROUNDING_BYTES = 1e-3
 """What sums of floating-point numbers may lack of a whole byte."""
+
+
+def is_of_packets(trace: BandwidthTrace) -> bool:
+    """Whether a trace lets whole packets pass in whole milliseconds, and nothing else."""
+    packets = trace.rates_bps / (8.0 * PACKET_BYTES * PACKETS_A_SECOND)
+    ms = np.append(trace.times_s, trace.duration_s) * PACKETS_A_SECOND
+    return all(np.allclose(found, np.round(found), rtol=0.0, atol=1e-6) for found in (packets, ms))
 
 
 class Opportunities:
@@ -31,6 +41,7 @@ class Opportunities:
 
     def __init__(self, trace: BandwidthTrace, past_end: PastEnd) -> None:
         self._trace, self._past_end = trace, past_end
+        self._per_s = PACKETS_A_SECOND if is_of_packets(trace) else RATES_A_SECOND
         self._part = lru_cache(maxsize=4)(self._worked_out)
         self._newest = 0
 
@@ -38,7 +49,7 @@ class Opportunities:
         """Bytes of all opportunities up to `t_s`, that moment's own included."""
         if t_s < 0:
             return 0
-        part, step = divmod(math.floor(t_s / STEP_S + 1e-6), STEPS)
+        part, step = divmod(math.floor(t_s * self._per_s + 1e-6), STEPS)
         return self._part(part)[step]
 
     def time_of(self, total_bytes: int) -> float:
@@ -51,14 +62,14 @@ class Opportunities:
             if part < 0:
                 return math.inf
             self._newest = part
-        return (part * STEPS + bisect_left(self._part(part), total_bytes)) * STEP_S
+        return (part * STEPS + bisect_left(self._part(part), total_bytes)) / self._per_s
 
     def _part_of(self, total_bytes: int) -> int:
         """The part in which the sum reaches `total_bytes`; -1 where none does."""
         end_s = float(self._trace.transfer_end(0.0, total_bytes - ROUNDING_BYTES / 2, self._past_end))
         if math.isinf(end_s):
             return -1
-        part = int(end_s / STEP_S) // STEPS
+        part = int(end_s * self._per_s) // STEPS
         while part > 0 and self._part(part)[0] >= total_bytes:
             part -= 1
         while self._part(part)[-1] < total_bytes:
@@ -69,6 +80,6 @@ class Opportunities:
         """Sums by the part's opportunities, from the last one before it to its own last."""
         steps = np.arange(part * STEPS, (part + 1) * STEPS + 1)
         # a division: 3 * 0.001 lies above 3 ms, and would take in a line of the fourth
-        bits = self._trace.bits_before(steps / round(1 / STEP_S), self._past_end)
+        bits = self._trace.bits_before(steps / self._per_s, self._past_end)
         granted: list[int] = np.floor(bits / 8.0 + ROUNDING_BYTES).astype(np.int64).tolist()
         return granted

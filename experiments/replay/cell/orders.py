@@ -6,10 +6,6 @@ from typing import Literal
 
 import msgspec
 
-HOST, INSIDE = "100.64.0.1", "100.64.0.2"
-"""Addresses of the link's ends: outside, and where the command runs. No other machine sees them."""
-
-
 class TraceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A trace as `BandwidthTrace` has it."""
 

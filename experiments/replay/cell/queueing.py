@@ -13,10 +13,8 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from experiments.replay.cell.opportunities import Opportunities
+from experiments.replay.cell.opportunities import PACKET_BYTES, Opportunities
 
-PACKET_BYTES = 1500
-"""The greatest packet, and what one line of a file of packets lets pass."""
 LEAST_QUEUE_BYTES = 10 * PACKET_BYTES
 """A queue given in time holds TCP's first window, however slow the trace."""
 

@@ -13,13 +13,14 @@ from typing import Literal
 
 import msgspec
 
+from controller.link.addresses import LINK_HOST
 from experiments.replay.cell.kernel import IP_PKTINFO
-from experiments.replay.cell.orders import HOST, Service
+from experiments.replay.cell.orders import Service
 
 TCP, UDP, SYN, SYN_ACK = 6, 17, 0x02, 0x12
 LISTENING = "0A"
 BACKLOG = 128
-_HOST = socket.inet_aton(HOST)
+_HOST = socket.inet_aton(LINK_HOST)
 
 
 def asked_for(packet: bytes) -> tuple[Literal["tcp", "udp"], int] | None:

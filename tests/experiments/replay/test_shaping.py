@@ -124,7 +124,7 @@ def test_tc_without_the_means_is_an_error_that_names_them(monkeypatch):
     with pytest.raises(TestbedError, match="found no tc and no root"), open_link(TRACE, 0.0, "tc"):
         pass
     with open_link(TRACE, 0.0, "auto") as link:
-        assert link.report().method == "user-space"
+        assert link.report().method == "relay"
         assert "no tc and no root" in link.report().notes[0]
 
 
@@ -137,7 +137,7 @@ def test_where_tc_fails_the_relay_takes_over_and_says_so(monkeypatch):
     with pytest.raises(TestbedError, match="not permitted"), open_link(TRACE, 0.0, "tc"):
         pass
     with open_link(TRACE, 0.0, "auto") as link:
-        assert link.report().method == "user-space"
+        assert link.report().method == "relay"
         assert "tc cannot be had here" in link.report().notes[0]
         assert "not permitted" in link.report().notes[0]
 
