@@ -17,7 +17,7 @@ from artefacts.owners import owner_of
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 """Of the testbed, inside its namespaces; elsewhere it is a network like others."""
 LINK_HOST, LINK_INSIDE = "100.64.0.1", "100.64.0.2"
-"""The ends of a link that packets are carried over by a process of this machine (`coinfer link`)."""
+"""The ends of a link whose packets a process of this machine carries (`coinfer link`)."""
 LINK_INTERFACE = "cell0"
 """Of either end, in a namespace that has no other way out."""
 NAMESPACES = Path("/run/netns")

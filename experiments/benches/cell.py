@@ -155,7 +155,9 @@ def _transfers(trace: BandwidthTrace, rate_bps: float) -> list[float]:
 
 def _start(prefix: Sequence[str], *arguments: object) -> subprocess.Popen[Any]:
     command = processes.module_command("experiments.benches.cell", *map(str, arguments))
-    return processes.start([*prefix, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return processes.start(
+        [*prefix, *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
 
 
 def _line(process: subprocess.Popen[Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from artefacts.owners import owner_of
+from experiments.replay.cell.carried import can_make_links
 from experiments.replay.testbed.namespaces import missing_tools
 
 TRACE = "time_s,rate_bps\n0,2e6\n10,1e6\n20,2e6\n600,2e6\n"
@@ -55,6 +56,15 @@ def replay(tmp_path):
 def test_replay(tool, replay, number):
     one = tool(replay("relay"))
     one.running(*DAEMON)
+    ended(one, number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not can_make_links(), reason="needs root and /dev/net/tun")
+@pytest.mark.parametrize("number", ALL)
+def test_replay_over_a_cell_link(tool, replay, number):
+    one = tool(replay("cell"))
+    one.running(*DAEMON, "experiments.replay.cell.carrier")
+    assert namespaces(one.pid) == []
     ended(one, number)
 
 

@@ -71,7 +71,12 @@ def link(
         quantity("--rtt", rtt, TIME_UNITS, zero=True) or 0.0,
         queue_s, queue_bytes, loss, seed, "stop" if once else "wrap",
     )  # fmt: skip
-    code, report = run_behind(asked, command, lambda made: quiet or _say_link(asked, made))
+
+    def say(made: Carried) -> None:
+        if not quiet:
+            _say_link(asked, made)
+
+    code, report = run_behind(asked, command, say)
     if report is not None and not quiet:
         console.print(f"link: {_counts('up', report.up)}; {_counts('down', report.down)}")
     raise typer.Exit(code)
@@ -91,9 +96,7 @@ def _queue(text: str) -> tuple[float, int | None]:
     return 0.0, round(found)
 
 
-def _trace(
-    path: Path, options: ReadOptions, quiet: bool, *, down: bool = False
-) -> BandwidthTrace:
+def _trace(path: Path, options: ReadOptions, quiet: bool, *, down: bool = False) -> BandwidthTrace:
     from traces.library import read_opportunities
 
     reading = read_opportunities(path, options, down=down)

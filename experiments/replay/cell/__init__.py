@@ -1,1 +1,1 @@
-"""A link like a cell's: packets leave at a trace's delivery opportunities, between two namespaces."""
+"""A link like a cell's: packets between two namespaces leave as a trace lets them."""

@@ -54,17 +54,16 @@ def run_behind(
         say(carried)
         environment = dict(os.environ) | dict.fromkeys(HOST_VARIABLES, LINK_HOST)
         carried.begin(time.monotonic())
-        keeper = processes.start_in_terminal(
-            [*carried.inside(keep=True), *command], environment
-        )
+        keeper = processes.start_in_terminal([*carried.inside(keep=True), *command], environment)
         try:
             run_async(_until_ended(carried, keeper))
         finally:
             _end(keeper)
-        carried.said.setblocking(True)
+        code = int(keeper.returncode)
+        code = 128 - code if code < 0 else code
         with contextlib.suppress(CellError):
-            return int(keeper.returncode), carried.report()
-        return int(keeper.returncode), None
+            return code, carried.report()
+        return code, None
 
 
 async def _until_ended(carried: Carried, keeper: subprocess.Popen[Any]) -> None:

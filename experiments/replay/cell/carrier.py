@@ -195,7 +195,10 @@ def main() -> None:
         if order.host_pid:
             kernel.answer_to_everything()
             services = Services(tell, order.host_pid)
-        queues = _queue(order.up, order, 2 * order.seed), _queue(order.down, order, 2 * order.seed + 1)
+        queues = (
+            _queue(order.up, order, 2 * order.seed),
+            _queue(order.down, order, 2 * order.seed + 1),
+        )
     except (CoinferError, OSError, msgspec.MsgspecError) as error:
         say(tell, Failed(str(error)))
         return

@@ -2,11 +2,14 @@
 
     python -I -S enter.py [--keep PARENT] USER NETWORK COMMAND...
 
-USER and NETWORK are paths of namespaces (USER may be empty). Without --keep this process becomes the
-command. With it, it waits: SIGTERM and the end of the process PARENT end the command, and whatever
-is left of what the command started is killed. The exit code is the command's; 127 where there is
-none of that name, 126 where it cannot be run. It is run by its path, so it imports nothing of ours.
+USER and NETWORK are paths of namespaces (USER may be empty). Without --keep this process becomes
+the command. With it, it waits: SIGTERM and the end of the process PARENT end the command, and
+whatever is left of what the command started is killed. The exit code is the command's; 127 where
+there is none of that name, 126 where it cannot be run. It is run by its path, so it imports nothing
+of ours.
 """
+
+from __future__ import annotations
 
 import contextlib
 import ctypes
@@ -14,6 +17,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from typing import NoReturn
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -26,14 +31,14 @@ WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def enter(path, kind):
+def enter(path: str, kind: int) -> None:
     """Go into a namespace."""
     with open(path, "rb") as there:
         if _libc.setns(there.fileno(), kind) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
 
 
-def become(command):
+def become(command: list[str]) -> NoReturn:
     """Be the command; ends this process where that cannot be."""
     try:
         os.execvp(command[0], command)
@@ -43,7 +48,7 @@ def become(command):
         os._exit(NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUN)
 
 
-def begin(command):
+def begin(command: list[str]) -> int:
     """Start the command with the signals as they were; it is killed with this process."""
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGQUIT)}
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
@@ -63,7 +68,7 @@ def begin(command):
     become(command)
 
 
-def wait_for(child):
+def wait_for(child: int) -> int:
     """The command's exit code; SIGTERM ends it."""
     until_s = None
     while True:
@@ -81,7 +86,7 @@ def wait_for(child):
                 return 128 - code if code < 0 else code
 
 
-def ended():
+def ended() -> Iterator[tuple[int, int]]:
     """(process id, exit code) of children that have ended."""
     while True:
         try:
@@ -93,7 +98,7 @@ def ended():
         yield pid, os.waitstatus_to_exitcode(status)
 
 
-def sweep():
+def sweep() -> None:
     """Kill whatever the command has left; children of the killed come to this process."""
     until_s = time.monotonic() + SWEPT_WITHIN_S
     while time.monotonic() < until_s:
@@ -108,8 +113,8 @@ def sweep():
         signal.sigtimedwait({signal.SIGCHLD}, LOOK_S)
 
 
-def children():
-    """This process's children."""
+def children() -> list[int]:
+    """Process ids of our children."""
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -119,7 +124,7 @@ def children():
     return found
 
 
-def main():
+def main() -> None:
     """Enter, then keep the command or be it."""
     arguments = sys.argv[1:]
     parent = None

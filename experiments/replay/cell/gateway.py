@@ -188,6 +188,4 @@ class UdpPort:
         source = _PKTINFO.pack(0, socket.inet_aton(meant), bytes(4))
         with contextlib.suppress(OSError):
             data = sock.recv(DATAGRAM_BYTES)
-            self._sock.sendmsg(
-                [data], [(socket.IPPROTO_IP, IP_PKTINFO, source)], 0, (sender, port)
-            )
+            self._sock.sendmsg([data], [(socket.IPPROTO_IP, IP_PKTINFO, source)], 0, (sender, port))

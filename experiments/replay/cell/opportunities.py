@@ -66,7 +66,9 @@ class Opportunities:
 
     def _part_of(self, total_bytes: int) -> int:
         """The part in which the sum reaches `total_bytes`; -1 where none does."""
-        end_s = float(self._trace.transfer_end(0.0, total_bytes - ROUNDING_BYTES / 2, self._past_end))
+        end_s = float(
+            self._trace.transfer_end(0.0, total_bytes - ROUNDING_BYTES / 2, self._past_end)
+        )
         if math.isinf(end_s):
             return -1
         part = int(end_s * self._per_s) // STEPS

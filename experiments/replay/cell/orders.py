@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+
 class TraceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A trace as `BandwidthTrace` has it."""
 

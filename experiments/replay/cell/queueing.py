@@ -43,8 +43,8 @@ class Counts:
 class CellQueue:
     """Packets of one direction; times are those of any clock that never goes back.
 
-    Until `begin` they are delayed alone. `loss` is the share that is lost once served: a lost packet
-    has used its opportunities, as on the air. `seed` draws which.
+    Until `begin` they are delayed alone. `loss` is the share that is lost once served: a lost
+    packet has used its opportunities, as on the air. `seed` draws which.
     """
 
     def __init__(

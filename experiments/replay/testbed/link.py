@@ -267,7 +267,9 @@ def open_link(
     *,
     down: BandwidthTrace | None = None,
 ) -> Iterator[ShapedLink]:
-    """A link that will follow `trace` (and `down`) with a round trip of `rtt_s`; removed at the end.
+    """A link that will follow `trace` with a round trip of `rtt_s`; removed at the end.
+
+    `down` is what it carries down, where that is another trace.
 
     'auto' takes the first of cell, tc and relay that can be had, and says in the report why not
     those before it.
