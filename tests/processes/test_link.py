@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.replay.cell.carried import can_make_links
+from experiments.replay.cell import carried
+from experiments.replay.cell.behind import run_behind
+from experiments.replay.cell.carried import Carried, CellLink, can_make_links
+from experiments.replay.cell.kernel import CellError
+from traces.trace import BandwidthTrace
 
 TRACE = "time_s,rate_bps\n0,2e6\n1000,2e6\n"
 LINK = ("-m", "coinfer.cli.main", "link")
@@ -223,6 +227,56 @@ def test_two_links_beside_each_other_do_not_meet(tool, trace):
 
 
 @needs_tun
+def test_links_lie_within_each_other_and_their_round_trips_add_up(tool, trace, program):
+    with counting("tcp") as port:
+        asking = [sys.executable, *program(ASK), "tcp", port, 1]
+        own = [*LINK, "--quiet", "--trace", trace, "--rtt", "150ms", "--"]
+        one = tool([*own, sys.executable, *own, *asking])
+        assert one.end() == 0, one.said
+    came, taken_s = one.said[0].split()
+    assert came == "1"
+    # connecting takes the inner round trip; the byte and its answer take both
+    assert 0.45 <= float(taken_s) < 2.0
+
+
+@needs_tun
+def test_a_resolver_that_listens_on_loopback_alone_is_reached(tmp_path, monkeypatch):
+    monkeypatch.setattr(carried, "RESOLVERS", tmp_path / "resolv.conf")
+    (tmp_path / "resolv.conf").write_text("# systemd's\nnameserver 127.0.0.53\nsearch a b\n")
+    assert carried.loopback_resolvers() == ("127.0.0.53",)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as resolver:
+        resolver.bind(("127.0.0.53", 0))
+        resolver.settimeout(20)
+
+        def answer():
+            data, sender = resolver.recvfrom(100)
+            resolver.sendto(b"to " + data, sender)
+
+        threading.Thread(target=answer, daemon=True).start()
+        ask = (
+            "import socket, sys; s = socket.socket(2, 2); s.settimeout(20)\n"
+            f"s.sendto(b'you', {resolver.getsockname()}); a = s.recvfrom(100)\n"
+            f"sys.exit(a != (b'to you', {resolver.getsockname()}))"
+        )
+        link = CellLink(BandwidthTrace.from_intervals("t", [1.0], [1e6]))
+        code, report = run_behind(link, [sys.executable, "-c", ask], lambda made: None)
+    assert code == 0
+    assert report.up.delivered == report.down.delivered == 1
+
+
+@needs_tun
+def test_a_command_that_removes_its_interface_ends_in_one_line(tool, trace):
+    if shutil.which("ip") is None:
+        pytest.skip("needs ip")
+    one = tool([*LINK, "--quiet", "--trace", trace, "--", "sh", "-c",
+                "ip link del cell0; sleep 700"])  # fmt: skip
+    assert one.end() == 2, one.said
+    assert one.said[1].splitlines() == [
+        "coinfer: link: the process that carries its packets has ended"
+    ]
+
+
+@needs_tun
 def test_packets_are_lost_by_the_seed_and_what_was_carried_is_said(tool, trace, program):
     send = """
     import os, socket
@@ -248,11 +302,6 @@ def test_packets_are_lost_by_the_seed_and_what_was_carried_is_said(tool, trace, 
 
 
 def test_a_user_without_the_device_is_told_so_in_one_line(monkeypatch, tmp_path):
-    from experiments.replay.cell import carried
-    from experiments.replay.cell.carried import Carried, CellLink
-    from experiments.replay.cell.kernel import CellError
-    from traces.trace import BandwidthTrace
-
     monkeypatch.setattr(carried, "TUN", str(tmp_path / "tun"))
     link = CellLink(BandwidthTrace.from_intervals("t", [1.0], [1e6]))
     with pytest.raises(CellError, match=r"tun: found no such device, expected one that this user"):

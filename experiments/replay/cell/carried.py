@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 
 from artefacts import processes
+from controller.link.addresses import in_link_namespace
 from experiments.replay.cell.kernel import TUN, CellError
 from experiments.replay.cell.orders import (
     CarrierOrder,
@@ -30,6 +32,8 @@ from experiments.replay.cell.orders import (
 from experiments.replay.cell.queueing import queue_bytes
 from traces.trace import BandwidthTrace
 
+RESOLVERS = Path("/etc/resolv.conf")
+LOOPBACK = re.compile(r"127(\.[0-9]{1,3}){3}", re.ASCII)
 ENTER = Path(__file__).resolve().with_name("enter.py")
 READY_WITHIN_S, ANSWERED_WITHIN_S = 60.0, 10.0
 MESSAGE_BYTES = 65536
@@ -59,15 +63,16 @@ class CellLink:
             return self.queue_bytes
         return queue_bytes(trace.mean_bps, self.queue_s)
 
-    def order(self, host_pid: int = 0) -> CarrierOrder:
+    def order(self, outside: Literal["nothing", "machine", "link"]) -> CarrierOrder:
         """What the carrier is asked for."""
         up, down = (
             DirectionOrder(_trace_order(trace), self.queue_of(trace))
             for trace in (self.up, self.down or self.up)
         )
         return CarrierOrder(
-            up, down, self.past_end, self.rtt_s / 2.0, self.loss, self.seed, host_pid
-        )
+            up, down, self.past_end, self.rtt_s / 2.0, self.loss, self.seed, outside,
+            () if outside == "nothing" else loopback_resolvers(),
+        )  # fmt: skip
 
 
 def _trace_order(trace: BandwidthTrace) -> TraceOrder:
@@ -76,6 +81,16 @@ def _trace_order(trace: BandwidthTrace) -> TraceOrder:
     return TraceOrder(
         trace.name, trace.times_s[kept].tolist(), trace.rates_bps[kept].tolist(), trace.duration_s
     )
+
+
+def loopback_resolvers() -> tuple[str, ...]:
+    """Name servers of this machine that only itself can reach: as systemd-resolved has them."""
+    try:
+        lines = [line.split() for line in RESOLVERS.read_text(errors="replace").splitlines()]
+    except OSError:
+        return ()
+    named = {words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"}
+    return tuple(sorted(name for name in named if LOOPBACK.fullmatch(name)))
 
 
 def can_make_links() -> bool:
@@ -106,7 +121,8 @@ class Carried:
                 stdin=subprocess.PIPE, stdout=self._told,
             )  # fmt: skip
             self._told.close()
-            order = self.link.order(os.getpid() if self._host else 0)
+            around: Literal["machine", "link"] = "link" if in_link_namespace() else "machine"
+            order = self.link.order(around if self._host else "nothing")
             self._ask(msgspec.json.encode(order).decode())
             ready = self._answer(READY_WITHIN_S)
             if isinstance(ready, Failed):

@@ -17,6 +17,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,7 @@ def say(tell: socket.socket, what: Said) -> None:
     tell.send(msgspec.json.encode(what))
 
 
-def _make_ends() -> tuple[tuple[int, int], Ready]:
+def _make_ends(resolvers: Sequence[str]) -> tuple[tuple[int, int], Ready]:
     """Both namespaces with their interfaces; this process stays in the outer one."""
     in_user_namespace = kernel.unshare_network()
     inner = kernel.open_tun(LINK_INTERFACE)
@@ -153,12 +154,16 @@ def _make_ends() -> tuple[tuple[int, int], Ready]:
     kernel.bring_up(LINK_INTERFACE)
     kernel.give_address(LINK_INTERFACE, LINK_INSIDE, LINK_HOST)
     kernel.route_everything(LINK_INTERFACE)
+    for address in resolvers:
+        kernel.route_loopback(LINK_INTERFACE, address)
     namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kernel.unshare_network()
     outer = kernel.open_tun(LINK_INTERFACE)
     kernel.bring_up("lo")
     kernel.bring_up(LINK_INTERFACE)
     kernel.give_address(LINK_INTERFACE, LINK_HOST, LINK_INSIDE)
+    if resolvers:
+        kernel.take_loopback(LINK_INTERFACE)
     own = f"/proc/{os.getpid()}"
     return (inner, outer), Ready(
         f"{own}/ns/user" if in_user_namespace else "",
@@ -190,11 +195,11 @@ def main() -> None:
     tell = socket.socket(fileno=os.dup(sys.stdout.fileno()))
     try:
         order = msgspec.json.decode(orders.first(), type=CarrierOrder)
-        ends, ready = _make_ends()
+        ends, ready = _make_ends(order.resolvers)
         services = None
-        if order.host_pid:
+        if order.outside != "nothing":
             kernel.answer_to_everything()
-            services = Services(tell, order.host_pid)
+            services = Services(tell, os.getppid() if order.outside == "machine" else None)
         queues = (
             _queue(order.up, order, 2 * order.seed),
             _queue(order.down, order, 2 * order.seed + 1),
@@ -204,7 +209,7 @@ def main() -> None:
         return
     kernel.be_punctual()
     say(tell, ready)
-    with contextlib.suppress(BrokenPipeError, ConnectionError):
+    with contextlib.suppress(OSError):  # who asked has ended, or has removed an interface
         Carrier(ends, queues, services).run(orders, tell)
 
 

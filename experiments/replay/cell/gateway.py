@@ -14,7 +14,7 @@ import struct
 from collections.abc import Coroutine
 from typing import Any
 
-from controller.link.addresses import LINK_HOST
+from controller.link.addresses import LINK_HOST, in_link_namespace
 from experiments.replay.cell.kernel import IP_PKTINFO
 from experiments.replay.cell.orders import Service, read_said
 
@@ -94,8 +94,11 @@ class Gateway:
 
 
 def outside_of(address: str) -> str:
-    """Where an address that was meant behind the link lies outside."""
-    return LOOPBACK if address == LINK_HOST else address
+    """Where an address that was meant behind the link lies outside.
+
+    Around a link within a link the machine is again at the link's own address.
+    """
+    return LOOPBACK if address == LINK_HOST and not in_link_namespace() else address
 
 
 async def _connection(near: socket.socket) -> None:
@@ -119,11 +122,12 @@ async def _connection(near: socket.socket) -> None:
 
 async def _connect(address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """To this machine by either of its loopback addresses, or to another."""
-    if address == LINK_HOST:
+    outside = outside_of(address)
+    if outside == LOOPBACK:
         with contextlib.suppress(OSError):
             return await asyncio.open_connection(LOOPBACK, port)
-        return await asyncio.open_connection("::1", port)
-    return await asyncio.open_connection(address, port)
+        outside = "::1"
+    return await asyncio.open_connection(outside, port)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -26,8 +26,8 @@ TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TUN, IFF_NO_PI, IFF_UP = 0x400454CA, 0x0001, 0x1000, 0x1
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE = 16, 20, 24
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLMSG_ERROR = 0x1, 0x4, 0x400, 0x200, 2
-IFLA_MTU, IFLA_TXQLEN, IFA_ADDRESS, IFA_LOCAL, RTA_OIF = 4, 13, 1, 2, 4
-RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 254, 4, 1, 2
+IFLA_MTU, IFLA_TXQLEN, IFA_ADDRESS, IFA_LOCAL, RTA_DST, RTA_OIF = 4, 13, 1, 2, 1, 4
+RT_TABLE_LOCAL, RT_TABLE_MAIN, RTPROT_STATIC, RTN_UNICAST, RTN_LOCAL = 255, 254, 4, 1, 2
 RT_SCOPE_LINK, RT_SCOPE_HOST = 253, 254
 
 
@@ -114,10 +114,27 @@ def answer_to_everything() -> None:
     _route("lo", RTN_LOCAL, RT_SCOPE_HOST)
 
 
-def _route(interface: str, kind: int, scope: int) -> None:
+def route_loopback(interface: str, address: str) -> None:
+    """Send packets to one loopback address through an interface, and take its answers."""
+    take_loopback(interface)
+    _route(interface, RTN_UNICAST, RT_SCOPE_LINK, RT_TABLE_LOCAL, address)
+
+
+def take_loopback(interface: str) -> None:
+    """Let packets from and to loopback addresses come in by an interface."""
+    Path(f"/proc/sys/net/ipv4/conf/{interface}/route_localnet").write_text("1")
+
+
+def _route(
+    interface: str, kind: int, scope: int, table: int = RT_TABLE_MAIN, address: str | None = None
+) -> None:
+    """A route to one address, or to every one."""
+    length = 0 if address is None else 32
     body = struct.pack(
-        "BBBBBBBBI", socket.AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, kind, 0
+        "BBBBBBBBI", socket.AF_INET, length, 0, 0, table, RTPROT_STATIC, scope, kind, 0
     )
+    if address is not None:
+        body += _attribute(RTA_DST, socket.inet_aton(address))
     out = _attribute(RTA_OIF, struct.pack("i", socket.if_nametoindex(interface)))
     _ask(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, body + out, f"route through {interface}")
 

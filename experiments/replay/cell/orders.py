@@ -26,9 +26,10 @@ class DirectionOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CarrierOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A link; `past_end` is what follows the traces' ends.
 
-    `delay_s` is each way's, `loss` a share, `seed` draws what is lost. `host_pid` is a process in
-    the network that lies outside: services that packets ask for get a socket, which is handed over;
-    0: nothing lies outside, the outer namespace is the other end.
+    `delay_s` is each way's, `loss` a share, `seed` draws what is lost. `outside` is where the
+    process that asks lives, on a machine or itself behind a link: services that packets ask for get
+    a socket, which is handed over to it. With 'nothing' the outer namespace is the other end.
+    `resolvers` are loopback addresses that are meant outside.
     """
 
     up: DirectionOrder
@@ -37,7 +38,8 @@ class CarrierOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_s: float
     loss: float
     seed: int
-    host_pid: int
+    outside: Literal["nothing", "machine", "link"]
+    resolvers: tuple[str, ...]
 
 
 class Ready(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag=True):

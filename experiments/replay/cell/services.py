@@ -51,7 +51,8 @@ def listens(pid: int, port: int) -> bool:
 class Services:
     """Opens sockets in this process's namespace and sends them through `tell`."""
 
-    def __init__(self, tell: socket.socket, host_pid: int) -> None:
+    def __init__(self, tell: socket.socket, host_pid: int | None) -> None:
+        """`host_pid` is a process on the machine that lies outside; None: another link does."""
         self._tell, self._host_pid = tell, host_pid
         self._open: dict[tuple[str, int], socket.socket] = {}
 
@@ -64,7 +65,8 @@ class Services:
         if asked is None or asked in self._open:
             return
         kind, port = asked
-        if kind == "tcp" and packet[16:20] == _HOST and not listens(self._host_pid, port):
+        to_host = kind == "tcp" and packet[16:20] == _HOST
+        if to_host and self._host_pid is not None and not listens(self._host_pid, port):
             return
         with contextlib.suppress(OSError):  # of sockets there may be no more
             made = _tcp(port) if kind == "tcp" else _udp(port)
