@@ -104,6 +104,17 @@ def test_however_it_ends_nothing_stays(tool, trace, number):
 
 
 @needs_tun
+def test_what_is_left_by_a_keeper_that_is_killed_is_ended(tool, trace):
+    one = tool([*LINK, "--trace", trace, "--", "sh", "-c", GRANDCHILDREN])
+    assert one.line() == "begun"
+    one.running("sleep 700", "sleep 701", "sleep 702")
+    for pid, command in one.children().items():
+        if KEEPER in command:
+            os.kill(pid, signal.SIGKILL)
+    assert one.end() == 137, one.said
+
+
+@needs_tun
 def test_keys_at_the_terminal_reach_the_command_first(tool, trace):
     """Ctrl-C goes to the whole group; a command that puts its things in order may finish."""
     script = "trap 'sleep 0.3; echo ordered; exit 5' INT; echo begun; sleep 700 & wait"

@@ -15,6 +15,7 @@ from typing import Any
 from artefacts import CoinferError, processes
 from artefacts.endings import run_async, shielded
 from controller.link.addresses import LINK_HOST
+from experiments.replay.cell import enter
 from experiments.replay.cell.carried import Carried, CellLink
 from experiments.replay.cell.gateway import Gateway
 from experiments.replay.cell.kernel import CellError
@@ -54,11 +55,14 @@ def run_behind(
         say(carried)
         environment = dict(os.environ) | dict.fromkeys(HOST_VARIABLES, LINK_HOST)
         carried.begin(time.monotonic())
+        enter.adopt()
         keeper = processes.start_in_terminal([*carried.inside(keep=True), *command], environment)
         try:
             run_async(_until_ended(carried, keeper))
         finally:
             _end(keeper)
+            if keeper.returncode == -signal.SIGKILL:  # somebody has killed it: its orphans are ours
+                enter.sweep(spared=carried.process.pid)
         code = int(keeper.returncode)
         code = 128 - code if code < 0 else code
         with contextlib.suppress(CellError):

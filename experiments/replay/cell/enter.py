@@ -98,19 +98,24 @@ def ended() -> Iterator[tuple[int, int]]:
         yield pid, os.waitstatus_to_exitcode(status)
 
 
-def sweep() -> None:
-    """Kill whatever the command has left; children of the killed come to this process."""
+def adopt() -> None:
+    """Let whatever loses its parent among our descendants come to this process."""
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def sweep(spared: int | None = None) -> None:
+    """Kill whatever the command has left, and what comes to this process thereby."""
     until_s = time.monotonic() + SWEPT_WITHIN_S
     while time.monotonic() < until_s:
         for _ in ended():
             pass
-        left = children()
+        left = [pid for pid in children() if pid != spared]
         if not left:
             return
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        signal.sigtimedwait({signal.SIGCHLD}, LOOK_S)
+        time.sleep(LOOK_S)
 
 
 def children() -> list[int]:
@@ -139,7 +144,7 @@ def main() -> None:
         sys.exit(f"{error.filename}: {error.strerror}")
     if parent is None:
         become(command)
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    adopt()
     child = begin(command)
     _libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
     if os.getppid() != parent:
