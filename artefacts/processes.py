@@ -1,9 +1,10 @@
 """Child processes that end with this one, whatever way it ends.
 
 Nothing of ours starts a process in another way. Every child is a group of its own, so that Ctrl-C
-at a terminal reaches only this process, which ends its children in order. Where this process is
-killed, the kernel kills its children (`artefacts.bound`). Our own modules run with `-P`: a file in
-the working folder that is called as one of ours is not taken for it.
+at a terminal reaches only this process, which ends its children in order; a user's own command
+alone shares our group (`start_in_terminal`). Where this process is killed, the kernel kills its
+children (`artefacts.bound`). Our own modules run with `-P`: a file in the working folder that is
+called as one of ours is not taken for it.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ def link(
     command: Annotated[list[str], typer.Argument(help="What to run, after '--'.")],
     trace: Annotated[Path, typer.Option(help="What the link carries up: any known format.")],
     down: Annotated[
-        Path | None, typer.Option(help="The same down (--trace both ways); of both, the downlink.")
+        Path | None,
+        typer.Option(help="What it carries down (--trace both ways), a downlink if there is one."),
     ] = None,
     rtt: Annotated[str, typer.Option(help="Round trip of the idle link.")] = "40ms",
     queue: Annotated[

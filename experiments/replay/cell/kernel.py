@@ -121,8 +121,9 @@ def route_loopback(interface: str, address: str) -> None:
 
 
 def take_loopback(interface: str) -> None:
-    """Let packets from and to loopback addresses come in by an interface."""
-    Path(f"/proc/sys/net/ipv4/conf/{interface}/route_localnet").write_text("1")
+    """Let packets from and to loopback addresses come in by an interface, where that can be set."""
+    with contextlib.suppress(OSError):  # in a container /proc/sys may be read-only
+        Path(f"/proc/sys/net/ipv4/conf/{interface}/route_localnet").write_text("1")
 
 
 def _route(
