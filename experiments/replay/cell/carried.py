@@ -169,8 +169,9 @@ class Carried:
         return [sys.executable, "-I", "-S", str(ENTER), *kept, self.ready.user, network]
 
     def begin(self, at_s: float) -> None:
-        """Let the traces begin at a moment of the monotonic clock; until then packets are delayed
-        alone.
+        """Let the traces begin at a moment of the monotonic clock.
+
+        Until then the link is a steady one of each trace's mean rate.
         """
         self._ask(f"begin {at_s!r}")
 

@@ -12,6 +12,7 @@ behind, however it ends.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -186,7 +187,10 @@ def _queue(order: DirectionOrder, whole: CarrierOrder, seed: int) -> CellQueue:
         order.trace.duration_s,
     )  # fmt: skip
     opportunities = Opportunities(trace, whole.past_end)
-    return CellQueue(opportunities, order.queue_bytes, whole.delay_s, whole.loss, seed)
+    before_bps = trace.mean_bps or math.inf
+    return CellQueue(
+        opportunities, order.queue_bytes, whole.delay_s, whole.loss, seed, before_bps
+    )  # fmt: skip
 
 
 def main() -> None:

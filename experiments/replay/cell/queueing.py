@@ -43,17 +43,18 @@ class Counts:
 class CellQueue:
     """Packets of one direction; times are those of any clock that never goes back.
 
-    Until `begin` they are delayed alone. `loss` is the share that is lost once served: a lost
-    packet has used its opportunities, as on the air. `seed` draws which.
+    Until `begin` a steady `before_bps` carries them. `loss` is the share that is lost once served:
+    a lost packet has used its opportunities, as on the air. `seed` draws which.
     """
 
     def __init__(
         self, opportunities: Opportunities, limit_bytes: int, delay_s: float,
-        loss: float = 0.0, seed: int = 0,
+        loss: float = 0.0, seed: int = 0, before_bps: float = math.inf,
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._opportunities, self._limit_bytes, self._delay_s = opportunities, limit_bytes, delay_s
         self._loss, self._draws = loss, random.Random(seed)
+        self._before_bps, self._before_until_s = before_bps, -math.inf
         self._begin_s = math.inf
         self._served_bytes = 0
         self._free_s = -math.inf
@@ -108,7 +109,9 @@ class CellQueue:
     def _through(self, now_s: float, size: int) -> float:
         """When a packet's last byte is served."""
         if now_s < self._begin_s:
-            return max(now_s, self._free_s)
-        gone = self._opportunities.granted_bytes(now_s - self._begin_s)
+            self._before_until_s = max(now_s, self._free_s) + 8.0 * size / self._before_bps
+            return self._before_until_s
+        idle_s = max(now_s, self._before_until_s)
+        gone = self._opportunities.granted_bytes(idle_s - self._begin_s)
         self._served_bytes = max(self._served_bytes, gone) + size
         return max(self._begin_s + self._opportunities.time_of(self._served_bytes), self._free_s)

@@ -178,19 +178,28 @@ def test_a_full_queue_drops_what_comes_and_takes_what_fits():
     assert (queue.counts.packets, queue.counts.dropped) == (5, 2)
 
 
-def test_until_it_begins_a_link_delays_alone():
+def test_until_it_begins_a_link_is_steady_and_its_backlog_takes_the_trace_s_time():
     trace = BandwidthTrace.from_intervals("t", [60.0], [8000.0])
-    queue = CellQueue(Opportunities(trace, "stop"), 10**5, 0.02)
+    queue = CellQueue(Opportunities(trace, "stop"), 10**5, 0.02, before_bps=80_000.0)
     queue.offer(99.0, bytes(1000))
-    assert queue.due_s() == pytest.approx(99.02)
+    queue.offer(99.05, bytes(1000))
     queue.begin(100.0)
-    queue.offer(99.99, bytes(1000))
+    for _ in range(3):
+        queue.offer(99.9, bytes(1000))
     queue.offer(100.0, bytes(1000))
     arrived = []
     while queue.due_s() < np.inf:
         arrived.append(round(queue.due_s(), 6))
         queue.take(queue.due_s())
-    assert arrived == [99.02, 100.01, 101.02]
+    assert arrived == [99.12, 99.22, 100.02, 100.12, 100.22, 101.22]
+
+
+def test_without_a_rate_a_link_delays_alone_until_it_begins():
+    trace = BandwidthTrace.from_intervals("t", [60.0], [8000.0])
+    queue = CellQueue(Opportunities(trace, "stop"), 10**5, 0.02)
+    for _ in range(2):
+        queue.offer(99.0, bytes(1000))
+    assert len(queue.take(99.02)) == 2
 
 
 def test_losses_are_a_share_drawn_by_the_seed_and_use_their_opportunities():

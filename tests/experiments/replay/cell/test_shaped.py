@@ -84,11 +84,11 @@ def test_the_directions_have_traces_of_their_own():
     assert 0.8 <= down <= 1.0
 
 
-def test_before_it_begins_a_link_delays_alone_and_after_its_end_nothing_passes():
-    trace = BandwidthTrace("t", np.array([0.0]), np.array([1e5]), 1.0)
+def test_before_it_begins_a_link_has_the_mean_rate_and_after_its_end_nothing_passes():
+    trace = BandwidthTrace("t", np.array([0.0, 0.5]), np.array([1e5, 3.9e6]), 1.0)
     with open_link(trace, 0.06, "cell") as link:
-        quick = asked(link, 20_000, 1, 3)
-        assert 0.06 <= min(quick) <= 0.2
+        ideal_s = 8 * 20_000 * 1500 / 1448 / 2e6 + 0.06
+        assert ideal_s <= min(asked(link, 20_000, 1, 3)) <= ideal_s + 0.1
         link.start(time.monotonic() - 1.0)
         with pytest.raises(subprocess.TimeoutExpired):
             subprocess.run(
