@@ -13,7 +13,9 @@ from coinfer.cli.scenario import setting_of
 from coinfer.cli.trace_files import one_trace
 
 if TYPE_CHECKING:
+    from controller.scenarios import Setting
     from experiments.replay.audit import Audit
+    from traces.trace import BandwidthTrace
 
 
 def replay(
@@ -40,15 +42,10 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
-    from controller.scenarios import scale_trace
     from experiments.replay.session import ReplayArgs, replay_rows, run_replay
 
     setting = setting_of(scenario)
-    scale = setting.scenario.traces.scale
-    whole = scale_trace(one_trace(trace), scale)
-    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
-    part = whole.slice(start_s, end)
-    back = None if down is None else scale_trace(one_trace(down), scale).slice(start_s, end)
+    part, back = _parts(setting, trace, down, start_s, seconds)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
         replayed = run_replay(
@@ -92,6 +89,19 @@ def _print_audit(audited: Audit) -> None:
         stage_rows(audited),
     )
     print_table("what the prediction is held to", ["figure", "found", ""], bar_rows(audited))
+
+
+def _parts(
+    setting: Setting, trace: Path, down: Path | None, start_s: float, seconds: float | None
+) -> tuple[BandwidthTrace, BandwidthTrace | None]:
+    """What is replayed of either trace, at the scenario's rates."""
+    from controller.scenarios import scale_trace
+
+    scale = setting.scenario.traces.scale
+    whole = scale_trace(one_trace(trace), scale)
+    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
+    back = None if down is None else scale_trace(one_trace(down), scale).slice(start_s, end)
+    return whole.slice(start_s, end), back
 
 
 def _draw(audited: Audit, path: Path) -> None:
