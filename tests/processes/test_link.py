@@ -317,3 +317,24 @@ def test_a_user_without_the_device_is_told_so_in_one_line(monkeypatch, tmp_path)
     link = CellLink(BandwidthTrace.from_intervals("t", [1.0], [1e6]))
     with pytest.raises(CellError, match=r"tun: found no such device, expected one that this user"):
         Carried(link)
+
+
+@needs_tun
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_system_that_grants_no_namespaces_is_told_of_in_one_line(tool, trace, program):
+    """Inside a user namespace that may make none, without the right that root has."""
+    if subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs a kernel that grants user namespaces")
+    run = """
+    import os, sys
+    none = "echo 0 > /proc/sys/user/max_user_namespaces"
+    less = 'exec setpriv --bounding-set -sys_admin "$@"'
+    command = ["sh", "-c", f"{none}; {less}", "sh", sys.executable, *sys.argv[1:]]
+    os.execvp("unshare", ["unshare", "-Ur", *command])
+    """
+    one = tool([*program(run), *LINK, "--quiet", "--trace", trace, "--", "true"])
+    assert one.end() == 2, one.said
+    assert one.said[1].splitlines() == [
+        "coinfer: a user namespace: found no more allowed, expected root, or a kernel that grants "
+        "it to users"
+    ]

@@ -61,7 +61,8 @@ def unshare_network() -> bool:
 
 
 def _refused(what: str) -> CellError:
-    why = os.strerror(ctypes.get_errno()).lower()
+    code = ctypes.get_errno()
+    why = "no more allowed" if code == errno.ENOSPC else os.strerror(code).lower()
     return CellError(f"{what}: found {why}, expected root, or a kernel that grants it to users")
 
 
