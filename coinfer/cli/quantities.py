@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-TIME_UNITS = {"ms": 1e-3, "s": 1.0}
+LATENCY_UNITS = {"ms": 1e-3, "s": 1.0}
 MEMORY_UNITS = {"B": 1.0, "kB": 1e3, "KiB": 2.0**10, "MB": 1e6, "MiB": 2.0**20, "GiB": 2.0**30}
 
 

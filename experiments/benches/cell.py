@@ -36,7 +36,7 @@ SIZE_BYTES, WARMUP = 100_000, 3
 MEASURED_S, MOST_TRANSFERS, LEAST_TRANSFERS = 6.0, 20, 3
 SEGMENT_BYTES, TCP_IP_BYTES, UDP_IP_BYTES = 1448, 52, 28
 MOST_BYTES, LEAST_BYTES, SHARE = 1472, 64, 0.005
-"""Of a datagram: a small share of a second's bytes, or a second could not be told to a percent."""
+"""Of a datagram: a small share of a second's bytes, or a percent of a second could not be seen."""
 EXCESS, AHEAD_S, TURN_S = 1.2, 0.03, 0.004
 BEGIN_AFTER_S = 0.2
 SETTLED = 1

@@ -312,7 +312,7 @@ def test_packets_are_lost_by_the_seed_and_what_was_carried_is_said(tool, trace, 
     assert said(2) != first
 
 
-def test_a_user_without_the_device_is_told_so_in_one_line(monkeypatch, tmp_path):
+def test_a_user_without_the_device_is_refused_in_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(carried, "TUN", str(tmp_path / "tun"))
     link = CellLink(BandwidthTrace.from_intervals("t", [1.0], [1e6]))
     with pytest.raises(CellError, match=r"tun: found no such device, expected one that this user"):
@@ -321,7 +321,7 @@ def test_a_user_without_the_device_is_told_so_in_one_line(monkeypatch, tmp_path)
 
 @needs_tun
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
-def test_a_system_that_grants_no_namespaces_is_told_of_in_one_line(tool, trace, program):
+def test_a_system_that_grants_no_namespaces_is_refused_in_one_line(tool, trace, program):
     """Inside a user namespace that may make none, without the right that root has."""
     if subprocess.run(["unshare", "-Ur", "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs a kernel that grants user namespaces")

@@ -9,7 +9,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
-from coinfer.cli.quantities import MEMORY_UNITS, TIME_UNITS, quantity
+from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
 from coinfer.cli.scenario import setting_of
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def plan(
     _refuse("for Algorithm 1, expected --policy or --explain with it", {
         "--age": age, "--device-backlog": device_backlog, "--uplink-backlog": uplink_backlog,
     })  # fmt: skip
-    latency_s = quantity("--max-latency", max_latency, TIME_UNITS)
+    latency_s = quantity("--max-latency", max_latency, LATENCY_UNITS)
     memory = quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
     found = explain_plan(setting, bandwidth * 1e6, latency_s, order, memory)
     if json:
@@ -90,8 +90,8 @@ def _moment(bandwidth_mbps: float, age: str, device_backlog: str, uplink_backlog
 
     return Moment(
         max(bandwidth_mbps * 1e6, 1.0),
-        quantity("--age", age or "50ms", TIME_UNITS) or 0.0,
-        quantity("--device-backlog", device_backlog, TIME_UNITS) or 0.0,
+        quantity("--age", age or "50ms", LATENCY_UNITS) or 0.0,
+        quantity("--device-backlog", device_backlog, LATENCY_UNITS) or 0.0,
         round(quantity("--uplink-backlog", uplink_backlog, MEMORY_UNITS) or 0.0),
     )
 

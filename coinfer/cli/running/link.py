@@ -9,7 +9,7 @@ import typer
 
 from artefacts import UsageError
 from coinfer.cli.console import console
-from coinfer.cli.quantities import MEMORY_UNITS, TIME_UNITS, quantity
+from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
 from coinfer.cli.trace_files import (
     ColumnOption,
     DirectionOption,
@@ -69,7 +69,7 @@ def link(
     asked = CellLink(
         _trace(trace, options, quiet),
         None if down is None else _trace(down, options, quiet, down=True),
-        quantity("--rtt", rtt, TIME_UNITS, zero=True) or 0.0,
+        quantity("--rtt", rtt, LATENCY_UNITS, zero=True) or 0.0,
         queue_s, queue_bytes, loss, seed, "stop" if once else "wrap",
     )  # fmt: skip
 
@@ -87,10 +87,10 @@ def _queue(text: str) -> tuple[float, int | None]:
     """A queue's seconds, or its bytes."""
     from experiments.replay.cell.opportunities import PACKET_BYTES
 
-    found = quantity("--queue", text, TIME_UNITS | MEMORY_UNITS)
+    found = quantity("--queue", text, LATENCY_UNITS | MEMORY_UNITS)
     if found is None:
         raise UsageError("--queue: found nothing, expected bytes (90kB) or time (60ms)")
-    if text.endswith(tuple(TIME_UNITS)):
+    if text.endswith(tuple(LATENCY_UNITS)):
         return found, None
     if found < PACKET_BYTES:
         raise UsageError(f"--queue: found '{text}', expected a packet ({PACKET_BYTES}B) or more")

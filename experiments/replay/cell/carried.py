@@ -109,7 +109,7 @@ class Carried:
             lacking = "no such device" if not os.path.exists(TUN) else "no right to open it"
             raise CellError(f"{TUN}: found {lacking}, expected one that this user may open")
         self.link, self._host = link, host
-        self.said, self._told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.said, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[Any] | None = None
         self.ready: Ready
 
@@ -118,9 +118,9 @@ class Carried:
         try:
             self._process = processes.start(
                 processes.module_command("experiments.replay.cell.carrier"),
-                stdin=subprocess.PIPE, stdout=self._told,
+                stdin=subprocess.PIPE, stdout=self._theirs,
             )  # fmt: skip
-            self._told.close()
+            self._theirs.close()
             around: Literal["machine", "link"] = "link" if in_link_namespace() else "machine"
             order = self.link.order(around if self._host else "nothing")
             self._ask(msgspec.json.encode(order).decode())
@@ -148,7 +148,7 @@ class Carried:
         if self._process is not None:
             processes.end([self._process], grace_s=0.0)
         self.said.close()
-        self._told.close()
+        self._theirs.close()
 
     @property
     def process(self) -> subprocess.Popen[Any]:

@@ -20,8 +20,8 @@ from experiments.replay.cell.orders import Service, read_said
 
 CHUNK_BYTES, DATAGRAM_BYTES, MESSAGE_BYTES = 65536, 65535, 65536
 UNSENT_BYTES = 131_072
-"""Of a connection's bytes the kernel takes so many more than the link has sent: who feeds it is to
-feel the link, not a buffer before it."""
+"""So many bytes of a connection the kernel holds at most beyond what the link has sent. A sender
+sees the link's pace then, and not that of a buffer before it."""
 MOST_FLOWS = 1024
 """Of UDP, which says no end: the oldest goes."""
 CONNECTED_WITHIN_S, PAUSE_S = 30.0, 0.1

@@ -271,8 +271,8 @@ def open_link(
 
     `down` is what it carries down, where that is another trace.
 
-    'auto' takes the first of cell, tc and relay that can be had, and says in the report why not
-    those before it.
+    `method` is one of `METHODS`; 'auto' takes the first of cell, tc and relay that can be had, and
+    says in the report why not those before it.
     """
     if method not in METHODS:
         raise UsageError(f"shaping method: found '{method}', expected one of {', '.join(METHODS)}")
