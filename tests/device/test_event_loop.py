@@ -2,10 +2,13 @@
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.device.event_loop import EventLoop
+
+pytestmark = pytest.mark.quick
 
 
 class Clock:

@@ -13,6 +13,8 @@ from controller.device.frame import Event, Frame
 from controller.device.local_answers import LocalAnswers
 from controller.plans import passed_exits
 
+pytestmark = pytest.mark.quick
+
 NOW, DEADLINE_S = 100.0, 5.0
 
 

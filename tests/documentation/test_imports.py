@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 PROGRAM = re.compile(r"from ([\w.]+) import (\w+(?:, \w+)*)|(?<![\w.])import ([\w.]+\.\w+)")
