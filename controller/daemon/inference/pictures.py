@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from artefacts import UsageError
+from artefacts import CoinferError, UsageError
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -136,7 +136,7 @@ class _Reader(io.BytesIO):
 def _readable() -> Iterator[None]:
     try:
         yield
-    except UsageError:
+    except CoinferError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         raise UsageError(
