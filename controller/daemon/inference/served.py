@@ -24,6 +24,7 @@ from controller.daemon.inference.open_inference import (
     InferRequest,
     earliest,
     metadata,
+    model_config,
 )
 from controller.daemon.inference.pictures import (
     Jpeg,
@@ -167,6 +168,10 @@ class ServedModel:
     def metadata(self) -> dict[str, Any]:
         """The model's."""
         return metadata(self.name, self.size)
+
+    def config(self) -> dict[str, Any]:
+        """The model's configuration, as Triton's clients ask for it."""
+        return model_config(self.name, self.size)
 
     def server_metadata(self) -> dict[str, Any]:
         """The server's."""
