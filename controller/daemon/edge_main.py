@@ -22,6 +22,7 @@ from controller.daemon.configuration.settings import (
 from controller.daemon.http.exposing import MetricsServer
 from controller.daemon.monitoring.counters import CounterCollector, Figures
 from controller.daemon.monitoring.log import RepeatLimit, set_up_log
+from controller.daemon.monitoring.repeats import RepeatedTroubles
 from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
 from controller.edge.server import EdgeServer
@@ -98,7 +99,7 @@ def _serve(
 
 
 def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> None:
-    every = watchdog_interval_s() or TICK_S
+    every, troubles = watchdog_interval_s() or TICK_S, RepeatedTroubles()
     said: tuple[str, ...] = ()
     while not stopped.wait(min(every, TICK_S)):
         server.heartbeat.round()
@@ -106,16 +107,21 @@ def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> N
         if hung and hung != said:
             log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
         said = hung
-        _tell(server, lines)
+        _tell(server, troubles, lines)
         if server.alive:
             notify("WATCHDOG=1")
-    _tell(server, lines)
+    _tell(server, troubles, lines)
+    for line in troubles.rest():
+        log.info("%s", line)
 
 
-def _tell(server: EdgeServer, lines: RepeatLimit) -> None:
+def _tell(server: EdgeServer, troubles: RepeatedTroubles, lines: RepeatLimit) -> None:
     """Write down what befell connections, and how many lines were left out."""
     while server.errors:
-        log.info("%s", server.errors.popleft())
+        for line in troubles.lines(server.errors.popleft()):
+            log.info("%s", line)
+    for line in troubles.due():
+        log.info("%s", line)
     lines.tell()
 
 
