@@ -22,6 +22,7 @@ from controller.daemon.configuration.settings import (
 from controller.daemon.http.exposing import MetricsServer
 from controller.daemon.monitoring.counters import CounterCollector, Figures
 from controller.daemon.monitoring.log import RepeatLimit, set_up_log
+from controller.daemon.monitoring.process import add_certificate_metrics, add_process_metrics
 from controller.daemon.monitoring.repeats import RepeatedTroubles
 from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
@@ -80,7 +81,9 @@ def _serve(
     metrics: MetricsServer | None = None
     if settings.metrics:
         where = parse_edge(settings.metrics, path, "metrics")
-        metrics = MetricsServer(edge_registry(server), *where, log)
+        registry = edge_registry(server)
+        add_certificate_metrics(registry, settings.tls)
+        metrics = MetricsServer(registry, *where, log)
         metrics.start()
     for model in models:
         log.info("serving %s %s", model.spec.name, model.digest[:12])
@@ -128,6 +131,7 @@ def _tell(server: EdgeServer, troubles: RepeatedTroubles, lines: RepeatLimit) ->
 def edge_registry(server: EdgeServer) -> CollectorRegistry:
     """The edge's metrics for Prometheus."""
     registry = CollectorRegistry()
+    add_process_metrics(registry, "edge")
     counts: Figures = {
         "coinfer_edge_served": ("Requests answered", lambda: server.served),
         "coinfer_edge_refused": ("Requests refused", lambda: server.refused),

@@ -28,6 +28,7 @@ from controller.daemon.inference.served import ServedModel
 from controller.daemon.lifetime import Lifetime
 from controller.daemon.monitoring.frames import DeviceObserver
 from controller.daemon.monitoring.log import set_up_log
+from controller.daemon.monitoring.process import add_certificate_metrics
 from controller.daemon.monitoring.systemd import notify, notify_reloading
 from controller.daemon.monitoring.watching import keep_watchdog, report_edges
 from controller.daemon.service import FrameService
@@ -61,6 +62,7 @@ class Daemon:
         self._setting = load_served(settings)
         self.engine = build_engine(settings, self._path, self._setting)
         self._observer = DeviceObserver(self.engine, settings.tracing)
+        add_certificate_metrics(self._observer.metrics.registry, settings.tls)
         self.service = FrameService(self.engine, settings.limits.live_frames)
         classes = self._setting.model.card.classes
         self.served = ServedModel(self.service, settings.limits, version, classes)
