@@ -8,8 +8,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
-
 from artefacts import UsageError
 from artefacts.endings import raise_if_ended
 from controller.daemon.configuration.settings import (
@@ -20,9 +18,8 @@ from controller.daemon.configuration.settings import (
     readable_secrets,
 )
 from controller.daemon.http.exposing import MetricsServer
-from controller.daemon.monitoring.counters import CounterCollector, Figures
+from controller.daemon.monitoring.edge_metrics import edge_registry
 from controller.daemon.monitoring.log import RepeatLimit, set_up_log
-from controller.daemon.monitoring.process import add_certificate_metrics, add_process_metrics
 from controller.daemon.monitoring.repeats import RepeatedTroubles
 from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
@@ -35,7 +32,6 @@ from models.graphs.executors import make_executor
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
-BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
@@ -81,9 +77,7 @@ def _serve(
     metrics: MetricsServer | None = None
     if settings.metrics:
         where = parse_edge(settings.metrics, path, "metrics")
-        registry = edge_registry(server)
-        add_certificate_metrics(registry, settings.tls)
-        metrics = MetricsServer(registry, *where, log)
+        metrics = MetricsServer(edge_registry(server, settings.tls), *where, log)
         metrics.start()
     for model in models:
         log.info("serving %s %s", model.spec.name, model.digest[:12])
@@ -126,34 +120,3 @@ def _tell(server: EdgeServer, troubles: RepeatedTroubles, lines: RepeatLimit) ->
     for line in troubles.due():
         log.info("%s", line)
     lines.tell()
-
-
-def edge_registry(server: EdgeServer) -> CollectorRegistry:
-    """The edge's metrics for Prometheus."""
-    registry = CollectorRegistry()
-    add_process_metrics(registry, "edge")
-    counts: Figures = {
-        "coinfer_edge_served": ("Requests answered", lambda: server.served),
-        "coinfer_edge_refused": ("Requests refused", lambda: server.refused),
-        "coinfer_edge_batches": ("Batches computed", lambda: server.computing.batches),
-        "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computing.computed_s),
-        "coinfer_edge_received_bytes": ("Payload received", lambda: server.requests.received_bytes),
-    }
-    registry.register(CounterCollector(counts))
-    gauges: Figures = {
-        "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
-        "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),
-    }
-    sizes = Histogram(
-        "coinfer_edge_batch_size", "Requests in a batch", registry=registry, buckets=BATCHES
-    )
-    seconds = Histogram("coinfer_edge_batch_seconds", "Computing a batch", registry=registry)
-
-    def batch(size: int, took_s: float) -> None:
-        sizes.observe(size)
-        seconds.observe(took_s)
-
-    server.computing.on_batch = batch
-    for name, (what, value) in gauges.items():
-        Gauge(name, what, registry=registry).set_function(value)
-    return registry

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from coinfer.documentation.shown import blocks
 from controller.daemon.configuration.certificates import make_authority
 from controller.daemon.configuration.settings import HttpSettings
-from controller.daemon.edge_main import edge_registry
+from controller.daemon.monitoring.edge_metrics import edge_registry
 from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.daemon.monitoring.process import add_certificate_metrics
 from controller.device.engine import FrameEngine
