@@ -44,8 +44,6 @@ class Setting:
     """The plans that are worth choosing among; controllers answer with an index into it."""
     candidates: PlanTable
     """Every plan the scenario allows, gates aside."""
-    sub_second_seed: int | None = None
-    """Of the variation within seconds that is laid over every part's traces; None for none."""
     given_prices: RewardSection | None = None
     """Prices given at run time, in the place of the scenario's."""
 
@@ -155,15 +153,10 @@ class Setting:
         if rate_bps is not None:
             return constant_set(rate_bps)
         found = self.scaled(load_split(self.scenario.traces.family, part))
-        seed = self.sub_second_seed
-        if seed is None and self.scenario.world.sub_second:
-            # what was trained on is never what is judged by
-            seed = SUB_SECOND_SEEDS[part]
-        return found if seed is None else subsecond_set(found, seed)
-
-    def with_sub_second(self, seed: int) -> Setting:
-        """The same with variation within seconds on every part's traces (`traces.subsecond`)."""
-        return replace(self, sub_second_seed=seed)
+        if not self.scenario.world.sub_second:
+            return found
+        # what was trained on is never what is judged by
+        return subsecond_set(found, SUB_SECOND_SEEDS[part])
 
     def scaled(self, traces: TraceSet) -> TraceSet:
         """Other traces, scaled as this scenario's are."""

@@ -116,8 +116,8 @@ def audit(
 ) -> Audit:
     """Predict a run on `trace` (scaled already) by its own plans, and compare.
 
-    `record` is what the device wrote, `seed` the one of its pictures. With `rows` every frame is
-    reported, not only figures of all.
+    `setting` is the scenario loaded, `record` what the device wrote, `seed` the one of its
+    pictures. With `rows` every frame is reported, not only figures of all.
     """
     frames = record.frames
     samples = _samples(setting, record, seed)
@@ -153,7 +153,9 @@ def predict(
     frames: Sequence[FrameRecord],
     samples: Ints | None,
 ) -> Prediction:
-    """The physics on the plans that `frames` ran by, one after the other.
+    """The physics of `setting` on the plans that `frames` ran by, one after the other.
+
+    `trace` is the link, scaled already.
 
     `samples` (N,) are the pictures' places in the report half, which say how gated plans end; None
     where they are unknown: then a gated plan is taken to go on to its end.

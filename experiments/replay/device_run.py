@@ -26,7 +26,8 @@ from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import ControllerFactory
 from models.data.datasets import judged_pictures
 from models.data.pictures import generated_pictures
-from models.graphs.executors import Executor, PacedExecutor, make_executor
+from models.executors import Executor, PacedExecutor
+from models.networks.torch_executor import any_executor
 
 FORMAT_VERSION = 2
 GENERATED = 500
@@ -118,7 +119,7 @@ def run_loop(
     `setting` is `run`'s scenario, `controller` decides its frames, `say` is given lines for people
     and `progress` the seconds of the stream that have passed.
     """
-    executor: Executor = make_executor(run.executor, setting.model, setting.device.threads)
+    executor: Executor = any_executor(run.executor, setting.model, setting.device.threads)
     warm(setting, executor)
     pictures, labels, what, real = load_pictures(setting, executor, run.seed)
     if run.pace:

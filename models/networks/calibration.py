@@ -21,7 +21,11 @@ CALIBRATION_PICTURES = 256
 def calibrate_network(
     spec: BranchySpec, state: State, normalisation: Normalisation, pictures: Pictures
 ) -> dict[str, Ranges]:
-    """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`."""
+    """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`.
+
+    `spec` and `state` are the network's architecture and weights; `pictures` are normalised by
+    `normalisation`.
+    """
     found: dict[str, Ranges] = {}
     few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
     x = normalisation.apply(few.x).numpy()

@@ -41,6 +41,9 @@ def judge(
     the trunk rather than once for each exit. Of packed codecs only the bytes are recorded: their
     answers are those of the codec that is packed. With `activations` every whole branch is judged
     in int8 too, under the name of that executor (`QUANTISED`).
+
+    `model` is judged on `pictures` of `dataset`, a name. `batch` pictures are run at once, on
+    `threads`; `codecs` are names. `progress(done, total)` counts pictures.
     """
     judged = _Judged(model, codecs, threads, activations)
     parts: list[tuple[Classes, npt.NDArray[np.uint8]]] = []

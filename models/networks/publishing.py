@@ -51,11 +51,11 @@ def publish(
     more_ranges: Mapping[str, Ranges] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Outcomes:
-    """Write weights, card and outcomes; the test pictures are run here, once.
+    """Write weights, card and outcomes to `folder`; the `test` pictures are run here, once.
 
-    `held_back` pictures judge nothing but choices: ranges are calibrated on them, and what every
-    exit gives them is kept (`held_back.npz`) for temperatures, thresholds and gates. `more_ranges`:
-    of learned codecs' latents.
+    `held_back` pictures judge nothing but choices: ranges, temperatures, thresholds and gates.
+    `more_ranges`: of learned codecs' latents. `spec` and `state` are architecture and weights from
+    `origin`, after `normalisation`; `codecs` are judged too. `progress(done, total)`: pictures.
     """
     _fits(spec, test)
     calibrated = any(codec_named(c).needs_ranges for c in codecs)

@@ -96,7 +96,7 @@ class DaemonInputs:
         if isinstance(shipped, Policy):
             return shipped.belief
         log.info("belief: counted on %s: %s", self.training.source, shipped)
-        return BandwidthBelief.counted(self.training.traces)
+        return BandwidthBelief.from_traces(self.training.traces)
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:

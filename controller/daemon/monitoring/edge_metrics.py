@@ -5,19 +5,24 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from controller.daemon.monitoring.counters import CounterCollector, Figures
-from controller.daemon.monitoring.process import add_certificate_metrics, add_process_metrics
+from controller.daemon.monitoring.process import CertificateEnds, add_process_metrics
 from controller.edge.server import EdgeServer
-from controller.link.secure import TlsFiles
 
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
-NO_FILES = TlsFiles()
 
 
-def edge_registry(server: EdgeServer, files: TlsFiles = NO_FILES) -> CollectorRegistry:
-    """The edge's metrics for Prometheus; `files`: whose certificates are loaded."""
+class EdgeMetrics:
+    """An edge's metrics; `certificates` hears which ones are loaded."""
+
+    def __init__(self, server: EdgeServer) -> None:
+        self.registry = edge_registry(server)
+        self.certificates = CertificateEnds(self.registry)
+
+
+def edge_registry(server: EdgeServer) -> CollectorRegistry:
+    """The edge's metrics for Prometheus."""
     registry = CollectorRegistry()
     add_process_metrics(registry, "edge")
-    add_certificate_metrics(registry, files)
     counts: Figures = {
         "coinfer_edge_served": ("Requests answered", lambda: server.served),
         "coinfer_edge_refused": ("Requests refused", lambda: server.refused),

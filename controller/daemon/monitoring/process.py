@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import platform
 from pathlib import Path
@@ -39,18 +40,23 @@ def _version(package: str) -> str:
         return SOURCE
 
 
-def add_certificate_metrics(into: CollectorRegistry, files: TlsFiles) -> None:
-    """Register when the certificates end that were loaded at the start, where there are some."""
-    named = {"own": files.certificate, "authority": files.authority}
-    ends_s = {which: certificate_end_s(Path(path)) for which, path in named.items() if path}
-    if not ends_s:
-        return
-    gauge = Gauge(
-        "coinfer_certificate_end_timestamp_seconds", "When a certificate ends, since 1970",
-        ("certificate",), registry=into,
-    )  # fmt: skip
-    for which, end_s in ends_s.items():
-        gauge.labels(which).set(end_s)
+class CertificateEnds:
+    """Shows when the certificates end that are loaded; nothing where there are none."""
+
+    def __init__(self, into: CollectorRegistry) -> None:
+        self._ends = Gauge(
+            "coinfer_certificate_end_timestamp_seconds", "When a certificate ends, since 1970",
+            ("certificate",), registry=into,
+        )  # fmt: skip
+
+    def loaded(self, files: TlsFiles) -> None:
+        """These are loaded in the place of those before."""
+        self._ends.clear()
+        for which, path in (("own", files.certificate), ("authority", files.authority)):
+            if path:
+                with contextlib.suppress(ArtefactError):  # a metric must not end a daemon
+                    end_s = certificate_end_s(Path(path))
+                    self._ends.labels(which).set(end_s)
 
 
 def certificate_end_s(path: Path) -> float:

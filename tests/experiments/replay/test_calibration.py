@@ -20,7 +20,7 @@ from controller.scenarios.world import (
 from envs.world import World
 from experiments.replay.calibration import AlternatingController, calibrate, world_text
 from experiments.replay.device_run import DeviceRun, run_loop
-from models.graphs.executors import PacedExecutor, make_executor
+from models.executors import PacedExecutor, make_executor
 
 INTERVAL_S = 0.2
 

@@ -66,6 +66,6 @@ def test_the_shipped_sizes_have_the_means_that_the_outcomes_have():
             continue
         varying += 1
         # packed tensors' means are of the first 256 samples
-        counted = own[:256] if key[1].endswith("+zstd") else own
-        assert counted.mean() == pytest.approx(mean, abs=1e-9)
+        bare = own[:256] if key[1].endswith("+zstd") else own
+        assert bare.mean() == pytest.approx(mean, abs=1e-9)
     assert varying > 100

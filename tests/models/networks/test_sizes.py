@@ -7,9 +7,9 @@ from artefacts import UsageError
 from models.codecs import Shared, codec_named
 from models.data.datasets import Pictures
 from models.data.pictures import generated_pictures
+from models.executors import make_executor
 from models.facts.cards import load_model
 from models.facts.outcomes import Outcomes
-from models.graphs.executors import make_executor
 from models.networks import sizes as recording
 from models.networks.sizes import record_sizes
 
