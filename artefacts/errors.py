@@ -13,6 +13,9 @@ from pathlib import Path
 class CoinferError(Exception):
     """Something the user can mend; the message is the whole story."""
 
+    exit_code = 2
+    """Of a command that ends by it."""
+
 
 class UsageError(CoinferError):
     """A command or a call was given something that cannot be meant."""

@@ -1,9 +1,10 @@
 """Child processes that end with this one, whatever way it ends.
 
 Nothing of ours starts a process in another way. Every child is a group of its own, so that Ctrl-C
-at a terminal reaches only this process, which ends its children in order. Where this process is
-killed, the kernel kills its children (`artefacts.bound`). Our own modules run with `-P`: a file in
-the working folder that is called as one of ours is not taken for it.
+at a terminal reaches only this process, which ends its children in order; a user's own command
+alone shares our group (`start_in_terminal`). Where this process is killed, the kernel kills its
+children (`artefacts.bound`). Our own modules run with `-P`: a file in the working folder that is
+called as one of ours is not taken for it.
 """
 
 from __future__ import annotations
@@ -59,7 +60,18 @@ def start(
     that does not exist is a `FileNotFoundError`, as with `Popen`.
     """
     _check_thread()
-    with _begun(command, env, options) as (process, said):
+    with _begun(command, child_environment(env), options) as (process, said):
+        return _bound(process, said)
+
+
+def start_in_terminal(
+    command: Sequence[str], env: Mapping[str, str], **options: Any
+) -> subprocess.Popen[Any]:
+    """`start` for a user's own command: the environment is exactly `env`, and it stays at our
+    terminal, in our group, so that keys reach it too.
+    """
+    _check_thread()
+    with _begun(command, env, options | {"start_new_session": False}) as (process, said):
         return _bound(process, said)
 
 
@@ -71,7 +83,7 @@ async def start_beside(
 
     _check_thread()
     loop, readable = asyncio.get_running_loop(), asyncio.Event()
-    with _begun(command, env, options) as (process, said):
+    with _begun(command, child_environment(env), options) as (process, said):
         loop.add_reader(said, readable.set)
         try:
             await readable.wait()
@@ -87,7 +99,7 @@ def _check_thread() -> None:
 
 @contextlib.contextmanager
 def _begun(
-    command: Sequence[str], env: Mapping[str, str] | None, options: Mapping[str, Any]
+    command: Sequence[str], env: Mapping[str, str], options: Mapping[str, Any]
 ) -> Iterator[tuple[subprocess.Popen[Any], int]]:
     """A child, and a pipe on which it says that it is bound. It ends where the block fails."""
     named = [str(part) for part in command]
@@ -96,8 +108,8 @@ def _begun(
         try:
             binding = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(saying)]
             process = subprocess.Popen(
-                [*binding, *named], env=child_environment(env), start_new_session=True,
-                pass_fds=(saying,), **options,
+                [*binding, *named], env=env, pass_fds=(saying,),
+                **({"start_new_session": True} | dict(options)),
             )  # fmt: skip
         finally:
             os.close(saying)
@@ -133,7 +145,7 @@ def run(
     """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     more = pipes | {"text": True, "errors": "replace"} | options
-    with _begun(command, env, more) as (process, said):
+    with _begun(command, child_environment(env), more) as (process, said):
         _bound(process, said)
     try:
         out, err = process.communicate(timeout=timeout_s)
@@ -182,7 +194,10 @@ def _exited(process: subprocess.Popen[Any]) -> bool:
 def _signal(process: subprocess.Popen[Any], number: signal.Signals) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+            if os.getpgid(process.pid) == process.pid:
+                os.killpg(process.pid, number)
+            else:  # it shares our group (`start_in_terminal`)
+                os.kill(process.pid, number)
 
 
 def _close(process: subprocess.Popen[Any]) -> None:

@@ -29,7 +29,7 @@ def replay(trace: BandwidthTrace) -> None:
     """Print what came of it, measured and predicted."""
     setting = load_setting(read_scenario(SCENARIO))
     for name in ("device-only", "robust"):
-        asked = ReplayArgs(SCENARIO, name, None, "user-space", seed=1)
+        asked = ReplayArgs(SCENARIO, name, None, "relay", seed=1)
         result = run_replay(setting, trace, asked, say=print).result
         print(f"{name}, pictures: {result.pictures}")
         for what, found in (("measured", result.measured), ("predicted", result.predicted)):

@@ -6,16 +6,25 @@ A split is fixed once, by file, and shipped; a policy is trained on 'train', cho
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from artefacts import UsageError, data_directory, read_json
-from traces.formats import NO_OPTIONS, Reading, ReadOptions, read_all, read_trace
+from artefacts import ArtefactError, UsageError, data_directory, read_json
+from traces.formats import (
+    NO_OPTIONS,
+    Reading,
+    ReadOptions,
+    read,
+    read_all,
+    read_packets,
+    read_trace,
+)
 from traces.generator import generate, read_fit
 from traces.trace import BandwidthTrace
 
@@ -37,6 +46,8 @@ FORMATS = {
 SPLITS = Path(__file__).parent / "splits"
 
 DIRECTIONS = ("uplink", "downlink")
+EXACT_PACKETS_S = 4 * 3600.0
+"""A longer file of packets keeps its pieces of 100 ms: milliseconds would fill the memory."""
 
 
 class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -131,6 +142,25 @@ def read_set(paths: Sequence[Path | str], options: ReadOptions = NO_OPTIONS) -> 
     notes = [f"{r.trace.name}: {note}" for r in readings for note in r.notes]
     source = ", ".join(map(str, paths)) + _directions(readings)
     return TraceSet(tuple(r.trace for r in readings), False, source, tuple(notes))
+
+
+def read_opportunities(
+    path: Path | str, options: ReadOptions = NO_OPTIONS, *, down: bool = False
+) -> Reading:
+    """A file's trace for a link that carries packets: one of packets to the millisecond.
+
+    With `down` the downlink is taken of a file that has both directions, unless `options` say.
+    """
+    reading = read(path, options)
+    if down and options.direction is None and reading.understood.direction == "uplink":
+        with contextlib.suppress(UsageError):  # the file has no other
+            reading = read(path, replace(options, direction="downlink"))
+    is_packets = reading.understood.format == FORMATS["mahimahi"]
+    if is_packets and reading.trace.duration_s <= EXACT_PACKETS_S:
+        reading = replace(reading, trace=read_packets(path, step_ms=1))
+    if not reading.trace.total_bytes:
+        raise ArtefactError(path, found="a trace that lets nothing pass", expected="one that does")
+    return reading
 
 
 def _directions(readings: Sequence[Reading]) -> str:

@@ -99,7 +99,8 @@ def _command() -> int:
         ended = _ended_by_signal(error)
         if ended is None:
             _say(_mistake(error))
-        return 2 if ended is None else ended
+            return error.exit_code if isinstance(error, CoinferError) else 2
+        return ended
     return code if isinstance(code, int) else 0
 
 

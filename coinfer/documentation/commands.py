@@ -55,7 +55,11 @@ def _section(name: str, command: Any) -> str:
     positional = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
     parts = [f"## coinfer {name}", paragraphs(command.help or "")]
-    usage = ["coinfer", name, *(_usage(p) for p in positional), "[OPTIONS]" if options else ""]
+    usage = [*(_usage(p) for p in positional), "[OPTIONS]" if options else ""]
+    if command.context_settings.get("allow_interspersed_args") is False:
+        # what follows is another command's
+        usage = ["[OPTIONS] --", *usage[:-1]]
+    usage = ["coinfer", name, *usage]
     parts.append("```\n" + " ".join(part for part in usage if part) + "\n```")
     if positional:
         rows = ((code(p.name.upper()), _type(p), _default(p), p.help or "") for p in positional)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import ipaddress
 import os
 import re
 import socket
+import struct
 from pathlib import Path
 
 from artefacts import UsageError
@@ -14,8 +16,13 @@ from artefacts.owners import owner_of
 
 TEST_NETWORK = ipaddress.ip_network("10.200.0.0/16")
 """Of the testbed, inside its namespaces; elsewhere it is a network like others."""
+LINK_HOST, LINK_INSIDE = "100.64.0.1", "100.64.0.2"
+"""The ends of a link whose packets a process of this machine carries (`coinfer link`)."""
+LINK_INTERFACE = "cell0"
+"""Of either end, in a namespace that has no other way out."""
 NAMESPACES = Path("/run/netns")
 """Where iproute2 keeps the names of network namespaces; only root may give one."""
+SIOCGIFFLAGS, IFF_UP = 0x8913, 0x1
 ADDRESS_FORM = "HOST:PORT or [IPV6]:PORT"
 Address = tuple[str, int]
 """(host, port); an IPv6 host without brackets."""
@@ -79,8 +86,8 @@ def resolve(host: str, port: int, *, listens: bool = False) -> list[Resolved]:
 
 
 def check_address(host: str, *, secure: bool = False) -> None:
-    """Refuse addresses that plain TCP may not use: all but loopback and, inside a namespace that
-    the testbed has made, that one's.
+    """Refuse addresses that plain TCP may not use: all but loopback, inside a namespace that the
+    testbed has made that one's, and behind a link of ours its ends.
 
     With TLS (`secure`) any address or name will do.
     """
@@ -95,7 +102,8 @@ def check_address(host: str, *, secure: bool = False) -> None:
             f"address: found '{host}', expected an IP address (names are for TLS)"
         ) from None
     tested = address.version == 4 and address in TEST_NETWORK and in_test_namespace()
-    if not (address.is_loopback or tested):
+    linked = str(address) in (LINK_HOST, LINK_INSIDE) and in_link_namespace()
+    if not (address.is_loopback or tested or linked):
         raise UsageError(
             f"address: found {host}, expected loopback: without TLS nothing else is served or "
             "asked ([tls] in the file, or insecure = true for an edge that anybody may ask)"
@@ -110,6 +118,21 @@ def in_test_namespace() -> bool:
         return any(os.path.samestat(own, path.stat()) for path in named)
     except OSError:
         return False
+
+
+def in_link_namespace() -> bool:
+    """Whether nothing leaves this thread's network namespace but through a link of ours."""
+    names = [name for _, name in socket.if_nameindex()]
+    return LINK_INTERFACE in names and {n for n in names if _is_up(n)} <= {"lo", LINK_INTERFACE}
+
+
+def _is_up(interface: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        try:
+            flags = fcntl.ioctl(asked, SIOCGIFFLAGS, struct.pack("16sH14x", interface.encode(), 0))
+        except OSError:
+            return False  # it has gone meanwhile
+    return bool(struct.unpack_from("H", flags, 16)[0] & IFF_UP)
 
 
 def _version(host: str) -> int | None:

@@ -98,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--scenario", default="lte-mobilenet", help="a shipped name or a file")
     parser.add_argument("--controller", default=DEFAULT_CONTROLLER, help="the daemon's own")
     parser.add_argument("--seconds", type=above_0, default=30.0, help="of every log")
-    parser.add_argument("--method", default="auto", help="auto, tc or user-space")
+    parser.add_argument("--method", default="auto", help="auto, cell, tc or relay")
     parser.add_argument("--logs", type=count, help="the first so many")
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="more late than alone, of all frames"

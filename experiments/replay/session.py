@@ -41,6 +41,8 @@ class ReplayArgs:
     seed: int
     as_daemon: bool = False
     """Device and prediction treat frames as the daemon does (the prediction sends no probes)."""
+    down: BandwidthTrace | None = None
+    """What the real link carries down, where that differs (the prediction's is the other's)."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -99,7 +101,10 @@ def run_replay(
     """
     check_deployable(args.controller)
     rtt_s = setting.scenario.link.rtt_s
-    with temporary_folder("replay") as folder, open_link(trace, rtt_s, args.method) as link:
+    with (
+        temporary_folder("replay") as folder,
+        open_link(trace, rtt_s, args.method, down=args.down) as link,
+    ):
         for note in link.report().notes:
             say(f"link: {note}")
         record = _run(setting, trace, args, link, folder, progress)

@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenario", default="3g-mobilenet")
     parser.add_argument("--controllers", default="learned")
     parser.add_argument("--seconds", type=count, default=40)
-    parser.add_argument("--method", default="auto", help="link: auto, tc or user-space")
+    parser.add_argument("--method", default="auto", help="link: auto, cell, tc or relay")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args(argv)
     setting = load_setting(read_scenario(args.scenario))

@@ -61,7 +61,7 @@ def test_compare_takes_it(folder, tmp_path):
 def test_it_decides_on_a_real_link(folder):
     setting = load_setting(read_scenario("lte-mobilenet"))
     trace = BandwidthTrace("steady", np.array([0.0]), np.array([3e6]), 3.0)
-    args = ReplayArgs("lte-mobilenet", "learned", folder, "user-space", 1)
+    args = ReplayArgs("lte-mobilenet", "learned", folder, "relay", 1)
     result = replay(setting, trace, args, lambda line: None)
     assert result.measured.frames == result.predicted.frames > 0
 

@@ -3,8 +3,11 @@
 import contextlib
 import datetime
 import ipaddress
+import os
 import queue
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -30,8 +33,10 @@ from controller.link.addresses import (
 from controller.link.dialling import connect, interleaved, listen
 from controller.link.edge_link import EdgeLink
 from controller.link.secure import TlsFiles, client_security, server_security
+from experiments.replay.cell.carried import Carried, CellLink, can_make_links
 from experiments.replay.testbed.namespaces import inside, missing_tools, run
 from models.executors import OnnxExecutor
+from traces.trace import BandwidthTrace
 
 LOOPBACK4 = (socket.AF_INET, ("127.0.0.1", 0))
 
@@ -346,3 +351,28 @@ def test_scoped_addresses_name_their_interface():
     assert family == socket.AF_INET6
     assert where[3] == socket.if_nametoindex("lo")
     assert ipaddress.ip_address("fe80::1%lo").scope_id == "lo"
+
+
+CHECK = (
+    "import sys; from controller.link.addresses import check_address; check_address(sys.argv[1])"
+)
+
+
+def checked(prefix, host):
+    command = [*prefix, sys.executable, "-c", CHECK, host]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_make_links() or os.geteuid() != 0, reason="needs root and /dev/net/tun")
+def test_the_ends_of_a_link_need_no_encryption_behind_it_alone():
+    with Carried(CellLink(BandwidthTrace.from_intervals("t", [1.0], [1e6]))) as carried:
+        for prefix in (carried.inside(), carried.outside()):
+            assert checked(prefix, "100.64.0.1")
+            assert checked(prefix, "::ffff:100.64.0.2")
+            assert not checked(prefix, "100.64.0.3")
+            assert not checked(prefix, "10.200.1.1")
+        # another way out, and whoever listens there
+        more = "ip tuntap add other0 mode tun; ip link set other0 up"
+        subprocess.run([*carried.inside(), "sh", "-c", more], check=True)
+        assert not checked(carried.inside(), "100.64.0.1")
+    assert not checked([], "100.64.0.1")

@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 STARTERS = {
     "artefacts/processes.py",
+    # it stands between us and a user's command, and is itself started and bound as all are
+    "experiments/replay/cell/enter.py",
     # its workers are started by multiprocessing, and bind themselves (`end_with_parent`)
     "experiments/sweeps/local.py",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from artefacts.owners import owner_of
+from experiments.replay.cell.carried import can_make_links
 from experiments.replay.testbed.namespaces import missing_tools
 
 TRACE = "time_s,rate_bps\n0,2e6\n10,1e6\n20,2e6\n600,2e6\n"
@@ -53,8 +54,17 @@ def replay(tmp_path):
 
 @pytest.mark.parametrize("number", ALL)
 def test_replay(tool, replay, number):
-    one = tool(replay("user-space"))
+    one = tool(replay("relay"))
     one.running(*DAEMON)
+    ended(one, number)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not can_make_links(), reason="needs root and /dev/net/tun")
+@pytest.mark.parametrize("number", ALL)
+def test_replay_over_a_cell_link(tool, replay, number):
+    one = tool(replay("cell"))
+    one.running(*DAEMON, "experiments.replay.cell.carrier")
+    assert namespaces(one.pid) == []
     ended(one, number)
 
 
@@ -156,7 +166,7 @@ def test_chaos_and_soak(tool, name, number):
 
 @pytest.mark.parametrize("number", KILLED)
 def test_promise(tool, number):
-    one = tool(["-m", "experiments.replay.promise", "--logs", "1", "--method", "user-space"])
+    one = tool(["-m", "experiments.replay.promise", "--logs", "1", "--method", "relay"])
     one.running(*DAEMON)
     ended(one, number)
 
@@ -211,7 +221,7 @@ def test_a_demo_s_replay(tool, program):
         setting = load_setting(read_scenario("3g-alexnet"))
         with orderly():
             trace = liveliest(setting.traces("test").traces, 60.0)
-            args = ReplayArgs("3g-alexnet", "algorithm1", None, "user-space", 1)
+            args = ReplayArgs("3g-alexnet", "algorithm1", None, "relay", 1)
             replay(setting, trace, args, console.print)
     """
     one = tool(program(text))

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from artefacts import UsageError, data_directory
+from artefacts import ArtefactError, UsageError, data_directory
 from traces import fetch
 from traces.formats import ReadOptions, read_traces
 from traces.library import (
@@ -15,6 +15,7 @@ from traces.library import (
     PARTS,
     Split,
     load_split,
+    read_opportunities,
     read_split,
 )
 from traces.states import oboe_states, states_by_quantiles
@@ -171,3 +172,35 @@ def test_a_set_without_an_archive_says_how_to_get_it(tmp_path):
 def test_digests_cover_the_515_files():
     table = json.loads((fetch.SPLITS / "digests.json").read_text())
     assert len(table) == 515
+
+
+def test_a_link_takes_packets_to_the_millisecond(tmp_path):
+    stamps = [0, 0, 7, 7, 7, 130, 250]
+    (tmp_path / "a.up").write_text("".join(f"{stamp}\n" for stamp in stamps))
+    trace = read_opportunities(tmp_path / "a.up").trace
+    assert trace.duration_s == pytest.approx(0.25)
+    in_ms = trace.bytes_between(np.arange(250) / 1000, np.arange(1, 251) / 1000, "stop") / 1500
+    assert {ms: round(n) for ms, n in enumerate(in_ms) if n > 0.5} == {0: 2, 7: 3, 130: 1, 249: 1}
+
+
+def test_a_very_long_file_of_packets_keeps_its_coarse_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("traces.library.EXACT_PACKETS_S", 0.2)
+    (tmp_path / "a.up").write_text("0\n3\n250\n")
+    assert len(read_opportunities(tmp_path / "a.up").trace.times_s) == 3
+
+
+def test_down_takes_the_downlink_where_a_file_has_both(tmp_path):
+    both, single = tmp_path / "both.csv", tmp_path / "single.csv"
+    both.write_text("time_s,uplink_mbps,downlink_mbps\n0,1,8\n1,2,9\n2,1,8\n")
+    single.write_text("time_s,uplink_mbps\n0,1\n1,2\n2,1\n")
+    assert read_opportunities(both).trace.rates_bps[0] == 1e6
+    assert read_opportunities(both, down=True).trace.rates_bps[0] == 8e6
+    said = ReadOptions(direction="uplink")
+    assert read_opportunities(both, said, down=True).trace.rates_bps[0] == 1e6
+    assert read_opportunities(single, down=True).trace.rates_bps[0] == 1e6
+
+
+def test_a_trace_that_lets_nothing_pass_makes_no_link(tmp_path):
+    (tmp_path / "still.csv").write_text("time_s,rate_bps\n0,0\n10,0\n")
+    with pytest.raises(ArtefactError, match=r"still.csv: found a trace that lets nothing pass"):
+        read_opportunities(tmp_path / "still.csv")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coinfer.cli.bench import detector, environment, models, runtime
+from coinfer.cli.bench import detector, environment, link, models, runtime
 
 __all__ = ["app"]
 
@@ -20,4 +20,5 @@ app.command("wire")(runtime.wire)
 app.command("decide")(runtime.decide)
 app.command("edge")(runtime.edge)
 app.command("device")(runtime.device)
+app.command("link")(link.link)
 app.command("environment")(environment.environment)

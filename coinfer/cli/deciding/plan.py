@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
+from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
 from coinfer.cli.scenario import setting_of
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def plan(
     _refuse("for Algorithm 1, expected --policy or --explain with it", {
         "--age": age, "--device-backlog": device_backlog, "--uplink-backlog": uplink_backlog,
     })  # fmt: skip
-    latency_s = _quantity("--max-latency", max_latency, LATENCY_UNITS)
-    memory = _quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
+    latency_s = quantity("--max-latency", max_latency, LATENCY_UNITS)
+    memory = quantity("--max-device-memory", max_device_memory, MEMORY_UNITS)
     found = explain_plan(setting, bandwidth * 1e6, latency_s, order, memory)
     if json:
         emit_json(found)
@@ -90,9 +90,9 @@ def _moment(bandwidth_mbps: float, age: str, device_backlog: str, uplink_backlog
 
     return Moment(
         max(bandwidth_mbps * 1e6, 1.0),
-        _quantity("--age", age or "50ms", LATENCY_UNITS) or 0.0,
-        _quantity("--device-backlog", device_backlog, LATENCY_UNITS) or 0.0,
-        round(_quantity("--uplink-backlog", uplink_backlog, MEMORY_UNITS) or 0.0),
+        quantity("--age", age or "50ms", LATENCY_UNITS) or 0.0,
+        quantity("--device-backlog", device_backlog, LATENCY_UNITS) or 0.0,
+        round(quantity("--uplink-backlog", uplink_backlog, MEMORY_UNITS) or 0.0),
     )
 
 
@@ -134,21 +134,3 @@ def _explain_policy(setting: Setting, folder: Path | None, moment: Moment, as_js
         ],
     )  # fmt: skip
     print_table("others would take", ["controller", "plan"], list(found.baselines.items()))
-
-
-LATENCY_UNITS = {"ms": 1e-3, "s": 1.0}
-MEMORY_UNITS = {"B": 1.0, "kB": 1e3, "KiB": 2.0**10, "MB": 1e6, "MiB": 2.0**20, "GiB": 2.0**30}
-
-
-def _quantity(option: str, text: str, units: dict[str, float]) -> float | None:
-    """A number and its unit, in the unit that counts 1; None where nothing is given."""
-    from artefacts import UsageError
-
-    if not text:
-        return None
-    match = re.fullmatch(r"(?P<number>[0-9]*\.?[0-9]+) ?(?P<unit>[A-Za-z]+)", text)
-    if match is None or match["unit"] not in units or not float(match["number"]) > 0:
-        raise UsageError(
-            f"{option}: found '{text}', expected a number above 0 and one of {', '.join(units)}"
-        )
-    return float(match["number"]) * units[match["unit"]]

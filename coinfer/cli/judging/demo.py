@@ -13,7 +13,7 @@ from coinfer.cli.options import JsonOption
 
 def demo(
     short: Annotated[bool, typer.Option("--short", help="The same path, less of it.")] = False,
-    method: Annotated[str, typer.Option(help="Link: auto, tc or user-space.")] = "auto",
+    method: Annotated[str, typer.Option(help="Link: auto, cell, tc or relay.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for page, policy, figures.")] = Path(
         "runs/demo"
     ),

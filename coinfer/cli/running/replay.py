@@ -13,17 +13,22 @@ from coinfer.cli.scenario import setting_of
 from coinfer.cli.trace_files import one_trace
 
 if TYPE_CHECKING:
+    from controller.scenarios import Setting
     from experiments.replay.audit import Audit
+    from traces.trace import BandwidthTrace
 
 
 def replay(
     scenario: ScenarioOption,
     trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
+    down: Annotated[
+        Path | None, typer.Option(help="What the real link carries down (--trace both ways).")
+    ] = None,
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
-    method: Annotated[str, typer.Option(help="auto, tc or user-space.")] = "auto",
+    method: Annotated[str, typer.Option(help="auto, cell, tc or relay.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
     as_daemon: Annotated[
         bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
@@ -37,19 +42,16 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
-    from controller.scenarios import scale_trace
     from experiments.replay.session import ReplayArgs, replay_rows, run_replay
 
     setting = setting_of(scenario)
-    whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)
-    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
-    part = whole.slice(start_s, end)
+    part, back = _parts(setting, trace, down, start_s, seconds)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
         replayed = run_replay(
             setting,
             part,
-            ReplayArgs(scenario, controller, policy, method, seed, as_daemon),
+            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, back),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )
@@ -87,6 +89,19 @@ def _print_audit(audited: Audit) -> None:
         stage_rows(audited),
     )
     print_table("what the prediction is held to", ["figure", "found", ""], bar_rows(audited))
+
+
+def _parts(
+    setting: Setting, trace: Path, down: Path | None, start_s: float, seconds: float | None
+) -> tuple[BandwidthTrace, BandwidthTrace | None]:
+    """What is replayed of either trace, at the scenario's rates."""
+    from controller.scenarios import scale_trace
+
+    scale = setting.scenario.traces.scale
+    whole = scale_trace(one_trace(trace), scale)
+    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
+    back = None if down is None else scale_trace(one_trace(down), scale).slice(start_s, end)
+    return whole.slice(start_s, end), back
 
 
 def _draw(audited: Audit, path: Path) -> None:

@@ -23,6 +23,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from artefacts import UsageError
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.http.errors import error_response, raw_refusal
+from controller.daemon.http.giving_way import overdue, spareable
 from controller.daemon.http.stamps import arrival_s
 from controller.daemon.http.turns import OVERHEAD_S, Turns
 from controller.link.accepting import AcceptRules
@@ -30,7 +31,9 @@ from controller.link.accepting import AcceptRules
 SWEEP_S = 0.5
 READ_BYTES = 8_192
 """So much of a connection is read before others have their turn."""
-FRAMING_BYTES, FRAMING_SHARE = 3 * READ_BYTES // 2, 1 / 64
+FIRST_BYTES = 2_048
+"""The same of a head and of chunks: of those of a byte 8 KiB take 14 ms."""
+FRAMING_BYTES, FRAMING_SHARE = 3 * FIRST_BYTES // 2, 1 / 64
 """What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
 costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
 HEAD_BYTES = 32_768
@@ -96,7 +99,7 @@ class HttpConnection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Counted from here on."""
         super().connection_made(transport)
-        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # asyncio's 256 KiB is a jam
+        self._read_at_once(FIRST_BYTES)  # asyncio's 256 KiB is a jam
         made: socket.socket | None = transport.get_extra_info("socket")
         self.on_network = made is None or made.family != socket.AF_UNIX
         self._table.open[self] = None
@@ -121,6 +124,10 @@ class HttpConnection(web.RequestHandler):
                 self._keep(data, came_s)
             else:
                 self._take(data, came_s)
+
+    def _read_at_once(self, count: int) -> None:
+        if self.transport is not None:
+            self.transport.max_size = count  # type: ignore[attr-defined]
 
     def _keep(self, data: bytes, came_s: float) -> None:
         """Bytes ahead of the answer: no more is read, as heads that are parsed take memory."""
@@ -161,8 +168,7 @@ class HttpConnection(web.RequestHandler):
         super().data_received(data)
         wrong = getattr(self._messages[-1][0], "exc", None) if self._messages else None
         if wrong is not None:
-            # its frames hold this connection, in a circle that only the collector would find
-            wrong.__traceback__ = None
+            wrong.__traceback__ = None  # its frames hold this connection, in a circle
             self._spoil(wrong)
         elif self._upgraded:  # to nothing that is served: what follows is no HTTP
             self.drop()
@@ -195,6 +201,8 @@ class HttpConnection(web.RequestHandler):
             return
         self._framed += count
         whole = self._content.total_bytes
+        if whole > READ_BYTES:
+            self._read_at_once(READ_BYTES)
         if self._framed - whole > FRAMING_BYTES + whole * FRAMING_SHARE:
             why = "body: found chunks of a few bytes, expected half a kilobyte or more"
             self._spoil(UsageError(why))
@@ -262,6 +270,8 @@ class HttpConnection(web.RequestHandler):
         """A request's head is whole."""
         self._content, self._chunked = request.content, request.content_length is None
         self._framed = 0
+        if not self._chunked:
+            self._read_at_once(READ_BYTES)
         self.begun_s = self._table.clock() if self.partial_s is None else self.partial_s
         self.under_way = self._answering = True
         self.partial_s = None
@@ -270,6 +280,7 @@ class HttpConnection(web.RequestHandler):
     def end(self) -> None:
         """Its answer is made."""
         self.under_way, self.partial_s = False, None
+        self._read_at_once(FIRST_BYTES)
         self.answered_s = self._table.clock()
 
     async def turn(self, cost_s: float = OVERHEAD_S) -> None:
@@ -284,8 +295,7 @@ class HttpConnection(web.RequestHandler):
         """Take no more of what is sent apart: the end is near."""
         self._dropped = 0
         self._content.feed_eof()
-        if self.transport is not None:
-            self.transport.max_size = DROP_BYTES  # type: ignore[attr-defined]
+        self._read_at_once(DROP_BYTES)
 
     def hang_up(self) -> None:
         """End it now."""
@@ -362,36 +372,3 @@ class ConnectionTable(AcceptRules):
         while True:
             await asyncio.sleep(SWEEP_S)
             self.sweep()
-
-
-def spareable(one: HttpConnection) -> tuple[bool, float] | None:
-    """A connection's place among those that give way, the least first; None: it does not.
-
-    Bytes that come now and then make no connection younger.
-    """
-    if one.stalled_s is not None:
-        return False, one.stalled_s
-    if one.under_way:
-        return (False, one.begun_s) if one.delayed_s is not None or one.coming_in else None
-    if one.dropping:
-        return False, one.begun_s
-    if one.partial_s is not None:
-        return False, one.partial_s
-    return (True, one.answered_s) if one.requests else (False, one.made_s)
-
-
-def overdue(one: HttpConnection, now_s: float, limits: LimitSettings) -> str | None:
-    """Why a connection's time is over; None while it is not."""
-    if one.has_gone():
-        return "the other end has gone"
-    if one.stalled_s is not None:
-        late = now_s - one.stalled_s > limits.stalled_s
-        return f"it took nothing of its answer for {limits.stalled_s:g} s" if late else None
-    if one.under_way:
-        return None
-    since_s = one.partial_s if one.partial_s is not None or one.requests else one.made_s
-    if since_s is not None:
-        late = now_s - since_s > limits.head_s
-        return f"no whole request head within {limits.head_s:g} s" if late else None
-    late = now_s - one.answered_s > limits.idle_s
-    return f"no request for {limits.idle_s:g} s" if late else None

@@ -15,6 +15,9 @@ from typing import Any, Protocol
 
 from artefacts import UsageError, processes
 from artefacts.endings import shielded
+from controller.link.addresses import LINK_HOST
+from experiments.replay.cell.carried import Carried, CellLink
+from experiments.replay.cell.kernel import CellError
 from experiments.replay.testbed.namespaces import (
     NamespacePair,
     TestbedError,
@@ -27,7 +30,9 @@ from experiments.replay.testbed.relay import Relay
 from experiments.replay.testbed.shaping import TcShaper
 from traces.trace import BandwidthTrace
 
-METHODS = ("auto", "tc", "user-space")
+Ways = tuple[BandwidthTrace, BandwidthTrace]
+"""The traces up and down."""
+METHODS = ("auto", "cell", "tc", "relay")
 CALIBRATION_BPS = 2e6
 CALIBRATION_BYTES = 100_000
 CALIBRATION_BOUNDS = (0.85, 1.25)
@@ -80,16 +85,17 @@ class UserSpaceLink:
 
     edge_host = "127.0.0.1"
 
-    def __init__(self, trace: BandwidthTrace, rtt_s: float, notes: Sequence[str]) -> None:
+    def __init__(self, ways: Ways, rtt_s: float, notes: Sequence[str]) -> None:
         self.edge_prefix: Sequence[str] = ()
         self.device_prefix: Sequence[str] = ()
-        self._trace, self._rtt_s = trace, rtt_s
-        self._report = LinkReport("user-space", list(notes))
+        self._ways, self._rtt_s = ways, rtt_s
+        self._report = LinkReport("relay", list(notes))
         self._relay: Relay | None = None
 
     def target(self, edge_port: int) -> tuple[str, int]:
         """The relay's own address."""
-        self._relay = Relay((self.edge_host, edge_port), self._trace, self._rtt_s)
+        up, down = self._ways
+        self._relay = Relay((self.edge_host, edge_port), up, self._rtt_s, down=down)
         return self._relay.host, self._relay.port
 
     def start(self, begin_s: float) -> None:
@@ -110,8 +116,8 @@ class UserSpaceLink:
 class TcLink:
     """Two namespaces, tc on both ends of the veth; a delay relay where the kernel lacks netem."""
 
-    def __init__(self, trace: BandwidthTrace, rtt_s: float, pair: NamespacePair) -> None:
-        self._trace, self._rtt_s, self._pair = trace, rtt_s, pair
+    def __init__(self, ways: Ways, rtt_s: float, pair: NamespacePair) -> None:
+        self._ways, self._rtt_s, self._pair = ways, rtt_s, pair
         self.edge_host = pair.edge_address
         self.edge_prefix: Sequence[str] = ("ip", "netns", "exec", pair.edge)
         self.device_prefix: Sequence[str] = ("ip", "netns", "exec", pair.device)
@@ -193,9 +199,9 @@ class TcLink:
 
     def start(self, begin_s: float) -> None:
         """Follow the trace on both ends."""
-        for shaper in self._shapers:
+        for shaper, trace in zip(self._shapers, self._ways, strict=True):
             threading.Thread(
-                target=shaper.follow, args=(self._trace, begin_s, self._stopped), daemon=True
+                target=shaper.follow, args=(trace, begin_s, self._stopped), daemon=True
             ).start()
 
     def report(self) -> LinkReport:
@@ -222,41 +228,92 @@ class TcLink:
             processes.end([self._relay], grace_s=0.0)
 
 
+class CellShapedLink:
+    """Two namespaces without names, and a process that carries packets by the trace."""
+
+    edge_host = LINK_HOST
+
+    def __init__(self, carried: Carried) -> None:
+        self._carried = carried
+        self.edge_prefix: Sequence[str] = carried.outside()
+        self.device_prefix: Sequence[str] = carried.inside()
+
+    def target(self, edge_port: int) -> tuple[str, int]:
+        """The edge itself."""
+        return self.edge_host, edge_port
+
+    def start(self, begin_s: float) -> None:
+        """Begin the traces."""
+        self._carried.begin(begin_s)
+
+    def report(self) -> LinkReport:
+        """What was done."""
+        said = self._carried.report()
+        link = self._carried.link
+        queue = " and ".join(f"{link.queue_of(t):,}" for t in (link.up, link.down or link.up))
+        notes = [f"queues of {queue} bytes, TCP by {self._carried.ready.congestion_control}"]
+        dropped = said.up.dropped + said.down.dropped
+        if dropped:
+            notes.append(f"{dropped} packets found their queue full")
+        worst_s = max(said.up.worst_lateness_s, said.down.worst_lateness_s)
+        return LinkReport("cell", notes, worst_lateness_s=worst_s)
+
+
 @contextlib.contextmanager
-def open_link(trace: BandwidthTrace, rtt_s: float, method: str = "auto") -> Iterator[ShapedLink]:
+def open_link(
+    trace: BandwidthTrace,
+    rtt_s: float,
+    method: str = "auto",
+    *,
+    down: BandwidthTrace | None = None,
+) -> Iterator[ShapedLink]:
     """A link that will follow `trace` with a round trip of `rtt_s`; removed at the end.
 
-    'auto' takes tc in namespaces for root, else (and where tc cannot be had) the user-space relay,
-    and says which in the report.
+    `down` is what it carries down, where that is another trace.
+
+    `method` is one of `METHODS`; 'auto' takes the first of cell, tc and relay that can be had, and
+    says in the report why not those before it.
     """
     if method not in METHODS:
         raise UsageError(f"shaping method: found '{method}', expected one of {', '.join(METHODS)}")
-    lacking = missing_tools()
-    if method == "tc" and lacking:
-        raise TestbedError(f"shaping by tc: found no {' and no '.join(lacking)}, expected both")
-    why = f"no {' and no '.join(lacking)}: " if lacking and method == "auto" else ""
+    ways = trace, down or trace
+    tried = METHODS[1:] if method == "auto" else (method,)
+    notes: list[str] = []
     with contextlib.ExitStack() as stack:
-        link: UserSpaceLink | TcLink | None = None
-        if method != "user-space" and not lacking:
+        link: ShapedLink | None = None
+        for one in tried:
             try:
-                link = _by_tc(trace, rtt_s, stack)
-            except (TestbedError, OSError, subprocess.SubprocessError) as error:
+                if one == "cell":
+                    link = _by_cell(ways, rtt_s, stack)
+                elif one == "tc":
+                    link = _by_tc(ways, rtt_s, stack)
+                else:
+                    made = UserSpaceLink(ways, rtt_s, [*notes, "shaped by a user-space relay"])
+                    link = stack.enter_context(contextlib.closing(made))
+                break
+            except (CellError, TestbedError, OSError, subprocess.SubprocessError) as error:
                 # root in a container may have neither namespaces nor HTB
-                if method == "tc":
+                if method != "auto":
                     raise
                 stack.close()
-                why = f"tc cannot be had here ({error}): "
-        if link is None:
-            note = f"{why}the link is shaped by a user-space relay"
-            link = stack.enter_context(contextlib.closing(UserSpaceLink(trace, rtt_s, [note])))
+                notes.append(f"no link by {one} here ({error})")
+        assert link is not None
         yield link
 
 
-def _by_tc(trace: BandwidthTrace, rtt_s: float, stack: contextlib.ExitStack) -> TcLink:
+def _by_cell(ways: Ways, rtt_s: float, stack: contextlib.ExitStack) -> CellShapedLink:
+    asked = CellLink(*ways, rtt_s, past_end="stop")
+    return CellShapedLink(stack.enter_context(Carried(asked)))
+
+
+def _by_tc(ways: Ways, rtt_s: float, stack: contextlib.ExitStack) -> TcLink:
+    lacking = missing_tools()
+    if lacking:
+        raise TestbedError(f"shaping by tc: found no {' and no '.join(lacking)}, expected both")
     remove_orphans()
     carried = rtt_s > 0 and not has_netem() and can_carry()
     pair = stack.enter_context(NamespacePair(rtt_s=rtt_s if carried else 0.0))
-    return stack.enter_context(contextlib.closing(TcLink(trace, rtt_s, pair)))
+    return stack.enter_context(contextlib.closing(TcLink(ways, rtt_s, pair)))
 
 
 def wait_for_file(path: Path, process: subprocess.Popen[Any], timeout_s: float) -> str:

@@ -56,13 +56,14 @@ class Relay:
         trace: BandwidthTrace | None,
         rtt_s: float,
         *,
+        down: BandwidthTrace | None = None,
         host: str = "127.0.0.1",
         packet_bytes: float = 66.0,
         clock: Clock = time.monotonic,
     ) -> None:
         self._target, self._delay_s, self._clock = target, rtt_s / 2.0, clock
         self._up = Pace(trace, packet_bytes)
-        self._down = Pace(trace, packet_bytes)
+        self._down = Pace(down or trace, packet_bytes)
         self._begin_s: float | None = None
         self._begun = threading.Event()
         self._closed = threading.Event()

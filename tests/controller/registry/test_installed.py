@@ -57,7 +57,7 @@ def test_replay_runs_it_in_a_device_process(installed, hermit, coinfer, trace):
     site = installed("alone", hermit, GOOD)
     done = coinfer(
         site, "replay", "--scenario", "3g-alexnet", "--trace", trace, "--controller", "hermit",
-        "--method", "user-space", "--json",
+        "--method", "relay", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -140,7 +140,7 @@ def test_one_that_fails_ends_an_evaluation_and_a_replay_in_one_line(
     for argv in (
         ("evaluate", study, "--out", tmp_path / "out"),
         ("replay", "--scenario", "3g-alexnet", "--trace", trace, "--controller", "undecided",
-         "--method", "user-space"),
+         "--method", "relay"),
     ):  # fmt: skip
         done = coinfer(site, *argv)
         assert done.returncode == 2, done.stderr

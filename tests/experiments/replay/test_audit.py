@@ -134,7 +134,7 @@ def test_an_audit_is_drawn_alike_every_time(stream):
 
 def test_a_real_run_tells_every_stage(stream):
     trace = BandwidthTrace("steady", np.array([0.0]), np.array([6e6]), 4.0)
-    args = ReplayArgs("3g-alexnet", "edge-only", None, "user-space", 1)
+    args = ReplayArgs("3g-alexnet", "edge-only", None, "relay", 1)
     replayed = run_replay(stream, trace, args, lambda line: None)
     found = audit(stream, trace, replayed.record, seed=1)
     assert found.frames == replayed.result.measured.frames
@@ -151,7 +151,7 @@ def test_the_command_writes_figures_and_a_picture(tmp_path, capsys):
     path.write_text("time_s,bandwidth_mbps\n" + "".join(f"{k},6\n" for k in range(4)))
     code = app(
         ["replay", "--scenario", "3g-alexnet", "--trace", str(path), "--controller", "edge-only",
-         "--method", "user-space", "--audit", "--audit-picture", str(picture), "--json"],
+         "--method", "relay", "--audit", "--audit-picture", str(picture), "--json"],
         standalone_mode=False,
     )  # fmt: skip
     assert not code

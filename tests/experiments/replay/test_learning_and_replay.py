@@ -324,9 +324,9 @@ def test_plan_is_algorithm_1_over_every_plan(closed, order):
 
 def test_a_replay_ends_with_measured_beside_predicted(stream):
     trace = BandwidthTrace("steady", np.array([0.0]), np.array([3e6]), 3.0)
-    args = ReplayArgs("3g-alexnet", "edge-only", None, "user-space", 1)
+    args = ReplayArgs("3g-alexnet", "edge-only", None, "relay", 1)
     result = replay(stream, trace, args, lambda line: None)
-    assert result.link.method == "user-space"
+    assert result.link.method == "relay"
     assert result.measured.frames == result.predicted.frames
     assert result.reconnects == 0
     # a stall of this machine can make frames late, never lose one

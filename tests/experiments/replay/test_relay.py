@@ -90,7 +90,7 @@ def test_closing_either_side_reaches_the_other():
 
 def test_the_method_must_be_known():
     with (
-        pytest.raises(UsageError, match="found 'magic', expected one of auto, tc, user-space"),
+        pytest.raises(UsageError, match="found 'magic', expected one of auto, cell, tc, relay"),
         open_link(constant(1e6), 0.0, "magic"),
     ):
         pass

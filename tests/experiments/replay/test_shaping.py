@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from artefacts.owners import this_process
+from experiments.replay.cell.carried import can_make_links
 from experiments.replay.testbed.link import open_link
 from experiments.replay.testbed.namespaces import (
     NamespacePair,
@@ -34,6 +35,7 @@ _ASK = (
     "print(a,min(r))\n"
 )
 TRACE = BandwidthTrace("t", np.array([0.0, 0.2]), np.array([1e6, 0.0]), 1.0)
+needs_tun = pytest.mark.skipif(not can_make_links(), reason="needs /dev/net/tun")
 needs_root = pytest.mark.skipif(
     bool(missing_tools()), reason=f"needs {', '.join(missing_tools())} for network namespaces"
 )
@@ -119,27 +121,34 @@ def test_a_tc_link_is_calibrated_and_removed():
     assert namespaces() == []
 
 
+def refused(*_):
+    raise TestbedError("not permitted")
+
+
 def test_tc_without_the_means_is_an_error_that_names_them(monkeypatch):
     monkeypatch.setattr("experiments.replay.testbed.link.missing_tools", lambda: ("tc", "root"))
+    monkeypatch.setattr("experiments.replay.testbed.link._by_cell", refused)
     with pytest.raises(TestbedError, match="found no tc and no root"), open_link(TRACE, 0.0, "tc"):
         pass
     with open_link(TRACE, 0.0, "auto") as link:
-        assert link.report().method == "user-space"
-        assert "no tc and no root" in link.report().notes[0]
+        assert link.report().method == "relay"
+        assert "no tc and no root" in link.report().notes[1]
 
 
-def test_where_tc_fails_the_relay_takes_over_and_says_so(monkeypatch):
-    def no_namespaces(argv):
-        raise TestbedError("ip netns add: Operation not permitted")
-
+def test_where_nothing_is_permitted_the_relay_takes_over_and_says_so(monkeypatch):
     monkeypatch.setattr("experiments.replay.testbed.link.missing_tools", lambda: ())
-    monkeypatch.setattr("experiments.replay.testbed.namespaces.run", no_namespaces)
-    with pytest.raises(TestbedError, match="not permitted"), open_link(TRACE, 0.0, "tc"):
-        pass
+    monkeypatch.setattr("experiments.replay.testbed.namespaces.run", refused)
+    monkeypatch.setattr("experiments.replay.testbed.link._by_cell", refused)
+    for method in ("cell", "tc"):
+        with pytest.raises(TestbedError, match="not permitted"), open_link(TRACE, 0.0, method):
+            pass
     with open_link(TRACE, 0.0, "auto") as link:
-        assert link.report().method == "user-space"
-        assert "tc cannot be had here" in link.report().notes[0]
-        assert "not permitted" in link.report().notes[0]
+        report = link.report()
+    assert report.method == "relay"
+    assert [note.split("(")[0] for note in report.notes[:2]] == [
+        "no link by cell here ", "no link by tc here ",
+    ]  # fmt: skip
+    assert all("not permitted" in note for note in report.notes[:2])
 
 
 def test_a_tc_that_ends_is_reported_and_nothing_is_reported():
