@@ -10,7 +10,7 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
 from coinfer.cli.scenario import setting_of
-from coinfer.cli.trace_files import one_trace
+from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
 if TYPE_CHECKING:
     from experiments.replay.audit import Audit
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def replay(
     scenario: ScenarioOption,
     trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
+    scale: OwnScaleOption = None,
     controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
@@ -37,62 +38,4 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
-    from controller.scenarios import scale_trace
     from experiments.replay.session import ReplayArgs, replay_rows, run_replay
-
-    setting = setting_of(scenario)
-    whole = scale_trace(one_trace(trace), setting.scenario.traces.scale)
-    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
-    part = whole.slice(start_s, end)
-    with progress_bar() as bar:
-        task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
-        replayed = run_replay(
-            setting,
-            part,
-            ReplayArgs(scenario, controller, policy, method, seed, as_daemon),
-            console.print,
-            lambda share: bar.update(task, completed=round(share * part.duration_s)),
-        )
-    result = replayed.result
-    audited = None
-    if audit or audit_picture is not None:
-        from experiments.replay.audit import audit as audit_run
-
-        audited = audit_run(setting, part, replayed.record, seed)
-        if audit_picture is not None:
-            _draw(audited, audit_picture)
-    if json:
-        emit_json({"replay": result, "audit": audited} if audited else result)
-        return
-    print_table(
-        f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}, link by "
-        f"{result.link.method}; {result.pictures}",
-        ["figure", "measured", "predicted"],
-        replay_rows(result),
-    )
-    console.print(
-        "measured are single answers to the pictures above; predicted rewards take every answer's "
-        "accuracy in their place, and predicted goodput accuracy other draws of pictures"
-    )
-    if audited is not None:
-        _print_audit(audited)
-
-
-def _print_audit(audited: Audit) -> None:
-    from experiments.replay.audit import bar_rows, stage_rows
-
-    print_table(
-        f"the same plans in the simulator: {audited.compared} frames that the edge answered",
-        ["stage", "frames", "measured", "predicted", "median difference", "95th percentile"],
-        stage_rows(audited),
-    )
-    print_table("what the prediction is held to", ["figure", "found", ""], bar_rows(audited))
-
-
-def _draw(audited: Audit, path: Path) -> None:
-    from artefacts import atomic_write
-    from experiments.reporting.audit_picture import audit_figure
-    from experiments.reporting.drawing import svg_bytes
-
-    with atomic_write(path, "wb") as stream:
-        stream.write(svg_bytes(audit_figure(audited), path.name))
