@@ -108,6 +108,7 @@ def profile(
     codec_slowdown: options.CodecSlowdown = None,
     data: options.Data = None,
     side: options.Side = "",
+    classes: options.Classes = None,
     exits: options.Exits = 0,
     placement: options.Placement = "linear",
     heads: options.Heads = "",
@@ -133,11 +134,12 @@ def profile(
         _refuse("a model that is brought", why, {
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
             "--reference": reference is not None,
-            "--input beside --data": bool(side) and data is not None,
+            "--input beside an npz": bool(side) and data is not None and not data.is_dir(),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
-            model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed
-        )
+            model, out, data, side, classes, exits, placement, heads, epochs, joint_epochs, mean,
+            std, seed,
+        )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
             emit_json(brought)
@@ -145,6 +147,7 @@ def profile(
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
+        "--classes": classes is not None,
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)

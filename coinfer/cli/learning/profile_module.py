@@ -62,6 +62,7 @@ class ModuleOptions:
     out: Path
     data: Path | None
     side: str
+    classes: Path | None
     exits: int
     placement: str
     heads: str
@@ -73,11 +74,13 @@ class ModuleOptions:
 
     def arguments(self) -> ProfileArgs:
         """The same, checked."""
+        from models.data.own_pictures import read_class_names
         from models.networks.brought_module import ProfileArgs
 
         return ProfileArgs(
             self.exits, self.placement, self.epochs, self.joint_epochs,
             _three("mean", self.mean), _three("std", self.std), self.seed,
+            () if self.classes is None else read_class_names(self.classes),
         )  # fmt: skip
 
 
@@ -140,9 +143,10 @@ class _Brought:
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
     from artefacts import ready_folder
+    from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
     from models.networks.exit_placement import CHOSEN
-    from models.networks.factories import load_factory, load_head, read_pictures
+    from models.networks.factories import load_factory, load_head
     from models.networks.profile_module import convert_module
     from models.networks.profiling import profile_model
     from models.networks.timing import ProfilingArgs
@@ -153,8 +157,10 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
-    pictures = None if given.data is None else read_pictures(given.data)
-    size = _side(given.side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
+    side = _side(given.side) if given.side or given.data is None else None
+    pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
+    size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
+    assert size is not None
     module = load_factory(given.named)
     ready_folder(out, make=False)
     with progress_bar() as bar:

@@ -32,10 +32,20 @@ Codecs = Annotated[
 CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (as --slowdown).")]
 Data = Annotated[
     Path | None,
-    typer.Option(help="A model brought: npz of labelled pictures (x uint8 NxHxWx3, y)."),
+    typer.Option(
+        help="A model brought: labelled pictures, an npz (x uint8 NxHxWx3, y) or a folder that "
+        "holds a folder of pictures for each class."
+    ),
 ]
 Side = Annotated[
-    str, typer.Option("--input", help="A model brought, without --data: HEIGHTxWIDTH.")
+    str,
+    typer.Option(
+        "--input", help="A model brought, without an npz: HEIGHTxWIDTH (pictures are squashed to)."
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
 ]
 Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
 Placement = Annotated[

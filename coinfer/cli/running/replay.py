@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
+from coinfer.cli.options import DataOption, JsonOption, PolicyOption, ScenarioOption
 from coinfer.cli.scenario import setting_of
 from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
@@ -35,6 +35,7 @@ def replay(
     audit_picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the audit as a picture (SVG).")
     ] = None,
+    data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
+from coinfer.cli.options import DataOption, JsonOption, PolicyOption, ScenarioOption
 
 
 def edge(
@@ -129,6 +129,7 @@ def device(
         bool,
         typer.Option("--as-daemon", help="Treat frames and link as the daemon does."),
     ] = False,
+    data: DataOption = None,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -152,7 +153,7 @@ def device(
         DeviceRun(
             scenario, _edge_address(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon,
+            as_daemon, data,
         ),
         console.print,
     )  # fmt: skip

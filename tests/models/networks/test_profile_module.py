@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 from artefacts import ArtefactError, UsageError
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
+from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.factories import load_factory, read_pictures
+from models.networks.factories import load_factory
 
 FACTORY = """
     import torch
