@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.namesakes import ROOMS
 
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -21,6 +22,12 @@ def _imported(what: str, named: str) -> Any:
     module_name, _, factory = named.partition(":")
     if not module_name or not factory.isidentifier():
         raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
+    room = module_name.partition(".")[0]
+    if room in ROOMS:
+        raise UsageError(
+            f"{what}: found '{named}', expected a module of another name ('{room}' is a package of "
+            "coinfer's: rename yours)"
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

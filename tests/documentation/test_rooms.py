@@ -19,13 +19,6 @@ MAY_IMPORT = {
     "coinfer": {"artefacts", "traces", "models", "controller", "envs", "experiments"},
 }
 
-EXCEPTIONS = {
-    "controller.daemon.client imports coinfer._errors": "under that name, where a user's files "
-    "bear the names of our rooms",
-}
-"""Imports against the arrows, and why each is one."""
-
-
 def _sources() -> dict[str, Path]:
     """Every module of ours by its dotted name."""
     found: dict[str, Path] = {}
@@ -69,9 +62,7 @@ def test_a_room_imports_only_those_below_it(room: str) -> None:
         for name in sorted(_imports(module, inside=True))
         if name.split(".")[0] not in MAY_IMPORT[room] | {room}
     ]
-    assert [one for one in wrong if one not in EXCEPTIONS] == []
-    # an exception that is needed no more goes
-    assert [one for one in EXCEPTIONS if one.startswith(f"{room}.") and one not in wrong] == []
+    assert wrong == []
 
 
 def test_no_module_imports_itself_by_others() -> None:

@@ -147,8 +147,7 @@ def device(
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
-    if frames is None and duration_s is None:
-        frames = 100
+    frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(
             scenario, _edge_address(edge_address), controller, policy, executor, pace, frames,

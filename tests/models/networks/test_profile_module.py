@@ -257,6 +257,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
             ),
             "expected (2, 2) for a batch of two",
         ),
+        (("--model", "models.mine:make", "--input", "24x32"), "expected a module of another name"),
         (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
         (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
         (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),
