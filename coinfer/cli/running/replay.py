@@ -14,6 +14,7 @@ from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
 if TYPE_CHECKING:
     from experiments.replay.audit import Audit
+    from experiments.replay.session import ReplayResult
 
 
 def replay(
@@ -39,4 +40,75 @@ def replay(
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
-    from experiments.replay.session import ReplayArgs, replay_rows, run_replay
+    from experiments.replay.session import ReplayArgs, run_replay
+
+    setting = setting_of(scenario)
+    whole = one_trace(trace).scale(scale_of(setting, scale))
+    end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
+    part = whole.slice(start_s, end)
+    with progress_bar() as bar:
+        task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
+        replayed = run_replay(
+            setting,
+            part,
+            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, data),
+            console.print,
+            lambda share: bar.update(task, completed=round(share * part.duration_s)),
+        )
+    result = replayed.result
+    audited = None
+    if audit or audit_picture is not None:
+        from experiments.replay.audit import audit as audit_run
+
+        audited = audit_run(setting, part, replayed.record, seed)
+        if audit_picture is not None:
+            _draw(audited, audit_picture)
+    _say_pictures(result)
+    if json:
+        emit_json({"replay": result, "audit": audited} if audited else result)
+        return
+    _print_replay(f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}", result)
+    if audited is not None:
+        _print_audit(audited)
+
+
+def _say_pictures(result: ReplayResult) -> None:
+    if not result.same_pictures:
+        console.print(
+            "measured and predicted are of different pictures: --data takes those that the network "
+            f"was judged on ({result.predicted_pictures})"
+        )
+
+
+def _print_replay(title: str, result: ReplayResult) -> None:
+    from experiments.replay.session import replay_rows
+
+    print_table(
+        f"{title}, link by {result.link.method}",
+        ["figure", "measured", "predicted"],
+        replay_rows(result),
+    )
+    console.print(
+        "measured are single answers to pictures; predicted rewards take every answer's accuracy "
+        "in their place, and predicted goodput accuracy draws the pictures anew"
+    )
+
+
+def _print_audit(audited: Audit) -> None:
+    from experiments.replay.audit import bar_rows, stage_rows
+
+    print_table(
+        f"the same plans in the simulator: {audited.compared} frames that the edge answered",
+        ["stage", "frames", "measured", "predicted", "median difference", "95th percentile"],
+        stage_rows(audited),
+    )
+    print_table("what the prediction is held to", ["figure", "found", ""], bar_rows(audited))
+
+
+def _draw(audited: Audit, path: Path) -> None:
+    from artefacts import atomic_write
+    from experiments.reporting.audit_picture import audit_figure
+    from experiments.reporting.drawing import svg_bytes
+
+    with atomic_write(path, "wb") as stream:
+        stream.write(svg_bytes(audit_figure(audited), path.name))
