@@ -73,8 +73,8 @@ def train(
     """Train `network` jointly; continue from `checkpoint` if it is this run's.
 
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
-    `report` is called after every epoch, `step` after every batch. The checkpoint is rewritten
-    after every epoch, so an interrupted run loses at most one.
+    `report` is called after every epoch, `step` after every batch, of those of all epochs. The
+    checkpoint is rewritten after every epoch, so an interrupted run loses at most one.
     """
     exits = int(network.exit_count)  # type: ignore[arg-type]
     if len(args.exit_weights) != exits:
@@ -97,7 +97,10 @@ def train(
         network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
     )
     for epoch in range(resume(checkpoint, run.identity, run.parts), args.epochs):
-        loss = _epoch(run, args, data, epoch, step)
+        before = epoch * data.steps
+        loss = _epoch(
+            run, args, data, epoch, lambda done, before=before: step(before + done, total)
+        )
         accuracies = exit_accuracies(network, data.held_back())
         save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
@@ -126,7 +129,7 @@ def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
 
 
 def _epoch(
-    run: _Run, args: TrainingArgs, data: TrainingData, epoch: int, step: Callable[[int, int], None]
+    run: _Run, args: TrainingArgs, data: TrainingData, epoch: int, step: Callable[[int], None]
 ) -> float:
     network = run.network
     network.train()
@@ -148,7 +151,7 @@ def _epoch(
         run.schedule.step()
         total += float(loss.detach()) * len(y)
         count += len(y)
-        step(done, data.steps)
+        step(done)
     return total / count
 
 

@@ -74,7 +74,7 @@ def _listener(bar: Progress, task: TaskID) -> Listener:
 
     def report(epoch: EpochReport) -> None:
         shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
-        bar.update(task, description="epoch", note=f"{epoch.epoch}/{epoch.epochs} done")
+        bar.update(task, note=f"epoch {epoch.epoch}/{epoch.epochs} done")
         console.print(
             f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
             f"held-back accuracy by exit {shares} %"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,9 +172,10 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
                 timing.codecs,
             )  # fmt: skip
             model = load_model(out)
-            bar.update(task, description="profile", total=None)
-            edge = profile_model(model, "edge", plain)
-            device = profile_model(model, "device", slow)
+            edge, device = (
+                profile_model(model, name, args, _timed(bar, task, name))
+                for name, args in (("edge", plain), ("device", slow))
+            )
         except KeyboardInterrupt:
             left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
             say_interrupted(left[0] if left else out / "checkpoint.pt")
@@ -196,10 +198,19 @@ def _listener(bar: Progress, task: TaskID) -> Listener:
         console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
 
     return Listener(
-        lambda stage: bar.update(task, description=stage, total=None, completed=0),
+        lambda stage: bar.update(task, description=stage),
         lambda done, total: bar.update(task, completed=done, total=total),
         epoch,
     )
+
+
+def _timed(bar: Progress, task: TaskID, name: str) -> Callable[[str, int, int], None]:
+    """Shows on a bar how far the timing of one end is."""
+
+    def step(what: str, done: int, total: int) -> None:
+        bar.update(task, description=f"{name}: {what}", completed=done, total=total)
+
+    return step
 
 
 def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> None:
