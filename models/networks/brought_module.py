@@ -38,6 +38,8 @@ class ProfileArgs:
     """What the model expects subtracted from pictures in [0, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """What it expects them divided by."""
+    exit_after: tuple[str, ...] = ()
+    """Names of the tensors that exits hang at, in the place of `exits` and `placement`."""
     seed: int = 0
     """Of the split of the pictures, the heads and the generated pictures."""
     classes: tuple[str, ...] = ()
@@ -49,8 +51,22 @@ class ProfileArgs:
             raise UsageError(
                 f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
             )
+        if self.exits and self.exit_after:
+            raise UsageError(
+                f"--exits: found {self.exits} beside --exit-after, expected one of them"
+            )
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std: found {self.std}, expected three numbers above zero")
+
+    @property
+    def with_exits(self) -> bool:
+        """Whether exits are put in at all."""
+        return bool(self.exits or self.exit_after)
+
+    @property
+    def placed(self) -> str:
+        """How the places of exits are chosen, in a word or by name."""
+        return f"after {', '.join(self.exit_after)}" if self.exit_after else self.placement
 
 
 @dataclass(frozen=True, slots=True)

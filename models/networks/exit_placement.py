@@ -13,10 +13,12 @@ import torch
 from artefacts import ArtefactError, digest_bytes, read_json, write_json
 from models.capture.cost import measure_costs
 from models.capture.exits import (
+    Probe,
     WithExits,
     candidate_points,
     default_head,
     linear_points,
+    named_points,
     pareto_points,
     probe_points,
 )
@@ -40,6 +42,8 @@ class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
     wanted: str
     at: tuple[int, ...]
+    probes: tuple[tuple[str, float], ...] = ()
+    """By the name of a place: what a probe there answers right of the held-back pictures."""
 
 
 def with_exits(
@@ -54,12 +58,13 @@ def with_exits(
     captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
     given = f", pictures {seen}, mean {args.mean}, std {args.std}"
-    wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
+    wanted = f"{args.placed} {args.exits}, {WithExits(captured, ()).identity}{given}"
     points = _kept_points(folder / CHOSEN, wanted, captured)
     if not points:
-        points = _points(captured, known, lesson.held, normalisation, args, listener)
+        points, probes = _points(captured, known, lesson.held, normalisation, args, listener)
         at = tuple(p.at for p in points)
-        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
+        seen_of = tuple((p.cut.crossings[0].name, p.accuracy) for p in probes)
+        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at, seen_of))
     data = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
     return points, _with_heads(captured, points, given, head, data, folder, args, listener)
 
@@ -120,11 +125,12 @@ def _points(
     normalisation: Normalisation,
     args: ProfileArgs,
     listener: Listener,
-) -> tuple[Cut, ...]:
+) -> tuple[tuple[Cut, ...], list[Probe]]:
+    """The points, and what probes found (none are asked where places are given by hand)."""
+    if args.exit_after:
+        return named_points(captured, args.exit_after), []
     listener.stage("costs")
     costs = measure_costs(captured, normalisation.apply(known.x[:1]))
-    if args.placement == "linear":
-        return linear_points(captured, costs, args.exits)
     listener.stage("probes")
     every = candidate_points(captured)
     some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
@@ -133,7 +139,7 @@ def _points(
     def price(cut: Cut) -> float:
         """Of the trunk up to there and of a head hung there."""
         head_s, head_bytes = _head_price(cut.crossings[0], int(captured.output.shape[0]))
-        if args.placement == "pareto":
+        if args.placement != "pareto-memory":
             return float(costs.seconds[: cut.at].sum()) + head_s
         held = float(costs.parameter_bytes[: cut.at].sum()) + head_bytes
         return held + costs.peak_bytes(0, cut.at)
@@ -145,10 +151,20 @@ def _points(
         plain_batches(held, normalisation, 50),
         price,
     )
+    if args.placement == "linear":
+        return linear_points(captured, costs, args.exits), probes
     whole = float(costs.seconds.sum())
     if args.placement == "pareto-memory":
         whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
-    return pareto_points(probes, args.exits, whole)
+    return pareto_points(probes, args.exits, whole), probes
+
+
+def read_probes(folder: Path) -> dict[str, float]:
+    """What probes found when the exits of a folder were placed, by the name of a place."""
+    path = folder / CHOSEN
+    if not path.exists():
+        return {}
+    return dict(read_json(path, ChosenPoints, version=FORMAT_VERSION).probes)
 
 
 def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:

@@ -73,7 +73,7 @@ def convert_module(
     lesson = PictureUses.of(pictures, args.seed, labelled)
     verify_answers(spec, state, module, brought.batches(lesson.judged), allowed(found))
     points: tuple[Cut, ...] = ()
-    if args.exits:
+    if args.with_exits:
         points, whole = with_exits(folder, brought, lesson, args, listener, head)
         listener.stage("lowering")
         spec, state = _lowered(brought, whole, lesson, args)
@@ -114,9 +114,9 @@ def _origin(
         f"{len(lesson.judged)} of {what}",
         {
             "exits_at": [p.crossings[0].name for p in points],
-            "placement": args.placement if args.exits else None,
-            "epochs": args.epochs if args.exits else 0,
-            "joint_epochs": args.joint_epochs if args.exits else 0,
+            "placement": args.placed if args.with_exits else None,
+            "epochs": args.epochs if args.with_exits else 0,
+            "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,
             "seed": args.seed,
         },

@@ -110,6 +110,7 @@ def profile(
     side: options.Side = "",
     classes: options.Classes = None,
     exits: options.Exits = 0,
+    exit_after: options.ExitAfter = None,
     placement: options.Placement = "linear",
     heads: options.Heads = "",
     epochs: options.Epochs = 15,
@@ -137,8 +138,8 @@ def profile(
             "--input beside an npz": bool(side) and data is not None and not data.is_dir(),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
-            model, out, data, side, classes, exits, placement, heads, epochs, joint_epochs, mean,
-            std, seed,
+            model, out, data, side, classes, exits, tuple(exit_after or ()), placement, heads,
+            epochs, joint_epochs, mean, std, seed,
         )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
@@ -147,7 +148,7 @@ def profile(
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
-        "--classes": classes is not None,
+        "--classes": classes is not None, "--exit-after": bool(exit_after),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)

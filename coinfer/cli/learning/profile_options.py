@@ -48,6 +48,13 @@ Classes = Annotated[
     typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
 ]
 Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
+ExitAfter = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model brought: put an exit after the place of this name (of the table's column "
+        "'after'); in the place of --exits. A wrong name lists all."
+    ),
+]
 Placement = Annotated[
     str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
 ]
