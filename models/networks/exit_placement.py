@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 import torch
 
-from artefacts import ArtefactError, digest_bytes, read_json, write_json
+from artefacts import ArtefactError, digest_bytes, read_json, ready_folder, write_json
+from artefacts.owners import temporary_folder
 from models.capture.cost import measure_costs
 from models.capture.exits import (
     Probe,
@@ -26,8 +27,9 @@ from models.capture.graph import CapturedModel, Crossing, Cut
 from models.data.datasets import Pictures
 from models.networks.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
 from models.networks.factories import HeadFactory
-from models.networks.training import TrainingArgs, train
+from models.networks.training import EpochReport, TrainingArgs, exit_accuracies, train
 from models.networks.training_data import Normalisation, SmallPictures, plain_batches
+from models.networks.trunk_features import HeadsAlone, KeptFeatures, views_that_fit
 
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1
@@ -90,8 +92,7 @@ def _with_heads(
         epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
         exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
     )  # fmt: skip
-    listener.stage("exits")
-    train(whole, training, data, folder / "checkpoint.pt", listener.epoch, listener.step)
+    _train_heads(whole, training, data, folder, listener)
     if not args.joint_epochs:
         return whole
     listener.stage("everything")
@@ -100,6 +101,36 @@ def _with_heads(
     slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
     train(joint, slower, data, folder / "joint.pt", listener.epoch, listener.step)
     return joint
+
+
+def _train_heads(
+    whole: WithExits, training: TrainingArgs, data: SmallPictures, folder: Path, listener: Listener
+) -> None:
+    """Train the heads on what the frozen trunk gave once; where that is too much, through it."""
+    checkpoint = ready_folder(folder) / "checkpoint.pt"
+    views = views_that_fit(whole, data, training.epochs, folder)
+    if views < 1:
+        listener.stage("exits")
+        train(whole, training, data, checkpoint, listener.epoch, listener.step)
+        return
+    own: list[float] = []
+
+    def epoch(now: EpochReport) -> None:
+        if not own:  # the frozen network's
+            own.append(exit_accuracies(whole, data.held_back())[-1])
+        listener.epoch(replace(now, accuracies=(*now.accuracies, *own)))
+
+    with temporary_folder("features", folder) as place:
+        kept = KeptFeatures(whole, data, place, views)
+        kept.progress = listener.step
+        listener.stage("features of the trunk")
+        alone = replace(training, exit_weights=training.exit_weights[:-1])
+
+        def step(done: int, total: int) -> None:
+            listener.stage("exits")
+            listener.step(done, total)
+
+        train(HeadsAlone(whole), alone, kept, checkpoint, epoch, step)
 
 
 def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:
