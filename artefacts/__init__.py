@@ -4,7 +4,7 @@ Owns the one error tree, atomic writes, digests and the reading of versioned JSO
 Every other room may import it; it imports none of them and knows no domain word.
 """
 
-from artefacts.documents import encode_json, read_json, read_toml, write_json
+from artefacts.documents import DEVICE_JSON_BYTES, encode_json, read_json, read_toml, write_json
 from artefacts.errors import ArtefactError, CoinferError, DependencyError, UsageError
 from artefacts.files import (
     check_name,
@@ -21,6 +21,7 @@ from artefacts.processors import usable_cpus
 from artefacts.writing import atomic_write, ready_file, ready_folder
 
 __all__ = [
+    "DEVICE_JSON_BYTES",
     "ArtefactError",
     "CoinferError",
     "DependencyError",

@@ -52,8 +52,8 @@ def read_npz(
     """Every array of an npz, or those of `names` that are there.
 
     Raises `ArtefactError` (`expected`: what the file should be) for what is no archive of plain
-    arrays, and for one that unpacks to more than `most_bytes`, or where that is not given to more
-    than `FREE_BYTES` and `MOST_RATIO` times its size.
+    arrays, and for one that has, or unpacks to, more than `most_bytes`, or where that is not given
+    unpacks to more than `FREE_BYTES` and `MOST_RATIO` times its size.
     """
     with open_file(path) as stream:
         return unpack_npz(path, stream, expected, names, most_bytes)
@@ -67,10 +67,13 @@ def unpack_npz(
     most_bytes: int | None = None,
 ) -> dict[str, npt.NDArray[Any]]:
     """The same of a stream that can be sought in; `path` names it in messages."""
+    packed = stream.seek(0, io.SEEK_END)
+    if most_bytes is not None and packed > most_bytes:
+        raise ArtefactError(path, found=f"{packed:,} bytes", expected=f"at most {most_bytes:,}")
     try:
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            _check_sizes(path, members, stream.seek(0, io.SEEK_END), most_bytes)
+            _check_sizes(path, members, packed, most_bytes)
             wanted = [m for m in members if names is None or _name(m) in names]
             return {_name(m): _array(path, archive, m) for m in wanted}
     except ArtefactError:

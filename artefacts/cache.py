@@ -1,14 +1,20 @@
 """The user's cache folder: what is kept there was made once and can be made again.
 
 What others may have written is never read from it: a cached graph, or a tuned value, decides what
-the program answers.
+the program answers. Whoever may rename a folder above it can put another one in its place.
 """
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import stat
 from pathlib import Path
+
+log = logging.getLogger("coinfer.cache")
+GROUP, OTHERS = 0o020, 0o002
+"""Who may write, in a mode."""
 
 
 def cache_folder() -> Path | None:
@@ -28,14 +34,27 @@ def cache_folder() -> Path | None:
 
 
 def private_folder(*names: str) -> Path | None:
-    """The folder `coinfer/NAMES` of the cache, made where it is not there.
+    """The folder `coinfer/NAMES` of the cache, made where it is not there; no link is on its way.
 
-    None where it cannot be had: there is no cache folder, or others may write in it.
+    None where it cannot be had: there is no cache folder, or others may write in it or above it.
     """
     root = cache_folder()
     if root is None:
         return None
-    folder = root / "coinfer"
+    try:
+        place = Path(os.path.realpath(root))
+        open_to_others = _first_unguarded(place)
+        if open_to_others is not None:
+            _say(str(root), str(open_to_others))
+            return None
+        missing = [one for one in (place, *place.parents) if not one.exists()]
+        for one in reversed(missing):
+            one.mkdir(mode=0o700, exist_ok=True)
+        if missing and _first_unguarded(place) is not None:
+            return None  # somebody else has made it meanwhile
+    except (OSError, ValueError):  # a NUL in a name
+        return None
+    folder = place / "coinfer"
     for name in ("", *names):
         folder = folder / name
         if not _made(folder):
@@ -46,7 +65,6 @@ def private_folder(*names: str) -> Path | None:
 def _made(folder: Path) -> bool:
     """Make a folder that its owner alone may use, where there is none; whether it is such a one."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         # one that was made with a wider mode; what others have put there is theirs, and refused
@@ -65,3 +83,45 @@ def is_ours(path: Path) -> bool:
         return False
     kind = stat.S_ISDIR(found.st_mode) or stat.S_ISREG(found.st_mode)
     return kind and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
+
+
+def is_guarded(path: Path) -> bool:
+    """Whether a file that is kept in a folder somebody named is ours, and nobody else could have
+    put another one in its place. Whoever names a group's folder believes the group.
+    """
+    try:
+        if not is_ours(path):
+            return False
+        place = Path(os.path.realpath(path.parent))
+        open_to_others = _first_unguarded(place, OTHERS)
+    except OSError:
+        return False
+    if open_to_others is not None:
+        _say(str(path.parent), str(open_to_others))
+    return open_to_others is None
+
+
+def _first_unguarded(folder: Path, writers: int = GROUP | OTHERS) -> Path | None:
+    """Of a folder (no link) and those above it the first in which others could swap what is ours.
+
+    As sshd looks at the way to `authorized_keys`. In a sticky folder of root's or this user's, such
+    as /tmp, everybody may write, and nobody may remove or rename what is another's.
+    """
+    for one in (folder, *folder.parents):
+        try:
+            found = one.lstat()
+        except FileNotFoundError:
+            continue  # it will be made
+        open_to_others = found.st_mode & writers and not found.st_mode & stat.S_ISVTX
+        if found.st_uid not in (0, os.geteuid()) or open_to_others:
+            return one
+    return None
+
+
+@functools.cache
+def _say(root: str, where: str) -> None:
+    """Once for each: what is made each time takes some seconds, and somebody may wonder why."""
+    log.warning(
+        "what is kept in '%s' is not used: found '%s' open to others, or another user's, expected "
+        "folders that only this user and root can change", root, where,
+    )  # fmt: skip

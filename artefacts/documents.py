@@ -22,6 +22,8 @@ from artefacts.writing import atomic_write
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 JSON_BYTES = 64 * 2**20
 """Of a JSON artefact, where its reader does not say another bound."""
+DEVICE_JSON_BYTES = 4 * 2**20
+"""Of one that a device reads: its parts may take thirty times as much memory."""
 _TOML_CHARACTERS = 2**18
 """Of a file that a person writes."""
 _TOML_BYTES = 4 * _TOML_CHARACTERS

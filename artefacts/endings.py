@@ -4,7 +4,8 @@ SIGTERM and SIGHUP end a Python process on the spot by default, and no `finally`
 process of a container has no default handlers, and what it does not handle is lost. So the command
 line lets SIGTERM raise an exception from its first lines on (`unwind_from_start`), and tools that
 hold processes, namespaces or folders do so with SIGHUP too (`orderly`), as Python does with SIGINT.
-What must not be cut short is `shielded`. A daemon that serves handles the signals itself.
+What must not be cut short is `shielded`. A daemon that serves handles the signals itself: SIGHUP
+makes it read its files again, and one that comes while it starts is remembered.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import threading
 from collections.abc import Coroutine, Iterator
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OURS_TO_TAKE = (signal.SIG_DFL, signal.default_int_handler)
@@ -34,10 +35,12 @@ class _State:
     """What came while shielded."""
     came: int | None = None
     """The newest of any of them."""
+    hangups: ClassVar[list[int]] = []
+    """SIGHUPs that came to a daemon before it could read its files again."""
 
 
 class Terminated(SystemExit):
-    """The process was told to end; its exit code is 128 and the signal's number, as in shells."""
+    """The process was asked to end; its exit code is 128 and the signal's number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -71,6 +74,18 @@ def unwind_from_start() -> None:
     signal.signal(signal.SIGTERM, _received)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _received)
+
+
+def remember_hangups(came: list[int]) -> None:
+    """Keep the list to which a handler adds each SIGHUP of a daemon's start."""
+    _State.hangups = came
+
+
+def hung_up() -> bool:
+    """Whether SIGHUP came while a daemon started; asked again, no more."""
+    found = bool(_State.hangups)
+    _State.hangups.clear()
+    return found
 
 
 def raise_if_ended() -> None:

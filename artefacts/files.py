@@ -29,6 +29,9 @@ KINDS = {
 
 
 _PIECE_BYTES = 2**18
+READABLE = "a readable file"
+FILE_BYTES, TEXT_BYTES = 2**30, 2**26
+"""Of a file, and of a text, whose reader says no other bound."""
 
 
 def data_directory() -> Path | None:
@@ -60,19 +63,20 @@ def digest_bytes(data: bytes) -> str:
 
 
 def digest_file(path: str | Path) -> str:
-    """SHA-256 of a file's bytes as lower-case hex."""
+    """SHA-256 of a file's bytes as lower-case hex; one of more than `FILE_BYTES` is refused."""
     with open_file(path) as stream:
+        if os.fstat(stream.fileno()).st_size > FILE_BYTES:
+            raise _too_large(path, FILE_BYTES)
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
+def read_bytes(path: str | Path, most_bytes: int = FILE_BYTES, expected: str = "") -> bytes:
     """A file's bytes; an `ArtefactError` where it cannot be read, or is no file and never ends.
 
-    So it is where it holds more than `most_bytes`, of which one more is read at most.
+    So it is where it holds more than `most_bytes`, of which one more is read at most. `expected`:
+    what a file that cannot be read should be.
     """
-    with open_file(path) as stream:
-        if most_bytes is None:
-            return stream.read()
+    with open_file(path, expected) as stream:
         raw = bytearray()
         if os.fstat(stream.fileno()).st_size <= most_bytes:
             while piece := stream.read(min(_PIECE_BYTES, most_bytes + 1 - len(raw))):
@@ -81,26 +85,30 @@ def read_bytes(path: str | Path, most_bytes: int | None = None) -> bytes:
                     break
             else:
                 return bytes(raw)
+    raise _too_large(path, most_bytes)
+
+
+def _too_large(path: str | Path, most_bytes: int) -> ArtefactError:
     most = f"{most_bytes // 1024**2} MiB" if most_bytes >= 1024**2 else f"{most_bytes} bytes"
-    raise ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
+    return ArtefactError(path, found=f"a file of more than {most}", expected=f"at most {most}")
 
 
 @contextlib.contextmanager
-def open_file(path: str | Path) -> Iterator[io.BufferedReader]:
+def open_file(path: str | Path, expected: str = "") -> Iterator[io.BufferedReader]:
     """A file to read from; what reading cannot do in the block is an `ArtefactError` too.
 
     What is no regular file is refused without waiting for it: `/dev/zero` has no end, and a pipe in
     the file system may have nobody who writes. A pipe that this process was given is read, as of
     `<(command)`.
     """
-    with _readable(path):
+    with _readable(path, expected):
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(handle, "rb") as stream:
             kind = stat.S_IFMT(os.fstat(handle).st_mode)
             if kind == stat.S_IFIFO and _is_given(path):
                 os.set_blocking(handle, True)
             elif kind in KINDS:
-                raise ArtefactError(path, found=KINDS[kind], expected="a file")
+                raise ArtefactError(path, found=KINDS[kind], expected=expected or "a file")
             yield stream
 
 
@@ -109,7 +117,7 @@ def _is_given(path: str | Path) -> bool:
     return os.path.realpath(path).startswith(("/proc/", "/dev/fd/"))
 
 
-def read_text(path: str | Path, most_bytes: int | None = None) -> str:
+def read_text(path: str | Path, most_bytes: int = TEXT_BYTES) -> str:
     """A text file that a user made, bounded as by `read_bytes`, decoded by `decode_text`."""
     return decode_text(path, read_bytes(path, most_bytes))
 
@@ -134,21 +142,21 @@ def decode_text(path: str | Path, raw: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _readable(path: str | Path) -> Iterator[None]:
+def _readable(path: str | Path, expected: str) -> Iterator[None]:
     """Turn what the system says about reading a file into an `ArtefactError`."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
         if kind in KINDS and kind != stat.S_IFIFO:  # to open a device may do something
-            raise ArtefactError(path, found=KINDS[kind], expected="a file")
+            raise ArtefactError(path, found=KINDS[kind], expected=expected or "a file")
         yield
     except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="a readable file") from None
+        raise ArtefactError(path, found="no such file", expected=expected or READABLE) from None
     except PermissionError:
         raise ArtefactError(
-            path, found="no permission to read", expected="a readable file"
+            path, found="no permission to read", expected=expected or READABLE
         ) from None
     except OSError as error:
         found = (error.strerror or str(error)).lower()
-        raise ArtefactError(path, found=found, expected="a readable file") from None
+        raise ArtefactError(path, found=found, expected=expected or READABLE) from None
     except ValueError as error:  # a NUL in a name
-        raise ArtefactError(path, found=str(error), expected="a readable file") from None
+        raise ArtefactError(path, found=str(error), expected=expected or READABLE) from None

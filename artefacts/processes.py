@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -58,38 +58,64 @@ def start(
     Only for the main thread: the kernel ends a child with the *thread* that started it. A command
     that does not exist is a `FileNotFoundError`, as with `Popen`.
     """
+    _check_thread()
+    with _begun(command, env, options) as (process, said):
+        return _bound(process, said)
+
+
+async def start_beside(
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[Any]:
+    """`start` of an event loop of the main thread, which does its other work meanwhile."""
+    import asyncio
+
+    _check_thread()
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    with _begun(command, env, options) as (process, said):
+        loop.add_reader(said, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(said)
+        return _bound(process, said)
+
+
+def _check_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("a child that outlives this call must be started by the main thread")
-    return _start(command, env, options)
 
 
-def _start(
-    command: Sequence[str], env: Mapping[str, str] | None, options: dict[str, Any]
-) -> subprocess.Popen[Any]:
+@contextlib.contextmanager
+def _begun(
+    command: Sequence[str], env: Mapping[str, str] | None, options: Mapping[str, Any]
+) -> Iterator[tuple[subprocess.Popen[Any], int]]:
+    """A child, and a pipe on which it says that it is bound. It ends where the block fails."""
     named = [str(part) for part in command]
     said, saying = os.pipe()
     try:
-        binding = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(saying)]
-        process = subprocess.Popen(
-            [*binding, *named], env=child_environment(env), start_new_session=True,
-            pass_fds=(saying,), **options,
-        )  # fmt: skip
-        os.close(saying)
-        saying = -1
         try:
-            # from its end on the child is bound: one that is stopped earlier could outlive us
-            failed = os.read(said, 16)
+            binding = [sys.executable, "-I", "-S", str(BOUND), str(os.getpid()), str(saying)]
+            process = subprocess.Popen(
+                [*binding, *named], env=child_environment(env), start_new_session=True,
+                pass_fds=(saying,), **options,
+            )  # fmt: skip
+        finally:
+            os.close(saying)
+        process.args = named  # what messages name
+        try:
+            yield process, said
         except BaseException:
             end([process], grace_s=0.0)
             raise
     finally:
         os.close(said)
-        if saying >= 0:
-            os.close(saying)
-    process.args = named  # what messages name
+
+
+def _bound(process: subprocess.Popen[Any], said: int) -> subprocess.Popen[Any]:
+    """The child, once it is bound: one that is stopped earlier could outlive us."""
+    failed = os.read(said, 16)
     if failed:
-        end([process], grace_s=0.0)
-        raise OSError(int(failed), os.strerror(int(failed)), named[0])
+        raise OSError(int(failed), os.strerror(int(failed)), process.args[0])  # type: ignore[index]
     return process
 
 
@@ -106,7 +132,9 @@ def run(
     other exception.
     """
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = _start(command, env, pipes | {"text": True, "errors": "replace"} | options)
+    more = pipes | {"text": True, "errors": "replace"} | options
+    with _begun(command, env, more) as (process, said):
+        _bound(process, said)
     try:
         out, err = process.communicate(timeout=timeout_s)
     except BaseException:

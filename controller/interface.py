@@ -1,4 +1,4 @@
-"""What every controller is: told of measurements and results, asked for a plan at every frame.
+"""What every controller is: it gets measurements and results, and plans every frame.
 
 One `Protocol` for Algorithm 1, the configuration map, learned policies and the rest; the simulator,
 the testbed and the daemon drive them alike. A controller answers with an index into the plan list

@@ -16,13 +16,13 @@ import numpy as np
 
 from artefacts import UsageError
 from artefacts.arrays import Bools, Float32s, Floats, Ints
-from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH, Observation
+from controller.policies.observation import CANDIDATES, CONTEXT, MOST_OBSERVED, WIDTH, Observation
 from controller.scenarios.rewards import reward_scale
 from envs.observed import HIDDEN, ObservedLanes
 from envs.records import StepResult
 
 EPISODE_FRAMES = 256
-LIMIT = 3.0
+LIMIT = MOST_OBSERVED
 """Observations lie within [-LIMIT, LIMIT]."""
 
 

@@ -2,7 +2,7 @@
 
 What is exported is the plain network of an `MlpPolicy` that was trained in an environment of
 `coinfer.gym`, by PPO, A2C or DQN: at most `LAYERS` hidden layers of at most `UNITS` units, and
-`MOST_BYTES` / 2 of weights. It decides as `model.predict(observation, deterministic=True)` does.
+`MOST_PRODUCTS` weights. It decides as `model.predict(observation, deterministic=True)` does.
 """
 
 from __future__ import annotations
@@ -30,10 +30,9 @@ from torch import nn
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
-from controller.policies.arrays import MOST_BYTES
 from controller.policies.network import LAYERS, UNITS, Policy, make_policy, save_policy
 from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH
-from controller.policies.weights import Activation, MlpWeights
+from controller.policies.weights import Activation, MlpWeights, unfit
 from envs.episodes import Episodes, ObservationSpace
 from envs.preparation import Prepared
 from traces.trace import trace_digest
@@ -132,11 +131,8 @@ def exported_weights(model: BaseAlgorithm) -> MlpWeights:
     arrays = weights.arrays().values()
     if not all(np.isfinite(array).all() for array in arrays):
         raise UsageError("export, network: found NaN or infinite weights, expected numbers")
-    if sum(array.nbytes for array in arrays) > MOST_BYTES // 2:
-        raise UsageError(
-            f"export, network: found {sum(a.nbytes for a in arrays) / 2**20:.0f} MiB of weights, "
-            f"expected at most {MOST_BYTES / 2**21:g}"
-        )
+    if (wrong := unfit(weights)) is not None:
+        raise UsageError(f"export, network: found {wrong[0]}, expected {wrong[1]}")
     return weights
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.physics import TraceBank
-from controller.policies.features import log_rate
 from controller.policies.observation import Observation, ObservationEncoder
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
+from controller.sensing.log_rates import log_rate
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator

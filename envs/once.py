@@ -25,9 +25,9 @@ def earned(simulator: Simulator, step: Callable[[Bools], StepResult], frames: in
     total, count = np.zeros(lanes), np.zeros(lanes)
     for _ in range(frames):
         result = step(alive)
-        counted = alive & ~result.ended if setting.closed_loop else alive
-        total += np.where(counted, simulator.mean_reward(result), 0.0)
-        count += counted
+        included = alive & ~result.ended if setting.closed_loop else alive
+        total += np.where(included, simulator.mean_reward(result), 0.0)
+        count += included
         alive = alive & ~result.ended
         if not alive.any():
             break

@@ -123,7 +123,7 @@ def prepared(setting: Setting, part: str = "train", policy: Path | None = None) 
     if folder is not None:
         found = load_policy(folder, setting)
         return Prepared(setting, found.belief, found.advantages, found.card.blind_s, part, bank)
-    belief = BandwidthBelief.counted(setting.traces("train").traces)
+    belief = BandwidthBelief.from_traces(setting.traces("train").traces)
     own = setting.prices
     grids = np.array([own.device_second]), np.array([own.megabyte])
     solved = solve_prices(setting, belief, *grids, PLANNING)

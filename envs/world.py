@@ -26,6 +26,7 @@ import numpy as np
 from artefacts.arrays import Bools, Floats, Ints
 from controller.physics.topology import cpu
 from controller.scenarios import OutcomeRows, Setting
+from controller.scenarios.sample_bytes import class_of, picture_bytes
 from controller.scenarios.world import LoadSection, NodeWorldSection, StateSection, WorldSection
 from traces.generator import normal_cdf
 
@@ -152,7 +153,8 @@ class _Scenes:
     """Which picture each of L lanes shows: scenes of one class, pictures alike in size."""
 
     def __init__(self, setting: Setting, half: str, lanes: int) -> None:
-        labels, sizes = setting.labels(half), setting.picture_bytes(half)
+        labels = class_of(setting.model, setting.outcomes, half)
+        sizes = picture_bytes(setting.sizes, setting.outcomes, half)
         order = np.lexsort((sizes, labels))
         self._order = order
         """Samples by class, and by size within each."""

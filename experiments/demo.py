@@ -20,12 +20,11 @@ from experiments.evaluation.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs, TrainReport, train_policy
 from experiments.replay.choosing import liveliest
 from experiments.replay.session import ReplayArgs, Replayed, ReplayResult, run_replay
-from experiments.reporting.demo_page import demo_page
+from experiments.reporting.demo_page import SPOKEN, demo_page
 from experiments.reporting.replay_picture import replay_figure
 from traces.trace import BandwidthTrace
 
 CONTROLLERS = ("device-only", "edge-only", "algorithm1", "map", "robust", "learned")
-REPLAYED = ("device-only", "algorithm1", "learned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def run_demo(args: DemoArgs, progress: DemoProgress) -> DemoResult:
         max_frames=args.compared_frames,
     )
     trace = liveliest(test.traces, args.replay_s)
-    replays = {name: _replayed(setting, trace, name, args, progress) for name in REPLAYED}
+    replays = {name: _replayed(setting, trace, name, args, progress) for name in SPOKEN}
     page = args.out / "index.html"
     with atomic_write(page, "w") as stream:
         stream.write(_page(setting, trace, result, replays))

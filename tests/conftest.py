@@ -90,7 +90,7 @@ def random_policy():
 
     def make(setting, seed=0, training=None, hidden=8):
         if setting.scenario.name not in planned:
-            belief = BandwidthBelief.counted(setting.traces("train").traces)
+            belief = BandwidthBelief.from_traces(setting.traces("train").traces)
             own = setting.scenario.reward
             grids = np.array([own.device_second]), np.array([own.megabyte])
             solved = solve_prices(setting, belief, *grids, Solving(4, sweeps=20))

@@ -10,12 +10,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 
-from artefacts import ArtefactError, UsageError, data_directory, read_json, write_json
+from artefacts import ArtefactError, UsageError, data_directory, read_json
 from traces.formats import NO_OPTIONS, Reading, ReadOptions, read_all, read_trace
 from traces.generator import generate, read_fit
 from traces.trace import BandwidthTrace
@@ -36,11 +35,8 @@ FORMATS = {
 }
 """Of the families' published files: who knows the family does not guess."""
 SPLITS = Path(__file__).parent / "splits"
-SPLIT_SEED = 20200
 
 DIRECTIONS = ("uplink", "downlink")
-
-Part = Literal["train", "validation", "test"]
 
 
 class SplitFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,45 +143,3 @@ def _directions(readings: Sequence[Reading]) -> str:
     count = {d: sum(r.understood.direction == d for r in readings) for d in DIRECTIONS}
     said = [f"{number} {direction}" for direction, number in count.items() if number]
     return f" (recorded: {', '.join(said)}; used as the uplink)" if said else ""
-
-
-def make_split(
-    family: str, files: Sequence[SplitFile], shares: tuple[float, float], seed: int
-) -> Split:
-    """Split by file: `shares` of validation and test, every mode of three files or more in each.
-
-    Modes with fewer files go to training whole. Within a mode the order is drawn by `seed`; what
-    rounding leaves over goes to the modes of which a part has least.
-
-    `family` is a name, `files` are all of its logs, each with its mode.
-    """
-    rng = np.random.default_rng(seed)
-    modes = sorted({f.mode for f in files})
-    sizes = {mode: sum(f.mode == mode for f in files) for mode in modes}
-    parts: dict[str, list[SplitFile]] = {part: [] for part in PARTS}
-    wanted = {"validation": round(shares[0] * len(files)), "test": round(shares[1] * len(files))}
-    pools: dict[str, list[SplitFile]] = {}
-    for mode in modes:
-        mine = sorted((f for f in files if f.mode == mode), key=lambda f: f.file)
-        order = [mine[i] for i in rng.permutation(len(mine))]
-        if len(order) >= 3:
-            # test first, so that every such mode is reported on
-            parts["test"].append(order.pop())
-        pools[mode] = order
-    for part in ("validation", "test"):
-        while len(parts[part]) < wanted[part]:
-            spare = [m for m in modes if sizes[m] >= 3 and len(pools[m]) >= 2]
-            if not spare:
-                break
-            held = [f.mode for f in parts[part]]
-            poorest = min(spare, key=lambda m: (held.count(m) / len(pools[m]), -len(pools[m])))
-            parts[part].append(pools[poorest].pop())
-    for mode in modes:
-        parts["train"].extend(pools[mode])
-    ordered = {p: tuple(sorted(fs, key=lambda f: f.file)) for p, fs in parts.items()}
-    return Split(FORMAT_VERSION, family, seed, **ordered)
-
-
-def write_split(split: Split) -> None:
-    """Ship a split (run once, by whoever has the real files)."""
-    write_json(SPLITS / f"{split.family}.json", split)

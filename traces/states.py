@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import UsageError, read_json, write_json
+from artefacts import UsageError, read_json
 from traces.trace import BandwidthTrace
 
 FORMAT_VERSION = 1
@@ -36,11 +36,6 @@ class StateFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What they were made of."""
     states: tuple[BandwidthState, ...]
     """Mean and deviation of each."""
-
-
-def states_from_sessions(traces: Sequence[BandwidthTrace]) -> tuple[BandwidthState, ...]:
-    """One state per session: its time-weighted mean and standard deviation."""
-    return tuple(_state(t) for t in traces)
 
 
 def states_by_quantiles(
@@ -72,18 +67,6 @@ def _windows(trace: BandwidthTrace, window_s: float) -> tuple[np.ndarray, np.nda
         return np.array([grid.mean()]), np.array([grid.std()])
     rows = grid[: count * width].reshape(count, width)
     return rows.mean(axis=1), rows.std(axis=1)
-
-
-def _state(trace: BandwidthTrace) -> BandwidthState:
-    lengths = np.diff(np.append(trace.times_s, trace.duration_s))
-    mean = trace.mean_bps
-    variance = float((lengths * (trace.rates_bps - mean) ** 2).sum() / trace.duration_s)
-    return BandwidthState(mean, float(np.sqrt(variance)))
-
-
-def write_states(path: str | Path, states: Sequence[BandwidthState], source: str) -> None:
-    """Write states as JSON, atomically."""
-    write_json(path, StateFile(FORMAT_VERSION, source, tuple(states)))
 
 
 def read_states(path: str | Path) -> tuple[BandwidthState, ...]:

@@ -28,8 +28,12 @@ def run() -> NoReturn:
     """Run the command line and exit."""
     try:
         signal.signal(signal.SIGTERM, _exit)  # at once: what follows takes a moment to load
-        from artefacts.endings import unwind_from_start
+        hangups: list[int] = []
+        if _is_daemon(sys.argv[1:]):
+            signal.signal(signal.SIGHUP, lambda number, frame: hangups.append(number))
+        from artefacts.endings import remember_hangups, unwind_from_start
 
+        remember_hangups(hangups)
         unwind_from_start()
         _fill_closed_streams()
         for stream in (sys.stdout, sys.stderr):
@@ -53,6 +57,12 @@ def run() -> NoReturn:
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
     """End where nothing has begun."""
     raise SystemExit(128 + number)
+
+
+def _is_daemon(arguments: list[str]) -> bool:
+    """Whether this becomes a process to which SIGHUP means that its files are to be read again."""
+    named = any(one == "--config" or one.startswith("--config=") for one in arguments)
+    return named and arguments[0] in ("device", "edge")
 
 
 def _bound_threads(usable: int, machine: int) -> None:

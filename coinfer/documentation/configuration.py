@@ -15,9 +15,14 @@ the file's folder. [Installation](installation.md) has both files as examples.""
 
 def configuration_page() -> str:
     """The page."""
-    from controller.daemon.configuration.settings import RELOADED, DeviceSettings, EdgeSettings
+    from controller.daemon.configuration.settings import (
+        EDGE_RELOADED,
+        RELOADED,
+        DeviceSettings,
+        EdgeSettings,
+    )
 
-    reloaded = ", ".join(f"`{key}`" for key in RELOADED)
+    reloaded, taken = (", ".join(f"`{k}`" for k in keys) for keys in (RELOADED, EDGE_RELOADED))
     shared: list[type[msgspec.Struct]] = []
     for root in (DeviceSettings, EdgeSettings):
         shared += [kind for kind in nested(root) if kind not in shared]
@@ -28,7 +33,9 @@ def configuration_page() -> str:
         f"Read by `coinfer device --config device.toml`. {reloaded} are taken over while frames "
         "run, on SIGHUP or when the file changes. Everything else needs a restart.",
         section(EdgeSettings, "edge.toml", 2, defaults=True),
-        "Read by `coinfer edge --config edge.toml`.",
+        f"Read by `coinfer edge --config edge.toml`. {taken} are taken over while requests are "
+        "served, on SIGHUP or when the file changes. `limits.intervals`, and whether TLS is spoken "
+        "at all, need a restart, as everything else does.",
         "## Sections",
         *(section(kind, kind.__name__, 3, defaults=True) for kind in shared),
     )

@@ -38,6 +38,9 @@ controller = "edge-only"
 [http]
 port = 0
 
+[grpc]
+port = 0
+
 [log]
 form = "json"
 """
@@ -108,8 +111,8 @@ def shown_metrics() -> tuple[list[Metric], list[Metric]]:
         device = _start(children, folder, "device", "--config", device_file, "--ready-file", ready)
         address = wait_for_file(ready, device, WAIT_S).splitlines()[0]
         _until(lambda: _answered_by_edge(address), "answer of the edge")
-        counted = "coinfer_stage_seconds_bucket{"  # a moment after the answer
-        _until(lambda: counted in _fetched(f"{address}/metrics"), "counted frame")
+        bucket = "coinfer_stage_seconds_bucket{"  # a moment after the answer
+        _until(lambda: bucket in _fetched(f"{address}/metrics"), "counted frame")
         return parse(_fetched(f"{address}/metrics")), parse(
             _fetched(f"http://127.0.0.1:{exposed}/metrics")
         )

@@ -25,7 +25,7 @@ from controller.link.interface import Link, NoLink, Reply
 from controller.link.pool import LinkPool
 from controller.link.secure import client_security
 from controller.scenarios import Setting, load_setting, read_scenario
-from models.graphs.executors import make_executor
+from models.executors import make_executor
 
 
 def load_served(settings: DeviceSettings) -> Setting:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
+import queue
 import signal
-import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from artefacts import UsageError
-from artefacts.endings import raise_if_ended
+from artefacts.endings import hung_up, raise_if_ended
+from controller.daemon.configuration.edge_reloading import (
+    PreparedEdge,
+    edge_changes,
+    edge_security,
+    prepare_edge,
+)
+from controller.daemon.configuration.reloading import ConfigFile, Preparing
 from controller.daemon.configuration.settings import (
     EdgeSettings,
     naming,
@@ -22,101 +31,173 @@ from controller.daemon.configuration.settings import (
 from controller.daemon.http.exposing import MetricsServer
 from controller.daemon.monitoring.counters import CounterCollector, Figures
 from controller.daemon.monitoring.log import RepeatLimit, set_up_log
-from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
+from controller.daemon.monitoring.systemd import (
+    notify,
+    notify_reloading,
+    watchdog_interval_s,
+)
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
 from controller.edge.server import EdgeServer
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.addresses import join_address
-from controller.link.secure import server_security
+from models.executors import make_executor
 from models.facts.cards import load_model
-from models.graphs.executors import make_executor
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
+ENDING = (signal.SIGTERM, signal.SIGINT)
 BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
     """Serve what `edge.toml` says until SIGTERM or SIGINT; `ready` hears HOST:PORT."""
+    file = ConfigFile(path)  # what changes from here on is taken over by the watch
     settings = read_edge_settings(path)
     lines = set_up_log(settings.log)
     for line in readable_secrets(settings.tls):
         log.warning("%s", line)
     raise_descriptor_limit()
     with naming(path):
-        _serve(path, settings, ready, lines)
+        EdgeDaemon(path, file, settings, lines).run(ready)
 
 
-def _serve(
-    path: Path, settings: EdgeSettings, ready: Callable[[str], None], lines: RepeatLimit
-) -> None:
-    security = server_security(settings.tls) if settings.tls.given else None
-    models = [load_model(name) for name in settings.models]
-    threads = settings.threads or None
-    most = settings.limits.intervals
-    executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
-    try:
-        server = EdgeServer(
-            models[0], executors[0], settings.host, settings.port, limits=settings.limits,
-            schedule=settings.schedule, security=security, insecure=settings.insecure,
-        )  # fmt: skip
-    except OSError as error:
-        raise UsageError(
-            "fields 'host' and 'port': cannot listen on "
-            f"{join_address(settings.host, settings.port)} ({error.strerror})"
-        ) from None
-    for model, executor in zip(models[1:], executors[1:], strict=True):
-        server.add(model, executor)
-    tracing: EdgeTracing | None = None
-    if settings.tracing.endpoint:
-        tracing = EdgeTracing(make_provider("coinfer-edge", settings.tracing), server.clock)
-        server.computing.on_answer = tracing.answered
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: stopped.set())
-    raise_if_ended()
-    server.start()
-    metrics: MetricsServer | None = None
-    if settings.metrics:
-        where = parse_edge(settings.metrics, path, "metrics")
-        metrics = MetricsServer(edge_registry(server), *where, log)
-        metrics.start()
-    for model in models:
-        log.info("serving %s %s", model.spec.name, model.digest[:12])
-    secure = "TLS" if security is not None else "without encryption"
-    log.info("listening on %s, %s", server.address, secure)
-    ready(server.address)
-    notify("READY=1")
-    _tend(server, stopped, lines)
-    notify("STOPPING=1")
-    if metrics is not None:
-        metrics.close()
-    server.close()
-    if tracing is not None:
-        tracing.close()
-    log.info("%d requests served, %d refused", server.served, server.refused)
+class EdgeDaemon:
+    """An edge that serves until it is ended by a signal; SIGHUP lets it read its file again."""
 
+    def __init__(
+        self, path: Path, file: ConfigFile, settings: EdgeSettings, lines: RepeatLimit
+    ) -> None:
+        self._path, self._file, self.settings, self._lines = path, file, settings, lines
+        self._security = edge_security(settings)
+        self._models = [load_model(name) for name in settings.models]
+        self.server = self._make_server()
+        self._tracing: EdgeTracing | None = None
+        if settings.tracing.endpoint:
+            provider = make_provider("coinfer-edge", settings.tracing)
+            self._tracing = EdgeTracing(provider, self.server.clock)
+            self.server.computing.on_answer = self._tracing.answered
+        self._events: queue.SimpleQueue[int | PreparedEdge | str] = queue.SimpleQueue()
+        """Signals, and what was prepared. It may be put to in the middle of being asked."""
+        self._preparing = Preparing(partial(prepare_edge, path), self._events.put)
+        self._said: tuple[str, ...] = ()
 
-def _tend(server: EdgeServer, stopped: threading.Event, lines: RepeatLimit) -> None:
-    every = watchdog_interval_s() or TICK_S
-    said: tuple[str, ...] = ()
-    while not stopped.wait(min(every, TICK_S)):
+    def _make_server(self) -> EdgeServer:
+        settings, models = self.settings, self._models
+        most, threads = settings.limits.intervals, settings.threads or None
+        executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
+        try:
+            server = EdgeServer(
+                models[0], executors[0], settings.host, settings.port, limits=settings.limits,
+                schedule=settings.schedule, security=self._security, insecure=settings.insecure,
+            )  # fmt: skip
+        except OSError as error:
+            raise UsageError(
+                "fields 'host' and 'port': cannot listen on "
+                f"{join_address(settings.host, settings.port)} ({error.strerror})"
+            ) from None
+        for model, executor in zip(models[1:], executors[1:], strict=True):
+            server.add(model, executor)
+        return server
+
+    def run(self, ready: Callable[[str], None]) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        server = self.server
+        for number in (*ENDING, signal.SIGHUP):
+            signal.signal(number, lambda received, frame: self._events.put(received))
+        raise_if_ended()
+        server.start()
+        metrics: MetricsServer | None = None
+        if self.settings.metrics:
+            where = parse_edge(self.settings.metrics, self._path, "metrics")
+            metrics = MetricsServer(edge_registry(server), *where, log)
+            metrics.start()
+        for model in self._models:
+            log.info("serving %s %s", model.spec.name, model.digest[:12])
+        secure = "TLS" if self._security is not None else "without encryption"
+        log.info("listening on %s, %s", server.address, secure)
+        ready(server.address)
+        notify("READY=1")
+        if hung_up():
+            self.reload()
+        self._tend()
+        notify("STOPPING=1")
+        if metrics is not None:
+            metrics.close()
+        server.close()
+        if self._tracing is not None:
+            self._tracing.close()
+        log.info("%d requests served, %d refused", server.served, server.refused)
+
+    def _tend(self) -> None:
+        every_s = min(watchdog_interval_s() or TICK_S, TICK_S)
+        due_s, ended = time.monotonic() + every_s, False
+        while not ended:
+            left_s = due_s - time.monotonic()
+            if left_s <= 0.0:
+                self._look()
+                due_s = time.monotonic() + every_s
+                continue
+            try:
+                event = self._events.get(timeout=left_s)
+            except queue.Empty:
+                continue
+            if isinstance(event, int):
+                ended = event in ENDING
+                if not ended:
+                    self.reload()
+            else:
+                self._take_over(event)
+        self._tell()
+
+    def _look(self) -> None:
+        """What is to be done at every tick."""
+        server = self.server
         server.heartbeat.round()
         hung = server.heartbeat.hung
-        if hung and hung != said:
+        if hung and hung != self._said:
             log.error("%s: nothing comes back, no WATCHDOG=1 is sent", ", ".join(hung))
-        said = hung
-        _tell(server, lines)
+        self._said = hung
+        self._tell()
         if server.alive:
             notify("WATCHDOG=1")
-    _tell(server, lines)
+        if self._file.changed:
+            self.reload()
+        if (given_up := self._preparing.hung()) is not None:
+            self._take_over(given_up)
 
+    def _tell(self) -> None:
+        """Write down what befell connections, and how many lines were left out."""
+        while self.server.errors:
+            log.info("%s", self.server.errors.popleft())
+        self._lines.tell()
 
-def _tell(server: EdgeServer, lines: RepeatLimit) -> None:
-    """Write down what befell connections, and how many lines were left out."""
-    while server.errors:
-        log.info("%s", server.errors.popleft())
-    lines.tell()
+    # -- reloading -------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Take over what may change while requests are served; a mistake changes nothing."""
+        notify_reloading()
+        self._file.seen()  # a signal and a change of the file are one reload
+        self._preparing.ask()
+
+    def _take_over(self, found: PreparedEdge | str) -> None:
+        if isinstance(found, PreparedEdge):
+            self._replace(found)
+        else:
+            log.error("not reloaded: %s", found)
+        notify("READY=1")
+
+    def _replace(self, found: PreparedEdge) -> None:
+        changes = edge_changes(self.settings, found.settings)
+        self.settings = changes.settings
+        if "tls" in changes.taken:
+            self._security = found.security
+        self._lines = set_up_log(self.settings.log)
+        for line in readable_secrets(self.settings.tls):
+            log.warning("%s", line)
+        self.server.reload(self.settings.limits, self.settings.schedule, self._security)
+        taken, fixed = ", ".join(changes.taken), ", ".join(changes.fixed)
+        left = f"; a restart is needed for {fixed}" if fixed else ""
+        log.info("reloaded: %s%s", taken or "nothing that differs", left)
 
 
 def edge_registry(server: EdgeServer) -> CollectorRegistry:

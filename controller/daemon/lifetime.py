@@ -12,6 +12,7 @@ from artefacts.leftovers import sweep_parts
 
 log = logging.getLogger("coinfer.device")
 STATE_VERSION = 1
+STATE_BYTES = 65_536
 
 
 class LifetimeCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,7 +40,7 @@ class Lifetime:
         if not self._path or not path.exists():
             return LifetimeCounts(starts=1)
         try:
-            found = read_json(path, LifetimeCounts, version=STATE_VERSION)
+            found = read_json(path, LifetimeCounts, version=STATE_VERSION, most_bytes=STATE_BYTES)
         except CoinferError as error:
             # a daemon must start whatever a disk did to its counters
             log.warning("counters begin anew: %s", error)

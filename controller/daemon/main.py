@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from pathlib import Path
 import msgspec
 
 from artefacts import usable_cpus
-from artefacts.endings import raise_if_ended
+from artefacts.endings import hung_up, raise_if_ended
 from controller.daemon.building import build_engine, load_served
-from controller.daemon.configuration.reloading import ConfigFile, Prepared, Preparing, prepare
+from controller.daemon.configuration.device_reloading import PreparedDevice, prepare_device
+from controller.daemon.configuration.reloading import ConfigFile, Preparing
 from controller.daemon.configuration.settings import (
     RELOADED,
     DeviceSettings,
+    changed,
     naming,
     read_settings,
     readable_secrets,
@@ -90,10 +93,9 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         raise_if_ended()  # of one that came before, and was lost in a library
         self._preparing = Preparing(
-            partial(prepare, self._path, self._setting),
+            partial(prepare_device, self._path, self._setting),
             lambda found: loop.call_soon_threadsafe(self._take_over, found),
         )
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
         # asyncio's own choice follows the machine's processors, not those that we may use
         threads = ThreadPoolExecutor(usable_cpus() + SPARE_THREADS)
         loop.set_default_executor(threads)
@@ -109,6 +111,11 @@ class Daemon:
             log.info("listening on %s", place)
         ready(where)
         notify("READY=1")
+        loop = asyncio.get_running_loop()
+        # not the loop's handler: it would leave the default behind, which ends the last savings
+        signal.signal(signal.SIGHUP, lambda number, frame: self._hung_up(loop))
+        if hung_up():
+            self.reload()
         work = [self._watch(), self._keep(), keep_watchdog(self.engine, self._hung), self._tell()]
         if self.settings.edges:
             work.append(report_edges(self.engine))
@@ -150,27 +157,28 @@ class Daemon:
             if (hung := self._preparing.hung()) is not None:
                 self._take_over(hung)
 
+    def _hung_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(self.reload)
+
     def reload(self) -> None:
         """Take over what may change while frames are under way; a mistake changes nothing."""
         notify_reloading()
         self._file.seen()  # a signal and a change of the file are one reload
         self._preparing.ask()
 
-    def _take_over(self, found: Prepared | str) -> None:
+    def _take_over(self, found: PreparedDevice | str) -> None:
         """On the loop's thread: what was prepared, or why it could not be."""
-        if isinstance(found, Prepared):
+        if isinstance(found, PreparedDevice):
             self._replace(found)
         else:
             log.error("not reloaded: %s", found)
         notify("READY=1")
 
-    def _replace(self, prepared: Prepared) -> None:
+    def _replace(self, prepared: PreparedDevice) -> None:
         found, controller = prepared.settings, prepared.controller
-        fixed = [
-            name
-            for name in DeviceSettings.__struct_fields__
-            if name not in RELOADED and getattr(found, name) != getattr(self.settings, name)
-        ]
+        names = (name for name in DeviceSettings.__struct_fields__ if name not in RELOADED)
+        fixed = changed(self.settings, found, names)
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)

@@ -33,7 +33,7 @@ class LocalService:
     ) -> None:
         """`grpc` None: the library is never loaded."""
         raise_descriptor_limit()
-        self._served, self._grpc = served, grpc
+        self._served, self._metrics, self._grpc = served, metrics, grpc
         self._interface = LocalInterface(served, metrics, (http.host, *http.hosts))
         self._listener = HttpListener(http, ConnectionTable(lambda: served.limits, log))
 
@@ -49,10 +49,11 @@ class LocalService:
             async with contextlib.AsyncExitStack() as stack:
                 where = await stack.enter_async_context(self._listener.serving(runner))
                 if self._grpc is not None:
-                    from controller.daemon.grpc.service import GrpcInterface
+                    from controller.daemon.grpc.process import GrpcService
 
-                    interface = GrpcInterface(self._served, self._grpc)
-                    where.append(await stack.enter_async_context(interface.serving()))
+                    service = GrpcService(self._served, self._grpc)
+                    self._metrics.add(*service.figures())
+                    where.append(await stack.enter_async_context(service.serving()))
                 yield where
         finally:
             await runner.cleanup()

@@ -26,9 +26,9 @@ from controller.device.local_answers import LocalAnswers
 from controller.interface import Controller, Measurement, Overruled, Situation
 from controller.link.interface import Link, Reply
 from controller.physics import PlanTable
+from models.executors import Executor
 from models.facts.cards import Model
 from models.facts.profiles import Profile
-from models.graphs.executors import Executor
 
 
 @dataclass

@@ -25,9 +25,9 @@ from controller.link.edge_link import EdgeLink
 from controller.link.interface import Link, Reply
 from controller.link.secure import Security
 from controller.physics import RESCUE_MARGIN_S, PlanTable
+from models.executors import Executor
 from models.facts.cards import Model
 from models.facts.profiles import Profile
-from models.graphs.executors import Executor
 
 
 @dataclass(frozen=True, slots=True)

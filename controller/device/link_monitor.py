@@ -33,7 +33,7 @@ class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass
 class LinkMonitor:
-    """Told of every measurement; asked whether to probe. One instance, one stream."""
+    """Gets every measurement; is asked whether to probe. One instance, one stream."""
 
     probes: ProbeSettings
 

@@ -21,9 +21,9 @@ from controller.physics.costs import compute_s
 from controller.physics.stages import Stage, last_resort
 from controller.plans import Plan, passed_exits
 from models.codecs import Encoded, codec_named
+from models.executors import Executor, softmax_answer
 from models.facts.cards import Model
 from models.facts.profiles import Profile
-from models.graphs.executors import Executor, softmax_answer
 
 WAKING_S = 0.001
 """What the engine may take to wake."""

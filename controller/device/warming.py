@@ -7,8 +7,8 @@ import numpy as np
 from artefacts.arrays import Float32s
 from controller.physics.stages import Encode, Layers, last_resort, on_node
 from controller.scenarios import Setting
+from models.executors import Executor
 from models.graphs.coding import networks_of
-from models.graphs.executors import Executor
 
 
 def warm(setting: Setting, executor: Executor) -> None:

@@ -18,7 +18,7 @@ from artefacts import CoinferError
 from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
 from controller.edge.peer import Peer
-from controller.edge.scheduler import Scheduler, Work
+from controller.edge.scheduler import Scheduler, SchedulerArgs, Work
 from controller.edge.served import Interval, Served, ServedModels
 
 
@@ -114,6 +114,12 @@ class Computing:
                 if interval not in self._prepared and len(self._prepared) < self._most_intervals:
                     self._prepared.add(interval)
                     self._to_prepare.append(interval)
+            self._changed.notify()
+
+    def reschedule(self, args: SchedulerArgs) -> None:
+        """Put requests together so from here on."""
+        with self._changed:
+            self._scheduler.args = args
             self._changed.notify()
 
     def beat(self, call: Callable[[], None]) -> None:

@@ -50,12 +50,15 @@ class Connections(AcceptRules):
 
     def __init__(self, limits: EdgeLimits) -> None:
         self.limits = limits
-        most, per_s = limits.idle_messages, limits.idle_messages_per_s
-        self.accounts = Accounts(lambda: Budget(most, per_s))
+        """Those of now: they may be replaced."""
+        self.accounts = Accounts(self._budget)
         self.peers: set[PeerFacts] = set()
         self.newcomers: dict[Newcomer, None] = {}
         """The oldest first."""
         self.errors: deque[str] = deque(maxlen=MAX_ERRORS)
+
+    def _budget(self) -> Budget:
+        return Budget(self.limits.idle_messages, self.limits.idle_messages_per_s)
 
     def refusal(self, address: str) -> str | None:
         """Why one more connection from an address is refused; None where it is not."""

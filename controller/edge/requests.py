@@ -36,7 +36,7 @@ class Requests:
         clock: Callable[[], float],
         later: Later,
     ) -> None:
-        self._connections, self._limits, self._later = connections, connections.limits, later
+        self._connections, self._later = connections, later
         self.models = ServedModels()
         self.computing = Computing(
             self.models, Scheduler(schedule), self, clock,
@@ -58,7 +58,7 @@ class Requests:
         except CoinferError as error:
             self._refuse(peer, arrival, str(error))
             return
-        if peer.waiting >= self._limits.admitted:
+        if peer.waiting >= self._connections.limits.admitted:
             # nobody fills the queue alone
             self._refuse(peer, arrival, f"{peer.waiting} requests of this device are waiting")
             return
@@ -84,7 +84,8 @@ class Requests:
 
     def announce(self, digest: str, intervals: Any) -> None:
         """A device says what it will ask for: made ready when nothing else is to be done."""
-        self.computing.announce(self.models.intervals(digest, intervals, self._limits.warm))
+        most = self._connections.limits.warm
+        self.computing.announce(self.models.intervals(digest, intervals, most))
 
     # -- what became of jobs: reported by the thread that computes -------------------------------
 

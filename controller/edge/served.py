@@ -13,9 +13,9 @@ from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
 from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
 from models.codecs import LEARNED, codec_named
+from models.executors import Executor, softmax_answer
 from models.facts.cards import Model
 from models.graphs.coding import latent_bytes
-from models.graphs.executors import Executor, softmax_answer
 
 ENCODED_EXTRA_BYTES = 4096
 """What an encoded tensor or picture may have beyond 4 bytes a value (headers)."""

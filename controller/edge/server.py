@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from artefacts.heartbeat import Heartbeat
@@ -27,8 +28,8 @@ from controller.link.accepting import Acceptor
 from controller.link.addresses import check_address, join_address, resolve
 from controller.link.dialling import listen
 from controller.link.secure import Security
+from models.executors import Executor
 from models.facts.cards import Model
-from models.graphs.executors import Executor
 
 log = logging.getLogger("coinfer.edge")
 START_TIMEOUT_S = 10.0
@@ -105,6 +106,22 @@ class EdgeServer:
         """Whether both threads run, and do what they are given (as the heartbeat's rounds tell)."""
         run = bool(self._threads) and all(t.is_alive() for t in self._threads)
         return run and not self.heartbeat.hung
+
+    def reload(
+        self, limits: EdgeLimits, schedule: SchedulerArgs, security: Security | None
+    ) -> None:
+        """Take over what changes while it serves; connections that are open go on as they began.
+
+        `limits.intervals` counts at the start alone.
+        """
+        self._later(self._replace, limits, schedule, security)
+
+    def _replace(
+        self, limits: EdgeLimits, schedule: SchedulerArgs, security: Security | None
+    ) -> None:
+        self._connections.limits = limits
+        self.computing.reschedule(schedule)
+        self._context = replace(self._context, security=security)
 
     def start(self) -> None:
         """Accept and compute in the background."""

@@ -13,6 +13,7 @@ import logging
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 AT_A_TURN = 16
 """Connections that are taken in before those that are there have their turn."""
@@ -77,9 +78,11 @@ class Acceptor:
             self._loop.add_reader(listener, self._accept, listener)
 
     def close(self) -> None:
-        """Take no more in; the connections that are there stay."""
+        """Take no more in; the connections that are there stay, those on their way in go."""
         for handle in self._waits.values():
             handle.cancel()
+        for task in self._coming:
+            task.cancel()
         for listener in self._listeners:
             self._loop.remove_reader(listener)
             listener.close()
@@ -103,7 +106,7 @@ class Acceptor:
             if self._rules.make_room():
                 task = self._loop.create_task(self._connect(taken))
                 self._coming.add(task)
-                task.add_done_callback(self._coming.discard)
+                task.add_done_callback(partial(self._is_in, taken))
             else:
                 self._turn_away(taken)
 
@@ -124,6 +127,11 @@ class Acceptor:
         except OSError as error:  # gone meanwhile
             self._log.warning("a connection was lost as it was taken in: %s", error)
             self._rules.lost()
+            taken.close()
+
+    def _is_in(self, taken: socket.socket, task: asyncio.Task[None]) -> None:
+        self._coming.discard(task)
+        if task.cancelled():  # it may never have begun
             taken.close()
 
     def _turn_away(self, taken: socket.socket) -> None:

@@ -64,7 +64,7 @@ class LinkEstimate:
         self.rtt_s = min(rtt for _, rtt in self._rtts)
 
     def learn(self, measurement: Measurement | None) -> None:
-        """An upload has told how fast it was (None: it has not)."""
+        """Take the rate that an upload has shown (None: it has shown none)."""
         if measurement is not None:
             self.rate_bps = measurement.rate_bps
 

@@ -23,6 +23,8 @@ from artefacts import ArtefactError, UsageError, read_bytes
 
 RECORD_BYTES = 16384
 READ_BYTES = 65536
+PEM_BYTES = 2**20
+"""Of a file of certificates or of a key."""
 TOKEN_BYTES = (16, 1024)
 """A token file's bytes, at least and at most: in a greeting there is room for no more."""
 
@@ -55,7 +57,6 @@ class Security:
 
     context: ssl.SSLContext
     token: bytes | None = None
-    needs_certificate: bool = False
 
     def knows(self, token: object) -> bool:
         """Whether a device's token is the edge's, in a time that does not depend on it."""
@@ -84,7 +85,7 @@ def server_security(files: TlsFiles) -> Security:
     if token is None:
         context.verify_mode = ssl.CERT_REQUIRED
         _load_authority(context, files.authority)
-    return Security(context, token, token is None)
+    return Security(context, token)
 
 
 def client_security(files: TlsFiles) -> Security:
@@ -102,7 +103,7 @@ def client_security(files: TlsFiles) -> Security:
 
 def read_token(path: str | Path) -> bytes:
     """A shared token from its file, white space around it removed."""
-    found = read_bytes(path, 2**20).strip()
+    found = read_bytes(path, PEM_BYTES).strip()
     least, most = TOKEN_BYTES
     if not least <= len(found) <= most or not all(32 <= byte < 127 for byte in found):
         raise ArtefactError(
@@ -135,8 +136,7 @@ def _need(value: str, name: str) -> None:
 
 def _load_chain(context: ssl.SSLContext, files: TlsFiles) -> None:
     for path in (files.certificate, files.key):
-        if not Path(path).is_file():
-            raise ArtefactError(path, found="no such file", expected="a PEM file")
+        check_pem(path, "a PEM file")
     try:
         # without an answer OpenSSL would ask for it at a terminal
         context.load_cert_chain(files.certificate, files.key, lambda: _no_passphrase(files.key))
@@ -151,12 +151,16 @@ def _no_passphrase(path: str) -> NoReturn:
 
 
 def _load_authority(context: ssl.SSLContext, path: str) -> None:
-    if not Path(path).is_file():
-        raise ArtefactError(path, found="no such file", expected="an authority's PEM")
+    check_pem(path, "an authority's PEM")
     try:
         context.load_verify_locations(path)
     except (OSError, ssl.SSLError) as error:
         raise ArtefactError(path, found=_said(error), expected="an authority's PEM") from None
+
+
+def check_pem(path: str | Path, expected: str) -> None:
+    """Refuse what OpenSSL would wait for, or read without end: it is given a path alone."""
+    read_bytes(path, PEM_BYTES, expected)
 
 
 def _said(error: OSError) -> str:
@@ -178,7 +182,7 @@ class SecureSocket:
                 break
             except ssl.SSLWantReadError:
                 self._flush()
-                self._feed()
+                self._receive_more()
         self._flush()
         self.believed_until_s = believed_until_s(self._tls.getpeercert(), context)
         """When the other end's certificate ends (the wall clock)."""
@@ -240,7 +244,7 @@ class SecureSocket:
                     pass
                 except ssl.SSLZeroReturnError:
                     return b""
-            if not self._feed():
+            if not self._receive_more():
                 return b""
 
     def shutdown(self, how: int) -> None:
@@ -251,7 +255,7 @@ class SecureSocket:
         """Close the socket."""
         self._sock.close()
 
-    def _feed(self) -> bool:
+    def _receive_more(self) -> bool:
         data = self._sock.recv(READ_BYTES)
         with self._lock:
             if data:

@@ -82,12 +82,10 @@ def run_frames(
     `arrival_s` and `plan` have the lanes' shape. `link` and `model`: of the topology's links in
     their order (one alone where there is one). `noise` multiplies the profiles' medians, a factor
     for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
-    `overheads_s`: what each node takes beyond its layers and codecs (0): of the device before the
-    frame is begun, of others before they compute. `weight` multiplies what crosses an uplink: a
-    sample's own bytes over their mean.
-
-    `table` has the plans' costs in seconds and bytes, `resources` says when each resource is free,
-    in seconds of the links' clock, `timing` holds the scenario's deadline.
+    `overheads_s`: what each takes beyond its layers and codecs (0), before it begins with them.
+    `weight` multiplies what crosses an uplink: a sample's own bytes over their mean. `table` has
+    the plans' costs in seconds and bytes, `resources` says when each resource is free, in seconds
+    of the links' clock, `timing` holds the scenario's deadline.
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local.take(plan)
@@ -108,8 +106,6 @@ def run_frames(
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
-    # what was never begun the device knows of itself; of the rest the edge's word must come back
-    known = np.where(back < np.inf, back, limit + trip.models[0].rtt_s * up.cancelled)
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
@@ -119,14 +115,14 @@ def run_frames(
         bytes_sent=up.sent_bytes,
         measured_bytes=up.payload_bytes,
         measured_duration_s=up.duration_s,
-        measured_known_s=np.where(offloads, known, np.inf),
+        measured_known_s=np.where(offloads, trip.known_s(back, up), np.inf),
         measured_complete=up.complete,
         handed_s=handed,
         asked_s=prefix.start_s + prefix.asked_s,
         device_start_s=prefix.start_s,
         device_prefix_s=prefix.seconds,
-        reached_s=handed if trip.reached_s is None else trip.reached_s,
-        served_s=handed if trip.served_s is None else trip.served_s,
+        reached_s=trip.reached_s,
+        served_s=trip.served_s,
     )
     return outcome, trip.after(jobs.free_s)
 

@@ -63,10 +63,11 @@ class Trip:
         self._table, self._plan, self._before = table, plan, resources
         self._limit, self._noise = limit, noise
         # rows are replaced, never written to: the resources before stay as they are
-        self.reached_s: Floats | None = None
+        self.reached_s: Floats = resources.device_s
         """When what crosses has arrived whole at the first node beyond the device (inf: never)."""
-        self.served_s: Floats | None = None
-        """When that node begins with it; both None before `run`."""
+        self.served_s: Floats = resources.device_s
+        """When that node begins with it; neither means anything before `run`."""
+        self._served = False
         self._free_s: list[Floats] = list(resources.free_s)
         self._window_bytes: list[Floats] = list(resources.window_bytes)
 
@@ -76,6 +77,7 @@ class Trip:
         Gives when the reply is back on the device, and what the upload on the first link did.
         """
         at_s, first = handed_s, None
+        self.reached_s = self.served_s = handed_s
         there: Bools | None = None
         for part in self._table.columns.between:
             uses = None if part.uses is None else part.uses.take(self._plan)
@@ -100,6 +102,14 @@ class Trip:
         assert first is not None  # a topology has a first link
         return at_s, first
 
+    def known_s(self, back_s: Floats, up: Upload) -> Floats:
+        """When the device knows what became of an upload whose reply is `back_s` (inf: none).
+
+        What was never begun it knows of itself; of the rest the edge's word must come back.
+        """
+        late_s = self._limit + self.models[0].rtt_s * up.cancelled
+        return np.where(back_s < np.inf, back_s, late_s)
+
     def after(self, device_s: Floats) -> Resources:
         """The resources once the frames are through; the device is free at `device_s`."""
         free_s = np.empty_like(self._before.free_s)
@@ -122,8 +132,8 @@ class Trip:
         if part.slot.index < len(self._overheads_s):
             seconds = seconds + self._overheads_s[part.slot.index]
         begin_s = np.maximum(ready_s, free_s)
-        if self.reached_s is None:
-            self.reached_s, self.served_s = ready_s, begin_s
+        if not self._served:
+            self.reached_s, self.served_s, self._served = ready_s, begin_s, True
         end_s = begin_s + seconds
         self._take(part, there, end_s)
         return end_s

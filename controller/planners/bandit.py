@@ -11,9 +11,9 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
-from controller.policies.features import BLIND_RATE_BPS, log_rate
 from controller.scenarios import Setting
 from controller.scenarios.rewards import edgent_reward
+from controller.sensing.log_rates import BLIND_RATE_BPS, log_rate
 
 FEATURES = 3
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import ArtefactError, UsageError, read_json, write_json
+from artefacts import DEVICE_JSON_BYTES, ArtefactError, UsageError, read_json, write_json
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics.topology import EDGE
 from controller.plans import Hop, Plan
@@ -164,7 +164,7 @@ def write_map(path: str | Path, made: ConfigurationMap) -> None:
 
 def read_map(path: str | Path, setting: Setting) -> ConfigurationMap:
     """Read a map and refuse one made for another scenario or with plans that do not exist."""
-    made = read_json(path, ConfigurationMap, version=FORMAT_VERSION)
+    made = read_json(path, ConfigurationMap, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     if made.scenario_digest != setting.scenario.digest:
         raise ArtefactError(
             path,
@@ -210,7 +210,7 @@ class MapController:
         self.switches = 0
 
     def observe(self, measurement: Measurement) -> None:
-        """Feed the detector; take the new state's plan when the state changes."""
+        """Update the detector; take the new state's plan when the state changes."""
         self._seen_s = measurement.known_s
         if self._tracker.observe(measurement):
             plan = self._plans[self._tracker.state_index]

@@ -173,7 +173,7 @@ def solve_prices(
     how: Solving | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> PricedAdvantages:
-    """Value iteration at every point of a grid of prices; `progress` is told the share done.
+    """Value iteration at every point of a grid of prices; `progress` gets the share done.
 
     `setting` is the scenario loaded, `belief` how its bandwidth moves. `device_second` (A,) are
     prices of a second of the device and `megabyte` (B,) of a megabyte, in correct answers, each
@@ -224,7 +224,7 @@ class _Queue:
         nodes = spread if table.device_sigma else [(0.0, 1.0)]
         for (node, share), rates in itertools.product(nodes, self._within):
             weight = share / len(self._within)
-            # what is owed is told in seconds of the level's middle rate
+            # what is owed is in seconds of the level's middle rate
             slower = (self._rates / rates)[:, None, None, None]
             resources = Resources.idle(shape, topology=setting.topology)
             resources.device_s = np.array(np.broadcast_to(self._device_s[:, None, None], shape))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError
-from artefacts.arrays import Floats, read_npz
+from artefacts import ArtefactError, digest_bytes, read_bytes
+from artefacts.arrays import Floats, unpack_npz
 
 
 def packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
@@ -28,13 +28,22 @@ def packed(arrays: dict[str, npt.NDArray[Any]]) -> bytes:
     return buffer.getvalue()
 
 
-MOST_BYTES = 64 * 2**20
-"""What a policy's arrays may take; shipped ones take 1 to 10 MB."""
+MOST_BYTES = 32 * 2**20
+"""What a policy's arrays may take, packed or not; shipped ones take 0.1 to 6 MB."""
+MOST_CARD_BYTES = 2**20
+"""What a policy's card may take; shipped ones take 4 to 10 KB."""
 
 
-def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Every array of a policy's npz."""
-    return read_npz(path, "an npz of arrays", most_bytes=MOST_BYTES)
+def read_arrays(path: Path, digest: str | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Every array of a policy's npz; refused where its bytes have another `digest`."""
+    raw = read_bytes(path, MOST_BYTES)
+    found = digest_bytes(raw)
+    if digest not in (None, found):
+        raise ArtefactError(
+            path, field="digest", found=f"{found} (cut off or changed)",
+            expected=f"{digest}, the card's",
+        )  # fmt: skip
+    return unpack_npz(path, io.BytesIO(raw), "an npz of arrays", most_bytes=MOST_BYTES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ import numpy as np
 
 from artefacts.arrays import Bools, Float32s, Floats
 from controller.sensing.level_shifts import LevelShifts
+from controller.sensing.log_rates import BLIND_RATE_BPS, log_rate
 
 HISTORY = 4
-BLIND_RATE_BPS = 1e6
 MAX_AGE_S = 60.0
 FEATURES = 3 * HISTORY + 10
 NAMES: tuple[str, ...] = (
@@ -151,8 +151,3 @@ class Observer:
         out[:, rest + 8] = self._by_plan
         out[:, rest + 9] = np.isfinite(self._at[:, 0])
         return out
-
-
-def log_rate(rate_bps: Floats) -> Floats:
-    """(log10 rate - 6) / 0.75, clipped to [-3, 3]: 5.6 kbit/s to 178 Mbit/s, 0 at 1 Mbit/s."""
-    return np.asarray(np.clip((np.log10(np.maximum(rate_bps, 1.0)) - 6.0) / 0.75, -3.0, 3.0))

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from artefacts import atomic_write, digest_bytes, read_json, write_json
 from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
-from controller.policies.arrays import packed
+from controller.policies.arrays import MOST_CARD_BYTES, packed
 from controller.policies.network import (
     LearntCard,
     Policy,
@@ -164,7 +164,7 @@ def load_generalist(folder: str | Path) -> Generalist:
     """Read a generalist; refused where it takes other inputs than observations have."""
     folder = Path(folder)
     path = folder / "generalist.json"
-    card = read_json(path, GeneralistCard, version=FORMAT_VERSION)
+    card = read_json(path, GeneralistCard, version=FORMAT_VERSION, most_bytes=MOST_CARD_BYTES)
     take = learnt_taker(path, card, folder / "generalist.npz")
     weights, belief = taken_scorer(take, card.hidden), taken_belief(take)
     return Generalist(card, weights, belief, *taken_range(take))

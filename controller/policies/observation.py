@@ -43,6 +43,8 @@ MOST_DEVICE_SECOND, MOST_MEGABYTE = 3.0, 15.0
 """Greatest prices that the context distinguishes from greater ones."""
 SHARPNESS = 20.0
 """Advantages are said 20-fold: two hundredths of an answer matter."""
+MOST_OBSERVED = 3.0
+"""Numbers of an observation lie between this and its negative."""
 MODEL_BACKLOGS = 6
 MODEL_BYTES = (0.0, 2048.0, 6144.0, 16384.0)
 
@@ -106,7 +108,9 @@ class ObservationEncoder:
     def about(self) -> dict[str, float]:
         """What of the context is the setting's own, whatever happens (normalised)."""
         names = ("device_price", "byte_price", "deadline", "interval", "round_trip")
-        return dict(zip(names, np.clip(self._about, -3.0, 3.0).tolist(), strict=True))
+        return dict(
+            zip(names, np.clip(self._about, -MOST_OBSERVED, MOST_OBSERVED).tolist(), strict=True)
+        )
 
     def encode(
         self,
@@ -156,8 +160,8 @@ class ObservationEncoder:
             axis=1,
         )
         return Observation(
-            np.clip(context, -3.0, 3.0).astype(np.float32),
-            np.clip(described, -3.0, 3.0).astype(np.float32, copy=False),
+            np.clip(context, -MOST_OBSERVED, MOST_OBSERVED).astype(np.float32),
+            np.clip(described, -MOST_OBSERVED, MOST_OBSERVED).astype(np.float32, copy=False),
             plans,
             present,
             advantage,

@@ -10,14 +10,15 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from artefacts.arrays import Float32s, Ints
+from artefacts import ArtefactError
+from artefacts.arrays import Float32s, Floats, Ints
 from controller.policies.arrays import Taker
-from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
+from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, MOST_OBSERVED, WIDTH
 
 Activation = Literal["elu", "gelu", "leaky-relu", "relu", "sigmoid", "silu", "tanh"]
 
@@ -25,8 +26,24 @@ ABSENT = np.float32(1e4)
 """What is taken from the score of a candidate that is not there."""
 
 
+KindT = TypeVar("KindT", bound="Weights")
+MOST_PRODUCTS = 2**22
+"""Multiplications that one decision may take: some milliseconds of a Raspberry Pi."""
+MOST_SCORE = 1e30
+"""What a score may come to: far from where single precision overflows."""
+
+
 class Weights(Protocol):
     """A network that scores candidates."""
+
+    @property
+    def products(self) -> int:
+        """Multiplications that one decision takes."""
+        ...
+
+    def most_score(self) -> float:
+        """What no score of any observation exceeds, nor any number on the way to it."""
+        ...
 
     def scores(self, flat: Float32s) -> Float32s:
         """Scores (L, K) of rows of `Observation.flat` (L, WIDTH); absent candidates come last."""
@@ -56,6 +73,20 @@ class ScorerWeights:
     middle_bias: Float32s
     out: Float32s
     sharpness: Float32s
+
+    @property
+    def products(self) -> int:
+        """See `Weights`."""
+        context, described, hidden = len(CONTEXT), len(DESCRIBED), len(self.out)
+        return hidden * context + CANDIDATES * hidden * (described + hidden + 1)
+
+    def most_score(self) -> float:
+        """See `Weights`."""
+        seen = np.concatenate([self.context, self.described])
+        hidden = _most(seen, np.full(len(seen), MOST_OBSERVED), self.context_bias)
+        hidden = _most(self.middle, hidden, self.middle_bias)
+        scores = _most(self.out[:, None], hidden, np.zeros(1))
+        return float(scores[0] + MOST_OBSERVED * abs(float(self.sharpness[0])))
 
     def scores(self, flat: Float32s) -> Float32s:
         """Scores (L, K) of rows of `Observation.flat` (L, WIDTH); absent candidates come last."""
@@ -131,6 +162,19 @@ class MlpWeights:
         """Numbers between the layers."""
         return tuple(matrix.shape[1] for matrix in self.matrices[:-1])
 
+    @property
+    def products(self) -> int:
+        """See `Weights`."""
+        return sum(matrix.size for matrix in self.matrices)
+
+    def most_score(self) -> float:
+        """See `Weights`."""
+        most = np.full(WIDTH, MOST_OBSERVED)
+        for matrix, bias in zip(self.matrices, self.biases, strict=True):
+            # no activation gives more than it was given, or than one
+            most = np.maximum(_most(matrix, most, bias), 1.0)
+        return float(most.max())
+
     def outputs(self, flat: Float32s) -> Float32s:
         """What the network gives for rows of `Observation.flat` (L, WIDTH): (L, CANDIDATES)."""
         between, x = ACTIVATIONS[self.activation], flat
@@ -165,23 +209,53 @@ class MlpWeights:
         return found
 
 
+def _most(matrix: npt.NDArray[Any], most: Floats, bias: npt.NDArray[Any]) -> Floats:
+    """What the sums of a layer, and any part of them, come to at most; `most` of its inputs."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums: Floats = most @ np.abs(matrix, dtype=np.float64) + np.abs(bias, dtype=np.float64)
+    return np.nan_to_num(sums, nan=math.inf, posinf=math.inf)
+
+
+def unfit(weights: Weights) -> tuple[str, str] | None:
+    """What is found and what is expected of a network that takes too long to decide, or whose
+    scores may be no numbers; None of others.
+    """
+    if weights.products > MOST_PRODUCTS:
+        found = f"{weights.products:,} multiplications a decision"
+        return found, f"at most {MOST_PRODUCTS:,}"
+    most = weights.most_score()
+    if not most <= MOST_SCORE:
+        found = f"scores that may come to {most:.1g}"
+        return found, f"at most {MOST_SCORE:g}: such weights come of no training"
+    return None
+
+
+def _checked(take: Taker, weights: KindT) -> KindT:
+    if (wrong := unfit(weights)) is not None:
+        found, expected = wrong
+        raise ArtefactError(take.path, field="weights", found=found, expected=expected)
+    return weights
+
+
 def taken_scorer(take: Taker, hidden: int) -> ScorerWeights:
-    """The scorer's weights from an artefact's arrays."""
+    """The scorer's weights from an artefact's arrays; refused where they serve no decision."""
     c, f, h = len(CONTEXT), len(DESCRIBED), hidden
-    return ScorerWeights(
+    made = ScorerWeights(
         take("weights_context", (c, h)), take("weights_context_bias", (h,)),
         take("weights_described", (f, h)), take("weights_middle", (h, h)),
         take("weights_middle_bias", (h,)), take("weights_out", (h,)),
         take("weights_sharpness", (1,)),
     )  # fmt: skip
+    return _checked(take, made)
 
 
 def taken_mlp(take: Taker, widths: tuple[int, ...], activation: Activation) -> MlpWeights:
-    """A plain network's weights from an artefact's arrays."""
+    """A plain network's weights from an artefact's arrays; refused as a scorer's are."""
     sizes = (WIDTH, *widths, CANDIDATES)
     pairs = list(itertools.pairwise(sizes))
-    return MlpWeights(
+    made = MlpWeights(
         tuple(take(f"layer_{k}_matrix", pair) for k, pair in enumerate(pairs)),
         tuple(take(f"layer_{k}_bias", pair[1:]) for k, pair in enumerate(pairs)),
         activation,
     )
+    return _checked(take, made)

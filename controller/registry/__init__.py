@@ -18,7 +18,6 @@ from controller.registry.entry import (
     Factory,
     Future,
     Need,
-    names_of,
 )
 from controller.registry.installed import GROUP, InstalledController, installed_controllers
 from controller.registry.making import make_controller
@@ -39,8 +38,8 @@ __all__ = [
     "default_names",
     "find_controller",
     "installed_controllers",
+    "is_drawn",
     "make_controller",
-    "names_of",
     "unknown_controller",
 ]
 
@@ -101,6 +100,11 @@ def unknown_controller(name: str, names: Iterable[str] = ()) -> UsageError:
     """That there is no controller of a name among `names` (all there are)."""
     expected = ", ".join(names or controller_names())
     return UsageError(f"controller: found '{name}', expected one of {expected}")
+
+
+def is_drawn(name: str) -> bool:
+    """Whether plots of a comparison show a controller; one that nobody knows here is shown."""
+    return all(e.drawn for e in SHIPPED if e.name == name)
 
 
 def colour_of(name: str) -> str:

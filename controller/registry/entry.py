@@ -6,7 +6,7 @@ and a controller that needs a room above this one (the simulator, say) can stand
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -122,6 +122,8 @@ class ControllerEntry:
     any_deadline: bool = False
     """Serves frames of every deadline alike; others leave other deadlines than the scenario's to
     Algorithm 1, where frames bring their own."""
+    drawn: bool = True
+    """Whether plots of a comparison show it; tables always do."""
     knows_prices: bool = False
     """Whether its decisions follow the prices of device seconds and bytes."""
     package: str = "coinfer"
@@ -161,8 +163,3 @@ class ControllerEntry:
         if isinstance(found, str):
             found = imported(found, self.origin)
         return found  # type: ignore[no-any-return]
-
-
-def names_of(entries: Sequence[ControllerEntry]) -> tuple[str, ...]:
-    """Their names, in their order."""
-    return tuple(entry.name for entry in entries)

@@ -68,6 +68,11 @@ class GuardedController:
         self._entry, self._plans = entry, plans
 
     @property
+    def origin(self) -> str:
+        """How messages name it: the controller, and whose it is."""
+        return self._entry.origin
+
+    @property
     def fallbacks(self) -> int:
         """Frames that it left to another rule, where it counts them."""
         return self._called("fallbacks", lambda: int(getattr(self._made, "fallbacks", 0)))

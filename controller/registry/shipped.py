@@ -21,7 +21,7 @@ SHIPPED = (
     ControllerEntry(
         "best-single", "experiments.evaluation.hindsight:best_single_controller",
         "The one plan that is best on the very traces it is judged on.", "#bcbd22", FUTURE,
-        knows_prices=True,
+        drawn=False, knows_prices=True,
     ),
     ControllerEntry(
         "fixed", HERE + "fixed", "The one plan that was best on the training traces.", "#9467bd",
@@ -61,7 +61,7 @@ SHIPPED = (
     ControllerEntry(
         "planning", HERE + "planning",
         "The learned policy's own planning, without what training has added.", "#aa3377", POLICY,
-        on_demand=True, knows_prices=True,
+        on_demand=True, drawn=False, knows_prices=True,
     ),
     ControllerEntry(
         "learned", HERE + "learned", "The scenario's learned policy.", "#d62728", POLICY,

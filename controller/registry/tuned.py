@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import CoinferError, UsageError, digest_bytes, read_json
-from artefacts.cache import is_ours, private_folder
+from artefacts import DEVICE_JSON_BYTES, CoinferError, UsageError, digest_bytes, read_json
+from artefacts.cache import is_guarded, private_folder
 from controller.planners.fixed import hedging_plans
 from controller.planners.rate_rule import MARGINS
 from controller.scenarios import Setting
@@ -82,7 +82,7 @@ def kept_values(setting: Setting, key: str, folder: Path | None) -> list[Tuned]:
     """Values that are known for a key: those in `folder` (the user's cache), then shipped ones."""
     found: list[Tuned] = []
     own = values_file(key, folder)
-    if own is not None and is_ours(own):
+    if own is not None and is_guarded(own):
         found += _read(own, key, len(setting.table))
     return found + _read(shipped_file(setting, key), key, len(setting.table))
 
@@ -101,7 +101,7 @@ def shipped_file(setting: Setting, key: str, folder: Path = SHIPPED_VALUES) -> P
 def _read(path: Path, key: str, plans: int) -> list[Tuned]:
     """The values of a file; none of one that is cut short, or of something else."""
     try:
-        found = read_json(path, Tuned, version=FORMAT_VERSION)
+        found = read_json(path, Tuned, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     except CoinferError:
         return []
     fits = len(found.single_rewards) in (0, plans)

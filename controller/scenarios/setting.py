@@ -8,21 +8,19 @@ from functools import cached_property
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from artefacts import ArtefactError, UsageError, digest_bytes, digest_file
-from artefacts.arrays import Floats, Ints
+from artefacts import UsageError, digest_bytes, digest_file
 from controller.physics import ConstantLink, LinkModel, PlanTable, Timing, Topology
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
 from controller.physics.links import Link
 from controller.scenarios.outcome_rows import OutcomeRows
+from controller.scenarios.sample_bytes import SIZES, SampleSizes, load_sizes, weights_of
 from controller.scenarios.sections import RewardSection, Scenario
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
-from models.facts.outcomes import Key, Outcomes
+from models.facts.outcomes import Outcomes
 from models.facts.profiles import Profile
-from models.facts.sizes import FILE, SampleSizes, read_sizes
 from traces.library import TraceSet, load_split
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
@@ -46,8 +44,6 @@ class Setting:
     """The plans that are worth choosing among; controllers answer with an index into it."""
     candidates: PlanTable
     """Every plan the scenario allows, gates aside."""
-    sub_second_seed: int | None = None
-    """Of the variation within seconds that is laid over every part's traces; None for none."""
     given_prices: RewardSection | None = None
     """Prices given at run time, in the place of the scenario's."""
 
@@ -93,7 +89,7 @@ class Setting:
             *(digest_bytes(msgspec.json.encode(self.profiles[n])) for n in self.topology.nodes),
             digest_file(self.model.folder / "outcomes.npz"),
             repr(self.model.temperatures),
-            *((digest_file(self.model.folder / FILE),) if self.uses_sizes else ()),
+            *((digest_file(self.model.folder / SIZES),) if self.uses_sizes else ()),
         )
         return digest_bytes(" ".join(parts).encode())
 
@@ -157,15 +153,10 @@ class Setting:
         if rate_bps is not None:
             return constant_set(rate_bps)
         found = self.scaled(load_split(self.scenario.traces.family, part))
-        seed = self.sub_second_seed
-        if seed is None and self.scenario.world.sub_second:
-            # what was trained on is never what is judged by
-            seed = SUB_SECOND_SEEDS[part]
-        return found if seed is None else subsecond_set(found, seed)
-
-    def with_sub_second(self, seed: int) -> Setting:
-        """The same with variation within seconds on every part's traces (`traces.subsecond`)."""
-        return replace(self, sub_second_seed=seed)
+        if not self.scenario.world.sub_second:
+            return found
+        # what was trained on is never what is judged by
+        return subsecond_set(found, SUB_SECOND_SEEDS[part])
 
     def scaled(self, traces: TraceSet) -> TraceSet:
         """Other traces, scaled as this scenario's are."""
@@ -203,62 +194,16 @@ class Setting:
                 answers = answering_gate(self.outcomes, plan, self.model.temperatures)[index]
                 for g in range(len(plan.gates)):
                     at[p, answers == g] = self.gate_rows.row[p, g]
-        weights = self._weights(index) if self.scenario.world.picture_sizes else (None, None)
         correct = np.stack(rows).astype(np.uint8)
+        if not self.scenario.world.picture_sizes:
+            return OutcomeRows(correct, exits, self.gate_rows, at)
+        weights = weights_of(self.sizes, self.outcomes, self.gate_rows.table.plans, index)
         return OutcomeRows(correct, exits, self.gate_rows, at, *weights)
 
     @cached_property
     def sizes(self) -> SampleSizes:
         """Bytes of every sample by codecs whose bytes depend on it; refuses other pictures'."""
-        folder = self.model.folder
-        if not (folder / FILE).exists():
-            raise ArtefactError(
-                folder / FILE, field="world", found="no such file",
-                expected=f"one made by 'python -m models.networks.sizes {self.scenario.network}'",
-            )  # fmt: skip
-        found = read_sizes(folder)
-        mine = (self.model.digest, self.outcomes.samples)
-        for field, value, wanted in zip(
-            ("model_digest", "sizes"), (found.model_digest, found.samples), mine, strict=True
-        ):
-            if value != wanted:
-                raise ArtefactError(
-                    folder / FILE, field=field, found=str(value), expected=str(wanted)
-                )
-        return found
-
-    def _weights(self, index: Ints) -> tuple[npt.NDArray[np.float32], Ints]:
-        """Bytes over their mean (K, S) of the samples `index` (S,), and each row's own (R,)."""
-        kept: dict[Key | None, int] = {None: 0}
-        weights = [np.ones(len(index), dtype=np.float32)]
-        row = np.zeros(len(self.gate_rows.table), dtype=np.int64)
-        for number, plan in enumerate(self.gate_rows.table.plans):
-            if plan.is_local:
-                continue
-            key = (plan.exit, plan.hops[0].codec, plan.hops[0].start)
-            own = self.sizes.bytes_of(*key)
-            if own is not None and key not in kept:
-                kept[key] = len(weights)
-                mean = self.outcomes.mean_bytes(*key)
-                weights.append((own[index] / mean).astype(np.float32))
-            row[number] = kept.get(key, 0)
-        return np.stack(weights), row
-
-    def labels(self, half: str) -> Ints:
-        """Class of each sample of a half (S,)."""
-        if self.outcomes.labels is None:
-            raise ArtefactError(
-                self.model.folder / "outcomes.npz", field="labels", found="nothing",
-                expected="classes: scenes (world.scene_s) are of one",
-            )  # fmt: skip
-        found: Ints = self.outcomes.labels[self.outcomes.half(half)].astype(np.int64)
-        return found
-
-    def picture_bytes(self, half: str) -> Floats:
-        """Bytes of each sample of a half (S,), by the first codec of pictures that was recorded."""
-        at = min((k for k, key in enumerate(self.sizes.keys) if key[2] == 0), default=0)
-        found: Floats = self.sizes.sizes[self.sizes.row[at], self.outcomes.half(half)].astype(float)
-        return found
+        return load_sizes(self.model, self.outcomes)
 
 
 def constant_set(rate_bps: float) -> TraceSet:

@@ -5,15 +5,12 @@ Torch-free and numpy only: this runs on the device.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from artefacts import UsageError
 from controller.sensing.baselines import EwmaDetector
 from controller.sensing.change_point import BayesianDetector
 from controller.sensing.interface import ChangeDetector
 
 DETECTORS = ("bayes", "ewma")
-DetectorName = Literal["bayes", "ewma"]
 
 
 def make_detector(name: str) -> ChangeDetector:

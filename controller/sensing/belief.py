@@ -48,7 +48,7 @@ class BandwidthBelief:
     kernels: Floats
 
     @classmethod
-    def counted(
+    def from_traces(
         cls, traces: Sequence[BandwidthTrace], how: Counting | None = None
     ) -> BandwidthBelief:
         """The belief of someone who has seen `traces`; levels are quantiles of their rates."""

@@ -30,7 +30,7 @@ class BandwidthEstimate:
 
 
 class BandwidthEstimator(Protocol):
-    """Told of transfers, asked for the bandwidth now. One instance, one stream."""
+    """Gets transfers, gives the bandwidth now. One instance, one stream."""
 
     def reset(self) -> None:
         """Forget everything."""

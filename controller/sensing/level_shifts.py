@@ -1,7 +1,7 @@
 """Change points of many streams at once: a two-sided CUSUM test on the log rate, for L lanes.
 
 The Bayesian detector (`controller.sensing.change_point`) keeps a distribution over run lengths for
-one stream; what a policy is trained on needs hundreds of streams told of every measurement, so this
+one stream; what a policy is trained on needs hundreds of streams with every measurement, so this
 is the cheap test (Page, Biometrika 1954) with the same two answers: since when, and at what level.
 """
 

@@ -26,7 +26,7 @@ FIRST_LOOK = 1
 
 
 class StateTracker:
-    """The bandwidth state of a stream: told of measurements, says when it becomes another.
+    """The bandwidth state of a stream: gets measurements, says when it becomes another.
 
     The first measurement sets the state. After that it can become another only with a change
     point of the detector, and while that change point's segment is young: one or two measurements
@@ -63,7 +63,7 @@ class StateTracker:
         self.changes = 0
 
     def observe(self, measurement: Measurement) -> bool:
-        """Feed the detector; whether the state is now another (or known for the first time)."""
+        """Update the detector; whether the state is now another (or known at last)."""
         first = self._step is None
         step = self._detector.update(measurement.rate_bps, measurement.known_s)
         self._step = step

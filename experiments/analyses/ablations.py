@@ -107,6 +107,10 @@ def run(
 
     A variant that changes nothing is left out: of this scenario's plans, or of a learning that
     does not take place.
+
+    `name` is the scenario's, `args` are the whole policy's. Every variant is trained with each of
+    `seeds` and judged on `frames` of each log; `out` keeps results, `say` hears of the progress.
+    `titles` choose (none: all).
     """
     found: dict[str, Result] = {}
     own = read_scenario(name).plans

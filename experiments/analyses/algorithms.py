@@ -50,7 +50,7 @@ class Row(msgspec.Struct, frozen=True):
 def measured(setting: Setting, args: TrainArgs, seeds: list[int]) -> list[Row]:
     """Every algorithm with every seed; the first row is planning alone."""
     data, own = Data.of(setting), setting.scenario.reward
-    belief = BandwidthBelief.counted(data.train.traces)
+    belief = BandwidthBelief.from_traces(data.train.traces)
     grids = np.array([own.device_second]), np.array([own.megabyte])
     belief, advantages = as_written(belief, solve_prices(setting, belief, *grids))
     rows: list[Row] = []

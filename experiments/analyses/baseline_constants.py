@@ -39,7 +39,7 @@ WIDTHS = (0.1, 0.3, 1.0)
 COUNTINGS = (Counting(), Counting(24, (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0), 0.5))
 
 
-class HeadersCounted(RobustPlanner):
+class RobustWithHeaders(RobustPlanner):
     """The robust planner, given the link's own rate."""
 
     def __init__(self, setting: Setting, belief: BandwidthBelief) -> None:
@@ -88,13 +88,13 @@ def rows(setting: Setting, frames: int) -> Iterator[Row]:
             return BanditController(setting, discount=d, width=w)
 
         yield row("bandit", {"discount": discount, "width": width}, bandit)
-    for how, planner in itertools.product(COUNTINGS, (RobustPlanner, HeadersCounted)):
-        belief = BandwidthBelief.counted(traces, how)
+    for how, planner in itertools.product(COUNTINGS, (RobustPlanner, RobustWithHeaders)):
+        belief = BandwidthBelief.from_traces(traces, how)
 
         def robust(b: BandwidthBelief = belief, of: type[RobustPlanner] = planner) -> RobustPlanner:
             return of(setting, b)
 
-        headers = float(planner is HeadersCounted)
+        headers = float(planner is RobustWithHeaders)
         constants = {"levels": how.levels, "grid_s": how.grid_s, "headers": headers}
         yield row("robust", constants, robust, validation)
 

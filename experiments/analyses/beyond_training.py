@@ -44,7 +44,11 @@ class Row(msgspec.Struct, frozen=True):
 def measured(
     setting: Setting, policy: Policy, traces: tuple[BandwidthTrace, ...], scale: float, frames: int
 ) -> Row:
-    """The traces at `scale` times their rates."""
+    """The traces at `scale` times their rates.
+
+    The robust planner and `policy` run on them in `setting`, with and without its guard, at most
+    `frames` of each of `traces`.
+    """
     bank = TraceBank(tuple(scale_trace(trace, scale) for trace in traces))
     guarded = [LearnedController(policy, setting) for _ in traces]
     robust: list[Controller] = [RobustPlanner(setting, policy.belief) for _ in traces]

@@ -31,7 +31,11 @@ def codec_rows(
     edge: Profile | None,
     half: str = "report",
 ) -> list[CodecRow]:
-    """Rows by cut, then by bytes; the raw picture and float32 at the input stand for no codec."""
+    """Rows by cut, then by bytes; the raw picture and float32 at the input stand for no codec.
+
+    `model` has the codecs, `outcomes` their answers on `half` of the samples. `branch` is the exit,
+    from 0; `device` and `edge` are profiles (None: no seconds).
+    """
     spec = model.spec
     plain = outcomes.accuracy(branch, half=half)
     kept = [k for k in outcomes.keys if k[0] == branch and k[1] != QUANTISED]

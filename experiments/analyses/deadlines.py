@@ -35,6 +35,9 @@ def scan_deadlines(
     """The best single plan's share of the clairvoyant bound at every deadline.
 
     On the training traces and the policy half of the outcomes: nothing that is reported is seen.
+
+    `deadlines_s` replace that of `scenario`, in seconds. `max_frames` of each trace are run;
+    `progress(done, total)` counts deadlines.
     """
     if scenario.kind != "frame-stream":
         raise UsageError(

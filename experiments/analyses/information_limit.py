@@ -96,7 +96,11 @@ class InformedEncoder(ObservationEncoder):
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
     ) -> tuple[Floats, Floats]:
-        """What follows the present rate; the uplink's true seconds at every level."""
+        """What follows the present rate; the uplink's true seconds at every level.
+
+        Of L lanes: `observer` and `in_flight` are what a device knows, `now_s` (L,) the time in
+        seconds, `uplink_backlog_bytes` (L,) what still waits.
+        """
         simulator = self.lanes.simulator
         end = simulator.link.duration_s
         free_s = np.nan_to_num(simulator.resources.uplink_s, posinf=1e9)
@@ -121,6 +125,8 @@ def limits(
     """Bound, informed planning, planning and the policy on the same frames of `traces`.
 
     `frames` is the most of a trace, `delays_s` the seconds by which the informed planner is late.
+
+    `setting` is the scenario loaded, `policy` its learned one.
     """
     if setting.closed_loop:
         raise UsageError(

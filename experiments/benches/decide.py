@@ -37,7 +37,11 @@ def decide_row(
     seed: int = 0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> DecideRow:
-    """Feed a made-up stream: a measurement for every frame, results as they would come."""
+    """Give it a made-up stream: a measurement for every frame, results as they would come.
+
+    `controller` makes `decisions`, a frame every `interval_s` with `deadline_s`, both in seconds;
+    `seed` draws the rates, `clock` gives seconds.
+    """
     rng = np.random.default_rng(seed)
     rates = np.exp(np.cumsum(rng.normal(0.0, 0.05, 4096)) + np.log(2e6))
     a = rng.normal(size=(REFERENCE_SIDE, REFERENCE_SIDE)).astype(np.float32)

@@ -17,8 +17,8 @@ from controller.wire import CHUNK_BYTES, Connection, Message, MessageType, Role
 from experiments.replay.testbed.link import wait_for_file
 from models.codecs import codec_named
 from models.data.pictures import generated_pictures
+from models.executors import OnnxExecutor
 from models.facts.cards import Model, load_model
-from models.graphs.executors import OnnxExecutor
 
 BATCHES = (1, 2, 4, 8, 16)
 LOOP_S = 2.0
@@ -49,6 +49,9 @@ def edge_figures(network: str, devices: int, seconds: float, deadline_s: float) 
     """One thread computes in both; the edge is a process of its own, the devices are in this one.
 
     Every device keeps one request under way, so that all together ask as fast as they are answered.
+
+    `network` is a model's name. So many `devices` ask for `seconds`, each request with `deadline_s`
+    seconds.
     """
     model = load_model(network)
     pictures = generated_pictures(

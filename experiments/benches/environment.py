@@ -59,6 +59,9 @@ def environment_rows(
     observations and episodes, under candidates in the place of plans.
     The clock is the process's own, so that neighbours on the machine count for little; the paths
     take turns, each from the same seed.
+
+    `lanes` streams of `setting` are stepped at once, from `seed`, `repeats` times; `clock` gives
+    seconds, `note` hears of the progress.
     """
     if lanes < 1 or frames < lanes:
         raise UsageError(

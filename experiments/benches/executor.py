@@ -8,10 +8,11 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
+from models.executors import OnnxExecutor
 from models.facts.cards import Model
 from models.facts.outcomes import QUANTISED, Outcomes
-from models.graphs.executors import OnnxExecutor, TorchExecutor
 from models.graphs.onnx_runtime import onnxruntime
+from models.networks.torch_executor import TorchExecutor
 
 WARMUP = 10
 
@@ -35,7 +36,11 @@ def executor_rows(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, ExecutorRow]:
-    """Median milliseconds of the executors, taking turns so that all meet the same machine."""
+    """Median milliseconds of the executors, taking turns so that all meet the same machine.
+
+    `model` is run to exit `branch`, from 0, `repeats` times; accuracies are those of `outcomes`;
+    `clock` gives seconds.
+    """
     import torch
 
     torch.set_num_threads(1)

@@ -73,7 +73,10 @@ def shaped_rows(
     rates_bps: Sequence[float] = RATES_BPS,
     rtts_s: Sequence[float] = RTTS_S,
 ) -> list[ShapedRow]:
-    """All cases on all links, one after another."""
+    """All cases on all links, one after another.
+
+    `repeats` requests of each of `sizes` bytes, at `rates_bps` in bit/s and `rtts_s` in seconds.
+    """
     rows: list[ShapedRow] = []
     for rtt_s in rtts_s:
         for rate_bps in rates_bps:
@@ -131,7 +134,10 @@ def _on_link(
 
 
 def device(host: str, port: int, repeats: int, sizes: Sequence[int]) -> None:
-    """The device's process: prints the seconds of every request."""
+    """The device's process: prints the seconds of every request.
+
+    The edge is at `host` and `port`; `repeats` requests of each of `sizes` bytes.
+    """
     found: dict[str, dict[str, tuple[list[float], float]]] = {}
     for size in sizes:
         cases: dict[str, tuple[list[float], float]] = {}

@@ -62,6 +62,8 @@ def wire_rows(
     """Round trips of requests with small answers, the paths in turn.
 
     `tls` adds the same over TLS; `rivals` gRPC and torch's RPC, those of them that are installed.
+
+    `repeats` requests of each of `sizes` bytes; `clock` gives seconds.
     """
     rows = []
     with orderly(), contextlib.ExitStack() as stack:
@@ -113,7 +115,11 @@ def _paths(
 def peer(
     kind: str, sizes: Sequence[int], *options: str, prefix: Sequence[str] = (), wait: bool = True
 ) -> Iterator[int]:
-    """A far end in its own process (behind `prefix`, as in a namespace); its port."""
+    """A far end in its own process (behind `prefix`, as in a namespace); its port.
+
+    `kind` is which one, `sizes` are the bytes that it is asked with; without `wait` nobody waits
+    for its port, which is then 0.
+    """
     command = processes.module_command(
         "experiments.benches.wire_peer", kind, *map(str, sizes), *options
     )
@@ -140,14 +146,21 @@ def _blocking(port: int, size: int) -> Iterator[Ask]:
 
 @contextlib.contextmanager
 def production(host: str, port: int, size: int, tls: Path | None) -> Iterator[Ask]:
-    """A device's link to an edge that serves networks of `size`; requests by `ask`."""
+    """A device's link to an edge that serves networks of `size`; requests by `ask`.
+
+    The edge is at `host` and `port`; `tls` is the folder of certificates (None: none).
+    """
     with opened(host, port, size, tls) as (ask, _):
         yield ask
 
 
 @contextlib.contextmanager
 def opened(host: str, port: int, size: int, tls: Path | None) -> Iterator[tuple[Ask, EdgeLink]]:
-    """The same, with the link itself."""
+    """The same, with the link itself.
+
+    The edge is at `host` and `port`, for networks of `size` bytes; `tls` is the folder of
+    certificates (None: none).
+    """
     model, replies = wire_peer.wire_model(size), queue.Queue[Reply]()
     security = None if tls is None else wire_peer.credentials(tls, "device")
     link = EdgeLink(host, port, model.digest, replies.put, security=security)

@@ -29,6 +29,8 @@ def bound_per_frame(
     Per frame, with every resource idle and the link's window open: the best of dropping it and of
     every plan, by outcomes averaged over `half`, at compute times that only one draw in a thousand
     undercuts. Where pictures have their own sizes, a plan is worth its mean over them.
+
+    `setting` has the plans, and the outcomes by which they are valued.
     """
     values, _ = clairvoyant_values(setting, trace, arrival_s, half)
     return np.asarray(np.maximum(values.max(axis=1), 0.0))
@@ -44,6 +46,9 @@ def clairvoyant_values(
     """Value (F, P) of every plan at every start on the true trace, and the seconds it keeps busy.
 
     Resources are idle but for `device_backlog_s`; busy is the longer of device and uplink.
+
+    `setting` has the plans, `trace` the rates; frames start at `arrival_s` (F,) in seconds and are
+    valued by `half` of the outcomes.
     """
     sized = [_clairvoyant(setting, trace, arrival_s, half, device_backlog_s, weight)
              for weight in _weights(setting, half)]  # fmt: skip

@@ -128,6 +128,9 @@ def compare(
 
     `half` of the outcomes: what choices rest on must be judged on 'policy'. `as_daemon`: what a
     daemon decides after its controller is decided here, too (`controller.admission`).
+
+    `names` are controllers, which `factory` makes for `setting`. Of `traces`, scaled already, at
+    most `max_frames` are run, drawn by `seed`; `progress(name, share)` hears how far each is.
     """
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
@@ -231,7 +234,10 @@ def _bounds(
 def controller_figures(
     setting: Setting, runs: Sequence[TraceRun], bounds: Sequence[Floats], seed: int
 ) -> ControllerFigures:
-    """Pooled figures, a bootstrap interval over traces for the share, and every trace's own."""
+    """Pooled figures, a bootstrap interval over traces for the share, and every trace's own.
+
+    `runs` of `setting` and `bounds` (F,) of their frames are by trace; `seed` draws the bootstrap.
+    """
     closed = setting.closed_loop
     pooled = figures_of(runs, bounds, closed)
     sums = np.array([[r.reward.sum(), b.sum()] for r, b in zip(runs, bounds, strict=True)])
@@ -325,7 +331,11 @@ def _differences(runs: dict[str, list[TraceRun]], seed: int) -> list[PairedDiffe
 def paired_difference(
     of: str, over: str, mine: Floats, theirs: Floats, seed: int
 ) -> PairedDifference:
-    """Statistics of two controllers' mean rewards (traces,)."""
+    """Statistics of two controllers' mean rewards (traces,).
+
+    `of` and `over` name the controllers, `mine` and `theirs` are their mean rewards; `seed` draws
+    sign patterns.
+    """
     found = paired(mine, theirs, seed)
     return PairedDifference(
         of, over, found.mean, found.interval95, found.p_value, found.leave_one_out,

@@ -20,6 +20,7 @@ from controller.registry import Future, default_names, find_controller, make_con
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 from controller.sensing.interface import ChangeDetector
+from experiments.evaluation.detectors import make_detector
 from experiments.evaluation.learned_policies import adapted_generalist, shipped_policy
 from experiments.evaluation.maps import made_map
 from experiments.evaluation.tuning import Tuning
@@ -57,7 +58,7 @@ class ControllerFactory:
     @cached_property
     def belief(self) -> BandwidthBelief:
         """How the bandwidth moves, counted on the training traces."""
-        return BandwidthBelief.counted(self.training.traces)
+        return BandwidthBelief.from_traces(self.training.traces)
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:
@@ -86,8 +87,6 @@ class ControllerFactory:
 
     def change_detector(self) -> ChangeDetector:
         """A new detector, for the map."""
-        from experiments.analyses.detectors.page_hinkley import make_detector
-
         return make_detector(self.detector)
 
     def maker(self, name: str, traces: Sequence[BandwidthTrace]) -> Maker:

@@ -34,13 +34,13 @@ DECIDING = (
     "experiments/evaluation/optimum_queue.py",
     "experiments/evaluation/single_plans.py",
     "experiments/evaluation/tuning.py",
-    "experiments/analyses/detectors",
+    "experiments/evaluation/detectors.py",
 )
 """Sources that a figure depends on: a result kept from before they changed is no result."""
 NOT_DECIDING = (
     "controller/daemon", "controller/device", "controller/edge", "controller/link",
     "controller/wire", "models/capture", "models/networks",
-    "models/graphs/executors.py", "envs/episodes.py", "envs/export.py",
+    "models/executors", "envs/episodes.py", "envs/export.py",
     "envs/preparation.py", "envs/registration.py", "envs/rendering.py", "envs/single.py",
     "envs/stable_baselines.py", "envs/vector.py",
 )  # fmt: skip

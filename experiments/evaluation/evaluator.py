@@ -117,6 +117,9 @@ def evaluate(
 
     `progress` is given the share of the longest trace that is done; `max_frames` ends early.
     `as_daemon`: frames are treated as a daemon does after its controller (`envs.admission`).
+
+    `setting` is the scenario loaded; `traces` are scaled already. `seed` draws phases, compute
+    times and samples (None: the scenario's) of the `half` of the outcomes.
     """
     bank = TraceBank(traces)
     lanes = len(traces)
@@ -215,7 +218,7 @@ def _run(
             progress(float(np.max(simulator.now_s / durations_s)))
     progress(1.0)
     if at_once is not None:
-        at_once.counted(controllers)
+        at_once.record_fallbacks(controllers)
 
 
 def tell(
@@ -257,7 +260,11 @@ def decide(
     device_backlog_s: Floats,
     uplink_backlog_bytes: Floats,
 ) -> npt.NDArray[np.int64]:
-    """Every controller's plan for the frame that arrives now in its lane."""
+    """Every controller's plan for the frame that arrives now in its lane.
+
+    Lane k of `simulator` is that of `controllers[k]`; only lanes that are `alive` (L,) are asked.
+    `device_backlog_s` (L,) in seconds and `uplink_backlog_bytes` (L,) are what still waits.
+    """
     plan = np.zeros(simulator.lanes, dtype=np.int64)
     for k in np.flatnonzero(alive).tolist():
         plan[k] = controllers[k].decide(
@@ -283,7 +290,10 @@ def mean_rewards(
     """Mean reward per frame (T,) of controller k on trace k, each run once from its start.
 
     With the answers' accuracies in place of single samples: as `envs.observed.mean_reward` for
-    views, on the same phases and compute times.
+    observers, on the same phases and compute times.
+
+    `controllers` are of `setting`, `bank` holds the traces. `half` is that of the outcomes,
+    `frames` the most of a trace.
     """
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     simulator = Simulator(setting, bank, len(controllers), half, rng)

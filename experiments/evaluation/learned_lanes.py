@@ -66,7 +66,7 @@ class LearnedLanes:
         self._stream.carried_out(simulator.frame, plan, now_s, device_s, self._rtt_s)
         return plan
 
-    def counted(self, controllers: Sequence[Controller]) -> None:
+    def record_fallbacks(self, controllers: Sequence[Controller]) -> None:
         """Tell the controllers how often the guard took over in their lanes."""
         for controller, count in zip(controllers, self.fallbacks.tolist(), strict=True):
             if isinstance(controller, LearnedController):

@@ -128,7 +128,11 @@ class Optimum:
 
 
 def frames_of(setting: Setting, trace: BandwidthTrace, start_s: float, most: int | None) -> int:
-    """Frames that the evaluator runs on a trace from `start_s` on, `most` at most."""
+    """Frames that the evaluator runs on a trace from `start_s` on, `most` at most.
+
+    `setting` says how many frames come a second and when one ends; `trace` how long there is a
+    link.
+    """
     room_s = trace.duration_s - setting.scenario.frames.deadline_s - start_s
     fit = max(int(np.floor(room_s / setting.interval_s + 1e-9)), 0) + 1
     return fit if most is None else min(fit, most)

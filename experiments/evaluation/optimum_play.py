@@ -36,7 +36,11 @@ class Lookahead:
 
 
 def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resources) -> Lookahead:
-    """One frame's plans at the resources (L,) of L lanes."""
+    """One frame's plans at the `resources` (L,) of L lanes.
+
+    `optimum` is solved; `frame` is the number of the one that arrives at `arrival_s` (L,), in
+    seconds.
+    """
     queue = optimum.queue
     table = queue.table
     factors = equally_likely(table.device_sigma, NODES)
@@ -61,6 +65,8 @@ def earned(
     Compute times of device and edge are drawn, and which samples gates stop; the queues of edge
     and downlink and TCP's window are as they come. A frame counts by the mean over the samples, as
     in the optimum, so that the lanes differ little.
+
+    `optimum` is solved; `rng` draws for so many `lanes`. `progress` is called with the frame.
     """
     queue, setting = optimum.queue, optimum.queue.setting
     table, rows = queue.table, queue.rows
@@ -109,7 +115,11 @@ class OptimumRow:
 def optimum_row(
     queue: CoupledQueue, trace: BandwidthTrace, frames: int, refine: bool
 ) -> OptimumRow:
-    """The first frames of a trace, at no phase: bound, optimum, its error, and what it earns."""
+    """The first frames of a trace, at no phase: bound, optimum, its error, and what it earns.
+
+    `queue` is the scenario's, `frames` the most of `trace`; with `refine` a finer grid says the
+    error.
+    """
     count = frames_of(queue.setting, trace, 0.0, frames)
     optimum, began = Optimum(queue, trace, 0.0, count), perf_counter()
     value = optimum.per_frame

@@ -184,7 +184,11 @@ class CoupledQueue:
     def run(
         self, row: Ints, arrival_s: Floats, resources: Resources, link: Link, noise: Floats | float
     ) -> tuple[Floats, FrameOutcome, Resources]:
-        """The physics, with the expected reward of each row."""
+        """The physics, with the expected reward of each row.
+
+        `row` are plans' rows of the gates' table, started at `arrival_s` in seconds on `resources`
+        over `link`; `noise` multiplies compute times. All of one shape.
+        """
         setting = self.setting
         outcome, fresh = run_frames(
             self.table,
@@ -235,7 +239,11 @@ class CoupledQueue:
         return np.concatenate([within, beyond], axis=1)
 
     def land(self, link: BankLink, arrival_s: Floats, reward: Floats, fresh: Resources) -> Landing:
-        """Where frames lead: the state at the next arrival."""
+        """Where frames lead: the state at the next arrival.
+
+        Frames came at `arrival_s` in seconds, earned `reward` and left `fresh` resources, all of
+        one shape; `link` gives the rates from there on.
+        """
         following = arrival_s + self.interval_s
         cell, device = self.place_device(fresh.device_s - following)
         place = self.place_uplink(link, following, fresh.uplink_s)

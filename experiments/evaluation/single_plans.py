@@ -20,7 +20,11 @@ def best_single(
     *,
     max_frames: int | None = None,
 ) -> int:
-    """The plan that earns most when used for every frame of `traces` (each plan is run)."""
+    """The plan that earns most when used for every frame of `traces` (each plan is run).
+
+    `setting` has the plans; they are judged on `half` of the outcomes and `max_frames` of each
+    trace (None: all).
+    """
     return int(np.argmax(single_plan_rewards(setting, traces, half, max_frames=max_frames)))
 
 
@@ -34,6 +38,9 @@ def single_plan_rewards(
     """Mean reward per frame of every plan of the table, used alone on all `traces`.
 
     Each plan on each trace is a lane of one batched run: no controller is asked.
+
+    `setting` has the plans; they are judged on `half` of the outcomes and `max_frames` of each
+    trace (None: all).
     """
     bank = TraceBank(traces)
     plans, lanes = len(setting.table), len(setting.table) * len(traces)
@@ -47,9 +54,9 @@ def single_plan_rewards(
     frame = 0
     while alive.any() and (max_frames is None or frame < max_frames):
         result = simulator.step(plan)
-        counted = alive & ~result.ended if setting.closed_loop else alive
-        totals += np.bincount(plan, np.where(counted, simulator.mean_reward(result), 0.0), plans)
-        counts += np.bincount(plan, counted, plans)
+        included = alive & ~result.ended if setting.closed_loop else alive
+        totals += np.bincount(plan, np.where(included, simulator.mean_reward(result), 0.0), plans)
+        counts += np.bincount(plan, included, plans)
         alive = alive & ~result.ended
         simulator.now_s = np.where(alive, simulator.now_s, 0.0)
         frame += 1

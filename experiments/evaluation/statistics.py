@@ -175,7 +175,11 @@ def paired(mine: npt.ArrayLike, theirs: npt.ArrayLike, seed: int) -> Paired:
 def by_group(
     mine: npt.ArrayLike, theirs: npt.ArrayLike, groups: Sequence[str | None], seed: int
 ) -> dict[str, Paired | None]:
-    """`paired` of every named group of traces; None where it has fewer than `CLAIM_FILES`."""
+    """`paired` of every named group of traces; None where it has fewer than `CLAIM_FILES`.
+
+    `mine` and `theirs` (T,) are figures of the same traces, `groups` (T,) their groups' names;
+    `seed` draws sign patterns.
+    """
     ours, others = _checked(mine), _checked(theirs)
     found: dict[str, Paired | None] = {}
     for group in sorted({g for g in groups if g is not None}):

@@ -13,11 +13,11 @@ from controller.planners.configuration_map import (
     map_of,
     state_bandwidths,
 )
-from controller.policies.features import log_rate
 from controller.policies.network import Policy
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expected_rewards
 from controller.sensing import make_detector
+from controller.sensing.log_rates import log_rate
 from controller.sensing.state_tracker import StateTracker
 from envs.observed import ObservedLanes, mean_reward
 from experiments.evaluation.evaluator import mean_rewards
@@ -48,6 +48,8 @@ def distil(
     plans as the queue allows, a map has one. A state never met has the plan of greatest reward.
     `data`: what the policy was trained and chosen on, where that is not the scenario's own. Policy
     and map are judged on `frames` of every validation trace.
+
+    `policy` was trained for `setting`.
     """
     data = Data.of(setting) if data is None else data
     frames = JUDGED_FRAMES if frames is None else frames

@@ -149,6 +149,9 @@ def explain_plan(
     Over every plan the scenario allows, the less accurate deep exits included: Algorithm 1 ranks
     exits by depth. `order` limits the plans to 'edge-first' or 'device-first' ('any': both);
     `max_device_bytes` to those whose part on the device fits into that memory.
+
+    `setting` has the plans. The link carries `bandwidth_bps` in bit/s; a plan may take
+    `max_latency_s` seconds (None: the scenario's deadline).
     """
     deadline_s = setting.scenario.frames.deadline_s if max_latency_s is None else max_latency_s
     if not deadline_s > 0:

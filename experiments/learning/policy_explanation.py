@@ -68,7 +68,10 @@ def explain_policy(
     factory: ControllerFactory,
     baselines: Sequence[str] = BASELINES,
 ) -> PolicyExplanation:
-    """The policy's decision at `moment`, and what each baseline would choose there."""
+    """The policy's decision at `moment`, and what each baseline would choose there.
+
+    `policy` was trained for `setting`; `baselines` are names of controllers, which `factory` makes.
+    """
     names = [str(plan) for plan in setting.table.plans]
     learned = LearnedController(policy, setting)
     situation = _led_to(learned, setting, moment)

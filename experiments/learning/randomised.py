@@ -77,7 +77,7 @@ def pooled_belief() -> BandwidthBelief:
     """How bandwidth moves over Belgium's training logs at every scale."""
     traces = load_split("belgium", "train").traces
     pooled = [trace.scale(scale) for scale in SCALES for trace in traces]
-    return BandwidthBelief.counted(pooled, Counting(LEVELS))
+    return BandwidthBelief.from_traces(pooled, Counting(LEVELS))
 
 
 def train_generalist(
@@ -87,7 +87,12 @@ def train_generalist(
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
 ) -> Generalist:
-    """Plan for every drawn scenario by one belief, then learn over all of them at once."""
+    """Plan for every drawn scenario by one belief, then learn over all of them at once.
+
+    `settings` scenarios are drawn from the seed of `args`, which say how is learnt. `report` is
+    called after every rollout, `planning` with the share of the planning that is done; `stopped` is
+    asked after every rollout.
+    """
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())
     drawn = [load_setting(draw(rng, number)) for number in range(settings)]

@@ -137,7 +137,12 @@ def for_prices(
     lanes: int,
     rng: np.random.Generator,
 ) -> TrainingTasks:
-    """One task at fixed prices; for a range `PRICE_TASKS`, and the corners to judge on."""
+    """One task at fixed prices; for a range `PRICE_TASKS`, and the corners to judge on.
+
+    `setting` is the scenario loaded, `belief` how its bandwidth moves, `advantages` what was
+    planned. `data` are traces to learn and to choose on; a task has `lanes` streams, which `rng`
+    draws.
+    """
     bank, judging = TraceBank(data.train.traces), TraceBank(data.validation.traces)
 
     def task(at: Setting, bank: TraceBank, lanes: int) -> TrainingTask:

@@ -141,11 +141,13 @@ def train_policy(
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
     stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
     TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
+
+    `setting` is the scenario loaded, `args` say how is learnt.
     """
     data = Data.of(setting) if data is None else data
     grids = price_grids(setting, args.most_device_second, args.most_megabyte)
     planning(0.0)
-    belief = BandwidthBelief.counted(data.train.traces)
+    belief = BandwidthBelief.from_traces(data.train.traces)
     advantages = solve_prices(
         setting, belief, *grids, Solving(args.planning_backlogs, sweeps=args.planning_sweeps),
         planning,
@@ -205,6 +207,9 @@ def learn(
     """Weights of the scorer that did best where it is judged, the contexts met, the record.
 
     At the `blind_s` of `args`, which is above 0 here.
+
+    `tasks` are what is learnt and judged on, `belief` is how the bandwidth moves. `report` is
+    called after every rollout, `stopped` asked; `tensorboard` is a folder for TensorBoard's files.
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))

@@ -3,7 +3,8 @@
 The physics is given what really happened outside it: the trace, when frames arrived, which pictures
 they were, and the plans that were executed. It predicts every frame's latency, each of its stages,
 and whether it was answered right and in time. What differs then is the physics' own fault, not that
-of a controller which decided otherwise.
+of a controller which decided otherwise. Of a scenario's `[world]` the physics has pictures' own
+sizes and the means of overheads; what nobody could know beforehand is not drawn.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def audit(
 ) -> Audit:
     """Predict a run on `trace` (scaled already) by its own plans, and compare.
 
-    `record` is what the device wrote, `seed` the one of its pictures. With `rows` every frame is
-    reported, not only figures of all.
+    `setting` is the scenario loaded, `record` what the device wrote, `seed` the one of its
+    pictures. With `rows` every frame is reported, not only figures of all.
     """
     frames = record.frames
     samples = _samples(setting, record, seed)
@@ -153,7 +154,9 @@ def predict(
     frames: Sequence[FrameRecord],
     samples: Ints | None,
 ) -> Prediction:
-    """The physics on the plans that `frames` ran by, one after the other.
+    """The physics of `setting` on the plans that `frames` ran by, one after the other.
+
+    `trace` is the link, scaled already.
 
     `samples` (N,) are the pictures' places in the report half, which say how gated plans end; None
     where they are unknown: then a gated plan is taken to go on to its end.
@@ -166,11 +169,17 @@ def predict(
     link, models = TraceBank([trace]).lanes(np.zeros(1, dtype=np.int64)), setting.link_models
     state = Resources.idle(1, models[0].initial_window_bytes, setting.topology)
     timing: Timing = setting.timing
+    weights = 1.0 if samples is None else rows.weight(ending, samples)
+    weights = np.broadcast_to(weights, ending.shape)
+    # of what is drawn in a world, nobody knows better than its mean
+    nodes = (setting.scenario.world.device, setting.scenario.world.edge)
+    overheads_s = [node.overhead_s + node.jitter_s for node in nodes]
     outcomes = []
     for number, frame in enumerate(frames):
         outcome, state = run_frames(
             table, ending[number : number + 1], np.array([frame.arrival_s]), state,
-            setting.links(link), models, timing,
+            setting.links(link), models, timing, overheads_s=overheads_s,
+            weight=weights[number : number + 1],
         )  # fmt: skip
         outcomes.append(outcome)
     latency = np.array([o.latency_s[0] for o in outcomes])

@@ -19,11 +19,13 @@ from artefacts.endings import Terminated
 from controller.device.frame import FrameRecord
 from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agree
 from controller.device.warming import warm
+from controller.interface import Controller
 from controller.registry import SHIPPED, find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.replay.pictures import run_pictures
-from models.graphs.executors import Executor, PacedExecutor, make_executor
+from models.executors import Executor, PacedExecutor
+from models.networks.torch_executor import any_executor
 
 FORMAT_VERSION = 2
 
@@ -45,6 +47,8 @@ class DeviceRun:
     seed: int
     as_daemon: bool = False
     """As the daemon treats frames and link (`DeviceConfig.as_daemon`)."""
+    interval_s: float | None = None
+    """Between two frames of a stream, instead of the scenario's."""
     data: Path | None = None
     """The labelled pictures that the network was judged on."""
 
@@ -99,8 +103,22 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     check_deployable(run.controller)
     setting = load_setting(read_scenario(run.scenario))
     factory = ControllerFactory(setting, policy_folder=run.policy)
-    make = factory.maker(run.controller, ())
-    executor: Executor = make_executor(run.executor, setting.model, setting.device.threads)
+    return run_loop(setting, run, factory.maker(run.controller, ())(0), say)
+
+
+def run_loop(
+    setting: Setting,
+    run: DeviceRun,
+    controller: Controller,
+    say: Callable[[str], None],
+    progress: Callable[[float], None] = lambda at_s: None,
+) -> RunRecord:
+    """The same of a scenario loaded already, by any controller.
+
+    `setting` is `run`'s scenario, `controller` decides its frames, `say` is given lines for people
+    and `progress` the seconds of the stream that have passed.
+    """
+    executor: Executor = any_executor(run.executor, setting.model, setting.device.threads)
     warm(setting, executor)
     pictures = run_pictures(setting, executor, run.seed, run.data)
     if run.pace:
@@ -110,9 +128,10 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
         executor,
         setting.device,
         setting.table,
-        make(0),
+        controller,
         run.edge,
         device_config(setting, run),
+        on_record=lambda record: progress(record.arrival_s),
     )
     if not loop.link.connected:
         say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
@@ -143,7 +162,7 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
     return DeviceConfig(
         mode="closed" if setting.closed_loop else "stream",
         deadline_s=frames.deadline_s,
-        interval_s=0.0 if setting.closed_loop else setting.interval_s,
+        interval_s=0.0 if setting.closed_loop else run.interval_s or setting.interval_s,
         frames=run.frames,
         duration_s=run.duration_s,
         rescue_margin_s=setting.timing.rescue_margin_s,

@@ -16,7 +16,7 @@ from controller.scenarios import Setting
 from models.data.datasets import Pictures, judged_pictures, judging_half
 from models.data.own_pictures import read_pictures
 from models.data.pictures import generated_pictures, unlabelled_pictures
-from models.graphs.executors import Executor
+from models.executors import Executor
 
 GENERATED = 500
 

@@ -56,7 +56,11 @@ class PromiseFigures(msgspec.Struct, frozen=True):
 def promise(
     setting: Setting, scenario: str, controller: str, seconds: float, method: str, most: int | None
 ) -> PromiseFigures:
-    """Replay every test log (the first `most`) twice."""
+    """Replay every test log (the first `most`) twice.
+
+    `setting` is the `scenario` loaded, which is named for the processes. `controller` decides once,
+    the device alone the other time, for at most `seconds` of a log; `method` is the link's.
+    """
     rows = []
     for trace in setting.traces("test").traces[:most]:
         part = trace.slice(0.0, min(seconds, trace.duration_s))

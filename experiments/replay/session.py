@@ -85,7 +85,10 @@ def replay(
     say: Callable[[str], None],
     progress: Callable[[float], None] = lambda share: None,
 ) -> ReplayResult:
-    """The figures of a replay (`run_replay`)."""
+    """The figures of a replay (`run_replay`).
+
+    `setting`, `trace`, `args`, `say` and `progress` are those of `run_replay`.
+    """
     return run_replay(setting, trace, args, say, progress).result
 
 
@@ -96,7 +99,11 @@ def run_replay(
     say: Callable[[str], None],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Replayed:
-    """Run device and edge processes over a link that follows `trace` (scaled already)."""
+    """Run device and edge processes over a link that follows `trace` (scaled already).
+
+    `setting` is the scenario loaded, `args` say who decides and how the link is made. `say` gets
+    remarks, `progress` the share of the trace that is over.
+    """
     check_deployable(args.controller)
     rtt_s = setting.scenario.link.rtt_s
     with temporary_folder("replay") as folder, open_link(trace, rtt_s, args.method) as link:

@@ -40,6 +40,8 @@ def demo_page(
     """A whole HTML file that needs nothing beside it.
 
     `replays` are figures by what they show, `notes` say what the replays rest on.
+
+    `result` is the comparison, `command` what was run.
     """
     columns, rows = comparison_rows(result)
     title = "coinfer: the demo"

@@ -39,7 +39,12 @@ def page(
     versions: Mapping[str, str],
     date: str = "",
 ) -> str:
-    """The whole page."""
+    """The whole page.
+
+    `title` heads it, `command` is what was run. A section for each of `evaluations` and `matrices`;
+    `missing` names parts that are not there, `versions` are of packages by name, `date` is shown
+    where it is given.
+    """
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += [_warning(line) for found in evaluations for line in _warnings(found)]
     parts.append(_section("command", "Command", _command(command, date)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from controller.registry import colour_of
+from controller.registry import colour_of, is_drawn
 from experiments.reporting.drawing import new_figure
 from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RIGHT, WRONG, LATE = "#2ca02c", "#ff7f0e", "#d62728"
-NOT_DRAWN = ("best-single", "planning")
-"""Hindsight on the very traces, and what lies on the learned policy's line: rows of the table."""
 
 
 def series_figure(series: Series, deadline_s: float) -> Figure:
@@ -195,7 +193,7 @@ def front_of(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _drawn(found: Evaluation) -> dict[str, ControllerResult]:
-    return {n: own for n, own in found.controllers.items() if n not in NOT_DRAWN}
+    return {n: own for n, own in found.controllers.items() if is_drawn(n)}
 
 
 def _style(name: str) -> dict[str, Any]:

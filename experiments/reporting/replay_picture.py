@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 DEVICE_COLOURS = ("#d9d9d9", "#bdbdbd", "#969696", "#737373", "#525252")
 EDGE_COLOURS = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c")
+LONGEST = 1.25
+"""Of the deadline: how far the axis of latencies goes. A triangle at its end is beyond it."""
 HEIGHTS = (1.1, 0.22, 1.1)
 """Of the rate, and for every controller of its plans and its latencies."""
 
@@ -69,6 +71,8 @@ def replay_figure(
     """The picture of several controllers on one trace.
 
     `runs` are by controller, their `plan` (N,) an index into `plans`; `deadline_s` in seconds.
+
+    `trace` is the link that all of them had.
     """
     rate, *rest = HEIGHTS
     heights = [rate, *(rest * len(runs))]
@@ -122,18 +126,20 @@ def stretches(values: Sequence[object]) -> list[tuple[int, int]]:
 
 
 def _draw_latencies(axes: Any, run: TraceRun, deadline_s: float) -> None:
-    late = ~run.in_time
+    longest_s = LONGEST * deadline_s
+    late, beyond = ~run.in_time, ~(run.latency_s <= longest_s)
     kinds: tuple[tuple[npt.NDArray[np.bool_], str, str, str], ...] = (
-        (run.in_time & run.correct, RIGHT, ".", "right, in time"),
-        (run.in_time & ~run.correct, WRONG, ".", "wrong, in time"),
-        (late, LATE, "x", "late or lost"),
+        (run.in_time & run.correct & ~beyond, RIGHT, ".", "right, in time"),
+        (run.in_time & ~run.correct & ~beyond, WRONG, ".", "wrong, in time"),
+        (late & ~beyond, LATE, "x", "late"),
+        (beyond, LATE, "^", "beyond the axis, or never"),
     )
-    shown = np.where(late, deadline_s, np.minimum(run.latency_s, deadline_s))
+    shown_s = np.where(beyond, longest_s, run.latency_s)
     for mask, colour, marker, label in kinds:
-        axes.plot(run.arrival_s[mask], 1000 * shown[mask], marker, color=colour, label=label,
+        axes.plot(run.arrival_s[mask], 1000 * shown_s[mask], marker, color=colour, label=label,
                   markersize=3.5, linestyle="none")  # fmt: skip
     axes.axhline(1000 * deadline_s, color="black", linewidth=0.8, linestyle=":")
-    axes.set(ylabel="latency, ms", ylim=(0, 1120 * deadline_s))
+    axes.set(ylabel="latency, ms", ylim=(0, 1040 * longest_s))
 
 
 def _legend(figure: Figure, axes: Any, groups: Sequence[Group]) -> None:

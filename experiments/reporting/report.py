@@ -130,7 +130,11 @@ def _absent(found: Evaluation) -> list[str]:
 def write_report(
     folder: Path, out: Path, markdown: Path | None = None, front: Path | None = None, date: str = ""
 ) -> Written:
-    """Write what was asked for; the same results give the same bytes."""
+    """Write what was asked for; the same results give the same bytes.
+
+    `folder` has the results. The page goes to `out`, tables to `markdown` and the front of costs to
+    `front` (None: not written); `date` is shown on the page where it is given.
+    """
     if front is not None and front.suffix not in (".png", ".svg"):
         raise UsageError(f"--front: found '{front.name}', expected a name in .png or .svg")
     found = read_results(folder)

@@ -255,7 +255,11 @@ def markdown_of(
     title: str, evaluations: Sequence[Evaluation], matrices: Sequence[Matrix], command: str,
     missing: Sequence[str],
 ) -> str:  # fmt: skip
-    """A page of Markdown: the command, what the columns mean, a section an evaluation."""
+    """A page of Markdown: the command, what the columns mean, a section an evaluation.
+
+    `title` heads it, `command` is what was run; `evaluations` and `matrices` are shown, `missing`
+    names parts that are not there.
+    """
     parts = [f"# {title}", f"`{command}`" if command else "", EXPLAINED]
     for found in evaluations:
         parts.append(

@@ -87,10 +87,12 @@ def mutated(seeds: list[bytes], rng: random.Random) -> bytes:
 
 
 def run(name: str, target: Target, seeds: list[bytes], inputs: int, seed: int) -> None:
-    """Feed a target `inputs` mutated inputs; raises at the first that does what none may.
+    """Give a target `inputs` mutated inputs; raises at the first that does what none may.
 
     A seed that is refused is a fault of the harness: its mutants would all be refused in one place,
     and nothing behind that would be met.
+
+    `name` is the `target`'s; mutants are drawn from `seed` out of `seeds`, inputs that it takes.
     """
     rng, before = random.Random(seed), _peak_mib()
     if not seeds:

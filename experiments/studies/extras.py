@@ -35,7 +35,11 @@ def series_of(
     best: str | None,
     table: PlanTable,
 ) -> Series:
-    """The drawn part of one trace: its rate, and what a few controllers (first seed) did there."""
+    """The drawn part of one trace: its rate, and what a few controllers (first seed) did there.
+
+    `spec` says which part; `every` has the runs by controller over `traces`, `best` is the best
+    baseline's name (None: none); `table` has the plans.
+    """
     at = place_of(spec, traces)
     trace = traces[at]
     end_s = min(spec.start_s + spec.seconds, trace.duration_s)
@@ -84,7 +88,11 @@ def deadline_points(
     folder: Path,
     progress: Progress,
 ) -> tuple[DeadlinePoint, ...]:
-    """Goodput accuracy of a few baselines at other deadlines; learned only at its own."""
+    """Goodput accuracy of a few baselines at other deadlines; learned only at its own.
+
+    `spec` names deadlines and baselines, `group` traces and policies of `setting`; `seed` draws,
+    `folder` keeps runs. `progress` hears what is being done, and its share.
+    """
     own_s = setting.scenario.frames.deadline_s
     found = []
     for deadline_s in sorted({own_s, *(ms / 1000.0 for ms in spec.deadlines_ms)}):
@@ -109,9 +117,7 @@ def with_deadline(setting: Setting, deadline_s: float) -> Setting:
     """The same scenario at another deadline; its plan list is made anew."""
     frames = msgspec.structs.replace(setting.scenario.frames, deadline_s=deadline_s)
     there = load_setting(msgspec.structs.replace(setting.scenario, frames=frames))
-    return replace(
-        there, given_prices=setting.given_prices, sub_second_seed=setting.sub_second_seed
-    )
+    return replace(there, given_prices=setting.given_prices)
 
 
 def _point(

@@ -9,7 +9,6 @@ command goes on where it was.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +22,12 @@ from artefacts import (
     CoinferError,
     atomic_write,
     digest_bytes,
-    digest_file,
+    read_bytes,
     read_json,
     write_json,
 )
+from artefacts.arrays import unpack_npz
+from artefacts.cache import is_guarded
 from controller.policies import SHIPPED_GENERALIST
 from controller.registry import installed_controllers
 from controller.scenarios import Setting
@@ -175,6 +176,8 @@ class _Values(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _kept_values(path: Path) -> tuple[float, ...] | None:
+    if not is_guarded(path):
+        return None
     try:
         return read_json(path, _Values, version=FORMAT_VERSION).values
     except CoinferError:
@@ -184,12 +187,15 @@ def _kept_values(path: Path) -> tuple[float, ...] | None:
 def read_kept_runs(folder: Path, key: str) -> KeptRuns | None:
     """A kept that was kept; None where there is none, or none that is whole."""
     try:
-        card = read_json(folder / f"{key}.json", KeptRunsFile, version=FORMAT_VERSION)
-        archive = folder / f"{key}.npz"
-        if card.key != key or digest_file(archive) != card.frames_digest:
+        paths = folder / f"{key}.json", folder / f"{key}.npz"
+        if not all(is_guarded(path) for path in paths):
             return None
-        return KeptRuns(unpack_runs(archive.read_bytes()), card.bound_sums)
-    except (CoinferError, OSError, ValueError, KeyError, zipfile.BadZipFile):
+        card = read_json(paths[0], KeptRunsFile, version=FORMAT_VERSION)
+        packed = read_bytes(paths[1])
+        if card.key != key or digest_bytes(packed) != card.frames_digest:
+            return None
+        return KeptRuns(unpack_runs(packed), card.bound_sums)
+    except (CoinferError, OSError, ValueError, KeyError):
         return None
 
 
@@ -209,8 +215,7 @@ def pack_runs(runs: Sequence[TraceRun]) -> bytes:
 
 def unpack_runs(packed: bytes) -> tuple[TraceRun, ...]:
     """What `pack_runs` packed."""
-    with np.load(io.BytesIO(packed), allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = unpack_npz("kept runs", io.BytesIO(packed), "an npz of frames")
     ends = np.cumsum(arrays["frames"])
     whole = {
         name: arrays[name] if name in ("correct", "in_time") else arrays[name].astype(

@@ -35,7 +35,7 @@ from experiments.studies.results import (
     ModeClaim,
 )
 
-PLANS_TOLD = 3
+PLANS_NAMED = 3
 NO_GAP = 1e-9
 """A distance to the bound, in reward per frame, that is rounding."""
 AVERAGED = (
@@ -96,7 +96,7 @@ class Runs:
         """The plans chosen most often and their shares of the frames."""
         chosen = np.concatenate([r.plan for s in self.runs for r in s])
         rows, counts = np.unique(chosen[chosen >= 0], return_counts=True)
-        first = np.argsort(-counts, kind="stable")[:PLANS_TOLD]
+        first = np.argsort(-counts, kind="stable")[:PLANS_NAMED]
         return {str(table.plans[rows[k]]): float(counts[k] / len(chosen)) for k in first}
 
 
@@ -108,7 +108,10 @@ def best_baseline(every: Mapping[str, Runs]) -> str | None:
 
 
 def against(mine: Floats, theirs: Floats, over: str, traces: Sequence[str], seed: int) -> Against:
-    """Mine (seeds, traces) less theirs (seeds, traces), seeds averaged first."""
+    """`mine` (seeds, traces) less `theirs` (seeds, traces), seeds averaged first.
+
+    `over` is the other's name, `traces` are names; `seed` draws sign patterns.
+    """
     own, others = seeds_averaged(mine), seeds_averaged(theirs)
     return _against(paired(own, others, seed), own - others, over, traces)
 
@@ -123,7 +126,11 @@ def _against(found: Paired, off: Floats, over: str, traces: Sequence[str]) -> Ag
 def controller_results(
     every: Mapping[str, Runs], traces: Sequence[str], table: PlanTable, seed: int
 ) -> dict[str, ControllerResult]:
-    """Every controller's figures, and its difference to the best deployable baseline."""
+    """Every controller's figures, and its difference to the best deployable baseline.
+
+    `every` has the runs by controller over `traces`, names; `table` has the plans. `seed` draws
+    intervals and sign patterns.
+    """
     best = best_baseline(every)
     found = {}
     for name, own in every.items():
@@ -189,6 +196,9 @@ def headline(
     """The learned policy over the best deployable baseline; None where there are not both.
 
     `policies`: how many were trained; of each, the rows of every evaluation seed follow each other.
+
+    `every` has the runs by controller over `traces`, names, whose modes of transport are `modes`.
+    `seed` draws sign patterns; `p_adjusted` is the p among all rivals (None: not known).
     """
     best = best_baseline(every)
     if best is None or "learned" not in every:

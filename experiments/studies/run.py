@@ -56,6 +56,8 @@ def run_study(
 
     `progress` is given what is being done, after its evaluation's name, and how much of that
     evaluation's runs is done.
+
+    `study` names the evaluations; `command` is kept with them.
     """
     for spec in study.evaluations:
         _checked(spec)  # a mistake in the last is found before the first is run

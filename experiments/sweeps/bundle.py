@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from artefacts import data_directory
+from artefacts import data_directory, read_bytes
 from artefacts.owners import temporary_folder
 from controller.scenarios import Scenario
 from experiments.sweeps.grid import TRAINING_PARTS, Cell
@@ -77,12 +77,12 @@ def _place(name: str) -> Path:
 def _named(name: str) -> Bundle:
     path = Path(name)
     if path.is_file():
-        return {str(_place(name)): path.read_bytes()}
+        return {str(_place(name)): read_bytes(path)}
     if not path.is_dir():
         return {}
     files = [path / known for known in MODEL_FILES if (path / known).is_file()]
     files += sorted((path / "profiles").glob("*.json"))
-    return {str(_place(name) / f.relative_to(path)): f.read_bytes() for f in files}
+    return {str(_place(name) / f.relative_to(path)): read_bytes(f) for f in files}
 
 
 def _logs(cell: Cell) -> Bundle:
@@ -96,5 +96,5 @@ def _logs(cell: Cell) -> Bundle:
         inner = Path("traces", FOLDERS[family])
         paths = [inner / f.file for f in getattr(read_split(family), part)]
         if all((root / p).exists() for p in paths):
-            bundle |= {str("data" / p): (root / p).read_bytes() for p in paths}
+            bundle |= {str("data" / p): read_bytes(root / p) for p in paths}
     return bundle

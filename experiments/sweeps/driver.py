@@ -38,6 +38,8 @@ def run_sweep(
     `run` gives cells as they end, in any order, and ends what runs when it is closed; `begun` hears
     how many cells there are and how many were finished before, `finished` is given every one that
     ends now.
+
+    `sweep` names the cells.
     """
     cells = expand(sweep)
     store = Store(folder, cells)

@@ -80,7 +80,10 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
 def make_cell(
     scenario: Scenario, args: Any, evaluation: EvaluationSection, known: dict[str, Any]
 ) -> Cell:
-    """A cell with its id; `known` is the `basis` of its scenario."""
+    """A cell with its id; `known` is the `basis` of its scenario.
+
+    `scenario` is trained for by `args`, and judged as `evaluation` says.
+    """
     plain = msgspec.json.decode(msgspec.json.encode(asdict(args)))
     cell = Cell("", scenario, plain, evaluation)
     return msgspec.structs.replace(cell, id=cell_id(cell, known))

@@ -46,6 +46,8 @@ def measure_costs(
     """Run `example` (1, ...) `repeats` times, one operation after the other, on torch as it is set.
 
     The first run counts multiply-adds and memory and warms up; the others are timed.
+
+    `model` is the captured module, `clock` gives seconds.
     """
     count = len(model)
     adds, alive, seconds = np.zeros(count), np.zeros(count), np.zeros((repeats, count))

@@ -180,7 +180,11 @@ class Dataflow:
     def cuts(
         self, nodes: Sequence[int], begin: str, end: str, must: set[str], most: int
     ) -> list[str]:
-        """Tensors that cross alone, from `begin` to `end`, `must` among them, at most `most`."""
+        """Tensors that cross alone, from `begin` to `end`, `must` among them, at most `most`.
+
+        `nodes` are operations by their number, in the order in which they run; `begin` and `end`
+        name tensors.
+        """
         last = {t: k for k in nodes for t in self.reads(k)}
         last[end] = len(self.nodes)
         live, single = {begin}, [begin]

@@ -50,6 +50,8 @@ def lower(
     `example` (N, ...), N >= 2. The result is verified: made-up samples, and the first of `samples`
     (N, ...) where they are given, must get from every stretch what the module gives them. Raises
     `UsageError` naming what cannot be exported or cut, or the first stretch that differs.
+
+    `name` is the network's; in the trunk at most `most_cuts` cuts are kept.
     """
     spec, state, _ = lower_verified(module, example, name, most_cuts, samples)
     return spec, state
@@ -62,7 +64,10 @@ def lower_verified(
     most_cuts: int = MOST_CUTS,
     samples: Tensor | None = None,
 ) -> tuple[BranchySpec, State, Verified]:
-    """As `lower`, and what its verification found."""
+    """As `lower`, and what its verification found.
+
+    `module`, `example` (N, ...), `name`, `most_cuts` and `samples` (N, ...) are those of `lower`.
+    """
     made = to_onnx(module, example, name)
     spec, state = take_apart(made.proto, name, most_cuts)
     reference = ModuleReference(made.module, made.program)

@@ -34,7 +34,7 @@ ROUNDINGS = 10.0
 """A difference of so many times the module's own (float32 against float64) is rounding, too."""
 MOST_ROUNDING = 2e-3
 """That rounding may explain at all: the least true fault that was seen is twice as much. A
-module that rounds worse cannot be told from one that was lowered wrongly."""
+module that rounds worse looks like one that was lowered wrongly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def verify(
 
     `batches`: inputs (N, ...) float32. A difference above `tolerance` stands only where the
     module's own rounding does not explain it. Raises `UsageError`.
+
+    `spec` and `state` are the network's architecture and weights, `reference` runs the module.
     """
     ran = _Stretches(spec, state)
     values = ran.values([x.numpy() for x in batches])
@@ -129,7 +131,10 @@ class _Rounding:
 
 
 def verify_layer(layer: LayerSpec, shape: Shape, state: State, reference: Reference) -> float:
-    """The same for a module of one output that is one stretch; gives its greatest difference."""
+    """The same for a module of one output that is one stretch; gives its greatest difference.
+
+    `layer` takes one sample of `shape`, with its weights in `state`; `reference` runs the module.
+    """
     graph = chain_model(layer.name, [layer], (shape, layer.output_shape(shape)), state)
     return _one_graph(graph, shape, reference, f"stretch '{layer.name}'")
 
@@ -313,6 +318,9 @@ def verify_answers(
     """Hold the last exit's scores for many pictures against the module's own last output.
 
     Gives the greatest difference; refuses the first batch that differs. Raises `UsageError`.
+
+    `spec` and `state` are the network's, `module` the torch module. `batches` are inputs (N, ...)
+    float32; `tolerance` is the most that scores may differ by (`difference`).
     """
     branch, done, worst = len(spec.exits) - 1, 0, 0.0
     what = f"model '{spec.name}': exit {branch + 1} as one graph"

@@ -56,7 +56,7 @@ class TensorAffine(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Float32s:
-        """The tensor behind the levels."""
+        """The tensor behind the levels. See `Codec.decode`."""
         data = whole(self.name, data, self.size(shape), shape)
         low, scale = self._number(meta, "low"), self._number(meta, "scale")
         levels = np.frombuffer(data, dtype=np.uint8).reshape(shape).astype(np.float32)
@@ -108,7 +108,7 @@ class ChannelAffine(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Float32s:
-        """The tensor behind the levels."""
+        """The tensor behind the levels. See `Codec.decode`."""
         data = whole(self.name, data, self.size(shape), shape)
         levels = np.frombuffer(data, dtype=np.uint8)
         if self._bits == 4:

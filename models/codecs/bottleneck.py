@@ -42,7 +42,7 @@ class Bottleneck(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Float32s:
-        """What the decoder makes of the latent."""
+        """What the decoder makes of the latent. See `Codec.decode`."""
         own = self._networks(shared)
         latent = own.codec.decode(meta, data, own.shape, Shared(own.ranges))
         return np.asarray(own.decoder(latent[None])[0], dtype=np.float32)

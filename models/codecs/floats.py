@@ -35,7 +35,10 @@ class FloatCodec(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Float32s:
-        """The tensor of `shape`; bytes from outside may hold values that are not finite."""
+        """The tensor of `shape`; bytes from outside may hold values that are not finite.
+
+        See `Codec.decode`.
+        """
         data = whole(self.name, data, self.size(shape), shape)
         return np.frombuffer(data, dtype=self._kind).reshape(shape).astype(np.float32)
 

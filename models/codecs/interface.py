@@ -127,6 +127,8 @@ class Codec(ABC):
 
         `meta` and `data` may come from anybody: a `UsageError` is raised where they do not fit,
         before memory is taken for more than `shape` says.
+
+        `shared` is what both ends hold of the cut.
         """
 
     def round_trip(self, batch: npt.NDArray[Any], shared: Shared = NOTHING_SHARED) -> Any:
@@ -159,7 +161,10 @@ def single(codec: Codec) -> Family:
 def whole(
     codec: str, data: bytes | memoryview, expected: int, shape: tuple[int, ...]
 ) -> bytes | memoryview:
-    """The bytes themselves; refuses more or fewer than a tensor of `shape` has."""
+    """The bytes themselves; refuses more or fewer than a tensor of `shape` has.
+
+    `data` came for the codec named `codec`; a tensor has `expected` bytes.
+    """
     if len(data) != expected:
         raise UsageError(
             f"codec '{codec}': found {len(data)} bytes, expected {expected} for shape {shape}"

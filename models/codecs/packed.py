@@ -52,7 +52,10 @@ class Packed(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> npt.NDArray[Any]:
-        """What was packed; refuses a frame of another length before unpacking it."""
+        """What was packed; refuses a frame of another length before unpacking it.
+
+        See `Codec.decode`.
+        """
         expected = self._inner.size(shape)
         assert expected is not None
         return self._inner.decode(meta, self._unpacked(data, expected), shape, shared)

@@ -58,7 +58,7 @@ class RawPicture(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Picture:
-        """The picture of `shape`."""
+        """The picture of `shape`. See `Codec.decode`."""
         return np.frombuffer(whole(self.name, data, self.size(shape), shape), np.uint8).reshape(
             shape
         )
@@ -90,7 +90,10 @@ class PictureFile(Codec):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> Picture:
-        """The picture of `shape` (H, W, 3); its size is checked before a pixel is decoded."""
+        """The picture of `shape` (H, W, 3); its size is checked before a pixel is decoded.
+
+        See `Codec.decode`.
+        """
         try:
             with Image.open(io.BytesIO(bytes(data)), formats=[self._format]) as image:
                 if (*image.size[::-1], 3) != shape or image.mode != "RGB":

@@ -20,11 +20,23 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
+from artefacts import (
+    DEVICE_JSON_BYTES,
+    ArtefactError,
+    UsageError,
+    atomic_write,
+    read_bytes,
+    read_json,
+    write_json,
+)
 from models.codecs import Ranges
 from models.facts.branchy import BranchySpec
 
 FORMAT_VERSION = 1
+FLOAT_BYTES = 4
+NAMES_BYTES, WEIGHTS_BYTES = 2**24, 2**32
+"""What the names of weights may take, and everything in their file."""
+RANGES_BYTES = 2**26
 SHIPPED = Path(__file__).parents[1] / "shipped"
 RANGES = "calibration.safetensors"
 State = dict[str, npt.NDArray[np.float32]]
@@ -143,7 +155,11 @@ def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
 def save_model(
     folder: str | Path, state: State, card: Card, ranges: Mapping[str, Ranges] | None = None
 ) -> None:
-    """Write weights, calibrated ranges where there are any, and the card last."""
+    """Write weights, calibrated ranges where there are any, and the card last.
+
+    `folder` is the model's. `state` are arrays by layer and name, `ranges` by layer; `card` holds
+    their digests.
+    """
     folder = Path(folder)
     if ranges:
         ends = {f"{n}.low": r.low for n, r in ranges.items()}
@@ -189,7 +205,7 @@ def read_card(folder_or_name: str | Path) -> Card:
 
 def _read_card(path: Path) -> Card:
     try:
-        card = read_json(path, Card, version=FORMAT_VERSION)
+        card = read_json(path, Card, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
         exits = len(card.network.shapes)
     except UsageError as error:  # a network that cannot be: the spec's own message, and the file
         raise ArtefactError(
@@ -213,12 +229,10 @@ def _read_card(path: Path) -> Card:
     return card
 
 
-def _read_tensors(path: Path) -> State:
+def _read_tensors(path: Path, most_bytes: int) -> State:
+    raw = read_bytes(path, most_bytes, "safetensors weights")
     try:
-        with open(path, "rb") as stream:
-            state: State = safetensors.numpy.load(stream.read())
-    except FileNotFoundError:
-        raise ArtefactError(path, found="no such file", expected="safetensors weights") from None
+        state: State = safetensors.numpy.load(raw)
     except (safetensors.SafetensorError, ValueError) as error:
         raise ArtefactError(path, found=str(error), expected="safetensors weights") from None
     return state
@@ -227,7 +241,7 @@ def _read_tensors(path: Path) -> State:
 def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
     if not path.exists():
         return {}
-    tensors = _read_tensors(path)
+    tensors = _read_tensors(path, RANGES_BYTES)
     channels = {
         layer.name: shape[0]
         for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
@@ -256,8 +270,9 @@ def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
 
 
 def _read_weights(path: Path, spec: BranchySpec) -> State:
-    state = _read_tensors(path)
     wanted = expected_shapes(spec)
+    values = sum(math.prod(shape) for shape in wanted.values())
+    state = _read_tensors(path, min(FLOAT_BYTES * values + NAMES_BYTES, WEIGHTS_BYTES))
     for name in sorted(set(wanted) | set(state)):
         if name not in state:
             raise ArtefactError(

@@ -23,6 +23,8 @@ from models.codecs import find_codec
 from models.facts.confidence import greatest, probabilities
 
 FORMAT_VERSION = 1
+OUTCOMES_BYTES = 2**28
+"""Of a file's arrays; shipped ones take a few MB."""
 SPLIT_SEED = 20201
 HALVES = ("policy", "report")
 QUANTISED = "onnx-int8"
@@ -135,7 +137,11 @@ class Outcomes:
     def accuracy(
         self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None
     ) -> float:
-        """Share of samples answered correctly, over one half or all."""
+        """Share of samples answered correctly, over one half or all.
+
+        `exit_` counts from 0; `codec` and `cut` say what crossed before which layer. `half` is
+        'policy' or 'report' (None: all).
+        """
         right = self.correct(exit_, codec, cut)
         return float(right.mean() if half is None else right[self.half(half)].mean())
 
@@ -175,7 +181,7 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
 def read_outcomes(path: str | Path) -> Outcomes:
     """Read outcomes; names the file and the field that does not fit."""
     path = Path(path)
-    arrays = read_npz(path, "outcomes (npz)")
+    arrays = read_npz(path, "outcomes (npz)", most_bytes=OUTCOMES_BYTES)
     version = _scalar(path, arrays, "format_version")
     if version != FORMAT_VERSION:
         raise ArtefactError(

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, read_json, write_json
+from artefacts import DEVICE_JSON_BYTES, ArtefactError, read_json, write_json
 from artefacts.arrays import Floats
 from models.facts.branchy import BranchySpec
 
@@ -235,7 +235,7 @@ def write_profile(path: str | Path, profile: Profile) -> None:
 
 def read_profile(path: str | Path) -> Profile:
     """Read a profile; refuses unknown versions, missing fields and impossible figures."""
-    profile = read_json(path, Profile, version=FORMAT_VERSION)
+    profile = read_json(path, Profile, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     for i, branch in enumerate(profile.branches):
         for k, layer in enumerate(branch):
             where = f"branches[{i}][{k}]"

@@ -74,6 +74,9 @@ def fit_predictor(
 
     The layers that are fitted are judged too, each by a fit of all the others (leave one out).
     Needs two layers more than variables, and one held out.
+
+    `kind` is that of all layers. `layers` are their variables, `seconds` what each took; `reading`
+    says which variables a kind has.
     """
     x, y = _table(kind, layers, seconds, reading)
     held_x, held_y = _table(kind, held_out[0], held_out[1], reading)

@@ -1,1 +1,1 @@
-"""Layer intervals as ONNX graphs: made, quantised, cached and executed, with the codecs of cuts."""
+"""Layer intervals as ONNX graphs: made, quantised and cached, with the codecs of cuts."""

@@ -19,7 +19,11 @@ RunLayer = Callable[[LayerSpec, Float32s], Float32s]
 
 
 def shared_at(model: Model, run: RunLayer, codec: Codec, branch: int, cut: int) -> Shared:
-    """What both ends hold for a codec before layer `cut` of a branch; `run` computes one layer."""
+    """What both ends hold for a codec before layer `cut` of a branch; `run` computes one layer.
+
+    `model` brings ranges and learned codecs, `codec` says what it needs; `branch` is the exit, from
+    0.
+    """
     if codec.carries == "latent":
         return Shared(networks=latent_networks(model, run, cut))
     return Shared(model.ranges_at(branch, cut))
@@ -63,7 +67,11 @@ def networks_of(spec: BranchySpec, codec: str, cut: int) -> BottleneckSpec | Non
 def encode_at(
     model: Model, run: RunLayer, codec: str, branch: int, cut: int, x: npt.NDArray[Any]
 ) -> Encoded:
-    """Encode what crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8."""
+    """Encode what crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8.
+
+    `model` brings ranges and learned codecs, `run` computes one layer. `codec` is a name, `branch`
+    the exit, from 0; `x` is the tensor or picture.
+    """
     named = codec_named(codec)
     one = x if named.carries == "picture" else x[0]
     return named.encode(one, shared_at(model, run, named, branch, cut))
@@ -78,7 +86,11 @@ def decode_at(
     meta: Mapping[str, Any],
     data: bytes,
 ) -> Float32s:
-    """The batch of one that layer `cut` is given; a picture comes back as the network's input."""
+    """The batch of one that layer `cut` is given; a picture comes back as the network's input.
+
+    `model` brings ranges and learned codecs, `run` computes one layer. `codec` is a name, `branch`
+    the exit, from 0. `data` are the bytes, `meta` what came with them.
+    """
     named = codec_named(codec)
     channels, *rest = model.spec.shapes[branch][cut]
     picture = named.carries == "picture"

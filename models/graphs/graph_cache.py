@@ -11,6 +11,8 @@ from artefacts.leftovers import sweep_parts
 
 GRAPH_FORMAT = 3
 """Of what is made for the same model; another one is looked for elsewhere."""
+GRAPH_BYTES = 2**31
+"""A graph has no more (protobuf's own bound)."""
 CHECK_BYTES = 32
 """A file begins with the SHA-256 of what follows."""
 
@@ -28,7 +30,7 @@ def cached_graph(digest: str, name: str, make: Callable[[], bytes]) -> bytes:
     if path.exists() and not is_ours(path):
         return make()
     try:
-        known = read_bytes(path)
+        known = read_bytes(path, GRAPH_BYTES)
     except ArtefactError:
         known = b""
     kept, found = known[:CHECK_BYTES], known[CHECK_BYTES:]

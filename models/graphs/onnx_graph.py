@@ -23,6 +23,9 @@ def interval_model(spec: BranchySpec, state: State, branch: int, start: int, sto
 
     Input `x` (N, *shape before layer start) and output `y` (N, *shape after the last), float32,
     with a free batch size. An empty interval is the identity.
+
+    `spec` and `state` are the network's architecture and weights; `branch` is the exit, from 0, and
+    the layers are those from `start` to before `stop`.
     """
     layers = spec.interval(branch, start, stop)
     return chain_model(
@@ -33,7 +36,10 @@ def interval_model(spec: BranchySpec, state: State, branch: int, start: int, sto
 def chain_model(
     name: str, layers: Sequence[LayerSpec], shapes: Sequence[Shape], state: State
 ) -> bytes:
-    """Layers one after the other as a serialised ONNX model; `shapes` before, between and after."""
+    """Layers one after the other as a serialised ONNX model; `shapes` before, between and after.
+
+    `name` is the graph's; `layers` find their weights in `state`.
+    """
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
     at = "x"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 
 from artefacts import (
+    DEVICE_JSON_BYTES,
     ArtefactError,
     DependencyError,
     digest_bytes,
@@ -94,7 +95,7 @@ def save_activations(folder: Path, activations: Activations) -> None:
 def read_activations(model: Model) -> Activations:
     """A model's ranges; refuses those of another model."""
     path = model.folder / ACTIVATIONS
-    found = read_json(path, Activations, version=FORMAT_VERSION)
+    found = read_json(path, Activations, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
     if found.model_digest != model.digest:
         raise ArtefactError(
             path, field="model_digest", found=found.model_digest, expected=model.digest
@@ -105,7 +106,11 @@ def read_activations(model: Model) -> Activations:
 def quantised_interval(
     model: Model, activations: Activations, branch: int, start: int, stop: int
 ) -> bytes:
-    """Layers [start, stop) of a branch in int8, float32 in and out."""
+    """Layers [start, stop) of a branch in int8, float32 in and out.
+
+    `model` is quantised by its `activations`, the ranges that were seen. `branch` is the exit, from
+    0; the layers are those from `start` to before `stop`.
+    """
     try:
         tools = quantization()
     except ModuleNotFoundError as error:

@@ -124,6 +124,10 @@ def train_bottleneck(
     """Train at `args.cut`; resumes from `checkpoint`. `batches(epoch)` gives normalised pictures.
 
     `report(epoch, loss, held-back accuracy of every exit behind the cut)`.
+
+    `spec` and `weights` are the network's, which stay as they are. `steps` is the batches of an
+    epoch; `held_back` gives (pictures, classes) that choose; `step(done, total)` is called after
+    every batch.
     """
     network = BranchyNetwork(spec)
     network.load_folded(weights)
@@ -183,7 +187,11 @@ def accuracies(
     cut: int,
     pictures: Iterator[tuple[Tensor, Tensor]],
 ) -> tuple[float, ...]:
-    """Share of pictures that every exit behind the bottleneck answers correctly."""
+    """Share of pictures that every exit behind the bottleneck answers correctly.
+
+    `network` is run with `bottleneck` before layer `cut`; `pictures` gives normalised pictures (N,
+    C, H, W) and classes (N,).
+    """
     bottleneck.eval()
     right = np.zeros(sum(e.after >= cut for e in network.spec.exits))
     count = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from artefacts import ArtefactError, atomic_write
+from artefacts import ArtefactError, atomic_write, open_file
 
 FORMAT_VERSION = 1
 
@@ -16,7 +16,10 @@ FORMAT_VERSION = 1
 def save_checkpoint(
     path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any], epoch: int
 ) -> None:
-    """Write every part's state after `epoch` epochs; `identity` says which run this is."""
+    """Write every part's state after `epoch` epochs; `identity` says which run this is.
+
+    `path` is the file; `parts` are modules, optimisers and the like, by name.
+    """
     state = {"format_version": FORMAT_VERSION, "identity": dict(identity), "epoch": epoch}
     with atomic_write(path, "wb") as stream:
         torch.save(state | {name: part.state_dict() for name, part in parts.items()}, stream)
@@ -26,6 +29,8 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
     """Take up the run in `path`; gives the epochs it has behind it (0 where there is none)."""
     if not path.exists():
         return 0
+    with open_file(path, "a checkpoint"):
+        pass  # torch would wait for a pipe
     try:
         # weights_only: torch's restricted reader, which builds tensors and plain data, no code
         state = torch.load(path, weights_only=True)

@@ -56,7 +56,12 @@ def with_exits(
     listener: Listener,
     head: HeadFactory | None,
 ) -> tuple[tuple[Cut, ...], WithExits]:
-    """Where the exits hang, and the module with them, trained."""
+    """Where the exits hang, and the module with them, trained.
+
+    `brought` is the module as it came, `lesson` the pictures to learn from, `args` how. `folder`
+    keeps checkpoints, `listener` hears of the progress; `head` makes an exit's head (None: the
+    default one).
+    """
     captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
     given = f", pictures {seen}, mean {args.mean}, std {args.std}"

@@ -42,8 +42,11 @@ def judge(
     A cut in the trunk is shared by every exit behind it, so each cut is continued once through
     the trunk rather than once for each exit. Of packed codecs only the bytes are recorded: their
     answers are those of the codec that is packed. With `activations` every whole branch is judged
-    in int8 too, under the name of that executor (`QUANTISED`). `batch` pictures are run together
-    (100, or as many as `MOST_BYTES` of the trunk's tensors allow).
+    in int8 too, under the name of that executor (`QUANTISED`).
+
+    `model` is judged on `pictures` of `dataset`, a name. `batch` pictures are run at once (100, or
+    as many as `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
+    `progress(done, total)` counts pictures.
     """
     if batch is None:
         one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])

@@ -1,7 +1,7 @@
 """How much memory a layer's activations take while it runs, measured in a process of its own.
 
 The process asks the kernel for its peak resident memory, reset before every run, with an allocator
-told to give freed memory back at once: its settings would slow down whatever else a process does.
+set to give freed memory back at once: its settings would slow down whatever else a process does.
 """
 
 from __future__ import annotations

@@ -103,7 +103,10 @@ class BranchyNetwork(nn.Module):
         return self.layers[self._names[name]]
 
     def run_interval(self, x: Tensor, branch: int, start: int, stop: int) -> Tensor:
-        """Layers [start, stop) of a branch on a batch `x` (N, *shape before layer `start`)."""
+        """Layers [start, stop) of a branch on a batch `x` (N, *shape before layer `start`).
+
+        `branch` is the exit, from 0; `stop` is not included.
+        """
         layers = self.spec.interval(branch, start, stop)
         expected = self.spec.shapes[branch][start]
         if tuple(x.shape[1:]) != expected:

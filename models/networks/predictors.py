@@ -80,6 +80,8 @@ def fit_predictors(
     """A predictor for every kind (and reading) in `own`, the profiled network's layers.
 
     `args.grid` generated layers are fitted; `args.held_out` others and all of `own` judge the fit.
+
+    `rng` draws the layers. `progress(what, done, total)` hears what is timed, by `clock`.
     """
     kinds = [k for k in _GRID_KINDS if k in {layer.kind for layer, _, _ in own}]
     count = args.grid + args.held_out

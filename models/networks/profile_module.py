@@ -55,6 +55,10 @@ def convert_module(
     Half of the pictures, by seed, train and choose; the other half judge, once. `head` makes the
     exits' heads (`default_head` where it is not given). `codecs` are what may cross a cut. What is
     written has been held against the torch module; `UsageError` where it is not that module.
+
+    `folder` is the model's, `name` the network's. `module` takes pictures of `side` (height, width)
+    pixels. Where there are no `pictures`, made ones with the module's own answers stand in. `args`
+    say how it is done, `listener` hears of it.
     """
     listener.stage("capture")
     module = unwrapped(module, name)

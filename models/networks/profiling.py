@@ -55,11 +55,11 @@ def profile_model(
 ) -> Profile:
     """The profile of `model` on this machine, called `name`.
 
-    Layers are timed along their branch. What is run at once is timed too: the trunk up to every
-    exit, and every branch; their differences are what a stretch of the trunk and a head take, and
-    the times of the layers in it are multiplied so that they add up to that (`layer_scale`):
-    sessions of one layer neither fuse nor share their call's overhead. A layer has one time,
-    whichever branch or interval it is run in.
+    Layers are timed along their branch, by `clock` and as `args` say. What is run at once is timed
+    too: the trunk up to every exit, and every branch; their differences are what a stretch of the
+    trunk and a head take, and the times of the layers in it are multiplied so that they add up to
+    that (`layer_scale`): sessions of one layer neither fuse nor share their call's overhead. A
+    layer has one time, whichever branch it is run in. `progress(what, done, total)` hears of it.
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)

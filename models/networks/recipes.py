@@ -71,7 +71,11 @@ class Listener:
 
 
 def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
-    """Edgent's AlexNet on CIFAR-10 (batch normalisation in training, folded before judging)."""
+    """Edgent's AlexNet on CIFAR-10 (batch normalisation in training, folded before judging).
+
+    `out` is the model's folder, `epochs` how many (None: the recipe's), `seed` that of all that is
+    drawn; `listener` hears of the progress.
+    """
     pictures, held = hold_back(cifar10("train"), seed)
     test = cifar10("test")
     args = TrainingArgs(seed=seed)
@@ -97,7 +101,11 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
 
 
 def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener) -> Outcomes:
-    """MobileNetV2 with five exits on Imagenette: small pictures first, then 144 x 144."""
+    """MobileNetV2 with five exits on Imagenette: small pictures first, then 144 x 144.
+
+    `out` is the model's folder, `epochs` how many (None: the recipe's), `seed` that of all that is
+    drawn; `listener` hears of the progress.
+    """
     classes = imagenette_classes()  # a missing file is found before hours of training
     pictures, held = hold_back(imagenette("train", progress=listener.step), seed)
     args = replace(MOBILENET_ARGS, seed=seed)

@@ -123,13 +123,13 @@ def _max_pool(i: list[Any], a: Attributes) -> Tensor:
 
 def _average_pool(i: list[Any], a: Attributes) -> Tensor:
     _plain_pool(a)
-    counted = bool(a.get("count_include_pad", 0))
+    padding_counts = bool(a.get("count_include_pad", 0))
     pads = list(a.get("pads", []))
-    if not counted and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
+    if not padding_counts and pads[: len(pads) // 2] != pads[len(pads) // 2 :]:
         raise UsageError("pool on torch: found uneven padding that does not count, expected even")
     x, window = _windows(i[0], a)
     pool = {3: functional.avg_pool1d, 4: functional.avg_pool2d}[x.dim()]
-    pooled: Tensor = pool(x, tuple(a["kernel_shape"]), count_include_pad=counted, **window)
+    pooled: Tensor = pool(x, tuple(a["kernel_shape"]), count_include_pad=padding_counts, **window)
     return pooled
 
 

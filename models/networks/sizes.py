@@ -18,10 +18,10 @@ from artefacts import CoinferError, UsageError
 from artefacts.arrays import Float32s
 from models.codecs import Shared, codec_named
 from models.data.datasets import Pictures, judged_pictures
+from models.executors import Executor, make_executor
 from models.facts.cards import Model, load_model
 from models.facts.outcomes import Key, Outcomes, read_outcomes
 from models.facts.sizes import FILE, SampleSizes, save_sizes
-from models.graphs.executors import Executor, make_executor
 
 BATCH = 100
 Progress = Callable[[int, int], None]
@@ -45,6 +45,8 @@ def record_sizes(
         )
     # a learned codec's latent has the same size for every sample
     wanted = [k for k in outcomes.wire if codec_named(k[1]).carries != "latent"]
+    if not wanted:
+        return SampleSizes.of(model.digest, {})
     sent: dict[Key, list[int]] = {_shared(model, key): [] for key in wanted}
     executor = make_executor("onnx", model)
     for start in range(0, len(pictures), BATCH):

@@ -111,6 +111,8 @@ def chain_times(
 
     The chain goes round as a whole, so that every layer finds the caches as its forerunner left
     them; a layer run a hundred times on end would find its own input in the nearest one.
+
+    `runs` are called in turn, the first with `x`; `args` say how often, `clock` gives seconds.
     """
     times = np.empty((args.repeats, len(runs)))
     for turn in range(-args.warmup, args.repeats):
@@ -203,5 +205,9 @@ def onnx_run(graph: bytes, threads: int, *, arena: bool = True) -> Run:
 
 
 def runner(model: Model, executor: Executor, threads: int, *, arena: bool = True) -> Runner:
-    """`model` made ready by an executor (torch's threads are set by `pinned_threads`)."""
+    """`model` made ready by an executor (torch's threads are set by `pinned_threads`).
+
+    `executor` is 'torch' or 'onnx', on `threads`; without `arena` ONNX Runtime keeps no memory
+    between two runs.
+    """
     return _TorchRunner(model) if executor == "torch" else _OnnxRunner(model, threads, arena)

@@ -75,6 +75,8 @@ def train(
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
     `report` is called after every epoch, `step` after every batch, of those of all epochs. The
     checkpoint is rewritten after every epoch, so an interrupted run loses at most one.
+
+    `args` say how long, how fast and from which seed; `data` gives batches and what is held back.
     """
     exits = int(network.exit_count)  # type: ignore[arg-type]
     if len(args.exit_weights) != exits:

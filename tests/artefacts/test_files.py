@@ -12,19 +12,15 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from artefacts import (
     ArtefactError,
     atomic_write,
-    decode_text,
     digest_file,
     encode_json,
     printable,
@@ -37,7 +33,6 @@ from artefacts import (
 )
 
 pytestmark = pytest.mark.system
-
 LIMIT = 65536
 
 
@@ -262,33 +257,6 @@ def test_a_pipe_that_was_given_is_read_and_one_in_the_file_system_is_not_waited_
             read(tmp_path / "pipe")
 
 
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("\n" + "a." * 20_000 + "b = 1\n", "line 2: found a key of more than 32 parts"),
-        ("[" + "a." * 32 + "b]\n", "line 1: found a key of more than 32 parts"),
-        ('"a\\"" . \'b\'' + " . c" * 40 + " = 1\n", "line 1: found a key of more than 32 parts"),
-        ("name = '" + "a" * 2**18 + "'\n", "found 262154 characters, expected at most 262144"),
-        ("name = " + "9" * 5000 + "\n", "expected valid TOML"),
-        ("name = " + "[" * 5000 + "\n", "expected valid TOML"),
-    ],
-)
-def test_toml_that_would_take_a_parser_long_is_refused_at_once(tmp_path, text, found):
-    path = tmp_path / "a.toml"
-    path.write_text(text)
-    begun = time.process_time()
-    with pytest.raises(ArtefactError) as error:
-        read_toml(path, Card)
-    assert found in str(error.value)
-    assert time.process_time() - begun < 1.0
-
-
-def test_dots_in_texts_and_few_parts_are_read(tmp_path):
-    path = tmp_path / "a.toml"
-    path.write_text('name = "1.2.3"\n# ' + "... " * 50 + "\n")
-    assert read_toml(path, Card) == Card("1.2.3")
-
-
 def test_a_file_that_is_replaced_keeps_who_may_read_it(tmp_path):
     path = tmp_path / "a.json"
     write_json(path, {"name": "a"})
@@ -322,8 +290,6 @@ def test_a_folder_and_a_file_are_tried_before_long_work(tmp_path):
             with pytest.raises(ArtefactError, match=r"found .*, expected a folder that can be"):
                 ready_folder(folder, make=make)
 
-
-# -- real file systems -----------------------------------------------------------------------------
 
 NAMESPACE = ("unshare", "--mount", "--map-root-user", "--")
 
@@ -381,61 +347,6 @@ def test_a_full_and_a_read_only_disk_leave_what_was_there(tmp_path, prepare, fou
     assert lines[2] == f"{folder}/new: found {found}, expected a file that can be written"
     kept = ["filler", "kept"] if "filler" in prepare else ["kept"]
     assert last == f"{kept} old"
-
-
-# -- text as editors write it ----------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_toml_with_a_byte_order_mark_and_any_line_ends(tmp_path, mark, end):
-    path = tmp_path / "a.toml"
-    path.write_bytes(mark + end.join([b'name = "\xc3\xa4"', b"# remark", b"size = 3", b""]))
-    assert read_toml(path, Card) == Card("ä", 3)
-
-
-@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
-def test_json_with_a_byte_order_mark_and_any_line_ends(tmp_path, end):
-    path = tmp_path / "a.json"
-    path.write_bytes(b"\xef\xbb\xbf" + end.join([b"{", b'"name": "a",', b'"size": 3}', b""]))
-    assert read_json(path, Card) == Card("a", 3)
-
-
-@pytest.mark.parametrize(
-    ("raw", "said"),
-    [
-        (b'name = "a"\r\n# Gr\xfc\xdfe\r\n', "line 2: found byte 0xfc, expected UTF-8 text"),
-        (b'name = "a"\r\r\r# \xe4', "line 4: found byte 0xe4, expected UTF-8 text"),
-        ('name = "a"'.encode("utf-16"), ": found UTF-16 (its byte order mark), expected UTF-8"),
-        (b'name = "a', "expected valid TOML"),
-        (b'name = "a\0"', "expected valid TOML"),
-    ],
-)
-def test_other_text_is_refused_with_its_line(tmp_path, raw, said):
-    path = tmp_path / "a.toml"
-    path.write_bytes(raw)
-    with pytest.raises(ArtefactError) as error:
-        read_toml(path, Card)
-    assert str(path) in str(error.value)
-    assert said in str(error.value)
-
-
-@given(
-    st.text(st.characters(codec="utf-8", exclude_characters="\r\ufeff")),
-    st.sampled_from(["\n", "\r\n", "\r"]),
-)
-def test_text_is_the_same_whatever_the_mark_and_the_line_ends(text, end):
-    for mark in ("", "\ufeff"):
-        assert decode_text("x", (mark + text.replace("\n", end)).encode()) == text
-
-
-@given(st.binary())
-def test_any_bytes_are_text_or_refused(raw):
-    try:
-        text = decode_text("x", raw)
-    except ArtefactError:
-        return
-    assert "\r" not in text
 
 
 def test_a_link_in_the_place_of_the_temporary_file_opens_nobody_s_file(tmp_path):

@@ -1,4 +1,4 @@
-"""What strangers call things is shown, and obeyed by nothing."""
+"""What others call things is shown, and obeyed by nothing."""
 
 import pytest
 from hypothesis import given

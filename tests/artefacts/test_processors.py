@@ -159,7 +159,7 @@ def test_a_real_control_group_bounds_a_real_process(granted):
 
 THREADS = """
 from artefacts import usable_cpus
-from models.graphs.executors import make_executor
+from models.executors import make_executor
 from models.facts.cards import load_model
 executor = make_executor("onnx", load_model("alexnet"))
 print(usable_cpus(), executor._options.intra_op_num_threads)
@@ -182,10 +182,10 @@ def test_this_process_may_use_what_it_is_pinned_to():
 
 @pytest.mark.usefixtures("many")
 def test_half_of_what_may_be_used_computes(monkeypatch):
+    from models.executors import making
     from models.facts.cards import load_model
-    from models.graphs import executors
 
     model = load_model("alexnet")
     for usable, threads in ((64, 32), (3, 1), (1, 1)):
-        monkeypatch.setattr(executors, "usable_cpus", lambda usable=usable: usable)
-        assert executors.make_executor("onnx", model)._options.intra_op_num_threads == threads
+        monkeypatch.setattr(making, "usable_cpus", lambda usable=usable: usable)
+        assert making.make_executor("onnx", model)._options.intra_op_num_threads == threads

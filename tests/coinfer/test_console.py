@@ -99,7 +99,7 @@ def test_no_other_console_is_made():
     assert made == ["coinfer/cli/console.py"]
 
 
-def test_bytes_of_a_stranger_do_not_end_an_edge(tmp_path):
+def test_bytes_from_outside_do_not_end_an_edge(tmp_path):
     port = tmp_path / "port"
     edge = subprocess.Popen(
         [sys.executable, "-m", "coinfer.cli.main", "edge", "--model", "alexnet", "--port", "0",
@@ -112,9 +112,9 @@ def test_bytes_of_a_stranger_do_not_end_an_edge(tmp_path):
             assert edge.poll() is None
             assert time.monotonic() < end
             time.sleep(0.02)
-        with socket.create_connection(("127.0.0.1", int(port.read_text()))) as stranger:
-            stranger.sendall(b"[/a]" + bytes(200))
-            assert stranger.recv(1) == b""  # hung up
+        with socket.create_connection(("127.0.0.1", int(port.read_text()))) as client:
+            client.sendall(b"[/a]" + bytes(200))
+            assert client.recv(1) == b""  # hung up
         said = ""
         while "[/a]" not in said:
             line = edge.stderr.readline()

@@ -1,4 +1,4 @@
-"""Commands on a stranger's traces: one line where they are not clear, what was understood."""
+"""Commands on traces from outside: one line where they are not clear, what was understood."""
 
 import json
 import os

@@ -140,14 +140,14 @@ def test_a_plan_that_would_pile_up_frames_is_not_chosen(stream):
 def test_the_belief_forgets(closed):
     rng = np.random.default_rng(0)
     trace = BandwidthTrace("t", np.arange(600.0), np.exp(rng.normal(14, 1, 600)), 600.0)
-    belief = BandwidthBelief.counted([trace])
+    belief = BandwidthBelief.from_traces([trace])
     assert belief.kernels.sum(axis=2) == pytest.approx(np.ones(belief.kernels.shape[:2]))
     assert belief.of(1e6, 1e6) == pytest.approx(belief.blind)
 
 
 def test_the_robust_planner_probes_when_blind(closed):
     traces = closed.traces("train").traces
-    planner = RobustPlanner(closed, BandwidthBelief.counted(traces))
+    planner = RobustPlanner(closed, BandwidthBelief.from_traces(traces))
     planner.observe(Measurement(0.0, 12_288, 1.0))
     plans = [
         planner.decide(situation(t, k, setting=closed))
@@ -254,15 +254,15 @@ def test_what_the_engine_made_otherwise_is_not_awaited(stream, random_policy):
     policy = random_policy(stream)
     local = int(np.flatnonzero(stream.table.local)[0])
     means = {}
-    for told in (True, False):
+    for reported in (True, False):
         controller = LearnedController(policy, stream)
         controller.observe(Measurement(0.0, 30_000, 0.01))
         for frame in range(4):
             moment = situation(0.04 * frame, frame, setting=stream)
-            if controller.decide(moment) != local and told:
+            if controller.decide(moment) != local and reported:
                 controller.overruled(frame, local)
         seen = controller.observation(situation(0.3, 9, setting=stream))
-        means[told] = float(seen.context[0, CONTEXT.index("belief_mean")])
+        means[reported] = float(seen.context[0, CONTEXT.index("belief_mean")])
     quiet = LearnedController(policy, stream)
     quiet.observe(Measurement(0.0, 30_000, 0.01))
     alone = quiet.observation(situation(0.3, 9, setting=stream))
@@ -274,16 +274,16 @@ def test_the_robust_planner_decides_where_the_policy_was_never_trained(stream, r
     policy = random_policy(stream)
     narrow = dataclasses.replace(policy, highest=np.full_like(policy.highest, -2.0))
     guarded, robust = LearnedController(narrow, stream), RobustPlanner(stream, policy.belief)
-    trusted = LearnedController(policy, stream)
-    for controller in (guarded, robust, trusted):
+    unguarded = LearnedController(policy, stream)
+    for controller in (guarded, robust, unguarded):
         controller.observe(Measurement(0.0, 3000, 0.01))
     chosen = [
         [c.decide(situation(0.1 * k, k, setting=stream)) for k in range(20)]
-        for c in (guarded, robust, trusted)
+        for c in (guarded, robust, unguarded)
     ]
     assert chosen[0] == chosen[1]
     assert guarded.fallbacks == 20
-    assert trusted.fallbacks == 0
+    assert unguarded.fallbacks == 0
 
 
 def test_observations_stay_in_range_and_know_only_the_past():

@@ -65,21 +65,21 @@ def test_a_trial_that_ends_in_nothing_at_all_has_failed():
 
 
 def test_an_edge_is_relied_on_after_answers_in_a_row_for_a_while():
-    trust = EdgeReliability(answers=3, holds_s=1.0)
+    reliable = EdgeReliability(answers=3, holds_s=1.0)
     for now in (0.0, 0.1, 0.2):
-        assert not trust.holds(now)
-        trust.answered(now)
-    assert trust.holds(1.2)
-    assert not trust.holds(1.3), "an old answer says nothing"
+        assert not reliable.holds(now)
+        reliable.answered(now)
+    assert reliable.holds(1.2)
+    assert not reliable.holds(1.3), "an old answer says nothing"
     for now in (1.3, 1.4, 1.5):
-        assert not trust.holds(now), "and has to be followed by as many as at first"
-        trust.answered(now)
-    assert trust.holds(1.5)
-    trust.missed()
+        assert not reliable.holds(now), "and has to be followed by as many as at first"
+        reliable.answered(now)
+    assert reliable.holds(1.5)
+    reliable.missed()
     for now in (1.6, 1.7, 1.8):
-        assert not trust.holds(now)
-        trust.answered(now)
-    assert trust.holds(1.8)
+        assert not reliable.holds(now)
+        reliable.answered(now)
+    assert reliable.holds(1.8)
 
 
 def breakers():

@@ -36,8 +36,8 @@ class Running:
         if not ready.exists():
             self.log.close()
         assert ready.exists(), self.said()
-        told = ready.read_text().splitlines()
-        self.address, self.unix, *more = told if port != "-1" else ["", *told]
+        reported = ready.read_text().splitlines()
+        self.address, self.unix, *more = reported if port != "-1" else ["", *reported]
         self.grpc = more[0].removeprefix("grpc://") if more else None
 
     def write(self, more):
@@ -52,7 +52,7 @@ class Running:
         return (self.folder / "log").read_text()
 
     def until(self, true, seconds=60.0):
-        """Wait for another process: nothing here can be told when it is there."""
+        """Wait for another process: nothing here can hear when it is there."""
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self.said()

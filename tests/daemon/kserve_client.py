@@ -26,7 +26,7 @@ def request(pictures, binary, **more):
     return InferRequest("alexnet", [given], **{"parameters": {"deadline_ms": 5000}} | more)
 
 
-def told(answer):
+def reported(answer):
     by_name = {o.name: o for o in answer.outputs}
     return {
         "id": answer.id,
@@ -66,7 +66,7 @@ async def rest(address, pictures):
         for name, asked in cases(pictures).items():
             model = "other" if name == "other model" else "alexnet"
             try:
-                found[name] = told(await client.infer(address, asked, model_name=model))
+                found[name] = reported(await client.infer(address, asked, model_name=model))
             except httpx.HTTPStatusError as error:
                 found[name] = [str(error.response.status_code), str(error)]
     return found
@@ -86,7 +86,7 @@ async def over_grpc(address, pictures):
             if name == "other model":
                 asked.model_name = "other"
             try:
-                found[name] = told(await client.infer(asked))
+                found[name] = reported(await client.infer(asked))
             except grpc.RpcError as error:
                 found[name] = [str(error.code()), error.details()]
     return found

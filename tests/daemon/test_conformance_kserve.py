@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 if importlib.util.find_spec("kserve") is None:
     pytest.skip(

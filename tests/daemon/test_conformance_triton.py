@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 pytest.importorskip("tritonclient", reason="tritonclient is not installed (extra dev)")
 http = pytest.importorskip("tritonclient.http", reason="tritonclient lacks its HTTP half")
@@ -312,11 +312,11 @@ def test_the_blocking_client_s_own_threads(daemon, pictures):
     with grpc.InferenceServerClient(daemon.grpc) as client:
         done, found = threading.Event(), []
 
-        def told(result, error):
+        def reported(result, error):
             found.append((result, error))
             done.set()
 
-        client.async_infer("alexnet", [given(grpc, pictures)], told, parameters=PATIENT)
+        client.async_infer("alexnet", [given(grpc, pictures)], reported, parameters=PATIENT)
         assert done.wait(20)
         result, error = found[0]
         assert error is None

@@ -20,7 +20,7 @@ from PIL import Image
 from coinfer import AsyncClient, Client, DeviceError, UsageError
 from controller.edge.server import EdgeServer
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 
 @pytest.fixture(scope="module")

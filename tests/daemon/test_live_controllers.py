@@ -1,9 +1,12 @@
 """Controllers of other packages that misbehave: frames are answered and counted all the same."""
 
+import dataclasses
+import gc
 import logging
 import os
 import queue
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from artefacts import UsageError
 from controller.daemon.configuration.choosing import make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
-from controller.daemon.live_controllers import LOG_EVERY_S
+from controller.daemon.foreign_controllers import LOG_EVERY_S, MOST_WAITING, SHARE
 from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.daemon.service import FrameService
 from controller.device.engine import FrameEngine
@@ -22,11 +25,15 @@ from controller.interface import FrameResult, Measurement, Situation
 from controller.link.interface import NoLink
 from controller.planners.fixed import device_only_plan
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTY = '''
 """Controllers that do one thing wrong."""
+
+import os
+import time
+from pathlib import Path
 
 import numpy as np
 
@@ -75,6 +82,32 @@ def counting(inputs):
         name, initial_probe_bytes, fallbacks = "counting", 0, "many"
         reset, observe, record, decide = made.reset, made.observe, made.record, made.decide
     return Counting()
+
+
+class Late(FixedController):
+    """Its 20th decision waits for a file to go, or computes until then."""
+
+    def __init__(self, inputs, wait):
+        super().__init__("late", len(inputs.setting.table) - 1)
+        self.decisions, self.heard, self._wait = 0, [], wait
+
+    def decide(self, situation):
+        self.decisions += 1
+        if self.decisions == 20:
+            while Path(os.environ["HANGS"]).exists():
+                self._wait()
+        return super().decide(situation)
+
+    def overruled(self, frame, plan):
+        self.heard.append((frame, plan))
+
+
+def hanging(inputs):
+    return Late(inputs, lambda: time.sleep(0.01))
+
+
+def spinning(inputs):
+    return Late(inputs, lambda: sum(range(100_000)))
 
 
 def good(inputs):
@@ -147,6 +180,9 @@ def usual(controller):
     return controller._usual
 
 
+SITUATION = Situation(0.0, 0, 5.0, 0.0, 0, 0.04)
+
+
 @pytest.mark.parametrize("factory", DECIDING)
 def test_frames_that_it_cannot_decide_are_answered_by_the_device(stream, service, factory, caplog):
     service.engine.controller = usual(made(stream, factory))
@@ -177,6 +213,7 @@ def test_what_it_fails_to_hear_or_count_costs_nothing(stream, service, factory, 
     with caplog.at_level(logging.WARNING):
         assert all(r.latency_s is not None for r in answered(service, 1))
         settled(service)
+        usual(controller).decide(SITUATION)  # it has heard what came before by then
         text = metrics.text().decode()
     assert "coinfer_controller_faults_total 1.0" in metrics.text().decode() or factory == "counting"
     assert "coinfer_policy_fallbacks_total 0.0" in text
@@ -198,12 +235,11 @@ def test_faults_are_said_seldom_with_their_number(stream, caplog):
     controller = usual(made(stream, "raising"))
     now = [0.0]
     controller._clock = lambda: now[0]
-    situation = Situation(0.0, 0, 0.2, 0.0, 0, 0.04)
     with caplog.at_level(logging.WARNING):
         for _ in range(100):
-            controller.decide(situation)
+            controller.decide(SITUATION)
         now[0] = LOG_EVERY_S
-        controller.decide(situation)
+        controller.decide(SITUATION)
         controller.record(FrameResult(0, 0, 0.1, 0.1, 0, True))
     first, second = [r.getMessage() for r in caplog.records]
     assert "(1 faults;" in first
@@ -223,6 +259,69 @@ def test_faults_of_earlier_controllers_stay_counted(stream, service):
 def test_one_that_cannot_begin_is_refused(stream):
     with pytest.raises(UsageError, match="reset raised OSError: no state file"):
         made(stream, "resetting").reset()
+
+
+@pytest.mark.parametrize("factory", ["hanging", "spinning"])
+def test_one_that_hangs_costs_no_frame_and_decides_again_once_it_is_back(
+    stream, service, factory, tmp_path, monkeypatch, caplog
+):
+    hangs, deadline_s = tmp_path / "hangs", 2.0
+    hangs.touch()
+    monkeypatch.setenv("HANGS", str(hangs))
+    controller = usual(made(stream, factory))
+    service.replace_controller(controller)
+    last, local = len(stream.table) - 1, device_only_plan(stream)
+    picture, answers, records = (
+        generated_pictures(1, np.random.default_rng(0))[0],
+        queue.Queue(),
+        [],
+    )
+    with caplog.at_level(logging.WARNING):
+        for _ in range(40):
+            service.submit(picture, answers.put, deadline_s=deadline_s)
+            records.append(answers.get(timeout=30))
+        begun_s = time.monotonic()
+        assert controller.fallbacks == 0  # metrics wait for nothing that is out
+        assert time.monotonic() - begun_s < 1.0
+    assert all(r.latency_s is not None and r.latency_s < deadline_s for r in records)
+    assert [r.plan for r in records[19:]] == [local] * 21
+    late = f"decide has not come back within {1e3 * SHARE * deadline_s:.0f} ms"
+    assert late in caplog.text
+    assert service.alive
+    hangs.unlink()
+    package = controller._made._made
+    heard = threading.Event()
+    controller._calls.put(heard.set)
+    assert heard.wait(30)
+    assert package.decisions == 20
+    assert package.heard[-1] == (records[19].frame, local)
+    service.submit(picture, answers.put, deadline_s=deadline_s)
+    answers.get(timeout=30)
+    settled(service)
+    assert package.decisions == 21
+    assert controller.decide(SITUATION) == last
+
+
+def test_what_a_hanging_one_should_hear_is_bounded_and_its_thread_ends_with_it(
+    stream, tmp_path, monkeypatch
+):
+    hangs = tmp_path / "hangs"
+    hangs.touch()
+    monkeypatch.setenv("HANGS", str(hangs))
+    before = threading.active_count()
+    controller = usual(made(stream, "hanging"))
+    for _ in range(20):
+        controller.decide(dataclasses.replace(SITUATION, deadline_s=0.5))
+    for _ in range(10 * MOST_WAITING):
+        controller.record(FrameResult(0, 0, 0.1, 0.1, 0, True))
+    assert controller._calls.qsize() <= MOST_WAITING
+    hangs.unlink()
+    del controller
+    until_s = time.monotonic() + 30
+    while threading.active_count() > before:
+        gc.collect()
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
 
 
 @pytest.mark.system

@@ -49,7 +49,7 @@ def namespaces_work():
 
 
 class Watched:
-    """A command in a namespace of its own, with a home of its own; `said` names who was told."""
+    """A command in a namespace of its own, with a home of its own; `said` names who was called."""
 
     def __init__(self, folder, *command):
         folder.mkdir()

@@ -22,7 +22,7 @@ from controller.health import Breaker, Breakers
 from controller.link.interface import NoLink
 from controller.planners.fixed import FixedController
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 DEADLINE_S = 5.0
 

@@ -47,11 +47,15 @@ def until(true, process):
         time.sleep(0.002)
 
 
-def handles_sigterm(pid):
+def handles(pid, number):
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("SigCgt:"):
-            return bool(int(line.split()[1], 16) & 1 << (signal.SIGTERM - 1))
+            return bool(int(line.split()[1], 16) & 1 << (number - 1))
     return False
+
+
+def handles_sigterm(pid):
+    return handles(pid, signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -75,7 +79,7 @@ def first_process(folder, command):
 
 
 def ended(outer, pid, number):
-    """(exit code, what it said) of a process that is told to end, promptly."""
+    """(exit code, what it said) of a process that is asked to end, promptly."""
     os.kill(pid, number)
     _, said = outer.communicate(timeout=PROMPT_S)
     return outer.returncode, said
@@ -129,26 +133,53 @@ def test_a_frame_loop_keeps_what_it_has_recorded(tmp_path):
     assert (tmp_path / "records.json").stat().st_size > 100
 
 
-def test_a_hangup_during_the_start_ends_nothing(tmp_path):
+@pytest.mark.parametrize("command", ["device", "edge"])
+def test_a_hangup_from_the_first_moment_on_is_a_reload_and_no_end(tmp_path, command):
     (tmp_path / "device.toml").write_text(DEVICE)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS["device"]], cwd=tmp_path,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    ignores = Path(f"/proc/{process.pid}/status")
+    (tmp_path / "edge.toml").write_text(EDGE)
+    log, ready = tmp_path / "log", tmp_path / "ready"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS[command]], cwd=tmp_path,
+            stderr=stream,
+        )  # fmt: skip
 
-    def ignored():
-        (line,) = [x for x in ignores.read_text().splitlines() if x.startswith("SigIgn:")]
-        return int(line.split()[1], 16) & 1 << (signal.SIGHUP - 1)
+    def reloads():
+        return log.read_text().count("reloaded: ")
+
+    def until_here(true):
+        end = time.monotonic() + 60.0
+        while not true():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < end, log.read_text()
+            time.sleep(0.002)
 
     try:
-        until(ignored, process)
+        until_here(lambda: handles(process.pid, signal.SIGHUP))
+        assert "numpy" not in Path(f"/proc/{process.pid}/maps").read_text()
         process.send_signal(signal.SIGHUP)
-        until((tmp_path / "ready").exists, process)
+        until_here(lambda: reloads() == 1)  # remembered until it serves
+        assert ready.exists()
+        process.send_signal(signal.SIGHUP)
+        until_here(lambda: reloads() == 2)
     finally:
         process.terminate()
+        code = process.wait(PROMPT_S)
+    assert code == 0, log.read_text()
+
+
+def test_an_edge_without_a_file_ends_in_order_when_its_terminal_is_closed(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS["plain-edge"]], cwd=tmp_path,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        until((tmp_path / "ready").exists, process)
+        process.send_signal(signal.SIGHUP)
         _, said = process.communicate(timeout=PROMPT_S)
-    assert process.returncode == 0, said
+    finally:
+        process.kill()
+    assert (process.returncode, "0 requests served" in said) == (0, True), said
 
 
 def chained_import(cause):

@@ -43,6 +43,7 @@ def test_a_unit_says_what_is_needed_and_hides_nothing(path):
     assert given["Type"] == "notify"
     assert given["Restart"] == "always"
     assert "143" in given["SuccessExitStatus"].split()
+    assert given["ExecReload"] == "/bin/kill -HUP $MAINPID"
     families = given["RestrictAddressFamilies"].split()
     assert {"AF_INET", "AF_INET6", "AF_UNIX"} <= set(families)
     command = given["ExecStart"].split()
@@ -50,6 +51,11 @@ def test_a_unit_says_what_is_needed_and_hides_nothing(path):
     assert command[2:] == ["--config", f"/etc/coinfer/{command[1]}.toml"]
     repeated = {key for key, _ in service if [k for k, _ in service].count(key) > 1}
     assert repeated <= {"SystemCallFilter", "Environment", "LoadCredential"}
+
+
+def test_where_memory_is_short_the_process_of_grpc_ends_and_the_daemon_goes_on():
+    service = dict(settings(DEPLOY / "coinfer-device.service")["Service"])
+    assert service["OOMPolicy"] == "continue"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")

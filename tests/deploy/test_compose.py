@@ -116,8 +116,8 @@ def test_every_configuration_is_accepted_and_breaks_no_rule(compose):
     assert services["edge-metrics"]["environment"] == {"METRICS_PORT": str(port)}
     assert services["edge-metrics"]["networks"]["link"] == {"aliases": ["edge"]}
     for name in ("device-1", "device-2"):
-        told = services[f"{name}-metrics"]["environment"]
-        assert told == {"METRICS_PORT": str(device.http.port)}
+        reported = services[f"{name}-metrics"]["environment"]
+        assert reported == {"METRICS_PORT": str(device.http.port)}
     for name in DAEMONS:
         assert services[name]["network_mode"] == f"service:{name}-metrics"
         written = {target for _, target, how in mounts(services[name]) if how == "rw"}

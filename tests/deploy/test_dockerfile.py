@@ -135,8 +135,8 @@ def test_it_builds_and_runs_read_only_for_a_user_nobody_knows(target):
             "--file", str(DOCKERFILE), "--tag", name, str(ROOT)]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True, timeout=BUILD_LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    told = subprocess.run([*command, "image", "inspect", name], capture_output=True, check=True)
-    config = json.loads(told.stdout)[0]["Config"]
+    reported = subprocess.run([*command, "image", "inspect", name], capture_output=True, check=True)
+    config = json.loads(reported.stdout)[0]["Config"]
     assert config["User"] == "10001:10001"
     assert config["Entrypoint"] == ["coinfer"]
     assert config["StopSignal"] in ("SIGTERM", "15")

@@ -53,13 +53,13 @@ def test_the_lock_is_what_was_tested_with_digests_and_holds_all_that_is_needed()
 
 
 @pytest.mark.parametrize("name", SAFE)
-def test_what_handles_strangers_bytes_has_no_known_hole(name):
+def test_what_handles_bytes_from_outside_has_no_known_hole(name):
     (wanted,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == name)
     (least,) = (s.version for s in wanted.specifier if s.operator == ">=")
     assert Version(least) >= Version(SAFE[name])
 
 
-def test_nobody_is_told_to_install_by_a_name_that_is_not_ours():
+def test_nobody_is_asked_to_install_by_a_name_that_is_not_ours():
     """The one place that names it says why not."""
     for path in (ROOT / "docs").rglob("*.md"):
         text = path.read_text().replace("decides what `pip install coinfer`\nruns, as root", "")

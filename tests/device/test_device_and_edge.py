@@ -17,7 +17,7 @@ from controller.link.addresses import check_address
 from controller.planners.fixed import FixedController
 from controller.wire import Connection, Message, MessageType, Role, serialise
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_as_daemon_is_with_its_breaker_its_probes_and_the_measured_round_trip(
         engine = loop.engine
         assert (engine.args.always_rescue, engine.args.measured_rtt) == (as_daemon, as_daemon)
         assert (engine.admission.breakers is not None) == as_daemon
-        # nothing else told of the link
+        # nothing else measured the link
         assert (
             engine.watch.monitor.probed_bytes if engine.watch.monitor else 0
         ) == 2000 * as_daemon
@@ -260,7 +260,7 @@ def test_addresses_beyond_loopback_are_refused():
 
 def test_the_device_imports_nothing_heavy():
     code = (
-        "import sys, controller.device.frame_loops, models.graphs.executors, "
+        "import sys, controller.device.frame_loops, models.executors, "
         "controller.policies.learned, controller.sensing, experiments.replay.device_run\n"
         "heavy = {'torch', 'gymnasium', 'stable_baselines3', 'pandas', 'matplotlib', 'river'}\n"
         "sys.exit(', '.join(sorted(heavy & set(sys.modules))) or 0)"

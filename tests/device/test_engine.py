@@ -19,7 +19,7 @@ from controller.planners.fixed import FixedController
 from controller.scenarios import load_setting, read_scenario
 from controller.wire import Connection, Message, MessageType, Role
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 
 @pytest.fixture(scope="module")

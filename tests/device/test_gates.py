@@ -15,7 +15,7 @@ from controller.planners.fixed import FixedController
 from controller.plans import check_plan, device_only, one_hop
 from controller.scenarios import load_setting, read_scenario
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor, softmax_answer
+from models.executors import OnnxExecutor, softmax_answer
 
 PICTURES = 24
 

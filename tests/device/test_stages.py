@@ -135,7 +135,7 @@ def test_every_plan_runs_as_its_stages_say(name):
             assert log == expected, str(plan)
             record = records[-1]
             assert (record.plan, record.exit, record.by_plan) == (number, plan.exit, True)
-            # what an edge was asked is what it was told of as they greeted
+            # what an edge was asked is what they agreed on as they greeted
             asked = [(w.branch, w.start, w.stop) for n, w in log if n == "edge" and
                      isinstance(w, Layers)]  # fmt: skip
             assert set(asked) <= set(asked_intervals(setting.table))

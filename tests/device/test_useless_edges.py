@@ -19,7 +19,7 @@ from controller.wire import RemoteProtocolError
 from experiments.robustness.attacks import hostile_edge
 from experiments.robustness.attacks.hostile_edge import HostileEdge
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 DEADLINE_S, APART_S = 0.3, 0.1
 REPLY_S = 0.003
@@ -44,8 +44,8 @@ def asking(stream, executor, *links):
     made = []
 
     def maker(kind, port):
-        def make(told):
-            return kind("127.0.0.1", port, stream.model.digest, told)
+        def make(reported):
+            return kind("127.0.0.1", port, stream.model.digest, reported)
 
         return make
 
@@ -125,7 +125,7 @@ def test_an_edge_that_calls_everything_cancelled_is_left_alone_in_the_end(stream
      (3e38, "gives no answer")],
 )  # fmt: skip
 def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, said):
-    """Plans that end on the device: what the edge gave is checked before anything is told of it."""
+    """Plans that end on the device: what the edge gave is checked before anybody hears of it."""
     spec = stream.spec
     index, whole = next(
         (k, p) for k, p in enumerate(stream.table.plans) if p.hops and p.hops[0].start == 0
@@ -158,7 +158,7 @@ def test_a_tensor_that_no_network_gives_is_no_answer(stream, executor, value, sa
 
 
 @pytest.mark.parametrize("seconds", [-1e17, 1e17])
-def test_times_that_cannot_be_are_told_to_nobody(seconds):
+def test_times_that_cannot_be_reach_nobody(seconds):
     job = Upload(1, {}, bytes(5000), 1.0, begun_s=1.0, sent_bytes=5000)
     for key in ("receive_s", "queue_s", "compute_s"):
         meta = {"received_bytes": 5000, "first_read_bytes": 10, key: seconds}

@@ -1,11 +1,13 @@
 """Docstrings that teach: a public function of four or more parameters names each of them.
 
-Held where shapes and units matter: physics, planners, sensing, policies, environments, traces.
+Held where shapes and units matter. A method of an interface is described there once: who
+implements it says ``See `Owner.method`.``
 """
 
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROOMS = (
     "controller/physics", "controller/planners", "controller/sensing", "controller/policies",
-    "envs", "traces",
+    "envs", "traces", "models", "experiments",
 )  # fmt: skip
 MANY = 4
 
@@ -29,11 +31,37 @@ def public_functions(
             yield f"{owner}{node.name}", node
 
 
-def unnamed(function: ast.FunctionDef) -> list[str]:
-    """Parameters, of a function with many, that are named neither in backticks nor under Args."""
+def parameters(function: ast.FunctionDef) -> list[str]:
+    """Names of what a function takes, but for the object that it is called on."""
     args = function.args
     names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
-    names = [name for name in names if name not in ("self", "cls")]
+    return [name for name in names if name not in ("self", "cls")]
+
+
+@cache
+def described() -> dict[str, list[str]]:
+    """Parameters of methods, by `Owner.method`, whose docstrings name them all."""
+    return {
+        name: parameters(function)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for name, function in public_functions(ast.parse(path.read_text()).body)
+        if "." in name and not unnamed(function)
+    }
+
+
+def unnamed_anywhere(function: ast.FunctionDef) -> list[str]:
+    """`unnamed`, unless the docstring refers to an interface that names the same parameters."""
+    found = unnamed(function)
+    for other in re.findall(r"See `(\w+\.\w+)`", ast.get_docstring(function) or ""):
+        if described().get(other) == parameters(function):
+            return []
+    return found
+
+
+def unnamed(function: ast.FunctionDef) -> list[str]:
+    """Parameters, of a function with many, that are named neither in backticks nor under Args."""
+    names = parameters(function)
     said = ast.get_docstring(function) or ""
     if len(names) < MANY:
         return []
@@ -47,11 +75,23 @@ def test_each_of_many_parameters_is_named(room):
     paths = sorted((ROOT / room).rglob("*.py"))
     assert paths
     found = {
-        f"{path.relative_to(ROOT)}: {name}": unnamed(function)
+        f"{path.relative_to(ROOT)}: {name}": unnamed_anywhere(function)
         for path in paths
         for name, function in public_functions(ast.parse(path.read_text()).body)
     }
     assert {where: names for where, names in found.items() if names} == {}
+
+
+def test_who_implements_an_interface_may_refer_to_it():
+    def of(signature: str, said: str) -> list[str]:
+        (node,) = ast.parse(f'def run({signature}):\n    """{said}"""\n').body
+        assert isinstance(node, ast.FunctionDef)
+        return unnamed_anywhere(node)
+
+    same = "self, branch, start, stop, x"
+    assert of(same, "Zeros. See `Executor.run`.") == []
+    assert of(same, "Zeros. See `Nobody.run`.") == ["branch", "start", "stop", "x"]
+    assert of(same + ", more", "See `Executor.run`.") == ["branch", "start", "stop", "x", "more"]
 
 
 def test_what_is_not_named_is_found():

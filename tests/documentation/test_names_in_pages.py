@@ -52,6 +52,22 @@ def _missing_tests(text: str) -> Iterator[str]:
         yield from (found for found in named if f"def {found}" not in written)
 
 
+def _tables_below_text(text: str) -> list[str]:
+    """Lines above which begins no table, as what is above them is no blank line."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(r"^(?!\|)(\S.*)\n\|", outside, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
+def test_a_table_has_a_blank_line_before_it(page: Path) -> None:
+    assert _tables_below_text(page.read_text()) == []
+
+
+def test_a_table_that_is_none_is_found() -> None:
+    assert _tables_below_text("# A\n\n| a |\n|---|\n| b |\n```\nx\n| y\n```\n") == []
+    assert _tables_below_text("Some text.\n| a |\n|---|\n| b |\n") == ["Some text."]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: f"{page.parent.name}/{page.stem}")
 def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
     text = page.read_text()

@@ -11,7 +11,7 @@ from artefacts import data_directory
 from coinfer.documentation.shown import ROOT, blocks, pages
 
 README = (ROOT / "README.md").read_text()
-LINKS = re.findall(r"\]\(([^)#\s]+)\)", README)
+LINKS = re.findall(r"\]\(([^)\s]+)\)", README)
 
 
 def test_it_is_short():
@@ -52,8 +52,26 @@ def test_the_table_is_what_its_command_prints():
 
 
 @pytest.mark.parametrize("link", LINKS)
-def test_a_link_leads_to_a_file(link):
-    assert link.startswith("https://") or (ROOT / link).exists()
+def test_a_link_leads_to_a_file_and_a_heading(link):
+    path, _, heading = link.partition("#")
+    assert link.startswith("https://") or (ROOT / path).exists()
+    if heading:
+        titles = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+        assert heading in {title.lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["bound", "codec", "cut", "deadline", "exit", "hedge", "local-fallback", "plan", "policy",
+     "trace", "controller"],
+)  # fmt: skip
+def test_a_word_of_the_field_is_explained_where_it_stands(word):
+    """Where it first stands in a sentence it leads to its page, or to its entry in the glossary."""
+    named, page = word.replace("-", " "), rf"\]\(docs/concepts/(?:{word}\.md|glossary\.md#{word})\)"
+    prose = re.sub(r"^```.*?^```|!\[.*?\)|`[^`]*`", "", README, flags=re.MULTILINE | re.DOTALL)
+    first = re.search(rf"\b{named}s?\b", prose)
+    assert first is not None
+    assert re.match(rf"\**{page}", prose[first.end() :]), prose[first.start() :][:60]
 
 
 @pytest.mark.system

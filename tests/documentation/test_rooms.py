@@ -19,6 +19,21 @@ MAY_IMPORT = {
     "coinfer": {"artefacts", "traces", "models", "controller", "envs", "experiments"},
 }
 
+ORDER = {
+    "models": ("codecs", "facts", "data", "graphs", "executors", "capture", "networks"),
+    "controller": (
+        "plans", "interface", "health", "wire", "sensing", "physics", "scenarios", "link", "edge",
+        "planners", "policies", "registry", "admission", "device", "daemon",
+    ),
+    "experiments": (
+        "arguments", "aliases", "evaluation", "learning", "studies", "sweeps", "replay",
+        "reporting", "analyses", "benches", "robustness", "demo",
+    ),
+    "coinfer": ("rooms", "gym", "cli", "documentation"),
+}  # fmt: skip
+"""Inside these rooms a part imports only parts that stand before it (docs/architecture)."""
+
+
 def _sources() -> dict[str, Path]:
     """Every module of ours by its dotted name."""
     found: dict[str, Path] = {}
@@ -65,8 +80,8 @@ def test_a_room_imports_only_those_below_it(room: str) -> None:
     assert wrong == []
 
 
-def test_no_module_imports_itself_by_others() -> None:
-    graph = {module: _imports(module, inside=False) & set(SOURCES) for module in SOURCES}
+def _in_circles(graph: dict[str, set[str]]) -> list[str]:
+    """The nodes of circles, and those on a way from one circle to another."""
     left = dict(graph)
     while ends := [m for m, needs in left.items() if not needs & set(left)]:
         for module in ends:
@@ -75,4 +90,47 @@ def test_no_module_imports_itself_by_others() -> None:
     while tops := [m for m in left if not any(m in needs for needs in left.values())]:
         for module in tops:
             del left[module]
-    assert sorted(left) == [], "these modules import one another in a circle"
+    return sorted(left)
+
+
+def _part(module: str) -> str:
+    """The sub-room (or loose module) of a room that a module is in; '' is the room itself."""
+    return ".".join(module.split(".")[1:2])
+
+
+def _parts_imported(room: str) -> dict[str, set[str]]:
+    """What each part of a room imports of the others, in functions too."""
+    found: dict[str, set[str]] = {}
+    for module in SOURCES:
+        if module.split(".")[0] == room and (part := _part(module)):
+            names = {_part(n) for n in _imports(module, inside=True) if n.split(".")[0] == room}
+            found.setdefault(part, set()).update(names - {part, ""})
+    return found
+
+
+def test_no_module_imports_itself_by_others() -> None:
+    graph = {module: _imports(module, inside=False) & set(SOURCES) for module in SOURCES}
+    assert _in_circles(graph) == [], "these modules import one another in a circle"
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_no_part_of_a_room_imports_itself_by_others(room: str) -> None:
+    assert _in_circles(_parts_imported(room)) == [], "these parts import one another in a circle"
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_a_part_imports_only_those_before_it(room: str) -> None:
+    order, imported = ORDER[room], _parts_imported(room)
+    assert sorted(order) == sorted(imported), "the order names each part once"
+    wrong = [
+        f"{room}.{part} imports {room}.{name}"
+        for part, names in sorted(imported.items())
+        for name in sorted(names)
+        if order.index(name) >= order.index(part)
+    ]
+    assert wrong == []
+
+
+def test_circles_are_found() -> None:
+    assert _in_circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert _in_circles({"top": {"a"}, "a": {"b"}, "b": {"a", "end"}, "end": set()}) == ["a", "b"]

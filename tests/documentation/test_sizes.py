@@ -1,6 +1,7 @@
 """The limits on size: lines of a file and of a function, and how many of our modules one imports.
 
-They hold for what is shipped and shown (the rooms, examples, deploy), without exception.
+They hold for what is shipped and shown (the rooms, examples, deploy), without exception. Files of
+tests have the same limit of lines.
 """
 
 import ast
@@ -62,6 +63,15 @@ def test_files_functions_and_imports_are_within_the_limits(room):
     assert inside
     found = {str(path.relative_to(ROOT)): over_the_limits(path.read_text()) for path in inside}
     assert {name: said for name, said in found.items() if said} == {}
+
+
+def test_files_of_tests_have_the_same_limit_of_lines():
+    lengths = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert len(lengths) > 100
+    assert {name: lines for name, lines in lengths.items() if lines > MOST_LINES} == {}
 
 
 def test_what_is_over_a_limit_is_found():

@@ -13,7 +13,7 @@ from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
 from controller.wire import Connection, LocalProtocolError, Message, MessageType, Role
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 SLACK_S = 0.2
@@ -155,7 +155,7 @@ def test_a_bad_tensor_in_a_batch_costs_only_itself(stream, executor, pictures, c
     assert found[3].type is T.REFUSE
 
 
-def test_two_models_are_told_apart_by_their_digests(stream, executor, pictures, connect, serving):
+def test_two_models_differ_by_their_digests(stream, executor, pictures, connect, serving):
     made, labels = pictures
     other = dataclasses.replace(stream.model, digest="f" * 64)
     with serving(stream.model, executor) as server:
@@ -219,7 +219,7 @@ def test_a_device_that_reads_nothing_holds_nobody_up(stream, executor, pictures,
         assert any("dropped, " in e for e in server.errors)
 
 
-def test_silent_strangers_and_idle_devices_are_let_go(stream, executor, connect, serving):
+def test_silent_connections_and_idle_devices_are_let_go(stream, executor, connect, serving):
     with serving(stream.model, executor, limits=EdgeLimits(greeting_s=0.2, idle_s=0.3)) as server:
         newcomer = socket.create_connection(("127.0.0.1", server.port), 5)
         newcomer.sendall(b"CNFR")  # a slow-loris: never a whole message

@@ -18,7 +18,7 @@ import pytest
 from controller.device.frame_loops import DeviceConfig, connect_loop
 from controller.planners.fixed import FixedController
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"

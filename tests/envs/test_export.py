@@ -277,8 +277,9 @@ def test_what_is_no_such_model_is_one_line_and_nothing_is_written(tmp_path, lane
 
 def test_more_weights_than_whoever_reads_them_takes_are_refused(lanes, monkeypatch):
     made = model(PPO, lanes, [1024])
-    monkeypatch.setattr("envs.export.MOST_BYTES", 2**20)
-    with pytest.raises(UsageError, match="network: found 1 MiB of weights, expected at most 0.5"):
+    monkeypatch.setattr("controller.policies.weights.MOST_PRODUCTS", 2**17)
+    why = r"network: found 239,616 multiplications a decision, expected at most 131,072"
+    with pytest.raises(UsageError, match=why):
         exported_weights(made)
 
 

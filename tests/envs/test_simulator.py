@@ -46,15 +46,15 @@ def no_rescue(setting):
 
 def test_a_late_frame_is_known_to_be_late_at_its_deadline_and_not_before(stream):
     simulator = one_lane(stream, [1e3] * 10)
-    plan, told = no_rescue(stream), []
+    plan, reported = no_rescue(stream), []
     for frame in range(8):
         decided_s = float(simulator.now_s[0])
-        told += [(int(e.frame[0]), float(e.known_s[0]), decided_s) for e in simulator.ends()]
+        reported += [(int(e.frame[0]), float(e.known_s[0]), decided_s) for e in simulator.ends()]
         simulator.step(np.array([plan]))
         assert int(simulator.frame[0]) == frame + 1
-    assert [frame for frame, _, _ in told] == list(range(len(told)))
+    assert [frame for frame, _, _ in reported] == list(range(len(reported)))
     deadline, interval = simulator.deadline_s, simulator.interval_s
-    for frame, known_s, decided_s in told:
+    for frame, known_s, decided_s in reported:
         assert known_s == pytest.approx(frame * interval + deadline)
         assert known_s <= decided_s < known_s + interval
     # what is never begun (the link still carries the first upload) is known without the edge

@@ -98,6 +98,6 @@ def device(folder):
 def test_a_camera_s_frames(tmp_path):
     with device(tmp_path) as address:
         said = ran(tmp_path, "camera.py", address, 2)
-    counted = [line.split(" frames: ") for line in said.strip().splitlines()]
-    assert sum(int(count) for count, _ in counted) == 20
-    assert any("on the device" in where for _, where in counted)
+    found = [line.split(" frames: ") for line in said.strip().splitlines()]
+    assert sum(int(count) for count, _ in found) == 20
+    assert any("on the device" in where for _, where in found)

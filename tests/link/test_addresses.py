@@ -31,7 +31,7 @@ from controller.link.dialling import connect, interleaved, listen
 from controller.link.edge_link import EdgeLink
 from controller.link.secure import TlsFiles, client_security, server_security
 from experiments.replay.testbed.namespaces import inside, missing_tools, run
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 LOOPBACK4 = (socket.AF_INET, ("127.0.0.1", 0))
 

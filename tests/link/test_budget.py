@@ -23,7 +23,7 @@ from experiments.robustness.attacks.hostile_edge import (
     unasked_reply,
 )
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 FLOODS = {
@@ -81,7 +81,7 @@ class Device:
         return self.next()
 
 
-def told(server):
+def reported(server):
     """Wait until the edge has ended a connection for its messages."""
     end = time.monotonic() + 10.0
     while not any("messages that no answer comes of" in e for e in list(server.errors)):
@@ -147,7 +147,7 @@ def test_the_edge_ends_a_connection_that_is_all_messages(stream, executor, servi
         with contextlib.closing(other.sock):
             picture = generated_pictures(1, np.random.default_rng(0))[0]
             assert other.ask(1, picture, stream.model, 1024).type is T.REPLY
-        told(server)
+        reported(server)
 
 
 def test_a_peer_that_dribbles_is_hung_up_on(stream, executor, serving):
@@ -162,7 +162,7 @@ def test_a_peer_that_dribbles_is_hung_up_on(stream, executor, serving):
             for k in range(3000):
                 device.sock.sendall(chunk[k : k + 1])
                 threading.Event().wait(0.0005)  # or the system sends several together
-        told(server)
+        reported(server)
 
 
 def test_what_is_asked_and_answered_costs_nothing(stream, executor, serving):

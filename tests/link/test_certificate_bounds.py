@@ -31,7 +31,7 @@ from controller.link.secure import (
 )
 from controller.wire import Connection, Message, MessageType, Role
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 T = MessageType
 NOW = datetime.datetime.now(datetime.UTC)

@@ -5,8 +5,8 @@ from controller.link.pool import LinkPool
 
 
 class Fake:
-    def __init__(self, told, rtt_s, connected=True):
-        self.told, self.rtt_s, self.connected = told, rtt_s, connected
+    def __init__(self, reported, rtt_s, connected=True):
+        self.reported, self.rtt_s, self.connected = reported, rtt_s, connected
         self.last_error, self.late_replies, self.reconnects, self.backlog_bytes = None, 1, 2, 3
         self.uploads, self.cancelled, self.closed = [], [], False
         self.address, self.unanswered_s = f"edge at {rtt_s}", 0.0
@@ -32,8 +32,8 @@ def pool(*rtts):
     links, replies = [], []
 
     def maker(rtt_s):
-        def make(told):
-            links.append(Fake(told, rtt_s))
+        def make(reported):
+            links.append(Fake(reported, rtt_s))
             return links[-1]
 
         return make
@@ -52,8 +52,8 @@ def test_the_nearest_edge_serves_and_ids_lead_back_to_it():
     made.cancel(first)
     made.cancel(second)
     assert (near.cancelled, far.cancelled) == ([1], [1])
-    far.told(Reply(1, 0.0))
-    near.told(Reply(1, 0.0))
+    far.reported(Reply(1, 0.0))
+    near.reported(Reply(1, 0.0))
     assert [r.request_id for r in replies] == [second, first]
     far.connected = False
     assert made.upload({}, b"c") is None

@@ -99,7 +99,7 @@ def test_figures_that_make_no_sense_are_reported_and_the_answer_is_kept():
     assert line.startswith("the edge's receive times: receive_s: found 1e+09, expected 0 to ")
 
 
-def test_refused_cancelled_and_lost_requests_are_told_apart():
+def test_refused_cancelled_and_lost_requests_are_distinguished():
     ends = Ends()
     refused, cancelled, lost = ends.asked(), ends.asked(), ends.asked()
     ends.say(Message(T.REFUSE, refused, meta={"reason": "no \x1b[2Jtime"} | seen(receive_s=0.0)))

@@ -1,4 +1,4 @@
-"""TLS and tokens between device and edge: who is believed, who is not, and what strangers get."""
+"""TLS and tokens between device and edge: who is believed, who is not, and what others get."""
 
 import contextlib
 import datetime
@@ -26,7 +26,7 @@ from controller.link.secure import (
 )
 from controller.planners.fixed import FixedController
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 NOW = datetime.datetime.now(datetime.UTC)
 TOKEN = "a-shared-token-of-some-length"
@@ -169,7 +169,7 @@ def test_a_device_with_tls_sends_nothing_to_a_plain_edge(stream, executor, edge,
         assert all(TOKEN not in e for e in server.errors)
 
 
-def test_without_tls_nothing_listens_beyond_loopback_unless_told(stream, executor, files):
+def test_without_tls_nothing_listens_beyond_loopback_unless_allowed(stream, executor, files):
     with pytest.raises(UsageError, match="without TLS nothing else"):
         EdgeServer(stream.model, executor, "0.0.0.0")
     for options in ({"insecure": True}, {"security": server_security(tls(files, name="edge"))}):

@@ -55,13 +55,13 @@ def test_a_gate_costs_its_head_and_a_stop_nothing_behind_it():
     assert table.early_s[1] == pytest.approx(
         [device.interval_s(4, 0, spec.exits[0].after) + heads[0], trunk + sum(heads)]
     )
-    stops = with_gates(table)
-    assert stops.row.tolist() == [[-1, -1], [2, 3]]
-    assert stops.owner.tolist() == [0, 1, 1, 1]
-    assert stops.table.exit.tolist() == [4, 4, 0, 2]
-    assert stops.table.prefix_s[2:] == pytest.approx(table.early_s[1])
-    assert stops.table.early_exit[3].tolist() == [0, -1]
-    assert stops.table.local[2:].all()
+    gated = with_gates(table)
+    assert gated.row.tolist() == [[-1, -1], [2, 3]]
+    assert gated.owner.tolist() == [0, 1, 1, 1]
+    assert gated.table.exit.tolist() == [4, 4, 0, 2]
+    assert gated.table.prefix_s[2:] == pytest.approx(table.early_s[1])
+    assert gated.table.early_exit[3].tolist() == [0, -1]
+    assert gated.table.local[2:].all()
     # what a frame that no gate stopped waits for: the deepest exit passed was asked already
     cut = spec.exits[2].after + 1
     split = one_hop(4, cut, len(spec.branches[4]), "int8c")

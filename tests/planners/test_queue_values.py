@@ -44,7 +44,7 @@ def belief_of(rates_bps, seed=0):
         BandwidthTrace(f"t{k}", np.arange(200.0), rng.choice(rates_bps, 200), 200.0)
         for k in range(3)
     ]
-    return BandwidthBelief.counted(traces, Counting(4, (0.0, 0.1, 1.0, 4.0), 0.1)), traces
+    return BandwidthBelief.from_traces(traces, Counting(4, (0.0, 0.1, 1.0, 4.0), 0.1)), traces
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_a_link_that_is_dead_for_two_fifths_of_the_time_is_believed_so():
     rng = np.random.default_rng(0)
     rates = np.where(rng.random(2000) < 0.4, 0.0, rng.uniform(1e6, 5e6, 2000))
     trace = BandwidthTrace("t", np.arange(2000.0), rates, 2000.0)
-    belief = BandwidthBelief.counted([trace])
+    belief = BandwidthBelief.from_traces([trace])
     assert (np.diff(belief.rates_bps) >= 0).all()
     dead = belief.rates_bps == 0
     assert belief.blind[dead].sum() == pytest.approx(0.4, abs=0.05)
@@ -180,13 +180,13 @@ def test_a_link_that_is_dead_for_two_fifths_of_the_time_is_believed_so():
 def priced(stream, planned):
     belief = planned[0]
     grids = np.array([0.0, 0.5, 2.0]), np.array([0.0, 40.0])
-    told = []
-    return solve_prices(stream, belief, *grids, COARSE, told.append), told
+    reported = []
+    return solve_prices(stream, belief, *grids, COARSE, reported.append), reported
 
 
 def test_prices_between_those_planned_for_rank_plans_as_mixed_values_do(stream, planned, priced):
-    found, told = priced
-    assert told == pytest.approx([k / 6 for k in range(1, 7)])
+    found, reported = priced
+    assert reported == pytest.approx([k / 6 for k in range(1, 7)])
     at_point = found.at(0.5, 40.0)
     alone = solve(stream.at_prices(0.5, 40.0), planned[0], COARSE)
     assert np.array_equal(at_point.table, alone.table)

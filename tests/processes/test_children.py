@@ -1,6 +1,7 @@
 """Children end with the process that started them, whatever way it ends: real processes."""
 
 import ast
+import asyncio
 import os
 import signal
 import subprocess
@@ -161,6 +162,30 @@ def test_a_command_that_is_not_there_is_named_and_a_long_one_ends():
         processes.run(["sleep", "604"], timeout_s=0.1)
     done = processes.run([sys.executable, "-c", "import sys; print(1); sys.exit(4)"])
     assert (done.returncode, done.stdout) == (4, "1\n")
+
+
+def test_an_event_loop_goes_on_while_a_child_starts():
+    async def started():
+        turns, over = 0, asyncio.Event()
+
+        async def go_on():
+            nonlocal turns
+            while not over.is_set():
+                turns += 1
+                await asyncio.sleep(0)
+
+        going = asyncio.create_task(go_on())
+        child = await processes.start_beside(["sleep", "606"])
+        over.set()
+        await going
+        processes.end([child])
+        with pytest.raises(FileNotFoundError, match="no-such-command"):
+            await processes.start_beside(["no-such-command"])
+        return turns, child.returncode
+
+    turns, code = asyncio.run(started())
+    assert turns > 1
+    assert code == -signal.SIGTERM
 
 
 def test_only_the_main_thread_starts_what_goes_on():

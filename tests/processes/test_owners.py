@@ -1,4 +1,4 @@
-"""Names say whose a thing is: what belongs to nobody is told from what somebody uses."""
+"""Names say whose a thing is: what belongs to nobody differs from what somebody uses."""
 
 import os
 import subprocess

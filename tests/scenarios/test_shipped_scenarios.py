@@ -92,7 +92,7 @@ def test_the_camera_networks_bottleneck_keeps_its_bars():
         ("edge_profile", "expected a profile's file or one of edgent-pi3"),
     ],
 )
-def test_a_scenario_that_names_what_is_not_there_is_told_with_file_and_field(
+def test_a_scenario_that_names_what_is_not_there_is_refused_with_file_and_field(
     tmp_path, field, expected
 ):
     text = (SHIPPED / "edgent.toml").read_text()
@@ -171,16 +171,3 @@ def test_energy_is_of_computing_and_of_sending():
     assert float(busy) == pytest.approx(
         0.04 * power.compute_w + 0.02 * power.radio_w + 0.04 * power.radio_w_per_mbps
     )
-
-
-def test_a_setting_lays_sub_second_variation_over_every_part(stream):
-    uneven = stream.with_sub_second(3)
-    assert stream.sub_second_seed is None
-    for part in ("train", "validation", "test"):
-        flat, found = stream.traces(part), uneven.traces(part)
-        assert found.source.startswith(flat.source)
-        assert found.source.endswith("(seed 3)")
-        for one, two in zip(flat.traces, found.traces, strict=True):
-            assert (one.name, one.duration_s) == (two.name, two.duration_s)
-            assert two.total_bytes == pytest.approx(one.total_bytes)
-            assert len(two.rates_bps) > 10 * len(one.rates_bps)

@@ -1,4 +1,4 @@
-"""`[topology]`: format 2 says what format 1 does, and more; bad ones are told by field."""
+"""`[topology]`: format 2 says what format 1 does, and more; bad ones are refused by field."""
 
 import re
 

@@ -72,7 +72,7 @@ def test_equals_the_sum_over_all_segmentations(scale, pairs, tau):
     np.testing.assert_allclose(dense, reference(values, times, config), atol=1e-7)
 
 
-def feed(detector, values, times):
+def measured(detector, values, times):
     return [detector.update(float(v), float(t)) for v, t in zip(values, times, strict=True)]
 
 
@@ -87,7 +87,7 @@ def steps(levels, length, seed, noise=0.25):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_step_is_found_within_eight_measurements(factor, seed):
     values = steps([4e6, 4e6 * factor], 60, seed)
-    found = feed(BayesianDetector(BayesianConfig(**PLAIN)), values, np.arange(120.0))
+    found = measured(BayesianDetector(BayesianConfig(**PLAIN)), values, np.arange(120.0))
     changes = [k for k, step in enumerate(found) if step.change and k >= 60]
     assert changes
     assert changes[0] < 68
@@ -99,7 +99,7 @@ def test_a_step_is_found_within_eight_measurements(factor, seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_twenty_measurements_a_second_find_a_step_within_ten_seconds(factor, seed):
     values = steps([4e6, 4e6 * factor], 400, seed)
-    found = feed(BayesianDetector(), values, 0.05 * np.arange(800))
+    found = measured(BayesianDetector(), values, 0.05 * np.arange(800))
     changes = [k for k, step in enumerate(found) if step.change]
     assert changes
     assert all(k >= 400 for k in changes)
@@ -110,7 +110,7 @@ def test_twenty_measurements_a_second_find_a_step_within_ten_seconds(factor, see
 def test_the_segment_in_force_is_the_one_declared():
     """Ten times faster, but at first no single start outweighs the old segment's."""
     values = np.repeat([1e6, 1e7], [600, 60])
-    found = feed(BayesianDetector(), values, 0.1 * np.arange(660))
+    found = measured(BayesianDetector(), values, 0.1 * np.arange(660))
     (at,) = (k for k, step in enumerate(found) if step.change)
     assert 600 <= at < 620
     assert found[at].samples <= 30
@@ -119,7 +119,7 @@ def test_the_segment_in_force_is_the_one_declared():
 
 def test_the_segment_s_age_and_samples_are_those_since_the_step():
     values = np.concatenate([np.full(50, 4e6), np.full(30, 1e6)]) * steps([1.0], 80, 1, 0.05)
-    last = feed(BayesianDetector(BayesianConfig(**PLAIN)), values, 0.5 * np.arange(80))[-1]
+    last = measured(BayesianDetector(BayesianConfig(**PLAIN)), values, 0.5 * np.arange(80))[-1]
     assert last.samples == 30
     assert last.run_length_s == pytest.approx(14.5)
     assert last.mean_bps == pytest.approx(values[50:].mean())
@@ -130,9 +130,9 @@ def test_a_steady_noisy_link_rarely_alarms():
 
     def alarms(**settings):
         detector = BayesianDetector(BayesianConfig(**PLAIN, **settings))
-        return sum(step.change for step in feed(detector, values, np.arange(3600.0)))
+        return sum(step.change for step in measured(detector, values, np.arange(3600.0)))
 
-    # told that segments last ten minutes it must not invent more than a few in an hour
+    # observed that segments last ten minutes it must not invent more than a few in an hour
     assert alarms(tau_s=600.0, threshold=0.9) <= 6
     assert alarms(tau_s=600.0, threshold=0.9) <= alarms(tau_s=20.0, threshold=0.5)
 
@@ -141,19 +141,21 @@ def test_a_steady_noisy_link_rarely_alarms():
 @settings(max_examples=15, deadline=None)
 def test_decisions_do_not_depend_on_the_unit_of_bandwidth(factor):
     values = steps([4e6, 1e6, 9e6], 25, 3)
-    one = feed(BayesianDetector(), values, np.arange(75.0))
-    other = feed(BayesianDetector(), values * factor, np.arange(75.0))
+    one = measured(BayesianDetector(), values, np.arange(75.0))
+    other = measured(BayesianDetector(), values * factor, np.arange(75.0))
     assert [s.change for s in one] == [s.change for s in other]
     assert other[-1].mean_bps == pytest.approx(one[-1].mean_bps * factor)
 
 
 def test_decisions_do_not_depend_on_the_clock_s_origin_or_unit():
     values = steps([4e6, 1e6], 30, 8)
-    one = feed(BayesianDetector(BayesianConfig(**PLAIN, tau_s=20)), values, np.arange(60.0))
-    later = feed(
+    one = measured(BayesianDetector(BayesianConfig(**PLAIN, tau_s=20)), values, np.arange(60.0))
+    later = measured(
         BayesianDetector(BayesianConfig(**PLAIN, tau_s=20)), values, np.arange(60.0) + 4096
     )
-    slow = feed(BayesianDetector(BayesianConfig(**PLAIN, tau_s=200)), values, 10 * np.arange(60.0))
+    slow = measured(
+        BayesianDetector(BayesianConfig(**PLAIN, tau_s=200)), values, 10 * np.arange(60.0)
+    )
     assert [s.change_probability for s in one] == [s.change_probability for s in later]
     np.testing.assert_allclose(
         [s.change_probability for s in one], [s.change_probability for s in slow], atol=1e-9
@@ -165,7 +167,7 @@ def test_memory_is_constant_over_twenty_thousand_updates():
     values = np.exp(15 + np.cumsum(0.05 * rng.standard_normal(20_000)))
     config = BayesianConfig(**PLAIN, max_hypotheses=32)
     detector = BayesianDetector(config)
-    feed(detector, values[:2000], np.arange(2000.0))
+    measured(detector, values[:2000], np.arange(2000.0))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -216,15 +218,15 @@ def test_measurements_at_one_instant_cannot_be_a_change():
 
 def test_time_that_goes_back_counts_as_the_last_time():
     one, other = BayesianDetector(), BayesianDetector()
-    feed(one, [1e6, 2e6, 3e6], [0.0, 2.0, 2.0])
-    feed(other, [1e6, 2e6, 3e6], [0.0, 2.0, 1.5])
+    measured(one, [1e6, 2e6, 3e6], [0.0, 2.0, 2.0])
+    measured(other, [1e6, 2e6, 3e6], [0.0, 2.0, 1.5])
     np.testing.assert_array_equal(one.posterior()[1], other.posterior()[1])
 
 
 def test_a_false_alarm_is_taken_back():
     values = np.concatenate([np.full(60, 4e6), np.full(3, 4e5), np.full(40, 4e6)])
     noise = steps([1.0], len(values), 6, 0.2)
-    found = feed(BayesianDetector(), values * noise, np.arange(len(values), dtype=float))
+    found = measured(BayesianDetector(), values * noise, np.arange(len(values), dtype=float))
     changes = [k for k, step in enumerate(found) if step.change and k >= 60]
     assert len(changes) >= 2
     assert found[-1].mean_bps == pytest.approx(4e6, rel=0.2)
@@ -237,7 +239,7 @@ def test_correlated_measurements_count_for_less():
 
     def alarms(correlation):
         detector = BayesianDetector(BayesianConfig(correlation_s=correlation))
-        return sum(step.change for step in feed(detector, values, times))
+        return sum(step.change for step in measured(detector, values, times))
 
     assert alarms(1.0) < 0.5 * alarms(0.0)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from artefacts import UsageError
 from controller.sensing import make_detector
-from experiments.analyses.detectors.page_hinkley import NAMES
-from experiments.analyses.detectors.page_hinkley import make_detector as make_any_detector
+from experiments.evaluation.detectors import NAMES
+from experiments.evaluation.detectors import make_detector as make_any_detector
 
 
 @pytest.fixture(params=NAMES)

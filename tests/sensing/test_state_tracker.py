@@ -34,7 +34,7 @@ def answer(change, samples, mean, std=None):
     return DetectorStep(change, 1.0, samples, mean, 0.2 * mean if std is None else std, 0.0)
 
 
-def told(tracker, rate, at):
+def observed(tracker, rate, at):
     return tracker.observe(Measurement(at, 10_000, 80_000 / rate))
 
 
@@ -43,7 +43,7 @@ def test_the_first_measurement_sets_the_state():
     assert tracker.mean_bps is None
     assert tracker.std_bps is None
     assert tracker.age_s(3.0) == math.inf
-    assert told(tracker, 7.5e6, 1.0)
+    assert observed(tracker, 7.5e6, 1.0)
     assert tracker.state_index == 2
     assert tracker.mean_bps == pytest.approx(7.5e6)
     assert tracker.age_s(3.0) == 2.0
@@ -54,7 +54,7 @@ def test_the_state_moves_only_with_a_change_point():
     # looked up at 1 measurement, then at 2 and above; between doublings nothing moves
     drifting.insert(1, answer(False, 2, 2e6))
     tracker = StateTracker(STATES, Scripted(drifting))
-    moves = [told(tracker, 1e6, float(k)) for k in range(4)]
+    moves = [observed(tracker, 1e6, float(k)) for k in range(4)]
     assert moves == [True, False, False, True]
     assert tracker.state_index == 2
     assert tracker.changes == 1
@@ -67,7 +67,7 @@ def test_a_young_segment_is_looked_up_again_at_doublings():
     tracker = StateTracker(STATES, Scripted(script))
     seen = []
     for k in range(len(script)):
-        told(tracker, 1e6, float(k))
+        observed(tracker, 1e6, float(k))
         seen.append(tracker.state_index)
     # samples:   1  1  2  3  4  5  6  7 -> looked up at 1, 1, 2, 4
     assert seen == [1, 0, 0, 0, 2, 2, 2, 2]
@@ -75,8 +75,8 @@ def test_a_young_segment_is_looked_up_again_at_doublings():
 
 def test_a_change_within_the_same_state_is_no_move():
     tracker = StateTracker(STATES, Scripted([answer(False, 1, 2e6), answer(True, 1, 2.2e6)]))
-    assert told(tracker, 1e6, 0.0)
-    assert not told(tracker, 1e6, 1.0)
+    assert observed(tracker, 1e6, 0.0)
+    assert not observed(tracker, 1e6, 1.0)
     assert tracker.changes == 1
 
 
@@ -87,7 +87,7 @@ def test_it_follows_a_link_through_its_states(name):
     tracker = StateTracker(STATES, make_detector(name))
     states, moves = [], 0
     for k, rate in enumerate(rates):
-        moves += told(tracker, rate, float(k))
+        moves += observed(tracker, rate, float(k))
         states.append(tracker.state_index)
     assert (states[59], states[119], states[179]) == (1, 2, 0)
     assert moves <= 8
@@ -107,10 +107,10 @@ def test_states_are_nearest_in_log_mean_then_in_variation():
 def test_blind_it_keeps_the_state_and_after_it_takes_the_new_one_at_once():
     tracker = StateTracker(STATES, make_detector("bayes"))
     for k in range(30):
-        told(tracker, 8e6, 0.5 * k)
+        observed(tracker, 8e6, 0.5 * k)
     assert tracker.state_index == 2
     assert tracker.age_s(600.0) == pytest.approx(585.5)
-    moves = [told(tracker, 5e5, 600.0 + 0.5 * k) for k in range(3)]
+    moves = [observed(tracker, 5e5, 600.0 + 0.5 * k) for k in range(3)]
     assert any(moves)
     assert tracker.state_index == 0
 
@@ -118,12 +118,12 @@ def test_blind_it_keeps_the_state_and_after_it_takes_the_new_one_at_once():
 def test_reset_resets_the_detector():
     detector = Scripted([answer(False, 1, 8e6)] * 2)
     tracker = StateTracker(STATES, detector)
-    told(tracker, 8e6, 0.0)
+    observed(tracker, 8e6, 0.0)
     tracker.reset()
     assert detector.resets == 2
     assert tracker.mean_bps is None
     assert tracker.state_index == 0
-    assert told(tracker, 8e6, 0.0)
+    assert observed(tracker, 8e6, 0.0)
 
 
 def test_refuses_states_that_are_none():

@@ -137,8 +137,8 @@ def test_every_real_file_reads_and_keeps_its_bytes():
         trace = read_trace(path)
         kind = kinds.setdefault(path.parent.name, format_of(path))
         if kind == "throughput-log":
-            counted = sum(int(line.split()[4]) for line in path.read_text().splitlines())
-            assert trace.total_bytes == pytest.approx(counted, abs=0.5)
+            logged = sum(int(line.split()[4]) for line in path.read_text().splitlines())
+            assert trace.total_bytes == pytest.approx(logged, abs=0.5)
         elif kind == "mahimahi":
             assert trace.total_bytes == pytest.approx(1500 * len(path.read_text().split()))
     assert kinds == {

@@ -222,11 +222,11 @@ def _read_pair(
     source: Source, name: str, columns: Floats, pair: Pair, options: ReadOptions
 ) -> Reading:
     clock, unit = pair
-    counted = " a row" if unit.amount and not unit.total else ""
+    per_row = " a row" if unit.amount and not unit.total else ""
     facts = facts_of(
         name,
         f"column 1, {clock.name}",
-        f"column 2, {unit.name}{counted}",
+        f"column 2, {unit.name}{per_row}",
         "not said",
         *_inferred(pair, options),
         layout=separator_of(source).said,

@@ -1,6 +1,6 @@
 """Lumos 5G's table: runs of one row a second, `Throughput` in Mbit/s of a TCP downlink.
 
-Columns: Narayanan et al., Lumos5G, IMC 2020 (README of the set). A run is told from the next by
+Columns: Narayanan et al., Lumos5G, IMC 2020 (README of the set). Runs differ by
 `run_num`; `seq_num` counts its seconds.
 """
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -43,34 +43,38 @@ def edge(
 def _plain_edge(
     model: str, host: str, port: int, executor: str, pace: str | None, port_file: Path | None
 ) -> None:
-    """Serve one model, as the options say, until SIGTERM or SIGINT."""
+    """Serve one model, as the options say, until SIGTERM, SIGINT or SIGHUP."""
     from artefacts import UsageError
     from artefacts.endings import raise_if_ended
     from controller.edge.server import EdgeServer
     from controller.link.addresses import join_address
     from controller.scenarios import load_profile
     from models.facts.cards import load_model
-    from models.graphs.executors import Executor, PacedExecutor, make_executor
+    from models.networks.torch_executor import any_executor
 
     loaded = load_model(model)
-    compute: Executor = make_executor(executor, loaded)
-    if pace is not None:
-        compute = PacedExecutor(compute, load_profile(pace, loaded))
+    profile = None if pace is None else load_profile(pace, loaded)
+    compute = any_executor(executor, loaded, pace=profile)
     try:
         server = EdgeServer(loaded, compute, host, port)
     except OSError as error:
         raise UsageError(
             f"edge: cannot listen on {join_address(host, port)} ({error.strerror})"
         ) from None
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, frame: stopped.set())
+    # a queue that may be put to while it is asked: an event's lock would be taken twice
+    stopped: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # of nohup
+            signal.signal(number, lambda received, frame: stopped.put(received))
     raise_if_ended()
     server.start()
     paced = f", paced as '{pace}'" if pace else ""
     _log(f"edge: {loaded.spec.name} {loaded.digest[:12]} on {server.address}{paced}")
     _write(port_file, str(server.port))
-    while not stopped.wait(1.0):
+    ended = False
+    while not ended:
+        with contextlib.suppress(queue.Empty):
+            ended = stopped.get(timeout=1.0) > 0
         while server.errors:
             _log(f"edge: {server.errors.popleft()}")
     server.close()
@@ -150,7 +154,7 @@ def device(
     frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(
-            scenario, _edge_address(edge_address), controller, policy, executor, pace, frames,
+            scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
             as_daemon, data,
         ),
@@ -169,7 +173,8 @@ def device(
     )
 
 
-def _edge_address(text: str) -> tuple[str, int]:
+def edge_address_of(text: str) -> tuple[str, int]:
+    """Host and port of `--edge`."""
     from artefacts import UsageError
     from controller.link.addresses import split_address
 
@@ -181,9 +186,6 @@ def _edge_address(text: str) -> tuple[str, int]:
 
 def _daemon(config: Path, ready_file: Path | None) -> None:
     from coinfer import __version__
-
-    # it asks for a reload of what is only being loaded: the watch over the file sees to that
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from controller.daemon.main import Daemon
 
     Daemon(config, __version__).run(lambda where: _write(ready_file, "\n".join(where)))

@@ -74,11 +74,11 @@ def render(state: dict[str, Any], width: int) -> str:
         now = "-" if last is None else f"{last:.3g} {unit}"
         lines.append(f"{name:12} {_bars(values):{room}} {now}")
     for what, key in (("exits", "exits"), ("plans", "plans")):
-        counted: Counter[str] = Counter()
+        of_plan: Counter[str] = Counter()
         for second in seconds:
-            counted.update(second[key])
-        total = max(sum(counted.values()), 1)
-        shares = [f"{n}: {100 * c / total:.0f} %" for n, c in counted.most_common(MOST_PLANS)]
+            of_plan.update(second[key])
+        total = max(sum(of_plan.values()), 1)
+        shares = [f"{n}: {100 * c / total:.0f} %" for n, c in of_plan.most_common(MOST_PLANS)]
         lines.append(f"{what:12} " + ("; ".join(shares) or "-"))
     return "\n".join(line[: max(width, 20)] for line in lines)
 

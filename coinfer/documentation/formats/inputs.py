@@ -22,6 +22,15 @@ OUTCOME_ARRAYS = (
     ("logits", "float16 (E, S, C)", "Optional: what every exit gave, without any codec."),
     ("labels", "uint8 or uint16 (S)", "Optional: the right class."),
 )
+SIZE_ARRAYS = (
+    ("format_version", "whole number", "1"),
+    ("model_digest", "text", "Of the network whose tensors these are."),
+    ("exits", "int16 (K)", "Exit of every key, counted from 0."),
+    ("codecs", "text (K)", "Its codec."),
+    ("cuts", "int16 (K)", "Layers before its cut."),
+    ("row", "int32 (K)", "Which row of `sizes` it has; keys share rows."),
+    ("sizes", "uint32 (R, S)", "Bytes of each sample."),
+)
 
 
 def of_people() -> tuple[Format, ...]:
@@ -67,6 +76,13 @@ def of_models() -> tuple[Format, ...]:
             "E exits, C classes. float32 and uint8 are the same answer at every cut and stand at "
             "cut 0. `held_back.npz` is the same of held-back pictures.",
             arrays=OUTCOME_ARRAYS,
+        ),
+        Format(
+            "Sizes (`sizes.npz`)",
+            "Beside the outcomes: the same S samples, by K exits, codecs and cuts whose bytes "
+            "depend on the sample. Written with them, or by "
+            "`python -m models.networks.sizes MODEL`.",
+            arrays=SIZE_ARRAYS,
         ),
         Format("Activations (`activations.json`)", "Beside a card, for int8.", Activations),
     )

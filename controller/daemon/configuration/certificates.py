@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from artefacts import ArtefactError, UsageError, atomic_write
+from artefacts import ArtefactError, UsageError, atomic_write, read_bytes
+from controller.link.secure import PEM_BYTES
 
 AUTHORITY_DAYS = 3650
 NAME = re.compile(
@@ -129,25 +130,22 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _read_authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    path = folder / AUTHORITY
+    path, expected = folder / AUTHORITY, "an authority (coinfer certs init)"
     try:
-        authority = x509.load_pem_x509_certificate(path.read_bytes())
+        authority = x509.load_pem_x509_certificate(read_bytes(path, PEM_BYTES, expected))
         path = folder / AUTHORITY_KEY
-        key = _read_key(path)
-    except FileNotFoundError:
-        raise ArtefactError(
-            path, found="no such file", expected="an authority (coinfer certs init)"
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
+        key = _read_key(path, expected)
+    except (ValueError, TypeError) as error:
         raise ArtefactError(path, found=str(error)[:100], expected="an authority's PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ArtefactError(path, found=type(key).__name__, expected="an elliptic curve's key")
     return authority, key
 
 
-def _read_key(path: Path) -> object:
+def _read_key(path: Path, expected: str) -> object:
+    raw = read_bytes(path, PEM_BYTES, expected)
     try:
-        return serialization.load_pem_private_key(path.read_bytes(), password=None)
+        return serialization.load_pem_private_key(raw, password=None)
     except TypeError:  # it asks for a password
         raise ArtefactError(
             path, found="an encrypted key", expected="one without a passphrase"

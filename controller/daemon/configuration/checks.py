@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from artefacts import ArtefactError, CoinferError
+from artefacts import ArtefactError, CoinferError, read_text
 from controller.daemon.client import UnixConnection
 from controller.daemon.configuration.settings import (
     EdgeSettings,
@@ -27,7 +27,7 @@ from controller.daemon.configuration.settings import (
     read_settings,
 )
 from controller.link.addresses import join_address
-from controller.link.secure import TlsFiles, read_token
+from controller.link.secure import PEM_BYTES, TlsFiles, check_pem, read_token
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
 from models.facts.cards import read_card
 
@@ -168,6 +168,7 @@ def _client_side(
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # it is called by this machine's own address
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    check_pem(files.certificate, "a PEM file")
     try:
         context.load_verify_locations(files.certificate)
     except (OSError, ssl.SSLError) as error:
@@ -177,6 +178,8 @@ def _client_side(
     shown = usual if credential is None else credential
     if credential is None and not usual.certificate.exists():
         return context, False
+    for path in (shown.certificate, shown.key):
+        check_pem(path, "a PEM file")
     try:
         context.load_cert_chain(shown.certificate, shown.key, lambda: _no_passphrase(shown.key))
     except (OSError, ssl.SSLError) as error:
@@ -199,7 +202,8 @@ def _connected(
             yield plain
             return
         with context.wrap_socket(plain) as secure:
-            own = ssl.PEM_cert_to_DER_cert(_first_certificate(Path(files.certificate).read_text()))
+            text = read_text(files.certificate, PEM_BYTES)
+            own = ssl.PEM_cert_to_DER_cert(_first_certificate(text))
             if secure.getpeercert(binary_form=True) != own:
                 raise ssl.SSLError(f"it shows another certificate than '{files.certificate}'")
             yield secure

@@ -1,7 +1,7 @@
-"""A reload's slow part: files are read and a controller is made on a thread of its own.
+"""A reload's slow part: files are read, and what they ask for is made, on a thread of its own.
 
 What reads may hang (a file system that does not answer) and what is made may take its time; frames
-are answered meanwhile, by the controller that is there.
+are answered meanwhile, by what is there.
 """
 
 from __future__ import annotations
@@ -11,37 +11,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from artefacts import CoinferError
-from controller.daemon.configuration.choosing import make_controller
-from controller.daemon.configuration.settings import DeviceSettings, naming, read_settings
-from controller.interface import Controller
-from controller.scenarios import Setting
 
 log = logging.getLogger("coinfer.device")
+Made = TypeVar("Made")
 HUNG_S = 20.0
 """After so long a reload is given up; whatever it still gives is let go."""
 MOST_HUNG = 4
 """Threads that may hang at once; with so many a reload is refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What a configuration file asks for, ready to be taken over; the controller is reset."""
-
-    settings: DeviceSettings
-    controller: Controller
-
-
-def prepare(path: Path, setting: Setting) -> Prepared:
-    """Read the file and make its controller. Raises `CoinferError`."""
-    found = read_settings(path)
-    with naming(path):
-        controller = make_controller(found, setting)
-        controller.reset()
-    return Prepared(found, controller)
 
 
 class ConfigFile:
@@ -69,7 +49,7 @@ class ConfigFile:
         return found.st_mtime_ns, found.st_ino
 
 
-class Preparing:
+class Preparing(Generic[Made]):
     """Prepares one reload at a time; asked again meanwhile, once more behind it.
 
     `report` is called on the preparing thread with what was made, or why nothing was. `ask` and
@@ -78,8 +58,8 @@ class Preparing:
 
     def __init__(
         self,
-        make: Callable[[], Prepared],
-        report: Callable[[Prepared | str], object],
+        make: Callable[[], Made],
+        report: Callable[[Made | str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make, self._report, self._clock = make, report, clock
@@ -122,7 +102,7 @@ class Preparing:
         thread.start()
 
     def _run(self, number: int) -> None:
-        found: Prepared | str
+        found: Made | str
         try:
             found = self._make()
         except CoinferError as error:

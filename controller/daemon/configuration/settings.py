@@ -1,4 +1,4 @@
-"""`device.toml` and `edge.toml`: everything the daemons are told, with defaults and bounds."""
+"""`device.toml` and `edge.toml`: every setting of the daemons, with defaults and bounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ from controller.link.secure import TlsFiles
 FORMAT_VERSION = 1
 RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
+EDGE_RELOADED = ("limits", "schedule", "tls", "log")
+"""The same of an edge: new connections begin with it."""
 MOST_THREADS = 1024
 CREDENTIAL, CREDENTIALS_FOLDER = "credential:", "CREDENTIALS_DIRECTORY"
 """`key = "credential:NAME"` is what `LoadCredential=NAME:...` of the unit has loaded."""
@@ -67,8 +69,8 @@ class LimitSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body_s: float = 10.0
     """That reading one may take."""
     connections: int = 128
-    """Open at once over HTTP; of more one that has no request under way gives way. As many again
-    over gRPC."""
+    """Open at once over HTTP; of more one that has no request under way gives way. A quarter as
+    many beside them over gRPC."""
     head_s: float = 10.0
     """From a connection, or a request's first byte, to its whole head."""
     idle_s: float = 300.0
@@ -200,6 +202,11 @@ def read_settings(path: Path) -> DeviceSettings:
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
     return msgspec.structs.replace(found, **changed)
+
+
+def changed(old: msgspec.Struct, new: msgspec.Struct, names: Iterable[str]) -> list[str]:
+    """Of these fields those that differ."""
+    return [name for name in names if getattr(old, name) != getattr(new, name)]
 
 
 def shown(value: float) -> str:

@@ -1,10 +1,9 @@
 """Connections to the local interface over HTTP: how many are open, who gives way, who is hung up.
 
-A connection whose whole request is under way is never hung up for another's sake. Of the others
-those give way first that are owed to: a first request, the rest of a head or of a body, or taking
-the answer; then those whose last answer is oldest. What a connection sends ahead of its answer
-waits in the system's buffers. Knows aiohttp's protocol of a connection, but nothing of what is
-asked over it.
+A connection whose whole request is worked on is never hung up for another's sake. Of the others
+those give way first that are owed to: a first request, the rest of a head or of a body, taking the
+answer, a turn; then those whose last answer is oldest. What a connection sends ahead of its answer
+waits in the system's buffers. Knows aiohttp's protocol, but nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ from artefacts import UsageError
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.http.errors import error_response, raw_refusal
 from controller.daemon.http.stamps import arrival_s
+from controller.daemon.http.turns import OVERHEAD_S, Turns
 from controller.link.accepting import AcceptRules
 
 SWEEP_S = 0.5
@@ -49,6 +49,7 @@ class HttpConnection(web.RequestHandler):
     def __init__(self, table: ConnectionTable, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._table = table
+        self.turns = table.turns
         self.made_s = table.clock()
         self.arrived_s = self.made_s
         """When the last bytes came that can begin a request, at the earliest."""
@@ -58,6 +59,8 @@ class HttpConnection(web.RequestHandler):
         """When the first byte of the last request came, and when the last answer was made."""
         self.partial_s: float | None = None
         """Since when a part of a request's head is here."""
+        self.delayed_s: float | None = None
+        """Since when its request waits for a turn, cheap as it is to ask."""
         self.stalled_s: float | None = None
         """Since when the other end takes nothing of what is sent."""
         self.on_network = True
@@ -253,7 +256,7 @@ class HttpConnection(web.RequestHandler):
             self._answering = False
             self._loop.call_soon(self._go_on)
 
-    # -- told by the interface -------------------------------------------------------------------
+    # -- called by the interface ------------------------------------------------------------------
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request's head is whole."""
@@ -268,6 +271,14 @@ class HttpConnection(web.RequestHandler):
         """Its answer is made."""
         self.under_way, self.partial_s = False, None
         self.answered_s = self._table.clock()
+
+    async def turn(self, cost_s: float = OVERHEAD_S) -> None:
+        """Wait for a turn among the cheap requests of all connections."""
+        self.delayed_s = self._table.clock()
+        try:
+            await self.turns.wait(cost_s)
+        finally:
+            self.delayed_s = None
 
     def drop(self) -> None:
         """Take no more of what is sent apart: the end is near."""
@@ -297,6 +308,7 @@ class ConnectionTable(AcceptRules):
         """What the system's limits leave, where that is less."""
         self.open: dict[HttpConnection, None] = {}
         """The one that came first is the first."""
+        self.turns = Turns()
         self.coming = 0
         """For whom room was made, and who have no protocol yet."""
 
@@ -360,7 +372,7 @@ def spareable(one: HttpConnection) -> tuple[bool, float] | None:
     if one.stalled_s is not None:
         return False, one.stalled_s
     if one.under_way:
-        return (False, one.begun_s) if one.coming_in else None
+        return (False, one.begun_s) if one.delayed_s is not None or one.coming_in else None
     if one.dropping:
         return False, one.begun_s
     if one.partial_s is not None:

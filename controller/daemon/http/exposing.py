@@ -65,7 +65,7 @@ class MetricsServer:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        app = web.Application(middlewares=[self._counted])
+        app = web.Application(middlewares=[self._counting])
         for path in ("/", "/metrics"):
             app.router.add_get(path, self._scrape, allow_head=True)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_S)
@@ -85,14 +85,16 @@ class MetricsServer:
         )
 
     @web.middleware
-    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
+    async def _counting(self, request: web.Request, handler: Any) -> web.StreamResponse:
         """Let the table know that a request is under way; refuse those of foreign pages."""
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
         connection.begin(request)
         try:
+            await connection.turn()
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
-            answer: web.StreamResponse = await handler(request)
+            with connection.turns.taking():
+                answer: web.StreamResponse = await handler(request)
             return answer
         except ForeignError as error:
             return error_response(403, str(error))

@@ -26,6 +26,7 @@ from controller.daemon.http.inference_v2 import (
     read_query,
     with_query,
 )
+from controller.daemon.http.turns import REFUSAL_S
 from controller.daemon.inference.open_inference import InferRequest
 from controller.daemon.inference.pictures import JpegFiles
 from controller.daemon.inference.refusals import (
@@ -102,10 +103,7 @@ class LocalInterface:
         assert isinstance(connection, HttpConnection)
         connection.begin(request)
         try:
-            check_sender(request.headers, self._hosts, on_network=connection.on_network)
-            answer = await handler(request)
-        except Exception as error:
-            answer = self._refusal(request, error)
+            answer = await self._answer(request, handler, connection)
         finally:
             connection.end()
         if not request.content.is_eof():
@@ -113,6 +111,25 @@ class LocalInterface:
             connection.drop()
         if connection.dropping:
             answer.force_close()
+        return answer
+
+    async def _answer(
+        self, request: web.Request, handler: Handler, connection: HttpConnection
+    ) -> web.StreamResponse:
+        """What is cheap to ask waits for a turn: before it is looked at, or where it is refused."""
+        asks_for_work = request.method == "POST"
+        if not asks_for_work:
+            await connection.turn()
+        try:
+            check_sender(request.headers, self._hosts, on_network=connection.on_network)
+            if asks_for_work:
+                return await handler(request)
+            with connection.turns.taking():
+                return await handler(request)
+        except Exception as error:
+            answer = self._refusal(request, error)
+        if asks_for_work and answer.status < 500:
+            await connection.turn(REFUSAL_S)
         return answer
 
     def _refusal(self, request: web.Request, error: Exception) -> web.Response:

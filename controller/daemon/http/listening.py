@@ -82,7 +82,9 @@ class HttpListener:
             return
         path, made = self._made
         with contextlib.suppress(OSError):  # whoever comes next makes way for itself
-            if os.path.samestat(path.lstat(), made):
+            found = path.lstat()
+            # a number that was freed is soon another file's: the time says which it is
+            if os.path.samestat(found, made) and found.st_mtime_ns == made.st_mtime_ns:
                 path.unlink()
 
     def _leave_descriptors(self) -> None:

@@ -1,4 +1,4 @@
-"""A stranger's JPEG file as the network's picture: its orientation, its bounds, its size.
+"""A request's JPEG file as the network's picture: its orientation, its bounds, its size.
 
 The orientation is read from the file's EXIF segment (Exif 2.32: tag 0x0112 of the first image file
 directory, TIFF 6.0). All metadata is left out before the decoder sees the file. Broken metadata
@@ -69,7 +69,7 @@ class Jpeg:
 
 @dataclass(frozen=True, slots=True)
 class JpegFiles:
-    """Files of strangers as they came, one a picture."""
+    """Files of a request as they came, one a picture."""
 
     files: tuple[bytes, ...]
 

@@ -1,7 +1,7 @@
 """The one model that a daemon serves, as its clients ask it: over REST and over gRPC alike.
 
 Whether it is ready, what it is called, what a request gets for an answer, and how many bytes of
-requests are held. The ways in (`http`, `grpc_service`) turn its refusals into their own codes.
+requests are held. The ways in (`http`, `grpc`) turn its refusals into their own codes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Threads for what strangers' bytes cost: unpacking, reading and decoding them.
+"""Threads for what bytes from outside cost: unpacking, reading and decoding them.
 
 What costs little never waits behind what costs much: the cheapest piece of work is next, and one
 thread takes nothing else than cheap ones. A program that sends large pictures thus delays others

@@ -1,6 +1,6 @@
 """What the daemons write to standard error, as text or as one JSON object a line.
 
-Lines that are alike are limited in rate: what a stranger can cause without end must not fill a
+Lines that are alike are limited in rate: what unknown clients cause without end must not fill a
 disk. How many were left out is said in their place. A thread of its own writes: whoever reads
 standard error may stand still, and nothing else waits for that. What finds no room is counted.
 """
@@ -120,7 +120,7 @@ class QueueHandler(logging.Handler):
 
 class _Text(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """A line of bounded length that no terminal obeys: it may hold what strangers sent."""
+        """A line of bounded length that no terminal obeys: it may hold what others sent."""
         return printable(shortened(super().formatMessage(record)))
 
 

@@ -65,7 +65,7 @@ class DeviceMetrics:
         self.registry = CollectorRegistry()
         self._guarded, self._faults = CountOfMany(), CountOfMany()
         self._make_frame_metrics(self.registry)
-        self._make_engine_metrics(self.registry, under_way)
+        self._make_engine_metrics(under_way)
 
     def _make_frame_metrics(self, into: CollectorRegistry) -> None:
         """What frames bring, one by one."""
@@ -93,7 +93,7 @@ class DeviceMetrics:
             registry=into,
         )
 
-    def _make_engine_metrics(self, into: CollectorRegistry, under_way: Callable[[], int]) -> None:
+    def _make_engine_metrics(self, under_way: Callable[[], int]) -> None:
         """What the engine is asked for whenever somebody looks."""
         link = self._engine.link
         counts: Figures = {
@@ -117,7 +117,6 @@ class DeviceMetrics:
             "coinfer_reconnects": ("Connections lost", lambda: link.reconnects),
             "coinfer_late_replies": ("Replies nobody waited for", lambda: link.late_replies),
         }
-        into.register(CounterCollector(counts))
         gauges: Figures = {
             "coinfer_bandwidth_bps": ("Newest measurement of the uplink", self._bandwidth),
             "coinfer_bandwidth_estimate_bps": (
@@ -129,8 +128,13 @@ class DeviceMetrics:
             "coinfer_breaker_open": ("1: frames are kept on the device", self._open),
             "coinfer_under_way": ("Frames under way", under_way),
         }
+        self.add(counts, gauges)
+
+    def add(self, counts: Figures, gauges: Figures) -> None:
+        """Show what is asked for whenever somebody looks."""
+        self.registry.register(CounterCollector(counts))
         for name, (what, value) in gauges.items():
-            Gauge(name, what, registry=into).set_function(value)
+            Gauge(name, what, registry=self.registry).set_function(value)
 
     def _bandwidth(self) -> float:
         measured = self._engine.watch.measured

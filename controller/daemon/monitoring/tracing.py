@@ -96,7 +96,7 @@ class DeviceTracing:
         span = self._open.pop(record.frame, None)
         if span is None:
             return
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "coinfer.exit": None if record.exit is None else record.exit + 1,
             "coinfer.by_plan": record.by_plan,
             "coinfer.where": record.where,
@@ -106,7 +106,7 @@ class DeviceTracing:
             "coinfer.late": record.latency_s is None,
             "coinfer.error": record.error,
         }
-        for name, value in told.items():
+        for name, value in facts.items():
             if value is not None:
                 span.set_attribute(name, value)
         if record.latency_s is None:
@@ -152,9 +152,9 @@ class EdgeTracing:
         self._provider.shutdown()
 
 
-def _parent(told: object) -> Any:
+def _parent(sent: object) -> Any:
     """The context that a device's traceparent names; None for anything else."""
-    found = TRACEPARENT.fullmatch(told) if isinstance(told, str) else None
+    found = TRACEPARENT.fullmatch(sent) if isinstance(sent, str) else None
     if found is None:
         return None
     from opentelemetry.trace import (

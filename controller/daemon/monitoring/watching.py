@@ -33,7 +33,7 @@ async def report_edges(engine: FrameEngine) -> None:
 
 
 async def keep_watchdog(engine: FrameEngine, hung: Callable[[], tuple[str, ...]]) -> None:
-    """Feed systemd's watchdog while everything works that answers depend on; for ever.
+    """Notify systemd's watchdog while everything works that answers depend on; for ever.
 
     `hung` names the threads and pools that do not do what they are given.
     """

@@ -60,6 +60,8 @@ def train_gates(p: Floats, labels: Labels, cost: Floats, price: float) -> Gates:
 
     First logistic regression towards the best exit of each sample, then gradient descent on the
     expected loss under the gates' own stopping probabilities. No randomness.
+
+    `p` are the probabilities, `labels` (N,) the true classes.
     """
     features = gate_features(p[:-1])
     mean, std = features.mean(axis=1), np.maximum(features.std(axis=1), 1e-6)

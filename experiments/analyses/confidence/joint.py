@@ -88,6 +88,9 @@ def train_jointly(
 
     `judged`: batches of the pictures that figures are of; run once, at the end. `report` is given
     the epoch and every price's point so far (held-back figures; the judged ones are not known yet).
+
+    `model` gives the weights to begin with, `data` the batches; `judged_on` names the pictures of
+    `judged`. `args` say how, `step(done, total)` is called after every batch.
     """
     network = BranchyNetwork(model.spec)
     network.load_folded(model.state)

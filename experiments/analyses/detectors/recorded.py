@@ -15,8 +15,8 @@ import numpy as np
 from artefacts import UsageError
 from controller.interface import Measurement
 from controller.sensing.state_tracker import StateTracker
-from experiments.analyses.detectors.page_hinkley import NAMES, make_detector
 from experiments.analyses.detectors.scores import Maker
+from experiments.evaluation.detectors import NAMES, make_detector
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
 
@@ -72,7 +72,11 @@ def score_traces(
     make: Maker,
     clock: Callable[[], float],
 ) -> TraceScore:
-    """One detector over the transfers of recorded traces, with a `StateTracker` behind it."""
+    """One detector over the transfers of recorded traces, with a `StateTracker` behind it.
+
+    `name` is the detector's, which `make` makes. `streams` are the measurements of one trace each,
+    `hours` in all; `states` are those of the map; `clock` gives seconds.
+    """
     changes = switches = 0
     errors: list[float] = []
     seconds: list[float] = []
@@ -106,7 +110,11 @@ def trace_benchmark(
     clock: Callable[[], float],
     progress: Callable[[str], None] = lambda what: None,
 ) -> list[TraceScore]:
-    """Every detector with its default settings over the same simulated transfers."""
+    """Every detector with its default settings over the same simulated transfers.
+
+    `traces` are run, `states` are those of the map. `clock` gives seconds; `progress` is called
+    with what is being done.
+    """
     streams = [closed_loop_transfers(trace) for trace in traces]
     hours = sum(trace.duration_s for trace in traces) / 3600.0
     scores = []

@@ -17,12 +17,12 @@ from artefacts.arrays import Floats
 from controller.sensing.baselines import EwmaConfig, EwmaDetector
 from controller.sensing.change_point import BayesianConfig, BayesianDetector
 from controller.sensing.interface import ChangeDetector
-from experiments.analyses.detectors.page_hinkley import (
+from experiments.analyses.detectors.steps import LinkStatistics, StepStream, step_stream
+from experiments.evaluation.detectors import (
     NAMES,
     PageHinkleyConfig,
     PageHinkleyDetector,
 )
-from experiments.analyses.detectors.steps import LinkStatistics, StepStream, step_stream
 
 Maker = Callable[[], ChangeDetector]
 
@@ -79,7 +79,11 @@ def match(alarms_s: Floats, changes_s: Floats) -> tuple[Floats, int, int]:
 def score_steps(
     make: Maker, streams: Sequence[StepStream], sampling: str, settings: str = "default"
 ) -> StepScore:
-    """One detector over streams, pooled."""
+    """One detector over streams, pooled.
+
+    `make` makes the detector anew for each of `streams`. `sampling` and `settings` are names for
+    the row.
+    """
     delays: list[Floats] = []
     missed = false = 0
     for stream in streams:
@@ -159,7 +163,11 @@ def step_benchmark(
     seed: int,
     progress: Callable[[str], None] = lambda what: None,
 ) -> list[StepScore]:
-    """Every detector, tuned on its own streams and scored on others, for both ways of sampling."""
+    """Every detector, tuned on its own streams and scored on others, for both ways of sampling.
+
+    `statistics` are the link's noise and steps; streams of `hours` are drawn from `seed`.
+    `progress` is called with what is being done.
+    """
     scores = []
     for irregular in (False, True):
         sampling = "irregular" if irregular else "regular"

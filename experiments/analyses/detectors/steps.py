@@ -71,6 +71,9 @@ def step_stream(
     Regular: a measurement a second. Irregular: exponential gaps of 0.75 s on average, and one in
     twenty of 6 s on average, as where a controller stays on the device: a second on average, too.
     The level is kept within a factor e^2 of `mean_bps` by turning steps that would leave it.
+
+    `statistics` are the link's noise and steps, `hours` how long; `rng` draws, `irregular` is the
+    second way of sampling.
     """
     duration = 3600.0 * hours
     lengths: list[float] = []

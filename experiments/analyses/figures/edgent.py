@@ -117,7 +117,11 @@ def device_only_s(spec: BranchySpec) -> dict[Reading, float]:
 def static_choice(
     inputs: PlanningInputs, bandwidth_bps: float, requirement_s: float, order: Order = "edge-first"
 ) -> StaticChoice:
-    """Algorithm 1's choice at one point; the fastest plan where it gives none."""
+    """Algorithm 1's choice at one point; the fastest plan where it gives none.
+
+    `inputs` are network, profiles and accuracies; the point is `bandwidth_bps` in bit/s and
+    `requirement_s` in seconds. `order` says which plans there are.
+    """
     choice = algorithm1(inputs, bandwidth_bps, requirement_s, order)
     met = choice is not None
     if choice is None:
@@ -146,6 +150,9 @@ def method_points(
     device-only and edge-only run the whole network on one side; partition-only cuts the whole
     network where it is fastest; right-sizing-only stays on the device and takes the deepest exit
     in time; edgent does both. One that misses shows its (fastest) seconds and no accuracy.
+
+    `inputs` are network, profiles and accuracies, at `bandwidth_bps` in bit/s and `requirement_s`
+    in seconds. `order` says which plans there are.
     """
     last = len(inputs.branches) - 1
     everything = partition_latencies(inputs, last, bandwidth_bps)

@@ -174,7 +174,10 @@ class TcShaper:
         stopped: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Apply every rate of the trace at its time; returns at its end or when `stopped`."""
+        """Apply every rate of the trace at its time; returns at its end or when `stopped`.
+
+        `trace` begins at `begin_s` of the `clock`, in seconds.
+        """
         for at_s, rate in zip(trace.times_s, trace.rates_bps, strict=True):
             if stopped.wait(max(begin_s + float(at_s) - clock(), 0.0)):
                 return

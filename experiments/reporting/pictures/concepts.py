@@ -22,6 +22,7 @@ from experiments.reporting.pictures.timeline import (
     plan_row,
     timeline,
 )
+from models.codecs import codec_named
 
 CAMERA = "lte-mobilenet"
 WHOLE_TO_EDGE = "exit 5, edge [0, 24), jpeg75"
@@ -124,18 +125,15 @@ def codec() -> Drawing:
         drawing.words(110, y + 16, name, size=12, bold=True)
         drawing.box(200, y, width, BAR, LINK)
         drawing.words(206 + width, y + 16, f"{size:,.0f}", size=12)
-        recorded = ("float32", 0) if name in ("uint8", "float32") else (name.split("+")[0], at)
-        right = setting.outcomes.accuracy(deepest, *recorded, half="report")
+        right = setting.outcomes.accuracy(deepest, codec_named(name).answers_as, at, half="report")
         drawing.words(620, y + 16, f"{100 * right:.1f} %", size=12)
     return drawing
 
 
 def _bytes(setting: Setting, exit_: int, name: str, cut_: int) -> float:
     """What a codec's tensor weighs: by its shape, or the mean that was recorded."""
-    bits = {"uint8": 8.0, "float32": 32.0, "int8c": 8.0, "int4c": 4.0}.get(name)
-    if bits is None:
-        return setting.outcomes.mean_bytes(exit_, name, cut_)
-    return bits * math.prod(setting.spec.shapes[exit_][cut_]) / 8.0
+    size = codec_named(name).size(setting.spec.shapes[exit_][cut_])
+    return setting.outcomes.mean_bytes(exit_, name, cut_) if size is None else float(size)
 
 
 def gate() -> Drawing:

@@ -30,7 +30,11 @@ class Drawing:
     def box(
         self, x: float, y: float, width: float, height: float, fill: str, *, dashed: bool = False
     ) -> None:
-        """A filled rectangle; `dashed` only outlines it: work that may not be needed."""
+        """A filled rectangle; `dashed` only outlines it: work that may not be needed.
+
+        `x` and `y` are its upper left corner, `width` and `height` its size in pixels, `fill` a
+        colour.
+        """
         look = (
             f"fill='white' stroke='{fill}' stroke-dasharray='4 3'" if dashed else f"fill='{fill}'"
         )
@@ -41,13 +45,19 @@ class Drawing:
     def line(
         self, x: float, y: float, to_x: float, to_y: float, *, ink: str = GRID, dashed: bool = False
     ) -> None:
-        """A straight line."""
+        """A straight line.
+
+        From (`x`, `y`) to (`to_x`, `to_y`) in pixels, in colour `ink`, or `dashed`.
+        """
         dash = " stroke-dasharray='5 4'" if dashed else ""
         ends = f"x1='{_number(x)}' y1='{_number(y)}' x2='{_number(to_x)}' y2='{_number(to_y)}'"
         self._parts.append(f"<line {ends} stroke='{ink}' stroke-width='1.5'{dash}/>")
 
     def arrow(self, x: float, y: float, to_x: float, to_y: float) -> None:
-        """A line with a head at its end."""
+        """A line with a head at its end.
+
+        From (`x`, `y`) to (`to_x`, `to_y`) in pixels.
+        """
         ends = f"x1='{_number(x)}' y1='{_number(y)}' x2='{_number(to_x)}' y2='{_number(to_y)}'"
         look = f"stroke='{PALE}' stroke-width='1.5' marker-end='url(#head)'"
         self._parts.append(f"<line {ends} {look}/>")
@@ -63,7 +73,10 @@ class Drawing:
         anchor: str = "start",
         bold: bool = False,
     ) -> None:
-        """Text on a base line at y; `anchor` is start, middle or end."""
+        """Text on a base line at y; `anchor` is start, middle or end.
+
+        `text` stands at (`x`, `y`) in pixels, letters of `size` pixels in colour `ink`, or `bold`.
+        """
         weight = " font-weight='600'" if bold else ""
         place = f"x='{_number(x)}' y='{_number(y)}' text-anchor='{anchor}'"
         look = f"{FONT} font-size='{_number(size)}' fill='{ink}'{weight}"

@@ -56,7 +56,11 @@ def plan_row(setting: Setting, plan: str) -> int:
 
 
 def frame_of(setting: Setting, plan: str, rate_bps: float, heading: str = "") -> Frame:
-    """The stages of a plan on idle resources at a constant rate; without what runs meanwhile."""
+    """The stages of a plan on idle resources at a constant rate; without what runs meanwhile.
+
+    `plan` is one of `setting` as it is written, `rate_bps` the link's in bit/s; `heading` stands
+    above it.
+    """
     table, row = setting.table, plan_row(setting, plan)
     prefix_s = float(table.prefix_s[row])
     heading = heading or plan
@@ -92,7 +96,11 @@ def local_jobs(setting: Setting, plan: str, begin_s: float) -> tuple[Stage, ...]
 def timeline(
     title: str, frames: tuple[Frame, ...], until_s: float, deadline_s: float | None = None
 ) -> Drawing:
-    """The frames below one another on one axis of time, 0 to `until_s`."""
+    """The frames below one another on one axis of time, 0 to `until_s`.
+
+    `title` is read aloud to those who cannot see; `frames` have their own headings. A line stands
+    at `deadline_s` seconds (None: none).
+    """
     used = [tuple(r for r in ROWS if any(s.row == r for s in f.stages)) for f in frames]
     heights = [TOP + ROW * len(rows) for rows in used]
     drawing = Drawing(720, sum(heights) + 44, title)

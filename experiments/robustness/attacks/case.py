@@ -25,14 +25,13 @@ class Target:
     """A running device and the edge that it asks, both on loopback; the camera asks the device."""
 
     device_http: tuple[str, int]
-    device_socket: Path
     edge: tuple[str, int]
     device_pid: int
     edge_pid: int
     seconds: float
     """How long to go on."""
     second_edge: tuple[str, int]
-    """Where the device's other edge is told how to behave (`hostile_edge.command`)."""
+    """Where the device's other edge reads how to behave (`hostile_edge.command`)."""
     grpc: tuple[str, int]
     """The device's other local interface."""
     folder: Path

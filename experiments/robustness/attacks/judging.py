@@ -82,7 +82,11 @@ def with_more_losses(one: camera.Footage, other: camera.Footage) -> camera.Foota
 def judged(
     case: Case, seen: camera.Footage, alone: camera.Footage, peaks: tuple[int, int], ended: str
 ) -> Outcome:
-    """Hold what was seen beside an attack to its bound; `ended`: what is wrong besides, or ''."""
+    """Hold what was seen beside an attack to its bound; `ended`: what is wrong besides, or ''.
+
+    `case` has the bound. `seen` is what the camera met beside it, `alone` without it; `peaks` are
+    bytes of memory of device and edge.
+    """
     bound = case.bound
     limits = (
         bound.device_bytes or memory_max("coinfer-device.service"),

@@ -105,7 +105,7 @@ def greetings(target: Target) -> None:
             sock.recv(1000)
 
 
-def silent_strangers(target: Target) -> None:
+def silent_connections(target: Target) -> None:
     """Connections that greet nobody, hundreds at a time."""
     until = time.monotonic() + target.seconds
     while time.monotonic() < until:
@@ -163,6 +163,6 @@ CASES = (
     *(Case(f"edge-{k.replace('_', '-')}", what, _behaves(k)) for k, what in EDGES.items()),
     Case("many-places", "one device takes every connection that it gets", many_places),
     Case("greetings", "greetings without end", greetings),
-    Case("silent-strangers", "connections that greet nobody", silent_strangers),
+    Case("silent-connections", "connections that greet nobody", silent_connections),
 )
 """Every one holds the camera to the usual bound."""

@@ -34,6 +34,7 @@ from experiments.robustness.attacks.judging import (
     judged,
     with_more_losses,
 )
+from experiments.robustness.attacks.memory import PeakMemory
 
 START_LIMIT_S = 60.0
 OVERTIME_S = 1.0
@@ -72,21 +73,6 @@ SCENARIO = "3g-alexnet"
 
 
 # -- processes -----------------------------------------------------------------------------------
-
-
-def peak_bytes(pid: int) -> int:
-    """Most resident memory of a process since `forget_peak`; 0 where it is gone."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def forget_peak(pid: int) -> None:
-    """Let the most that a process took begin anew (proc(5), clear_refs)."""
-    with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
 @dataclass(slots=True)
@@ -203,10 +189,10 @@ class Range:
         return False
 
     def target(self, seconds: float) -> Target:
-        """What an attacker is told."""
+        """What an attacker knows."""
         ground, folder = self.ground, self.ground.film.parent
         return Target(
-            ground.http, folder / "device.sock", ground.edge_address, ground.device.pid,
+            ground.http, ground.edge_address, ground.device.pid,
             ground.edge.pid, seconds, ground.second_control, ground.grpc,
             folder,
         )  # fmt: skip
@@ -244,7 +230,10 @@ class Attackers:
 
 
 def attack(case: Case, attacker: subprocess.Popen[Any], ground: Range, target: Target) -> str:
-    """Let a loaded attacker go; what went wrong with it or the daemons, or ''."""
+    """Let a loaded attacker go; what went wrong with it or the daemons, or ''.
+
+    `case` is made by the process `attacker` on `target`, whose daemons `ground` has.
+    """
     assert attacker.stdin is not None
     with contextlib.suppress(OSError):  # it has ended already
         attacker.stdin.write(msgspec.json.encode(target, enc_hook=str) + b"\n")
@@ -262,7 +251,10 @@ def attack(case: Case, attacker: subprocess.Popen[Any], ground: Range, target: T
 def run_attacks(
     wanted: list[Case], seconds: float, alone_s: float, said: Callable[[Outcome], None]
 ) -> AttackReport:
-    """All of `wanted`, for `seconds` each, behind `alone_s` of the camera alone."""
+    """All of `wanted`, for `seconds` each, behind `alone_s` of the camera alone.
+
+    `said` is called with every outcome.
+    """
     begun = time.monotonic()
     outcomes: list[Outcome] = []
     with temporary_folder("attacks") as folder, Children() as children:
@@ -289,12 +281,11 @@ def _one(
     alone: camera.Footage, folder: Path,
 ) -> Outcome:  # fmt: skip
     target = ground.target(seconds)
-    for pid in (target.device_pid, target.edge_pid):
-        forget_peak(pid)
-    since = time.monotonic()
-    ended = attack(case, attacker, ground, target)
-    seen = ground.film(since)
-    peaks = (peak_bytes(target.device_pid), peak_bytes(target.edge_pid))
+    with PeakMemory(target.device_pid) as device, PeakMemory(target.edge_pid) as edge:
+        since = time.monotonic()
+        ended = attack(case, attacker, ground, target)
+        seen = ground.film(since)
+    peaks = (device.bytes, edge.bytes)
     if ended.startswith("the attack"):
         last = (folder / f"{case.name}.log").read_text(errors="replace").strip().splitlines()
         ended += f": {last[-1][:200]}" if last else ""

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     plain: dict[str, Any] = msgspec.to_builtins(found)
     print(json.dumps(plain, indent=1))
     few = found.answered < LEAST_ANSWERED * found.frames or not found.by_edge
-    unmade = args.frames >= ALL_KINDS_FRAMES and not (found.all_kinds and found.full_disk_told)
+    unmade = args.frames >= ALL_KINDS_FRAMES and not (found.all_kinds and found.full_disk_reported)
     return int(bool(found.lost or found.doubled or found.wrong or few or unmade))
 
 

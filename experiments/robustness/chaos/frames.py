@@ -14,7 +14,7 @@ import numpy.typing as npt
 from controller.daemon.client import AsyncClient, DeviceError
 from controller.scenarios import load_setting, read_scenario
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 
 RATE_FPS = 10.0
 PICTURES = 200
@@ -38,7 +38,11 @@ class Truth:
             self._sure.append(scaled.max(axis=1) / scaled.sum(axis=1))
 
     def fits(self, picture: int, exit_: int, label: int, confidence: float) -> bool:
-        """Whether an answer is this picture's: its class, and its confidence to three digits."""
+        """Whether an answer is this picture's: its class, and its confidence to three digits.
+
+        `picture` is its number; the answer is class `label` of exit `exit_`, from 0, at a
+        `confidence` of 0 to 1.
+        """
         known = self._labels[exit_ - 1][picture] == label
         return bool(known and abs(self._sure[exit_ - 1][picture] - confidence) < 1e-3)
 

@@ -13,7 +13,7 @@ CLOSING_S = 5.0
 
 
 class Relay:
-    """Forwards one device's connections, until it is told to fail."""
+    """Forwards one device's connections, until it is made to fail."""
 
     def __init__(self, target: int, rng: random.Random, host: str = "127.0.0.1") -> None:
         self.mode: Mode = "pass"

@@ -40,7 +40,7 @@ class ChaosFigures(msgspec.Struct, frozen=True):
     """Why frames had no answer, the most frequent first."""
     all_kinds: bool
     """Every fault that this machine can make has been made."""
-    full_disk_told: bool
+    full_disk_reported: bool
     """The device that can write no file has said so in its log."""
     left_out: dict[str, str]
     """Faults that this machine cannot make, and why."""

@@ -1,4 +1,4 @@
-"""Packages of strangers, installed for one test."""
+"""Packages of others, installed for one test."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Controllers of strangers' packages: in every command, and broken ones in none but their own."""
+"""Controllers of other packages: in every command, and broken ones in none but their own."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Variants of the policy: each differs as it says, is kept, and is told against the whole."""
+"""Variants of the policy: each differs as it says, is kept, and is held against the whole."""
 
 from dataclasses import replace
 
@@ -66,8 +66,8 @@ def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkey
 def test_a_line_is_the_paired_difference_in_points():
     whole = Result(1, "", ((0.5, 0.6, 0.7), (0.7, 0.6, 0.5)))
     other = Result(1, "", ((0.55, 0.65, 0.75), (0.65, 0.55, 0.45)))
-    told = paired(np.array([0.6, 0.6, 0.6]), np.array([0.6, 0.6, 0.6]), 0)
-    assert row("x", other, whole).startswith(f"| x | 0.6000 | {100 * told.mean:+.2f} |")
+    reported = paired(np.array([0.6, 0.6, 0.6]), np.array([0.6, 0.6, 0.6]), 0)
+    assert row("x", other, whole).startswith(f"| x | 0.6000 | {100 * reported.mean:+.2f} |")
     assert row("all", whole, whole) == "| all | 0.6000 | | | |"
 
 
@@ -84,7 +84,7 @@ def test_the_matrix_is_what_the_lines_say(tmp_path):
     assert f"{100 * cell.mean:+.2f}" == row(x, other, whole).split("|")[3].strip()
     assert (cell.traces, cell.seeds) == (3, 2)
     write_json(tmp_path / "ablations.matrix.json", made)
-    told = write_report(tmp_path, tmp_path / "r.html", markdown=tmp_path / "t.md")
-    missing = [line for line in told.missing if "ablations" in line]
+    reported = write_report(tmp_path, tmp_path / "r.html", markdown=tmp_path / "t.md")
+    missing = [line for line in reported.missing if "ablations" in line]
     assert missing == ["matrix 'ablations': 1 cells not evaluated"]
     assert f"| {x} | " in (tmp_path / "t.md").read_text()

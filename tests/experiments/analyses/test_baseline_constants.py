@@ -41,7 +41,10 @@ def test_every_combination_is_what_it_earns_on_the_training_logs(monkeypatch):
     assert row.reward == float(alone)
     robust = found[5]
     assert robust.constants == {"levels": 32, "grid_s": 0.1, "headers": 0.0}, "as it is used"
-    belief, judged = BandwidthBelief.counted(traces), TraceBank(setting.traces("validation").traces)
+    belief, judged = (
+        BandwidthBelief.from_traces(traces),
+        TraceBank(setting.traces("validation").traces),
+    )
     planners = [RobustPlanner(setting, belief) for _ in judged.names]
     assert robust.reward == float(mean_rewards(setting, judged, planners, "policy", 300).mean())
 
@@ -49,19 +52,19 @@ def test_every_combination_is_what_it_earns_on_the_training_logs(monkeypatch):
 def test_with_headers_the_link_is_faster_than_its_payload():
     setting = load_setting(read_scenario("lte-mobilenet"))
     rates = np.linspace(1e5, 1e6, 600)
-    belief = BandwidthBelief.counted([BandwidthTrace("t", np.arange(600.0), rates, 600.0)])
-    plain, counted = (
+    belief = BandwidthBelief.from_traces([BandwidthTrace("t", np.arange(600.0), rates, 600.0)])
+    plain, with_headers = (
         RobustPlanner(setting, belief),
-        baseline_constants.HeadersCounted(setting, belief),
+        baseline_constants.RobustWithHeaders(setting, belief),
     )
     now = Situation(1.0, 0, setting.scenario.frames.deadline_s, 0.0, 0, 0.03)
     few = Measurement(0.9, 600, 0.02)
-    assert not np.array_equal(*(_told(one, few).expected(now) for one in (plain, counted)))
+    assert not np.array_equal(*(_measured(one, few).expected(now) for one in (plain, with_headers)))
     crossed = replace(few, payload_bytes=600 + 256 + 66)
-    assert np.array_equal(_told(plain, crossed).expected(now), counted.expected(now))
+    assert np.array_equal(_measured(plain, crossed).expected(now), with_headers.expected(now))
 
 
-def _told(planner, measurement):
+def _measured(planner, measurement):
     planner.observe(measurement)
     return planner
 

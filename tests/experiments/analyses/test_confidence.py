@@ -61,9 +61,9 @@ def test_gates_stop_easy_samples_and_pass_hard_ones():
     first = np.where(easy[:, None], sure, rng.normal(0.0, 0.1, (600, 3)))
     p = probabilities(np.stack([first, sure]))
     cost = np.array([0.3, 1.0])
-    stops = train_gates(p, labels, cost, price=0.5).ends(p)[0]
-    assert stops[easy].mean() > 0.98
-    assert stops[~easy].mean() < 0.02
+    ended = train_gates(p, labels, cost, price=0.5).ends(p)[0]
+    assert ended[easy].mean() > 0.98
+    assert ended[~easy].mean() < 0.02
     assert train_gates(p, labels, cost, price=50.0).ends(p)[0].all()
 
 

@@ -12,10 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from artefacts import UsageError
+from artefacts import DependencyError, UsageError
 from coinfer.cli.bench.detector import as_entries, detector
 from controller.sensing.interface import DetectorStep
-from experiments.analyses.detectors.page_hinkley import NAMES, make_detector
 from experiments.analyses.detectors.recorded import (
     closed_loop_transfers,
     score_traces,
@@ -23,6 +22,7 @@ from experiments.analyses.detectors.recorded import (
 )
 from experiments.analyses.detectors.scores import WITHIN_S, match, score_steps, step_benchmark, tune
 from experiments.analyses.detectors.steps import LinkStatistics, link_statistics, step_stream
+from experiments.evaluation.detectors import NAMES, make_detector
 from traces.library import TraceSet, load_split
 from traces.states import BandwidthState
 from traces.trace import BandwidthTrace
@@ -32,7 +32,7 @@ STATES = tuple(BandwidthState(m, 0.2 * m) for m in (1e5, 1e6, 1e7))
 
 
 class Clairvoyant:
-    """Declares at the first measurement after each change it was told of, and at `extra` times."""
+    """Declares at the first measurement after each change it knows of, and at `extra` times."""
 
     name = "clairvoyant"
 
@@ -237,3 +237,11 @@ def test_sensing_imports_nothing_a_device_lacks():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_without_river_its_extra_is_named_and_the_other_detectors_work(monkeypatch):
+    for name in ("river", "river.drift"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(DependencyError, match=r"found no package 'river'.*'\.\[detectors\]'"):
+        make_detector("page-hinkley")
+    assert [make_detector(name).name for name in NAMES[:2]] == list(NAMES[:2])

@@ -54,7 +54,7 @@ def test_no_mix_of_two_is_cheaper(found, accuracy):
             assert least <= share * c + (1 - share) * d + 1e-6
 
 
-def test_every_rival_is_told_once_where_it_stands():
+def test_every_rival_is_named_once_where_it_stands():
     one = Made("s-at-0", learned=At(0.9, 0.04, 4000.0), robust=At(0.88, 0.05, 2000.0),
                fixed=At(0.8, 0.01, 10.0))  # fmt: skip
     two = Made("s-at-1", learned=At(0.86, 0.02, 1000.0), robust=At(0.95, 0.09, 2000.0),

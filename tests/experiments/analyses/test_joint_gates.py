@@ -23,7 +23,7 @@ SPEC = BranchySpec(
 ARGS = JointArgs(prices=(0.01, 1.0), epochs=2, learning_rate=0.05)
 
 
-class Feed:
+class Batches:
     """Two batches an epoch of pictures whose colour is their class."""
 
     steps = 2
@@ -57,19 +57,19 @@ def model(tmp_path):
     return load_model(tmp_path / "tiny")
 
 
-def trained(model, path, args=ARGS, feed=None):
-    told = []
+def trained(model, path, args=ARGS, batches=None):
+    reported = []
     record = train_jointly(
-        model, feed or Feed(), lambda: iter([Feed()._batch(2000)]), "made up",
-        exit_costs(model.spec), args, path, lambda epoch, points: told.append((epoch, points)),
+        model, batches or Batches(), lambda: iter([Batches()._batch(2000)]), "made up",
+        exit_costs(model.spec), args, path, lambda epoch, points: reported.append((epoch, points)),
     )  # fmt: skip
-    return record, told
+    return record, reported
 
 
 def test_heads_learn_and_the_last_exit_stays(model, tmp_path):
     args = JointArgs(prices=(0.01, 1.0), epochs=25, learning_rate=0.05)
-    record, told = trained(model, tmp_path / "a.pt", args)
-    assert [epoch for epoch, _ in told] == list(range(1, 26))
+    record, reported = trained(model, tmp_path / "a.pt", args)
+    assert [epoch for epoch, _ in reported] == list(range(1, 26))
     assert len(record.points) == 2 * len(PRICES)
     last = {p.exit_accuracies[1] for p in record.points}
     assert len(last) == 1  # of the frozen network, whatever the price
@@ -83,16 +83,16 @@ def test_heads_learn_and_the_last_exit_stays(model, tmp_path):
 def test_an_interrupted_run_ends_as_a_whole_one(model, tmp_path):
     whole, _ = trained(model, tmp_path / "whole.pt")
 
-    class Interrupted(Feed):
+    class Interrupted(Batches):
         def epoch(self, epoch):
             if epoch == 1:
                 raise KeyboardInterrupt
             yield from super().epoch(epoch)
 
     with pytest.raises(KeyboardInterrupt):
-        trained(model, tmp_path / "cut.pt", feed=Interrupted())
-    resumed, told = trained(model, tmp_path / "cut.pt")
-    assert [epoch for epoch, _ in told] == [2]
+        trained(model, tmp_path / "cut.pt", batches=Interrupted())
+    resumed, reported = trained(model, tmp_path / "cut.pt")
+    assert [epoch for epoch, _ in reported] == [2]
     assert resumed == whole
     with pytest.raises(ArtefactError, match="field 'identity'"):
         trained(model, tmp_path / "cut.pt", JointArgs(prices=(0.5,), epochs=2))

@@ -129,9 +129,9 @@ def no_data(monkeypatch, tmp_path):
 
 def test_deadlines_are_judged_on_single_plans_and_the_bound(no_data):
     scenario, frames = read_scenario("3g-alexnet"), 15
-    told = []
-    rows = scan_deadlines(scenario, [0.05, 0.088, 0.4], frames, lambda *at: told.append(at))
-    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    reported = []
+    rows = scan_deadlines(scenario, [0.05, 0.088, 0.4], frames, lambda *at: reported.append(at))
+    assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [r.deadline_s for r in rows] == [0.05, 0.088, 0.4]
     setting = load_setting(scenario)  # its own deadline is the second
     rewards = single_plan_rewards(

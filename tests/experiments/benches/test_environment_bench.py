@@ -22,11 +22,11 @@ def camera():
 def test_rates_are_frames_over_medians_and_ratios_of_the_draws(camera):
     """A clock by hand: the paths take 1, 2, 4 and 5 s, but for a first turn and an outlier."""
     spent = [1.0, 2.0, 4.0, 5.0]
-    told = [0.0]
+    reported = [0.0]
     for slower in (7.0, 1.0, 100.0, 1.0):
         for seconds in spent:
-            told += [told[-1], told[-1] + slower * seconds]
-    rows = environment_rows(camera, 8, 43, repeats=3, clock=iter(told[1:]).__next__)
+            reported += [reported[-1], reported[-1] + slower * seconds]
+    rows = environment_rows(camera, 8, 43, repeats=3, clock=iter(reported[1:]).__next__)
     assert [r.path for r in rows] == PATHS
     assert {(r.lanes, r.frames, r.repeats) for r in rows} == {(8, 40, 3)}
     assert [r.million_per_s for r in rows] == pytest.approx([4e-5 / s for s in spent])

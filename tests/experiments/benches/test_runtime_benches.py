@@ -33,7 +33,7 @@ def test_round_trips_are_in_turn_and_ratios_are_of_the_blocking_one():
 def test_a_decision_is_timed_from_measurement_to_plan():
     seen = []
 
-    class Counted(FixedController):
+    class CountingController(FixedController):
         def observe(self, measurement):
             seen.append("m")
 
@@ -41,7 +41,7 @@ def test_a_decision_is_timed_from_measurement_to_plan():
             seen.append("d")
             return self.plan
 
-    row = decide_row(Counted("x", 0), 0.1, 0.04, 50, clock=ticking(2e-6, 1.0))
+    row = decide_row(CountingController("x", 0), 0.1, 0.04, 50, clock=ticking(2e-6, 1.0))
     assert row.median_us == pytest.approx(2.0)
     assert row.ratio == pytest.approx(1.0)
     assert seen[:4] == ["m", "d", "m", "d"]

@@ -183,13 +183,13 @@ def test_chunks_and_shared_transitions_change_nothing(camera, rough, solved, mon
     monkeypatch.setattr(optimum_module, "CHUNK", 17)
     monkeypatch.setattr(optimum_module, "KEPT", 2)
     monkeypatch.setattr(Optimum, "_alike", lambda self, arrival_s: np.arange(len(arrival_s)))
-    told = []
-    pieces = Optimum(solved.queue, rough, 0.01, 60, lambda *progress: told.append(progress))
+    reported = []
+    pieces = Optimum(solved.queue, rough, 0.01, 60, lambda *progress: reported.append(progress))
     assert pieces.expected == pytest.approx(short.expected, rel=1e-9)
     for k in (59, 3, 40, 16, 17, 0):
         assert pieces.after(k) == pytest.approx(whole[k], rel=1e-7)
-    assert [done for done, _, _ in told] == [9, 26, 43, 60]
-    assert all(of == 60 and per_second > 0 for _, of, per_second in told)
+    assert [done for done, _, _ in reported] == [9, 26, 43, 60]
+    assert all(of == 60 and per_second > 0 for _, of, per_second in reported)
     # the shared transitions are fewer, or nothing would be gained
     steady = BandwidthTrace("steady", np.array([0.0]), np.array([1e6]), 30.0)
     monkeypatch.undo()
@@ -235,8 +235,8 @@ def calm_not(setting, plans):
 def test_compare_tells_it_only_where_asked_for(stream, rough):
     assert "optimum" not in chosen_names("", stream)
     names = chosen_names("device-only,optimum", stream)
-    told = []
-    factory = ControllerFactory(stream, max_frames=80, progress=told.append)
+    reported = []
+    factory = ControllerFactory(stream, max_frames=80, progress=reported.append)
     traces = TraceSet((rough, replace(rough, name="again")), True, "made")
     result = compare(stream, traces, names, factory, max_frames=80)
     assert set(result.optimum_per_trace) == {"rough", "again"}
@@ -244,7 +244,7 @@ def test_compare_tells_it_only_where_asked_for(stream, rough):
     assert result.bound >= result.optimum
     for figures in result.controllers.values():
         assert figures.share_of_optimum == pytest.approx(figures.reward / result.optimum)
-    assert any("80 of 80 frames" in line and "frames/s" in line for line in told)
+    assert any("80 of 80 frames" in line and "frames/s" in line for line in reported)
     columns, rows = comparison_rows(result)
     assert columns[-1] == "of optimum"
     assert all(len(row) == len(columns) for row in rows)

@@ -59,16 +59,16 @@ def test_values_of_shipped_scenarios_are_shipped_and_are_what_this_code_gives(
 
 
 def test_values_are_made_once_and_found_again_to_the_last_bit(stream, short, tmp_path, monkeypatch):
-    told = []
-    first = Tuning(stream, short, tmp_path, told.append)
+    reported = []
+    first = Tuning(stream, short, tmp_path, reported.append)
     assert not first.margins().single_rewards, "what nobody asked for is not made"
     made = first.single_plans()
-    assert len(told) == tuning.RUNS
+    assert len(reported) == tuning.RUNS
     assert made.margin_rewards == tuple(margin_rewards(stream, short.traces))
     monkeypatch.setattr(tuning, "margin_rewards", never)
-    again = Tuning(stream, short, tmp_path, told.append)
+    again = Tuning(stream, short, tmp_path, reported.append)
     assert again.single_plans() == again.margins() == made
-    assert len(told) == tuning.RUNS
+    assert len(reported) == tuning.RUNS
     with pytest.raises(AssertionError, match="made again"):
         Tuning(stream, short, tmp_path, again=True).margins()
 
@@ -141,6 +141,10 @@ def test_a_file_that_is_not_whole_is_made_anew(stream, short, tmp_path, raw):
 def test_a_file_that_others_may_write_is_not_believed(stream, short, tmp_path):
     path = kept(stream, short, tmp_path)
     os.chmod(path, 0o666)
+    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
+    os.chmod(path, 0o644)
+    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) != []
+    os.chmod(tmp_path.parent, 0o777)
     assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
 
 

@@ -30,9 +30,9 @@ SMALL = replace(
 
 @pytest.fixture(scope="module")
 def made():
-    told = []
-    found = train_generalist(SMALL, 2, planning=told.append)
-    assert told == [0.0, 0.5, 1.0]
+    reported = []
+    found = train_generalist(SMALL, 2, planning=reported.append)
+    assert reported == [0.0, 0.5, 1.0]
     return found
 
 
@@ -84,9 +84,10 @@ def test_a_policy_of_it_needs_no_trace_of_its_scenario(made, monkeypatch):
     setting = load_setting(read_scenario("3g-alexnet"))
     monkeypatch.setattr(type(setting), "traces", None)
     policy = made.adapted(setting, how=Solving(3, sweeps=5))
-    told = made.card.training
+    reported = made.card.training
     assert policy.card.training == {
-        "generalist": made.card.weights_digest, "seed": told["seed"], "traces": told["traces"],
+        "generalist": made.card.weights_digest,
+        "seed": reported["seed"], "traces": reported["traces"],
     }  # fmt: skip
     assert policy.belief is made.belief or np.array_equal(
         policy.belief.kernels, made.belief.kernels
@@ -141,8 +142,8 @@ def test_a_device_unlike_those_it_was_trained_for_is_said():
     for name in ("lte-mobilenet", "3g-mobilenet-priced", "3g-alexnet", "edgent"):
         assert shipped.beyond(load_setting(read_scenario(name))) == ()
     scenario = read_scenario("3g-mobilenet").with_node(0, slowdown=20.0)
-    (told,) = shipped.beyond(load_setting(scenario))
-    assert told.startswith("device_slowdown, found 20, drawn from 0.")
+    (reported,) = shipped.beyond(load_setting(scenario))
+    assert reported.startswith("device_slowdown, found 20, drawn from 0.")
 
 
 def test_what_leaves_its_training_is_said(made):

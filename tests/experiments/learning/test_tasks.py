@@ -133,10 +133,10 @@ def test_one_price_may_be_a_range_and_the_other_fixed():
 
 def test_several_tasks_are_judged_by_the_mean_and_the_greatest_loss(stream, monkeypatch):
     validation = Validation((stream, stream), 0.5)
-    told = {"planning": (0.5, 0.7), "better": (0.6, 0.8), "mixed": (0.8, 0.6)}
+    means = {"planning": (0.5, 0.7), "better": (0.6, 0.8), "mixed": (0.8, 0.6)}
     cases = [type("TrainingTask", (), {"setting": stream, "at": k})() for k in (0, 1)]
     validation._judged = cases
-    monkeypatch.setattr(Validation, "rewards", lambda self, c, name: np.array([told[name][c.at]]))
+    monkeypatch.setattr(Validation, "rewards", lambda self, c, name: np.array([means[name][c.at]]))
     assert validation.reward("planning") == pytest.approx(0.6)
     assert validation.reward("better") == pytest.approx(0.7)
     assert validation.reward("mixed") == pytest.approx(0.7 - 0.1)
@@ -169,7 +169,7 @@ def test_where_the_policy_trails_is_drawn_more_often(stream, random_policy):
     fast = BandwidthTrace("fast", np.arange(20.0), np.full(20, 2e7), 20.0)
     dead = BandwidthTrace("dead", np.arange(20.0), np.zeros(20), 20.0)
     bank, policy = TraceBank([fast, dead]), random_policy(stream)
-    belief = BandwidthBelief.counted(stream.traces("train").traces)
+    belief = BandwidthBelief.from_traces(stream.traces("train").traces)
     trailing = WhereItTrails(stream, bank, belief, 60, 0.01)
     weights = replace(
         policy.weights,
@@ -294,12 +294,12 @@ def test_another_time_to_ask_is_taken_where_the_traces_agree(monkeypatch, of_oth
         return 0.8 + np.array(of_others.get(self._blind_s, [0.0] * traces))
 
     monkeypatch.setattr(Validation, "rewards", rewards)
-    found, told = learnt_blind_s([None], 60)
+    found, means = learnt_blind_s([None], 60)
     assert found == chosen
-    (told,) = told.values()
-    assert told["0.5"] == pytest.approx(0.8)
-    assert told[f"{chosen:g}"] == pytest.approx(0.8 + np.mean(of_others.get(chosen, [0.0])))
-    assert set(told) == {"0.25", "0.5", "1", "2", "4"}
+    (means,) = means.values()
+    assert means["0.5"] == pytest.approx(0.8)
+    assert means[f"{chosen:g}"] == pytest.approx(0.8 + np.mean(of_others.get(chosen, [0.0])))
+    assert set(means) == {"0.25", "0.5", "1", "2", "4"}
 
 
 def test_when_to_ask_is_learnt_and_what_is_trained_asks_so(stream, monkeypatch):

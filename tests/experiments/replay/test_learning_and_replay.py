@@ -206,16 +206,16 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
     )
     assert list(result.controllers) == names
     assert len(result.differences) == len(names) - 1
-    for told in result.differences:
+    for reported in result.differences:
         off = [
             result.controllers["learned"].per_trace[t].reward
-            - result.controllers[told.over].per_trace[t].reward
+            - result.controllers[reported.over].per_trace[t].reward
             for t in result.traces
         ]
-        assert told.mean == pytest.approx(np.mean(off))
-        assert told.p_value in (0.25, 0.5, 0.75, 1.0)  # of three traces: quarters
-        low, high = told.leave_one_out
-        assert low <= told.mean <= high
+        assert reported.mean == pytest.approx(np.mean(off))
+        assert reported.p_value in (0.25, 0.5, 0.75, 1.0)  # of three traces: quarters
+        low, high = reported.leave_one_out
+        assert low <= reported.mean <= high
     for figures in result.controllers.values():
         assert 0 < figures.share_of_bound < 1.02
         low, high = figures.interval95
@@ -233,7 +233,7 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
         )
 
 
-def test_hedging_is_a_baseline_of_its_own_and_energy_is_told(short_traces, monkeypatch):
+def test_hedging_is_a_baseline_of_its_own_and_energy_is_reported(short_traces, monkeypatch):
     monkeypatch.setattr("controller.registry.tuned.CHOICE_FRAMES", 100)
     setting = load_setting(read_scenario("lte-mobilenet-priced"))
     names = ["device-only", "fixed", "fixed-hedged"]
@@ -350,14 +350,14 @@ def test_a_decision_is_explained_as_it_is_made(stream, random_policy):
     busy = explain_policy(stream, policy, Moment(5e6, device_backlog_s=0.05), factory)
     assert busy.seen["device_backlog"] > found.seen["device_backlog"]
     frames = stream.scenario.frames
-    told = {
+    reported = {
         "log_rate_0": "5 Mbit/s", "log_age_0": "0.05 s", "complete_0": "yes",
         "device_backlog": "50 ms", "uplink_backlog": "0 bytes", "recent_in_time": "100 %",
         "deadline": f"{1000 * frames.deadline_s:.0f} ms",
         "interval": f"{1000 * stream.interval_s:.0f} ms",
         "round_trip": f"{1000 * stream.scenario.link.rtt_s:.0f} ms",
     }  # fmt: skip
-    assert {name: busy.stands_for[name] for name in told} == told
+    assert {name: busy.stands_for[name] for name in reported} == reported
     assert set(busy.stands_for) == set(CONTEXT)
     narrow = replace(policy, highest=np.minimum(policy.highest, 0.1))
     guarded = explain_policy(stream, narrow, Moment(5e7), factory)

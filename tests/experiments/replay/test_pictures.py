@@ -12,7 +12,7 @@ from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
 from experiments.replay.pictures import run_pictures
 from experiments.replay.session import ReplayArgs, replay, replay_rows
-from models.graphs.executors import make_executor
+from models.executors import make_executor
 from traces.trace import BandwidthTrace
 
 MODEL = """

@@ -42,16 +42,16 @@ def test_the_worst_log_decides(accuracies, late, code, monkeypatch, capsys):
     """The device alone answers 0.8 of every log here, all in time."""
     asked = []
 
-    class Told:
+    class Reported:
         def __init__(self, goodput_accuracy, late_share):
             self.goodput_accuracy, self.late_share = goodput_accuracy, late_share
 
     def measured(setting, trace, scenario, controller, method):
         asked.append((trace.name, trace.duration_s, controller))
         if controller == "device-only":
-            return Told(0.8, 0.0)
+            return Reported(0.8, 0.0)
         log = len(asked) // 2
-        return Told(accuracies[log], late[log])
+        return Reported(accuracies[log], late[log])
 
     monkeypatch.setattr(promise, "_measured", measured)
     assert promise.main(["--logs", "2", "--seconds", "12"]) == code

@@ -142,7 +142,7 @@ def test_where_tc_fails_the_relay_takes_over_and_says_so(monkeypatch):
         assert "not permitted" in link.report().notes[0]
 
 
-def test_a_tc_that_ends_is_told_and_nothing_is_reported():
+def test_a_tc_that_ends_is_reported_and_nothing_is_reported():
     shaper = TcShaper("nowhere", "nothing")
 
     def broken(rate_bps):

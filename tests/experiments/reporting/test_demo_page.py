@@ -1,6 +1,7 @@
 """The replay's picture and the demo's page: what they show is what was measured."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,8 +57,24 @@ def test_every_frame_is_a_dot_and_every_controller_has_its_rows(runs, figure):
         assert bands.get_title(loc="left").startswith(f"{name}: {right:.1f} % right and in time")
         drawn = [line for line in dots.lines if line.get_linestyle() == "None"]
         assert sum(len(line.get_xdata()) for line in drawn) == len(run.plan)
-        late = next(line for line in drawn if line.get_label() == "late or lost")
-        assert len(late.get_xdata()) == int((~run.in_time).sum())
+        late = [line for line in drawn if line.get_marker() in "x^"]
+        assert sum(len(line.get_xdata()) for line in late) == int((~run.in_time).sum())
+
+
+def test_what_is_beyond_the_axis_is_seen_as_such(trace, stream, runs):
+    run, deadline_s = runs["stays"], stream.scenario.frames.deadline_s
+    latency_s = np.full(len(run.plan), 0.5 * deadline_s)
+    latency_s[:3] = 1.1 * deadline_s, 9.0 * deadline_s, np.inf
+    in_time = latency_s <= deadline_s
+    late = replace(run, latency_s=latency_s, in_time=in_time, correct=in_time)
+    drawn = replay_figure(trace, {"late": late}, stream.table.plans, deadline_s)
+    dots = {line.get_marker(): line for line in drawn.axes[-1].lines if line.get_marker() in "x^"}
+    assert dots["x"].get_ydata() == pytest.approx([1100 * deadline_s])
+    assert dots["^"].get_xdata().tolist() == run.arrival_s[1:3].tolist()
+    low, high = drawn.axes[-1].get_ylim()
+    assert all(low < y < high for y in dots["^"].get_ydata())
+    assert len(set(dots["^"].get_ydata())) == 1
+    assert dots["^"].get_ydata()[0] > 1100 * deadline_s
 
 
 def test_the_picture_is_the_same_every_time_and_names_its_plans(stream, figure, runs):

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from artefacts import CoinferError, write_json
-from coinfer.cli.main import app
 from controller.policies import SHIPPED_POLICIES
-from experiments.reporting import plots, tables
+from experiments.reporting import tables
 from experiments.reporting.report import read_results, write_report
 from experiments.studies import inputs
 from experiments.studies.results import Against, Cell, Matrix, read_evaluation
@@ -359,13 +358,6 @@ def test_a_front_is_a_picture(results, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_front_is_what_nothing_else_beats():
-    points = {"a": (1.0, 80.0), "b": (2.0, 85.0), "c": (2.5, 84.0), "d": (2.0, 84.0)}
-    assert plots.front_of(points) == ["a", "b"]
-    assert plots.front_of(points | {"e": (2.0, 85.0)}) == ["a", "b", "e"]
-    assert plots.front_of({}) == []
-
-
 def test_a_matrix_of_somebody_else_is_shown(results, tmp_path):
     folder = tmp_path / "r"
     shutil.copytree(results, folder, ignore=shutil.ignore_patterns("units"))
@@ -373,8 +365,8 @@ def test_a_matrix_of_somebody_else_is_shown(results, tmp_path):
     made = Matrix(1, "ablations", "reward", "without", "scenario", ("warm | start", "map"),
                   ("lte", "3g"), cells)  # fmt: skip
     write_json(folder / "ablations.matrix.json", made)
-    told = write_report(folder, tmp_path / "r.html", tmp_path / "t.md")
-    assert "matrix 'ablations': 1 cells not evaluated" in told.missing
+    reported = write_report(folder, tmp_path / "r.html", tmp_path / "t.md")
+    assert "matrix 'ablations': 1 cells not evaluated" in reported.missing
     _, rows = rows_of(Page((tmp_path / "r.html").read_text()), "map")
     assert rows["warm | start"][1:] == [
         "0.5000 (0.4000 to 0.6000), 8 test files, 5 seeds", "not evaluated",
@@ -391,57 +383,9 @@ def test_traces_seen_in_training_and_a_missing_policy_are_said_loudly(results, t
         seen_in_training=found.traces[:1],
     )  # fmt: skip
     write_json(tmp_path / "r" / "bare.evaluation.json", shown)
-    told = write_report(tmp_path / "r", tmp_path / "r.html")
+    reported = write_report(tmp_path / "r", tmp_path / "r.html")
     for part in ("no learned policy, nothing is claimed", "no time series", "no configuration map"):
-        assert f"evaluation 'bare': {part}" in told.missing
+        assert f"evaluation 'bare': {part}" in reported.missing
     text = "".join(Page((tmp_path / "r.html").read_text()).text)
     assert "SEEN IN TRAINING: 1 of 8 test files" in text
     assert "No learned policy was evaluated: nothing is claimed." in text
-
-
-def test_the_commands_work_together(tmp_path, monkeypatch):
-    from typer.testing import CliRunner
-
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
-    study = tmp_path / "study.toml"
-    study.write_text(
-        'format_version = 1\ntitle = "T"\n[[evaluations]]\nname = "a"\nscenario = "3g-alexnet"\n'
-        'controllers = ["device-only"]\n'
-    )
-    out = tmp_path / "results"
-    made = CliRunner().invoke(
-        app, ["evaluate", str(study), "--out", str(out), "--frames", "20", "--json"]
-    )
-    assert made.exit_code == 0, made.output
-    (told,) = json.loads(made.stdout)
-    assert told["frames"] == 20
-    assert set(told["controllers"]) == {"device-only", "learned"}
-    done = CliRunner().invoke(
-        app, ["report", "--results", str(out), "--out", str(tmp_path / "r.html"), "--json"]
-    )
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["files"] == [str(tmp_path / "r.html")]
-    text = (tmp_path / "r.html").read_text()
-    assert f"coinfer evaluate {study} --frames 20 --out {out}" in text
-    assert f"coinfer report --results {out}" in text
-
-
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (("evaluate", "--out", "x"), "found neither, expected a study's file or --scenario"),
-        (("evaluate", "s.toml", "--scenario", "edgent", "--out", "x"), "found both"),
-        (("evaluate", "s.toml", "--policy", "p", "--out", "x"), "found it beside a study"),
-        (("evaluate", "s.toml", "--out", "x"), "s.toml: found no such file"),
-        (("evaluate", "--scenario", "mars", "--out", "x"), "found 'mars'"),
-        (("report", "--results", "nowhere", "--out", "r.html"), "found no such folder"),
-    ],
-)
-def test_mistakes_on_the_command_line(argv, said, tmp_path, monkeypatch):
-    from typer.testing import CliRunner
-
-    monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, list(argv))
-    assert isinstance(done.exception, CoinferError)
-    assert said in str(done.exception)
-    assert not list(tmp_path.iterdir())

@@ -137,7 +137,7 @@ def test_memory_is_held_against_the_units():
 
 
 def test_a_target_crosses_to_the_attacker_s_process():
-    target = Target(("::1", 1), Path("/a/b"), ("h", 2), 3, 4, 5.0, ("h", 5), ("h", 6), Path("/a"))
+    target = Target(("::1", 1), ("h", 2), 3, 4, 5.0, ("h", 5), ("h", 6), Path("/a"))
     raw = msgspec.json.encode(target, enc_hook=str)
     json.loads(raw)
     again = msgspec.json.decode(raw, type=Target, dec_hook=lambda kind, text: kind(text))

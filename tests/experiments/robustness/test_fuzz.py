@@ -1,4 +1,4 @@
-"""The fuzzing harness: every target takes mutated inputs, and what is found is kept and told."""
+"""The fuzzing harness: every target takes mutated inputs, what is found is kept and reported."""
 
 import contextlib
 import random
@@ -41,7 +41,7 @@ def test_a_target_that_is_none_is_one_line(capsys):
     assert "found 'nothing', expected codec-" in capsys.readouterr().err
 
 
-def test_what_is_found_is_kept_and_told(tmp_path, monkeypatch):
+def test_what_is_found_is_kept_and_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def bad(data):

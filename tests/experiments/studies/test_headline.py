@@ -1,119 +1,53 @@
-"""Evaluations: units run once and kept by digest, seeds averaged within traces, honest rivals."""
+"""Evaluations: seeds averaged within traces, honest rivals, what a study leaves."""
 
 import json
-import re
-import shutil
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
+from made_studies import FRAMES, NAMES, spec_of
 
-from artefacts import ArtefactError, CoinferError, UsageError, data_directory
+from artefacts import CoinferError, UsageError
 from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import read_card, save_policy
+from controller.policies.network import save_policy
 from controller.scenarios import read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.evaluation.digests import ROOT
 from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.reporting.tables import headline_lines
-from experiments.studies import inputs, kept_runs, run
+from experiments.studies import inputs, run
 from experiments.studies.extras import place_of
-from experiments.studies.kept_runs import pack_runs, unpack_runs
 from experiments.studies.merge import Runs, best_baseline, controller_results
 from experiments.studies.merge import headline as made_headline
 from experiments.studies.results import Evaluation, read_evaluation, read_matrix
 from experiments.studies.run import run_evaluation, run_study, seed_of_group
 from experiments.studies.study import (
     CellSpec,
-    EvaluationSpec,
     FoldSpec,
     MatrixSpec,
     SeriesSpec,
     Study,
-    read_study,
 )
-from experiments.sweeps.definition import read_sweep
-from traces.formats import read_traces, write_csv
-from traces.library import TraceSet, load_split
-from traces.trace import BandwidthTrace, trace_digest, traces_digest
-
-FRAMES = 40
-NAMES = ("device-only", "edge-only", "algorithm1-online", "robust")
-
-
-def made_traces(count, seed=0, prefix="t"):
-    rng = np.random.default_rng(seed)
-    return tuple(
-        BandwidthTrace(f"{prefix}{k}", np.arange(8.0), rng.uniform(2e5, 4e6, 8), 8.0)
-        for k in range(count)
-    )
-
-
-@pytest.fixture(autouse=True)
-def short_training(monkeypatch):
-    """What is learnt from training traces is learnt from three short ones."""
-    monkeypatch.setattr(
-        "controller.scenarios.setting.load_split",
-        lambda family, part: TraceSet(made_traces(3, 7, part), True, f"made ({part})"),
-    )
-    monkeypatch.setattr("controller.registry.tuned.CHOICE_FRAMES", 30)
-
-
-@pytest.fixture
-def logs(tmp_path):
-    folder = tmp_path / "logs"
-    for trace in made_traces(3):
-        write_csv(folder / f"{trace.name}.csv", trace)
-    return folder
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Names of the controllers that were really run."""
-    ran = []
-
-    def counting(setting, traces, make, **options):
-        ran.append(make(0).name)
-        return evaluate(setting, traces, make, **options)
-
-    monkeypatch.setattr(kept_runs, "evaluate", counting)
-    return ran
-
-
-@pytest.fixture
-def other_policy(random_policy):
-    """Saves a policy with weights of its own: (setting, folder, seed) -> folder."""
-
-    def save(setting, folder, seed):
-        save_policy(folder, random_policy(setting, seed, {"seed": seed}))
-        return folder
-
-    return save
-
-
-def spec_of(logs, **changes):
-    plain = {"name": "e", "scenario": "3g-alexnet", "traces": (str(logs),), "controllers": NAMES,
-             "frames": FRAMES, "series": SeriesSpec(seconds=1.0)}  # fmt: skip
-    return EvaluationSpec(**(plain | changes))
+from traces.formats import read_traces
+from traces.library import TraceSet
 
 
 def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     found = run_evaluation(spec_of(logs), tmp_path / "units")
     traces = TraceSet(tuple(read_traces(logs)), False, "")
-    told = compare(
+    reported = compare(
         stream, traces, [*NAMES, "learned"], ControllerFactory(stream), max_frames=FRAMES
     )
-    assert found.bound == pytest.approx(told.bound)
-    for name, figures in told.controllers.items():
+    assert found.bound == pytest.approx(reported.bound)
+    for name, figures in reported.controllers.items():
         own = found.controllers[name]
         for key in ("goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s",
                     "bytes_per_frame", "reward", "share_of_bound"):  # fmt: skip
             assert getattr(own, key) == pytest.approx(getattr(figures, key)), (name, key)
         assert own.interval95 == pytest.approx(figures.interval95)
         assert own.per_trace == pytest.approx({t: f.reward for t, f in figures.per_trace.items()})
-    by_rival = {d.over: d for d in told.differences}
+    by_rival = {d.over: d for d in reported.differences}
     over = by_rival[found.headline.best_baseline]
     assert found.headline.reward.mean == pytest.approx(over.mean)
     assert found.headline.reward.interval95 == pytest.approx(over.interval95)
@@ -121,109 +55,16 @@ def test_an_evaluation_of_one_seed_is_what_compare_says(stream, logs, tmp_path):
     assert found.headline.reward.leave_one_out == pytest.approx(over.leave_one_out)
 
 
-def test_units_are_run_once_and_a_changed_policy_anew(
-    stream, logs, tmp_path, counted, other_policy
-):
-    policy = other_policy(stream, tmp_path / "p", 1)
-    spec = spec_of(logs, policies=(str(policy),))
-    folder = tmp_path / "units"
-    first = run_evaluation(spec, folder)
-    assert sorted(counted) == sorted([*NAMES, "learned"])
-    counted.clear()
-    assert run_evaluation(spec, folder) == first
-    assert counted == []
-    shutil.rmtree(policy)
-    other_policy(stream, policy, 2)
-    changed = run_evaluation(spec, folder)
-    assert counted == ["learned"]
-    assert changed.policies[0].digest != first.policies[0].digest
-    assert changed.policies[0].seed == 2
-    assert changed.controllers["learned"].plans != first.controllers["learned"].plans
-    assert changed.controllers["robust"].per_trace == first.controllers["robust"].per_trace
-    counted.clear()
-    run_evaluation(msgspec.structs.replace(spec, frames=FRAMES - 1), folder)
-    assert sorted(counted) == sorted([*NAMES, "learned"])
-
-
-def test_what_is_learnt_from_other_training_traces_is_run_anew(
-    logs, tmp_path, counted, monkeypatch
-):
-    spec, folder = spec_of(logs), tmp_path / "units"
-    run_evaluation(spec, folder)
-    counted.clear()
-    monkeypatch.setattr(
-        "controller.scenarios.setting.load_split",
-        lambda family, part: TraceSet(made_traces(2, 8, part), True, "others"),
-    )
-    run_evaluation(spec, folder)
-    assert sorted(counted) == sorted(NAMES)  # the learned policy is its own file
-
-
 def test_progress_never_falls_and_names_what_is_done(logs, tmp_path):
-    told = []
+    reported = []
     spec = spec_of(logs, deadlines_ms=(60.0,), deadline_frames=20)
-    run_evaluation(spec, tmp_path / "units", lambda what, share: told.append((what, share)))
-    shares = [share for _, share in told]
+    run_evaluation(spec, tmp_path / "units", lambda what, share: reported.append((what, share)))
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.0, 1.0)
-    assert {*NAMES, "learned", "clairvoyant bound", "60 ms: fixed"} <= {what for what, _ in told}
-
-
-def test_changed_sources_are_other_results(logs, tmp_path, counted, monkeypatch):
-    spec = spec_of(logs, controllers=("device-only",))
-    run_evaluation(spec, tmp_path / "units")
-    counted.clear()
-    monkeypatch.setattr(kept_runs, "code_digest", lambda: "other sources")
-    run_evaluation(spec, tmp_path / "units")
-    assert sorted(counted) == ["device-only", "learned"]
-
-
-@pytest.mark.parametrize("ending", ["json", "npz"])
-@pytest.mark.parametrize("harm", ["gone", "cut", "garbled"])
-def test_a_unit_that_is_not_whole_is_run_again(logs, tmp_path, counted, ending, harm):
-    spec, folder = spec_of(logs, controllers=("device-only",)), tmp_path / "units"
-    first = run_evaluation(spec, folder)
-    counted.clear()
-    for path in folder.glob(f"*.{ending}"):
-        raw = path.read_bytes()
-        if harm == "gone":
-            path.unlink()
-        else:
-            path.write_bytes(raw[: len(raw) // 2] if harm == "cut" else b"\x80" + raw[1:])
-    assert run_evaluation(spec, folder) == first
-    assert sorted(counted) == ["device-only", "learned"]
-
-
-def test_an_interrupted_evaluation_goes_on_where_it_was(logs, tmp_path, counted, monkeypatch):
-    spec, folder = spec_of(logs), tmp_path / "units"
-
-    def interrupted(*arguments, **options):
-        if len(counted) == 2:
-            raise KeyboardInterrupt
-        counted.append("run")
-        return evaluate(*arguments, **options)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(kept_runs, "evaluate", interrupted)
-        run_evaluation(spec, folder)
-    assert not list(folder.glob(".*"))  # nothing half written
-    counted.clear()
-    run_evaluation(spec, folder)
-    assert len(counted) == len(NAMES) + 1 - 2
-
-
-def test_frames_survive_the_disk(stream, logs):
-    traces = read_traces(logs)
-    runs = evaluate(stream, traces, ControllerFactory(stream).maker("edge-only", traces),
-                    max_frames=FRAMES)  # fmt: skip
-    for before, after in zip(runs, unpack_runs(pack_runs(runs)), strict=True):
-        for name in kept_runs.PER_FRAME:
-            one, two = getattr(before, name), getattr(after, name)
-            assert one.dtype == two.dtype
-            np.testing.assert_allclose(one, two, rtol=1e-7 if name in kept_runs.STORED else 0)
-        assert (before.trace, before.probe_bytes, before.duration_s) == (
-            after.trace, after.probe_bytes, after.duration_s,
-        )  # fmt: skip
+    assert {*NAMES, "learned", "clairvoyant bound", "60 ms: fixed"} <= {
+        what for what, _ in reported
+    }
 
 
 def test_seeds_are_averaged_within_traces(stream, logs, tmp_path, other_policy):
@@ -338,8 +179,8 @@ def test_one_file_left_out_is_judged_without_it(stream, logs, tmp_path, other_po
         for factory, name in ((learned, "learned"), (others, "robust"), (others, "fixed")):
             make = factory.maker(name, [trace])
             (alone,) = evaluate(stream, [trace], make, seed=seed, max_frames=FRAMES)
-            told = found.controllers[name].per_trace[trace.name]
-            assert told == pytest.approx(float(alone.reward.mean())), name
+            reported = found.controllers[name].per_trace[trace.name]
+            assert reported == pytest.approx(float(alone.reward.mean())), name
             phases.add(float(alone.arrival_s[0]))
     # three logs are three draws of frames and pictures, not the same one three times
     assert len(phases) == 3
@@ -362,94 +203,27 @@ def test_what_was_chosen_on_the_training_traces_is_kept(logs, tmp_path, monkeypa
     assert run_evaluation(msgspec.structs.replace(both, frames=7), tmp_path / "units")
 
 
-def test_a_fold_that_was_trained_on_its_test_is_refused(logs, tmp_path, stream, other_policy):
-    policy = str(other_policy(stream, tmp_path / "p", 0))
-    copy = tmp_path / "another-name.csv"
-    shutil.copy(logs / "t0.csv", copy)
-    folds = (FoldSpec(str(logs / "t0.csv"), (str(copy),), (policy,)),)
-    with pytest.raises(UsageError, match="tested on a trace it was trained on"):
-        run_evaluation(spec_of(logs, traces=(), folds=folds), tmp_path / "units")
-
-
-def test_folds_may_name_files_of_the_split(stream, tmp_path, random_policy):
-    split = inputs.read_split("norway")
-    test, other = split.test[0].file, split.train[0].file
-    spec = spec_of("", traces=(), folds=(FoldSpec(test, (other,), (str(tmp_path),)),))
-    save_policy(tmp_path, random_policy(stream))
-    (group,) = inputs.groups_of(spec, stream)
-    real = load_split("norway", "test")
-    assert traces_digest(group.traces.traces) == traces_digest(real.traces[:1])
-    assert group.traces.generated == real.generated
-    unknown = spec_of("", traces=(), folds=(FoldSpec("no.log", (other,), (str(tmp_path),)),))
-    with pytest.raises(UsageError, match=r"found 'no\.log', expected a trace file or one of"):
-        inputs.groups_of(unknown, stream)
-
-
-def test_policies_are_looked_at_before_anything_is_run(stream, closed, tmp_path, random_policy):
-    folders = {}
-    for name, setting, seed in (("a", stream, 0), ("b", stream, 1), ("c", stream, 1)):
-        folders[name] = str(tmp_path / name)
-        save_policy(tmp_path / name, random_policy(setting, seed=seed, training={"seed": seed}))
-    save_policy(tmp_path / "closed", random_policy(closed))
-    (group,) = inputs.groups_of(
-        spec_of("", traces=(), policies=(folders["a"], folders["b"])), stream
-    )
-    assert len(group.policies) == 2
-    with pytest.raises(UsageError, match="found training seed 1 in .*b' and in .*c', expected one"):
-        inputs.groups_of(spec_of("", traces=(), policies=tuple(folders.values())), stream)
-    other = spec_of("", traces=(), name="other", policies=(str(tmp_path / "closed"),))
-    study = Study(1, (spec_of("", traces=(), policies=()), other))
-    began = []
-    with pytest.raises(ArtefactError, match="found a policy of 'edgent'"):
-        run_study(study, tmp_path / "out", "command", lambda what, share: began.append(what))
-    assert not began
-    assert not (tmp_path / "out" / "study.json").exists()
-
-
-def test_what_ppo_added_and_the_device_alone_are_told_apart(stream, logs, tmp_path, random_policy):
+def test_what_ppo_added_and_the_device_alone_are_two_things(stream, logs, tmp_path, random_policy):
     save_policy(tmp_path / "p", random_policy(stream, training={"seed": 0}))
     spec = spec_of(
         logs, policies=(str(tmp_path / "p"),), controllers=("device-only", "robust", "planning")
     )
     found = run_evaluation(spec, tmp_path / "units")
-    told, own = found.headline, found.controllers
-    assert told.best_baseline in ("device-only", "robust"), "planning is a part, no rival"
+    reported, own = found.headline, found.controllers
+    assert reported.best_baseline in ("device-only", "robust"), "planning is a part, no rival"
     for against, name, part in (
-        (told.over_planning, "planning", "per_trace"),
-        (told.over_device_only, "device-only", "per_trace_goodput"),
+        (reported.over_planning, "planning", "per_trace"),
+        (reported.over_device_only, "device-only", "per_trace_goodput"),
     ):
         mine, others = getattr(own["learned"], part), getattr(own[name], part)
         off = [mine[trace] - others[trace] for trace in found.traces]
         assert against.mean == pytest.approx(np.mean(off))
         assert against.worst == pytest.approx(min(off))
         assert against.over == name
-    assert told.over_planning.mean != 0.0
+    assert reported.over_planning.mean != 0.0
     lines = " ".join(headline_lines(found))
     assert "Over its planning alone: " in lines
     assert "Goodput accuracy over the device alone: " in lines
-
-
-def test_what_a_policy_was_trained_on_is_seen_by_its_card(stream, logs, tmp_path, random_policy):
-    tested = inputs._scaled(TraceSet(tuple(read_traces(logs)), False, ""), 1.0).traces
-    for digests, seen in (((), ()), ((trace_digest(tested[1]),), (tested[1].name,))):
-        folder = tmp_path / str(len(seen))
-        save_policy(folder, random_policy(stream, training={"trace_digests": list(digests)}))
-        groups = inputs.groups_of(spec_of(logs, policies=(str(folder),)), stream)
-        assert inputs.seen_in_training(groups, stream) == seen
-
-
-def test_train_on_one_test_on_another(stream, monkeypatch):
-    """The policy's own scenario, the other's test logs at the other's scale."""
-    monkeypatch.setattr(
-        inputs, "load_split", lambda family, part: TraceSet(made_traces(2, 3, family), True, family)
-    )
-    spec = spec_of("", traces=(), traces_of="lte-mobilenet")
-    (group,) = inputs.groups_of(spec, stream)
-    plain = made_traces(2, 3, "belgium")
-    assert [t.name for t in group.traces.traces] == ["belgium0", "belgium1"]
-    factor = read_scenario("lte-mobilenet").traces.scale
-    np.testing.assert_allclose(group.traces.traces[0].rates_bps, factor * plain[0].rates_bps)
-    assert inputs.trace_scale(spec, stream) == factor == 0.1
 
 
 def test_a_study_leaves_evaluations_and_matrices(logs, tmp_path):
@@ -501,7 +275,7 @@ def test_the_series_are_the_frames_of_the_run(stream, logs, tmp_path):
         (SeriesSpec("x"), f"evaluation '{name}', field 'series.trace': found 'x'"),
         (SeriesSpec("t0", 99.0), f"evaluation '{name}', field 'series.start_s': found 99 s"),
     ):
-        # told before anything is run
+        # reported before anything is run
         with pytest.raises(UsageError, match=match):
             run_study(Study(1, (spec_of(logs, series=bad),)), tmp_path / "none", "")
     assert not (tmp_path / "none").exists()
@@ -536,147 +310,12 @@ def test_the_generalist_is_planned_for_every_deadline_and_is_no_rival(logs, tmp_
     assert found.headline.best_baseline == "device-only"
 
 
-def test_other_prices_are_other_results_for_everybody(logs, tmp_path, counted):
-    plain = spec_of(logs, controllers=("device-only",), policies=())
-    dear = spec_of(logs, controllers=("device-only",), prices=(1.0, 0.0), policies=())
-    priced = [msgspec.structs.replace(s, scenario="lte-mobilenet-priced") for s in (plain, dear)]
-    found = [run_evaluation(spec, tmp_path / "units") for spec in priced]
-    alone = [f.controllers["device-only"] for f in found]
-    assert alone[0].goodput_accuracy == alone[1].goodput_accuracy
-    assert alone[1].reward < alone[0].reward
-    assert counted.count("device-only") == counted.count("learned") == 2
-    assert found[0].bound > found[1].bound
-
-
 def test_the_closed_loop_has_no_gap(tmp_path, logs):
     spec = spec_of(logs, scenario="edgent", controllers=("device-only", "fixed"))
     found = run_evaluation(spec, tmp_path / "units")
     assert found.closed_loop
     assert found.headline.gap_closed is None
     assert found.controllers["learned"].throughput_fps > 1
-
-
-def test_a_log_that_was_trained_on_backwards_is_known_as_it_is_read():
-    """Shipped policies were trained, and chosen, on the split's logs as they are read."""
-    root = data_directory()
-    folder = None if root is None else root / "traces" / "norway_hsdpa"
-    if folder is None or not folder.is_dir():
-        pytest.skip("the Norwegian logs are not here")
-    parts = [load_split("norway", part).traces for part in ("train", "validation")]
-    known = {trace_digest(trace) for traces in parts for trace in traces}
-    for name in ("3g-alexnet", "3g-mobilenet", "3g-mobilenet-priced"):
-        named = read_card(SHIPPED_POLICIES / name).training["trace_digests"]
-        assert {inputs.TURNED.get(digest, digest) for digest in named} == known
-
-
-def test_traces_seen_in_training_are_told(tmp_path, logs):
-    write_csv(logs / "copy.csv", made_traces(3, 7, "train")[1])
-    write_csv(logs / "copy2.csv", made_traces(3, 7, "validation")[2])
-    found = run_evaluation(spec_of(logs, controllers=("device-only",)), tmp_path / "units")
-    assert found.seen_in_training == ("copy", "copy2")
-    assert found.training_generated
-    assert not found.generated
-
-
-def test_a_trace_s_mode_is_its_file_s():
-    assert inputs.mode_of_trace("report_tram_0003") == "tram"
-    assert inputs.mode_of_trace("report_tram_0003.generated") == "tram"
-    name = inputs.read_split("norway").test[0]
-    assert inputs.mode_of_trace(name.file.removesuffix(".log")) == name.mode
-    assert inputs.mode_of_trace("my.bus.log") is None
-
-
-def test_policies_that_are_not_there_are_refused_before_anything_runs(logs, tmp_path, counted):
-    spec = spec_of(logs, policies=(str(tmp_path / "nowhere"),))
-    with pytest.raises(UsageError, match="found no policy in"):
-        run_evaluation(spec, tmp_path / "units")
-    write_csv(tmp_path / "more" / "t0.csv", made_traces(1)[0])
-    twice = spec_of(logs, traces=(str(logs), str(tmp_path / "more")))
-    with pytest.raises(UsageError, match="two traces named 't0'"):
-        run_evaluation(twice, tmp_path / "units")
-    assert counted == []
-
-
-STUDY = 'format_version = 1\n[[evaluations]]\nname = "a"\nscenario = "3g-alexnet"\n'
-FOLD = '[[evaluations.folds]]\ntest = "a.log"\ntrain = ["b.log"]\npolicies = ["p"]\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("format_version = 1\nevaluations = []", "field 'evaluations': found none"),
-        (STUDY + "seed = 1", "evaluations[0]': found Object contains unknown field `seed`"),
-        (STUDY.replace('"a"', '"a/b"'), "field 'evaluations.name': found 'a/b'"),
-        (STUDY + STUDY.split("\n", 1)[1], "'a' twice"),
-        (STUDY + 'controllers = ["magic"]', "evaluations[0].controllers': found 'magic'"),
-        (STUDY + 'traces = ["x"]\ntraces_of = "edgent"', "several of traces_of, traces, folds"),
-        (STUDY + "deadlines_ms = [0]", "evaluations[0].deadlines_ms[0]': found 0"),
-        (STUDY + "scale = -1.0", "evaluations[0].scale': found -1"),
-        (STUDY + "frames = 0", "evaluations[0].frames': found 0"),
-        (STUDY + "prices = [1, -2]", "evaluations[0].prices': found 1, -2"),
-        (STUDY + "seeds = [1, 1]", "evaluations[0].seeds': found one twice"),
-        (STUDY + "seeds = [-1]", "found -1, expected 0 or more"),
-        (STUDY + "[evaluations.series]\nseconds = 0", "series.seconds': found 0"),
-        (STUDY + 'policies = ["p"]\n' + FOLD, "policies beside folds"),
-        (STUDY + "deadlines_ms = [90]\n" + FOLD, "deadlines beside folds"),
-        (STUDY + FOLD + FOLD, "folds[0].test': found 'a.log' twice"),
-        (STUDY + FOLD.replace("b.log", "x/a.log"), "the file it is tested on, 'a.log'"),
-        (STUDY + FOLD.replace('["b.log"]', "[]"), "folds[0].train': found no files"),
-        (STUDY + FOLD.replace('["p"]', "[]"), "folds[0].policies': found 0 policies"),
-        (STUDY + '[[matrices]]\nname = "m"\ncells = []', "matrices[0].cells': found none"),
-        (
-            STUDY + '[[matrices]]\nname = "m"\ncells = [{row = "r", column = "c", '
-            'evaluation = "z"}]',
-            "matrices[0].cells[0].evaluation': found 'z', expected one of a",
-        ),
-        (
-            STUDY + '[[matrices]]\nname = "m"\nfigure = "luck"\ncells = []',
-            "found Invalid enum value 'luck'",
-        ),
-    ],
-)
-def test_a_mistake_in_a_study_names_file_field_found_and_expected(tmp_path, text, said):
-    path = tmp_path / "study.toml"
-    path.write_text(text)
-    with pytest.raises(CoinferError) as caught:
-        read_study(path)
-    assert said in str(caught.value)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_the_files_in_the_documentation_are_read(tmp_path):
-    text = (ROOT / "docs" / "reference" / "studies.md").read_text()
-    shown, sweep = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    path = tmp_path / "study.toml"
-    # it shows every key, three ways to name traces at once among them
-    drop = ("traces_of", "traces =", "scale", 'policies = ["runs/a0"', "deadlines_ms")
-    path.write_text("\n".join(line for line in shown.splitlines() if not line.startswith(drop)))
-    study = read_study(path)
-    assert study.evaluations[0].folds[0].policies == ("runs/without_bus_3",)
-    assert study.matrices[0].figure == "share_of_bound"
-    path = tmp_path / "sweep.toml"
-    path.write_text(sweep)
-    assert read_sweep(path).algorithms == ("ppo", "dqn")
-
-
-def test_the_shipped_studies_are_studies():
-    paths = sorted((ROOT / "experiments" / "studies").glob("*.toml"))
-    assert paths
-    for path in paths:
-        for spec in read_study(path).evaluations:
-            assert read_scenario(spec.scenario)
-            assert spec.traces_of == "" or read_scenario(spec.traces_of)
-
-
-def test_paths_lie_beside_the_study(tmp_path):
-    (tmp_path / "p").mkdir()
-    (tmp_path / "logs").mkdir()
-    path = tmp_path / "study.toml"
-    path.write_text(STUDY + 'policies = ["p", "elsewhere"]\ntraces = ["logs"]')
-    (spec,) = read_study(path).evaluations
-    assert spec.policies == (str(tmp_path / "p"), "elsewhere")
-    assert spec.traces == (str(tmp_path / "logs"),)
 
 
 @pytest.fixture

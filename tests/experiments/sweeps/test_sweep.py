@@ -1,192 +1,47 @@
-"""Sweeps: what is a cell, what stays on disk, and what survives deaths of drivers, workers, nodes.
-
-Cells are real trainings, tiny ones, on logs of six seconds that stand where the real ones would.
-"""
+"""Sweeps as processes: tables, going on, interrupts, and workers that die."""
 
 import contextlib
 import json
-import math
 import os
-import re
 import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
-import uuid
-import zlib
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Literal
 
-import msgspec
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-import stable_baselines3
-from hypothesis import given
 from hypothesis import strategies as st
+from sweep_processes import (
+    definition,
+    ended,
+    finished,
+    read_of,
+    rewards_of,
+    rows_of,
+    started,
+    swept,
+    until,
+    workers_of,
+)
 
-from artefacts import ArtefactError, DependencyError, UsageError
+from artefacts import ArtefactError, UsageError
 from controller.policies.network import load_policy
 from controller.scenarios import SHIPPED, load_setting, read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs
-from experiments.sweeps import cell as cell_module
 from experiments.sweeps import local
 from experiments.sweeps.bundle import pack, unpacked
-from experiments.sweeps.cell import run_cell
 from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types, read_sweep
 from experiments.sweeps.driver import run_sweep
-from experiments.sweeps.grid import basis, cell_id, combinations, expand, make_cell
+from experiments.sweeps.grid import basis, cell_id, expand
 from experiments.sweeps.local import run_local
-from experiments.sweeps.on_ray import run_on_ray
 from experiments.sweeps.results import Store
 from experiments.sweeps.runners import MAX_ATTEMPTS, Done
 from models.facts.cards import SHIPPED as MODELS
-from traces.library import FOLDERS, read_split
+from traces.library import read_split
 
-ROOT = Path(__file__).resolve().parents[3]
-LOG_S = 6.0
-DEFINITION = """
-format_version = 1
-scenarios = ["3g-alexnet"]
-seeds = [0, 1]
-frames = {frames}
-[grid]
-learning_rate = [1e-3, 1e-2]
-# so near-sighted a planning leaves training something to learn
-planning_sweeps = [1]
-planning_backlogs = [4]
-hidden = [8]
-lanes = {lanes}
-steps = [32]
-batch = [512]
-epochs = [1]
-validations = [1]
-validation_frames = [100]
-blind_s = [0.5]
-[evaluation]
-max_frames = 50
-"""
 CELLS = 4
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """A folder that looks like the real data: every log of two families, six seconds long."""
-    root = tmp_path_factory.mktemp("data")
-    for family in ("norway", "belgium"):
-        split = read_split(family)
-        folder = root / "traces" / FOLDERS[family]
-        for file in (*split.train, *split.validation, *split.test):
-            rates = np.random.default_rng(zlib.crc32(file.file.encode())).uniform(2e5, 4e6, 6)
-            (folder / file.file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file.file).write_text(as_log(rates))
-    return root
-
-
-def as_log(rates_bps):
-    """Rates of seconds as the public logs have them: six columns, bytes and ms of every row."""
-    rows = (f"{1285837000 + k} {1000 * k} 0 0 {r / 8:.0f} 1000" for k, r in enumerate(rates_bps))
-    return "\n".join(rows) + "\n"
-
-
-@pytest.fixture
-def here(data, monkeypatch):
-    """This process finds those logs too."""
-    monkeypatch.setenv("COINFER_DATA", str(data))
-
-
-def definition(folder, frames=2048, lanes="[32]", extra=""):
-    path = folder / "sweep.toml"
-    path.write_text(DEFINITION.format(frames=frames, lanes=lanes) + extra)
-    return path
-
-
-def started(*argv, data, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "coinfer.cli.main", "sweep", *map(str, argv)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ | {"COINFER_DATA": str(data), "OMP_NUM_THREADS": "2"},
-        # a shell's background jobs, these tests perhaps among them, are deaf to Ctrl-C
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        start_new_session=True, **options,
-    )  # fmt: skip
-
-
-def ended(process, timeout_s=120):
-    try:
-        out, err = process.communicate(timeout=timeout_s)
-    finally:
-        process.kill()
-    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
-
-
-def swept(*argv, data):
-    return ended(started(*argv, data=data))
-
-
-def until(true, what, timeout_s=120.0):
-    """Poll for what other processes do."""
-    limit_s = time.monotonic() + timeout_s
-    while time.monotonic() < limit_s:
-        found = true()
-        if found:
-            return found
-        time.sleep(0.02)
-    pytest.fail(f"{what}: not within {timeout_s:g} s")
-
-
-def finished(out):
-    return sorted((out / "cells").glob("*/result.json"))
-
-
-def rows_of(out, name="results"):
-    return pq.read_table(out / f"{name}.parquet").to_pylist()
-
-
-def rewards_of(out):
-    return [row["validation_mean_reward"] for row in rows_of(out)]
-
-
-def read_of(pid, name):
-    try:
-        return Path("/proc", str(pid), name).read_bytes()
-    except OSError:  # it ended meanwhile
-        return b""
-
-
-def parents():
-    """Every process that is no zombie, and its parent."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            stat = read_of(entry.name, "stat").rpartition(b") ")[2].split()
-            if len(stat) > 1 and stat[0] != b"Z":
-                found[int(entry.name)] = int(stat[1])
-    return found
-
-
-def workers_of(driver):
-    """Processes that run cells for a driver (its resource tracker runs none)."""
-    ours = [pid for pid, parent in parents().items() if parent == driver]
-    return [pid for pid in ours if b"spawn_main" in read_of(pid, "cmdline")]
-
-
-@pytest.fixture(scope="module")
-def whole(data, tmp_path_factory):
-    """A sweep of four cells that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("whole")
-    done = swept(definition(folder), "--out", folder / "out", "--jobs", 2, "--json", data=data)
-    assert done.returncode == 0, done.stderr
-    return SimpleNamespace(folder=folder, out=folder / "out", said=json.loads(done.stdout))
 
 
 def test_a_sweep_gives_a_row_a_cell_and_a_row_a_trace(whole, here):
@@ -351,7 +206,7 @@ def test_a_cell_that_kills_its_workers_is_given_up(here):
     ]
 
 
-def test_a_cell_that_fails_is_told_and_the_others_go_on(data, tmp_path):
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tmp_path):
     path, out = definition(tmp_path), tmp_path / "out"
     text = path.read_text().replace("[0, 1]", "[0]").replace("[1e-3, 1e-2]", "[1e-3]")
     # more than what the observation tells apart: only the training knows
@@ -386,65 +241,6 @@ def made(**grid):
         grid=sizes | grid,
         evaluation=EvaluationSection(),
     )
-
-
-@pytest.mark.parametrize(("algorithm", "frames"), [("ppo", 0), ("dqn", 256)])
-def test_a_cell_trains_by_its_algorithm_as_far_as_it_says(algorithm, frames, here, monkeypatch):
-    learned = []
-
-    def noted(model, frames, **options):
-        learned.append((type(model).__name__.lower(), frames))
-        return learn(model, frames, **options)
-
-    learn = getattr(stable_baselines3, algorithm.upper()).learn
-    monkeypatch.setattr(f"stable_baselines3.{algorithm.upper()}.learn", noted)
-    sweep = msgspec.structs.replace(made(frames=(frames,)), algorithms=(algorithm,))
-    (cell,) = expand(sweep)
-    assert cell.label == f"3g-alexnet, {algorithm}, seed 0 ({cell.id})"
-    answer = run_cell(msgspec.json.encode(cell))
-    assert set(answer) == {"measured", "files"}, answer
-    training = json.loads(answer["files"]["policy.json"])["training"]
-    assert {name: training[name] for name in cell.args} == cell.args
-    assert training["algorithm"] == algorithm
-    assert learned == ([(algorithm, frames)] if frames else [])
-
-
-def test_a_cell_s_error_is_one_line(here, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("first\n  second")
-
-    monkeypatch.setattr("experiments.learning.training.train_policy", broken)
-    (cell,) = expand(made())
-    encoded = msgspec.json.encode(cell)
-    assert run_cell(encoded) == {"error": "RuntimeError: first second"}
-
-
-def test_a_cell_refuses_other_logs_than_the_sweep_began_with(here, monkeypatch, tmp_path):
-    (cell,) = expand(made())
-    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
-    monkeypatch.setattr(cell_module.platform, "node", lambda: "pi")
-    assert run_cell(msgspec.json.encode(cell)) == {
-        "error": f"cell {cell.id} of scenario '3g-alexnet' on pi: found other profiles, outcomes, "
-        "weights or traces, expected those the sweep began with"
-    }
-
-
-def test_a_failure_goes_when_the_cell_succeeds(whole, here, tmp_path):
-    (cell,) = expand(made())
-    store = Store(tmp_path, [cell])
-    store.add(Done(cell, {"error": "no"}, 2))
-    assert rows_of(tmp_path)[0]["error"] == "no"
-    assert store.load() == Store(tmp_path, [cell]).load() == (cell,)
-    kept = finished(whole.out)[0]
-    measured = msgspec.json.encode(json.loads(kept.read_text())["measured"])
-    store.add(Done(cell, {"measured": measured, "files": {"policy.json": b"{}"}}, 1))
-    assert {p.name for p in (tmp_path / "cells" / cell.id).iterdir()} == {
-        "policy.json", "result.json"
-    }  # fmt: skip
-    assert Store(tmp_path, [cell]).load() == ()
-    with pytest.raises(ArtefactError, match=r"field 'cell.id': found"):
-        shutil.move(tmp_path / "cells" / cell.id, tmp_path / "cells" / "x")
-        Store(tmp_path, [msgspec.structs.replace(cell, id="x")]).load()
 
 
 def test_two_sweeps_do_not_write_into_one_folder(tmp_path):
@@ -505,267 +301,3 @@ def test_files_of_one_s_own_travel_with_the_cells(here, tmp_path, data):
 
 
 names = st.sampled_from(["learning_rate", "gamma", "entropy", "critic_share"])
-values = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=3, unique=True)
-grids = st.dictionaries(names, values.map(tuple), max_size=3)
-seeds = st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True).map(tuple)
-algorithms = st.sampled_from([("ppo",), ("dqn",), ("ppo", "dqn")])
-
-
-def ids(sweep):
-    return [
-        make_cell(scenario, args, sweep.evaluation, {}).id for scenario, args in combinations(sweep)
-    ]
-
-
-@given(grids, seeds, algorithms, st.randoms(use_true_random=False))
-def test_a_grid_is_every_combination_once_in_any_order(grid, seeds, algorithms, random):
-    one = msgspec.structs.replace(made(), grid=grid, seeds=seeds, algorithms=algorithms)
-    found = [args for _, args in combinations(one)]
-    assert len(found) == len(seeds) * len(algorithms) * math.prod(map(len, grid.values()))
-    assert [args.seed for args in found] == sorted((a.seed for a in found), key=seeds.index)
-    for args in found:
-        assert args.algorithm in algorithms
-        for name in argument_types(TrainArgs):
-            if name in grid:
-                assert getattr(args, name) in grid[name]
-            elif name not in ("seed", "algorithm"):
-                assert getattr(args, name) == getattr(TrainArgs(), name)
-    assert len(set(ids(one))) == len(found)
-    shuffled = list(grid.items())
-    random.shuffle(shuffled)
-    other = msgspec.structs.replace(
-        one,
-        grid={name: tuple(random.sample(v, len(v))) for name, v in shuffled},
-        seeds=tuple(random.sample(seeds, len(seeds))),
-        algorithms=tuple(random.sample(algorithms, len(algorithms))),
-    )
-    assert set(ids(other)) == set(ids(one))
-
-
-def test_an_id_holds_everything_that_decides(here):
-    scenario = read_scenario("3g-alexnet")
-    setting = load_setting(scenario)
-    known = basis(setting, EvaluationSection())
-    args = TrainArgs(frames=64)
-    plain = make_cell(scenario, args, EvaluationSection(), known)
-    others = [
-        make_cell(scenario, TrainArgs(frames=64, algorithm="dqn"), EvaluationSection(), known),
-        make_cell(scenario, TrainArgs(frames=65), EvaluationSection(), known),
-        make_cell(scenario, args, EvaluationSection(max_frames=5), known),
-        make_cell(scenario, args, EvaluationSection(seed=5), known),
-        make_cell(scenario, args, EvaluationSection(("validation", "test")), known),
-        *(make_cell(scenario, args, EvaluationSection(), known | {k: "x"}) for k in known),
-    ]
-    assert len({c.id for c in (plain, *others)}) == 1 + len(others)
-    assert make_cell(scenario, args, EvaluationSection(), known) == plain
-    # and where files lie, or that it crossed a border as JSON, decides nothing
-    crossed = msgspec.json.decode(msgspec.json.encode(plain), type=type(plain))
-    assert crossed == plain
-    assert cell_id(crossed, basis(load_setting(crossed.scenario), plain.evaluation)) == plain.id
-
-
-HEAD = 'format_version = 1\nscenarios = ["edgent"]\nseeds = [0]\n'
-KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "algorithm"))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (HEAD + "[grid]\nlanez = [1]\n",
-         f"field 'grid.lanez': found no hyper-parameter 'lanez', expected one of {KNOWN}"),
-        (HEAD + "[grid]\nlanes = [1, 2.5]\n",
-         "field 'grid.lanes[1]': found 2.5, expected a whole number"),
-        (HEAD + "[grid]\nhidden = [[64]]\n",
-         "field 'grid.hidden[0]': found [64], expected a whole number"),
-        (HEAD + '[grid]\nblind_s = ["never"]\n',
-         "field 'grid.blind_s[0]': found 'never', expected a number"),
-        (HEAD + 'algorithms = ["ppo", "a2c"]\n',
-         "field 'algorithms[1]': found 'a2c', expected 'ppo' or 'dqn'"),
-        (HEAD + 'algorithms = ["dqn", "dqn"]\n',
-         "field 'algorithms[1]': found 'dqn' again, expected each value once"),
-        (HEAD + '[grid]\nalgorithm = ["dqn"]\n',
-         "field 'grid.algorithm': found 'algorithm' in the grid, expected 'algorithms' at the top"),
-        (HEAD + "[grid]\ngamma = [nan]\n",
-         "field 'grid.gamma[0]': found nan, expected a finite number"),
-        (HEAD + "[grid]\nlanes = 5\n", "field 'grid.lanes': found 5, expected a list of values"),
-        (HEAD + "[grid]\nlanes = []\n",
-         "field 'grid.lanes': found an empty list, expected one value or more"),
-        (HEAD + "[grid]\ngamma = [1, 1.0]\n",
-         "field 'grid.gamma[1]': found 1.0 again, expected each value once"),
-        (HEAD + "[grid]\nseed = [1]\n",
-         "field 'grid.seed': found 'seed' in the grid, expected 'seeds' at the top"),
-        (HEAD + "frames = 5\n[grid]\nframes = [1]\n",
-         "field 'grid.frames': found 'frames' at the top too, expected it in one place"),
-        (HEAD + "frames = -1\n", "field 'frames': found -1, expected 0 or more"),
-        (HEAD + "[grid]\nframes = [0, -1]\n",
-         "field 'grid.frames[1]': found -1, expected 0 or more"),
-        (HEAD + "[grid]\nlearning_rate = [-1.0]\n",
-         "field 'grid.learning_rate[0]': found -1.0, expected more than 0"),
-        (HEAD + "[grid]\ngamma = [1.5]\n",
-         "field 'grid.gamma[0]': found 1.5, expected 0 to 1"),
-        (HEAD + '[evaluation]\nparts = ["train"]\n',
-         "field 'evaluation.parts[0]': found 'train', expected validation or test"),
-        (HEAD + "[evaluation]\nmax_frames = 0\n",
-         "field 'evaluation.max_frames': found 0, expected 1 or more"),
-        (HEAD.replace("[0]", "[0, -1]"), "field 'seeds[1]': found -1, expected 0 or more"),
-        (HEAD.replace("[0]", "[]"),
-         "field 'seeds': found an empty list, expected one value or more"),
-        (HEAD + "lanes = 5\n",
-         "found Object contains unknown field `lanes`, expected one of format_version, scenarios, "
-         "seeds, algorithms, frames, grid, evaluation"),
-        (HEAD.replace("= 1", "= 2"), "field 'format_version': found 2, expected 1"),
-    ],
-)  # fmt: skip
-def test_a_definition_that_does_not_fit_is_refused(text, said, tmp_path):
-    path = tmp_path / "sweep.toml"
-    path.write_text(text)
-    with pytest.raises(ArtefactError) as refused:
-        read_sweep(path)
-    assert str(refused.value).removeprefix(f"{path}").lstrip(",: ") == said
-
-
-def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
-    @dataclass(frozen=True)
-    class Other:
-        algorithm: Literal["ppo", "a2c"] = "ppo"
-        seed: int = 0
-        epsilon: float = 0.1
-        units: tuple[int, ...] = (64,)
-        masked: bool = True
-
-    path = tmp_path / "sweep.toml"
-    head = HEAD + 'algorithms = ["a2c", "ppo"]\n[grid]\n'
-    path.write_text(head + "epsilon = [1]\nunits = [[8, 8], []]\nmasked = [false]\n")
-    assert [args for _, args in combinations(read_sweep(path, Other), Other)] == [
-        Other("a2c", 0, 1.0, (8, 8), False), Other("a2c", 0, 1.0, (), False),
-        Other("ppo", 0, 1.0, (8, 8), False), Other("ppo", 0, 1.0, (), False),
-    ]  # fmt: skip
-    for line, said in (
-        ("masked = [1]", "'grid.masked[0]': found 1, expected true or false"),
-        ("units = [64]", "'grid.units[0]': found 64, expected a list, each a whole number"),
-    ):
-        path.write_text(head + line)
-        with pytest.raises(ArtefactError, match=re.escape(said)):
-            read_sweep(path, Other)
-    path.write_text(HEAD + 'algorithms = ["dqn"]\n')
-    with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'dqn', expected 'ppo' or"):
-        read_sweep(path, Other)
-
-
-def test_without_ray_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DependencyError, match=r"pip install -e '\.\[ray\]'"):
-        next(run_on_ray([], "127.0.0.1:1"))
-
-
-def test_a_cluster_that_is_not_there_is_one_line(data, tmp_path):
-    path = definition(tmp_path)
-    for argv, said in (
-        (("--ray", "nowhere"), "found 'nowhere', expected HOST:PORT or [IPV6]:PORT of a cluster's"),
-        (("--ray", "127.0.0.1:1"), "found no cluster that answers at 127.0.0.1:1"),
-        (("--ray", "127.0.0.1:1", "--jobs", 1), "found --jobs and --ray, expected one of them"),
-    ):
-        if said.startswith("found no cluster") and find_spec("ray") is None:
-            continue
-        done = swept(path, "--out", tmp_path / "out", *argv, data=data)
-        assert done.returncode == 2
-        assert said in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
-
-
-class Cluster:
-    """Two Ray nodes on this machine, each known by a mark in its processes' environment."""
-
-    def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._folder = folder
-        self.marks = {}
-
-    def start(self, name, *argv):
-        mark = self.marks[name] = f"COINFER_TEST_NODE={uuid.uuid4()}"
-        key, _, value = mark.partition("=")
-        env = {k: v for k, v in os.environ.items() if k != "COINFER_DATA"} | {
-            key: value,
-            "PYTHONPATH": str(ROOT),
-            "RAY_health_check_initial_delay_ms": "500",
-            "RAY_health_check_period_ms": "500",
-            "RAY_health_check_failure_threshold": "4",
-        }
-        log = self._folder / f"{name}.log"
-        with open(log, "w") as stream:
-            subprocess.run(
-                [sys.executable, "-m", "ray.scripts.scripts", "start", *argv, "--num-cpus=1",
-                 "--disable-usage-stats", "--min-worker-port=0",
-                 "--max-worker-port=0", "--object-store-memory=80000000",
-                 f"--temp-dir={self._folder}"],
-                stdout=stream, stderr=stream, env=env, cwd=ROOT, timeout=60, check=False,
-            )  # fmt: skip
-        assert "Ray runtime started" in log.read_text(), log.read_text()
-
-    def processes(self, name):
-        mark, known = self.marks[name].encode(), parents()
-        found = {pid for pid in known if mark in read_of(pid, "environ")}
-        # who names itself anew overwrites the mark; its parent still has it
-        while more := {pid for pid, parent in known.items() if parent in found} - found:
-            found |= more
-        return found
-
-    def running(self, name):
-        """Whether a task runs on that node now (Ray names its workers so)."""
-        return any(b"ray::run_task" in read_of(pid, "cmdline") for pid in self.processes(name))
-
-    def kill(self, name):
-        while pids := self.processes(name):
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.02)
-
-
-@pytest.fixture
-def cluster():
-    if find_spec("ray") is None:
-        pytest.skip("ray is not installed (pip install -e '.[ray]')")
-    # a socket's path may have 107 letters; pytest's folders leave too few of them
-    folder = Path(tempfile.mkdtemp(prefix="cr"))
-    found = Cluster(folder)
-    try:
-        found.start(
-            "head",
-            "--head",
-            "--include-dashboard=false",
-            f"--port={found.address.rpartition(':')[2]}",
-        )
-        found.start("worker", f"--address={found.address}")
-        yield found
-    finally:
-        for name in found.marks:
-            found.kill(name)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, whole, data, tmp_path):
-    out = tmp_path / "out"
-    driver = started(definition(tmp_path), "--out", out, "--ray", cluster.address, data=data)
-    try:
-        until(lambda: cluster.running("worker"), "that node at work")
-        cluster.kill("worker")
-    finally:
-        done = ended(driver)
-    assert done.returncode == 0, done.stderr
-    rows = rows_of(out)
-    assert {r["status"] for r in rows} == {"finished"}
-    assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
-    # the nodes' own processes know no logs: these came with the cells
-    assert {r["validation_traces"] for r in rows} == {"real norway logs (validation split)"}
-    assert rewards_of(out) == rewards_of(whole.out)
-    assert cluster.processes("head")
-
-
-def test_the_shipped_sweeps_are_sweeps():
-    shipped = sorted((ROOT / "experiments" / "studies" / "sweeps").glob("*.toml"))
-    assert shipped
-    for path in shipped:
-        assert expand(read_sweep(path))

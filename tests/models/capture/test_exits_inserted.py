@@ -95,9 +95,9 @@ def test_the_last_exit_is_the_model_to_the_last_bit(module, model, costs, pictur
         epochs=6, batch=16, learning_rate=0.05, exit_weights=(1.0, 1.0, 0.0), cutout=0,
         bfloat16=False,
     )  # fmt: skip
-    feed = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
+    batches = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
     reports = []
-    train(network, args, feed, tmp_path / "c.pt", reports.append)
+    train(network, args, batches, tmp_path / "c.pt", reports.append)
     assert min(reports[-1].accuracies[:2]) > 0.9, "the heads learn"
     with torch.inference_mode():
         assert torch.equal(network.eval()(x)[-1], before), "the trunk does not"
@@ -111,17 +111,17 @@ def test_joint_training_moves_the_trunk(module, costs, pictures, tmp_path):
     with torch.inference_mode():
         before = network.eval()(x)[-1]
     args = TrainingArgs(epochs=1, batch=32, exit_weights=(1.0, 1.0), cutout=0, bfloat16=False)
-    feed = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
-    train(network, args, feed, tmp_path / "c.pt", lambda report: None)
+    batches = SmallPictures(pictures, pictures, args.batch, args.seed, args.cutout)
+    train(network, args, batches, tmp_path / "c.pt", lambda report: None)
     with torch.inference_mode():
         assert not torch.equal(network.eval()(x)[-1], before)
 
 
 def test_probes_see_what_a_point_knows(model, costs, pictures):
-    feed = SmallPictures(pictures, pictures, 32, 0, 0)
+    batches = SmallPictures(pictures, pictures, 32, 0, 0)
     points = linear_points(model, costs, 3)
     probes = probe_points(
-        model, points, feed.epoch(0), feed.held_back(), lambda cut: costs.share_before(cut.at)
+        model, points, batches.epoch(0), batches.held_back(), lambda cut: costs.share_before(cut.at)
     )
     assert [p.cut for p in probes] == list(points)
     assert all(p.accuracy > 0.95 for p in probes[:2])

@@ -91,7 +91,7 @@ def test_encoding_does_not_touch_what_it_is_given_and_gives_the_same_again(name)
 @EVERY
 @settings(max_examples=120)
 @given(data=st.data())
-def test_a_strangers_bytes_are_decoded_to_the_shape_or_refused(name, data):
+def test_bytes_from_outside_are_decoded_to_the_shape_or_refused(name, data):
     """Bytes from nowhere, and what the codec made with some of it changed, cut off or added."""
     codec = codec_named(name)
     array = example_array(codec, np.random.default_rng(data.draw(st.integers(0, 3))))
@@ -153,7 +153,7 @@ def test_facts_agree_with_each_other(name):
         assert codec.size((3, 2, 2)) is not None, "nothing else says how large the input is"
 
 
-def test_every_family_is_named_once_and_people_are_told_of_it():
+def test_every_family_is_named_once_and_people_read_of_it():
     for family in FAMILIES:
         assert family.shown in known_codecs()
         assert family.examples

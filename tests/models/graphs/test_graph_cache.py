@@ -17,7 +17,7 @@ NOBODY = ("unshare", "--user", "--map-user=54321", "--map-group=54321", "--")
 """Runs a command as a user that no file knows."""
 
 
-def strangers_allowed():
+def others_allowed():
     tried = shutil.which("unshare") and subprocess.run([*NOBODY, "true"], check=False)
     return bool(tried) and tried.returncode == 0
 
@@ -59,7 +59,7 @@ def test_a_place_that_cannot_be_written_is_done_without(monkeypatch, tmp_path, p
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.skipif(not strangers_allowed(), reason="needs a user namespace of its own")
+@pytest.mark.skipif(not others_allowed(), reason="needs a user namespace of its own")
 def test_a_user_without_home_and_entry_does_without():
     script = (
         "from artefacts.cache import cache_folder\n"
@@ -126,3 +126,56 @@ def test_a_graph_or_a_folder_of_somebody_else_is_not_believed(monkeypatch, tmp_p
         os.chown(path, 54321, 54321)
         assert cached_graph("d" * 64, "n", lambda: b"graph") == b"graph"
         os.chown(path, 0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("above", ["here", "here/cache"])
+def test_a_cache_below_a_folder_of_somebody_else_is_neither_believed_nor_filled(
+    monkeypatch, tmp_path, caplog, above
+):
+    root = tmp_path / "here" / "cache"
+    root.mkdir(parents=True)
+    _, kept = kept_by(root, monkeypatch)
+    planted(kept)
+    assert cached_graph("d" * 64, "n", lambda: b"graph") == b"planted"
+    os.chown(tmp_path / above, 54321, 54321)
+    assert cached_graph("d" * 64, "n", lambda: b"graph") == b"graph"
+    assert cached_graph("d" * 64, "m", lambda: b"graph") == b"graph"
+    assert [p.name for p in root.rglob("*.onnx")] == ["n.onnx"]
+    assert [r.message for r in caplog.records if f"'{tmp_path / above}'" in r.message]
+    os.chown(tmp_path / above, 0, 0)
+    assert cached_graph("d" * 64, "n", lambda: b"graph") == b"planted"
+
+
+@pytest.mark.parametrize(("mode", "believed"), [(0o777, False), (0o775, False), (0o1777, True)])
+def test_above_a_cache_others_may_write_in_a_sticky_folder_alone(
+    monkeypatch, tmp_path, mode, believed
+):
+    root = tmp_path / "shared" / "cache"
+    root.mkdir(parents=True)
+    _, kept = kept_by(root, monkeypatch)
+    planted(kept)
+    (tmp_path / "shared").chmod(mode)
+    found = cached_graph("d" * 64, "n", lambda: b"graph")
+    assert found == (b"planted" if believed else b"graph")
+
+
+def test_a_link_on_the_way_to_the_cache_is_followed_to_where_it_leads(monkeypatch, tmp_path):
+    root = tmp_path / "shared" / "cache"
+    root.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(root)
+    _, kept = kept_by(tmp_path / "link", monkeypatch)
+    assert kept.is_relative_to(tmp_path / "link")
+    planted(kept)
+    assert cached_graph("d" * 64, "n", lambda: b"graph") == b"planted"
+    (tmp_path / "shared").chmod(0o777)
+    assert cached_graph("d" * 64, "n", lambda: b"graph") == b"graph"
+
+
+def test_folders_on_the_way_are_made_for_their_owner_alone(monkeypatch, tmp_path):
+    before = os.umask(0o000)
+    try:
+        kept_by(tmp_path / "a" / "b", monkeypatch)
+    finally:
+        os.umask(before)
+    assert [p.stat().st_mode & 0o777 for p in (tmp_path / "a", tmp_path / "a" / "b")] == [0o700] * 2

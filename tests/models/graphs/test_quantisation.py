@@ -7,7 +7,7 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from models.data.pictures import generated_pictures
-from models.graphs.executors import OnnxExecutor
+from models.executors import OnnxExecutor
 from models.graphs.graph_cache import cached_graph
 from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import (

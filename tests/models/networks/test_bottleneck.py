@@ -11,9 +11,9 @@ from controller.physics.candidates import candidate_plans
 from controller.plans import check_plan, one_hop
 from models.capture.lower import lower
 from models.codecs import LEARNED
+from models.executors import OnnxExecutor
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Card, load_model, model_digest, save_model
-from models.graphs.executors import OnnxExecutor, TorchExecutor
 from models.networks.bottleneck import (
     TOP,
     Bottleneck,
@@ -22,6 +22,7 @@ from models.networks.bottleneck import (
     rounded,
     train_bottleneck,
 )
+from models.networks.torch_executor import TorchExecutor
 
 ARGS = BottleneckArgs(cut=1, channels=2, hidden=8, epochs=6, learning_rate=1e-2)
 

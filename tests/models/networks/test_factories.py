@@ -15,7 +15,7 @@ from models.networks.factories import load_factory
         ("def make():\n    return 7\n", r"found a int, expected a torch\.nn\.Module"),
     ],
 )
-def test_what_a_factory_does_instead_is_told(tmp_path, monkeypatch, body, said):
+def test_what_a_factory_does_instead_is_reported(tmp_path, monkeypatch, body, said):
     (tmp_path / "odd_factory.py").write_text(body)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "odd_factory", raising=False)

@@ -112,7 +112,7 @@ def test_training_interrupted_says_how_to_go_on(tmp_path, monkeypatch):
     assert "checkpoint.pt" in "".join(result.output.split())
 
 
-def test_a_missing_class_file_is_told_before_training(tmp_path, monkeypatch):
+def test_a_missing_class_file_is_named_before_training(tmp_path, monkeypatch):
     (tmp_path / "imagenette").mkdir()
     monkeypatch.setenv("COINFER_DATA", str(tmp_path))
     result = invoke("train-model", "--network", "mobilenetv2", "--out", str(tmp_path / "run"))

@@ -116,7 +116,7 @@ def test_profile_plan_and_compare_a_model_that_is_brought(here, placement):
     assert len(model.spec.exits) == 2
     outcomes = read_outcomes(here / "mine" / "outcomes.npz")
     assert outcomes.samples == 80
-    assert outcomes.accuracy(0) > 0.95  # bright and dark are easily told apart by a trained head
+    assert outcomes.accuracy(0) > 0.95  # a trained head easily parts bright from dark
     with torch.inference_mode():
         module = load_factory("brought:make")
         pictures = read_pictures(here / "pictures.npz")

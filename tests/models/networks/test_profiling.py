@@ -44,7 +44,7 @@ class CountingClock:
         return self.cpu
 
 
-def test_a_chain_feeds_each_run_and_times_it():
+def test_a_chain_passes_each_result_on_and_times_each_run():
     clock, seen = ScriptedClock(), []
 
     def run(factor, wall):
@@ -89,7 +89,7 @@ def test_a_profile_says_what_was_measured(tiny_model, tmp_path):
     threads = torch.get_num_threads()
     args = ProfilingArgs(repeats=5, warmup=1, grid=6, held_out=3)
     seen = []
-    profile = profile_model(tiny_model, "here", args, lambda *told: seen.append(told))
+    profile = profile_model(tiny_model, "here", args, lambda *reported: seen.append(reported))
     check_profile(profile, tiny_model.spec)
     assert torch.get_num_threads() == threads
     conv1 = profile.branches[0][0]
@@ -121,7 +121,7 @@ def test_a_layer_has_one_time_and_branches_add_up(tiny_model, monkeypatch):
     spec = tiny_model.spec
     clock = ScriptedClock()
 
-    class Counted:
+    class CountingRunner:
         def input(self, x):
             return x
 
@@ -135,7 +135,7 @@ def test_a_layer_has_one_time_and_branches_add_up(tiny_model, monkeypatch):
 
             return run
 
-    monkeypatch.setattr(profiling, "runner", lambda model, executor, threads: Counted())
+    monkeypatch.setattr(profiling, "runner", lambda model, executor, threads: CountingRunner())
     monkeypatch.setattr(profiling, "_codec_profiles", lambda *given: ())
     args = ProfilingArgs(repeats=2, warmup=0, grid=0)
     profile = profiling.profile_model(tiny_model, "counted", args, clock=clock)

@@ -1,0 +1,111 @@
+"""`coinfer calibrate`: what a device and an edge take beyond their profiles, measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.running.runtime import edge_address_of
+from coinfer.cli.scenario import setting_of
+
+if TYPE_CHECKING:
+    from experiments.replay.calibration import Calibration
+
+
+def calibrate(
+    scenario: ScenarioOption,
+    out: Annotated[Path, typer.Option(help="TOML file to write: `[world]` of a scenario.")],
+    edge_address: Annotated[
+        str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")
+    ] = "127.0.0.1:7700",
+    minutes: Annotated[float, typer.Option(min=0.05, max=600.0, help="How long to measure.")] = 2.0,
+    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
+    pace: Annotated[
+        bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of pictures and plans.")] = 1,
+    records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Measure on this device and its edge what a simulated world needs; Ctrl-C fits what there is.
+
+    Frames are answered by plans that leave both machines time to spare. What is written is
+    appended to the scenario's file.
+    """
+    import numpy as np
+
+    from artefacts import UsageError, atomic_write, ready_file
+    from experiments.replay.calibration import AlternatingController, world_text
+    from experiments.replay.calibration import calibrate as fit
+    from experiments.replay.device_run import DeviceRun, run_loop
+
+    for path in (out, records):
+        if path is not None:
+            ready_file(path)
+    setting = setting_of(scenario)
+    if setting.closed_loop:
+        raise UsageError(
+            f"scenario '{setting.scenario.name}': found a closed loop, expected a frame stream"
+        )
+    address = edge_address_of(edge_address)
+    controller = AlternatingController(setting, np.random.default_rng(seed))
+    run = DeviceRun(
+        scenario, address, controller.name, None, executor, pace, None, 60.0 * minutes, None, seed,
+        interval_s=controller.interval_s,
+    )  # fmt: skip
+    with progress_bar() as bar:
+        task = bar.add_task("calibrate", total=round(60.0 * minutes), note="seconds")
+        outcome = run_loop(
+            setting, run, controller, console.print,
+            lambda at_s: bar.update(task, completed=round(at_s)),
+        )  # fmt: skip
+    if records is not None:
+        outcome.save(records)
+    found = fit(setting, outcome.frames)
+    with atomic_write(out) as stream:
+        stream.write(world_text(found, scenario))
+    if json:
+        emit_json(found)
+        return
+    _show(found, f"{found.frames} frames of {scenario}; kept in {out}")
+
+
+def _show(found: Calibration, title: str) -> None:
+    device, edge = found.world.device, found.world.edge
+    print_table(
+        title,
+        ["figure", "device", "edge"],
+        [
+            ("frames that it rests on", f"{found.idle_frames}", f"{found.edge_frames}"),
+            ("computing, over the profile's", *_two(found.device_ratio, found.edge_ratio)),
+            ("every frame waits", _ms(device.overhead_s), _ms(edge.overhead_s)),
+            ("and on average beyond", _ms(device.jitter_s), _ms(edge.jitter_s)),
+            ("a slower state", _state(device.shared), _state(edge.shared)),
+            ("others take", "", _share(0.0 if edge.load is None else edge.load.share)),
+            ("round trip", "" if found.rtt_s is None else _ms(found.rtt_s), ""),
+        ],
+    )
+
+
+def _two(one: float, other: float) -> tuple[str, str]:
+    return f"{one:.3f}", f"{other:.3f}"
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "nothing"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f} ms"
+
+
+def _state(state: object) -> str:
+    from controller.scenarios.world import StateSection
+
+    if not isinstance(state, StateSection):
+        return "none"
+    return f"{state.factor:g} times for {state.mean_s:g} s every {state.every_s:g} s"

@@ -1,0 +1,71 @@
+"""What an edge's reload prepares, and what of it may be taken over while requests are served."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from controller.daemon.configuration.settings import (
+    EDGE_RELOADED,
+    EdgeSettings,
+    changed,
+    naming,
+    read_edge_settings,
+)
+from controller.link.secure import Security, server_security
+
+FIXED_LIMIT = "intervals"
+"""Of the limits the one that executors are made with."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEdge:
+    """What `edge.toml` asks for; its certificates and its token are read."""
+
+    settings: EdgeSettings
+    security: Security | None
+
+
+def prepare_edge(path: Path) -> PreparedEdge:
+    """Read the file and those that `[tls]` names. Raises `CoinferError`."""
+    found = read_edge_settings(path)
+    with naming(path):
+        return PreparedEdge(found, edge_security(found))
+
+
+def edge_security(settings: EdgeSettings) -> Security | None:
+    """What `[tls]` names; None where it names nothing."""
+    return server_security(settings.tls) if settings.tls.given else None
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeChanges:
+    """What comes of a reload: the settings that hold then, what they take, what needs a restart."""
+
+    settings: EdgeSettings
+    taken: tuple[str, ...]
+    fixed: tuple[str, ...]
+
+
+def edge_changes(old: EdgeSettings, new: EdgeSettings) -> EdgeChanges:
+    """What may be taken over of `new` in the place of `old`.
+
+    Where TLS is spoken its files are read anew each time: they may say something else under the
+    same names. Whether it is spoken at all counts at the start alone.
+    """
+    fixed = changed(old, new, (n for n in EdgeSettings.__struct_fields__ if n not in EDGE_RELOADED))
+    holding = {name: getattr(new, name) for name in EDGE_RELOADED}
+    if new.limits.intervals != old.limits.intervals:
+        fixed.append(f"limits.{FIXED_LIMIT}")
+        kept = {FIXED_LIMIT: old.limits.intervals}
+        holding["limits"] = msgspec.structs.replace(new.limits, **kept)
+    if new.tls.given != old.tls.given:
+        fixed.append("tls")
+        holding["tls"] = old.tls
+    settings = msgspec.structs.replace(old, **holding)
+    taken = changed(old, settings, (name for name in EDGE_RELOADED if name != "tls"))
+    if new.tls.given and old.tls.given:
+        taken.append("tls")
+    return EdgeChanges(settings, tuple(taken), tuple(fixed))

@@ -1,0 +1,134 @@
+"""SIGHUP, or a change of its file, lets an edge take over what it may while it serves."""
+
+import datetime
+import re
+import signal
+import ssl
+import subprocess
+import sys
+import time
+
+import msgspec
+import pytest
+
+from artefacts import ArtefactError, UsageError
+from controller.daemon.configuration.certificates import make_authority, make_certificate
+from controller.daemon.configuration.edge_reloading import edge_changes, prepare_edge
+from controller.daemon.configuration.settings import read_edge_settings
+from controller.edge.connections import Connections
+from controller.edge.limits import EdgeLimits
+from controller.link.secure import TlsFiles
+
+PLAIN = 'format_version = 1\nmodels = ["alexnet"]\nport = 0\n'
+TLS = PLAIN + '[tls]\nauthority = "ca.pem"\ncertificate = "{0}.pem"\nkey = "{0}.key"\n'
+
+
+def certified(folder, *names):
+    now = datetime.datetime.now(datetime.UTC)
+    make_authority(folder, now)
+    for name in names:
+        make_certificate(folder, "edge", name, ["127.0.0.1"], 1, now)
+
+
+@pytest.fixture
+def edge(tmp_path):
+    """`edge(text)`: an edge's process with this file; killed at the end."""
+    processes = []
+
+    def start(text):
+        (tmp_path / "edge.toml").write_text(text)
+        with (tmp_path / "log").open("w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "coinfer.cli.entry", "edge", "--config", "edge.toml",
+                     "--port-file", "port"], cwd=tmp_path, stderr=log,
+                )
+            )  # fmt: skip
+        return processes[0]
+
+    yield start
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def until(folder, pattern, seconds=60.0):
+    """What an edge has written, once a pattern is found in it."""
+    end = time.monotonic() + seconds
+    while not (found := re.search(pattern, (folder / "log").read_text())):
+        assert time.monotonic() < end, (folder / "log").read_text()
+        time.sleep(0.01)
+    return found
+
+
+def shown(port, folder):
+    """The certificate that an edge shows who connects."""
+    return ssl.get_server_certificate(("127.0.0.1", port), ca_certs=folder / "ca.pem")
+
+
+def text_of(folder, name):
+    return (folder / f"{name}.pem").read_text()
+
+
+def test_an_edge_takes_over_its_certificate_and_a_broken_file_changes_nothing(edge, tmp_path):
+    certified(tmp_path, "first", "second")
+    process = edge(TLS.format("first"))
+    port = int(until(tmp_path, r"listening on \S+:(\d+), TLS")[1])
+    assert shown(port, tmp_path) == text_of(tmp_path, "first")
+
+    (tmp_path / "edge.toml").write_text("format_version = 1\nmodel = 3\n")
+    process.send_signal(signal.SIGHUP)
+    until(tmp_path, r"ERROR coinfer.edge: not reloaded: \S*edge.toml: found .*model")
+    assert shown(port, tmp_path) == text_of(tmp_path, "first")
+
+    (tmp_path / "edge.toml").write_text(
+        TLS.format("second").replace("port = 0", f"port = {port}")
+        + '[limits]\nconnections = 7\n[log]\nlevel = "debug"\n'
+    )
+    process.send_signal(signal.SIGHUP)
+    until(tmp_path, r"reloaded: limits, log, tls; a restart is needed for port\n")
+    assert shown(port, tmp_path) == text_of(tmp_path, "second")
+
+    (tmp_path / "edge.toml").write_text("format_version = 1\nmodel = 4\n")  # noticed without a word
+    until(tmp_path, r"not reloaded(.|\n)*not reloaded")
+    process.terminate()
+    assert process.wait(30) == 0
+
+
+def settings(folder, text=PLAIN):
+    (folder / "edge.toml").write_text(text)
+    return read_edge_settings(folder / "edge.toml")
+
+
+def test_what_counts_at_the_start_alone_stays_as_it_was(tmp_path):
+    old = settings(tmp_path)
+    new = msgspec.structs.replace(
+        old, threads=3, limits=EdgeLimits(connections=9, intervals=5),
+        tls=TlsFiles(authority="ca.pem"),
+    )  # fmt: skip
+    changes = edge_changes(old, new)
+    assert changes.fixed == ("threads", "limits.intervals", "tls")
+    assert changes.taken == ("limits",)
+    assert changes.settings == msgspec.structs.replace(old, limits=EdgeLimits(connections=9))
+    assert edge_changes(old, old).taken == ()
+
+
+def test_files_that_tls_names_are_read_before_anything_is_taken_over(tmp_path):
+    certified(tmp_path, "first")
+    settings(tmp_path, TLS.format("first"))
+    assert prepare_edge(tmp_path / "edge.toml").security is not None
+    (tmp_path / "first.key").write_text("no key")
+    with pytest.raises(ArtefactError, match=r"first\.pem"):
+        prepare_edge(tmp_path / "edge.toml")
+    settings(tmp_path, PLAIN + '[tls]\nauthority = "ca.pem"\n')
+    with pytest.raises(UsageError, match=r"edge.toml.*tls.certificate"):
+        prepare_edge(tmp_path / "edge.toml")
+
+
+def test_new_limits_hold_for_whoever_comes_then():
+    connections = Connections(EdgeLimits())
+    before = connections.accounts.of("a", certified=False)
+    connections.limits = EdgeLimits(connections=1, per_address=1, idle_messages=5)
+    after = connections.accounts.of("b", certified=False)
+    assert (before.budget.most, after.budget.most) == (1000, 5)

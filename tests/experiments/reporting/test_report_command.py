@@ -1,0 +1,97 @@
+"""`coinfer evaluate` and `coinfer report` together, and mistakes on their command lines."""
+
+import json
+import shutil
+
+import pytest
+
+from artefacts import CoinferError
+from coinfer.cli.main import app
+from controller.policies import SHIPPED_POLICIES
+from experiments.studies import inputs
+from experiments.studies.run import run_study
+from experiments.studies.study import CellSpec, EvaluationSpec, MatrixSpec, SeriesSpec, Study
+
+SHORT = {"frames": 30, "series": SeriesSpec(seconds=1.0)}
+COMMAND = "coinfer evaluate study.toml --out results"
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A study of a stream (two seeds), a closed loop, and one tested on the other's traces."""
+    folder = tmp_path_factory.mktemp("report") / "results"
+    twice = folder.parent / "again"
+    shutil.copytree(SHIPPED_POLICIES / "3g-alexnet", twice)
+    card = json.loads((twice / "policy.json").read_text())
+    card["training"]["seed"] = 1
+    (twice / "policy.json").write_text(json.dumps(card))
+    stream = EvaluationSpec(
+        "stream", "3g-alexnet", controllers=("device-only", "algorithm1-online", "oracle"),
+        policies=(str(SHIPPED_POLICIES / "3g-alexnet"), str(twice)), deadlines_ms=(60.0,),
+        deadline_controllers=("device-only", "edge-only"), deadline_frames=20, **SHORT,
+    )  # fmt: skip
+    loop = EvaluationSpec("loop", "edgent", controllers=("device-only", "edge-only"), **SHORT)
+    priced = EvaluationSpec(
+        "pi4", "lte-mobilenet", controllers=("device-only", "edge-only"), **SHORT
+    )
+    away = EvaluationSpec(
+        "away", "3g-alexnet", traces_of="edgent", controllers=("device-only",), **SHORT
+    )
+    cells = (CellSpec("Norway", "Norway", "stream"), CellSpec("Norway", "Belgium", "away"))
+    study = Study(1, (stream, loop, priced, away), "A <tiny> study",
+                  (MatrixSpec("generalisation", cells),))  # fmt: skip
+    without = folder.parent / "no-data"
+    without.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COINFER_DATA", str(without))
+        inputs._family.cache_clear()
+        run_study(study, folder, COMMAND)
+    return folder
+
+
+def test_the_commands_work_together(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'format_version = 1\ntitle = "T"\n[[evaluations]]\nname = "a"\nscenario = "3g-alexnet"\n'
+        'controllers = ["device-only"]\n'
+    )
+    out = tmp_path / "results"
+    made = CliRunner().invoke(
+        app, ["evaluate", str(study), "--out", str(out), "--frames", "20", "--json"]
+    )
+    assert made.exit_code == 0, made.output
+    (reported,) = json.loads(made.stdout)
+    assert reported["frames"] == 20
+    assert set(reported["controllers"]) == {"device-only", "learned"}
+    done = CliRunner().invoke(
+        app, ["report", "--results", str(out), "--out", str(tmp_path / "r.html"), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["files"] == [str(tmp_path / "r.html")]
+    text = (tmp_path / "r.html").read_text()
+    assert f"coinfer evaluate {study} --frames 20 --out {out}" in text
+    assert f"coinfer report --results {out}" in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("evaluate", "--out", "x"), "found neither, expected a study's file or --scenario"),
+        (("evaluate", "s.toml", "--scenario", "edgent", "--out", "x"), "found both"),
+        (("evaluate", "s.toml", "--policy", "p", "--out", "x"), "found it beside a study"),
+        (("evaluate", "s.toml", "--out", "x"), "s.toml: found no such file"),
+        (("evaluate", "--scenario", "mars", "--out", "x"), "found 'mars'"),
+        (("report", "--results", "nowhere", "--out", "r.html"), "found no such folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(argv, said, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, list(argv))
+    assert isinstance(done.exception, CoinferError)
+    assert said in str(done.exception)
+    assert not list(tmp_path.iterdir())
