@@ -35,8 +35,9 @@ class RunPictures:
 def run_pictures(setting: Setting, executor: Executor, seed: int, data: Path | None) -> RunPictures:
     """The half that is reported on of the pictures that the network was judged on, by `seed`.
 
-    `data`: where a user's labelled pictures are. Where the judged ones cannot be had, others are
-    generated. Those have no truth: an answer counts as right where it is the whole network's.
+    `setting` is the scenario, `data` says where a user's labelled pictures are. Where the judged
+    ones cannot be had, others are generated, which `executor` labels: an answer to them counts as
+    right where it is the whole network's.
     """
     outcomes = setting.outcomes
     pictures = _given(setting, data) if data is not None else _known(setting)

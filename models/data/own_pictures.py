@@ -98,8 +98,8 @@ def _of_folder(path: Path, side: tuple[int, int] | None, classes: tuple[str, ...
     x = np.empty((len(listed), height, width, 3), dtype=np.uint8)
     for k, (file, _) in enumerate(listed):
         x[k] = _decoded(file, height, width)
-    labels = np.array([label for _, label in listed], dtype=class_type(len(names)))
-    return Pictures(x, labels, names)
+    labels: Any = np.array([label for _, label in listed])
+    return Pictures(x, labels.astype(class_type(len(names))), names)
 
 
 def _files(path: Path) -> dict[str, list[Path]]:

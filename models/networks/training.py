@@ -99,10 +99,7 @@ def train(
         network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
     )
     for epoch in range(resume(checkpoint, run.identity, run.parts), args.epochs):
-        before = epoch * data.steps
-        loss = _epoch(
-            run, args, data, epoch, lambda done, before=before: step(before + done, total)
-        )
+        loss = _epoch(run, args, data, epoch, step)
         accuracies = exit_accuracies(network, data.held_back())
         save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
@@ -131,7 +128,7 @@ def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
 
 
 def _epoch(
-    run: _Run, args: TrainingArgs, data: TrainingData, epoch: int, step: Callable[[int], None]
+    run: _Run, args: TrainingArgs, data: TrainingData, epoch: int, step: Callable[[int, int], None]
 ) -> float:
     network = run.network
     network.train()
@@ -153,7 +150,7 @@ def _epoch(
         run.schedule.step()
         total += float(loss.detach()) * len(y)
         count += len(y)
-        step(done)
+        step(epoch * data.steps + done, args.epochs * data.steps)
     return total / count
 
 

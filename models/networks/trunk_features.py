@@ -40,7 +40,7 @@ class HeadsAlone(nn.Module):
 
     def forward(self, rows: Tensor) -> list[Tensor]:
         """Logits (N, classes) of every exit but the last, for rows (N, values)."""
-        parts = rows.split([math.prod(shape) for shape in self._shapes], dim=1)
+        parts = torch.split(rows, [math.prod(shape) for shape in self._shapes], dim=1)
         return [
             head(part.reshape(len(rows), *shape))
             for head, part, shape in zip(self.heads, parts, self._shapes, strict=True)
@@ -110,7 +110,7 @@ class KeptFeatures:
     def _features(self, x: Tensor) -> Iterator[Float32s]:
         """Rows of a batch, a few pictures at a time."""
         model, few = self._whole.model, max(1, MOST_PIXELS // math.prod(x.shape[2:]))
-        for part in x.split(few):
+        for part in torch.split(x, few):
             found, at, tensors = [], 0, {model.input.name: part}
             with torch.inference_mode():
                 for point in self._whole.points:
@@ -126,7 +126,11 @@ def row_values(whole: WithExits) -> int:
 
 
 def views_that_fit(whole: WithExits, data: SmallPictures, epochs: int, folder: Path) -> int:
-    """How many views of the pictures may be kept in a folder; 0 where none fits."""
+    """How many views of the pictures may be kept in a folder; 0 where none fits.
+
+    `whole` says how large a view of a picture is, `data` how many pictures there are. More views
+    than `epochs` serve nobody; `folder` is where the file would lie.
+    """
     room = min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
     row = 4 * row_values(whole)
     return min(VIEWS, epochs, (room - row * len(data.kept)) // (row * max(len(data.pictures), 1)))

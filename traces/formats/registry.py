@@ -114,8 +114,8 @@ def read_all(
     if errors and not found:
         raise errors[0]
     if refused is not None:
-        for error in errors:
-            refused(error)
+        for one in errors:
+            refused(one)
     return found
 
 

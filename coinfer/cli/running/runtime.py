@@ -156,7 +156,7 @@ def device(
         DeviceRun(
             scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon, data,
+            as_daemon, data=data,
         ),
         console.print,
     )  # fmt: skip
