@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.quick
-
 ROOT = Path(__file__).parents[2]
 IN_NAMES = {
     "lookout", "view", "door", "stranger", "trust", "awareness", "counted", "course", "unit",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-from coinfer.cli.options import JsonOption, PolicyOption, ScenarioOption
+from coinfer.cli.options import DataOption, JsonOption, PolicyOption, ScenarioOption
 
 
 def edge(
@@ -133,6 +133,7 @@ def device(
         bool,
         typer.Option("--as-daemon", help="Treat frames and link as the daemon does."),
     ] = False,
+    data: DataOption = None,
     records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
     json: JsonOption = False,
 ) -> None:
@@ -150,13 +151,12 @@ def device(
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
-    if frames is None and duration_s is None:
-        frames = 100
+    frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(
             scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon,
+            as_daemon, data=data,
         ),
         console.print,
     )  # fmt: skip
