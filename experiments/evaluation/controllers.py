@@ -140,6 +140,7 @@ def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
         raise UsageError(f"controllers: found '{listed}', expected names separated by commas")
     for name in names:
         entry = find_controller(name)
+        entry.load()  # a factory that is not there is found before anything has run for minutes
         if setting is not None:
             entry.checked(setting)
     return list(dict.fromkeys(names or default_names(setting)))
