@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docstring_rule import public_functions, unnamed_anywhere
 
 from coinfer.documentation.shown import ROOT, blocks
 from controller.scenarios import load_setting, read_scenario
@@ -49,6 +51,13 @@ def test_the_controller_of_the_page_runs_in_a_comparison(tmp_path):
     found = json.loads(done.stdout)["controllers"]["careful:make"]
     assert found["bytes_per_frame"] > 0
     assert 0.5 < found["goodput_accuracy"] < 1.0
+
+
+def test_the_codec_of_the_page_names_its_parameters():
+    source = python_of(DOCS / "how-to/own-codec.md", "class UpperHalf")
+    found = {name: unnamed_anywhere(f) for name, f in public_functions(ast.parse(source).body)}
+    assert "UpperHalf.decode" in found
+    assert {name: left for name, left in found.items() if left} == {}
 
 
 def test_the_codec_of_the_page_keeps_what_codecs_promise(tmp_path):
