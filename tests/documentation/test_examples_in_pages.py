@@ -66,10 +66,13 @@ def typed_controller(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", [["mypy"], ["ruff", "check"], ["ruff", "format", "--check"]])
+@pytest.mark.parametrize(
+    "tool",
+    ["mypy --config-file", "ruff check --config", "ruff format --check --config"],
+)
 def test_the_typed_controller_of_the_page_passes_the_linters(tmp_path, tool):
     done = subprocess.run(
-        [sys.executable, "-m", *tool, "--config-file" if tool == ["mypy"] else "--config", str(ROOT / "pyproject.toml"),
+        [sys.executable, "-m", *tool.split(), str(ROOT / "pyproject.toml"),
          str(typed_controller(tmp_path))],
         capture_output=True, text=True, check=False, cwd=ROOT, timeout=170,
         env=os.environ | {"MYPYPATH": str(ROOT)},
