@@ -38,7 +38,7 @@ demo: $(READY)
 test: $(TESTED) $(CONFORMANCE)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
-# tests without processes, sockets, training or browsers: about two minutes
+# tests without processes, sockets, training or browsers: about a minute
 quick: $(TESTED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not system' $(TESTS)
 

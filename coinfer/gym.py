@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from envs.registration import register
-from envs.single import ClosedLoopEnv, FrameStreamEnv
-from envs.vector import ClosedLoopVectorEnv, FrameStreamVectorEnv
+from coinfer.rooms import room_module
 
 if TYPE_CHECKING:
+    from envs.single import ClosedLoopEnv, FrameStreamEnv
     from envs.stable_baselines import stable_baselines_env
+    from envs.vector import ClosedLoopVectorEnv, FrameStreamVectorEnv
 
 __all__ = [
     "ClosedLoopEnv",
@@ -25,13 +25,19 @@ __all__ = [
     "stable_baselines_env",
 ]
 
-register()
+_MODULES = {
+    "ClosedLoopEnv": "envs.single",
+    "ClosedLoopVectorEnv": "envs.vector",
+    "FrameStreamEnv": "envs.single",
+    "FrameStreamVectorEnv": "envs.vector",
+    "stable_baselines_env": "envs.stable_baselines",
+}
+"""stable-baselines3 brings torch: who steps with Gymnasium alone need not wait for it."""
+
+room_module("envs.registration").register()
 
 
 def __getattr__(name: str) -> Any:
-    # stable-baselines3 brings torch: who steps with Gymnasium alone need not wait for it
-    if name != "stable_baselines_env":
+    if name not in _MODULES:
         raise AttributeError(f"module 'coinfer.gym' has no attribute '{name}'")
-    from envs.stable_baselines import stable_baselines_env
-
-    return stable_baselines_env
+    return getattr(room_module(_MODULES[name]), name)

@@ -3,3 +3,7 @@
 Its device side runs on a Pi: nothing here imports torch at import time, and nothing here ever
 imports `envs` or `experiments`, gymnasium, stable-baselines3, pandas or matplotlib.
 """
+
+from artefacts.namesakes import refuse_namesakes
+
+refuse_namesakes(__name__)

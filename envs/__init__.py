@@ -2,3 +2,7 @@
 
 `gymnasium.make("coinfer.gym:coinfer/FrameStream-v0")` finds them without another import.
 """
+
+from artefacts.namesakes import refuse_namesakes
+
+refuse_namesakes(__name__)

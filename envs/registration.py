@@ -22,8 +22,8 @@ def register() -> None:
         if name not in gym.registry:
             gym.register(
                 name,
-                entry_point=f"envs.single:{single}",
-                vector_entry_point=f"envs.vector:{vector}",
+                entry_point=f"{__package__}.single:{single}",
+                vector_entry_point=f"{__package__}.vector:{vector}",
                 kwargs={"scenario": scenario},
             )
 

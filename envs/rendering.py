@@ -1,4 +1,4 @@
-"""The last seconds of one lane, drawn: the link's rate, the plans, latencies against the deadline.
+"""The last seconds of a lane, drawn: the link's rate, the plans, latencies against the deadline.
 
 What is drawn is the truth of the simulation, for people; no observation has it.
 """
@@ -59,10 +59,10 @@ class Frame:
 
 
 class Recorder:
-    """Keeps the frames of the last `WINDOW_S` of a single lane."""
+    """Keeps the frames of the last `WINDOW_S` of one lane, by its place among the lanes."""
 
-    def __init__(self, lanes: ObservedLanes) -> None:
-        self._lanes = lanes
+    def __init__(self, lanes: ObservedLanes, lane: int = 0) -> None:
+        self._lanes, self._lane = lanes, lane
         self.deadline_s = lanes.setting.scenario.frames.deadline_s
         self.frames: deque[Frame] = deque()
         self.shown_s = -np.inf
@@ -75,17 +75,18 @@ class Recorder:
 
     def record(self, result: StepResult) -> None:
         """Keep a frame that has just been stepped."""
-        simulator, setting = self._lanes.simulator, self._lanes.setting
+        simulator, setting, lane = self._lanes.simulator, self._lanes.setting, self._lane
         arrival, now = result.arrival_s, np.minimum(simulator.now_s, simulator.link.duration_s)
         until = np.maximum(now, arrival + 1e-6)
         passed = simulator.link.bytes_between(arrival, until)
-        latency = float(result.outcome.latency_s[0])
+        latency = float(result.outcome.latency_s[lane])
         self.frames.append(
             Frame(
-                float(arrival[0]), float(until[0]), float(8.0 * (passed / (until - arrival))[0]),
-                setting.table.plans[int(self._lanes.plan[0])],
+                float(arrival[lane]), float(until[lane]),
+                float(8.0 * (passed / (until - arrival))[lane]),
+                setting.table.plans[int(self._lanes.plan[lane])],
                 latency if np.isfinite(latency) else 2.0 * self.deadline_s,
-                bool(result.in_time[0]), bool(result.correct[0]),
+                bool(result.in_time[lane]), bool(result.correct[lane]),
             )
         )  # fmt: skip
         while self.frames[0].arrival_s < self.frames[-1].until_s - WINDOW_S:

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.error import ResetNeeded
 from stable_baselines3.common.vec_env import VecEnv
 
 from artefacts import UsageError
@@ -50,6 +51,7 @@ class ObservedVecEnv(VecEnv):
         self.groups, self.prepared = self.episodes.groups, prepared
         self._actions: Ints = np.zeros(self.episodes.lanes, dtype=np.int64)
         self._rewards: list[float] = []
+        self._placed = False
         space: gym.spaces.Box
         if prepared is None:
             space = gym.spaces.Box(-LIMIT, LIMIT, (self.episodes.width,), np.float32)
@@ -74,6 +76,7 @@ class ObservedVecEnv(VecEnv):
         if self.prepared is not None and self._seeds[0] is not None:
             self.episodes.seed(int(self._seeds[0]))
         self._reset_seeds()
+        self._placed = True
         return self.episodes.reset()
 
     def step_async(self, actions: Ints) -> None:
@@ -85,6 +88,8 @@ class ObservedVecEnv(VecEnv):
 
         Rewards count an answer's accuracy, not one sample's luck: the same in expectation.
         """
+        if not self._placed:
+            raise ResetNeeded("step: found no reset before it, expected one")
         step = self.episodes.step(self._actions)
         observation, infos = step.observation, self._infos(step.results[0], step.sampled)
         if step.over.any():

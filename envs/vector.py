@@ -21,18 +21,20 @@ from controller.scenarios import Setting
 from envs.actions import checked_actions, lane_seeds, reset_mask
 from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
 from envs.preparation import HALVES, prepare
+from envs.rendering import Recorder, draw
 
 
 class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
     """`num_envs` lanes stepped together; a lane whose episode is over begins anew in the same step.
 
-    Observations, actions, rewards and the other arguments are those of `envs.single`. All lanes
+    Observations, actions, rewards and the other arguments are those of `envs.single`; `render_mode`
+    is `None` or `"rgb_array"`, which draws every lane. All lanes
     draw from one generator. Until `reset` is given a seed it is seeded by the system, so that no
     two environments are alike.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012
-        "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": [],
+        "autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 25,
     }  # fmt: skip
     kind: str
 
@@ -50,16 +52,18 @@ class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
             raise UsageError(f"num_envs: found {num_envs!r}, expected a whole number above 0")
         if half not in HALVES:
             raise UsageError(f"half: found {half!r}, expected {' or '.join(HALVES)}")
-        if render_mode is not None:
+        if render_mode not in (None, "rgb_array"):
             raise UsageError(
-                f"render_mode: found {render_mode!r}, expected none (lanes are drawn one by one: "
-                "gymnasium.make)"
+                f"render_mode: found {render_mode!r}, expected rgb_array (in a terminal one "
+                "environment is drawn: gymnasium.make)"
             )
-        self.num_envs, self.render_mode = num_envs, None
+        self.num_envs, self.render_mode = num_envs, render_mode
         self.prepared = prepare(scenario, part, policy, self.kind)
         lanes = self.prepared.lanes(num_envs, half, np.random.default_rng())
         self.episodes = Episodes((lanes,), episode_frames)
         self._placed = False
+        drawn = 0 if render_mode is None else num_envs
+        self._recorders = [Recorder(lanes, lane) for lane in range(drawn)]
         self.single_observation_space = ObservationSpace(self.prepared.origin)
         self.single_action_space = action_space()
         batch = gym.vector.utils.batch_space
@@ -87,6 +91,7 @@ class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
         if given is not None:
             self.episodes.seed(given)
         self._placed = True
+        self._begin(np.ones(self.num_envs, dtype=np.bool_) if mask is None else mask)
         return self.episodes.reset(mask), {}
 
     def step(self, actions: Ints) -> tuple[Float32s, Floats, Bools, Bools, dict[str, Any]]:
@@ -99,12 +104,28 @@ class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
             raise ResetNeeded("step: found no reset before it, expected one")
         step = self.episodes.step(checked_actions(actions, self.num_envs, CANDIDATES))
         infos = frame_info(self.episodes.groups[0], step.results[0], step.sampled)
+        for recorder in self._recorders:
+            recorder.record(step.results[0])
+        self._begin(step.over)
         observation = step.observation
         if step.over.any():
             infos["final_obs"] = observation.copy()
             infos["_final_obs"] = step.over.copy()
             observation = self.episodes.reset(step.over)
         return observation, step.reward, np.zeros_like(step.over), step.over, infos
+
+    def _begin(self, lanes: Bools) -> None:
+        """Nothing has been drawn yet of the episodes that begin in some lanes."""
+        for recorder, begins in zip(self._recorders, lanes, strict=False):
+            if begins:
+                recorder.begin()
+
+    def render(self) -> tuple[Any, ...] | None:
+        """With "rgb_array" the last seconds of every lane, a picture (H, W, 3) each."""
+        if self.render_mode is None:
+            gym.logger.warn("render: found no render_mode, expected 'rgb_array'")
+            return None
+        return tuple(draw(recorder) for recorder in self._recorders)
 
 
 class FrameStreamVectorEnv(CoInferenceVectorEnv):

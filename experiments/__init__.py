@@ -5,3 +5,6 @@ and `analyses`.
 """
 
 import experiments.aliases  # noqa: F401
+from artefacts.namesakes import refuse_namesakes
+
+refuse_namesakes(__name__)

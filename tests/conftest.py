@@ -54,8 +54,13 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(items):
-    """Marks by folder, so that `make quick` needs no list of files."""
+    """Marks by folder, so that `make quick` needs no list of files.
+
+    A file in one of these folders whose tests need nothing of the kind says so (`quick`).
+    """
     for item in items:
+        if item.get_closest_marker("quick"):
+            continue
         folder = item.path.parent.relative_to(HERE).as_posix()
         if folder.startswith(SYSTEM):
             item.add_marker(pytest.mark.system)

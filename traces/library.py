@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -133,12 +133,17 @@ def load_split(family: str, part: str) -> TraceSet:
     return TraceSet(made, True, f"generated stand-ins for the {family} logs ({part} split)")
 
 
-def read_set(paths: Sequence[Path | str], options: ReadOptions = NO_OPTIONS) -> TraceSet:
+def read_set(
+    paths: Sequence[Path | str],
+    options: ReadOptions = NO_OPTIONS,
+    refused: Callable[[ArtefactError], None] | None = None,
+) -> TraceSet:
     """The traces of files and folders, which a scenario uses as its uplink.
 
-    Of files with both directions the uplink is taken; `source` and `notes` say so.
+    Of files with both directions the uplink is taken; `source` and `notes` say so. `refused` is as
+    of `read_all`: it is given what of a folder cannot be read.
     """
-    readings = [r for path in paths for r in read_all(path, options)]
+    readings = [r for path in paths for r in read_all(path, options, refused)]
     notes = [f"{r.trace.name}: {note}" for r in readings for note in r.notes]
     source = ", ".join(map(str, paths)) + _directions(readings)
     return TraceSet(tuple(r.trace for r in readings), False, source, tuple(notes))

@@ -7,7 +7,8 @@ markup and `:names:` for pictures, and what is printed holds names, paths and by
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -25,6 +27,9 @@ from rich.table import Table
 
 from artefacts.documents import encode_json
 from artefacts.printing import printable
+
+SHORT_S = 5.0
+"""What takes no longer than that needs no estimate."""
 
 
 class PlainConsole(Console):
@@ -64,23 +69,44 @@ def emit_json(value: Any) -> None:
 
 
 class _Progress(Progress):
-    """rich's bars; where nobody watches (a log, CI) a line at every tenth instead."""
+    """rich's bars; where nobody watches (a log, CI) a line at every tenth of a task instead.
+
+    A task that is given another description is another stage: it begins anew.
+    """
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """See `rich.progress.Progress.update`."""
-        super().update(task_id, **changes)
-        if self.console.is_terminal:
-            return
         task = self._tasks[task_id]
-        tenth = int(task.percentage // 10) if task.total else -1
-        mark = (tenth, task.description)
-        if tenth >= 0 and task.fields.get("shown") != mark:
-            task.fields["shown"] = mark
-            self.console.print(f"{task.description}: {10 * tenth} % {task.fields.get('note', '')}")
+        stage = changes.get("description")
+        if stage is not None and stage != task.description:
+            self.reset(task_id)
+            task.total = None
+            task.fields.update(shown=-1, begun=None)
+        super().update(task_id, **changes)
+        if self.console.is_terminal or not task.total:
+            return
+        if task.fields.get("begun") is None:
+            task.fields["begun"] = (self.get_time(), task.completed)
+        tenth = int(task.percentage // 10)
+        if tenth > task.fields.get("shown", -1):
+            task.fields["shown"] = tenth
+            said = (f"{task.description}: {10 * tenth} %", self._left(task), task.fields["note"])
+            self.console.print(", ".join(part for part in said if part))
+
+    def _left(self, task: Task) -> str:
+        """How long the rest of a task takes at the pace that it has had; '' where nobody knows."""
+        since_s, before = task.fields["begun"]
+        done, passed_s = task.completed - before, self.get_time() - since_s
+        if done <= 0 or task.total is None or task.completed >= task.total:
+            return ""
+        left_s = passed_s * (task.total - task.completed) / done
+        if left_s < SHORT_S:
+            return ""
+        return f"{left_s / 60:.0f} min left" if left_s >= 90 else f"{left_s:.0f} s left"
 
 
-def progress_bar() -> Progress:
-    """A progress bar on standard error."""
+def progress_bar(clock: Callable[[], float] = time.monotonic) -> Progress:
+    """A progress bar on standard error; every task has a field `note`, `clock` gives seconds."""
     return _Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -88,6 +114,9 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),
         console=console,
+        # the lines say it all
+        disable=not console.is_terminal,
+        get_time=clock,
     )
 
 

@@ -107,6 +107,11 @@ def _command() -> int:
 def _mistake(error: Exception) -> str:
     """A user's mistake in one line."""
     if isinstance(error, ModuleNotFoundError):
+        from artefacts.namesakes import clash
+
+        hidden = clash(error.name or "")
+        if hidden is not None:
+            return hidden
         return (
             f"the package '{error.name}' is not installed; expected one of the extras: "
             "pip install -e '.[all]' in coinfer's folder"

@@ -17,6 +17,14 @@ DeviceSecondOption = Annotated[
     typer.Option(min=0.0, help="Price of a device second in correct answers (the scenario's)."),
 ]
 MegabyteOption = Annotated[float | None, typer.Option(min=0.0, help="The same of a megabyte.")]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="The labelled pictures that 'coinfer profile --data' was given: measure on those "
+        "that the network was judged on.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 EdgeAddressOption = Annotated[str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")]
 ControllerOption = Annotated[

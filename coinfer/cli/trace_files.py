@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,8 @@ import typer
 from coinfer.cli.console import console
 
 if TYPE_CHECKING:
+    from artefacts import ArtefactError
+    from controller.scenarios import Setting
     from traces.formats import ReadOptions
     from traces.library import TraceSet
     from traces.trace import BandwidthTrace
@@ -44,6 +47,33 @@ DirectionOption = Annotated[
     typer.Option("--direction", help="uplink (taken where both are there) or downlink."),
 ]
 
+OwnScaleOption = Annotated[
+    float | None,
+    typer.Option("--scale", min=1e-6, help="Factor on the rates of your traces (the scenario's)."),
+]
+
+
+@dataclass
+class LeftOut:
+    """Files of folders that cannot be read: each is named, the others count.
+
+    The command goes on without them; its exit code says at the end that something was left out.
+    """
+
+    count: int = 0
+
+    def add(self, error: ArtefactError) -> None:
+        """One more, said on standard error."""
+        self.count += 1
+        say_lines([f"left out: {error}"])
+
+    def end(self) -> None:
+        """End the command with exit code 2, where files were left out."""
+        if self.count:
+            files = "1 file was" if self.count == 1 else f"{self.count} files were"
+            say_lines([f"{files} left out: the exit code is 2"])
+            raise typer.Exit(2)
+
 
 def read_options(
     format: str | None,
@@ -71,6 +101,31 @@ def one_trace(path: Path) -> BandwidthTrace:
 
         raise UsageError(f"trace: found {len(read.traces)} in '{path}', expected one file")
     return read.traces[0]
+
+
+def own_traces(
+    setting: Setting, paths: Sequence[Path], scale: float | None, left_out: LeftOut
+) -> TraceSet:
+    """A user's traces at `scale` times their rates, or at the scenario's factor; which is said."""
+    from traces.library import read_set
+
+    read = read_set(paths, refused=left_out.add)
+    say_notes(read)
+    factor = scale_of(setting, scale)
+    return replace(read, traces=tuple(trace.scale(factor) for trace in read.traces))
+
+
+def scale_of(setting: Setting, scale: float | None) -> float:
+    """The factor on the rates of a user's traces; said where it is not 1."""
+    name, own = setting.scenario.name, setting.scenario.traces.scale
+    factor = own if scale is None else scale
+    if scale is None and own != 1.0:
+        say_lines(
+            [f"traces: rates x {own:g}, the factor of scenario '{name}' (--scale 1: as they are)"]
+        )
+    elif factor != 1.0:
+        say_lines([f"traces: rates x {factor:g}"])
+    return factor
 
 
 def say_notes(traces: TraceSet) -> None:

@@ -15,6 +15,7 @@ from coinfer.cli.trace_files import (
     DirectionOption,
     FormatOption,
     IntervalOption,
+    LeftOut,
     RateUnitOption,
     TimeColumnOption,
     TimeUnitOption,
@@ -70,7 +71,8 @@ def info(
     from traces.statistics import trace_statistics
 
     options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
-    readings = [reading for path in paths for reading in read_all(path, options)]
+    left_out = LeftOut()
+    readings = [r for path in paths for r in read_all(path, options, left_out.add)]
     rows = []
     for reading in readings:
         trace, s = reading.trace, trace_statistics([reading.trace])
@@ -82,13 +84,19 @@ def info(
                 "bytes": round(trace.total_bytes),
                 "mean_mbps": round(s.mean, 4),
                 "std_mbps": round(s.std, 4),
-                "seconds_below_0.5_mbps": round(s.outage_runs * s.outage_mean_s),
+                "seconds_below_0.5_mbps": round(s.outage_runs * s.outage_mean_s, 3),
             }
         )
     understood = [_understood(reading) for reading in readings]
     if json:
         emit_json([row | known for row, known in zip(rows, understood, strict=True)])
-        return
+    else:
+        _print_info(rows, understood)
+        say_lines([f"{r.trace.name}: {note}" for r in readings for note in r.notes])
+    left_out.end()
+
+
+def _print_info(rows: list[dict[str, object]], understood: list[dict[str, object]]) -> None:
     print_table("traces", list(rows[0]), [list(r.values()) for r in rows])
     shown = [key for key in understood[0] if key not in ("remarks", "warnings")]
     print_table(
@@ -99,7 +107,6 @@ def info(
             for row, known in zip(rows, understood, strict=True)
         ],
     )
-    say_lines([f"{r.trace.name}: {note}" for r in readings for note in r.notes])
 
 
 def _understood(reading: Reading) -> dict[str, object]:
@@ -303,10 +310,12 @@ def plot(
     from traces.plots import plot_traces
 
     options = read_options(format, time_unit, rate_unit, column, time_column, interval, direction)
-    read = read_set(paths, options)
+    left_out = LeftOut()
+    read = read_set(paths, options, left_out.add)
     say_notes(read)
     plot_traces(read.traces, out)
     console.print(f"wrote {out}")
+    left_out.end()
 
 
 @app.command()

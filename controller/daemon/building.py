@@ -74,6 +74,7 @@ def build_engine(settings: DeviceSettings, path: Path, setting: Setting) -> Fram
     )
     made[0].guard(settings.probes, random.Random())
     warm(setting, executor)
+    made[0].local.learn_pace()
     setting.model.release()
     _give_back()
     return made[0]

@@ -3,8 +3,7 @@
     with Client("http://127.0.0.1:8700") as client:  # or "unix:/run/coinfer/device.sock"
         answer = client.infer(picture, deadline_s=0.1)
 
-It needs nothing of ours but the errors' classes: a program that has files of its own with the names
-of our rooms beside it gets this client all the same (`coinfer/__init__.py`).
+It needs nothing of ours but the errors' classes.
 """
 
 from __future__ import annotations
@@ -21,14 +20,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from artefacts.errors import CoinferError, UsageError
+
 if TYPE_CHECKING:
     import aiohttp
-
-    from artefacts.errors import CoinferError, UsageError
-elif __name__ == "coinfer._client":
-    from coinfer._errors import CoinferError, UsageError
-else:
-    from artefacts.errors import CoinferError, UsageError
 
 MARGIN_S = 10.0
 """How much longer than the deadline a client waits for the daemon itself."""

@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
-
 from artefacts import UsageError
 from artefacts.endings import hung_up, raise_if_ended
 from controller.daemon.configuration.edge_reloading import (
@@ -29,8 +27,8 @@ from controller.daemon.configuration.settings import (
     readable_secrets,
 )
 from controller.daemon.http.exposing import MetricsServer
-from controller.daemon.monitoring.counters import CounterCollector, Figures
-from controller.daemon.monitoring.log import RepeatLimit, set_up_log
+from controller.daemon.monitoring.edge_metrics import EdgeMetrics
+from controller.daemon.monitoring.log import RepeatedTroubles, RepeatLimit, set_up_log
 from controller.daemon.monitoring.systemd import (
     notify,
     notify_reloading,
@@ -46,7 +44,6 @@ from models.facts.cards import load_model
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
 ENDING = (signal.SIGTERM, signal.SIGINT)
-BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64)
 
 
 def run_edge(path: Path, ready: Callable[[str], None] = lambda where: None) -> None:
@@ -71,6 +68,9 @@ class EdgeDaemon:
         self._security = edge_security(settings)
         self._models = [load_model(name) for name in settings.models]
         self.server = self._make_server()
+        self._metrics = EdgeMetrics(self.server)
+        self._metrics.certificates.loaded(settings.tls)
+        self._troubles = RepeatedTroubles()
         self._tracing: EdgeTracing | None = None
         if settings.tracing.endpoint:
             provider = make_provider("coinfer-edge", settings.tracing)
@@ -109,7 +109,7 @@ class EdgeDaemon:
         metrics: MetricsServer | None = None
         if self.settings.metrics:
             where = parse_edge(self.settings.metrics, self._path, "metrics")
-            metrics = MetricsServer(edge_registry(server), *where, log)
+            metrics = MetricsServer(self._metrics.registry, *where, log)
             metrics.start()
         for model in self._models:
             log.info("serving %s %s", model.spec.name, model.digest[:12])
@@ -148,6 +148,8 @@ class EdgeDaemon:
             else:
                 self._take_over(event)
         self._tell()
+        for line in self._troubles.rest():
+            log.info("%s", line)
 
     def _look(self) -> None:
         """What is to be done at every tick."""
@@ -168,7 +170,10 @@ class EdgeDaemon:
     def _tell(self) -> None:
         """Write down what befell connections, and how many lines were left out."""
         while self.server.errors:
-            log.info("%s", self.server.errors.popleft())
+            for line in self._troubles.lines(self.server.errors.popleft()):
+                log.info("%s", line)
+        for line in self._troubles.due():
+            log.info("%s", line)
         self._lines.tell()
 
     # -- reloading -------------------------------------------------------------------------------
@@ -191,6 +196,7 @@ class EdgeDaemon:
         self.settings = changes.settings
         if "tls" in changes.taken:
             self._security = found.security
+            self._metrics.certificates.loaded(self.settings.tls)
         self._lines = set_up_log(self.settings.log)
         for line in readable_secrets(self.settings.tls):
             log.warning("%s", line)
@@ -198,33 +204,3 @@ class EdgeDaemon:
         taken, fixed = ", ".join(changes.taken), ", ".join(changes.fixed)
         left = f"; a restart is needed for {fixed}" if fixed else ""
         log.info("reloaded: %s%s", taken or "nothing that differs", left)
-
-
-def edge_registry(server: EdgeServer) -> CollectorRegistry:
-    """The edge's metrics for Prometheus."""
-    registry = CollectorRegistry()
-    counts: Figures = {
-        "coinfer_edge_served": ("Requests answered", lambda: server.served),
-        "coinfer_edge_refused": ("Requests refused", lambda: server.refused),
-        "coinfer_edge_batches": ("Batches computed", lambda: server.computing.batches),
-        "coinfer_edge_compute_seconds": ("Spent computing", lambda: server.computing.computed_s),
-        "coinfer_edge_received_bytes": ("Payload received", lambda: server.requests.received_bytes),
-    }
-    registry.register(CounterCollector(counts))
-    gauges: Figures = {
-        "coinfer_edge_connections": ("Devices connected", lambda: len(server.peers)),
-        "coinfer_edge_waiting": ("Requests that wait to be computed", lambda: server.waiting),
-    }
-    sizes = Histogram(
-        "coinfer_edge_batch_size", "Requests in a batch", registry=registry, buckets=BATCHES
-    )
-    seconds = Histogram("coinfer_edge_batch_seconds", "Computing a batch", registry=registry)
-
-    def batch(size: int, took_s: float) -> None:
-        sizes.observe(size)
-        seconds.observe(took_s)
-
-    server.computing.on_batch = batch
-    for name, (what, value) in gauges.items():
-        Gauge(name, what, registry=registry).set_function(value)
-    return registry

@@ -63,7 +63,7 @@ class Daemon:
         settings = self.settings
         self._setting = load_served(settings)
         self.engine = build_engine(settings, self._path, self._setting)
-        self._observer = DeviceObserver(self.engine, settings.tracing)
+        self._observer = DeviceObserver(self.engine, settings.tracing, settings.tls)
         self.service = FrameService(self.engine, settings.limits.live_frames)
         classes = self._setting.model.card.classes
         self.served = ServedModel(self.service, settings.limits, version, classes)

@@ -2,17 +2,27 @@
 
 A rescue that may become necessary is announced (`reserve`). A job that would run into its time
 waits, where it can, and the rescue is made at once: the CPU does not stand idle, both are in time.
+
+Whether a job still can be in time goes by what jobs have taken here (`pace`): a profile that was
+measured on a slower machine, or a busier one, must not cost a frame its only answer.
 """
 
 from __future__ import annotations
 
 import bisect
 import math
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+PACING, ENOUGH = 9, 3
+"""So many of the newest jobs say what jobs take here, once there are enough."""
+PACED_S = 0.001
+"""A job of less than this, as it is expected, says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,8 @@ class CpuJob:
     """One piece of local work. It is skipped where it begins too late or is no longer wanted.
 
     `expected_s` is what the profile says it takes; `due_s` its frame's deadline; `latest_start_s`
-    the last useful beginning.
+    the last useful beginning. One that may end early (behind a gate) is not `steady`: what it took
+    says nothing of the next one.
     """
 
     work: Callable[[], Any]
@@ -29,6 +40,7 @@ class CpuJob:
     due_s: float
     latest_start_s: float
     wanted: Callable[[], bool]
+    steady: bool = True
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -73,6 +85,8 @@ class DeviceCpu:
         self._asked: set[Reservation] = set()
         self._closing = False
         self._running_until_s = 0.0
+        self._shares: deque[float] = deque(maxlen=PACING)
+        self._pace = 1.0
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -100,13 +114,18 @@ class DeviceCpu:
         now = -math.inf  # it is due before every frame
         self.submit(CpuJob(call, lambda done: None, 0.0, now, math.inf, lambda: True))
 
+    @property
+    def pace(self) -> float:
+        """What a job takes here, as a share of what the profile says; never more than 1."""
+        return self._pace
+
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""
         with self._changed:
             now = self._clock()
             free = max(self._running_until_s, now)
             for job in self._waiting:
-                if free <= job.latest_start_s and job.wanted():
+                if free <= self._latest_s(job) and job.wanted():
                     free += job.expected_s
             return free - now
 
@@ -126,7 +145,7 @@ class DeviceCpu:
         while (job := self._next()) is not None:
             now = self._clock()
             with self._changed:
-                skip = now > job.latest_start_s or not job.wanted()
+                skip = now > self._latest_s(job) or not job.wanted()
                 self._running_until_s = now if skip else now + job.expected_s
             if skip:
                 job.done(CpuDone(None, now, 0.0, True))
@@ -139,7 +158,21 @@ class DeviceCpu:
             ended = self._clock()
             with self._changed:
                 self._running_until_s = ended
+                if result is not None:  # one that was given up on the way says nothing
+                    self._learn(job, ended - now)
             job.done(CpuDone(result, ended, ended - now, False, error))
+
+    def _learn(self, job: CpuJob, spent_s: float) -> None:
+        """The median: one that the system has held up tells of the system."""
+        if not job.steady or job.expected_s < PACED_S:
+            return
+        self._shares.append(spent_s / job.expected_s)
+        if len(self._shares) >= ENOUGH:
+            self._pace = min(statistics.median(self._shares), 1.0)
+
+    def _latest_s(self, job: CpuJob) -> float:
+        """The last useful beginning, at the pace that jobs have here."""
+        return job.latest_start_s + (1.0 - self._pace) * max(job.due_s - job.latest_start_s, 0.0)
 
     def _next(self) -> CpuJob | None:
         with self._changed:
@@ -164,7 +197,7 @@ class DeviceCpu:
                 if first is None and now + job.expected_s > place.latest_start_s:
                     first = place
                 free = max(free, now) + place.expected_s
-        if first is None or free > job.latest_start_s or not job.wanted():
+        if first is None or free > self._latest_s(job) or not job.wanted():
             return False
         if first not in self._asked:
             self._asked.add(first)

@@ -14,7 +14,7 @@ import numpy as np
 
 from artefacts.arrays import Float32s
 from controller.admission import Admission
-from controller.device.cpu import CpuDone, CpuJob, DeviceCpu, Reservation
+from controller.device.cpu import ENOUGH, CpuDone, CpuJob, DeviceCpu, Reservation
 from controller.device.frame import Event, Frame, Prefix
 from controller.physics import PlanStages, PlanTable, plan_stages
 from controller.physics.costs import compute_s
@@ -27,6 +27,8 @@ from models.facts.profiles import Profile
 
 WAKING_S = 0.001
 """What the engine may take to wake."""
+LEARNING_S = 10.0
+"""What a made-up picture may take."""
 
 
 @dataclass
@@ -100,7 +102,8 @@ class LocalAnswers:
             self.post(Event("gate", frame, answer, gate))
             if answer[1] >= plan.threshold:
                 return Prefix(confident=gate)
-            if self.clock() + float(upto[number + 1] - upto[number]) > frame.limit_s:
+            further_s = self.cpu.pace * float(upto[number + 1] - upto[number])
+            if self.clock() + further_s > frame.limit_s:
                 return Prefix()
         if asking:
             self.cpu.revise(float(upto[-1] - upto[-2]))
@@ -199,7 +202,8 @@ class LocalAnswers:
             return
         if frame.reservation is None:
             # no time was kept: the frame whose turn it is goes first, and may end sooner than said
-            now, last_s = self.clock(), frame.limit_s - frame.rescue_s - WAKING_S
+            now = self.clock()
+            last_s = frame.limit_s - self.cpu.pace * frame.rescue_s - WAKING_S
             busy_s = self.cpu.backlog_s()
             if busy_s > 0 or now > last_s + WAKING_S:
                 frame.rescue_at_s = min(now + busy_s, last_s) if now < last_s else None
@@ -219,7 +223,7 @@ class LocalAnswers:
         self.release(frame)
         left = frame.limit_s - self.clock()
         begun = frame.local_pending > 0 or frame.local_answer is not None
-        if not begun and compute_s(self.profile, self._last_resort.work) <= left:
+        if not begun and self.cpu.pace * compute_s(self.profile, self._last_resort.work) <= left:
             self.complete(frame, self._last_resort)
 
     def complete(self, frame: Frame, stage: Stage) -> None:
@@ -231,6 +235,21 @@ class LocalAnswers:
         self._job(frame, "local", lambda: self._run(frame, stage), seconds, stage.answers)
 
     # -- jobs ------------------------------------------------------------------------------------
+
+    def learn_pace(self) -> None:
+        """Queue the last resort of made-up pictures, so that the CPU's pace is known from them."""
+        stage, shape = self._last_resort, self.model.spec.input_shape
+        zeros, seconds = np.zeros((1, *shape), np.float32), compute_s(self.profile, stage.work)
+
+        def work() -> Float32s:
+            x = zeros
+            for piece in stage.layers:
+                x = self.executor.run(piece.branch, piece.start, piece.stop, x)
+            return x
+
+        due_s = self.clock() + ENOUGH * LEARNING_S
+        for _ in range(ENOUGH):
+            self.cpu.submit(CpuJob(work, lambda done: None, seconds, due_s, due_s, lambda: True))
 
     def _run(self, frame: Frame, stage: Stage) -> Float32s | None:
         """Run a stage's layers, and keep what later ones may begin with; gives the last tensor.
@@ -278,4 +297,5 @@ class LocalAnswers:
 
         due = frame.limit_s
         latest = due - (expected_s if first_s is None else first_s)
-        self.cpu.submit(CpuJob(work, done, expected_s, due, latest, lambda: not frame.over))
+        steady = first_s is None
+        self.cpu.submit(CpuJob(work, done, expected_s, due, latest, lambda: not frame.over, steady))

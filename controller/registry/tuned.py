@@ -109,8 +109,11 @@ def _read(path: Path, key: str, plans: int) -> list[Tuned]:
     return [found] if found.key == key and fits else []
 
 
-def tuned_values(setting: Setting, training: Sequence[BandwidthTrace]) -> Tuned:
-    """The values that are known; `UsageError` saying what to run where there are none."""
+def tuned_values(setting: Setting, training: Sequence[BandwidthTrace], named: str) -> Tuned:
+    """The values that are known; `UsageError` saying what to run where there are none.
+
+    `named`: the scenario as commands take it, a shipped name or a file.
+    """
     key = tuned_key(setting, training)
     for found in kept_values(setting, key, None):
         if found.single_rewards and found.margins:
@@ -118,5 +121,5 @@ def tuned_values(setting: Setting, training: Sequence[BandwidthTrace]) -> Tuned:
     name = setting.scenario.name
     raise UsageError(
         f"tuned values of scenario '{name}': found none for these training traces and prices, "
-        f"expected some (coinfer tune --scenario {name})"
+        f"expected some (coinfer tune --scenario {named})"
     )

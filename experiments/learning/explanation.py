@@ -12,9 +12,22 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.physics import PlanTable, plan_stages
 from controller.physics.costs import device_bytes
+from controller.physics.table import CODEC_LOSS
 from controller.planners.deadline_rule import choose_plan, occupied_s
 from controller.plans import Hop, Plan, prefix_stop, suffix_start
 from controller.scenarios import Setting
+
+CLEARLY = 0.005
+"""So much more often right is worth a word."""
+
+
+class KeptOut(msgspec.Struct, frozen=True):
+    """A plan that is right more often and in time, and why it was not taken."""
+
+    plan: str
+    accuracy: float
+    latency_s: float
+    why: str
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -31,6 +44,8 @@ class Explanation(msgspec.Struct, frozen=True):
     meets_deadline: bool
     device_bytes: int
     reason: str
+    kept_out: KeptOut | None = None
+    """The most accurate plan within the deadline, where that is another one."""
 
 
 def plan_device_bytes(setting: Setting, plan: Plan) -> int:
@@ -77,6 +92,49 @@ class _Limits:
                 f"has a codec that costs it accuracy (right in {100 * table.accuracy[best]:.1f} %)"
             )
         return f"{table.plans[best]} {' and '.join(said)}"
+
+    def kept_out(
+        self, table: PlanTable, needed: npt.NDArray[np.int64], exit_: int, accuracy: float
+    ) -> KeptOut | None:
+        """The plan that is right most often of those in time, if clearly above `accuracy`.
+
+        `exit_` and `accuracy` are the plan's that was taken.
+        Plans that the device and the link could keep up with come first.
+        """
+        latency = table.latency_s(self.bandwidth_bps, self.rtt_s)
+        busy = occupied_s(table, self.bandwidth_bps)
+        better = (latency <= self.deadline_s) & ~table.gated & (table.accuracy > accuracy + CLEARLY)
+        too_large = needed > (np.inf if self.device_bytes is None else self.device_bytes)
+        lasting = better & (busy <= self.interval_s) & ~too_large
+        if not better.any():
+            return None
+        allowed = lasting if lasting.any() else better
+        best = int(np.argmax(np.where(allowed, table.accuracy, -1.0)))
+        said = []
+        if busy[best] > self.interval_s:
+            said.append(
+                f"it would keep device or uplink busy for {1000 * busy[best]:.1f} ms, and a frame "
+                f"comes every {1000 * self.interval_s:.1f} ms ([frames] rate_fps)"
+            )
+        if too_large[best]:
+            said.append(f"it needs {needed[best] / 2**20:.2f} MiB of the device")
+        if not table.faithful[best]:
+            mine = int(table.exit[best])
+            lost = 100 * (table.exit_accuracy[mine] - table.accuracy[best])
+            said.append(
+                f"its codec costs exit {mine + 1} {lost:.1f} points, and Algorithm 1 takes one "
+                f"that costs at most {100 * CODEC_LOSS:g}"
+            )
+        if not said and table.exit[best] == exit_:
+            said.append("of an exit's plans Algorithm 1 takes the fastest")
+        elif not said:
+            said.append("Algorithm 1 takes the deepest exit, which is less accurate here")
+        if lasting[best]:
+            said.append("planners that weigh accuracy take such a plan ('coinfer compare')")
+        return KeptOut(
+            str(table.plans[best]), float(table.accuracy[best]), float(latency[best]),
+            "; ".join(said),
+        )  # fmt: skip
 
 
 def explain_plan(
@@ -125,6 +183,7 @@ def explain_plan(
         str(plan), plan.exit + 1, first.start, suffix_start(setting.spec, plan), first.codec,
         float(latency[index]), _parts_s(table, index, bandwidth_bps, rtt_s),
         float(table.accuracy[index]), meets, int(memory[index]), reason,
+        limits.kept_out(whole, needed, plan.exit, float(table.accuracy[index])),
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ from controller.device.frame import FrameRecord
 from controller.physics import FrameOutcome, PlanTable, Resources, TraceBank, run_frames
 from controller.physics.frames import Timing
 from controller.scenarios import Setting
-from experiments.replay.device_run import RunRecord, picture_order
+from experiments.replay.device_run import RunRecord
+from experiments.replay.pictures import picture_order
 from traces.trace import BandwidthTrace
 
 MEDIAN_BAR, P95_BAR, AGREEMENT_BAR, GOODPUT_BAR = 0.05, 0.15, 0.98, 0.01

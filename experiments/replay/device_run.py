@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import UsageError, read_json, write_json
 from artefacts.endings import Terminated
@@ -24,13 +23,11 @@ from controller.interface import Controller
 from controller.registry import SHIPPED, find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import ControllerFactory
-from models.data.datasets import judged_pictures
-from models.data.pictures import generated_pictures
+from experiments.replay.pictures import run_pictures
 from models.executors import Executor, PacedExecutor
 from models.networks.torch_executor import any_executor
 
 FORMAT_VERSION = 2
-GENERATED = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,8 @@ class DeviceRun:
     """As the daemon treats frames and link (`DeviceConfig.as_daemon`)."""
     interval_s: float | None = None
     """Between two frames of a stream, instead of the scenario's."""
+    data: Path | None = None
+    """The labelled pictures that the network was judged on."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,7 +120,7 @@ def run_loop(
     """
     executor: Executor = any_executor(run.executor, setting.model, setting.device.threads)
     warm(setting, executor)
-    pictures, labels, what, real = load_pictures(setting, executor, run.seed)
+    pictures = run_pictures(setting, executor, run.seed, run.data)
     if run.pace:
         executor = PacedExecutor(executor, setting.device)
     loop = connect_loop(
@@ -137,23 +136,23 @@ def run_loop(
     if not loop.link.connected:
         say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
     try:
-        loop.run(pictures, None if run.agreed_start is None else run.agreed_start())
+        loop.run(pictures.x, None if run.agreed_start is None else run.agreed_start())
     except (KeyboardInterrupt, Terminated):
         say(f"device: interrupted after {len(loop.records)} frames")
     loop.link.close()
-    correct = labels_agree(loop.records, labels)
+    correct = labels_agree(loop.records, pictures.labels)
     return RunRecord(
         FORMAT_VERSION,
         setting.scenario.name,
         run.controller,
-        what,
+        pictures.what,
         tuple(loop.records),
         tuple(bool(c) for c in correct),
         loop.engine.watch.initial_probe_bytes,
         loop.link.late_replies,
         loop.link.reconnects,
         loop.link.last_error if loop.link.reconnects or not loop.records else None,
-        real,
+        pictures.judged,
     )
 
 
@@ -171,33 +170,6 @@ def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:
         loading_s=setting.device.model_loading_s if setting.closed_loop else 0.0,
         as_daemon=run.as_daemon,
     )
-
-
-def load_pictures(
-    setting: Setting, executor: Executor, seed: int
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any], str, bool]:
-    """Real test pictures of the report half with labels; or generated ones, labelled by agreement.
-
-    The second have no truth: an answer counts as right where it is the whole network's. Gives the
-    pictures (N, H, W, 3), labels (N,), what they are, and whether they are real.
-    """
-    pictures = judged_pictures(setting.outcomes.dataset)
-    if pictures is not None:
-        order = picture_order(setting, seed)
-        what = f"{setting.outcomes.dataset}, real labels"
-        return pictures.x[order], pictures.y[order], what, True
-    height, width = setting.spec.input_shape[1:]
-    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
-    made = np.ascontiguousarray(made[:, :height, :width])
-    last = len(setting.spec.exits) - 1
-    logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
-    labels = np.argmax(logits, axis=1)
-    return made, labels, "generated pictures, right = agrees with the whole network", False
-
-
-def picture_order(setting: Setting, seed: int) -> npt.NDArray[np.int64]:
-    """Samples of the outcomes in the order in which a run shows them, again and again."""
-    return np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
 
 
 def run_figures(record: RunRecord) -> dict[str, Any]:

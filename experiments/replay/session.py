@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import numpy as np
@@ -43,6 +43,8 @@ class ReplayArgs:
     """Device and prediction treat frames as the daemon does (the prediction sends no probes)."""
     down: BandwidthTrace | None = None
     """What the real link carries down, where that differs (the prediction's is the other's)."""
+    data: Path | None = None
+    """The labelled pictures that the network was judged on."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -53,6 +55,11 @@ class ReplayResult(msgspec.Struct, frozen=True):
     controller: str
     duration_s: float
     pictures: str
+    """What was measured on."""
+    predicted_pictures: str
+    """What the prediction's answers were recorded on."""
+    same_pictures: bool
+    """Whether both are the same."""
     link: LinkReport
     measured: TraceFigures
     predicted: TraceFigures
@@ -123,6 +130,8 @@ def run_replay(
         args.controller,
         trace.duration_s,
         record.pictures,
+        setting.outcomes.dataset,
+        record.real,
         report,
         figures_of([measured], [bound], setting.closed_loop),
         figures_of(predicted, [predicted_bound], setting.closed_loop),
@@ -152,7 +161,7 @@ def _run(
              "--pace", setting.scenario.edge_profile],
             stderr=errors, text=True,
         )  # fmt: skip
-        port = int(wait_for_file(port_file, edge, 30.0))
+        port = int(_started("edge", port_file, edge, 30.0, errors))
         host, target = link.target(port)
         command = [
             *link.device_prefix, *coinfer, "device", "--scenario", args.scenario,
@@ -162,12 +171,13 @@ def _run(
         ]  # fmt: skip
         if args.as_daemon:
             command.append("--as-daemon")
-        if args.policy is not None:
-            command += ["--policy", str(args.policy)]
+        for option, path in (("--policy", args.policy), ("--data", args.data)):
+            if path is not None:
+                command += [option, str(path)]
         device = children.start(
             command, stdin=subprocess.PIPE, stderr=errors, stdout=subprocess.DEVNULL, text=True
         )
-        wait_for_file(ready_file, device, LOADED_WITHIN_S)
+        _started("device", ready_file, device, LOADED_WITHIN_S, errors)
         begin_s = time.monotonic() + START_AFTER_S
         assert device.stdin is not None
         device.stdin.write(f"{begin_s!r}\n")
@@ -175,12 +185,29 @@ def _run(
         link.start(begin_s)
         _await(device, begin_s, trace.duration_s, progress)
         if device.returncode != 0:
-            errors.seek(0)
-            last = errors.read().strip().splitlines()
             raise TestbedError(
-                f"the device process ended with {device.returncode}: {last[-1] if last else ''}"
+                f"the device process ended with {device.returncode}: {_last_line(errors)}"
             )
         return read_run(records)
+
+
+def _started(
+    what: str, path: Path, process: subprocess.Popen[Any], timeout_s: float, errors: IO[str]
+) -> str:
+    """What a process writes once it is ready; where it ends instead, what it said."""
+    try:
+        return wait_for_file(path, process, timeout_s)
+    except TestbedError as error:
+        said = _last_line(errors)
+        if not said:
+            raise
+        raise TestbedError(f"the {what} process did not start: {said}") from error
+
+
+def _last_line(errors: IO[str]) -> str:
+    errors.seek(0)
+    lines = errors.read().strip().splitlines()
+    return lines[-1].removeprefix("coinfer: ") if lines else ""
 
 
 def _await(
@@ -252,10 +279,15 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
     )
 
 
+def _beside(result: ReplayResult) -> str:
+    return "the same" if result.same_pictures else f"others: {result.predicted_pictures}"
+
+
 def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:
     """Rows of the printed table: figure, measured, predicted."""
     m, p = result.measured, result.predicted
     rows = [
+        ("pictures", result.pictures, _beside(result)),
         ("frames", f"{m.frames}", f"{p.frames}"),
         (
             "goodput accuracy",

@@ -138,7 +138,7 @@ def _draw_latencies(axes: Any, run: TraceRun, deadline_s: float) -> None:
     for mask, colour, marker, label in kinds:
         axes.plot(run.arrival_s[mask], 1000 * shown_s[mask], marker, color=colour, label=label,
                   markersize=3.5, linestyle="none")  # fmt: skip
-    axes.axhline(1000 * deadline_s, color="black", linewidth=0.8, linestyle=":")
+    axes.axhline(1000 * deadline_s, color="black", linewidth=0.8, linestyle=":", label="deadline")
     axes.set(ylabel="latency, ms", ylim=(0, 1040 * longest_s))
 
 

@@ -48,6 +48,19 @@ def linear_points(model: CapturedModel, costs: Costs, count: int) -> tuple[Cut, 
     return tuple(points[k] for k in sorted(chosen))
 
 
+def named_points(model: CapturedModel, names: Sequence[str]) -> tuple[Cut, ...]:
+    """The points behind which the tensors of these names cross, in the model's order."""
+    points = {p.crossings[0].name: p for p in candidate_points(model)}
+    for name in names:
+        if name not in points:
+            known = ", ".join(points)
+            raise UsageError(
+                f"exit after '{name}': found no such place in '{model.name}', expected some of "
+                f"{known or 'none: no single float32 tensor crosses anywhere'}"
+            )
+    return tuple(sorted({points[name] for name in names}, key=lambda p: p.at))
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What a briefly trained linear probe says of a point: held-back accuracy, and the cost."""

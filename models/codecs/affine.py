@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
-from artefacts.arrays import Float32s
+from artefacts.arrays import Float32s, Floats
 from models.codecs.interface import NOTHING_SHARED, Codec, Encoded, Ranges, Shared, single, whole
 
+MOST_VALUES = 2**22
+"""Of samples that are looked at together."""
 CLIPS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Shares of the seen range that calibration tries; the one of least squared error stays."""
 
@@ -154,21 +156,31 @@ FAMILIES = (single(TensorAffine()), single(INT8C), single(INT4C))
 
 def calibrate(samples: Float32s) -> Ranges:
     """Ranges of the channels of `samples` (N, C, ...): per channel the clip of least error."""
-    channels = np.moveaxis(samples, 1, 0).reshape(samples.shape[1], -1)
-    seen_low, seen_high = channels.min(axis=1), channels.max(axis=1)
+    axes = tuple(k for k in range(samples.ndim) if k != 1)
+    seen_low, seen_high = samples.min(axis=axes), samples.max(axis=axes)
     lows, highs = [], []
     for codec in (INT8C, INT4C):
-        best = np.full(len(channels), np.inf)
+        best = np.full(samples.shape[1], np.inf)
         low, high = seen_low.copy(), seen_high.copy()
         for clip in CLIPS:
             # an end at zero stays there: it is where an activation cuts off
             a, b = seen_low * np.float32(clip), seen_high * np.float32(clip)
-            one = Ranges(np.stack([a, a]), np.stack([b, b]))
-            back = codec.round_trip(channels.T, Shared(one)).T
-            error = np.square(back - channels).mean(axis=1)
+            error = _squared_error(samples, codec, Ranges(np.stack([a, a]), np.stack([b, b])))
             better = error < best
             best = np.where(better, error, best)
             low, high = np.where(better, a, low), np.where(better, b, high)
         lows.append(low)
         highs.append(high)
     return Ranges(np.stack(lows).astype(np.float32), np.stack(highs).astype(np.float32))
+
+
+def _squared_error(samples: Float32s, codec: Codec, ranges: Ranges) -> Floats:
+    """By channel what a codec's round trip changes, summed over samples: a few at a time."""
+    error = np.zeros(samples.shape[1])
+    few = max(1, int(MOST_VALUES * len(samples) / max(samples.size, 1)))
+    for start in range(0, len(samples), few):
+        part = samples[start : start + few]
+        channels = np.moveaxis(part, 1, 0).reshape(part.shape[1], -1)
+        back = codec.round_trip(channels.T, Shared(ranges)).T
+        error += np.square(back - channels).sum(axis=1, dtype=np.float64)
+    return error

@@ -20,17 +20,21 @@ HELD_BACK_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Labelled pictures: `x` uint8 (N, H, W, 3), `y` uint8 (uint16 above 256 classes) (N,)."""
+    """Labelled pictures: `x` uint8 (N, H, W, 3), `y` uint8 (uint16 above 256 classes) (N,).
+
+    `classes`: names of the classes, where they are known.
+    """
 
     x: npt.NDArray[np.uint8]
     y: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
 
     def take(self, indices: npt.NDArray[np.int64]) -> Pictures:
         """The pictures at `indices`, in that order."""
-        return Pictures(self.x[indices], self.y[indices])
+        return Pictures(self.x[indices], self.y[indices], self.classes)
 
 
 def cifar10(part: str, folder: Path | None = None) -> Pictures:
@@ -141,6 +145,18 @@ def _decode(path: Path, number: int, jpeg: bytes) -> npt.NDArray[np.uint8]:
             expected=f"{IMAGENETTE_SIDE}x{IMAGENETTE_SIDE}",
         )
     return picture
+
+
+def judging_half(
+    pictures: Pictures, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which pictures train and choose, and which judge a model that is brought: drawn by `seed`.
+
+    In the order drawn: whoever takes the first few takes some of every class.
+    """
+    order = np.random.default_rng(seed).permutation(len(pictures))
+    middle = len(pictures) // 2
+    return order[:middle], order[middle:]
 
 
 def hold_back(pictures: Pictures, seed: int) -> tuple[Pictures, Pictures]:

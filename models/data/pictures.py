@@ -16,6 +16,8 @@ from artefacts.arrays import Floats
 
 Bytes = npt.NDArray[np.uint8]
 
+UNLABELLED = 600
+"""Pictures that a model is judged on where nobody gives any."""
 _WAVES = 4
 _BLOBS = 3
 
@@ -29,6 +31,12 @@ def generated_pictures(count: int, rng: np.random.Generator, side: int = 32) -> 
     grid = (np.arange(side) + 0.5) / side
     y, x = grid[:, None], grid[None, :]
     return np.stack([_picture(y, x, rng) for _ in range(count)]) if count else _none(side)
+
+
+def unlabelled_pictures(side: tuple[int, int], seed: int) -> Bytes:
+    """Generated pictures (N, *`side`, 3) where nobody gave any: the same ones for a seed."""
+    made = generated_pictures(UNLABELLED, np.random.default_rng(seed), max(side))
+    return np.ascontiguousarray(made[:, : side[0], : side[1]])
 
 
 def _none(side: int) -> Bytes:

@@ -7,6 +7,7 @@ and finds it in the cache from then on.
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from models.graphs.onnx_graph import interval_model, output_name
 from models.graphs.onnx_runtime import onnxruntime, quantization
 
 FORMAT_VERSION = 1
+MOST_BYTES = 32 * 2**20
+"""Of the trunk's tensors of pictures that are run together."""
 ACTIVATIONS = "activations.json"
 OPERATORS = ["Add", "AveragePool", "Concat", "Conv", "Gemm", "MatMul", "MaxPool", "Mul"]
 Range = tuple[float, float]
@@ -56,6 +59,9 @@ def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activa
     options = onnxruntime.SessionOptions()
     # what an optimiser fuses away would have no range
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.enable_cpu_mem_arena = False
+    one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
+    batch = max(1, min(16, MOST_BYTES // one))
     found: dict[str, Range] = {}
     x = model.normalise(pictures)
     for branch in range(len(model.spec.branches)):
@@ -68,11 +74,11 @@ def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activa
         graph.graph.output.extend(i for i in floats)
         session = onnxruntime.InferenceSession(graph.SerializeToString(), options)
         names = [o.name for o in session.get_outputs()]
-        for start in range(0, len(x), 16):
-            batch = x[start : start + 16]
-            for name, value in zip(names, session.run(None, {"x": batch}), strict=True):
+        for start in range(0, len(x), batch):
+            part = x[start : start + batch]
+            for name, value in zip(names, session.run(None, {"x": part}), strict=True):
                 _note(found, name, value)
-            _note(found, "x", batch)
+            _note(found, "x", part)
     return Activations(FORMAT_VERSION, model.digest, len(pictures), found)
 
 

@@ -159,7 +159,7 @@ def train_bottleneck(
             optimiser.step()
             schedule.step()
             losses.append(float(loss.detach()))
-            step(done, steps)
+            step(epoch * steps + done, total)
         save_checkpoint(checkpoint, identity, parts, epoch + 1)
         report(
             epoch + 1,

@@ -13,14 +13,12 @@ from torch import nn
 from artefacts import UsageError
 from models.capture.graph import CapturedModel
 from models.capture.modules import answers
-from models.data.datasets import Pictures, hold_back
-from models.data.pictures import generated_pictures
-from models.networks.factories import MOST_CLASSES
+from models.data.datasets import Pictures, hold_back, judging_half
+from models.data.own_pictures import MOST_CLASSES
 from models.networks.training import EpochReport
 from models.networks.training_data import Normalisation, plain_batches
 
 PLACEMENTS = ("linear", "pareto", "pareto-memory")
-GENERATED = 600
 Progress = Callable[[int, int], None]
 
 
@@ -40,8 +38,12 @@ class ProfileArgs:
     """What the model expects subtracted from pictures in [0, 1]."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """What it expects them divided by."""
+    exit_after: tuple[str, ...] = ()
+    """Names of the tensors that exits hang at, in the place of `exits` and `placement`."""
     seed: int = 0
     """Of the split of the pictures, the heads and the generated pictures."""
+    classes: tuple[str, ...] = ()
+    """Names of its classes in the order of the scores (the pictures', or 'class 0' and so on)."""
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
@@ -49,8 +51,22 @@ class ProfileArgs:
             raise UsageError(
                 f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
             )
+        if self.exits and self.exit_after:
+            raise UsageError(
+                f"--exits: found {self.exits} beside --exit-after, expected one of them"
+            )
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std: found {self.std}, expected three numbers above zero")
+
+    @property
+    def with_exits(self) -> bool:
+        """Whether exits are put in at all."""
+        return bool(self.exits or self.exit_after)
+
+    @property
+    def placed(self) -> str:
+        """How the places of exits are chosen, in a word or by name."""
+        return f"after {', '.join(self.exit_after)}" if self.exit_after else self.placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +116,7 @@ class PictureUses:
     @classmethod
     def of(cls, pictures: Pictures, seed: int, labelled: bool) -> PictureUses:
         """Half of the pictures, by seed, train and choose; the other half judge."""
-        order = np.random.default_rng(seed).permutation(len(pictures))
-        middle = len(pictures) // 2
-        # in the order drawn: whoever takes the first few takes some of every class
-        mine, judged = (pictures.take(o) for o in (order[:middle], order[middle:]))
+        mine, judged = (pictures.take(half) for half in judging_half(pictures, seed))
         known, held = hold_back(mine, seed)
         if min(len(known), len(held), len(judged)) < 2:
             raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
@@ -118,8 +131,10 @@ class PictureUses:
         return f"{count} generated pictures; right = agrees with the model as it was brought"
 
 
-def check_classes(captured: CapturedModel, pictures: Pictures | None) -> None:
-    """Refuse a module that gives no class scores, and labels that it knows no class for."""
+def check_classes(
+    captured: CapturedModel, pictures: Pictures | None, names: tuple[str, ...]
+) -> None:
+    """Refuse a module that gives no class scores, and labels and `names` that do not fit them."""
     if len(captured.output.shape) != 1 or captured.output.dtype != torch.float32:
         shape = ", ".join(map(str, ("N", *captured.output.shape)))
         raise UsageError(
@@ -131,6 +146,11 @@ def check_classes(captured: CapturedModel, pictures: Pictures | None) -> None:
         raise UsageError(
             f"model '{captured.name}': found {classes} classes, expected 2 to {MOST_CLASSES} "
             "(outcomes keep a class in two bytes at most)"
+        )
+    if names and len(names) != classes:
+        raise UsageError(
+            f"classes: found {len(names)} names ({', '.join(names[:3])}, …), expected {classes}, "
+            f"what model '{captured.name}' tells apart (--classes FILE names them all)"
         )
     if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
         raise UsageError(
@@ -146,9 +166,3 @@ def check_scores(brought: BroughtModule, x: npt.NDArray[np.uint8]) -> None:
             f"model '{brought.name}': found scores that are not finite numbers, expected class "
             "scores for pictures scaled by --mean and --std"
         )
-
-
-def unlabelled_pictures(side: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
-    """Generated pictures (N, *`side`, 3) where nobody gave any."""
-    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(side))
-    return np.ascontiguousarray(made[:, : side[0], : side[1]])

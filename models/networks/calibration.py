@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from artefacts.arrays import Float32s
@@ -15,7 +17,8 @@ from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.networks.training_data import Normalisation
 
-CALIBRATION_PICTURES = 256
+CALIBRATION_PICTURES, LEAST_PICTURES = 256, 32
+MOST_TENSOR_BYTES = 128 * 2**20
 
 
 def calibrate_network(
@@ -23,11 +26,14 @@ def calibrate_network(
 ) -> dict[str, Ranges]:
     """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`.
 
+    From fewer where the greatest tensor of so many would be larger than `MOST_TENSOR_BYTES`.
     `spec` and `state` are the network's architecture and weights; `pictures` are normalised by
     `normalisation`.
     """
     found: dict[str, Ranges] = {}
-    few = pictures.take(np.arange(min(CALIBRATION_PICTURES, len(pictures))))
+    largest = max(4 * math.prod(shape) for shapes in spec.shapes for shape in shapes)
+    count = max(LEAST_PICTURES, min(CALIBRATION_PICTURES, MOST_TENSOR_BYTES // largest))
+    few = pictures.take(np.arange(min(count, len(pictures))))
     x = normalisation.apply(few.x).numpy()
     for done in range(len(spec.trunk) + 1):
         if done:
@@ -47,5 +53,7 @@ def _through(layer: LayerSpec, state: State, x: Float32s) -> Float32s:
     """One layer on a batch, by ONNX Runtime: it knows every operator that may be captured."""
     graph = chain_model(layer.name, [layer], (x.shape[1:], layer.output_shape(x.shape[1:])), state)
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    parts = [session.run(None, {"x": x[k : k + 32]})[0] for k in range(0, len(x), 32)]
-    return np.concatenate(parts)
+    given = np.empty((len(x), *layer.output_shape(x.shape[1:])), dtype=np.float32)
+    for k in range(0, len(x), 16):
+        given[k : k + 16] = session.run(None, {"x": x[k : k + 16]})[0]
+    return given

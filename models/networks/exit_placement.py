@@ -10,13 +10,16 @@ import msgspec
 import numpy as np
 import torch
 
-from artefacts import ArtefactError, digest_bytes, read_json, write_json
+from artefacts import ArtefactError, digest_bytes, read_json, ready_folder, write_json
+from artefacts.owners import temporary_folder
 from models.capture.cost import measure_costs
 from models.capture.exits import (
+    Probe,
     WithExits,
     candidate_points,
     default_head,
     linear_points,
+    named_points,
     pareto_points,
     probe_points,
 )
@@ -24,8 +27,9 @@ from models.capture.graph import CapturedModel, Crossing, Cut
 from models.data.datasets import Pictures
 from models.networks.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
 from models.networks.factories import HeadFactory
-from models.networks.training import TrainingArgs, train
+from models.networks.training import EpochReport, TrainingArgs, exit_accuracies, train
 from models.networks.training_data import Normalisation, SmallPictures, plain_batches
+from models.networks.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
 
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1
@@ -40,6 +44,8 @@ class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format_version: int
     wanted: str
     at: tuple[int, ...]
+    probes: tuple[tuple[str, float], ...] = ()
+    """By the name of a place: what a probe there answers right of the held-back pictures."""
 
 
 def with_exits(
@@ -59,12 +65,13 @@ def with_exits(
     captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
     given = f", pictures {seen}, mean {args.mean}, std {args.std}"
-    wanted = f"{args.placement} {args.exits}, {WithExits(captured, ()).identity}{given}"
+    wanted = f"{args.placed} {args.exits}, {WithExits(captured, ()).identity}{given}"
     points = _kept_points(folder / CHOSEN, wanted, captured)
     if not points:
-        points = _points(captured, known, lesson.held, normalisation, args, listener)
+        points, probes = _points(captured, known, lesson.held, normalisation, args, listener)
         at = tuple(p.at for p in points)
-        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at))
+        seen_of = tuple((p.cut.crossings[0].name, p.accuracy) for p in probes)
+        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at, seen_of))
     data = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
     return points, _with_heads(captured, points, given, head, data, folder, args, listener)
 
@@ -90,8 +97,7 @@ def _with_heads(
         epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
         exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
     )  # fmt: skip
-    listener.stage("exits")
-    train(whole, training, data, folder / "checkpoint.pt", listener.epoch, listener.step)
+    _train_heads(whole, training, data, folder, listener)
     if not args.joint_epochs:
         return whole
     listener.stage("everything")
@@ -100,6 +106,36 @@ def _with_heads(
     slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
     train(joint, slower, data, folder / "joint.pt", listener.epoch, listener.step)
     return joint
+
+
+def _train_heads(
+    whole: WithExits, training: TrainingArgs, data: SmallPictures, folder: Path, listener: Listener
+) -> None:
+    """Train the heads on what the frozen trunk gave once; where that is too much, through it."""
+    checkpoint = ready_folder(folder) / "checkpoint.pt"
+    augmentations = augmentations_that_fit(whole, data, training.epochs, folder)
+    if augmentations < 1:
+        listener.stage("exits")
+        train(whole, training, data, checkpoint, listener.epoch, listener.step)
+        return
+    own: list[float] = []
+
+    def epoch(now: EpochReport) -> None:
+        if not own:  # the frozen network's
+            own.append(exit_accuracies(whole, data.held_back())[-1])
+        listener.epoch(replace(now, accuracies=(*now.accuracies, *own)))
+
+    with temporary_folder("features", folder) as place:
+        kept = KeptFeatures(whole, data, place, augmentations)
+        kept.progress = listener.step
+        listener.stage("features of the trunk")
+        alone = replace(training, exit_weights=training.exit_weights[:-1])
+
+        def step(done: int, total: int) -> None:
+            listener.stage("exits")
+            listener.step(done, total)
+
+        train(HeadsAlone(whole), alone, kept, checkpoint, epoch, step)
 
 
 def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:
@@ -125,11 +161,12 @@ def _points(
     normalisation: Normalisation,
     args: ProfileArgs,
     listener: Listener,
-) -> tuple[Cut, ...]:
+) -> tuple[tuple[Cut, ...], list[Probe]]:
+    """The points, and what probes found (none are asked where places are given by hand)."""
+    if args.exit_after:
+        return named_points(captured, args.exit_after), []
     listener.stage("costs")
     costs = measure_costs(captured, normalisation.apply(known.x[:1]))
-    if args.placement == "linear":
-        return linear_points(captured, costs, args.exits)
     listener.stage("probes")
     every = candidate_points(captured)
     some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
@@ -138,7 +175,7 @@ def _points(
     def price(cut: Cut) -> float:
         """Of the trunk up to there and of a head hung there."""
         head_s, head_bytes = _head_price(cut.crossings[0], int(captured.output.shape[0]))
-        if args.placement == "pareto":
+        if args.placement != "pareto-memory":
             return float(costs.seconds[: cut.at].sum()) + head_s
         held = float(costs.parameter_bytes[: cut.at].sum()) + head_bytes
         return held + costs.peak_bytes(0, cut.at)
@@ -150,10 +187,20 @@ def _points(
         plain_batches(held, normalisation, 50),
         price,
     )
+    if args.placement == "linear":
+        return linear_points(captured, costs, args.exits), probes
     whole = float(costs.seconds.sum())
     if args.placement == "pareto-memory":
         whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
-    return pareto_points(probes, args.exits, whole)
+    return pareto_points(probes, args.exits, whole), probes
+
+
+def read_probes(folder: Path) -> dict[str, float]:
+    """What probes found when the exits of a folder were placed, by the name of a place."""
+    path = folder / CHOSEN
+    if not path.exists():
+        return {}
+    return dict(read_json(path, ChosenPoints, version=FORMAT_VERSION).probes)
 
 
 def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:

@@ -8,16 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from artefacts import ArtefactError, UsageError
-from artefacts.arrays import read_npz
-from models.data.datasets import Pictures
-from models.facts.outcomes import class_type
+from artefacts import UsageError
+from artefacts.namesakes import ROOMS
 
-MOST_CLASSES = 65_536
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
 
@@ -26,6 +22,12 @@ def _imported(what: str, named: str) -> Any:
     module_name, _, factory = named.partition(":")
     if not module_name or not factory.isidentifier():
         raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
+    room = module_name.partition(".")[0]
+    if room in ROOMS:
+        raise UsageError(
+            f"{what}: found '{named}', expected a module of another name ('{room}' is a package of "
+            "coinfer's: rename yours)"
+        )
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -97,25 +99,3 @@ def load_head(named: str) -> HeadFactory:
         return made
 
     return checked
-
-
-def read_pictures(path: Path) -> Pictures:
-    """Labelled pictures from an npz with `x` uint8 (N, H, W, 3) and whole numbers `y` (N,)."""
-    expected = "an npz with arrays x and y"
-    arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
-    if len(arrays) < 2:
-        raise ArtefactError(path, found=f"{', '.join(arrays) or 'neither'}", expected=expected)
-    x, y = arrays["x"], arrays["y"]
-    if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
-        raise ArtefactError(
-            path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
-        )
-    whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
-    if not whole or y.max(initial=0) >= MOST_CLASSES:
-        raise ArtefactError(
-            path,
-            field="y",
-            found=f"{y.dtype} {y.shape}",
-            expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
-        )
-    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)))

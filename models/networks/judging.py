@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import Activations, quantised_interval
 
 LOSSY_CODECS = ("int8", "float16")
+MOST_BYTES = 256 * 2**20
 PACKED_SAMPLES = 256
 """Samples (the first) whose packed bytes are averaged: packing one by one takes its time."""
 
@@ -30,7 +32,7 @@ def judge(
     pictures: Pictures,
     dataset: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    batch: int = 100,
+    batch: int | None = None,
     codecs: Sequence[str] = LOSSY_CODECS,
     threads: int = 1,
     activations: Activations | None = None,
@@ -42,9 +44,13 @@ def judge(
     answers are those of the codec that is packed. With `activations` every whole branch is judged
     in int8 too, under the name of that executor (`QUANTISED`).
 
-    `model` is judged on `pictures` of `dataset`, a name. `batch` pictures are run at once, on
-    `threads`; `codecs` are names. `progress(done, total)` counts pictures.
+    `model` is judged on `pictures` of `dataset`, a name. `batch` pictures are run at once (100, or
+    as many as `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
+    `progress(done, total)` counts pictures.
     """
+    if batch is None:
+        one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
+        batch = max(1, min(100, MOST_BYTES // one))
     judged = _Judged(model, codecs, threads, activations)
     parts: list[tuple[Classes, npt.NDArray[np.uint8]]] = []
     logits: list[npt.NDArray[np.float16]] = []
@@ -94,6 +100,8 @@ class _Judged:
         self._model, self._activations = model, activations
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
+        # every layer is a session: what each would keep for its next run is more than all need
+        self._options.enable_cpu_mem_arena = False
         # every layer is a session with threads of its own: waiting in a loop they starve each other
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}

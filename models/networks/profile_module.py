@@ -18,7 +18,7 @@ from models.capture.lower import State, lower_verified
 from models.capture.modules import unwrapped
 from models.capture.verification import allowed, verify_answers
 from models.data.datasets import Pictures
-from models.data.pictures import agreement_labels
+from models.data.pictures import agreement_labels, unlabelled_pictures
 from models.facts.branchy import BranchySpec
 from models.facts.outcomes import Outcomes
 from models.networks.brought_module import (
@@ -28,7 +28,6 @@ from models.networks.brought_module import (
     ProfileArgs,
     check_classes,
     check_scores,
-    unlabelled_pictures,
 )
 from models.networks.exit_placement import with_exits
 from models.networks.factories import HeadFactory
@@ -65,7 +64,8 @@ def convert_module(
     module = unwrapped(module, name)
     captured = capture(module, torch.zeros(2, 3, *side), name)
     brought = BroughtModule(name, module, captured, Normalisation(args.mean, args.std))
-    check_classes(captured, pictures)
+    names = args.classes or (pictures.classes if pictures is not None else ())
+    check_classes(captured, pictures, names)
     given = unlabelled_pictures(side, args.seed) if pictures is None else pictures.x
     check_scores(brought, given[:2])
     # what cannot be cut, or not rightly, is said before hours of training
@@ -77,13 +77,13 @@ def convert_module(
     lesson = PictureUses.of(pictures, args.seed, labelled)
     verify_answers(spec, state, module, brought.batches(lesson.judged), allowed(found))
     points: tuple[Cut, ...] = ()
-    if args.exits:
+    if args.with_exits:
         points, whole = with_exits(folder, brought, lesson, args, listener, head)
         listener.stage("lowering")
         spec, state = _lowered(brought, whole, lesson, args)
     listener.stage("outcomes")
     return publish(
-        folder, spec, state, _origin(spec, points, lesson, args), brought.normalisation,
+        folder, spec, state, _origin(spec, points, lesson, args, names), brought.normalisation,
         lesson.held, lesson.judged, codecs=codecs, progress=listener.step,
     )  # fmt: skip
 
@@ -105,18 +105,22 @@ def _lowered(
 
 
 def _origin(
-    spec: BranchySpec, points: tuple[Cut, ...], lesson: PictureUses, args: ProfileArgs
+    spec: BranchySpec,
+    points: tuple[Cut, ...],
+    lesson: PictureUses,
+    args: ProfileArgs,
+    names: tuple[str, ...],
 ) -> Origin:
     what = lesson.described
     return Origin(
-        tuple(f"class {k}" for k in range(spec.classes)),
+        names or tuple(f"class {k}" for k in range(spec.classes)),
         f"a model that was brought; its exits were trained on {len(lesson.known)} of {what}",
         f"{len(lesson.judged)} of {what}",
         {
             "exits_at": [p.crossings[0].name for p in points],
-            "placement": args.placement if args.exits else None,
-            "epochs": args.epochs if args.exits else 0,
-            "joint_epochs": args.joint_epochs if args.exits else 0,
+            "placement": args.placed if args.with_exits else None,
+            "epochs": args.epochs if args.with_exits else 0,
+            "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,
             "seed": args.seed,
         },

@@ -73,8 +73,8 @@ def train(
     """Train `network` jointly; continue from `checkpoint` if it is this run's.
 
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
-    `report` is called after every epoch, `step` after every batch. The checkpoint is rewritten
-    after every epoch, so an interrupted run loses at most one.
+    `report` is called after every epoch, `step` after every batch, of those of all epochs. The
+    checkpoint is rewritten after every epoch, so an interrupted run loses at most one.
 
     `args` say how long, how fast and from which seed; `data` gives batches and what is held back.
     """
@@ -150,7 +150,7 @@ def _epoch(
         run.schedule.step()
         total += float(loss.detach()) * len(y)
         count += len(y)
-        step(done, data.steps)
+        step(epoch * data.steps + done, args.epochs * data.steps)
     return total / count
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 from models.data.datasets import Pictures
 
 Batch = tuple[Tensor, Tensor]
+MOST_PIXELS = 2**20
+"""Of pictures that are computed together where nobody trains on them."""
 
 
 class TrainingData(Protocol):
@@ -170,7 +172,8 @@ class CameraPictures:
 def plain_batches(
     pictures: Pictures, normalisation: Normalisation, batch: int = 500
 ) -> Iterator[Batch]:
-    """All pictures in order, normalised and not augmented."""
+    """All pictures in order, normalised and not augmented; large ones in smaller batches."""
+    batch = max(1, min(batch, MOST_PIXELS // math.prod(pictures.x.shape[1:3])))
     for start in range(0, len(pictures), batch):
         y = torch.from_numpy(pictures.y[start : start + batch].astype(np.int64))
         yield normalisation.apply(pictures.x[start : start + batch]), y

@@ -48,6 +48,28 @@ def test_a_progress_bar_s_words_are_text_too(text, capsys):
     assert text[:20] in capsys.readouterr().err
 
 
+def test_where_nobody_watches_a_task_is_a_line_a_tenth(capsys):
+    """Epochs are no tasks of their own; a stage is, and begins anew."""
+    now = [0.0]
+    with progress_bar(lambda: now[0]) as bar:
+        task = bar.add_task("exits", total=None, note="")
+        for done in range(1, 701):
+            now[0] += 1.0
+            bar.update(task, completed=done, total=700)
+        bar.update(task, description="outcomes")
+        for done in range(1, 21):
+            now[0] += 0.1
+            bar.update(task, completed=done, total=20, note="codecs")
+    lines = capsys.readouterr().err.splitlines()
+    exits = [line for line in lines if line.startswith("exits")]
+    assert [line.split(",")[0] for line in exits] == [f"exits: {10 * k} %" for k in range(11)]
+    assert exits[1] == "exits: 10 %, 10 min left"
+    assert exits[9] == "exits: 90 %, 70 s left"
+    assert exits[10] == "exits: 100 %"
+    outcomes = lines[11:]
+    assert outcomes == [f"outcomes: {10 * k} %, codecs" for k in range(11)]
+
+
 def test_json_holds_names_that_are_no_text(capsys):
     emit_json([{"file": os.fsdecode(b"caf\xe9.csv"), "rate": np.float32(0.5)}])
     assert json.loads(capsys.readouterr().out) == [{"file": "caf\\udce9.csv", "rate": 0.5}]

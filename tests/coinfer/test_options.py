@@ -5,9 +5,12 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from controller.daemon.configuration.settings import DEFAULT_CONTROLLER
 from controller.registry import SHIPPED
 
+pytestmark = pytest.mark.quick
 COMMANDS = Path(__file__).parents[2] / "coinfer/cli"
 
 

@@ -101,3 +101,45 @@ def test_a_source_is_not_written_over(drive):
     assert done.returncode == 2
     assert f"target: found '{drive}', which is the source, expected another file" in done.stderr
     assert drive.read_bytes() == before
+
+
+def test_a_bad_file_of_a_folder_is_named_and_the_others_count(tmp_path):
+    (tmp_path / "good").write_text("time_s,mbps\n0,5\n1,6\n")
+    (tmp_path / "bad.log").write_text("hello\n")
+    done = coinfer("traces", "info", tmp_path, "--json")
+    assert done.returncode == 2
+    assert [row["trace"] for row in json.loads(done.stdout)] == ["good"]
+    assert "bad.log, line 1: found 'hello'" in done.stderr
+    (tmp_path / "bad.log").unlink()
+    assert coinfer("traces", "info", tmp_path, "--json").returncode == 0
+
+
+def test_the_last_row_of_our_own_table_is_said_to_be_the_end(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("time_s,rate_bps\n0,1000000\n1,3000000\n2.5,0\n")
+    [row] = json.loads(coinfer("traces", "info", path, "--json").stdout)
+    assert (row["duration_s"], row["mean_mbps"]) == (2.5, 2.2)
+    assert "the last row is the end (2.5 s)" in row["time"]
+
+
+def compared(path, *options):
+    done = coinfer(
+        "compare", "--scenario", "lte-mobilenet", "--traces", path, "--controllers", "device-only",
+        "--frames", "20", "--json", *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["bound"], done.stderr
+
+
+def test_own_traces_are_compared_at_their_own_rates_where_asked(tmp_path):
+    path = tmp_path / "bus.csv"
+    path.write_text("time_s,rate_bps\n0,3000000\n60,0\n")
+    (tmp_path / "slow.csv").write_text("time_s,rate_bps\n0,300000\n60,0\n")
+    by_scenario, said = compared(path)
+    assert "rates x 0.1, the factor of scenario 'lte-mobilenet' (--scale 1: as they are)" in said
+    as_they_are, silent = compared(path, "--scale", "1")
+    assert "rates x" not in silent
+    assert by_scenario < as_they_are
+    assert compared(tmp_path / "slow.csv", "--scale", "1")[0] == by_scenario
+    alone = coinfer("compare", "--scenario", "lte-mobilenet", "--scale", "1")
+    assert (alone.returncode, "expected --traces with it" in alone.stderr) == (2, True)

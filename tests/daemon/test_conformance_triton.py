@@ -123,6 +123,9 @@ def test_health_and_metadata(use):
         assert set(server["extensions"]) == {"binary_tensor_data", "parameters"}
         assert model["inputs"][0]["datatype"] == "UINT8"
         assert [int(n) for n in model["inputs"][0]["shape"]] == [-1, 32, 32, 3]
+        if library is not grpc:
+            config = await client.get_model_config("alexnet", "1")
+            assert (config["max_batch_size"], config["input"][0]["dims"]) == (16, [32, 32, 3])
         status, said = await refused(client.get_model_metadata("other"))
         assert status in ("404", "StatusCode.NOT_FOUND")
         assert "expected 'alexnet' version '1'" in said

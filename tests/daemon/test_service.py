@@ -11,7 +11,7 @@ import pytest
 
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.inference.open_inference import InferRequest
-from controller.daemon.inference.served import ServedModel, TooLateError
+from controller.daemon.inference.served import ReplyMargin, ServedModel, TooLateError
 from controller.daemon.inference.working import WorkPool
 from controller.daemon.live_controllers import AnyDeadline
 from controller.daemon.service import BusyError, FrameService
@@ -144,6 +144,19 @@ def test_a_model_is_ready_while_its_frames_are_answered(stream, pictures, serve)
     assert served.ready
     service.close()
     assert not served.ready
+
+
+def test_where_answers_are_slow_to_be_written_the_engine_has_less_time():
+    margin = ReplyMargin()
+    assert margin.engine_s(0.1) == pytest.approx(0.097)
+    assert margin.engine_s(0.004) == pytest.approx(0.002), "half of a short one"
+    margin.learn(0.004)
+    assert margin.engine_s(0.1) == pytest.approx(0.093)
+    margin.learn(0.5)
+    assert margin.engine_s(0.1) == pytest.approx(0.092), "not much: it would be another deadline"
+    for _ in range(32):
+        margin.learn(0.001)
+    assert margin.engine_s(0.1) == pytest.approx(0.096)
 
 
 def test_an_own_answer_that_is_sure_enough_ends_a_frame_at_once(stream, pictures, serve):

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,69 @@ def test_a_hole_is_a_line_and_none_is_said(tmp_path):
     done = audited(tmp_path, json.dumps({"dependencies": [clean, bad]}), 1)
     assert done.returncode == 1
     assert "b 1: CVE-1 (mended in 2)" in done.stdout
+
+
+DATA = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+SHARED = "share/coinfer/deploy"
+NOT_SHARED = {"Dockerfile", "audit.py", "tools.txt"}
+"""Of use in a checkout alone."""
+
+
+def installed():
+    """{path in an environment: file here} of what the wheel brings beside the packages."""
+    return {
+        f"{folder}/{path.name}": path
+        for folder, patterns in DATA.items()
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+    }
+
+
+def test_the_wheel_brings_what_a_machine_without_a_checkout_needs():
+    found = installed()
+    for path in (ROOT / "deploy").rglob("*"):
+        if path.is_file() and path.name not in NOT_SHARED:
+            assert found.get(f"{SHARED}/{path.relative_to(ROOT / 'deploy')}") == path, path
+    assert found[f"{SHARED}/constraints.txt"] == ROOT / "constraints.txt"
+
+
+def test_pages_name_files_that_are_installed_and_the_version_that_is_made():
+    named, versions = set(), set()
+    for path in (ROOT / "docs").rglob("*.md"):
+        text = path.read_text()
+        named |= set(re.findall(r"/opt/coinfer/(share/coinfer/deploy/[\w./-]+\w)", text))
+        made = re.findall(r"venv /opt/coinfer-([\d.]+\d)|coinfer-([\d.]+)-py3", text)
+        versions |= {one or other for one, other in made}
+        # there is no checkout where these run
+        assert not re.search(r"^install .* deploy/", text, re.MULTILINE), path
+    assert len(named) > 2
+    assert named <= set(installed())
+    assert versions == {PROJECT["version"]}
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("whole", [True, False], ids=["checkout", "container's context"])
+def test_an_environment_holds_them_once_the_wheel_is_installed(tmp_path, whole):
+    """An image is built without `deploy`, and needs nothing of it."""
+    pytest.importorskip("setuptools", "77", reason="setuptools 77 builds the wheel (make wheel)")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "constraints.txt"):
+        shutil.copy(ROOT / name, source)
+    if whole:
+        shutil.copytree(ROOT / "deploy", source / "deploy")
+    (source / "coinfer").mkdir()
+    (source / "coinfer" / "__init__.py").write_text("")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run(
+        [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("coinfer-*.whl")
+    data = f"coinfer-{PROJECT['version']}.data/data/"
+    with zipfile.ZipFile(wheel) as archive:
+        brought = {name.removeprefix(data): archive.read(name) for name in archive.namelist()
+                   if name.startswith(data)}  # fmt: skip
+    expected = {name: path.read_bytes() for name, path in installed().items()
+                if whole or path.parent == ROOT}  # fmt: skip
+    assert brought == expected

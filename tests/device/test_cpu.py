@@ -120,3 +120,75 @@ def test_a_reservation_that_nobody_releases_ends_by_itself(cpu):
     made.submit(job(done.put, 0.040, latest_s=100.050, due_s=100.090))
     now[0] = 100.016
     assert done.get(timeout=10).result == "result"
+
+
+def taking(made, now, share, *, expected_s=0.040, steady=True, count=3):
+    """Have jobs done that take `share` of what is expected of them."""
+
+    def work():
+        now[0] += share * expected_s
+        return "result"
+
+    done = queue.Queue()
+    for _ in range(count):
+        made.submit(CpuJob(work, done.put, expected_s, 1e9, 1e9, lambda: True, steady))
+    for _ in range(count):
+        done.get(timeout=10)
+
+
+def begun_with(made, now, left_s):
+    """Whether a job of 40 ms is begun `left_s` before it is due."""
+    done = queue.Queue()
+    due_s = now[0] + left_s
+    made.submit(job(done.put, 0.040, latest_s=due_s - 0.040, due_s=due_s))
+    return not done.get(timeout=10).skipped
+
+
+def test_where_jobs_take_less_than_the_profile_says_a_late_one_is_begun_all_the_same(cpu):
+    made, now = cpu
+    assert not begun_with(made, now, 0.030)
+    taking(made, now, 0.5, count=2)
+    assert made.pace == 1.0, "two jobs say too little"
+    taking(made, now, 0.5, count=1)
+    assert made.pace == pytest.approx(0.5)
+    assert begun_with(made, now, 0.021)
+    assert not begun_with(made, now, 0.019)
+
+
+def test_a_job_held_up_by_the_system_changes_no_pace_and_a_slow_device_has_the_profile_s(cpu):
+    made, now = cpu
+    taking(made, now, 0.25, count=5)
+    taking(made, now, 10.0, count=4)
+    assert made.pace == pytest.approx(0.25)
+    taking(made, now, 1.5, count=5)
+    assert made.pace == 1.0
+
+
+def test_what_ends_early_by_design_says_nothing_of_the_pace(cpu):
+    made, now = cpu
+    taking(made, now, 0.1, steady=False)
+    taking(made, now, 0.1, expected_s=0.0005)
+    assert made.pace == 1.0
+    done = queue.Queue()
+    for _ in range(3):
+        made.submit(job(done.put, 0.040, work=lambda: None))
+        assert done.get(timeout=10).result is None
+    assert made.pace == 1.0
+
+
+def test_what_will_be_begun_counts_as_backlog(cpu):
+    made, now = cpu
+    taking(made, now, 0.5)
+    begun, finish, done = threading.Event(), threading.Event(), queue.Queue()
+
+    def held():
+        begun.set()
+        assert finish.wait(10)
+
+    made.submit(job(done.put, 0.040, work=held))
+    assert begun.wait(10)
+    due_s = now[0] + 0.065
+    made.submit(job(done.put, 0.040, latest_s=due_s - 0.040, due_s=due_s))
+    assert made.backlog_s() == pytest.approx(0.080)
+    finish.set()
+    assert not any(done.get(timeout=10).skipped for _ in range(2))

@@ -13,6 +13,8 @@ from controller.device.frame import Frame
 from controller.link.interface import NoLink, Reply
 from models.codecs import Encoded
 
+pytestmark = pytest.mark.quick
+
 DEADLINE_S, RTT_S = 0.3, 0.03
 
 

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from controller.admission import Admission
-from controller.device.cpu import DeviceCpu
+from controller.device.cpu import CpuJob, DeviceCpu
 from controller.device.frame import Event, Frame
 from controller.device.local_answers import LocalAnswers
 from controller.plans import passed_exits
+
+pytestmark = pytest.mark.quick
 
 NOW, DEADLINE_S = 100.0, 5.0
 
@@ -159,3 +161,24 @@ def test_the_last_resort_is_the_first_exit_and_only_where_it_can_be_in_time(stre
     in_time.local_pending, in_time.local_answer = 0, (1, 0.5)
     local.last_resort(in_time)
     assert local.events.empty(), "there is an answer"
+
+
+def test_on_a_device_that_is_faster_than_its_profile_a_late_frame_has_its_local_answer(
+    stream, local
+):
+    """Time stands still here: every job takes none of what the profile says."""
+    seconds = stream.device.interval_s(0, 0, len(stream.spec.branches[0]))
+
+    def late():
+        return frame(stream, lambda p: p.is_local, arrival_s=NOW - DEADLINE_S + seconds / 2)
+
+    first = late()
+    local.last_resort(first)
+    assert not first.local_begun
+    local.learn_pace()
+    last = queue.Queue()
+    local.cpu.submit(CpuJob(lambda: None, last.put, 0.0, 1e9, 1e9, lambda: True))
+    last.get(timeout=10)
+    second = late()
+    local.last_resort(second)
+    assert ended(local).exit == 0

@@ -9,6 +9,8 @@ import ast
 import pytest
 from docstring_rule import ROOMS, ROOT, public_functions, unnamed, unnamed_anywhere
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_of_many_parameters_is_named(room):

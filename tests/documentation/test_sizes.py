@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 MOST_LINES, MOST_FUNCTION_LINES, MOST_IMPORTS = 400, 60, 15

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
 BIG_LINES = 280

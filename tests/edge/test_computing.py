@@ -15,6 +15,8 @@ from controller.edge.scheduler import Scheduler, SchedulerArgs
 from controller.edge.served import ServedModels
 from models.executors import OnnxExecutor
 
+pytestmark = pytest.mark.quick
+
 EXIT, START, STOP = 1, 2, 4
 
 

@@ -9,6 +9,8 @@ from controller.edge.limits import EdgeLimits
 from controller.link.addresses import network_of
 from controller.link.budget import Account, Budget
 
+pytestmark = pytest.mark.quick
+
 LIMITS = EdgeLimits(connections=4, per_address=2, per_certificate=2, newcomers=3)
 
 

@@ -9,6 +9,8 @@ from controller.edge.limits import EdgeLimits
 from controller.link.budget import chunk_cost, idle_cost
 from controller.wire import Message, MessageType, RemoteProtocolError
 
+pytestmark = pytest.mark.quick
+
 LIMITS = EdgeLimits(requests=4, tensor_bytes=100_000, inbox_bytes=200_000, longest_s=10.0)
 BYTES = 8_000
 

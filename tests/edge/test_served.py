@@ -12,6 +12,8 @@ from models.codecs import LEARNED
 from models.executors import OnnxExecutor
 from models.facts.cards import load_model
 
+pytestmark = pytest.mark.quick
+
 EXIT = 2
 
 

@@ -6,6 +6,7 @@ import threading
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,8 @@ from experiments.evaluation.evaluator import evaluate
 from models.codecs import Encoded
 from models.data.pictures import generated_pictures
 from traces import BandwidthTrace
+
+pytestmark = pytest.mark.quick
 
 DEADLINE_S, RTT_S, EVERY_S = 0.3, 0.03, 0.1
 MISSED_S = RTT_S + SILENCE_MARGIN_S

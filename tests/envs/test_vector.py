@@ -1,15 +1,19 @@
 """Gymnasium's vector API: seeds, masks and actions of many lanes."""
 
+import inspect
+
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.error import ResetNeeded
 
 from artefacts import UsageError
 from controller.physics import TraceBank
+from controller.policies import SHIPPED_POLICIES
 from envs.observed import ObservedLanes
-from envs.single import FrameStreamEnv
-from envs.stable_baselines import ObservedVecEnv
-from envs.vector import FrameStreamVectorEnv
+from envs.single import CoInferenceEnv, FrameStreamEnv
+from envs.stable_baselines import ObservedVecEnv, stable_baselines_env
+from envs.vector import CoInferenceVectorEnv, FrameStreamVectorEnv
 
 PLACE = "coinfer.gym:"
 NAMES = (PLACE + "coinfer/FrameStream-v0", PLACE + "coinfer/ClosedLoop-v0")
@@ -165,7 +169,60 @@ def test_actions_of_another_shape_are_refused():
 
 
 def test_lanes_of_a_vector_are_not_drawn():
-    with pytest.raises(UsageError, match="render_mode: found 'human', expected none"):
+    with pytest.raises(UsageError, match="render_mode: found 'human', expected rgb_array"):
         FrameStreamVectorEnv("3g-alexnet", 2, render_mode="human")
     with pytest.raises(UsageError, match="render_mode: found 'svg', expected human or rgb_array"):
         FrameStreamEnv(render_mode="svg")
+
+
+def test_every_lane_is_drawn():
+    """An episode that begins anew is drawn anew."""
+    many = gym.make_vec(NAMES[0], num_envs=2, render_mode="rgb_array", episode_frames=6)
+    many.reset(seed=3)
+    blank = many.render()
+    assert len(blank) == 2
+    assert np.array_equal(*blank)
+    for _ in range(5):
+        many.step(np.zeros(2, dtype=np.int64))
+    one, other = many.render()
+    assert one.shape == blank[0].shape
+    assert not np.array_equal(one, other)
+    recorders = many.unwrapped._recorders
+    _, _, _, truncated, info = many.step(np.zeros(2, dtype=np.int64))
+    assert truncated.all()
+    assert all(np.array_equal(picture, blank[0]) for picture in many.render())
+    assert [len(r.frames) for r in recorders] == [0, 0]
+    many.step(np.ones(2, dtype=np.int64))
+    _, _, _, _, info = many.step(np.ones(2, dtype=np.int64))
+    last = [r.frames[-1] for r in recorders]
+    table = many.unwrapped.setting.table
+    assert [f.plan for f in last] == [table.plans[k] for k in info["plan"]]
+    assert [f.in_time for f in last] == info["in_time"].tolist()
+
+
+def test_every_argument_of_the_single_environment_is_one_of_many():
+    """By the signatures, and by making them."""
+    single = inspect.signature(CoInferenceEnv.__init__).parameters
+    many = inspect.signature(CoInferenceVectorEnv.__init__).parameters
+    assert set(many) - set(single) == {"num_envs"}
+    assert set(single) <= set(many)
+    documented = FrameStreamEnv.__doc__.split("## Arguments")[1].split("```")[0]
+    for name in set(single) - {"self"}:
+        assert f"- `{name}` (" in documented
+    for mode in ("vector_entry_point", "sync"):
+        env = gym.make_vec(
+            NAMES[0], num_envs=2, vectorization_mode=mode, scenario="3g-alexnet",
+            part="validation", half="report", episode_frames=5, render_mode="rgb_array",
+            policy=SHIPPED_POLICIES / "3g-alexnet",
+        )  # fmt: skip
+        assert env.reset(seed=0)[0].shape == (2, 222)
+        env.close()
+
+
+def test_a_lane_of_stable_baselines_is_reset_before_it_is_stepped():
+    env = stable_baselines_env("3g-alexnet", 2)
+    env.step_async(np.zeros(2, dtype=np.int64))
+    with pytest.raises(ResetNeeded, match="step: found no reset before it"):
+        env.step_wait()
+    env.reset()
+    assert env.step(np.zeros(2, dtype=np.int64))[0].shape == (2, 222)

@@ -17,6 +17,8 @@ from controller.link.estimate import (
     LinkEstimate,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def known(rate_bps, rtt_s):
     found = LinkEstimate()

@@ -2,7 +2,11 @@
 remembered.
 """
 
+import pytest
+
 from controller.link.keepalive import IDLE_KEEPALIVE_S, MOST_PINGS, SILENCE_S, KeepAlive
+
+pytestmark = pytest.mark.quick
 
 
 def begun(now_s=100.0):

@@ -4,6 +4,8 @@ import pytest
 
 from controller.link.measuring import Upload, measure
 
+pytestmark = pytest.mark.quick
+
 
 def test_what_tcp_held_back_is_not_the_link_s_slowness():
     job = Upload(1, {}, bytes(100_000), 0.0, begun_s=0.0, sent_bytes=100_000)

@@ -1,7 +1,11 @@
 """Several edges: the nearest serves, ids stay apart, a lost one is passed over."""
 
+import pytest
+
 from controller.link.interface import NoLink, Reply
 from controller.link.pool import LinkPool
+
+pytestmark = pytest.mark.quick
 
 
 class Fake:

@@ -99,6 +99,23 @@ def test_certificates_of_one_authority_believe_each_other(stream, executor, edge
             assert all(r.where == "edge" for r in records)
 
 
+@pytest.mark.parametrize(("edge_s", "device_s"), [("ours", "theirs"), ("theirs", "ours")])
+def test_while_both_authorities_are_believed_either_end_may_have_the_new_one_s(
+    stream, executor, edge, files, edge_s, device_s
+):
+    """As a new authority takes over: certificates change one machine after the other."""
+    both = files / "both"
+    both.mkdir(exist_ok=True)
+    named = [(files / one / "ca.pem").read_text() for one in ("ours", "theirs")]
+    (both / "ca.pem").write_text("".join(named))
+    own = tls(files, "both", "edge", certified_by=edge_s)
+    with edge(server_security(own)) as server:
+        shown = client_security(tls(files, "both", "pi", certified_by=device_s))
+        connected, records, error = ask(stream, executor, server.port, shown)
+    assert connected, error
+    assert all(r.where == "edge" for r in records)
+
+
 def test_a_token_stands_for_a_device_s_certificate(stream, executor, edge, files):
     security = server_security(tls(files, authority="", name="edge", token="token"))
     with edge(security) as server:

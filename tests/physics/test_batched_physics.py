@@ -149,6 +149,7 @@ def assert_equal(name, found, expected):
             assert float(mine) == near, (name, lane)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

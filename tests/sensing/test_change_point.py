@@ -162,6 +162,7 @@ def test_decisions_do_not_depend_on_the_clock_s_origin_or_unit():
     )
 
 
+@pytest.mark.slow
 def test_memory_is_constant_over_twenty_thousand_updates():
     rng = np.random.default_rng(0)
     values = np.exp(15 + np.cumsum(0.05 * rng.standard_normal(20_000)))

@@ -69,6 +69,7 @@ def test_a_fit_finds_back_what_it_was_laid_over_with():
     assert acf(two.deviation) == pytest.approx(acf(one.deviation), abs=0.05)
 
 
+@pytest.mark.slow
 def test_halves_of_one_process_pass_the_check_and_other_spreads_do_not():
     rng = np.random.default_rng(4)
     log = made([(1.0, r) for r in 1e6 * rng.lognormal(0.0, 0.7, 800)])

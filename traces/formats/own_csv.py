@@ -59,7 +59,12 @@ class OwnCsv:
             raise source.error("two or more (start, end)", found=f"{len(times)} rows")
         said = [d for d, comment in DIRECTION_COMMENTS.items() if comment == source.comment]
         direction = said[0] if said else "not said"
-        facts = facts_of(self.name, "column 'time_s', s", "column 'rate_bps', bit/s", direction)
+        facts = facts_of(
+            self.name,
+            f"column 'time_s', s; the last row is the end ({times[-1]:g} s)",
+            "column 'rate_bps', bit/s",
+            direction,
+        )
         if rates[-1] > 0:
             odd = f"odd: the last row is the end, not {rates[-1]:g} bit/s (but: --format table)"
             facts = replace(facts, remarks=(odd,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +90,33 @@ def read_trace(path: str | Path, options: ReadOptions = NO_OPTIONS) -> Bandwidth
     return read(path, options).trace
 
 
-def read_all(path: str | Path, options: ReadOptions = NO_OPTIONS) -> list[Reading]:
-    """One file, or every trace of a folder or zip file, each with what was understood of it."""
-    return [_read(source, options) for file in trace_files(path) for source in load_all(file)]
+def read_all(
+    path: str | Path,
+    options: ReadOptions = NO_OPTIONS,
+    refused: Callable[[ArtefactError], None] | None = None,
+) -> list[Reading]:
+    """One file, or every trace of a folder or zip file, each with what was understood of it.
+
+    The first file that cannot be read raises its `ArtefactError`. Where `refused` is given it is
+    given the errors instead, and the other files are read; one at least must be a trace.
+    """
+    found, errors = [], []
+    for file in trace_files(path):
+        for source in load_all(file):
+            try:
+                if isinstance(source, ArtefactError):
+                    raise source
+                found.append(_read(source, options))
+            except ArtefactError as error:
+                if refused is None:
+                    raise
+                errors.append(error)
+    if errors and not found:
+        raise errors[0]
+    if refused is not None:
+        for one in errors:
+            refused(one)
+    return found
 
 
 def read_traces(path: str | Path, options: ReadOptions = NO_OPTIONS) -> list[BandwidthTrace]:
@@ -116,7 +141,7 @@ def trace_files(path: str | Path) -> list[Path]:
         raise ArtefactError(
             path,
             found="no trace files",
-            expected=f"files ending in {', '.join(SUFFIXES)} (or these with {packed})",
+            expected=f"files ending in {', '.join(SUFFIXES)} or nothing (or these with {packed})",
         )
     return files
 

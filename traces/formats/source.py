@@ -39,8 +39,9 @@ class Source:
 
     @property
     def stem(self) -> str:
-        """The file's name without its last suffix."""
-        return Path(self.name).stem
+        """The file's name without its suffix; digits after a dot are no suffix."""
+        path = Path(self.name)
+        return self.name if path.suffix[1:].isdigit() else path.stem
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Numbered lines that are not blank, without spaces around them (a tab may separate)."""
@@ -97,14 +98,21 @@ def load(path: str | Path) -> Source:
     return _as_source(found[0])
 
 
-def load_all(path: str | Path) -> Iterator[Source]:
-    """The traces of a file: of a zip file every one."""
+def load_all(path: str | Path) -> Iterator[Source | ArtefactError]:
+    """The traces of a file, of a zip file every one; where one cannot be read, why not."""
     lines = 0
-    for member in members(path):
-        source = _as_source(member)
-        lines += source.raw.count(b"\n")
-        limits.check_count(Path(path), lines, "lines", limits.MOST_LINES)
-        yield source
+    try:
+        for member in members(path):
+            try:
+                source = _as_source(member)
+            except ArtefactError as error:
+                yield error
+                continue
+            lines += source.raw.count(b"\n")
+            limits.check_count(Path(path), lines, "lines", limits.MOST_LINES)
+            yield source
+    except ArtefactError as error:
+        yield error
 
 
 def _as_source(member: Member) -> Source:

@@ -22,6 +22,11 @@ SUFFIXES = (
 )  # fmt: skip
 """Of trace files among others, also before `.gz`."""
 PACKED = (".gz", ".zip")
+PAPERS = frozenset({
+    "readme", "license", "licence", "copying", "notice", "authors", "changelog", "citation",
+    "version", "makefile", "dockerfile", "md5sum", "md5sums", "sha256sum", "sha256sums",
+})  # fmt: skip
+"""Files without a suffix that lie beside traces."""
 _DAMAGE = (
     OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, ValueError,
     NotImplementedError, MemoryError,
@@ -59,11 +64,17 @@ def members(path: str | Path) -> list[Member]:
 
 
 def is_trace_name(path: PurePath) -> bool:
-    """Whether a file among others is a trace by its name; hidden files are none."""
+    """Whether a file among others is a trace by its name; hidden files are none.
+
+    Of names without a suffix (`trace_17`, `log.2019`) those of a collection's papers are none.
+    """
     if _is_hidden(path):
         return False
     inner = PurePath(path.stem) if path.suffix.lower() == ".gz" else path
-    return inner.suffix.lower() in (*SUFFIXES, ".zip")
+    suffix = inner.suffix.lower()
+    if not suffix or suffix[1:].isdigit():
+        return inner.name.lower() not in PAPERS
+    return suffix in (*SUFFIXES, ".zip")
 
 
 def _too_big(path: Path) -> ArtefactError:

@@ -97,6 +97,12 @@ def _moment(bandwidth_mbps: float, age: str, device_backlog: str, uplink_backlog
 
 
 def _print_plan(title: str, found: Explanation) -> None:
+    other = found.kept_out
+    if other is not None:
+        console.print(
+            f"right more often, in time, and not taken: {other.plan}, {100 * other.accuracy:.1f} % "
+            f"for {100 * found.accuracy:.1f} %, {1000 * other.latency_s:.1f} ms: {other.why}"
+        )
     print_table(f"{title}: {found.plan}", ["part", "ms"], [
         (name, f"{1000 * seconds:.1f}") for name, seconds in found.parts_s.items()
     ] + [("total", f"{1000 * found.latency_s:.1f}")])  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.console import emit_json, print_table, progress_bar
 from coinfer.cli.deciding.controllers import look_here
 from coinfer.cli.options import (
     DeviceSecondOption,
@@ -17,6 +17,7 @@ from coinfer.cli.options import (
     ScenarioOption,
 )
 from coinfer.cli.scenario import say_source, setting_of
+from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
@@ -64,6 +65,7 @@ AsDaemonOption = Annotated[
 def compare(
     scenario: ScenarioOption,
     traces: TracesOption = None,
+    scale: OwnScaleOption = None,
     controllers: ControllersOption = "",
     policy: PolicyOption = None,
     seed: SeedOption = None,
@@ -89,13 +91,16 @@ def compare(
     if ":" in controllers:
         look_here()
     names = chosen_names(controllers, setting)
-    chosen = _uneven(_traces(setting, traces), sub_second, sub_second_seed, sub_second_mean)
+    left_out = LeftOut()
+    chosen = _traces(setting, traces, scale, left_out)
+    chosen = _uneven(chosen, sub_second, sub_second_seed, sub_second_mean)
     say_source(chosen)
     result = _compared(setting, chosen, names, policy, detector, seed, frames, as_daemon)
     if json:
         emit_json(result)
-        return
-    _print(result)
+    else:
+        _print(result)
+    left_out.end()
 
 
 def _compared(
@@ -174,18 +179,16 @@ def _range(found: tuple[float, float] | None) -> str:
     return "" if found is None else f"{found[0]:+.4f} to {found[1]:+.4f}"
 
 
-def _traces(setting: Setting, paths: list[Path] | None) -> TraceSet:
-    from coinfer.cli.trace_files import say_notes
-    from traces.library import read_set
+def _traces(
+    setting: Setting, paths: list[Path] | None, scale: float | None, left_out: LeftOut
+) -> TraceSet:
+    from artefacts import UsageError
 
-    if not paths:
-        return setting.traces("test")
-    read = read_set(paths)
-    say_notes(read)
-    factor = setting.scenario.traces.scale
-    if factor != 1.0:
-        console.print(f"traces: scaled by {factor:g}, as scenario '{setting.scenario.name}' says")
-    return setting.scaled(read)
+    if paths:
+        return own_traces(setting, paths, scale, left_out)
+    if scale is not None:
+        raise UsageError("--scale: found it alone, expected --traces with it")
+    return setting.traces("test")
 
 
 def _uneven(

@@ -45,7 +45,7 @@ def train_gates(
         task = bar.add_task("pictures", total=None, note="")
 
         def report(epoch: int, points: tuple[JointPoint, ...]) -> None:
-            bar.update(task, description="epoch", note=f"{epoch}/{epochs} done")
+            bar.update(task, note=f"epoch {epoch}/{epochs} done")
             said = ", ".join(f"{100 * p.accuracy:.2f} at {p.compute:.2f}" for p in points)
             console.print(f"epoch {epoch}/{epochs}: held-back accuracy (%) at compute {said}")
 
@@ -59,7 +59,9 @@ def train_gates(
                 JointArgs(epochs=epochs),
                 checkpoint,
                 report,
-                lambda done, total: bar.update(task, completed=done, total=total),
+                lambda done, total: bar.update(
+                    task, description="epochs", completed=done, total=total
+                ),
             )
         except KeyboardInterrupt:
             say_interrupted(checkpoint)

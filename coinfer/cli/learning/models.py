@@ -74,7 +74,7 @@ def _listener(bar: Progress, task: TaskID) -> Listener:
 
     def report(epoch: EpochReport) -> None:
         shares = " ".join(f"{100 * a:.1f}" for a in epoch.accuracies)
-        bar.update(task, description="epoch", note=f"{epoch.epoch}/{epoch.epochs} done")
+        bar.update(task, note=f"epoch {epoch.epoch}/{epoch.epochs} done")
         console.print(
             f"epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.loss:.3f}, "
             f"held-back accuracy by exit {shares} %"
@@ -108,7 +108,9 @@ def profile(
     codec_slowdown: options.CodecSlowdown = None,
     data: options.Data = None,
     side: options.Side = "",
+    classes: options.Classes = None,
     exits: options.Exits = 0,
+    exit_after: options.ExitAfter = None,
     placement: options.Placement = "linear",
     heads: options.Heads = "",
     epochs: options.Epochs = 15,
@@ -133,11 +135,12 @@ def profile(
         _refuse("a model that is brought", why, {
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
             "--reference": reference is not None,
-            "--input beside --data": bool(side) and data is not None,
+            "--input beside an npz": bool(side) and data is not None and not data.is_dir(),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
-            model, out, data, side, exits, placement, heads, epochs, joint_epochs, mean, std, seed
-        )
+            model, out, data, side, classes, exits, tuple(exit_after or ()), placement, heads,
+            epochs, joint_epochs, mean, std, seed,
+        )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
             emit_json(brought)
@@ -145,6 +148,7 @@ def profile(
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
+        "--classes": classes is not None, "--exit-after": bool(exit_after),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)

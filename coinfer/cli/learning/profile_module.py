@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,8 @@ family = "belgium"
 scale = 0.1
 
 [frames]
-# as fast as the device can run the whole model (30 at most), and a deadline of {factor:g} times its
-# latency, or what a small picture needs over the link if that is longer
+# a camera's rate: the fastest usual one that the device keeps up with by its first exit. The
+# deadline leaves {factor:g} times that exit's latency, and what a small picture needs over the link
 rate_fps = {rate}
 deadline_s = {deadline:.4g}
 
@@ -50,8 +51,10 @@ no_rescue = true
 confidence = [0.5, 0.7, 0.9]
 """
 DEADLINE_FACTOR = 1.25
-LEAST_DEADLINE_S = 0.08
-MOST_FPS = 30.0
+LEAST_DEADLINE_S = 0.1
+CAMERA_FPS = (30.0, 25.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+WEAK = 0.1
+"""An exit that is right so much less often than the network is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,9 @@ class ModuleOptions:
     out: Path
     data: Path | None
     side: str
+    classes: Path | None
     exits: int
+    exit_after: tuple[str, ...]
     placement: str
     heads: str
     epochs: int
@@ -73,11 +78,13 @@ class ModuleOptions:
 
     def arguments(self) -> ProfileArgs:
         """The same, checked."""
+        from models.data.own_pictures import read_class_names
         from models.networks.brought_module import ProfileArgs
 
         return ProfileArgs(
             self.exits, self.placement, self.epochs, self.joint_epochs,
-            _three("mean", self.mean), _three("std", self.std), self.seed,
+            _three("mean", self.mean), _three("std", self.std), self.exit_after, self.seed,
+            () if self.classes is None else read_class_names(self.classes),
         )  # fmt: skip
 
 
@@ -132,6 +139,8 @@ class _Brought:
     """A model that was brought, judged and profiled."""
 
     spec: BranchySpec
+    places: tuple[str, ...]
+    """Where its exits hang, by the names that `--exit-after` takes."""
     outcomes: Outcomes
     device: Profile
     edge: Profile
@@ -140,9 +149,10 @@ class _Brought:
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
     from artefacts import ready_folder
+    from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
     from models.networks.exit_placement import CHOSEN
-    from models.networks.factories import load_factory, load_head, read_pictures
+    from models.networks.factories import load_factory, load_head
     from models.networks.profile_module import convert_module
     from models.networks.profiling import profile_model
     from models.networks.timing import ProfilingArgs
@@ -153,8 +163,10 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
-    pictures = None if given.data is None else read_pictures(given.data)
-    size = _side(given.side) if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
+    side = _side(given.side) if given.side or given.data is None else None
+    pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
+    size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
+    assert size is not None
     module = load_factory(given.named)
     ready_folder(out, make=False)
     with progress_bar() as bar:
@@ -165,14 +177,16 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
                 timing.codecs,
             )  # fmt: skip
             model = load_model(out)
-            bar.update(task, description="profile", total=None)
-            edge = profile_model(model, "edge", plain)
-            device = profile_model(model, "device", slow)
+            edge, device = (
+                profile_model(model, name, args, _timed(bar, task, name))
+                for name, args in (("edge", plain), ("device", slow))
+            )
         except KeyboardInterrupt:
             left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
             say_interrupted(left[0] if left else out / "checkpoint.pt")
             raise SystemExit(130) from None
-    return _Brought(model.spec, outcomes, device, edge)
+    places = tuple(model.card.training["exits_at"])
+    return _Brought(model.spec, places, outcomes, device, edge)
 
 
 def _name(out: Path) -> str:
@@ -190,17 +204,35 @@ def _listener(bar: Progress, task: TaskID) -> Listener:
         console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
 
     return Listener(
-        lambda stage: bar.update(task, description=stage, total=None, completed=0),
+        lambda stage: bar.update(task, description=stage),
         lambda done, total: bar.update(task, completed=done, total=total),
         epoch,
     )
+
+
+def _timed(bar: Progress, task: TaskID, name: str) -> Callable[[str, int, int], None]:
+    """Shows on a bar how far the timing of one end is."""
+
+    def step(what: str, done: int, total: int) -> None:
+        bar.update(task, description=f"{name}: {what}", completed=done, total=total)
+
+    return step
+
+
+def suggested_frames(first_s: float) -> tuple[float, float]:
+    """Frames a second and deadline (s) for a device whose first exit takes `first_s`."""
+    # rounded down: at a rate rounded up the device would fall behind
+    slow = math.floor(100.0 / first_s) / 100.0
+    rate = next((rate for rate in CAMERA_FPS if rate * first_s <= 1.0), slow)
+    return rate, max(math.ceil(100.0 * DEADLINE_FACTOR * first_s) / 100.0, LEAST_DEADLINE_S)
 
 
 def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> None:
     """A scenario that fits the profile, to go on with."""
     from artefacts import atomic_write
 
-    name, whole_s = _name(path.parent), device.interval_s(-1, 0, len(device.branches[-1]))
+    name = _name(path.parent)
+    rate, deadline = suggested_frames(device.interval_s(0, 0, len(device.branches[0])))
     text = SCENARIO.format(
         # a JSON string is a TOML string too, whatever is in it
         name=json.dumps(name),
@@ -208,9 +240,8 @@ def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> Non
             f"{name}, a model that was brought: device and edge are this machine "
             f"({device.emulation or 'as it is'})"
         ),
-        # rounded down: at a rate rounded up the device would fall behind
-        rate=min(math.floor(100.0 / whole_s) / 100.0, MOST_FPS),
-        deadline=max(DEADLINE_FACTOR * whole_s, LEAST_DEADLINE_S),
+        rate=rate,
+        deadline=deadline,
         factor=DEADLINE_FACTOR,
         codecs=", ".join(f'"{c}"' for c in codecs),
     )
@@ -219,8 +250,14 @@ def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> Non
 
 
 def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
-    """The table of a model's exits."""
+    """The table of a model's exits, and what is odd of them."""
+    from models.networks.exit_placement import read_probes
+
     spec, device, edge = brought.spec, brought.device, brought.edge
+    outcomes = brought.outcomes
+    accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
+    for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
+        console.print(line)
     if len(spec.exits) <= given.exits:
         console.print(
             f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
@@ -233,7 +270,7 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
         [
             (
                 i + 1,
-                spec.crossing(i, e.after) if e.head else "the end",
+                brought.places[i] if e.head else "the end",
                 f"{100 * brought.outcomes.accuracy(i):.2f} %",
                 f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
                 f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
@@ -242,6 +279,37 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
             for i, e in enumerate(spec.exits)
         ],
     )
+
+
+def weak_exits(
+    places: Sequence[str], accuracies: Sequence[float], probes: Mapping[str, float]
+) -> list[str]:
+    """A line for each exit that is right far less often than the network.
+
+    `places` are where the exits hang, `accuracies` the exits' own and last the network's, `probes`
+    what probes reached, by place from the first on: a place that does better is named.
+    """
+    whole, order, said = accuracies[-1], list(probes), []
+    for i, (name, accuracy) in enumerate(zip(places, accuracies, strict=False)):
+        if accuracy >= whole - WEAK:
+            continue
+        enough = max(whole - WEAK, accuracy + WEAK)
+        places_behind = order[order.index(name) :] if name in probes else order
+        better = next((place for place in places_behind if probes[place] >= enough), None)
+        if better is None:
+            advice = "Deeper exits (--exit-after), more --epochs or --joint-epochs may do better"
+        elif better == name:
+            advice = f"A linear probe reaches {100 * probes[name]:.1f} % there: more --epochs"
+        else:
+            advice = (
+                f"A linear probe reaches {100 * probes[better]:.1f} % after {better} "
+                f"(--exit-after {better})"
+            )
+        said.append(
+            f"exit {i + 1}, after {name}, is weak: {100 * accuracy:.1f} %, the network "
+            f"{100 * whole:.1f} %. {advice}"
+        )
+    return said
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

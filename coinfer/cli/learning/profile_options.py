@@ -32,12 +32,29 @@ Codecs = Annotated[
 CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (as --slowdown).")]
 Data = Annotated[
     Path | None,
-    typer.Option(help="A model brought: npz of labelled pictures (x uint8 NxHxWx3, y)."),
+    typer.Option(
+        help="A model brought: labelled pictures, an npz (x uint8 NxHxWx3, y) or a folder that "
+        "holds a folder of pictures for each class."
+    ),
 ]
 Side = Annotated[
-    str, typer.Option("--input", help="A model brought, without --data: HEIGHTxWIDTH.")
+    str,
+    typer.Option(
+        "--input", help="A model brought, without an npz: HEIGHTxWIDTH (pictures are squashed to)."
+    ),
+]
+Classes = Annotated[
+    Path | None,
+    typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
 ]
 Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
+ExitAfter = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model brought: put an exit after the place of this name (of the table's column "
+        "'after'); in the place of --exits. A wrong name lists all."
+    ),
+]
 Placement = Annotated[
     str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
 ]

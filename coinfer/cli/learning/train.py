@@ -14,6 +14,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,10 +36,6 @@ OutOption = Annotated[Path | None, typer.Option(help="Policy folder (runs/polici
 TracesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
-]
-ScaleOption = Annotated[
-    float | None,
-    typer.Option(min=1e-6, help="Factor on the rates of --traces (the scenario's)."),
 ]
 FramesOption = Annotated[
     int, typer.Option(min=0, help="Frames of experience, in whole rollouts; 0: planning alone.")
@@ -72,7 +69,7 @@ def train(
     most_megabyte: MostMegabyteOption = 0.0,
     validation_frames: ValidationFramesOption = 4000,
     traces: TracesOption = None,
-    scale: ScaleOption = None,
+    scale: OwnScaleOption = None,
     leave_out: LeaveOutOption = "",
     generated: GeneratedOption = 0,
     curriculum: CurriculumOption = 0.0,
@@ -100,11 +97,13 @@ def train(
     # refused before there is a folder
     price_grids(setting, most_device_second, most_megabyte)
     _check_tensorboard(tensorboard)
-    data = _data(setting, traces, scale, leave_out)
+    left_out = LeftOut()
+    data = _data(setting, traces, scale, leave_out, left_out)
     out = out or Path("runs") / "policies" / setting.scenario.name
     _say(
         f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
     )
+    left_out.end()
 
 
 def _check_tensorboard(folder: Path | None) -> None:
@@ -236,11 +235,15 @@ def adapt(
     _say(f"policy of {setting.scenario.name}", figures, json)
 
 
-def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave_out: str) -> Data:
+def _data(
+    setting: Setting,
+    paths: list[Path] | None,
+    scale: float | None,
+    leave_out: str,
+    left_out: LeftOut,
+) -> Data:
     from artefacts import UsageError
-    from coinfer.cli.trace_files import say_notes
     from experiments.learning.tasks import Data
-    from traces.library import TraceSet, read_set
 
     if paths and leave_out:
         raise UsageError("--leave-out: found it beside --traces, expected one of them")
@@ -250,11 +253,7 @@ def _data(setting: Setting, paths: list[Path] | None, scale: float | None, leave
         return Data.leaving_out(setting, leave_out)
     if not paths:
         return Data.of(setting)
-    factor = setting.scenario.traces.scale if scale is None else scale
-    read = read_set(paths)
-    say_notes(read)
-    scaled = tuple(trace.scale(factor) for trace in read.traces)
-    return Data.held_out(TraceSet(scaled, False, read.source))
+    return Data.held_out(own_traces(setting, paths, scale, left_out))
 
 
 @contextmanager

@@ -12,16 +12,18 @@ from coinfer.cli.options import (
     TRACE_FILE,
     AsDaemonOption,
     ControllerOption,
+    DataOption,
     JsonOption,
     PolicyOption,
     ScenarioOption,
 )
 from coinfer.cli.scenario import setting_of
-from coinfer.cli.trace_files import one_trace
+from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
     from experiments.replay.audit import Audit
+    from experiments.replay.session import ReplayResult
     from traces.trace import BandwidthTrace
 
 
@@ -31,6 +33,7 @@ def replay(
     down: Annotated[
         Path | None, typer.Option(help="What the real link carries down (--trace both ways).")
     ] = None,
+    scale: OwnScaleOption = None,
     controller: ControllerOption = "learned",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
@@ -44,19 +47,20 @@ def replay(
     audit_picture: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the audit as a picture (SVG).")
     ] = None,
+    data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
-    from experiments.replay.session import ReplayArgs, replay_rows, run_replay
+    from experiments.replay.session import ReplayArgs, run_replay
 
     setting = setting_of(scenario)
-    part, back = _parts(setting, trace, down, start_s, seconds)
+    part, back = _parts(setting, scale, trace, down, start_s, seconds)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
         replayed = run_replay(
             setting,
             part,
-            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, back),
+            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, back, data),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )
@@ -68,21 +72,35 @@ def replay(
         audited = audit_run(setting, part, replayed.record, seed)
         if audit_picture is not None:
             _draw(audited, audit_picture)
+    _say_pictures(result)
     if json:
         emit_json({"replay": result, "audit": audited} if audited else result)
         return
+    _print_replay(f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}", result)
+    if audited is not None:
+        _print_audit(audited)
+
+
+def _say_pictures(result: ReplayResult) -> None:
+    if not result.same_pictures:
+        console.print(
+            "measured and predicted are of different pictures: --data takes those that the network "
+            f"was judged on ({result.predicted_pictures})"
+        )
+
+
+def _print_replay(title: str, result: ReplayResult) -> None:
+    from experiments.replay.session import replay_rows
+
     print_table(
-        f"{controller} on {scenario}, {part.duration_s:.0f} s of {part.name}, link by "
-        f"{result.link.method}; {result.pictures}",
+        f"{title}, link by {result.link.method}",
         ["figure", "measured", "predicted"],
         replay_rows(result),
     )
     console.print(
-        "measured are single answers to the pictures above; predicted rewards take every answer's "
-        "accuracy in their place, and predicted goodput accuracy other draws of pictures"
+        "measured are single answers to pictures; predicted rewards take every answer's accuracy "
+        "in their place, and predicted goodput accuracy draws the pictures anew"
     )
-    if audited is not None:
-        _print_audit(audited)
 
 
 def _print_audit(audited: Audit) -> None:
@@ -97,16 +115,19 @@ def _print_audit(audited: Audit) -> None:
 
 
 def _parts(
-    setting: Setting, trace: Path, down: Path | None, start_s: float, seconds: float | None
+    setting: Setting,
+    scale: float | None,
+    trace: Path,
+    down: Path | None,
+    start_s: float,
+    seconds: float | None,
 ) -> tuple[BandwidthTrace, BandwidthTrace | None]:
-    """What is replayed of either trace, at the scenario's rates."""
-    from controller.scenarios import scale_trace
-
-    scale = setting.scenario.traces.scale
-    whole = scale_trace(one_trace(trace), scale)
+    """What is replayed of either trace, its rates times `scale`."""
+    whole, back = one_trace(trace), None if down is None else one_trace(down)
+    factor = scale_of(setting, scale)  # said once the files could be read
     end = whole.duration_s if seconds is None else min(start_s + seconds, whole.duration_s)
-    back = None if down is None else scale_trace(one_trace(down), scale).slice(start_s, end)
-    return whole.slice(start_s, end), back
+    part = whole.scale(factor).slice(start_s, end)
+    return part, None if back is None else back.scale(factor).slice(start_s, end)
 
 
 def _draw(audited: Audit, path: Path) -> None:

@@ -14,6 +14,7 @@ from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import (
     AsDaemonOption,
     ControllerOption,
+    DataOption,
     EdgeAddressOption,
     ExecutorOption,
     JsonOption,
@@ -136,6 +137,7 @@ def device(
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
     as_daemon: AsDaemonOption = False,
+    data: DataOption = None,
     records: RecordsOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -153,13 +155,12 @@ def device(
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
-    if frames is None and duration_s is None:
-        frames = 100
+    frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(
             scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon,
+            as_daemon, data=data,
         ),
         console.print,
     )  # fmt: skip

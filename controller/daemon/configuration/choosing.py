@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from artefacts import UsageError
+from artefacts import ArtefactError, UsageError
 from controller.daemon.configuration.settings import DeviceSettings, PriceSettings
 from controller.daemon.live_controllers import AnyDeadline, fault_tolerant
 from controller.interface import Controller
@@ -43,15 +43,35 @@ class DaemonInputs:
         """The training split, or its stand-ins."""
         return self.setting.traces("train")
 
-    @property
-    def _folder(self) -> Path:
-        shipped = SHIPPED_POLICIES / self.setting.scenario.name
-        return Path(self.settings.policy) if self.settings.policy else shipped
-
     @cached_property
     def learned(self) -> Policy:
         """The policy that `device.toml` names, or the shipped one."""
-        return load_policy(self._folder, self.setting)
+        if self.settings.policy:
+            return load_policy(self.settings.policy, self.setting)
+        shipped = self._shipped_policy
+        if isinstance(shipped, Policy):
+            # at the prices of now, which it may not cover
+            return load_policy(self._shipped_folder, self.setting)
+        raise UsageError(
+            f"policy: found none, and {shipped}, expected the folder of one (coinfer train "
+            f"--scenario {self.settings.scenario} --out FOLDER; controller 'robust' needs none)"
+        )
+
+    @property
+    def _shipped_folder(self) -> Path:
+        return SHIPPED_POLICIES / self.own.scenario.name
+
+    @cached_property
+    def _shipped_policy(self) -> Policy | str:
+        """The policy that coinfer brings for just this scenario, or why there is none."""
+        name = self.own.scenario.name
+        if not self._shipped_folder.is_dir():
+            return f"coinfer brings no policy of scenario '{name}'"
+        try:
+            return load_policy(self._shipped_folder, self.own)
+        except ArtefactError as error:
+            what = f"file '{error.path.name}'" if error.field is None else f"'{error.field}'"
+            return f"the policy that coinfer brings does not fit this scenario '{name}' ({what})"
 
     @cached_property
     def planned(self) -> Policy:
@@ -65,19 +85,32 @@ class DaemonInputs:
 
     @cached_property
     def belief(self) -> BandwidthBelief:
-        """The policy's belief, which knows no prices."""
-        return load_policy(self._folder, self.own).belief
+        """The belief of the policy that `device.toml` names, or of the shipped one.
+
+        Where there is none it is counted on the scenario's training traces, as the evaluation's is.
+        No belief knows prices.
+        """
+        if self.settings.policy:
+            return load_policy(self.settings.policy, self.own).belief
+        shipped = self._shipped_policy
+        if isinstance(shipped, Policy):
+            return shipped.belief
+        log.info("belief: counted on %s: %s", self.training.source, shipped)
+        return BandwidthBelief.from_traces(self.training.traces)
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:
         """The map's file."""
         if not self.settings.map:
-            raise UsageError("map: found none, expected the file of a configuration map")
+            raise UsageError(
+                "map: found none, expected the file of a configuration map (coinfer map "
+                f"--scenario {self.settings.scenario} --out FILE makes one)"
+            )
         return read_map(self.settings.map, self.setting)
 
     @cached_property
     def _tuned(self) -> Tuned:
-        return tuned_values(self.setting, self.training.traces)
+        return tuned_values(self.setting, self.training.traces, self.settings.scenario)
 
     @property
     def fixed_plan(self) -> int:

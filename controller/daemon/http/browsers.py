@@ -22,6 +22,8 @@ HOST, ORIGIN, SITE = "Host", "Origin", "Sec-Fetch-Site"
 OWN_SITES = ("same-origin", "none")
 """From a page of the daemon's own, or from a person who typed the address."""
 JPEG, JSON, RAW = "image/jpeg", "application/json", "application/octet-stream"
+UNNAMED = ""
+"""The body's first bytes say what it is."""
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\s]+)(?::[0-9]{1,5})?", re.A)
 
 
@@ -57,14 +59,14 @@ def from_browser(headers: MultiMapping[str]) -> bool:
 
 
 def media_type(headers: MultiMapping[str]) -> str:
-    """The media type of a body: `JPEG`, `JSON` or `RAW`. Raises `UnsupportedError`.
+    """The media type of a body: `JPEG`, `JSON`, `RAW`, or `UNNAMED`. Raises `UnsupportedError`.
 
-    A page of another site can send none of them unasked. Programs may leave the type out, as
-    Triton's client does: theirs is JSON, which raw bytes may follow.
+    A page of another site can send none of them unasked. Programs may leave the type out: theirs is
+    JSON, which raw bytes may follow (Triton's client), or a JPEG file.
     """
     found = ",".join(headers.getall("Content-Type", ())).partition(";")[0].strip().lower()
     if not found and not from_browser(headers):
-        return JSON
+        return UNNAMED
     if found in (JPEG, JSON, RAW):
         return found
     raise UnsupportedError(f"Content-Type: found {found[:60]!r}, expected {JPEG}, {JSON} or {RAW}")

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError
+from controller.daemon.http.browsers import JPEG
 from controller.daemon.inference.open_inference import (
     ASKED,
     BINARY,
@@ -39,7 +40,7 @@ from controller.daemon.inference.open_inference import (
     short,
     understand,
 )
-from controller.daemon.inference.pictures import Pictures
+from controller.daemon.inference.pictures import Pictures, file_kind
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 REQUEST = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
@@ -157,6 +158,9 @@ def parse_infer(
     the body's; of two deadlines the earlier counts, of two thresholds none.
     """
     length = len(body) if header_length is None else _number(header_length, len(body))
+    kind = file_kind(body)
+    if kind is not None:
+        raise UsageError(f"infer request: found {kind}, expected JSON, or a JPEG file as {JPEG}")
     most = most_json_bytes(expected)
     if length > most:
         raise UsageError(

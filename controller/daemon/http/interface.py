@@ -15,7 +15,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from artefacts import CoinferError, UsageError
 from controller.daemon.http.bodies import CODINGS, check_coding, read_body
-from controller.daemon.http.browsers import JPEG, check_sender, media_type
+from controller.daemon.http.browsers import JPEG, JSON, UNNAMED, check_sender, media_type
 from controller.daemon.http.connections import HttpConnection
 from controller.daemon.http.errors import error_response
 from controller.daemon.http.inference_v2 import (
@@ -28,7 +28,7 @@ from controller.daemon.http.inference_v2 import (
 )
 from controller.daemon.http.turns import REFUSAL_S
 from controller.daemon.inference.open_inference import InferRequest
-from controller.daemon.inference.pictures import JpegFiles
+from controller.daemon.inference.pictures import JpegFiles, is_jpeg
 from controller.daemon.inference.refusals import (
     ForeignError,
     TooLargeError,
@@ -77,6 +77,7 @@ class LocalInterface:
         app = web.Application(middlewares=[self._one_line])
         model, versioned = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
         shown: list[tuple[str, Handler]] = [
+            ("/", self._root),
             ("/v2", self._server),
             ("/v2/", self._server),
             ("/v2/health/live", self._live),
@@ -87,7 +88,11 @@ class LocalInterface:
         ]
         asked = ["/infer"]
         for root in (model, versioned):
-            shown += [(root, self._model), (root + "/ready", self._model_ready)]
+            shown += [
+                (root, self._model),
+                (root + "/ready", self._model_ready),
+                (root + "/config", self._model_config),
+            ]
             asked.append(root + "/infer")
         for path, handler in shown:
             for method in ("GET", "HEAD"):
@@ -174,6 +179,10 @@ class LocalInterface:
         ready = self._served.ready
         return _json({"name": self._served.name, "ready": ready}, 200 if ready else BUSY)
 
+    async def _model_config(self, request: web.Request) -> web.Response:
+        self._known(request)
+        return _json(self._served.config())
+
     async def _infer(self, request: web.Request) -> web.Response:
         connection = request.protocol
         assert isinstance(connection, HttpConnection)
@@ -183,7 +192,7 @@ class LocalInterface:
         kind = media_type(request.headers)
         with self._served.bytes.account() as account:
             body = await self._body(request, kind, account)
-            if kind == JPEG:
+            if kind == JPEG or (kind == UNNAMED and is_jpeg(body)):
                 return await self._infer_jpeg(body, query, arrival_s)
             return await self._infer_tensor(request, body, query, arrival_s)
 
@@ -191,7 +200,7 @@ class LocalInterface:
         served = self._served
         coding = check_coding(",".join(request.headers.getall("Content-Encoding", [])))
         most = served.limits.body_bytes
-        if kind != JPEG and HEADER_LENGTH not in request.headers:
+        if kind == JSON and HEADER_LENGTH not in request.headers:
             most = min(most, most_json_bytes(served.expected))
         parts = request.content.iter_chunked(PART_BYTES)
         limits = msgspec.structs.replace(served.limits, body_bytes=most)
@@ -236,6 +245,10 @@ class LocalInterface:
             body=self._metrics.text(),
             headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
         )
+
+    async def _root(self, request: web.Request) -> web.Response:
+        """Whoever types the address alone wants the page for people."""
+        return web.Response(status=302, headers={"Location": "/live"})
 
     async def _page(self, request: web.Request) -> web.Response:
         policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "

@@ -33,6 +33,7 @@ DATATYPES = (
 """Every datatype that the protocol names."""
 TAKEN = "UINT8 (N, H, W, 3) or BYTES (N)"
 EXTENSIONS = ("binary_tensor_data", "parameters")
+PLATFORM = "onnx_onnxv1"
 VERSION = "1"
 MOST_PICTURES = 16
 LONGEST_ID = 1024
@@ -248,9 +249,28 @@ def metadata(model: str, size: tuple[int, int]) -> dict[str, Any]:
     return {
         "name": model,
         "versions": [VERSION],
-        "platform": "onnx_onnxv1",
+        "platform": PLATFORM,
         "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *size, 3]}],
         "outputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in OUTPUTS.items()],
+    }
+
+
+def model_config(model: str, size: tuple[int, int]) -> dict[str, Any]:
+    """A model's configuration, in Triton's words (its `ModelConfig` as JSON).
+
+    Dimensions leave out the pictures' number; an answer has one value a picture.
+    """
+    taken = {"name": INPUT, "data_type": "TYPE_UINT8", "dims": [*size, 3]}
+    given = [
+        {"name": n, "data_type": f"TYPE_{d}", "dims": [1], "reshape": {"shape": []}}
+        for n, d in OUTPUTS.items()
+    ]
+    return {
+        "name": model,
+        "platform": PLATFORM,
+        "max_batch_size": MOST_PICTURES,
+        "input": [taken],
+        "output": given,
     }
 
 

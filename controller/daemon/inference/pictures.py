@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from artefacts import UsageError
+from artefacts import CoinferError, UsageError
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -27,6 +27,16 @@ ORIENTATION_TAG, SHORT, LONG = 0x0112, 3, 4
 ENTRY_BYTES = 12
 START_OF_IMAGE = b"\xff\xd8"
 START_OF_SCAN, END_OF_IMAGE, JFIF, ADOBE = 0xDA, 0xD9, 0xE0, 0xEE
+KINDS = {
+    b"\x89PNG\r\n\x1a\n": "a PNG file",
+    b"GIF8": "a GIF file",
+    b"BM": "a BMP file",
+    b"II*\0": "a TIFF file",
+    b"MM\0*": "a TIFF file",
+}
+"""How other pictures' files begin."""
+WEBP_AT, BRAND_AT = slice(8, 12), slice(4, 12)
+BRANDS = {b"ftypavif": "an AVIF file", b"ftypheic": "a HEIC file"}
 SCAN, END = b"\xff\xda", b"\xff\xd9"
 """Neither occurs within coded pixels, whose 0xFF is followed by 0x00 or a restart mark."""
 MOST_SCANS = 24
@@ -77,12 +87,30 @@ class JpegFiles:
         return len(self.files)
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Whether a body begins as a JPEG file does."""
+    return data.startswith(START_OF_IMAGE + b"\xff")
+
+
+def file_kind(data: bytes) -> str | None:
+    """What a picture's file is, where its first bytes tell; None for anything else."""
+    if is_jpeg(data):
+        return "a JPEG file"
+    if data.startswith(b"RIFF") and data[WEBP_AT] == b"WEBP":
+        return "a WebP file"
+    named = next((kind for start, kind in KINDS.items() if data.startswith(start)), None)
+    return named or BRANDS.get(data[BRAND_AT])
+
+
 def inspect_jpeg(data: bytes, most_pixels: int) -> Jpeg:
     """What decoding a JPEG file would cost, from its segments alone.
 
     Raises `UsageError` for anything that is no JPEG file, has more than `most_pixels`, or has more
     than `MOST_SCANS` scans.
     """
+    kind = file_kind(data)
+    if kind is not None and not is_jpeg(data):
+        raise UsageError(f"picture: found {kind}, expected a JPEG file")
     bare, orientation = split_metadata(data)
     scans = bare.count(SCAN)
     if scans > MOST_SCANS:
@@ -136,7 +164,7 @@ class _Reader(io.BytesIO):
 def _readable() -> Iterator[None]:
     try:
         yield
-    except UsageError:
+    except CoinferError:
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         raise UsageError(

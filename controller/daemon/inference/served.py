@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +24,7 @@ from controller.daemon.inference.open_inference import (
     InferRequest,
     earliest,
     metadata,
+    model_config,
 )
 from controller.daemon.inference.pictures import (
     Jpeg,
@@ -37,6 +40,9 @@ from controller.device.frame import FrameRecord
 
 REPLY_S = 0.003
 """An answer is given out so long before its deadline: it still has to be written and read."""
+REPLIES, REPLY_SHARE = 32, 0.08
+"""Of the newest answers the one that took longest from the engine to its writer is reckoned with
+too, up to this share of the deadline: with much less time a frame would be planned as another."""
 AT_ONCE = 250_000
 """A picture of so little work (pixels times scans) is decoded as soon as it is looked at."""
 
@@ -100,6 +106,26 @@ class HeldAccount:
             self._whole.coming.pop(self, None)
 
 
+class ReplyMargin:
+    """What is kept of a deadline for the answer's way from the engine to its reader.
+
+    It grows where the newest answers have taken long to come to whoever writes them.
+    """
+
+    def __init__(self) -> None:
+        self._newest: deque[float] = deque(maxlen=REPLIES)
+
+    def learn(self, took_s: float) -> None:
+        """An answer came to its writer `took_s` after it was made."""
+        self._newest.append(took_s)
+
+    def engine_s(self, deadline_s: float) -> float:
+        """What the engine may take of `deadline_s`."""
+        slowest_s = REPLY_S + max(self._newest, default=0.0)
+        reply_s = max(min(slowest_s, REPLY_SHARE * deadline_s), REPLY_S)
+        return max(deadline_s - reply_s, deadline_s / 2.0)
+
+
 class ServedModel:
     """A frame service under the model's name. `limits` may be replaced while it serves."""
 
@@ -115,6 +141,7 @@ class ServedModel:
         self.work = WorkPool(lambda: self.limits.decoding_pixels)
         self.stopping = False
         self._server_version = version
+        self._margin = ReplyMargin()
 
     @property
     def ready(self) -> bool:
@@ -141,6 +168,10 @@ class ServedModel:
     def metadata(self) -> dict[str, Any]:
         """The model's."""
         return metadata(self.name, self.size)
+
+    def config(self) -> dict[str, Any]:
+        """The model's configuration, as Triton's clients ask for it."""
+        return model_config(self.name, self.size)
 
     def server_metadata(self) -> dict[str, Any]:
         """The server's."""
@@ -183,8 +214,14 @@ class ServedModel:
         most_s = limits.decode_s
 
         def decode(jpeg: Jpeg) -> Pictures:
-            end_s = min(until_s, clock() + most_s)
-            return decode_jpeg(jpeg, size, lambda: clock() > end_s)
+            end_s = clock() + most_s
+
+            def over() -> bool:
+                if clock() > until_s:
+                    raise TooLateError("no answer in time: the picture was not yet decoded")
+                return clock() > end_s
+
+            return decode_jpeg(jpeg, size, over)
 
         def look() -> Jpeg | Pictures:
             found = inspect_jpeg(file, limits.pixels)
@@ -210,18 +247,20 @@ class ServedModel:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[FrameRecord] = loop.create_future()
 
-        def set_result(record: FrameRecord) -> None:
+        def set_result(record: FrameRecord, made_s: float) -> None:
+            self._margin.learn(self.now_s() - made_s)
             if not future.done():  # whoever asked may have gone
                 future.set_result(record)
 
         def done(record: FrameRecord) -> None:
             with contextlib.suppress(RuntimeError):  # the interface is closed: nobody asks
-                loop.call_soon_threadsafe(set_result, record)
+                made_s = min(self.now_s(), arrival_s + (record.latency_s or math.inf))
+                loop.call_soon_threadsafe(set_result, record, made_s)
 
         self.service.submit(
             picture,
             done,
-            deadline_s=max(deadline_s - REPLY_S, deadline_s / 2.0),
+            deadline_s=self._margin.engine_s(deadline_s),
             threshold=asked.threshold,
             arrival_s=arrival_s,
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from controller.daemon.monitoring.metrics import DeviceMetrics
+from controller.daemon.monitoring.process import CertificateEnds
 from controller.daemon.monitoring.tracing import DeviceTracing, TracingSettings, make_provider
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
+from controller.link.secure import TlsFiles
 
 log = logging.getLogger("coinfer.device")
 
@@ -15,8 +17,10 @@ log = logging.getLogger("coinfer.device")
 class DeviceObserver:
     """Hears of every frame of an engine, on its thread."""
 
-    def __init__(self, engine: FrameEngine, tracing: TracingSettings) -> None:
+    def __init__(self, engine: FrameEngine, tracing: TracingSettings, files: TlsFiles) -> None:
+        """`files`: what is loaded of certificates."""
         self.metrics = DeviceMetrics(engine, lambda: len(engine.live))
+        CertificateEnds(self.metrics.registry).loaded(files)
         self._engine = engine
         self._tracing: DeviceTracing | None = None
         if tracing.endpoint:

@@ -13,6 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from controller.daemon.monitoring.counters import CounterCollector, Figures
+from controller.daemon.monitoring.process import add_process_metrics
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 
@@ -64,6 +65,7 @@ class DeviceMetrics:
         self._latencies: list[float] = []
         self.registry = CollectorRegistry()
         self._guarded, self._faults = CountOfMany(), CountOfMany()
+        add_process_metrics(self.registry, "device")
         self._make_frame_metrics(self.registry)
         self._make_engine_metrics(under_way)
 

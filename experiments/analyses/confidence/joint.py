@@ -110,7 +110,7 @@ def train_jointly(
         torch.manual_seed(args.seed * 100_003 + epoch)
         for done, (x, y) in enumerate(data.epoch(epoch), 1):
             run.learn(x, y, judges)
-            step(done, data.steps)
+            step(epoch * data.steps + done, args.epochs * data.steps)
         schedule.step()
         save_checkpoint(checkpoint, identity, parts, epoch + 1)
         judges, labels = run.judges(data.held_back())

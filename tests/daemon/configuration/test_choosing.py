@@ -6,15 +6,20 @@ import os
 import urllib.request
 from dataclasses import replace
 
+import msgspec
+import numpy as np
 import pytest
 
-from artefacts import UsageError
-from controller.daemon.configuration.choosing import make_controller
+from artefacts import ArtefactError, UsageError
+from controller.daemon.configuration.choosing import DaemonInputs, make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings, PriceSettings
 from controller.daemon.live_controllers import AnyDeadline
 from controller.interface import Measurement, Situation
 from controller.planners.configuration_map import build_map, write_map
+from controller.policies import SHIPPED_POLICIES
+from controller.policies.network import load_policy
 from controller.registry import SHIPPED
+from controller.sensing.belief import BandwidthBelief
 from traces.states import BandwidthState
 
 ALONE = """
@@ -75,6 +80,57 @@ def test_prices_that_a_controller_does_not_know_are_said(stream, caplog):
     with caplog.at_level(logging.WARNING):
         make_controller(settings("edge-only", prices=prices), stream)
     assert "controller 'edge-only' knows none" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"name": "mine"}, "brings no policy of scenario 'mine'"),
+     ({"description": "edited"}, "does not fit this scenario '3g-alexnet' ('scenario_digest')")],
+)  # fmt: skip
+def test_a_scenario_without_a_policy_is_planned_under_a_belief_of_its_own_traces(
+    stream, caplog, change, why
+):
+    own = replace(stream, scenario=msgspec.structs.replace(stream.scenario, **change))
+    inputs = DaemonInputs(settings("robust"), own, own)
+    with caplog.at_level(logging.INFO, "coinfer.device"):
+        found = inputs.belief
+    own_belief = BandwidthBelief.from_traces(own.traces("train").traces)
+    assert np.array_equal(found.kernels, own_belief.kernels)
+    assert np.array_equal(found.rates_bps, own_belief.rates_bps)
+    assert f"counted on {own.traces('train').source}" in caplog.text
+    assert why in caplog.text
+    assert (
+        0
+        <= make_controller(settings("robust"), own).decide(
+            Situation(0.0, 0, own.scenario.frames.deadline_s, 0.0, 0, 0.04)
+        )
+        < len(own.table)
+    )
+    # a policy cannot be made so: the key and the command are named
+    for name in ("learned", "planning"):
+        with pytest.raises(UsageError) as refused:
+            make_controller(settings(name), own)
+        assert why in str(refused.value)
+        assert str(refused.value).startswith("policy: found none")
+        assert "coinfer train --scenario 3g-alexnet --out" in str(refused.value)
+
+
+def test_a_shipped_scenario_is_planned_under_its_policy_s_belief(stream):
+    found = DaemonInputs(settings("robust"), stream, stream).belief
+    shipped = load_policy(SHIPPED_POLICIES / "3g-alexnet", stream).belief
+    assert np.array_equal(found.kernels, shipped.kernels)
+
+
+def test_a_policy_that_is_named_must_be_there(stream, tmp_path):
+    for name in ("learned", "robust"):
+        with pytest.raises(ArtefactError, match="found no such file") as refused:
+            make_controller(settings(name, policy=str(tmp_path / "none")), stream)
+        assert refused.value.path == tmp_path / "none" / "policy.json"
+
+
+def test_a_map_that_is_not_named_says_how_to_make_one(stream):
+    with pytest.raises(UsageError, match="coinfer map --scenario 3g-alexnet --out FILE"):
+        make_controller(settings("map"), stream)
 
 
 @pytest.mark.system

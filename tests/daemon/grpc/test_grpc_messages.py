@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from artefacts import UsageError
 from controller.daemon.inference.open_inference import Expected, Wanted
 
+pytestmark = pytest.mark.quick
+
 messages = pytest.importorskip("controller.daemon.grpc.messages", reason="no protobuf (extra grpc)")
 
 EXPECTED = Expected((4, 6), ("cat", "dog"), 60.0)

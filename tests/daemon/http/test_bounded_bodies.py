@@ -18,6 +18,8 @@ from controller.daemon.inference.open_inference import (
     Expected,
 )
 
+pytestmark = pytest.mark.quick
+
 SIZE = (4, 6)
 CLASSES = ("cat", "dog: a breed", "żółw", "d", "e", "f", "g", "h")
 EXPECTED = Expected(SIZE, CLASSES)

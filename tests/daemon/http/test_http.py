@@ -6,18 +6,22 @@ import http.client
 import io
 import json
 import socket
+import urllib.request
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from controller.daemon.http.inference_v2 import most_json_bytes
+from controller.daemon.inference.open_inference import Expected
 from models.data.pictures import generated_pictures
 
 MODEL = "/v2/models/alexnet"
 SHOWN = (
     "/v2", "/v2/", "/v2/health/live", "/v2/health/ready", MODEL, MODEL + "/ready",
-    MODEL + "/versions/1", MODEL + "/versions/1/ready", "/metrics", "/live", "/live/state",
+    MODEL + "/versions/1", MODEL + "/versions/1/ready", MODEL + "/config", "/metrics", "/live",
+    "/live/state",
 )  # fmt: skip
 ASKED = ("/infer", MODEL + "/infer", MODEL + "/versions/1/infer")
 
@@ -62,6 +66,68 @@ def test_whatever_can_be_fetched_can_be_asked_for_by_head(daemon):
         status, headers, found = ask(daemon, "HEAD", path)
         assert (status, found) == (200, b"")
         assert int(headers["Content-Length"]) > 0
+
+
+def test_the_address_alone_leads_to_the_live_page(daemon):
+    for method in ("GET", "HEAD"):
+        status, headers, found = ask(daemon, method, "/")
+        assert (status, headers["Location"], found) == (302, "/live", b"")
+    with urllib.request.urlopen(daemon.address + "/", timeout=20) as answer:
+        assert answer.url == daemon.address + "/live"
+        assert answer.headers["Content-Type"].startswith("text/html")
+    assert ask(daemon, "GET", "/?a=1")[0] == 400
+    assert ask(daemon, "POST", "/")[0] == 405
+
+
+def picture_file(kind, size=(64, 48)):
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def test_a_jpeg_file_needs_no_type_and_other_files_are_named(daemon):
+    jpeg = picture_file("JPEG")
+    for path in ASKED:
+        answer = json.loads(ask(daemon, "POST", path + "?deadline_ms=5000", jpeg)[2])
+        with_type = ask(
+            daemon, "POST", path + "?deadline_ms=5000", jpeg, {"Content-Type": "image/jpeg"}
+        )[2]
+        assert answer["label"] == json.loads(with_type)["label"]
+    for kind in ("PNG", "GIF", "WebP", "BMP", "TIFF"):
+        sent, said = picture_file(kind), f"a {kind} file"
+        status, _, found = ask(daemon, "POST", "/infer", sent)
+        line = f"infer request: found {said}, expected JSON, or a JPEG file as image/jpeg"
+        assert (status, json.loads(found)["error"]) == (400, line)
+        status, _, found = ask(daemon, "POST", "/infer", sent, {"Content-Type": "image/jpeg"})
+        line = f"picture: found {said}, expected a JPEG file"
+        assert (status, json.loads(found)["error"]) == (400, line)
+    status, _, found = ask(daemon, "POST", "/infer", jpeg, {"Content-Type": "application/json"})
+    assert (status, b"found a JPEG file, expected JSON" in found) == (400, True)
+    status, _, found = ask(daemon, "POST", "/infer", jpeg, {"Content-Type": "image/png"})
+    assert (status, b"found 'image/png', expected image/jpeg" in found) == (415, True)
+    # a page of a browser names what it sends
+    own = {"Origin": daemon.address}
+    assert ask(daemon, "POST", "/infer", jpeg, own)[0] == 415
+
+
+def test_a_jpeg_file_without_a_type_may_be_as_long_as_one_with_it(daemon):
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=95)
+    assert most_json_bytes(Expected((32, 32), (), 1.0)) < len(stream.getvalue()) < 8_388_608
+    assert ask(daemon, "POST", "/infer?deadline_ms=9000", stream.getvalue())[0] == 200
+
+
+def test_a_model_s_configuration_is_triton_s(daemon):
+    found = json.loads(ask(daemon, "GET", MODEL + "/config")[2])
+    assert found == json.loads(ask(daemon, "GET", MODEL + "/versions/1/config")[2])
+    assert (found["name"], found["max_batch_size"]) == ("alexnet", 16)
+    taken = {"name": "picture", "data_type": "TYPE_UINT8", "dims": [32, 32, 3]}
+    assert found["input"] == [taken]
+    kinds = {one["name"]: one["data_type"] for one in found["output"]}
+    assert kinds == {"label": "TYPE_INT64", "confidence": "TYPE_FP32", "exit": "TYPE_INT32"}
+    assert ask(daemon, "GET", "/v2/models/other/config")[0] == 404
 
 
 def test_a_method_that_is_not_served_says_which_are(daemon):

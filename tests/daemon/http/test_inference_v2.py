@@ -27,6 +27,8 @@ from controller.daemon.inference.open_inference import (
 )
 from controller.daemon.inference.pictures import JpegFiles, decode_jpeg, inspect_jpeg
 
+pytestmark = pytest.mark.quick
+
 SIZE = (4, 6)
 PIXELS = 10_000
 CLASSES = ("cat", "dog: a breed", "żółw", "d", "e", "f", "g", "h")

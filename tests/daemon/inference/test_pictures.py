@@ -21,6 +21,7 @@ from controller.daemon.inference.pictures import (
     inspect_jpeg,
     split_metadata,
 )
+from controller.daemon.inference.refusals import TooLateError
 from experiments.robustness.structures import many_scans, mutated_jpeg, segments
 
 SIZE = (48, 64)
@@ -221,6 +222,16 @@ def test_decoding_ends_when_its_time_is_over():
     with pytest.raises(UsageError, match="found one that takes too long"):
         decode_jpeg(found, SIZE, lambda: next(looks) > 3)
     assert next(looks) == 5
+
+
+def test_a_deadline_that_ends_decoding_is_late_and_no_mistake_of_the_file():
+    found = inspect_jpeg(jpeg(scene(900, 1200)), PIXELS)
+
+    def over():
+        raise TooLateError("no answer in time")
+
+    with pytest.raises(TooLateError):
+        decode_jpeg(found, SIZE, over)
 
 
 @settings(deadline=None)

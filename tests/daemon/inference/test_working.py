@@ -10,6 +10,8 @@ from controller.daemon.inference.refusals import TooLateError
 from controller.daemon.inference.working import CHEAP, HANG_S, MOST_WAITING, WorkPool
 from controller.daemon.service import BusyError
 
+pytestmark = pytest.mark.quick
+
 LONG = 10.0
 
 

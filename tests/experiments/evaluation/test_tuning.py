@@ -54,7 +54,8 @@ def test_values_of_shipped_scenarios_are_shipped_and_are_what_this_code_gives(
     assert len(found.single_rewards) == len(setting.table)
     assert found.margins == MARGINS
     factory = ControllerFactory(setting)
-    assert factory.margin == found.margin == tuned_values(setting, training.traces).margin
+    known = tuned_values(setting, training.traces, "3g-alexnet")
+    assert factory.margin == found.margin == known.margin
     assert factory.fixed_plan == found.fixed_plan(setting)
 
 
@@ -75,13 +76,13 @@ def test_values_are_made_once_and_found_again_to_the_last_bit(stream, short, tmp
 
 def test_the_user_s_cache_keeps_them_for_the_daemon_too(stream, short, tmp_path, monkeypatch):
     monkeypatch.setenv("COINFER_CACHE", str(tmp_path))
-    with pytest.raises(UsageError, match="coinfer tune --scenario 3g-alexnet"):
-        tuned_values(stream, short.traces)
+    with pytest.raises(UsageError, match="coinfer tune --scenario mine/scenario.toml"):
+        tuned_values(stream, short.traces, "mine/scenario.toml")
     made = Tuning(stream, short)
     made.single_plans()
     with pytest.raises(UsageError, match="coinfer tune"):
-        tuned_values(stream, short.traces)  # half of it is not enough
-    assert made.margins() == tuned_values(stream, short.traces)
+        tuned_values(stream, short.traces, "3g-alexnet")  # half of it is not enough
+    assert made.margins() == tuned_values(stream, short.traces, "3g-alexnet")
 
 
 def test_other_prices_traces_and_ways_to_choose_have_other_keys(stream, short, monkeypatch):

@@ -12,7 +12,8 @@ from controller.physics import TraceBank
 from envs.simulator import Simulator
 from experiments.replay import audit as audits
 from experiments.replay.audit import STAGES, audit, bar_rows, stage_rows
-from experiments.replay.device_run import FORMAT_VERSION, RunRecord, picture_order
+from experiments.replay.device_run import FORMAT_VERSION, RunRecord
+from experiments.replay.pictures import picture_order
 from experiments.replay.session import ReplayArgs, run_replay
 from experiments.reporting.audit_picture import audit_figure
 from experiments.reporting.drawing import svg_bytes

@@ -12,6 +12,8 @@ from experiments.studies import inputs
 from experiments.studies.run import run_study
 from experiments.studies.study import CellSpec, EvaluationSpec, MatrixSpec, SeriesSpec, Study
 
+pytestmark = pytest.mark.slow  # whole commands on real evaluations
+
 SHORT = {"frames": 30, "series": SeriesSpec(seconds=1.0)}
 COMMAND = "coinfer evaluate study.toml --out results"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from artefacts import UsageError
-from models.codecs import Ranges, Shared, codec_named
+from models.codecs import Ranges, Shared, affine, codec_named
 from models.codecs.affine import calibrate
 
 FIXED = ("float32", "float16", "int8", "uint8")
@@ -354,3 +354,12 @@ def test_every_pixel_of_a_picture_made_elsewhere(codec, data, side, digest):
 def test_codecs_that_are_none(name):
     with pytest.raises(UsageError, match=f"codec: found '{re.escape(name)}'"):
         codec_named(name)
+
+
+def test_ranges_do_not_depend_on_how_many_samples_are_looked_at_together(monkeypatch):
+    samples = np.random.default_rng(5).gamma(1.0, 2.0, (40, 3, 6, 6)).astype(np.float32)
+    together = calibrate(samples)
+    monkeypatch.setattr(affine, "MOST_VALUES", 3 * 36 * 7)
+    apart = calibrate(samples)
+    assert np.array_equal(together.low, apart.low)
+    assert np.array_equal(together.high, apart.high)

@@ -9,11 +9,13 @@ import torch
 from typer.testing import CliRunner
 
 from artefacts import ArtefactError, UsageError
+from coinfer.cli.learning.profile_module import suggested_frames, weak_exits
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
+from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.factories import load_factory, read_pictures
+from models.networks.factories import load_factory
 
 FACTORY = """
     import torch
@@ -196,6 +198,63 @@ def test_heads_of_ones_own_then_everything(here, monkeypatch):
     assert result.exit_code == 0, (result.output, result.exception)
 
 
+def test_exits_stand_where_a_user_says_and_weak_ones_are_named(here):
+    result = run(
+        "profile", "--model", "brought:make", "--data", "pictures.npz", "--exit-after", "relu_2",
+        "--exit-after", "relu", "--epochs", "1", "--repeats", "2", "--slowdown", "20000",
+        "--out", "mine",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    model = load_model(here / "mine")
+    assert model.card.training["exits_at"] == ["relu", "relu_2"]
+    assert model.card.training["placement"] == "after relu_2, relu"
+    assert len(model.spec.exits) == 3
+    outcomes = read_outcomes(here / "mine" / "outcomes.npz")
+    for i, name in enumerate(("relu", "relu_2")):
+        weak = outcomes.accuracy(i) < outcomes.accuracy(2) - 0.1
+        assert (f"exit {i + 1}, after {name}, is weak" in result.output) is weak
+    frames = read_scenario(here / "mine" / "scenario.toml").frames
+    setting = load_setting(read_scenario(here / "mine" / "scenario.toml"))
+    first_s = setting.device.interval_s(0, 0, len(setting.spec.branches[0]))
+    assert frames.rate_fps * first_s <= 1.0
+    assert frames.deadline_s >= 1.25 * first_s
+    both = run(
+        "profile", "--model", "brought:make", "--data", "pictures.npz", "--exit-after", "relu",
+        "--exits", "1", "--out", "other",
+    )  # fmt: skip
+    assert "--exits: found 1 beside --exit-after" in str(both.exception)
+    wrong = run(
+        "profile", "--model", "brought:make", "--data", "pictures.npz", "--exit-after", "relu_9",
+        "--out", "other",
+    )  # fmt: skip
+    assert "exit after 'relu_9': found no such place in 'other', expected some of" in str(
+        wrong.exception
+    )
+
+
+@pytest.mark.parametrize(
+    ("first_s", "fps", "deadline_s"),
+    [(0.001, 30.0, 0.1), (0.06, 15.0, 0.1), (0.226, 4.0, 0.29), (3.0, 0.33, 3.75)],
+)
+def test_a_suggested_scenario_suits_a_camera(first_s, fps, deadline_s):
+    assert suggested_frames(first_s) == (fps, pytest.approx(deadline_s))
+
+
+def weak_said(accuracies, probes):
+    return weak_exits(("a", "b"), accuracies, probes)
+
+
+def test_a_weak_exit_is_named_with_a_place_that_does_better():
+    probes = {"a": 0.3, "b": 0.5, "c": 0.88, "d": 0.9}
+    [one] = weak_said((0.62, 0.93, 0.956), probes)
+    assert "exit 1, after a, is weak: 62.0 %, the network 95.6 %" in one
+    assert "88.0 % after c (--exit-after c)" in one
+    assert weak_said((0.9, 0.93, 0.956), probes) == []
+    [untrained] = weak_said((0.62, 0.93, 0.956), probes | {"a": 0.9})
+    assert "A linear probe reaches 90.0 % there: more --epochs" in untrained
+    assert "Deeper exits" in weak_said((0.62, 0.93, 0.956), {"a": 0.3, "b": 0.5})[0]
+
+
 def test_more_than_256_classes_are_kept_whole(here):
     result = run(
         "profile", "--model", "brought:wide", "--input", "24x32", "--repeats", "2",
@@ -226,7 +285,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         patched.setattr("models.networks.exit_placement.probe_points", interrupted)
         result = run(*args)
     assert result.exit_code == 0, (result.output, result.exception)
-    assert "epoch" not in result.output  # the heads were trained already
+    assert "epoch 1/" not in result.output  # the heads were trained already
 
 
 @pytest.mark.parametrize(
@@ -256,6 +315,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
             ),
             "expected (2, 2) for a batch of two",
         ),
+        (("--model", "models.mine:make", "--input", "24x32"), "expected a module of another name"),
         (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
         (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
         (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),

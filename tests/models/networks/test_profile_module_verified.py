@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from artefacts import UsageError
 from coinfer.cli.main import app
 from models.data.datasets import Pictures
+from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
 from models.networks.brought_module import Listener, ProfileArgs
-from models.networks.factories import load_factory, read_pictures
+from models.networks.factories import load_factory
 from models.networks.profile_module import convert_module
 
 FACTORY = """

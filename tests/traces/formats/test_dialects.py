@@ -151,6 +151,7 @@ lines = st.lists(
 ).map(lambda rows: "\n".join(rows).encode())
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(st.one_of(lines, st.binary(max_size=200)), st.sampled_from(["plain", "gz", "zip head"]))
 def test_any_bytes_give_a_trace_or_one_line(tmp_path_factory, raw, packing):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from artefacts import ArtefactError
-from traces.formats import ReadOptions, read, read_traces, unpacking
+from traces.formats import ReadOptions, read, read_all, read_traces, unpacking
 
 pytestmark = pytest.mark.system
 
@@ -151,3 +151,36 @@ def test_29_mb_of_packets_take_seconds_and_little_memory(tmp_path):
     assert total == pytest.approx(1500 * len(stamps))
     assert used_s < 4
     assert peak_mib < 300
+
+
+def test_names_without_a_suffix_are_traces_but_for_a_collection_s_papers(tmp_path):
+    for name in ("packets", "run.2019", "run.2020", "README", "LICENSE", "sums.md5", ".hidden"):
+        (tmp_path / name).write_text("time_s,mbps\n0,5\n1,6\n")
+    names = [trace.name for trace in read_traces(tmp_path)]
+    assert names == ["packets", "run.2019", "run.2020"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_cannot_be_read_is_given_to_the_caller_and_the_rest_is_read(tmp_path, packed):
+    table = "time_s,mbps\n0,5\n1,6\n"
+    files = {"a_csv": "hello\n", "b_csv": table, "c_csv": table.replace("6", "x")}
+    if packed:
+        path = tmp_path / "set.zip"
+        path.write_bytes(archive_of(**files))
+    else:
+        path = tmp_path / "set"
+        path.mkdir()
+        for name, text in files.items():
+            (path / name.replace("_", ".")).write_text(text)
+    refused = []
+    found = read_all(path, refused=refused.append)
+    assert [r.trace.name for r in found] == ["b"]
+    assert [(e.path.name, e.line) for e in refused] == [("a.csv", 1), ("c.csv", 3)]
+    with pytest.raises(ArtefactError, match=r"a\.csv, line 1"):
+        read_all(path)
+
+
+def test_a_folder_without_one_trace_raises_though_errors_are_wanted(tmp_path):
+    (tmp_path / "a.csv").write_text("hello\n")
+    with pytest.raises(ArtefactError, match=r"a\.csv, line 1: found 'hello'"):
+        read_all(tmp_path, refused=lambda error: None)

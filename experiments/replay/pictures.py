@@ -1,0 +1,104 @@
+"""Which pictures a device process runs on: where they can be had, those that the network was
+judged on. The prediction beside the run is of their recorded answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError
+from controller.scenarios import Setting
+from models.data.datasets import Pictures, judged_pictures, judging_half
+from models.data.own_pictures import read_pictures
+from models.data.pictures import generated_pictures, unlabelled_pictures
+from models.executors import Executor
+
+GENERATED = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RunPictures:
+    """Pictures `x` (N, H, W, 3) with what is right of each (N,), and what they are."""
+
+    x: npt.NDArray[np.uint8]
+    labels: npt.NDArray[Any]
+    what: str
+    judged: bool
+    """Whether the network's recorded outcomes are of these pictures."""
+
+
+def run_pictures(setting: Setting, executor: Executor, seed: int, data: Path | None) -> RunPictures:
+    """The half that is reported on of the pictures that the network was judged on, by `seed`.
+
+    `setting` is the scenario, `data` says where a user's labelled pictures are. Where the judged
+    ones cannot be had, others are generated, which `executor` labels: an answer to them counts as
+    right where it is the whole network's.
+    """
+    outcomes = setting.outcomes
+    pictures = _given(setting, data) if data is not None else _known(setting)
+    if pictures is None:
+        return _generated(setting, executor, seed)
+    order = picture_order(setting, seed)
+    labels = pictures.y if outcomes.labels is None else outcomes.labels
+    return RunPictures(pictures.x[order], labels[order], outcomes.dataset, True)
+
+
+def picture_order(setting: Setting, seed: int) -> npt.NDArray[np.int64]:
+    """Samples of the outcomes in the order in which a run shows them, again and again."""
+    return np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
+
+
+def _known(setting: Setting) -> Pictures | None:
+    """Those of a public set that is here, or those that were generated for judging."""
+    outcomes, training = setting.outcomes, setting.model.card.training
+    public = judged_pictures(outcomes.dataset)
+    if public is not None:
+        return public
+    seed = training.get("seed")
+    if training.get("labelled") is not False or not isinstance(seed, int) or seed < 0:
+        return None
+    height, width = setting.spec.input_shape[1:]
+    x = unlabelled_pictures((height, width), seed)
+    everything = Pictures(x, np.zeros(len(x), dtype=np.uint8))
+    judged = everything.take(judging_half(everything, seed)[1])
+    # what is right of them was recorded
+    return judged if outcomes.labels is not None and len(judged) == outcomes.samples else None
+
+
+def _given(setting: Setting, data: Path) -> Pictures:
+    """A user's pictures: all of them, or the half that judged; refused where they are others."""
+    outcomes, card = setting.outcomes, setting.model.card
+    height, width = setting.spec.input_shape[1:]
+    side = (height, width) if data.is_dir() else None
+    found = read_pictures(data, side, card.classes if data.is_dir() else ())
+    if found.x.shape[1:3] != (height, width):
+        raise UsageError(
+            f"--data: found pictures of {found.x.shape[2]} x {found.x.shape[1]} in '{data}', "
+            f"expected {width} x {height}, which network '{card.name}' takes"
+        )
+    seed = card.training.get("seed")
+    halves = judging_half(found, seed)[1:] if isinstance(seed, int) and seed >= 0 else ()
+    for judged in (found, *(found.take(half) for half in halves)):
+        if len(judged) == outcomes.samples and (
+            outcomes.labels is None or np.array_equal(judged.y, outcomes.labels)
+        ):
+            return judged
+    raise UsageError(
+        f"--data: found {len(found)} other pictures in '{data}', expected those on which network "
+        f"'{card.name}' was judged ({outcomes.dataset}): what 'coinfer profile --data' was given"
+    )
+
+
+def _generated(setting: Setting, executor: Executor, seed: int) -> RunPictures:
+    height, width = setting.spec.input_shape[1:]
+    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
+    made = np.ascontiguousarray(made[:, :height, :width])
+    last = len(setting.spec.exits) - 1
+    logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
+    what = "generated pictures, right = agrees with the whole network"
+    return RunPictures(made, np.argmax(logits, axis=1), what, False)

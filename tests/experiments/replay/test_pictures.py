@@ -1,0 +1,110 @@
+"""A device process runs on the pictures on which its network was judged, where they can be had."""
+
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from artefacts import UsageError
+from coinfer.cli.main import app
+from controller.scenarios import load_setting, read_scenario
+from experiments.replay.pictures import run_pictures
+from experiments.replay.session import ReplayArgs, replay, replay_rows
+from models.executors import make_executor
+from traces.trace import BandwidthTrace
+
+MODEL = """
+    import torch
+    from torch import nn
+
+    def make():
+        torch.manual_seed(1)
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
+        )
+"""
+
+
+@pytest.fixture(scope="module")
+def brought(tmp_path_factory):
+    """A folder with a model brought with pictures of one's own, and the same model without."""
+    folder = tmp_path_factory.mktemp("brought")
+    (folder / "replayed.py").write_text(textwrap.dedent(MODEL))
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (80, 1, 1, 3)) * np.ones((1, 16, 16, 1))
+    np.savez(folder / "pictures.npz", x=x.astype(np.uint8), y=rng.integers(0, 3, 80))
+    (folder / "names.txt").write_text("cat\ndog\nsea lion\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [str(folder), *sys.path])
+        for name, source in (
+            ("mine", ["--data", "pictures.npz", "--classes", "names.txt"]),
+            ("plain", ["--input", "16x16"]),
+        ):
+            done = CliRunner().invoke(
+                app,
+                ["profile", "--model", "replayed:make", *source, "--repeats", "2", "--out", name],
+            )
+            assert done.exit_code == 0, (done.output, done.exception)
+    return folder
+
+
+def loaded(folder, name):
+    setting = load_setting(read_scenario(str(folder / name / "scenario.toml")))
+    return setting, make_executor("onnx", setting.model, 1)
+
+
+def right(setting, executor, pictures):
+    """Whether the last exit answers each picture right."""
+    last = len(setting.spec.exits) - 1
+    x = setting.model.normalise(pictures.x)
+    logits = executor.run(last, 0, len(setting.spec.branches[last]), x)
+    return logits.argmax(axis=1) == pictures.labels
+
+
+@pytest.mark.parametrize(("name", "data"), [("mine", "pictures.npz"), ("plain", None)])
+def test_answers_are_those_that_were_recorded(brought, name, data):
+    setting, executor = loaded(brought, name)
+    found = run_pictures(setting, executor, 5, None if data is None else brought / data)
+    assert (found.judged, found.what) == (True, setting.outcomes.dataset)
+    outcomes = setting.outcomes
+    order = np.random.default_rng(5).permutation(outcomes.half("report"))
+    recorded = outcomes.correct(outcomes.exits - 1)[order]
+    assert right(setting, executor, found).tolist() == recorded.tolist()
+    assert 0 < len(order) == outcomes.samples // 2
+
+
+def test_pictures_that_are_not_those_judged_on_are_refused(brought, tmp_path):
+    setting, executor = loaded(brought, "mine")
+    with np.load(brought / "pictures.npz") as kept:
+        x, y = kept["x"], kept["y"]
+    for other, said in (
+        ({"x": x[:, :8], "y": y}, "found pictures of 16 x 8"),
+        ({"x": x[:-2], "y": y[:-2]}, "found 78 other pictures"),
+        ({"x": x, "y": (y + 1) % 3}, "found 80 other pictures"),
+    ):
+        np.savez(tmp_path / "other.npz", **other)
+        with pytest.raises(UsageError, match=said):
+            run_pictures(setting, executor, 5, tmp_path / "other.npz")
+
+
+def test_the_table_says_whether_both_are_of_the_same_pictures(brought):
+    setting, _ = loaded(brought, "mine")
+    trace = BandwidthTrace("steady", np.array([0.0]), np.array([9e6]), 2.0)
+    scenario = str(brought / "mine" / "scenario.toml")
+    for data, beside in ((brought / "pictures.npz", "the same"), (None, "others: 40 of 80")):
+        args = ReplayArgs(scenario, "device-only", None, "relay", 1, data=data)
+        result = replay(setting, trace, args, lambda line: None)
+        assert result.same_pictures is (data is not None)
+        [row] = [row for row in replay_rows(result) if row[0] == "pictures"]
+        assert row[2].startswith(beside)
+        if data is not None:
+            assert row[1] == "40 of 80 labelled pictures"
+
+
+def test_names_of_classes_are_the_card_s(brought):
+    assert loaded(brought, "mine")[0].model.card.classes == ("cat", "dog", "sea lion")
+    assert loaded(brought, "plain")[0].model.card.classes[0] == "class 0"
