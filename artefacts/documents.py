@@ -32,6 +32,13 @@ _KEY_PARTS = 32
 _PART = r"(?:[A-Za-z0-9_-]++|\"(?:[^\"\\\n]|\\.)*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+"
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_\\-])(?:{_PART}){{{_KEY_PARTS}}}")
 """That many parts of a dotted key, each followed by a dot."""
+_KINDS = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+_KIND_NAMES = {
+    "str": "text", "int": "a whole number", "float": "a number", "bool": "true or false",
+    "array": "a list", "object": "a table", "null": "nothing",
+}  # fmt: skip
 _FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\.)?(?P<field>[^`]*)`)?$", re.DOTALL)
 
 
@@ -116,25 +123,49 @@ def _typed(
         versions = version if isinstance(version, tuple) else (version,)
         if found not in versions:
             expected = " or ".join(map(str, versions))
-            raise ArtefactError(path, field="format_version", found=str(found), expected=expected)
+            given = (
+                f"the text '{found}'"
+                if isinstance(found, str) and "format_version" in plain
+                else str(found)
+            )
+            raise ArtefactError(path, field="format_version", found=given, expected=expected)
     try:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         match = _FIELD.match(str(error))
         what, field = (match["what"], match["field"]) if match else (str(error), None)
         raise ArtefactError(
-            path, field=field or None, found=what, expected=_expected(kind, field or "", what)
+            path,
+            field=field or None,
+            found=_in_words(what),
+            expected=_expected(kind, field or "", what),
         ) from None
+
+
+def _in_words(what: str) -> str:
+    """What msgspec found, as people who write such files call it."""
+    if match := _KINDS.fullmatch(what):
+        return _KIND_NAMES.get(match["got"], match["got"])
+    if match := _UNKNOWN.fullmatch(what):
+        return f"an unknown field '{match['name']}'"
+    if match := _MISSING.fullmatch(what):
+        return f"no field '{match['name']}'"
+    return what
 
 
 def _expected(kind: type[Any], field: str, what: str) -> str:
     """What a field may be: its values, or a table's keys, where its type says so."""
     found: Any = kind
+    whole: Any = None
     for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", field)):
         hints = typing.get_type_hints(found) if isinstance(found, type) else {}
         found = hints.get(name)
+        whole = None
         if typing.get_origin(found) in (tuple, list):
-            found = typing.get_args(found)[0]
+            whole, found = found, typing.get_args(found)[0]
+    if whole is not None and not field.endswith("]"):
+        kinds = {str: "text", int: "whole numbers", float: "numbers"}
+        return f"a list of {kinds[found]}" if found in kinds else "a list"
     if typing.get_origin(found) is typing.Literal:
         return " or ".join(repr(value) for value in typing.get_args(found))
     if isinstance(found, type) and issubclass(found, msgspec.Struct) and "unknown field" in what:

@@ -51,15 +51,20 @@ console = PlainConsole(stderr=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on standard output; numbers are right-aligned by the caller's formatting."""
-    table = Table(title=printable(title, "\n"), title_justify="left")
+    """A table on standard output; numbers are right-aligned by the caller's formatting.
+
+    Its title is a line of its own, however narrow the table is: programs read it, too.
+    """
+    table = Table()
     for i, column in enumerate(columns):
         justify: JustifyMethod = "left" if i == 0 else "right"
         table.add_column(printable(column, "\n"), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(printable(str(cell), "\n") for cell in row))
     width = None if sys.stdout.isatty() else 160
-    PlainConsole(width=width).print(table)
+    shown = PlainConsole(width=width)
+    shown.print(title)
+    shown.print(table)
 
 
 def emit_json(value: Any) -> None:

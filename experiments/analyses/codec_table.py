@@ -48,10 +48,12 @@ def codec_rows(
         sent = outcomes.wire.get((branch, codec, cut))
         named = codec_named(codec)
         known = named.size(spec.shapes[branch][cut]) if sent is None else sent
+        if known is None:  # it serves no such cut: nothing was ever sent so
+            continue
         accuracy = outcomes.accuracy(branch, named.answers_as, cut, half)
         rows.append(
             CodecRow(
-                cut, after, codec, float(known or 0), accuracy, accuracy - plain,
+                cut, after, codec, float(known), accuracy, accuracy - plain,
                 _known(device, codec, after, encoding=True),
                 _known(edge, codec, after, encoding=False),
             )

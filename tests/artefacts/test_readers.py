@@ -33,6 +33,7 @@ OWN = {
     "controller/daemon/grpc/messages.py": "what it brings itself",
     "controller/daemon/grpc/build.py": "what it has just written",
     "controller/daemon/grpc/process.py": "/proc",
+    "controller/daemon/monitoring/process.py": "/proc",
     "controller/daemon/http/interface.py": "what it brings itself",
     "traces/fetch.py": "what it brings itself",
     "coinfer/documentation/shown.py": "pages of this repository",

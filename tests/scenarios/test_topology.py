@@ -113,7 +113,7 @@ def test_a_shipped_scenario_has_the_digest_that_its_policies_record(name):
             "found one to 'sun', expected nodes among device",
         ),
         ("rtt_s = 0.050", "rtt_s = -1.0", "'topology.links[0].rtt_s': found -1.0, expected 0 or"),
-        ("rtt_s = 0.050", "rtt = 0.050", "unknown field `rtt`"),
+        ("rtt_s = 0.050", "rtt = 0.050", "unknown field 'rtt'"),
         ("scale = 1.0 }", "scale = 0.0 }", "'topology.links[0].traces.scale': found 0.0, expected"),
         ("rtt_s = 0.050", "rate_bps = 1e6", "'topology.links[0]': found both, expected traces or"),
         ("traces = {", "# ", "'topology.links[0]': found neither, expected traces or rate_bps"),

@@ -309,11 +309,11 @@ def changed(folder, name, change):
         (lambda f: (f / "loop.evaluation.json").write_text("{"), "expected valid JSON"),
         (
             lambda f: changed(f, "loop.evaluation.json", lambda d: d.update(bound="x")),
-            "loop.evaluation.json, field 'bound': found Expected `float`, got `str`",
+            "loop.evaluation.json, field 'bound': found text",
         ),
         (
             lambda f: changed(f, "loop.evaluation.json", lambda d: d.update(more=1)),
-            "unknown field `more`",
+            "unknown field 'more'",
         ),
         (
             lambda f: changed(f, "loop.evaluation.json", lambda d: d.update(name="other")),

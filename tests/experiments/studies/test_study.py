@@ -20,7 +20,7 @@ FOLD = '[[evaluations.folds]]\ntest = "a.log"\ntrain = ["b.log"]\npolicies = ["p
     ("text", "said"),
     [
         ("format_version = 1\nevaluations = []", "field 'evaluations': found none"),
-        (STUDY + "seed = 1", "evaluations[0]': found Object contains unknown field `seed`"),
+        (STUDY + "seed = 1", "evaluations[0]': found an unknown field 'seed'"),
         (STUDY.replace('"a"', '"a/b"'), "field 'evaluations.name': found 'a/b'"),
         (STUDY + STUDY.split("\n", 1)[1], "'a' twice"),
         (STUDY + 'controllers = ["magic"]', "evaluations[0].controllers': found 'magic'"),

@@ -140,7 +140,7 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
         (HEAD.replace("[0]", "[]"),
          "field 'seeds': found an empty list, expected one value or more"),
         (HEAD + "lanes = 5\n",
-         "found Object contains unknown field `lanes`, expected one of format_version, scenarios, "
+         "found an unknown field 'lanes', expected one of format_version, scenarios, "
          "seeds, algorithms, frames, grid, evaluation"),
         (HEAD.replace("= 1", "= 2"), "field 'format_version': found 2, expected 1"),
     ],

@@ -46,7 +46,7 @@ def _set(path, value):
 
 CHANGES = {
     "version": (_set(["format_version"], 0), "field 'format_version': found 0, expected 1"),
-    "missing": (lambda p: p.pop("branches"), "missing required field `branches`"),
+    "missing": (lambda p: p.pop("branches"), "no field 'branches'"),
     "negative": (
         _set(["branches", 1, 2, "median_s"], -1.0),
         r"field 'branches\[1\]\[2\].median_s': found -1.0, expected a finite number, 0 or more",
