@@ -26,3 +26,18 @@ DataOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
+EdgeAddressOption = Annotated[str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")]
+ControllerOption = Annotated[
+    str, typer.Option("--controller", help="Who decides (the daemon's default is 'robust').")
+]
+ExecutorOption = Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")]
+PaceOption = Annotated[
+    bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
+]
+RecordsOption = Annotated[Path | None, typer.Option(help="JSON file of every frame.")]
+AsDaemonOption = Annotated[
+    bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
+]
+TorchThreadsOption = Annotated[int, typer.Option(min=1, help="Torch threads.")]
+TRACE_FILE = "A trace file in any known format."
+"""Help of one trace, as an option or as an argument."""

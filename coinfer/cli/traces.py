@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-from coinfer.cli.options import JsonOption
+from coinfer.cli.options import TRACE_FILE, JsonOption
 from coinfer.cli.trace_files import (
     ColumnOption,
     DirectionOption,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from traces.formats import Reading
 
 app = typer.Typer(help="Bandwidth traces: read, convert, generate, fetch.", no_args_is_help=True)
+PathsArgument = Annotated[list[Path], typer.Argument(help="Files, folders or zip files.")]
 
 
 @app.command("list")
@@ -55,7 +56,7 @@ def list_traces(json: JsonOption = False) -> None:
 
 @app.command()
 def info(
-    paths: Annotated[list[Path], typer.Argument(help="Files, folders or zip files.")],
+    paths: PathsArgument,
     format: FormatOption = None,
     time_unit: TimeUnitOption = None,
     rate_unit: RateUnitOption = None,
@@ -130,7 +131,7 @@ def _understood(reading: Reading) -> dict[str, object]:
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A trace file in any known format.")],
+    source: Annotated[Path, typer.Argument(help=TRACE_FILE)],
     target: Annotated[Path, typer.Argument(help="Ends in .csv, or in .up/.down for Mahimahi.")],
     scale: Annotated[float, typer.Option(help="Factor on the rates.")] = 1.0,
     format: FormatOption = None,
@@ -294,7 +295,7 @@ def fit_subsecond(
 
 @app.command()
 def plot(
-    paths: Annotated[list[Path], typer.Argument(help="Files, folders or zip files.")],
+    paths: PathsArgument,
     out: Annotated[Path, typer.Option(help="PNG file to write.")] = Path("runs/traces.png"),
     format: FormatOption = None,
     time_unit: TimeUnitOption = None,

@@ -69,8 +69,8 @@ SHIPPED = (
     ),
     ControllerEntry(
         "generalist", HERE + "generalist",
-        "The learned policy for scenarios that have none of their own.", "#ff9896", POLICY,
-        on_demand=True, knows_prices=True,
+        "The learned policy for scenarios that have none of their own; seconds to plan.",
+        "#ff9896", POLICY, on_demand=True, knows_prices=True,
     ),
     ControllerEntry(
         "oracle", "experiments.evaluation.hindsight:oracle",
@@ -79,7 +79,7 @@ SHIPPED = (
     ),
     ControllerEntry(
         "optimum", "experiments.evaluation.hindsight:optimum",
-        "The clairvoyant optimum over the stream's queue.", "#000000", FUTURE,
+        "The clairvoyant optimum over the stream's queue; minutes a log.", "#000000", FUTURE,
         "experiments.evaluation.optimum_queue:check_coupled", on_demand=True, knows_prices=True,
     ),
 )  # fmt: skip

@@ -1,11 +1,14 @@
 """`from coinfer import Client` beside files of a user's own that bear the names of our rooms."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import coinfer
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "experiments")
@@ -121,3 +124,10 @@ def test_without_such_files_there_is_one_class_of_each_error(tmp_path):
         "assert controller.daemon.client.DeviceError is DeviceError\n"
     )
     assert ran(tmp_path, more) == SAID
+
+
+def test_the_page_of_python_has_an_entry_of_every_public_name():
+    page = (ROOT / "docs/reference/python.md").read_text()
+    lines = re.findall(r"members: \[(.*)\]", page)
+    shown = {name.strip() for line in lines for name in line.split(",")}
+    assert set(coinfer.__all__) - {"__version__"} <= shown

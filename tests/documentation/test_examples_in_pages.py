@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from docstring_rule import public_functions, unnamed_anywhere
 
 from coinfer.documentation.shown import ROOT, blocks
+from controller.interface import Controller, Measurement, Situation
+from controller.registry import SHIPPED, ControllerEntry
 from controller.scenarios import load_setting, read_scenario
 
 DOCS = ROOT / "docs"
@@ -49,6 +56,65 @@ def test_the_controller_of_the_page_runs_in_a_comparison(tmp_path):
     found = json.loads(done.stdout)["controllers"]["careful:make"]
     assert found["bytes_per_frame"] > 0
     assert 0.5 < found["goodput_accuracy"] < 1.0
+
+
+def typed_controller(tmp_path: Path) -> Path:
+    """The skeleton of a controller inside the repository, as a file."""
+    path = tmp_path / "quickest.py"
+    path.write_text(python_of(DOCS / "how-to/own-controller.md", "class Quickest"))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tool",
+    ["mypy --config-file", "ruff check --config", "ruff format --check --config"],
+)
+def test_the_typed_controller_of_the_page_passes_the_linters(tmp_path, tool):
+    done = subprocess.run(
+        [sys.executable, "-m", *tool.split(), str(ROOT / "pyproject.toml"),
+         str(typed_controller(tmp_path))],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=170,
+        env=os.environ | {"MYPYPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_typed_controller_of_the_page_takes_the_quickest_plan(tmp_path):
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    space: dict[str, Any] = {"__name__": "quickest"}
+    exec(typed_controller(tmp_path).read_text(), space)
+    controller: Controller = space["quickest"](SimpleNamespace(setting=setting))
+    situation = Situation(0.0, 0, setting.scenario.frames.deadline_s, 0.0, 0, 0.03)
+    table = setting.table
+    assert table.local[controller.decide(situation)]
+    controller.observe(Measurement(0.0, 1_000_000, 0.08))
+    assert controller.decide(situation) == np.argmin(table.latency_s(1e8, 0.03))
+    assert not table.local[controller.decide(situation)]
+    controller.reset()
+    assert table.local[controller.decide(situation)]
+    runtime_imports = [
+        node.module
+        for node in ast.parse(typed_controller(tmp_path).read_text()).body
+        if isinstance(node, ast.ImportFrom)
+    ]
+    assert not [name for name in runtime_imports if name and "registry" in name]
+
+
+def test_the_entry_of_the_page_is_one_that_the_registry_takes():
+    source = python_of(DOCS / "how-to/own-controller.md", "ControllerEntry(")
+    (entry,) = eval(f"({source})", {"ControllerEntry": ControllerEntry})
+    assert re.fullmatch("#[0-9a-f]{6}", entry.colour)
+    assert entry.colour not in {other.colour for other in SHIPPED}
+    assert entry.name not in {other.name for other in SHIPPED}
+    assert entry.factory == "controller.planners.quickest:quickest"
+
+
+def test_the_codec_of_the_page_names_its_parameters():
+    source = python_of(DOCS / "how-to/own-codec.md", "class UpperHalf")
+    found = {name: unnamed_anywhere(f) for name, f in public_functions(ast.parse(source).body)}
+    assert "UpperHalf.decode" in found
+    assert {name: left for name, left in found.items() if left} == {}
 
 
 def test_the_codec_of_the_page_keeps_what_codecs_promise(tmp_path):

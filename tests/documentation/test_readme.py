@@ -63,13 +63,13 @@ def test_a_link_leads_to_a_file_and_a_heading(link):
 @pytest.mark.parametrize(
     "word",
     ["bound", "codec", "cut", "deadline", "exit", "hedge", "local-fallback", "plan", "policy",
-     "trace", "controller"],
+     "trace", "controller", "layer", "queue", "algorithm-1", "robust-planner"],
 )  # fmt: skip
 def test_a_word_of_the_field_is_explained_where_it_stands(word):
     """Where it first stands in a sentence it leads to its page, or to its entry in the glossary."""
     named, page = word.replace("-", " "), rf"\]\(docs/concepts/(?:{word}\.md|glossary\.md#{word})\)"
     prose = re.sub(r"^```.*?^```|!\[.*?\)|`[^`]*`", "", README, flags=re.MULTILINE | re.DOTALL)
-    first = re.search(rf"\b{named}s?\b", prose)
+    first = re.search(rf"\b{named}s?\b", prose, re.IGNORECASE)
     assert first is not None
     assert re.match(rf"\**{page}", prose[first.end() :]), prose[first.start() :][:60]
 

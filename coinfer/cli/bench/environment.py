@@ -7,13 +7,11 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-from coinfer.cli.options import JsonOption
+from coinfer.cli.options import JsonOption, ScenarioOption
 
 
 def environment(
-    scenario: Annotated[
-        str, typer.Option(help="A shipped name or a .toml file.")
-    ] = "lte-mobilenet",
+    scenario: ScenarioOption = "lte-mobilenet",
     lanes: Annotated[int, typer.Option(min=1, help="Stepped together.")] = 1024,
     frames: Annotated[
         int, typer.Option(min=1, help="Of every path and repeat, at least one a lane.")

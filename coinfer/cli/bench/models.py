@@ -12,16 +12,17 @@ import typer
 
 from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption
+from coinfer.cli.options import JsonOption, ScenarioOption
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
+ExitOption = Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")]
 
 
 def codecs(
     model: ModelOption = "mobilenetv2",
     device: Annotated[str, typer.Option(help="Profile that says what encoding takes.")] = "",
     edge: Annotated[str, typer.Option(help="Profile that says what decoding takes.")] = "",
-    exit_: Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")] = 0,
+    exit_: ExitOption = 0,
     json: JsonOption = False,
 ) -> None:
     """Bytes, accuracy and time of every wire codec at every cut (report half of the outcomes)."""
@@ -121,7 +122,7 @@ def _at(budgets: tuple[float, ...], values: tuple[float, ...], budget: float) ->
 
 def executors(
     model: ModelOption = "mobilenetv2",
-    exit_: Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")] = 0,
+    exit_: ExitOption = 0,
     repeats: Annotated[int, typer.Option(min=10, help="Timed runs of each.")] = 200,
     json: JsonOption = False,
 ) -> None:
@@ -150,7 +151,7 @@ def executors(
 
 
 def deadlines(
-    scenario: Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")],
+    scenario: ScenarioOption,
     at_ms: Annotated[str, typer.Option("--ms", help="Deadlines, separated by commas.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of every training log.")] = 1500,
     json: JsonOption = False,
@@ -195,7 +196,7 @@ def deadlines(
 
 
 def optimum(
-    scenario: Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")],
+    scenario: ScenarioOption,
     frames: Annotated[int, typer.Option(min=1, help="Of every test log.")] = 600,
     refine: Annotated[bool, typer.Option(help="Tell the grid's error (8 times the time).")] = False,
     json: JsonOption = False,

@@ -45,11 +45,12 @@ def controllers(json: JsonOption = False) -> None:
         return
     print_table(
         "controllers",
-        ["name", "needs", "runs on a device", "package", "what it does"],
+        ["name", "needs", "runs on a device", "on demand", "package", "what it does"],
         [
             (
                 r["name"], ", ".join(r.get("needs", ())), "yes" if r.get("deployable") else "no",
-                r["package"], r.get("fault") or r["description"],
+                "yes" if r.get("on_demand") else "no", r["package"],
+                r.get("fault") or r["description"],
             )
             for r in rows
         ],

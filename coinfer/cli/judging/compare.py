@@ -30,10 +30,8 @@ TracesOption = Annotated[
 ControllersOption = Annotated[
     str,
     typer.Option(
-        help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but 'planning' and "
-        "'generalist', of which the second takes seconds to plan, 'optimum', the clairvoyant "
-        "one over the queue, which takes minutes a log: see --frames, and those of other "
-        "packages; 'coinfer controllers' lists all)."
+        help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but those that "
+        "'coinfer controllers' lists as on demand)."
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
-from coinfer.cli.options import JsonOption
+from coinfer.cli.options import JsonOption, TorchThreadsOption
 
 if TYPE_CHECKING:
     from experiments.analyses.confidence.records import JointPoint, JointRecord
@@ -18,7 +18,7 @@ def train_gates(
     out: Annotated[Path, typer.Option(help="File for the record (JSON); checkpoint beside it.")],
     model: Annotated[str, typer.Option(help="alexnet or mobilenetv2, as shipped.")] = "mobilenetv2",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training pictures.")] = 4,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
+    threads: TorchThreadsOption = 2,
     json: JsonOption = False,
 ) -> None:
     """Train heads together with confidence gates (JEI-DNN), for six prices on compute at once.

@@ -11,7 +11,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning import profile_options as options
-from coinfer.cli.options import JsonOption
+from coinfer.cli.options import JsonOption, TorchThreadsOption
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -30,7 +30,7 @@ def train_model(
         int | None, typer.Option(min=1, help="Passes over the training pictures (the recipe's).")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of initialisation, order, augmentation.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Torch threads.")] = 2,
+    threads: TorchThreadsOption = 2,
     json: JsonOption = False,
 ) -> None:
     """Train a branchy network jointly; continues from OUT/checkpoint.pt.

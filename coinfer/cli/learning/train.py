@@ -28,9 +28,11 @@ MostDeviceOption = Annotated[
     float,
     typer.Option(min=0.0, help="Serve prices of a device second up to this (0: the scenario's)."),
 ]
-MostMegabyteOption = Annotated[float, typer.Option(min=0.0, help="The same of a megabyte.")]
+MostMegabyteOption = Annotated[
+    float, typer.Option(min=0.0, help="The same of a megabyte (0: the scenario's).")
+]
 
-
+OutOption = Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")]
 TracesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
@@ -58,7 +60,7 @@ TensorBoardOption = Annotated[
 
 def train(
     scenario: ScenarioOption,
-    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
+    out: OutOption = None,
     frames: FramesOption = 400_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: ThreadsOption = 1,
@@ -197,7 +199,7 @@ def train_generalist(
 
 def adapt(
     scenario: ScenarioOption,
-    out: Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")] = None,
+    out: OutOption = None,
     generalist: Annotated[Path | None, typer.Option(help="Its folder (the shipped one).")] = None,
     most_device_second: MostDeviceOption = 0.0,
     most_megabyte: MostMegabyteOption = 0.0,

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.options import (
+    EdgeAddressOption,
+    ExecutorOption,
+    JsonOption,
+    PaceOption,
+    RecordsOption,
+    ScenarioOption,
+)
 from coinfer.cli.running.runtime import edge_address_of
 from coinfer.cli.scenario import setting_of
 
@@ -19,16 +26,12 @@ if TYPE_CHECKING:
 def calibrate(
     scenario: ScenarioOption,
     out: Annotated[Path, typer.Option(help="TOML file to write: `[world]` of a scenario.")],
-    edge_address: Annotated[
-        str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")
-    ] = "127.0.0.1:7700",
+    edge_address: EdgeAddressOption = "127.0.0.1:7700",
     minutes: Annotated[float, typer.Option(min=0.05, max=600.0, help="How long to measure.")] = 2.0,
-    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
-    pace: Annotated[
-        bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
-    ] = False,
+    executor: ExecutorOption = "onnx",
+    pace: PaceOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and plans.")] = 1,
-    records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
+    records: RecordsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure on this device and its edge what a simulated world needs; Ctrl-C fits what there is.

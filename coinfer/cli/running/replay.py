@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import DataOption, JsonOption, PolicyOption, ScenarioOption
+from coinfer.cli.options import (
+    TRACE_FILE,
+    AsDaemonOption,
+    ControllerOption,
+    DataOption,
+    JsonOption,
+    PolicyOption,
+    ScenarioOption,
+)
 from coinfer.cli.scenario import setting_of
 from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
@@ -21,20 +29,18 @@ if TYPE_CHECKING:
 
 def replay(
     scenario: ScenarioOption,
-    trace: Annotated[Path, typer.Option(help="A trace file in any known format.")],
+    trace: Annotated[Path, typer.Option(help=TRACE_FILE)],
     down: Annotated[
         Path | None, typer.Option(help="What the real link carries down (--trace both ways).")
     ] = None,
     scale: OwnScaleOption = None,
-    controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
+    controller: ControllerOption = "learned",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
     method: Annotated[str, typer.Option(help="auto, cell, tc or relay.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Of pictures and simulation.")] = 1,
-    as_daemon: Annotated[
-        bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")
-    ] = False,
+    as_daemon: AsDaemonOption = False,
     audit: Annotated[
         bool, typer.Option("--audit", help="Hold the simulator against every frame of the run.")
     ] = False,

@@ -11,14 +11,25 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table
-from coinfer.cli.options import DataOption, JsonOption, PolicyOption, ScenarioOption
+from coinfer.cli.options import (
+    AsDaemonOption,
+    ControllerOption,
+    DataOption,
+    EdgeAddressOption,
+    ExecutorOption,
+    JsonOption,
+    PaceOption,
+    PolicyOption,
+    RecordsOption,
+    ScenarioOption,
+)
 
 
 def edge(
     model: Annotated[str, typer.Option(help="Shipped model or folder.")] = "alexnet",
     host: Annotated[str, typer.Option(help="Address: loopback or a test namespace.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 7700,
-    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
+    executor: ExecutorOption = "onnx",
     pace: Annotated[
         str | None, typer.Option(help="Profile whose times are kept (emulates that machine).")
     ] = None,
@@ -116,25 +127,18 @@ def device(
     config: Annotated[
         Path | None, typer.Option(help="device.toml: run as a daemon, until SIGTERM.")
     ] = None,
-    edge_address: Annotated[
-        str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")
-    ] = "127.0.0.1:7700",
-    controller: Annotated[str, typer.Option(help="Who decides.")] = "learned",
+    edge_address: EdgeAddressOption = "127.0.0.1:7700",
+    controller: ControllerOption = "learned",
     policy: PolicyOption = None,
-    executor: Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")] = "onnx",
-    pace: Annotated[
-        bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
-    ] = True,
+    executor: ExecutorOption = "onnx",
+    pace: PaceOption = True,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
     seed: Annotated[int, typer.Option(min=0, help="Order of the pictures.")] = 1,
-    as_daemon: Annotated[
-        bool,
-        typer.Option("--as-daemon", help="Treat frames and link as the daemon does."),
-    ] = False,
+    as_daemon: AsDaemonOption = False,
     data: DataOption = None,
-    records: Annotated[Path | None, typer.Option(help="JSON file of every frame.")] = None,
+    records: RecordsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""

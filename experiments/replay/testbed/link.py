@@ -33,6 +33,8 @@ from traces.trace import BandwidthTrace
 Ways = tuple[BandwidthTrace, BandwidthTrace]
 """The traces up and down."""
 METHODS = ("auto", "cell", "tc", "relay")
+ALIASES = {"user-space": "relay"}
+"""Other names of methods, as scripts and notes of runs have them."""
 CALIBRATION_BPS = 2e6
 CALIBRATION_BYTES = 100_000
 CALIBRATION_BOUNDS = (0.85, 1.25)
@@ -271,9 +273,10 @@ def open_link(
 
     `down` is what it carries down, where that is another trace.
 
-    `method` is one of `METHODS`; 'auto' takes the first of cell, tc and relay that can be had, and
-    says in the report why not those before it.
+    `method` is one of `METHODS`, or of their `ALIASES`; 'auto' takes the first of cell, tc and
+    relay that can be had, and says in the report why not those before it.
     """
+    method = ALIASES.get(method, method)
     if method not in METHODS:
         raise UsageError(f"shaping method: found '{method}', expected one of {', '.join(METHODS)}")
     ways = trace, down or trace

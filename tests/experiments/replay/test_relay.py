@@ -88,6 +88,12 @@ def test_closing_either_side_reaches_the_other():
         relay.close()
 
 
+@pytest.mark.parametrize("method", ["relay", "user-space"])
+def test_the_relay_has_two_names_and_reports_one(method):
+    with open_link(constant(1e6), 0.0, method) as link:
+        assert link.report().method == "relay"
+
+
 def test_the_method_must_be_known():
     with (
         pytest.raises(UsageError, match="found 'magic', expected one of auto, cell, tc, relay"),
