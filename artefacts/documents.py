@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
+import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -153,16 +154,26 @@ def _in_words(what: str) -> str:
     return what
 
 
+def _plain(hint: Any) -> Any:
+    """A field's type without its bounds, and without that it may be null."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _plain(typing.get_args(hint)[0])
+    some = [one for one in typing.get_args(hint) if one is not type(None)]
+    if typing.get_origin(hint) in (typing.Union, types.UnionType) and len(some) == 1:
+        return _plain(some[0])
+    return hint
+
+
 def _expected(kind: type[Any], field: str, what: str) -> str:
     """What a field may be: its values, or a table's keys, where its type says so."""
     found: Any = kind
     whole: Any = None
     for name in re.findall(r"[^.\[\]]+", re.sub(r"\[[^\]]*\]", "", field)):
         hints = typing.get_type_hints(found) if isinstance(found, type) else {}
-        found = hints.get(name)
+        found = _plain(hints.get(name))
         whole = None
         if typing.get_origin(found) in (tuple, list):
-            whole, found = found, typing.get_args(found)[0]
+            whole, found = found, _plain(typing.get_args(found)[0])
     if whole is not None and not field.endswith("]"):
         kinds = {str: "text", int: "whole numbers", float: "numbers"}
         return f"a list of {kinds[found]}" if found in kinds else "a list"

@@ -49,7 +49,7 @@ def test_defaults_and_paths_from_the_file_s_folder(tmp_path):
         (HEAD + "[limits]\nidle_s = 0\n", "limits.idle_s", "0"),
         (HEAD + "[limits]\nstalled_s = 1e9\n", "limits.stalled_s", "1e+09"),
         (HEAD + "[grpc]\nport = -1\n", "grpc.port", "-1"),
-        (HEAD + '[grpc]\nport = "8701"\n', "grpc.port", "str"),
+        (HEAD + '[grpc]\nport = "8701"\n', "grpc.port", "found text, expected a whole number"),
         (HEAD + 'edges = ["10.0.0.1"]\n', "edges[0]", "'10.0.0.1'"),
         (HEAD + 'edges = ["a:1", "b:0"]\n', "edges[1]", "'b:0'"),
         (HEAD + 'executor = "torch"\n', "executor", "torch"),

@@ -140,13 +140,15 @@ def test_a_file_that_is_not_whole_is_made_anew(stream, short, tmp_path, raw):
 
 
 def test_a_file_that_others_may_write_is_not_believed(stream, short, tmp_path):
-    path = kept(stream, short, tmp_path)
+    folder = tmp_path / "shared" / "own"
+    folder.mkdir(parents=True)
+    path, key = kept(stream, short, folder), tuned_key(stream, short.traces)
     os.chmod(path, 0o666)
-    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
+    assert tuned.kept_values(stream, key, folder) == []
     os.chmod(path, 0o644)
-    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) != []
-    os.chmod(tmp_path.parent, 0o777)
-    assert tuned.kept_values(stream, tuned_key(stream, short.traces), tmp_path) == []
+    assert tuned.kept_values(stream, key, folder) != []
+    os.chmod(folder.parent, 0o777)
+    assert tuned.kept_values(stream, key, folder) == []
 
 
 def test_a_place_that_cannot_be_written_is_done_without(stream, short, monkeypatch):
