@@ -107,7 +107,9 @@ def hanging(inputs):
 
 
 def spinning(inputs):
-    return Late(inputs, lambda: sum(range(100_000)))
+    # longer than the interpreter's switch interval: of a thread that lets go of its lock more often
+    # than that and takes it back at once, others need never get a turn
+    return Late(inputs, lambda: sum(range(2_000_000)))
 
 
 def good(inputs):
