@@ -6,31 +6,15 @@ import shutil
 import msgspec
 import pytest
 import stable_baselines3
+from made_sweeps import made
 from sweep_processes import finished, rows_of
 
 from artefacts import ArtefactError
-from controller.scenarios import read_scenario
 from experiments.sweeps import cell as cell_module
 from experiments.sweeps.cell import run_cell
-from experiments.sweeps.definition import EvaluationSection, Sweep
 from experiments.sweeps.grid import expand
 from experiments.sweeps.results import Store
 from experiments.sweeps.runners import Done
-
-
-def made(**grid):
-    sizes = {
-        "frames": (64,), "planning_backlogs": (4,), "planning_sweeps": (20,), "lanes": (2,),
-        "steps": (8,), "batch": (16,), "validations": (1,), "validation_frames": (100,),
-        "blind_s": (0.5,),
-    }  # fmt: skip
-    return Sweep(
-        scenarios=(read_scenario("3g-alexnet"),),
-        seeds=(0,),
-        algorithms=("ppo",),
-        grid=sizes | grid,
-        evaluation=EvaluationSection(),
-    )
 
 
 @pytest.mark.parametrize(("algorithm", "frames"), [("ppo", 0), ("dqn", 256)])

@@ -9,29 +9,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_sweeps import made
 from sweep_processes import ROOT
 
 from artefacts import ArtefactError
 from controller.scenarios import load_setting, read_scenario
 from experiments.learning.training import TrainArgs
-from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types, read_sweep
+from experiments.sweeps.definition import EvaluationSection, argument_types, read_sweep
 from experiments.sweeps.grid import basis, cell_id, combinations, expand, make_cell
-
-
-def made(**grid):
-    sizes = {
-        "frames": (64,), "planning_backlogs": (4,), "planning_sweeps": (20,), "lanes": (2,),
-        "steps": (8,), "batch": (16,), "validations": (1,), "validation_frames": (100,),
-        "blind_s": (0.5,),
-    }  # fmt: skip
-    return Sweep(
-        scenarios=(read_scenario("3g-alexnet"),),
-        seeds=(0,),
-        algorithms=("ppo",),
-        grid=sizes | grid,
-        evaluation=EvaluationSection(),
-    )
-
 
 names = st.sampled_from(["learning_rate", "gamma", "entropy", "critic_share"])
 values = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=3, unique=True)

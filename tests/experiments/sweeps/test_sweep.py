@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from made_sweeps import made
 from sweep_processes import (
     definition,
     ended,
@@ -32,7 +33,7 @@ from experiments.evaluation.controllers import ControllerFactory
 from experiments.learning.training import TrainArgs
 from experiments.sweeps import local
 from experiments.sweeps.bundle import pack, unpacked
-from experiments.sweeps.definition import EvaluationSection, Sweep, argument_types, read_sweep
+from experiments.sweeps.definition import argument_types, read_sweep
 from experiments.sweeps.driver import run_sweep
 from experiments.sweeps.grid import basis, cell_id, expand
 from experiments.sweeps.local import run_local
@@ -226,21 +227,6 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(data, tmp_path):
     assert again.returncode == 1
     said = json.loads(again.stdout)
     assert (said["skipped"], said["failed"]) == (1, [r["cell"] for r in failed])
-
-
-def made(**grid):
-    sizes = {
-        "frames": (64,), "planning_backlogs": (4,), "planning_sweeps": (20,), "lanes": (2,),
-        "steps": (8,), "batch": (16,), "validations": (1,), "validation_frames": (100,),
-        "blind_s": (0.5,),
-    }  # fmt: skip
-    return Sweep(
-        scenarios=(read_scenario("3g-alexnet"),),
-        seeds=(0,),
-        algorithms=("ppo",),
-        grid=sizes | grid,
-        evaluation=EvaluationSection(),
-    )
 
 
 def test_two_sweeps_do_not_write_into_one_folder(tmp_path):
