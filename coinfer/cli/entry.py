@@ -6,6 +6,7 @@ mistake, and what the system refuses, is one line on standard error and exit cod
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -24,8 +25,15 @@ REFUSALS = frozenset(
 """What a system has no more of; no fault of a program's."""
 
 
+class _Ended:
+    """How this process ends: 1 where an error of ours leaves a traceback."""
+
+    code = 1
+
+
 def run() -> NoReturn:
     """Run the command line and exit."""
+    atexit.register(_leave_threads_behind)  # first, and so called last
     try:
         signal.signal(signal.SIGTERM, _exit)  # at once: what follows takes a moment to load
         hangups: list[int] = []
@@ -51,7 +59,29 @@ def run() -> NoReturn:
         if ended is None:
             raise
         code = ended
+    except SystemExit as asked:
+        code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        _Ended.code = code
+        raise
+    _Ended.code = code
     raise SystemExit(code)
+
+
+def _leave_threads_behind() -> None:
+    """End the process here where threads still compute that nobody waits for.
+
+    The interpreter ends such a thread when it comes back from native code, by an unwinding that
+    C++ answers with `abort`: a daemon that is asked to end while its network loads would die so.
+    """
+    threads = sys.modules.get("threading")
+    if threads is None or all(
+        one is threads.main_thread() or not one.daemon for one in threads.enumerate()
+    ):
+        return
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(_Ended.code)
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:

@@ -182,6 +182,45 @@ def test_an_edge_without_a_file_ends_in_order_when_its_terminal_is_closed(tmp_pa
     assert (process.returncode, "0 requests served" in said) == (0, True), said
 
 
+LOADING = """
+import threading
+from onnx import TensorProto, helper
+from coinfer.cli import entry
+from models.graphs.onnx_runtime import onnxruntime
+
+value = lambda name: helper.make_tensor_value_info(name, TensorProto.FLOAT, [4])
+nodes = [helper.make_node("Relu", [f"x{k}"], [f"x{k + 1}"]) for k in range(60)]
+graph = helper.make_graph(nodes, "chain", [value("x0")], [value("x60")])
+opset = [helper.make_opsetid("", 17)]
+made = helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+begun = threading.Event()
+
+def load():
+    while True:
+        onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
+        begun.set()
+
+def command():
+    threads = [threading.Thread(target=load, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    print("said")
+    return 3
+
+entry._command = command
+entry.run()
+"""
+
+
+def test_a_thread_that_still_loads_a_network_does_not_end_the_process_otherwise():
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", LOADING], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (3, "said\n", "")
+
+
 def chained_import(cause):
     """What an extension module makes of an exception while it loads."""
     try:
