@@ -32,11 +32,30 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """What a frame has shown of the world beside its answer; None where it showed nothing.
+
+    `pace`: what the device computed took, over what the profile expects of it. `size`: the bytes
+    that crossed, over their mean by its plan. `edge_queue_s`: how long the edge says that it
+    waited there. `confidence`: of the answer, where an exit on the device gave it.
+    """
+
+    pace: float | None = None
+    size: float | None = None
+    edge_queue_s: float | None = None
+    confidence: float | None = None
+
+
+NOTHING = Noticed()
+
+
+@dataclass(frozen=True, slots=True)
 class FrameResult:
     """How one frame ended: the plan used, and when and by which exit it was answered.
 
     `latency_s` is None where no answer came in time; `exit` is the exit whose answer the user got;
-    `by_plan` is False where that was an earlier local answer (anytime or rescue).
+    `by_plan` is False where that was an earlier local answer (anytime or rescue). `noticed` is what
+    it has shown beside.
     """
 
     frame: int
@@ -45,6 +64,7 @@ class FrameResult:
     latency_s: float | None
     exit: int | None
     by_plan: bool
+    noticed: Noticed = NOTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,10 @@ class ObservedLanes:
                 found.lanes, found.known_s, found.payload_bytes, found.duration_s, found.complete
             )
         for ended in simulator.ends():
-            stream.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
+            stream.ended(
+                ended.lanes, ended.frame, ended.in_time, ended.by_plan,
+                np.where(ended.in_time, ended.latency_s, np.inf), ended.noticed,
+            )  # fmt: skip
         self._device_s, uplink_bytes = simulator.backlogs()
         # the device counts whole bytes
         return stream.observation(simulator.now_s, self._device_s, np.floor(uplink_bytes))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.interface import Noticed
 from controller.physics import FrameOutcome
 
 
@@ -41,6 +42,8 @@ class Ended:
     exit: Ints
     in_time: Bools
     by_plan: Bools
+    noticed: Floats
+    """(4, L): `controller.interface.Noticed`, NaN for None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class PendingEnds:
     exit: Ints
     in_time: Bools
     by_plan: Bools
+    noticed: Floats
+    """(4, slots, L): as of `Ended`."""
 
     @classmethod
     def of(cls, slots: int, lanes: int) -> PendingEnds:
@@ -77,4 +82,7 @@ class PendingEnds:
         shape = (slots, lanes)
         none, numbers = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.int64)
         never = np.full(shape, np.inf)
-        return cls(numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy())
+        return cls(
+            numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy(),
+            np.full((len(fields(Noticed)), *shape), np.nan),
+        )  # fmt: skip

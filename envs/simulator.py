@@ -7,6 +7,7 @@ once known), sampled pictures and rewards. The arithmetic of a frame is `control
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
 from envs.admission import AdmittedLanes
+from envs.noticed import noticed
 from envs.records import Delivered, Ended, PendingEnds, StepResult
 from envs.world import World
 
@@ -182,6 +184,7 @@ class Simulator:
                 ends.exit.take(index),
                 ends.in_time.take(index),
                 ends.by_plan.take(index),
+                ends.noticed.reshape(len(ends.noticed), -1)[:, index],
             )
             for lanes, index, known_s in self._news(ends.known_s, self._oldest_first())
         ]
@@ -233,7 +236,7 @@ class Simulator:
         self.plan = plan = self._admitted(plan)
         run = plan if self.admission is None else self.admission.with_fallback(plan)
         arrival = self.now_s
-        sample, factors, overheads_s = self._drawn()
+        sample, factors, beyond = self._drawn()
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
         ending = self.rows.ending(run, sample)
         weight = self.rows.weight(ending, sample)
@@ -247,7 +250,7 @@ class Simulator:
             self.setting.link_models,
             self.setting.timing,
             *factors,
-            overheads_s=overheads_s,
+            **beyond,
             weight=weight,
         )
         self._remember(outcome, table.up_bytes.take(ending) * weight)
@@ -260,26 +263,26 @@ class Simulator:
         else:
             result = self._streamed(outcome, ending, arrival, sample)
         self._await_end(result, plan)
+        if self.world is not None:
+            self._ends.noticed[:, self._slot] = noticed(
+                self.rows, result, factors[0], weight, sample
+            )
         self._slot = (self._slot + 1) % self._pending
         return result
 
-    def _drawn(self) -> tuple[Ints, list[Floats | float], tuple[Floats, ...]]:
-        """Samples (L,), factors on every node's medians, and what each takes beyond."""
+    def _drawn(self) -> tuple[Ints, list[Floats | float], dict[str, Any]]:
+        """Samples (L,), factors on every node's medians, and what comes beyond (`run_frames`)."""
         sigmas = self.rows.gate_rows.table.sigmas
         sample = self.rng.integers(0, self.rows.samples, self.lanes)
         noise = self.rng.standard_normal((len(sigmas), self.lanes))
         factors = [np.exp(s * n) if s else 1.0 for s, n in zip(sigmas, noise, strict=True)]
         if self.world is None:
-            return sample, factors, ()
-        drawn, resources = self.world.draw(self.now_s), self.resources
+            return sample, factors, {}
+        drawn = self.world.draw(self.now_s)
         for node, (own, slower) in enumerate(zip(drawn.factors, drawn.slower, strict=True)):
             factors[node] = (factors[node] if own is None else own) * slower
-        # what others have asked of the edge stands before whatever reaches it
-        row, busy = self.world.edge_row, self.now_s + drawn.queued_s
-        free_s = resources.free_s.copy()
-        free_s[row] = np.where(drawn.queued_s > 0, np.maximum(free_s[row], busy), free_s[row])
-        self.resources = Resources(resources.topology, free_s, resources.window_bytes)
-        return sample if drawn.sample is None else drawn.sample, factors, drawn.overheads_s
+        beyond = {"overheads_s": drawn.overheads_s, "others_s": drawn.queued_s}
+        return sample if drawn.sample is None else drawn.sample, factors, beyond
 
     def _admitted(self, plan: Ints) -> Ints:
         """What devices make of the plans that were decided."""

@@ -131,7 +131,7 @@ class FrameStreamEnv(CoInferenceEnv):
     out, an index into `env.unwrapped.setting.table.plans`.
 
     ## Observation Space
-    `Box(-3, 3, (222,), float32)`, only what a device knows. The first 30 numbers are the context:
+    `Box(-3, 3, (228,), float32)`, only what a device knows. The first 36 numbers are the context:
 
     | index | number | range |
     |---|---|---|
@@ -151,22 +151,29 @@ class FrameStreamEnv(CoInferenceEnv):
     | 26-27 | log2 of the deadline / 0.1 s and of the interval / 50 ms, / 3 | -3 to 3 |
     | 28 | round trip / deadline | 0 to 3 |
     | 29 | greatest expected reward of a candidate | -3 to 3 |
+    | 30 | log2 of what computing took / what the profile expects | -3 to 3 |
+    | 31-32 | log2 of bytes that crossed / their mean; its change from frame to frame | -3 to 3 |
+    | 33 | wait at the edge / deadline | 0 to 3 |
+    | 34 | latency of the last frame / deadline (2: no answer) | 0 to 2 |
+    | 35 | how sure the device's exits were | 0 to 1 |
+
+    Numbers 30 to 35 are 0 where the scenario's `[world]` is off.
 
     Then 15 numbers for each of the 12 candidates (`controller.policies.observation.DESCRIBED`):
 
     | index | number | range |
     |---|---|---|
-    | 30 + 15 k | advantage by planning against the best, 20-fold | -3 to 0 |
-    | 31-34 + 15 k | the same were the rate the newest, fast mean, slow mean, least | -3 to 3 |
-    | 35 + 15 k | expected reward of this frame | -3 to 3 |
-    | 36 + 15 k | chance of the plan's own answer in time | 0 to 1 |
-    | 37-38 + 15 k | intervals for which the plan keeps device and uplink | 0 to 3 |
-    | 39 + 15 k | price paid, 10-fold | -3 to 3 |
-    | 40 + 15 k | share of the plan's frames that send | 0 to 1 |
-    | 41 + 15 k | log2(1 + KiB sent) / 3 | 0 to 3 |
-    | 42-44 + 15 k | whether the plan is local, has gates, has a hedge | 0 or 1 |
+    | 36 + 15 k | advantage by planning against the best, 20-fold | -3 to 0 |
+    | 37-40 + 15 k | the same were the rate the newest, fast mean, slow mean, least | -3 to 3 |
+    | 41 + 15 k | expected reward of this frame | -3 to 3 |
+    | 42 + 15 k | chance of the plan's own answer in time | 0 to 1 |
+    | 43-44 + 15 k | intervals for which the plan keeps device and uplink | 0 to 3 |
+    | 45 + 15 k | price paid, 10-fold | -3 to 3 |
+    | 46 + 15 k | share of the plan's frames that send | 0 to 1 |
+    | 47 + 15 k | log2(1 + KiB sent) / 3 | 0 to 3 |
+    | 48-50 + 15 k | whether the plan is local, has gates, has a hedge | 0 or 1 |
 
-    The last 12 numbers, 210 to 221, say which candidates there are (1), and which fill up (0).
+    The last 12 numbers, 216 to 227, say which candidates there are (1), and which fill up (0).
 
     ## Rewards
     The recorded accuracy of the exit that answered within the deadline, else 0, minus the
@@ -200,7 +207,7 @@ class FrameStreamEnv(CoInferenceEnv):
     >>> env = gymnasium.make("coinfer.gym:coinfer/FrameStream-v0", scenario="3g-alexnet")
     >>> observation, info = env.reset(seed=0)
     >>> observation.shape
-    (222,)
+    (228,)
     >>> observation, reward, terminated, truncated, info = env.step(0)
     >>> (terminated, truncated)
     (False, False)
@@ -210,6 +217,7 @@ class FrameStreamEnv(CoInferenceEnv):
     ## Version History
     v0: first version. Under this name there was another environment before, with all plans of
     the scenario as actions and 22 numbers as observation. No shipped policy was trained in it.
+    Numbers 30 to 35 are newer than the others: what was trained without them is still read.
     """
 
     kind = "frame-stream"
@@ -228,7 +236,7 @@ class ClosedLoopEnv(CoInferenceEnv):
     `Discrete(12)`, the candidates, as in `FrameStreamEnv`.
 
     ## Observation Space
-    `Box(-3, 3, (222,), float32)`, as in `FrameStreamEnv`; backlogs (17, 18) are always 0, and the
+    `Box(-3, 3, (228,), float32)`, as in `FrameStreamEnv`; backlogs (17, 18) are always 0, and the
     interval (27) is the latency requirement.
 
     ## Rewards

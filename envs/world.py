@@ -24,7 +24,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
-from controller.physics.topology import cpu
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.sample_bytes import class_of, picture_bytes
 from controller.scenarios.world import LoadSection, NodeWorldSection, StateSection, WorldSection
@@ -36,7 +35,8 @@ class Draw:
     """What the frames meet that arrive now, (L,) each: pictures, and of every node what it adds.
 
     `factors` multiply medians (None: the profile's log-normal spread is drawn), `overheads_s` are
-    seconds beyond. `queued_s`: what other devices' requests still take of the edge.
+    seconds beyond. `queued_s`: what other devices have asked of the edge when a frame
+    reaches it (the queue at the frame's arrival stands for it: its law is the same at any time).
     """
 
     sample: Ints | None
@@ -57,8 +57,6 @@ class World:
         world = setting.scenario.world
         self._world, self._rng, self._lanes = world, rng, lanes
         self._nodes = (world.device, world.edge)
-        self.edge_row = setting.topology.resources.index(cpu(setting.topology.nodes[1]))
-        """Where the edge's processor stands among the resources."""
         self._scenes = _Scenes(setting, half, lanes) if world.scene_s > 0 else None
         self._states = [
             [_States(section, lanes) for section in (node.throttled, node.shared) if section]

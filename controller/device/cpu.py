@@ -68,6 +68,8 @@ class CpuDone:
     spent_s: float
     skipped: bool
     error: str | None = None
+    expected_s: float = 0.0
+    """What the profile says that it takes; 0 where what it took says nothing of the next one."""
 
 
 class DeviceCpu:
@@ -160,7 +162,9 @@ class DeviceCpu:
                 self._running_until_s = ended
                 if result is not None:  # one that was given up on the way says nothing
                     self._learn(job, ended - now)
-            job.done(CpuDone(result, ended, ended - now, False, error))
+            steady = job.steady and result is not None
+            usual_s = job.expected_s if steady else 0.0
+            job.done(CpuDone(result, ended, ended - now, False, error, usual_s))
 
     def _learn(self, job: CpuJob, spent_s: float) -> None:
         """The median: one that the system has held up tells of the system."""

@@ -192,6 +192,7 @@ class FrameEngine:
         """Give what crosses to the link, then see to the local answers."""
         assert prefix.encoded is not None
         frame.passes("handed", self.clock())
+        frame.size = len(prefix.encoded.data) / float(self.table.up_bytes[frame.plan_index])
         if not self.edge.send(frame, prefix.encoded):
             self._answer_missed()
             self.admission.failed(frame.lane, self.clock())
@@ -221,7 +222,7 @@ class FrameEngine:
             self._end(frame, self.clock())
 
     def _job_done(self, event: Event, frame: Frame, result: CpuDone) -> None:
-        frame.device_s += result.spent_s
+        frame.computed(result.spent_s, result.expected_s)
         frame.local_pending -= event.kind == "local"
         if result.error is not None:
             frame.error = result.error

@@ -18,7 +18,7 @@ from artefacts.arrays import Bools, Floats, Ints
 from controller.physics.links import Link, LinkModel
 from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
-from controller.physics.trips import Trip
+from controller.physics.trips import Trip, Varied
 
 RESCUE_MARGIN_S = 0.005
 """How much sooner than its 95th percentile demands a local fallback is begun."""
@@ -75,6 +75,7 @@ def run_frames(
     timing: Timing,
     *noise: Floats | float,
     overheads_s: Sequence[Floats | float] = (),
+    others_s: Floats | float = 0.0,
     weight: Floats | float = 1.0,
 ) -> tuple[FrameOutcome, Resources]:
     """Run one frame a lane with plan indices `plan`; gives what happened and the new resources.
@@ -83,6 +84,8 @@ def run_frames(
     their order (one alone where there is one). `noise` multiplies the profiles' medians, a factor
     for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
     `overheads_s`: what each takes beyond its layers and codecs (0), before it begins with them.
+    `others_s`: what others have asked of the first node beyond the device before the frame reaches
+    it, in seconds of that node.
     `weight` multiplies what crosses an uplink: a sample's own bytes over their mean. `table` has
     the plans' costs in seconds and bytes, `resources` says when each resource is free, in seconds
     of the links' clock, `timing` holds the scenario's deadline.
@@ -94,9 +97,8 @@ def run_frames(
     prefix = _Prefix.of(table, plan, begin_s, resources, limit, factors[0])
     offloads = (prefix.done_s < limit) & ~local
     handed = np.where(offloads, prefix.done_s, np.inf)
-    trip = Trip(
-        table, plan, resources, link, model, limit, factors, overheads_s=overheads_s, weight=weight
-    )
+    varied = Varied(factors, overheads_s, others_s, weight)
+    trip = Trip(table, plan, resources, link, model, limit, varied)
     back, up = trip.run(handed)
 
     jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
@@ -119,11 +121,9 @@ def run_frames(
         measured_complete=up.complete,
         handed_s=handed,
         asked_s=prefix.start_s + prefix.asked_s,
-        device_start_s=prefix.start_s,
-        device_prefix_s=prefix.seconds,
-        reached_s=trip.reached_s,
-        served_s=trip.served_s,
-    )
+        device_start_s=prefix.start_s, device_prefix_s=prefix.seconds,
+        reached_s=trip.reached_s, served_s=trip.served_s,
+    )  # fmt: skip
     return outcome, trip.after(jobs.free_s)
 
 

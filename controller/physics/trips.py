@@ -36,6 +36,20 @@ class Upload:
     cancelled: Bools
 
 
+@dataclass(frozen=True, slots=True)
+class Varied:
+    """How frames differ from what the table says, as of `run_frames`.
+
+    `noise` multiplies seconds, one a node; `overheads_s` are seconds more of each; `others_s` what
+    others have asked of the first beyond the device; `weight` multiplies bytes.
+    """
+
+    noise: Sequence[Floats | float]
+    overheads_s: Sequence[Floats | float] = ()
+    others_s: Floats | float = 0.0
+    weight: Floats | float = 1.0
+
+
 class Trip:
     """One frame a lane beyond the device; `run` first, then `after`."""
 
@@ -47,21 +61,18 @@ class Trip:
         link: Link | Sequence[Link],
         model: LinkModel | Sequence[LinkModel],
         limit: Floats | float,
-        noise: Sequence[Floats | float],
-        *,
-        overheads_s: Sequence[Floats | float] = (),
-        weight: Floats | float = 1.0,
+        varied: Varied,
     ) -> None:
-        """`limit`: the frames' deadlines (inf in the closed loop); the others as of `run_frames`.
+        """`limit`: the frames' deadlines (inf in the closed loop).
 
         `table`, `plan` (*lanes) and `resources` are the frames'; `link` and `model` one of every
-        link, `noise` a factor a node, `overheads_s` seconds a node, `weight` a factor on bytes.
+        link; `varied` is what differs from the table.
         """
-        self._overheads_s, self._weight = overheads_s, weight
+        self._varied = varied
         self.links = link if isinstance(link, Sequence) else (link,)
         self.models = (model,) if isinstance(model, LinkModel) else model
         self._table, self._plan, self._before = table, plan, resources
-        self._limit, self._noise = limit, noise
+        self._limit = limit
         # rows are replaced, never written to: the resources before stay as they are
         self.reached_s: Floats = resources.device_s
         """When what crosses has arrived whole at the first node beyond the device (inf: never)."""
@@ -128,11 +139,12 @@ class Trip:
     def _compute(self, part: SlotCosts, ready_s: Floats, there: Bools) -> Floats:
         """When a node has computed what reached it."""
         free_s = self._free_s[part.row]
-        seconds = part.cost.take(self._plan) * self._noise[part.slot.index]
-        if part.slot.index < len(self._overheads_s):
-            seconds = seconds + self._overheads_s[part.slot.index]
+        seconds = part.cost.take(self._plan) * self._varied.noise[part.slot.index]
+        if part.slot.index < len(self._varied.overheads_s):
+            seconds = seconds + self._varied.overheads_s[part.slot.index]
         begin_s = np.maximum(ready_s, free_s)
         if not self._served:
+            begin_s = np.maximum(ready_s + self._varied.others_s, free_s)
             self.reached_s, self.served_s, self._served = ready_s, begin_s, True
         end_s = begin_s + seconds
         self._take(part, there, end_s)
@@ -178,10 +190,10 @@ class Trip:
 
     def _crossing(self, part: SlotCosts, model: LinkModel) -> tuple[Floats, Floats]:
         """Payload and bytes on the wire of what crosses an uplink."""
-        if isinstance(self._weight, float) and self._weight == 1.0:
+        if isinstance(self._varied.weight, float) and self._varied.weight == 1.0:
             # the same for all samples: a table's figures, worked out once
             return part.cost.take(self._plan), model.on_wire(part.cost).take(self._plan)
-        payload = part.cost.take(self._plan) * self._weight
+        payload = part.cost.take(self._plan) * self._varied.weight
         return payload, model.on_wire(payload)
 
     def _cancel(

@@ -210,8 +210,8 @@ class _Queue:
     def _run(self) -> tuple[Float32s, list[tuple[float, Ints, Float32s, Float32s]]]:
         """Rewards (K, D, U, P), and where every row leads: index and weights in the next state.
 
-        Compute times of the device by three Gauss-Hermite nodes of a log-normal distribution, the
-        edge's at their medians; rates by three within each level, for what just arrives in time at
+        Compute times of the device by three nodes of their distribution, the edge's at their
+        medians; rates by three within each level, for what just arrives in time at
         the middle one is late at the lower.
         """
         setting, rows = self._setting, self._rows
@@ -220,9 +220,8 @@ class _Queue:
         plan = np.broadcast_to(np.arange(len(table)), shape)
         reward, landings = np.zeros(shape), []
         level = np.arange(shape[0])[:, None, None, None] * shape[1]
-        spread = [(-np.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (np.sqrt(3.0), 1 / 6)]
-        nodes = spread if table.device_sigma else [(0.0, 1.0)]
-        for (node, share), rates in itertools.product(nodes, self._within):
+        nodes = _compute_nodes(setting, table.device_sigma)
+        for (factor, share), rates in itertools.product(nodes, self._within):
             weight = share / len(self._within)
             # what is owed is in seconds of the level's middle rate
             slower = (self._rates / rates)[:, None, None, None]
@@ -232,7 +231,7 @@ class _Queue:
             link = ConstantLink(np.broadcast_to(rates[:, None, None, None], shape))
             outcome, after = run_frames(
                 table, plan, np.zeros(shape), resources, setting.links(link), setting.link_models,
-                setting.timing, float(np.exp(table.device_sigma * node)),
+                setting.timing, factor, **setting.scenario.world.expected,
             )  # fmt: skip
             own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
             answer = np.where(outcome.answer_exit >= 0, own, 0.0)
@@ -292,6 +291,22 @@ class _Queue:
         below = np.maximum(action - action.max(axis=-1, keepdims=True), WORST)
         table = np.ascontiguousarray(below.transpose(1, 2, 0, 3), dtype=np.float32)
         return QueueAdvantages(self._device_s, self._uplink_s, table)
+
+
+def _compute_nodes(setting: Setting, sigma: float) -> list[tuple[float, float]]:
+    """Factors on the device's compute times, and how probable each is.
+
+    Of a measured spread the middles of its thirds; of a log-normal one of `sigma` the nodes of
+    Gauss and Hermite.
+    """
+    spread = setting.scenario.world.device.spread
+    if spread:
+        at = np.linspace(0.0, 1.0, len(spread))
+        return [(float(np.interp(q, at, spread)), 1 / 3) for q in (1 / 6, 1 / 2, 5 / 6)]
+    if not sigma:
+        return [(1.0, 1.0)]
+    nodes = ((-np.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (np.sqrt(3.0), 1 / 6))
+    return [(float(np.exp(sigma * node)), share) for node, share in nodes]
 
 
 def _between(grid: Floats, at: Floats) -> tuple[Ints, Float32s]:

@@ -13,12 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artefacts.arrays import Bools, Float32s, Floats
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.sensing.level_shifts import LevelShifts
 from controller.sensing.log_rates import BLIND_RATE_BPS, log_rate
 
 HISTORY = 4
 MAX_AGE_S = 60.0
+WORLD: tuple[str, ...] = (
+    "device_pace", "own_size", "size_changes", "edge_queue", "last_latency", "confidence",
+)  # fmt: skip
+"""What shows in a world that is not tidy (`[world]` of a scenario): log2 of what computing takes
+over what the profile expects, and of the bytes that crossed over their mean; how far that moves
+from frame to frame; how long requests wait at the edge, over the deadline; the last frame's
+latency, over the deadline (2: no answer); how sure the device's exits are. 0 in a tidy world."""
 FEATURES = 3 * HISTORY + 10
 NAMES: tuple[str, ...] = (
     *(f"log_rate_{k}" for k in range(HISTORY)),
@@ -37,6 +44,13 @@ NAMES: tuple[str, ...] = (
 )
 """Names of the features, in order (k = 0 is the newest measurement)."""
 
+WORLD_WEIGHTS = np.array([0.5, 0.5, 0.2, 0.5, 1.0, 0.3])
+"""Of the newest frame in each of `WORLD`: what changes within frames is followed quickly."""
+LEAST_RATIO = 0.125
+"""Below this ratios are all the same: three octaves, the end of the scale."""
+NO_ANSWER = 2.0
+"""The latency of a frame without an answer, in deadlines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scales:
@@ -44,6 +58,8 @@ class Scales:
 
     deadline_s: float
     backlog_bytes: float = 16384.0
+    worldly: bool = False
+    """Whether `WORLD` is shown: the scenario's world is not tidy."""
 
 
 class Observer:
@@ -67,6 +83,7 @@ class Observer:
         self._shifts = LevelShifts(lanes)
         self._in_time = np.ones(lanes)
         self._by_plan = np.ones(lanes)
+        self._world = np.zeros((len(WORLD), lanes))
         self.reset(np.ones(lanes, dtype=np.bool_))
 
     def reset(self, lanes: Bools) -> None:
@@ -82,6 +99,7 @@ class Observer:
         self._spread[lanes] = 0.0
         self._in_time[lanes] = 1.0
         self._by_plan[lanes] = 1.0
+        self._world[:, lanes] = 0.0
 
     def measured(self, lanes: Bools, known_s: Floats, rate_bps: Floats, complete: Bools) -> None:
         """A measurement became known in the masked lanes (arrays of length L).
@@ -112,12 +130,33 @@ class Observer:
             rows[:, 0] = new
             history[at] = rows
 
-    def ended(self, lanes: Bools, in_time: Bools, by_plan: Bools) -> None:
-        """A frame ended in the masked lanes."""
+    def ended(
+        self, lanes: Bools, in_time: Bools, by_plan: Bools, latency_s: Floats, noticed: Floats
+    ) -> None:
+        """A frame ended in the masked `lanes` (L,).
+
+        `in_time`, `by_plan` and `latency_s` (inf: no answer) are (L,). `noticed` (4, L) is what it
+        has shown, as `controller.interface.Noticed` has it: NaN where it showed nothing.
+        """
         at = np.flatnonzero(lanes)
         for share, new in ((self._in_time, in_time), (self._by_plan, by_plan)):
             old = share.take(at)
             share[at] = old + 0.2 * (new.take(at) - old)
+        if self.scales.worldly:
+            self._learn(at, latency_s.take(at) / self.scales.deadline_s, noticed.take(at, axis=1))
+
+    def _learn(self, at: Ints, latency: Floats, noticed: Floats) -> None:
+        pace, size, queue_s, confidence = noticed
+        before = self._world[:, at]
+        size = np.log2(np.maximum(size, LEAST_RATIO))
+        news = np.stack(
+            [
+                np.log2(np.maximum(pace, LEAST_RATIO)), size, np.abs(size - before[1]),
+                queue_s / self.scales.deadline_s, np.minimum(latency, NO_ANSWER), confidence,
+            ]
+        )  # fmt: skip
+        weight = np.where(np.isnan(news), 0.0, WORLD_WEIGHTS[:, None])
+        self._world[:, at] = before + weight * (np.nan_to_num(news) - before)
 
     def newest(self) -> tuple[Floats, Floats]:
         """The newest measured rate of every lane, and when it became known (-inf: never)."""
@@ -151,3 +190,7 @@ class Observer:
         out[:, rest + 8] = self._by_plan
         out[:, rest + 9] = np.isfinite(self._at[:, 0])
         return out
+
+    def world(self) -> Floats:
+        """What frames have shown of every lane's world, (L, 6): `WORLD`."""
+        return self._world.T

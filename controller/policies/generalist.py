@@ -14,23 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import atomic_write, digest_bytes, read_json, write_json
+from artefacts import atomic_write, read_json, write_json
 from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.arrays import MOST_CARD_BYTES, packed
-from controller.policies.network import (
+from controller.policies.learnt import (
     LearntCard,
-    Policy,
+    as_packed,
     learnt_arrays,
     learnt_taker,
-    make_policy,
     taken_belief,
     taken_range,
 )
+from controller.policies.network import Policy, make_policy
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED
 from controller.policies.weights import ScorerWeights, taken_scorer
 from controller.scenarios import Setting
@@ -148,16 +147,16 @@ def make_generalist(
         training=training,
     )
     made = Generalist(card, weights, belief, *contexts)
-    digest = digest_bytes(packed(_arrays(made)))
-    return replace(made, card=msgspec.structs.replace(card, weights_digest=digest))
+    return replace(made, card=as_packed(card, packed(_arrays(made))))
 
 
 def save_generalist(folder: str | Path, made: Generalist) -> None:
     """Write the artefact; the weights first, so that a card never names absent ones."""
     folder = Path(folder)
+    raw = packed(_arrays(made))
     with atomic_write(folder / "generalist.npz", "wb") as stream:
-        stream.write(packed(_arrays(made)))
-    write_json(folder / "generalist.json", made.card)
+        stream.write(raw)
+    write_json(folder / "generalist.json", as_packed(made.card, raw))
 
 
 def load_generalist(folder: str | Path) -> Generalist:

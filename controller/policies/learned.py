@@ -48,9 +48,15 @@ class LearnedController:
 
     def record(self, result: FrameResult) -> None:
         """Take in how a frame ended."""
-        in_time = result.latency_s is not None
+        in_time, seen = result.latency_s is not None, result.noticed
+        shown = (seen.pace, seen.size, seen.edge_queue_s, seen.confidence)
         self._stream.ended(
-            _ALL, np.array([result.frame]), np.array([in_time]), np.array([result.by_plan])
+            _ALL,
+            np.array([result.frame]),
+            np.array([in_time]),
+            np.array([result.by_plan]),
+            np.array([np.inf if result.latency_s is None else result.latency_s]),
+            np.array([[np.nan if value is None else value] for value in shown]),
         )
 
     def decide(self, situation: Situation) -> int:

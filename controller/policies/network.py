@@ -19,11 +19,19 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import ArtefactError, atomic_write, digest_bytes, read_json, write_json
+from artefacts import ArtefactError, atomic_write, read_json, write_json
 from artefacts.arrays import Float32s
-from controller.planners.queue_values import HARDLY, PricedAdvantages
+from controller.planners.queue_values import PricedAdvantages
 from controller.plans import Plan
-from controller.policies.arrays import MOST_CARD_BYTES, Taker, packed, read_arrays
+from controller.policies.arrays import MOST_CARD_BYTES, Taker, packed
+from controller.policies.learnt import (
+    LearntCard,
+    as_packed,
+    learnt_arrays,
+    learnt_taker,
+    taken_belief,
+    taken_range,
+)
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, ObservationEncoder
 from controller.policies.weights import (
     Activation,
@@ -38,30 +46,8 @@ from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
 SCORER_VERSION, NETWORK_VERSION = 4, 5
-FEW = 0.9
-"""Levels of the bandwidth, times what is hardly probable: one of them is more than that always."""
 LAYERS, UNITS = 8, 4096
 """Hidden layers of a plain network at most, and units of each."""
-
-
-class LearntCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the cards of policies and generalists say alike: what is seen, and how it was learnt."""
-
-    format_version: int
-    context: tuple[str, ...]
-    """Names of what is seen."""
-    described: tuple[str, ...]
-    """Names of what is said of a plan."""
-    candidates: int
-    """Plans that are scored at each decision."""
-    hidden: int
-    """Units of the scorer's hidden layers; 0 where there is no scorer."""
-    blind_s: float
-    """Nothing measured for so long: the link is asked."""
-    weights_digest: str
-    """SHA-256 of the arrays' file."""
-    training: dict[str, Any]
-    """How it was trained."""
 
 
 class NetworkCard(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,8 +176,7 @@ def make_policy(
         network=network,
     )
     policy = Policy(card, weights, belief, advantages, *contexts)
-    digest = digest_bytes(packed(_arrays(policy)))
-    return replace(policy, card=msgspec.structs.replace(card, weights_digest=digest))
+    return replace(policy, card=as_packed(card, packed(_arrays(policy))))
 
 
 def as_written(
@@ -211,9 +196,10 @@ def written_belief(belief: BandwidthBelief) -> BandwidthBelief:
 def save_policy(folder: str | Path, policy: Policy) -> None:
     """Write the artefact; the weights first, so that a card never names absent ones."""
     folder = Path(folder)
+    raw = packed(_arrays(policy))
     with atomic_write(folder / "policy.npz", "wb") as stream:
-        stream.write(packed(_arrays(policy)))
-    write_json(folder / "policy.json", policy.card)
+        stream.write(raw)
+    write_json(folder / "policy.json", as_packed(policy.card, raw))
 
 
 def read_card(folder: str | Path) -> PolicyCard:
@@ -266,7 +252,11 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
             f"'{setting.scenario.edge_profile}' and the outcomes as they are now: train again, or "
             "coinfer adapt",
         )
-    policy = _unpacked(learnt_taker(path, card, folder / "policy.npz"), card, setting)
+    policy = _unpacked(
+        learnt_taker(path, card, folder / "policy.npz", plain=card.network is not None),
+        card,
+        setting,
+    )
     prices = setting.prices
     if not policy.advantages.covers(prices.device_second, prices.megabyte):
         raise ArtefactError(
@@ -282,47 +272,6 @@ def _lacking(own: tuple[str, ...], other: tuple[str, ...]) -> str:
     """How many plans there are, and the first that the other side has not."""
     first = next((name for name in own if name not in other), None)
     return f"{len(own)} plans" + (f", among them '{first}'" if first else " in that order")
-
-
-def learnt_taker(path: Path, card: LearntCard, archive: Path) -> Taker:
-    """The arrays beside the card at `path`.
-
-    Refused where it takes other inputs than observations have, and where the arrays are not those
-    of the card.
-    """
-    expected = {
-        "context": (str(card.context), str(CONTEXT)),
-        "described": (str(card.described), str(DESCRIBED)),
-        "candidates": (str(card.candidates), str(CANDIDATES)),
-    }
-    for field, (found, wanted) in expected.items():
-        if found != wanted:
-            raise ArtefactError(path, field=field, found=found, expected=wanted)
-    plain = isinstance(card, PolicyCard) and card.network is not None
-    if (card.hidden < 1) != plain or not card.blind_s > 0:
-        raise ArtefactError(
-            path, field="hidden, blind_s", found=f"{card.hidden}, {card.blind_s}",
-            expected="0, and a number above 0" if plain else "numbers above 0",
-        )  # fmt: skip
-    return Taker(archive, read_arrays(archive, card.weights_digest))
-
-
-def learnt_arrays(
-    weights: Weights, belief: BandwidthBelief, lowest: Float32s, highest: Float32s
-) -> dict[str, npt.NDArray[Any]]:
-    """What is learnt, by name, as it is taken from an artefact again.
-
-    `weights` are the network's, `belief` is how the bandwidth moves; `lowest` and `highest`
-    (context,) are the least and the greatest values met in training.
-    """
-    return weights.arrays() | {
-        "belief_edges_bps": belief.edges_bps,
-        "belief_rates_bps": belief.rates_bps,
-        "belief_lags_s": belief.lags_s,
-        "belief_kernels": belief.kernels.astype(np.float32),
-        "lowest": lowest,
-        "highest": highest,
-    }
 
 
 def _arrays(policy: Policy) -> dict[str, npt.NDArray[Any]]:
@@ -354,24 +303,3 @@ def _taken_weights(take: Taker, card: PolicyCard) -> ScorerWeights | MlpWeights:
     if card.network is None:
         return taken_scorer(take, card.hidden)
     return taken_mlp(take, card.network.widths, card.network.activation)
-
-
-def taken_belief(take: Taker) -> BandwidthBelief:
-    """The belief from an artefact's arrays."""
-    rates = take("belief_rates_bps", None, np.float64)
-    lags = take.rising("belief_lags_s", 2)
-    k = len(rates)
-    kernels = take("belief_kernels", (len(lags), k, k)).astype(np.float64)
-    take.check("belief_rates_bps", bool((rates >= 0).all()), "rates of 0 or more")
-    fits = bool((kernels >= 0).all()) and np.allclose(kernels.sum(axis=-1), 1.0, atol=1e-3)
-    take.check("belief_kernels", fits and k * HARDLY <= FEW, "rows of probabilities, few levels")
-    edges = take("belief_edges_bps", (k - 1,), np.float64)
-    take.check("belief_edges_bps", bool((np.diff(edges) >= 0).all()), "numbers that do not fall")
-    return BandwidthBelief(edges, rates, lags, kernels)
-
-
-def taken_range(take: Taker) -> tuple[Float32s, Float32s]:
-    """The contexts met in training, least and greatest."""
-    lowest, highest = (take(name, (len(CONTEXT),)) for name in ("lowest", "highest"))
-    take.check("lowest", bool((lowest <= highest).all()), "nothing above 'highest'")
-    return lowest, highest

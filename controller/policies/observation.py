@@ -13,7 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.planners.queue_values import LEAST_BPS, QueueAdvantages
-from controller.policies.features import NAMES, Observer
+from controller.policies.features import NAMES, WORLD, Observer
 from controller.policies.in_flight import InFlight
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expectation, reward_scale
@@ -24,12 +24,15 @@ SENDING = 3
 """Of the candidates, so many at least send every frame."""
 CONTEXT: tuple[str, ...] = (
     *NAMES, "belief_mean", "belief_spread", "device_price", "byte_price", "deadline", "interval",
-    "round_trip", "best_reward",
+    "round_trip", "best_reward", *WORLD,
 )  # fmt: skip
 """The observation (`controller.policies.features`), then: mean and deviation of the log rate
 believed in; prices of a device second and, over 5, of a megabyte; log2 of the deadline over 0.1 s
-and of the interval over 50 ms, over 3; round trip over the deadline; the greatest expected reward.
+and of the interval over 50 ms, over 3; round trip over the deadline; the greatest expected reward;
+what shows of the world (`controller.policies.features.WORLD`).
 """
+EARLIER_CONTEXTS: tuple[tuple[str, ...], ...] = (tuple(n for n in CONTEXT if n not in WORLD),)
+"""Contexts that policies were trained on before and are still read with."""
 DESCRIBED: tuple[str, ...] = (
     "advantage", "advantage_newest", "advantage_fast", "advantage_slow", "advantage_least",
     "reward", "own", "device", "uplink", "price", "send_share", "bytes", "local", "gated", "hedged",
@@ -156,6 +159,7 @@ class ObservationEncoder:
                 np.stack([(mean - 6.0) / 0.75, spread], axis=1),
                 np.broadcast_to(self._about, (len(now_s), len(self._about))),
                 model[:, :, 0].max(axis=1, keepdims=True),
+                observer.world(),
             ],
             axis=1,
         )

@@ -16,6 +16,12 @@ from controller.policies.probing import Prober
 from controller.scenarios import Setting
 
 
+def scales_of(setting: Setting) -> Scales:
+    """What the observations of a setting are divided by, and whether its world shows in them."""
+    scenario = setting.scenario
+    return Scales(scenario.frames.deadline_s, worldly=not scenario.world.tidy)
+
+
 class StreamState:
     """Takes in measurements, results and choices; gives observations."""
 
@@ -23,7 +29,7 @@ class StreamState:
         self, setting: Setting, encoder: ObservationEncoder, lanes: int, blind_s: float
     ) -> None:
         self._encoder, self._model = encoder, setting.link_model
-        self._observer = Observer(lanes, Scales(setting.scenario.frames.deadline_s))
+        self._observer = Observer(lanes, scales_of(setting))
         self._prober = Prober(setting.table, lanes, blind_s)
         self._in_flight = InFlight(setting, lanes)
 
@@ -51,13 +57,22 @@ class StreamState:
         rate = self._model.rate_bps(payload_bytes, duration_s)
         self._observer.measured(lanes, known_s, rate, complete)
 
-    def ended(self, lanes: Bools, frame: Ints, in_time: Bools, by_plan: Bools) -> None:
+    def ended(
+        self,
+        lanes: Bools,
+        frame: Ints,
+        in_time: Bools,
+        by_plan: Bools,
+        latency_s: Floats,
+        noticed: Floats,
+    ) -> None:
         """A frame ended in the masked lanes.
 
-        `lanes`, `frame` (its number), `in_time` and `by_plan` (answered by the plan itself) are
-        (L,).
+        `lanes`, `frame` (its number), `in_time`, `by_plan` (answered by the plan itself) and
+        `latency_s` (inf: no answer) are (L,). `noticed` (4, L) is what it has shown, as
+        `controller.interface.Noticed` has it: NaN where it showed nothing.
         """
-        self._observer.ended(lanes, in_time, by_plan)
+        self._observer.ended(lanes, in_time, by_plan, latency_s, noticed)
         self._in_flight.ended(lanes, frame)
 
     def observation(

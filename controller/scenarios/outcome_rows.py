@@ -29,6 +29,8 @@ class OutcomeRows:
     None: every sample takes the mean."""
     weight_row: npt.NDArray[np.int64] | None = None
     """Which of them each row of `gate_rows` has, (R,)."""
+    confidences: npt.NDArray[np.float32] | None = None
+    """How sure each exit's own answer is of each sample, (E, S); None in a tidy world."""
 
     @property
     def samples(self) -> int:
@@ -50,6 +52,14 @@ class OutcomeRows:
         if self.weights is None or self.weight_row is None:
             return 1.0
         return self.weights[self.weight_row[ending], sample].astype(np.float64)
+
+    def sure(
+        self, exit_: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float32]:
+        """How sure the exits' own answers are of the samples; NaN where that is not kept."""
+        if self.confidences is None:
+            return np.full(exit_.shape, np.nan, dtype=np.float32)
+        return np.asarray(self.confidences[exit_, sample])
 
     def row(
         self,

@@ -84,6 +84,7 @@ def expectation(
         setting.links(link),
         setting.link_models,
         setting.timing,
+        **setting.scenario.world.expected,
     )
     own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
     if setting.closed_loop:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -195,10 +196,18 @@ class Setting:
                 for g in range(len(plan.gates)):
                     at[p, answers == g] = self.gate_rows.row[p, g]
         correct = np.stack(rows).astype(np.uint8)
-        if not self.scenario.world.picture_sizes:
+        world = self.scenario.world
+        if world.tidy:
             return OutcomeRows(correct, exits, self.gate_rows, at)
-        weights = weights_of(self.sizes, self.outcomes, self.gate_rows.table.plans, index)
-        return OutcomeRows(correct, exits, self.gate_rows, at, *weights)
+        sure = [
+            self.outcomes.calibrated(exit_, temperature)[index]
+            for exit_, temperature in enumerate(self.model.temperatures)
+        ]
+        weights: tuple[Any, Any] = (None, None)
+        if world.picture_sizes:
+            weights = weights_of(self.sizes, self.outcomes, self.gate_rows.table.plans, index)
+        confidences = np.stack(sure).astype(np.float32)
+        return OutcomeRows(correct, exits, self.gate_rows, at, *weights, confidences)
 
     @cached_property
     def sizes(self) -> SampleSizes:

@@ -7,6 +7,7 @@ described here; `coinfer calibrate` fits it to runs on a device and an edge.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -84,6 +85,21 @@ class WorldSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     """The device's own."""
     edge: NodeWorldSection = NodeWorldSection()
     """The same of the node that the device's link leads to."""
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """What planning counts on beyond profiles, as `controller.physics.run_frames` takes it.
+
+        Means: of overheads, and of what a first-come queue of others holds (M/M/1).
+        """
+        if self.device == self.edge == NodeWorldSection():
+            return {}
+        nodes, load = (self.device, self.edge), self.edge.load
+        waits_s = 0.0 if load is None else load.burst_s * load.share / (1.0 - load.share)
+        return {
+            "overheads_s": tuple(node.overhead_s + node.jitter_s for node in nodes),
+            "others_s": waits_s,
+        }
 
     @property
     def tidy(self) -> bool:

@@ -8,6 +8,7 @@ bound they are held against is: the answers' accuracies stand in the place of si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,14 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Floats, Ints
-from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
+from controller.interface import (
+    Controller,
+    FrameResult,
+    Measurement,
+    Noticed,
+    Overruled,
+    Situation,
+)
 from controller.physics import TraceBank
 from controller.scenarios import Setting
 from envs.admission import AdmittedLanes
@@ -248,9 +256,14 @@ def tell(
                     float(ended.latency_s[k]) if in_time else None,
                     int(ended.exit[k]) if in_time else None,
                     bool(ended.by_plan[k]),
+                    Noticed(*(_known(value) for value in ended.noticed[:, k].tolist())),
                 )
             )
     return simulator.backlogs()
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def decide(

@@ -47,7 +47,10 @@ class LearnedLanes:
                     )
                 )
         for ended in simulator.ends():
-            self._stream.ended(ended.lanes, ended.frame, ended.in_time, ended.by_plan)
+            self._stream.ended(
+                ended.lanes, ended.frame, ended.in_time, ended.by_plan,
+                np.where(ended.in_time, ended.latency_s, np.inf), ended.noticed,
+            )  # fmt: skip
         device_s, uplink_bytes = simulator.backlogs()
         # the device counts whole bytes
         uplink_bytes = np.floor(uplink_bytes)

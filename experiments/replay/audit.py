@@ -172,13 +172,12 @@ def predict(
     weights = 1.0 if samples is None else rows.weight(ending, samples)
     weights = np.broadcast_to(weights, ending.shape)
     # of what is drawn in a world, nobody knows better than its mean
-    nodes = (setting.scenario.world.device, setting.scenario.world.edge)
-    overheads_s = [node.overhead_s + node.jitter_s for node in nodes]
+    beyond = setting.scenario.world.expected
     outcomes = []
     for number, frame in enumerate(frames):
         outcome, state = run_frames(
             table, ending[number : number + 1], np.array([frame.arrival_s]), state,
-            setting.links(link), models, timing, overheads_s=overheads_s,
+            setting.links(link), models, timing, **beyond,
             weight=weights[number : number + 1],
         )  # fmt: skip
         outcomes.append(outcome)

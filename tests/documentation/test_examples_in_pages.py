@@ -140,7 +140,7 @@ def test_the_environment_of_the_page_takes_a_step():
     pytest.importorskip("gymnasium")
     space: dict[str, object] = {}
     exec(python_of(DOCS / "how-to/own-policy.md", "gymnasium.make"), space)
-    assert np.shape(space["observation"]) == (222,)
+    assert np.shape(space["observation"]) == (228,)
     assert 0 <= float(space["reward"]) <= 1  # type: ignore[arg-type]
 
 

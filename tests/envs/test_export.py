@@ -242,7 +242,7 @@ REFUSED = {
     ),
     "training's own": (
         lambda e: model(PPO, ObservedVecEnv(e.groups, 9)),
-        r"observation space: found Box of shape \(227,\), expected 222 numbers",
+        r"observation space: found Box of shape \(233,\), expected 228 numbers",
     ),
     "normalised": (
         lambda e: model(PPO, VecNormalize(e)),
@@ -250,7 +250,7 @@ REFUSED = {
     ),
     "stacked": (
         lambda e: model(PPO, VecFrameStack(e, 2)),
-        r"observation space: found Box of shape \(444,\)",
+        r"observation space: found Box of shape \(456,\)",
     ),
     "wrapped": (
         lambda e: model(PPO, NormalizeObservation(gym.make(NAME))),
@@ -278,7 +278,7 @@ def test_what_is_no_such_model_is_one_line_and_nothing_is_written(tmp_path, lane
 def test_more_weights_than_whoever_reads_them_takes_are_refused(lanes, monkeypatch):
     made = model(PPO, lanes, [1024])
     monkeypatch.setattr("controller.policies.weights.MOST_PRODUCTS", 2**17)
-    why = r"network: found 239,616 multiplications a decision, expected at most 131,072"
+    why = r"network: found 245,760 multiplications a decision, expected at most 131,072"
     with pytest.raises(UsageError, match=why):
         exported_weights(made)
 

@@ -215,7 +215,7 @@ def test_every_argument_of_the_single_environment_is_one_of_many():
             part="validation", half="report", episode_frames=5, render_mode="rgb_array",
             policy=SHIPPED_POLICIES / "3g-alexnet",
         )  # fmt: skip
-        assert env.reset(seed=0)[0].shape == (2, 222)
+        assert env.reset(seed=0)[0].shape == (2, 228)
         env.close()
 
 
@@ -225,4 +225,4 @@ def test_a_lane_of_stable_baselines_is_reset_before_it_is_stepped():
     with pytest.raises(ResetNeeded, match="step: found no reset before it"):
         env.step_wait()
     env.reset()
-    assert env.step(np.zeros(2, dtype=np.int64))[0].shape == (2, 222)
+    assert env.step(np.zeros(2, dtype=np.int64))[0].shape == (2, 228)

@@ -1,12 +1,10 @@
 """The drawn world: every law that its sections name, held against long draws."""
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.physics import TraceBank
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.sample_bytes import class_of, picture_bytes
 from controller.scenarios.world import (
@@ -15,16 +13,8 @@ from controller.scenarios.world import (
     StateSection,
     WorldSection,
 )
-from envs.simulator import Simulator
 from envs.world import World
-from traces.trace import BandwidthTrace
-
-TRACE = BandwidthTrace("steady", np.array([0.0]), np.array([4e6]), 600.0)
-LANES = 400
-
-
-def in_world(world):
-    return load_setting(msgspec.structs.replace(read_scenario("lte-mobilenet"), world=world))
+from tests.helpers.worlds import LANES, in_world, started
 
 
 def drawn(setting, frames, interval_s, lanes=LANES, seed=3):
@@ -36,8 +26,7 @@ def drawn(setting, frames, interval_s, lanes=LANES, seed=3):
 
 
 def simulated(setting, plan, frames=60, lanes=LANES, seed=0):
-    simulator = Simulator(setting, TraceBank([TRACE]), lanes, "policy", np.random.default_rng(seed))
-    simulator.place(np.ones(lanes, dtype=bool), np.zeros(lanes, dtype=np.int64), np.zeros(lanes))
+    simulator = started(setting, lanes, seed)
     return [simulator.step(np.full(lanes, plan)) for _ in range(frames)]
 
 

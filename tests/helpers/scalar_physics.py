@@ -132,15 +132,16 @@ def local_answers(table, p, arrival, free, back, limit, timing, noise):
     return free, spent, answer
 
 
-PLAIN = (0.0, 0.0, 1.0)
-"""Seconds of device and edge beyond their work, and a sample's bytes over their mean."""
+PLAIN = (0.0, 0.0, 0.0, 1.0)
+"""Seconds of device and edge beyond their work, seconds that others have asked of the edge, and a
+sample's bytes over their mean."""
 
 
 def scalar_frame(
     table, p, arrival, state, walk, model, timing, device_noise, edge_noise, varied=PLAIN
 ):
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
-    more_device_s, more_edge_s, weight = varied
+    more_device_s, more_edge_s, others_s, weight = varied
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
     local, computes = bool(table.local[p]), table.prefix_s[p] > 0
     begun = arrival + more_device_s
@@ -161,7 +162,7 @@ def scalar_frame(
         if complete:
             there = up["end"] + model.rtt_s / 2
             spent_s = float(table.remote_s[p]) * edge_noise + more_edge_s
-            state["edge_s"] = max(there, state["edge_s"]) + spent_s
+            state["edge_s"] = max(there + others_s, state["edge_s"]) + spent_s
             gone = max(state["edge_s"], state["downlink_s"])
             down = walk.end(gone, wire_bytes(model, float(table.down_bytes[p])))
             state["downlink_s"] = down if down < INF else limit

@@ -183,9 +183,9 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         given_noise = noise.reshape(2, *shape) if noisy else (1.0, 1.0)
         varied, more = np.tile(PLAIN, (lanes, 1)), {}
         if varies:
-            varied = rng.uniform((0.0, 0.0, 0.3), (0.02, 0.02, 2.0), (lanes, 3))
-            device_s, edge_s, weight = varied.T.reshape(3, *shape)
-            more = {"overheads_s": (device_s, edge_s), "weight": weight}
+            varied = rng.uniform((0.0, 0.0, 0.0, 0.3), (0.02, 0.02, 0.05, 2.0), (lanes, 4))
+            device_s, edge_s, others_s, weight = varied.T.reshape(4, *shape)
+            more = {"overheads_s": (device_s, edge_s), "others_s": others_s, "weight": weight}
         before = [state_of(resources, name).copy() for name in STATE]
         outcome, after = run_frames(
             table, plan.reshape(shape), arrival.reshape(shape), resources, link, model, timing,
