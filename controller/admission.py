@@ -126,12 +126,14 @@ class Admission:
         leaves those behind it late.
         """
         local = np.flatnonzero(self.table.local)
-        ready = self.table.prefix_s[local] + situation.device_backlog_s
-        waits = np.maximum(ready - self.interval_s, 0.0) + self.first_exit_s
+        slower = max(situation.device_pace, 1.0)
+        first_exit_s = slower * self.first_exit_s
+        ready = slower * self.table.prefix_s[local] + situation.device_backlog_s
+        waits = np.maximum(ready - self.interval_s, 0.0) + first_exit_s
         in_time = ready <= situation.deadline_s
         # a device that not even the first exit lets keep up has nothing to spare
         spare = (waits + self.rescue_margin_s <= self.deadline_s) & (
-            self.first_exit_s <= self.interval_s
+            first_exit_s <= self.interval_s
         )
         fits = local[in_time & spare]
         if not len(fits):
@@ -146,6 +148,7 @@ class Admission:
         if not self.always_rescue or plan.is_local or not table.prefix_s[index] > 0:
             return index
         spare = situation.deadline_s - situation.device_backlog_s - self.rescue_margin_s
+        spare /= max(situation.device_pace, 1.0)  # in seconds of the profile
         if table.wait_exit[index, 0] >= 0 or plan.gates:
             own_s = float(table.prefix_s[index] + table.wait_s[index, 0])
         else:

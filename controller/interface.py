@@ -35,12 +35,10 @@ class Measurement:
 class Noticed:
     """What a frame has shown of the world beside its answer; None where it showed nothing.
 
-    `pace`: what the device computed took, over what the profile expects of it. `size`: the bytes
-    that crossed, over their mean by its plan. `edge_queue_s`: how long the edge says that it
-    waited there. `confidence`: of the answer, where an exit on the device gave it.
+    `size`: the bytes that crossed, over their mean by its plan. `edge_queue_s`: how long the edge
+    says that it waited there. `confidence`: of the answer, where an exit on the device gave it.
     """
 
-    pace: float | None = None
     size: float | None = None
     edge_queue_s: float | None = None
     confidence: float | None = None
@@ -73,7 +71,8 @@ class Situation:
 
     `now_s`: arrival; `frame`: its number; `deadline_s`: seconds it may take; `device_backlog_s`:
     seconds until the device CPU is free; `uplink_backlog_bytes`: bytes handed to the link and not
-    yet acknowledged; `rtt_s`: round-trip time from keep-alives.
+    yet acknowledged; `rtt_s`: round-trip time from keep-alives; `device_pace`: what the device's
+    newest jobs took, over what its profile expects of them.
     """
 
     now_s: float
@@ -82,6 +81,7 @@ class Situation:
     device_backlog_s: float
     uplink_backlog_bytes: int
     rtt_s: float
+    device_pace: float = 1.0
 
 
 class Controller(Protocol):

@@ -162,20 +162,27 @@ class AdmittedLanes:
             self.devices[lane] = self._device(lane)
 
     def admit(
-        self, chosen: Ints, now_s: Floats, frame: Ints, device_s: Floats, uplink_bytes: Floats
+        self,
+        chosen: Ints,
+        now_s: Floats,
+        frame: Ints,
+        device_s: Floats,
+        uplink_bytes: Floats,
+        device_pace: Floats,
     ) -> Ints:
         """The plans that run, (L,), for those `chosen` at `now_s`.
 
         `device_s` and `uplink_bytes` are the backlogs as the devices know them.
 
         `chosen` are indices of the table and `frame` the frames' numbers, `now_s` and `device_s`
-        are seconds, `uplink_bytes` bytes; all are (L,).
+        are seconds, `uplink_bytes` bytes, `device_pace` is what the devices' newest jobs took over
+        their profile; all are (L,).
         """
         plans, rtt_s = np.empty(len(self.devices), dtype=np.int64), self._setting.link_model.rtt_s
         for lane, device in enumerate(self.devices):
             situation = Situation(
                 float(now_s[lane]), int(frame[lane]), self._deadline_s, float(device_s[lane]),
-                int(uplink_bytes[lane]), rtt_s,
+                int(uplink_bytes[lane]), rtt_s, float(device_pace[lane]),
             )  # fmt: skip
             plans[lane], self.reserved[lane] = device.admit(int(chosen[lane]), situation)
         return plans

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from artefacts.arrays import Floats, Ints
-from controller.device.cpu import PACED_S
 from controller.scenarios import OutcomeRows
 from envs.records import StepResult
 
@@ -13,15 +12,13 @@ from envs.records import StepResult
 def noticed(
     rows: OutcomeRows,
     result: StepResult,
-    pace: Floats | float,
     weight: Floats | float,
     sample: Ints,
 ) -> Floats:
-    """`controller.interface.Noticed` of a frame in each of L lanes, (4, L): NaN for None.
+    """`controller.interface.Noticed` of a frame in each of L lanes, (3, L): NaN for None.
 
-    `rows` are the outcomes that the frames are of, `result` is what became of them. `pace` (L,) is
-    what the device took over its profile's medians, `weight` (L,) what crossed over its mean;
-    `sample` (L,) are indices of `rows`.
+    `rows` are the outcomes that the frames are of, `result` is what became of them. `weight` (L,)
+    is what crossed over its mean; `sample` (L,) are indices of `rows`.
     """
     outcome, exit_ = result.outcome, np.maximum(result.outcome.answer_exit, 0)
     local = rows.gate_rows.table.local.take(result.ending)
@@ -32,7 +29,6 @@ def noticed(
     )
     return np.stack(
         [
-            np.where(outcome.device_s > PACED_S, pace, np.nan),
             np.where(np.isfinite(outcome.handed_s), weight, np.nan),
             np.where(heard, waited_s, np.nan),
             np.where(by_device, rows.sure(exit_, sample), np.nan),

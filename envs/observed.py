@@ -70,7 +70,9 @@ class ObservedLanes:
             )  # fmt: skip
         self._device_s, uplink_bytes = simulator.backlogs()
         # the device counts whole bytes
-        return stream.observation(simulator.now_s, self._device_s, np.floor(uplink_bytes))
+        return stream.observation(
+            simulator.now_s, self._device_s, np.floor(uplink_bytes), simulator.pace.now()
+        )
 
     def step(self, observation: Observation, candidate: Ints) -> StepResult:
         """One frame in every lane, a probe in the place of blind candidates."""

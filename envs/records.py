@@ -43,7 +43,7 @@ class Ended:
     in_time: Bools
     by_plan: Bools
     noticed: Floats
-    """(4, L): `controller.interface.Noticed`, NaN for None."""
+    """(3, L): `controller.interface.Noticed`, NaN for None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,9 @@ class PendingEnds:
     in_time: Bools
     by_plan: Bools
     noticed: Floats
-    """(4, slots, L): as of `Ended`."""
+    """(3, slots, L): as of `Ended`."""
+    pace: Floats
+    """What the device took over its profile; NaN where it computed nothing of note."""
 
     @classmethod
     def of(cls, slots: int, lanes: int) -> PendingEnds:
@@ -84,5 +86,5 @@ class PendingEnds:
         never = np.full(shape, np.inf)
         return cls(
             numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy(),
-            np.full((len(fields(Noticed)), *shape), np.nan),
+            np.full((len(fields(Noticed)), *shape), np.nan), np.full(shape, np.nan),
         )  # fmt: skip

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.device.cpu import PACED_S
 from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
+from controller.sensing.pace import DevicePace
 from envs.admission import AdmittedLanes
 from envs.noticed import noticed
 from envs.records import Delivered, Ended, PendingEnds, StepResult
@@ -85,6 +87,8 @@ class Simulator:
         self.link = bank.lanes(self.trace)
         tidy = setting.scenario.world.tidy
         # a generator of its own: what is drawn without a world stays what it is
+        self.pace = DevicePace(lanes)
+        """How fast each lane's device knows itself to be; as its profile says in a tidy world."""
         self.world = None if tidy else World(setting, self.rows, half, lanes, rng.spawn(1)[0])
 
     def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
@@ -106,6 +110,7 @@ class Simulator:
             self.admission.reset(lanes)
         if self.world is not None:
             self.world.place(lanes, start_s)
+            self.pace.reset(lanes)
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by `shares`) with room for `frames`."""
@@ -173,7 +178,11 @@ class Simulator:
 
         A frame without an answer is known to be late at its deadline, not when it was decided.
         """
-        ends = self._ends
+        ends, news = self._ends, self._news(self._ends.known_s, self._oldest_first())
+        if self.world is not None:
+            for lanes, index, _ in news:
+                pace = ends.pace.take(index)
+                self.pace.took(lanes & np.isfinite(pace), pace)
         return [
             Ended(
                 lanes,
@@ -186,7 +195,7 @@ class Simulator:
                 ends.by_plan.take(index),
                 ends.noticed.reshape(len(ends.noticed), -1)[:, index],
             )
-            for lanes, index, known_s in self._news(ends.known_s, self._oldest_first())
+            for lanes, index, known_s in news
         ]
 
     def deliver(self) -> list[Delivered]:
@@ -252,6 +261,7 @@ class Simulator:
             *factors,
             **beyond,
             weight=weight,
+            pace=self.pace.now(),
         )
         self._remember(outcome, table.up_bytes.take(ending) * weight)
         if self._asks:
@@ -264,9 +274,9 @@ class Simulator:
             result = self._streamed(outcome, ending, arrival, sample)
         self._await_end(result, plan)
         if self.world is not None:
-            self._ends.noticed[:, self._slot] = noticed(
-                self.rows, result, factors[0], weight, sample
-            )
+            slot, ends = self._slot, self._ends
+            ends.noticed[:, slot] = noticed(self.rows, result, weight, sample)
+            ends.pace[slot] = np.where(outcome.device_s > PACED_S, factors[0], np.nan)
         self._slot = (self._slot + 1) % self._pending
         return result
 
@@ -288,7 +298,7 @@ class Simulator:
         """What devices make of the plans that were decided."""
         if self.admission is None:
             return plan
-        return self.admission.admit(plan, self.now_s, self.frame, *self.backlogs())
+        return self.admission.admit(plan, self.now_s, self.frame, *self.backlogs(), self.pace.now())
 
     def mean_reward(self, result: StepResult) -> Floats:
         """A step's rewards with the answers' accuracies in place of what single samples gave.

@@ -19,6 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from controller.sensing.pace import DevicePace
+
+_ONE = np.ones(1, dtype=np.bool_)
 PACING, ENOUGH = 9, 3
 """So many of the newest jobs say what jobs take here, once there are enough."""
 PACED_S = 0.001
@@ -68,8 +73,6 @@ class CpuDone:
     spent_s: float
     skipped: bool
     error: str | None = None
-    expected_s: float = 0.0
-    """What the profile says that it takes; 0 where what it took says nothing of the next one."""
 
 
 class DeviceCpu:
@@ -89,6 +92,7 @@ class DeviceCpu:
         self._running_until_s = 0.0
         self._shares: deque[float] = deque(maxlen=PACING)
         self._pace = 1.0
+        self._newest = DevicePace(1)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -121,14 +125,22 @@ class DeviceCpu:
         """What a job takes here, as a share of what the profile says; never more than 1."""
         return self._pace
 
+    @property
+    def newest_pace(self) -> float:
+        """What the newest jobs took over what the profile says: above 1 on a device that is slow
+        for a while.
+        """
+        with self._changed:
+            return float(self._newest.now()[0])
+
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""
         with self._changed:
-            now = self._clock()
+            now, slower = self._clock(), max(float(self._newest.now()[0]), 1.0)
             free = max(self._running_until_s, now)
             for job in self._waiting:
                 if free <= self._latest_s(job) and job.wanted():
-                    free += job.expected_s
+                    free += slower * job.expected_s
             return free - now
 
     def revise(self, left_s: float) -> None:
@@ -148,7 +160,8 @@ class DeviceCpu:
             now = self._clock()
             with self._changed:
                 skip = now > self._latest_s(job) or not job.wanted()
-                self._running_until_s = now if skip else now + job.expected_s
+                slower = max(float(self._newest.now()[0]), 1.0)
+                self._running_until_s = now if skip else now + slower * job.expected_s
             if skip:
                 job.done(CpuDone(None, now, 0.0, True))
                 continue
@@ -162,15 +175,15 @@ class DeviceCpu:
                 self._running_until_s = ended
                 if result is not None:  # one that was given up on the way says nothing
                     self._learn(job, ended - now)
-            steady = job.steady and result is not None
-            usual_s = job.expected_s if steady else 0.0
-            job.done(CpuDone(result, ended, ended - now, False, error, usual_s))
+            job.done(CpuDone(result, ended, ended - now, False, error))
 
     def _learn(self, job: CpuJob, spent_s: float) -> None:
         """The median: one that the system has held up tells of the system."""
         if not job.steady or job.expected_s < PACED_S:
             return
-        self._shares.append(spent_s / job.expected_s)
+        ratio = spent_s / job.expected_s
+        self._newest.took(_ONE, np.array([ratio]))
+        self._shares.append(ratio)
         if len(self._shares) >= ENOUGH:
             self._pace = min(statistics.median(self._shares), 1.0)
 

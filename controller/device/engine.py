@@ -181,6 +181,7 @@ class FrameEngine:
             max(self._cpu.backlog_s() - max(arrival_s - self.clock(), 0.0), 0.0),
             self.link.backlog_bytes,
             self.rtt_s,
+            self._cpu.newest_pace,
         )
         chosen = self.controller.decide(situation)
         admitted = self.admission.admit(chosen, situation, lanes, self.clock())
@@ -222,7 +223,7 @@ class FrameEngine:
             self._end(frame, self.clock())
 
     def _job_done(self, event: Event, frame: Frame, result: CpuDone) -> None:
-        frame.computed(result.spent_s, result.expected_s)
+        frame.device_s += result.spent_s
         frame.local_pending -= event.kind == "local"
         if result.error is not None:
             frame.error = result.error

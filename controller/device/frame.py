@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts.arrays import Float32s
-from controller.device.cpu import PACED_S, Reservation
+from controller.device.cpu import Reservation
 from controller.interface import FrameResult, Noticed
 from controller.physics import RESCUE_MARGIN_S
 from controller.plans import Plan
@@ -62,8 +62,6 @@ class FrameRecord(msgspec.Struct, frozen=True):
     crosses was handed to the link ("handed"), and when the edge's answer was here ("replied")."""
     reserved: bool = False
     """Whether time of the CPU was kept for its local fallback."""
-    pace: float | None = None
-    """What the device computed took, over what its profile expects (null: nothing of note)."""
     size: float | None = None
     """Bytes that crossed over their mean by its plan (null: nothing was to cross)."""
 
@@ -72,7 +70,7 @@ class FrameRecord(msgspec.Struct, frozen=True):
         late = self.latency_s is not None and self.latency_s > deadline_s + 1e-6
         latency_s, exit_ = (None, None) if late else (self.latency_s, self.exit)
         own = self.confidence if self.where == "device" else None
-        noticed = Noticed(self.pace, self.size, self.stages_s.get("edge queue"), own)
+        noticed = Noticed(self.size, self.stages_s.get("edge queue"), own)
         return FrameResult(self.frame, self.plan, known_s, latency_s, exit_, self.by_plan, noticed)
 
 
@@ -141,9 +139,6 @@ class Frame:
     """What the CPU keeps free for the rescue (None: it is made only where the CPU is idle)."""
     bytes_sent: int = 0
     device_s: float = 0.0
-    paced_s: float = 0.0
-    expected_s: float = 0.0
-    """Seconds of its jobs that tell of the device's pace, as they were and as was expected."""
     size: float | None = None
     """Bytes that cross over their mean by its plan."""
     remote_failed: bool = False
@@ -158,13 +153,6 @@ class Frame:
         if self.local_answer is None or self.threshold is None:
             return False
         return self.local_answer[1] >= self.threshold
-
-    def computed(self, spent_s: float, expected_s: float) -> None:
-        """A job of it took `spent_s`; `expected_s` is 0 where that says nothing of the device."""
-        self.device_s += spent_s
-        if expected_s > 0:
-            self.paced_s += spent_s
-            self.expected_s += expected_s
 
     def passes(self, moment: str, at_s: float) -> None:
         """It reaches a moment of its way (`FrameRecord.moments_s`) at `at_s`; the first counts."""
@@ -198,7 +186,6 @@ class Frame:
             self.stages_s,
             self.moments_s,
             self.reserved,
-            self.paced_s / self.expected_s if self.expected_s >= PACED_S else None,
             self.size,
         )
 

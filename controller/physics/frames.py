@@ -77,6 +77,7 @@ def run_frames(
     overheads_s: Sequence[Floats | float] = (),
     others_s: Floats | float = 0.0,
     weight: Floats | float = 1.0,
+    pace: Floats | float = 1.0,
 ) -> tuple[FrameOutcome, Resources]:
     """Run one frame a lane with plan indices `plan`; gives what happened and the new resources.
 
@@ -85,10 +86,11 @@ def run_frames(
     for each of the topology's nodes in their order (1 where none is given; drawn by the caller).
     `overheads_s`: what each takes beyond its layers and codecs (0), before it begins with them.
     `others_s`: what others have asked of the first node beyond the device before the frame reaches
-    it, in seconds of that node.
-    `weight` multiplies what crosses an uplink: a sample's own bytes over their mean. `table` has
-    the plans' costs in seconds and bytes, `resources` says when each resource is free, in seconds
-    of the links' clock, `timing` holds the scenario's deadline.
+    it, in seconds of that node. `pace`: what the device knows its computing to take over the
+    medians (a local fallback begins so much sooner). `weight` multiplies what crosses an uplink: a
+    sample's own bytes over their mean. `table` has the plans' costs in seconds and bytes,
+    `resources` says when each resource is free, in seconds of the links' clock, `timing` holds the
+    scenario's deadline.
     """
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local.take(plan)
@@ -102,7 +104,7 @@ def run_frames(
     back, up = trip.run(handed)
 
     jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
-    jobs.run(table, plan, arrival_s, timing)
+    jobs.run(table, plan, arrival_s, timing, pace)
     by_others, suffix_s = jobs.finish(table, plan, back)
     by_plan_s = np.where(local, prefix.done_s, by_others)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
@@ -111,10 +113,8 @@ def run_frames(
     outcome = FrameOutcome(
         answered_s=answered,
         answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
-        by_plan=by_plan,
-        latency_s=answered - arrival_s,
-        device_s=prefix.seconds + jobs.spent_s + suffix_s,
-        bytes_sent=up.sent_bytes,
+        by_plan=by_plan, latency_s=answered - arrival_s,
+        device_s=prefix.seconds + jobs.spent_s + suffix_s, bytes_sent=up.sent_bytes,
         measured_bytes=up.payload_bytes,
         measured_duration_s=up.duration_s,
         measured_known_s=np.where(offloads, trip.known_s(back, up), np.inf),
@@ -200,8 +200,19 @@ class _LocalJobs:
         self._closed = np.minimum(back, limit)
         self._limit = limit
 
-    def run(self, table: PlanTable, plan: Ints, arrival_s: Floats, timing: Timing) -> None:
-        """Those that may answer before the plan does, in their order."""
+    def run(
+        self,
+        table: PlanTable,
+        plan: Ints,
+        arrival_s: Floats,
+        timing: Timing,
+        pace: Floats | float,
+    ) -> None:
+        """Those that may answer before the plan does, in their order.
+
+        `table` has the costs of `plan` (L,), whose frames arrived at `arrival_s`; `timing` is the
+        scenario's clock, `pace` as of `run_frames`.
+        """
         possible = self._offloads
         for job in table.columns.waits:
             # each goes on from the tensor that the one before it left
@@ -210,8 +221,8 @@ class _LocalJobs:
         if timing.deadline_s is None or rescue is None:
             return
         # an idle device's clock stands in the past, and nothing begins before its frame is there
-        latest = timing.deadline_s - table.columns.rescue_p95_s - timing.rescue_margin_s
-        latest = np.maximum(latest, 0.0).take(plan)
+        needed_s = table.columns.rescue_p95_s.take(plan) * np.maximum(pace, 1.0)
+        latest = np.maximum(timing.deadline_s - needed_s - timing.rescue_margin_s, 0.0)
         self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest), self._offloads)
 
     def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:

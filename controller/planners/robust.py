@@ -12,8 +12,8 @@ import numpy as np
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
+from controller.planners.slowed import PacedValues
 from controller.scenarios import Setting
-from controller.scenarios.rewards import expected_rewards
 from controller.sensing.belief import BandwidthBelief
 
 PROBE_HORIZON_S = 2.0
@@ -29,21 +29,15 @@ class RobustPlanner:
     the next two seconds.
     """
 
-    BACKLOGS = 8
-
     def __init__(self, setting: Setting, belief: BandwidthBelief, name: str = "robust") -> None:
         self.name = name
         self.initial_probe_bytes = 0
         self._belief = belief
         self._table: PlanTable = setting.table
-        self._deadline_s = setting.scenario.frames.deadline_s
         self._interval_s = setting.interval_s
         # a gated plan sends only what no gate stopped: it is no probe
         self._remote = setting.table.senders
-        backlogs = np.linspace(0.0, self._deadline_s, self.BACKLOGS)
-        self._values = np.stack(
-            [expected_rewards(setting, belief.rates_bps, float(b)) for b in backlogs]
-        )
+        self._values = PacedValues(setting, belief)
         self.reset()
 
     def reset(self) -> None:
@@ -68,10 +62,8 @@ class RobustPlanner:
             probability = self._belief.blind
         else:
             probability = self._belief.of(self._rate_bps, situation.now_s - self._seen_s)
-        share = min(situation.device_backlog_s / self._deadline_s, 1.0)
-        # rounded up: a plan that only just fits an optimistic backlog would be late
-        slot = int(np.ceil(share * (self.BACKLOGS - 1) - 1e-9))
-        return probability, self._values[slot]
+        values = self._values.at(situation.device_backlog_s, situation.device_pace)
+        return probability, values
 
     def expected(self, situation: Situation) -> Floats:
         """Expected reward of every plan (P,) in this situation."""

@@ -22,9 +22,9 @@ MAX_AGE_S = 60.0
 WORLD: tuple[str, ...] = (
     "device_pace", "own_size", "size_changes", "edge_queue", "last_latency", "confidence",
 )  # fmt: skip
-"""What shows in a world that is not tidy (`[world]` of a scenario): log2 of what computing takes
-over what the profile expects, and of the bytes that crossed over their mean; how far that moves
-from frame to frame; how long requests wait at the edge, over the deadline; the last frame's
+"""What shows in a world that is not tidy (`[world]` of a scenario): log2 of what the device's jobs
+took over what its profile expects, and of the bytes that crossed over their mean; how far that
+moves from frame to frame; how long requests wait at the edge, over the deadline; the last frame's
 latency, over the deadline (2: no answer); how sure the device's exits are. 0 in a tidy world."""
 FEATURES = 3 * HISTORY + 10
 NAMES: tuple[str, ...] = (
@@ -44,8 +44,8 @@ NAMES: tuple[str, ...] = (
 )
 """Names of the features, in order (k = 0 is the newest measurement)."""
 
-WORLD_WEIGHTS = np.array([0.5, 0.5, 0.2, 0.5, 1.0, 0.3])
-"""Of the newest frame in each of `WORLD`: what changes within frames is followed quickly."""
+WORLD_WEIGHTS = np.array([0.5, 0.2, 0.5, 1.0, 0.3])
+"""Of the newest frame, in each of `WORLD` but the first: what changes soon is followed quickly."""
 LEAST_RATIO = 0.125
 """Below this ratios are all the same: three octaves, the end of the scale."""
 NO_ANSWER = 2.0
@@ -83,7 +83,7 @@ class Observer:
         self._shifts = LevelShifts(lanes)
         self._in_time = np.ones(lanes)
         self._by_plan = np.ones(lanes)
-        self._world = np.zeros((len(WORLD), lanes))
+        self._world = np.zeros((len(WORLD) - 1, lanes))
         self.reset(np.ones(lanes, dtype=np.bool_))
 
     def reset(self, lanes: Bools) -> None:
@@ -135,7 +135,7 @@ class Observer:
     ) -> None:
         """A frame ended in the masked `lanes` (L,).
 
-        `in_time`, `by_plan` and `latency_s` (inf: no answer) are (L,). `noticed` (4, L) is what it
+        `in_time`, `by_plan` and `latency_s` (inf: no answer) are (L,). `noticed` (3, L) is what it
         has shown, as `controller.interface.Noticed` has it: NaN where it showed nothing.
         """
         at = np.flatnonzero(lanes)
@@ -146,13 +146,13 @@ class Observer:
             self._learn(at, latency_s.take(at) / self.scales.deadline_s, noticed.take(at, axis=1))
 
     def _learn(self, at: Ints, latency: Floats, noticed: Floats) -> None:
-        pace, size, queue_s, confidence = noticed
+        size, queue_s, confidence = noticed
         before = self._world[:, at]
         size = np.log2(np.maximum(size, LEAST_RATIO))
         news = np.stack(
             [
-                np.log2(np.maximum(pace, LEAST_RATIO)), size, np.abs(size - before[1]),
-                queue_s / self.scales.deadline_s, np.minimum(latency, NO_ANSWER), confidence,
+                size, np.abs(size - before[0]), queue_s / self.scales.deadline_s,
+                np.minimum(latency, NO_ANSWER), confidence,
             ]
         )  # fmt: skip
         weight = np.where(np.isnan(news), 0.0, WORLD_WEIGHTS[:, None])
@@ -191,6 +191,9 @@ class Observer:
         out[:, rest + 9] = np.isfinite(self._at[:, 0])
         return out
 
-    def world(self) -> Floats:
-        """What frames have shown of every lane's world, (L, 6): `WORLD`."""
-        return self._world.T
+    def world(self, device_pace: Floats) -> Floats:
+        """What shows of every lane's world, (L, 6): `WORLD`; `device_pace` (L,) is its own."""
+        pace = np.zeros(self.lanes)
+        if self.scales.worldly:
+            pace = np.log2(np.maximum(device_pace, LEAST_RATIO))
+        return np.concatenate([pace[:, None], self._world.T], axis=1)

@@ -49,7 +49,7 @@ class LearnedController:
     def record(self, result: FrameResult) -> None:
         """Take in how a frame ended."""
         in_time, seen = result.latency_s is not None, result.noticed
-        shown = (seen.pace, seen.size, seen.edge_queue_s, seen.confidence)
+        shown = (seen.size, seen.edge_queue_s, seen.confidence)
         self._stream.ended(
             _ALL,
             np.array([result.frame]),
@@ -87,4 +87,5 @@ class LearnedController:
             np.array([situation.now_s]),
             np.array([situation.device_backlog_s]),
             np.array([float(situation.uplink_backlog_bytes)]),
+            np.array([situation.device_pace]),
         )

@@ -13,6 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.planners.queue_values import LEAST_BPS, QueueAdvantages
+from controller.planners.slowed import USUAL_PACE, PacedValues
 from controller.policies.features import NAMES, WORLD, Observer
 from controller.policies.in_flight import InFlight
 from controller.scenarios import Setting
@@ -89,6 +90,7 @@ class ObservationEncoder:
         table, scenario = setting.table, setting.scenario
         self.belief, self.advantages = belief, advantages
         self._model = _Model(setting, belief)
+        self._slowed = PacedValues(setting, belief)
         self._log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
         self._senders = table.senders
         hedged = np.array([plan.hedge for plan in table.plans], dtype=np.bool_)
@@ -122,15 +124,19 @@ class ObservationEncoder:
         now_s: Floats,
         device_backlog_s: Floats,
         uplink_backlog_bytes: Floats,
+        device_pace: Floats,
     ) -> Observation:
         """The observation of every lane; the observer's rates are the link's own.
 
         `observer` holds the measurements and `in_flight` the uploads that are under way. `now_s`
-        and `device_backlog_s` are seconds, `uplink_backlog_bytes` bytes, each (L,).
+        and `device_backlog_s` are seconds, `uplink_backlog_bytes` bytes, `device_pace` is what the
+        device's jobs take over its profile; each (L,).
         """
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
         probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
+        believed = probability.astype(np.float32)
         advantage = self.advantages.of(probability, device_backlog_s, uplink_s)
+        advantage = self._paced(advantage, believed, device_backlog_s, device_pace)
         plans, present = self._candidates(advantage)
         levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
         there = np.take_along_axis(uplink_s, levels, 1)
@@ -139,7 +145,6 @@ class ObservationEncoder:
         at_levels = known.reshape(*levels.shape, -1)[
             np.arange(len(plans))[:, None, None], np.arange(levels.shape[1]), plans[:, :, None]
         ]
-        believed = probability.astype(np.float32)
         model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
         mine = np.take_along_axis(advantage, plans, 1)
         described = np.concatenate(
@@ -159,7 +164,7 @@ class ObservationEncoder:
                 np.stack([(mean - 6.0) / 0.75, spread], axis=1),
                 np.broadcast_to(self._about, (len(now_s), len(self._about))),
                 model[:, :, 0].max(axis=1, keepdims=True),
-                observer.world(),
+                observer.world(device_pace),
             ],
             axis=1,
         )
@@ -170,6 +175,17 @@ class ObservationEncoder:
             present,
             advantage,
         )
+
+    def _paced(
+        self, advantage: Float32s, believed: Float32s, device_s: Floats, pace: Floats
+    ) -> Float32s:
+        """Advantages (L, P) of planning, which is made of the profile, with what a slower device
+        costs each plan.
+        """
+        if (pace <= USUAL_PACE).all():
+            return advantage
+        found = advantage + self._slowed.lost(believed, device_s, pace)
+        return np.asarray(found - found.max(axis=1, keepdims=True))
 
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats

@@ -69,19 +69,28 @@ class StreamState:
         """A frame ended in the masked lanes.
 
         `lanes`, `frame` (its number), `in_time`, `by_plan` (answered by the plan itself) and
-        `latency_s` (inf: no answer) are (L,). `noticed` (4, L) is what it has shown, as
+        `latency_s` (inf: no answer) are (L,). `noticed` (3, L) is what it has shown, as
         `controller.interface.Noticed` has it: NaN where it showed nothing.
         """
         self._observer.ended(lanes, in_time, by_plan, latency_s, noticed)
         self._in_flight.ended(lanes, frame)
 
     def observation(
-        self, now_s: Floats, device_backlog_s: Floats, uplink_backlog_bytes: Floats
+        self,
+        now_s: Floats,
+        device_backlog_s: Floats,
+        uplink_backlog_bytes: Floats,
+        device_pace: Floats,
     ) -> Observation:
-        """The observation of every lane at its decision time."""
+        """The observation of every lane at its decision time, `now_s` (L,).
+
+        `device_backlog_s` and `uplink_backlog_bytes` are what still waits, `device_pace` is what
+        the device's newest jobs took over its profile; each (L,).
+        """
         return self._encoder.encode(
-            self._observer, self._in_flight, now_s, device_backlog_s, uplink_backlog_bytes
-        )
+            self._observer, self._in_flight, now_s, device_backlog_s, uplink_backlog_bytes,
+            device_pace,
+        )  # fmt: skip
 
     def applied(
         self, plan: Ints, observation: Observation, now_s: Floats, decided: Bools | None = None

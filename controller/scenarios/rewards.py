@@ -61,8 +61,12 @@ def expectation(
     bandwidth_bps: Floats,
     device_backlog_s: float = 0.0,
     uplink_backlog_bytes: float = 0.0,
+    pace: float = 1.0,
 ) -> Expectation:
     """What every plan gives at constant bandwidths (S,), one frame on its own.
+
+    `device_backlog_s` and `uplink_backlog_bytes` are what it finds; `pace` is what the device's
+    jobs take over its profile.
 
     Medians of the compute times, accuracies of the outcomes' policy half, resources idle but for
     the backlogs.
@@ -84,6 +88,8 @@ def expectation(
         setting.links(link),
         setting.link_models,
         setting.timing,
+        pace,
+        pace=pace,
         **setting.scenario.world.expected,
     )
     own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
@@ -114,15 +120,15 @@ robust planner earns 0.809 of an answer at 1.0, 0.865 at 0.9 and at 0.8 (lte), 0
 
 
 def expected_rewards(
-    setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0
+    setting: Setting, bandwidth_bps: Floats, device_backlog_s: float = 0.0, pace: float = 1.0
 ) -> Floats:
     """Expected reward per frame of every plan used for a whole stream: an array (S, P).
 
     A plan that keeps the device or the uplink busy for longer than `HEADROOM` of a frame can serve
     only that share of the frames, and is worth only that share: compute times vary, and a queue
-    that is full on average is never empty.
+    that is full on average is never empty. `pace`: what the device's jobs take over its profile.
     """
-    found = expectation(setting, bandwidth_bps, device_backlog_s)
+    found = expectation(setting, bandwidth_bps, device_backlog_s, pace=pace)
     if setting.closed_loop:
         return found.reward
     busy_s = np.maximum(np.maximum(found.device_s, found.uplink_s), 1e-9)

@@ -228,12 +228,12 @@ def test_lanes_decide_for_themselves_and_begin_anew():
     plan = np.full(2, picture_plan(setting, True))
     zero, count = np.zeros(2), np.zeros(2, dtype=np.int64)
     for _ in range(2):
-        assert (lanes.admit(plan, zero, count, zero, zero) == plan).all()
+        assert (lanes.admit(plan, zero, count, zero, zero, zero + 1.0) == plan).all()
         lanes.devices[0].admission.failed(0, 0.0)
-    found = lanes.admit(plan, zero, count, zero, zero)
+    found = lanes.admit(plan, zero, count, zero, zero, zero + 1.0)
     assert setting.table.local[found].tolist() == [True, False]
     lanes.reset(np.array([True, False]))
-    assert (lanes.admit(plan, zero, count, zero, zero) == plan).all()
+    assert (lanes.admit(plan, zero, count, zero, zero, zero + 1.0) == plan).all()
 
 
 def test_an_evaluation_as_a_daemon_runs_the_rules_and_tells_the_controller():

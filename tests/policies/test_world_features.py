@@ -20,12 +20,12 @@ ONE = np.array([True, False])
 DEADLINE_S = 0.1
 
 
-def seen(observer):
-    return dict(zip(WORLD, observer.world()[0].tolist(), strict=True))
+def seen(observer, pace=1.0):
+    return dict(zip(WORLD, observer.world(np.full(2, pace))[0].tolist(), strict=True))
 
 
 def end(observer, latency_s=0.05, **shown):
-    order = ("pace", "size", "edge_queue_s", "confidence")
+    order = ("size", "edge_queue_s", "confidence")
     noticed = np.array([[shown.get(name, np.nan)] * 2 for name in order])
     yes = np.array([True, True])
     observer.ended(ONE, yes, yes, np.full(2, latency_s), noticed)
@@ -37,25 +37,23 @@ def observer():
 
 
 def test_what_a_frame_shows_is_followed(observer):
-    end(observer, pace=2.0, size=4.0, edge_queue_s=0.1, confidence=1.0)
+    end(observer, size=4.0, edge_queue_s=0.1, confidence=1.0)
     found = seen(observer)
-    assert found["device_pace"] == pytest.approx(0.5)  # half the way to log2 of 2
     assert found["own_size"] == pytest.approx(1.0)
     assert found["size_changes"] == pytest.approx(0.4)  # a fifth of two octaves
     assert found["edge_queue"] == pytest.approx(0.5)
     assert found["last_latency"] == pytest.approx(0.5)
     assert found["confidence"] == pytest.approx(0.3)
     for _ in range(60):
-        end(observer, pace=2.0, size=4.0, edge_queue_s=0.1, confidence=1.0)
+        end(observer, size=4.0, edge_queue_s=0.1, confidence=1.0)
     found = seen(observer)
-    assert found["device_pace"] == pytest.approx(1.0)
     assert found["own_size"] == pytest.approx(2.0)
     assert found["size_changes"] == pytest.approx(0.0, abs=1e-3)
-    assert not observer.world()[1].any(), "the other lane's frame has not ended"
+    assert not observer.world(np.ones(2))[1].any(), "the other lane's frame has not ended"
 
 
 def test_what_a_frame_does_not_show_stays_as_it_was(observer):
-    end(observer, pace=2.0, size=4.0, edge_queue_s=0.1, confidence=1.0)
+    end(observer, size=4.0, edge_queue_s=0.1, confidence=1.0)
     before = seen(observer)
     end(observer, latency_s=np.inf)
     after = seen(observer)
@@ -63,21 +61,21 @@ def test_what_a_frame_does_not_show_stays_as_it_was(observer):
     before.pop("last_latency")
     assert after == before
     observer.reset(ONE)
-    assert not observer.world().any()
+    assert not observer.world(np.ones(2)).any()
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-9, 1e9])
 def test_absurd_ratios_stay_on_the_scale(observer, value):
     for _ in range(50):
-        end(observer, latency_s=1e9, pace=value, size=value, edge_queue_s=value, confidence=1.0)
-    assert np.isfinite(observer.world()).all()
-    assert seen(observer)["device_pace"] >= np.log2(LEAST_RATIO) - 1e-9
+        end(observer, latency_s=1e9, size=value, edge_queue_s=value, confidence=1.0)
+    assert np.isfinite(observer.world(np.ones(2))).all()
+    assert seen(observer, value)["device_pace"] >= np.log2(LEAST_RATIO) - 1e-9
 
 
 def test_a_tidy_world_shows_nothing():
     observer = Observer(2, Scales(DEADLINE_S))
-    end(observer, pace=2.0, size=4.0, edge_queue_s=0.1, confidence=1.0)
-    assert not observer.world().any()
+    end(observer, size=4.0, edge_queue_s=0.1, confidence=1.0)
+    assert not observer.world(np.ones(2)).any()
 
 
 def test_a_controller_sees_what_its_frames_have_shown(random_policy):
@@ -89,14 +87,14 @@ def test_a_controller_sees_what_its_frames_have_shown(random_policy):
         controller = LearnedController(policy, one)
         controller.reset()
         controller.observe(Measurement(0.0, 3000, 0.01))
-        noticed = Noticed(pace=2.0, size=None, edge_queue_s=0.01, confidence=0.9)
+        noticed = Noticed(size=None, edge_queue_s=0.01, confidence=0.9)
         controller.record(FrameResult(0, 0, 0.05, 0.05, 0, True, noticed))
         now_s, zero = np.array([0.1]), np.zeros(1)
-        contexts.append(controller._stream.observation(now_s, zero, zero).context[0])
+        contexts.append(controller._stream.observation(now_s, zero, zero, zero + 2.0).context[0])
     without, shown = contexts
     at = [CONTEXT.index(name) for name in WORLD]
     assert not without[at].any()
-    assert shown[CONTEXT.index("device_pace")] == pytest.approx(0.5)
+    assert shown[CONTEXT.index("device_pace")] == pytest.approx(1.0)
     assert shown[CONTEXT.index("own_size")] == 0.0
     others = [k for k in range(len(CONTEXT)) if k not in at]
     assert without[others] == pytest.approx(shown[others])
