@@ -181,7 +181,7 @@ class LocalAnswers:
     def _plan_rescue(self, frame: Frame, fallback: Stage) -> None:
         """Settle when the fallback has to be computed if the edge has not answered by then."""
         now, frame.rescue_s = self.clock(), compute_s(self.profile, fallback.work)
-        p95_s = frame.rescue_s * self.profile.spread * max(self.cpu.newest_pace, 1.0)
+        p95_s = frame.rescue_s * self.profile.spread
         frame.rescue_at_s = max(frame.limit_s - p95_s - self.admission.rescue_margin_s, now)
         if self.admission.reserves(frame.plan, now):
             self.keep_time(frame)
