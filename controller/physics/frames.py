@@ -19,6 +19,7 @@ from controller.physics.links import Link, LinkModel
 from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
 from controller.physics.trips import Trip, Varied
+from controller.sensing.pace import CLEARLY_SLOW
 
 RESCUE_MARGIN_S = 0.005
 """How much sooner than its 95th percentile demands a local fallback is begun."""
@@ -225,8 +226,10 @@ class _LocalJobs:
         if timing.deadline_s is None or rescue is None:
             return
         # an idle device's clock stands in the past, and nothing begins before its frame is there
-        latest = timing.deadline_s - table.columns.rescue_p95_s - timing.rescue_margin_s
-        latest = np.maximum(latest, 0.0).take(plan)
+        # of how computing times vary the 95th percentile knows
+        held = np.where(np.greater(slower, CLEARLY_SLOW), slower, 1.0)
+        needed_s = table.columns.rescue_p95_s.take(plan) * held
+        latest = np.maximum(timing.deadline_s - needed_s - timing.rescue_margin_s, 0.0)
         self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest), self._offloads)
 
     def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:

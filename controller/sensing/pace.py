@@ -14,6 +14,9 @@ from artefacts.arrays import Bools, Floats
 
 NEWEST, ENOUGH = 5, 3
 """So many of the newest jobs say how fast the device is, once there are enough."""
+CLEARLY_SLOW = 1.25
+"""A device that takes this much longer than its profile is in a state of its own: computing times
+as they vary stay below."""
 STALE_S = 1.0
 """So long after its newest job a device counts as one that its profile describes."""
 
