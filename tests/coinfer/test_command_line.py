@@ -100,6 +100,18 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
         ),
         (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
         (
+            ("plan", "--scenario", "edgent", "--bandwidth", "2Mbit"),
+            "--bandwidth: found '2Mbit', expected a number of Mbit/s from 0 to 1000000",
+        ),
+        (
+            ("plan", "--scenario", "edgent", "--bandwidth", "2000000"),
+            "--bandwidth: found '2000000', expected a number of Mbit/s",
+        ),
+        (
+            ("plan", "--scenario", "edgent", "--bandwidth", "nan"),
+            "--bandwidth: found 'nan', expected a number of Mbit/s",
+        ),
+        (
             ("plan", "--scenario", "edgent", "--bandwidth", "1", "--age", "3s"),
             "--age: found '3s' for Algorithm 1",
         ),

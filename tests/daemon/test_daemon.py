@@ -129,6 +129,7 @@ def test_both_clients_over_tcp_and_unix_and_many_at_once(running, stream, pictur
         state = json.loads(get(daemon.address, "/live/state")[1])
         assert state["frames"] == 2 * (1 + len(pictures)) + 1
         assert sum(s["frames"] for s in state["seconds"]) == state["frames"]
+        assert state["policy_fallback_share"] in (None, 0.0)
 
 
 def test_what_cannot_be_answered_is_one_line(running, pictures):
