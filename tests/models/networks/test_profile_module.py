@@ -188,8 +188,9 @@ def test_heads_of_ones_own_then_everything(here, monkeypatch):
     assert not any(w.shape == before.shape and np.allclose(w, before) for w in model.state.values())
     # a learned controller runs on it, too
     result = run(
-        "train", "--scenario", "own/scenario.toml", "--frames", "2000", "--out", "own/policy"
-    )
+        "train", "--scenario", "own/scenario.toml", "--frames", "2000",
+        "--validation-frames", "100", "--out", "own/policy",
+    )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     result = run(
         "compare", "--scenario", "own/scenario.toml", "--policy", "own/policy",
