@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -273,12 +272,9 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(running, tmp_path):
         ),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line_and_code_2(tmp_path, text, said):
+def test_a_mistake_in_the_file_is_one_line_and_code_2(forked, tmp_path, text, said):
     (tmp_path / "device.toml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", "device", "--config", "device.toml"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, env=os.environ,
-    )  # fmt: skip
+    done = forked("coinfer.cli.main", "device", "--config", "device.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
