@@ -85,11 +85,13 @@ def _status(key: str) -> int:
 
 
 def _main(folder: str, executor: Executor) -> None:
-    import torch
+    model = load_model(folder)
+    if executor == "torch":
+        import torch
 
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        print(json.dumps(_measure(load_model(folder), executor)))
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+    print(json.dumps(_measure(model, executor)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import itertools
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -52,6 +53,7 @@ def profile_model(
     args: ProfilingArgs,
     progress: Progress = lambda what, done, total: None,
     clock: Clock = SYSTEM_CLOCK,
+    activations: Mapping[str, int] | None = None,
 ) -> Profile:
     """The profile of `model` on this machine, called `name`.
 
@@ -60,6 +62,8 @@ def profile_model(
     trunk and a head take, and the times of the layers in it are multiplied so that they add up to
     that (`layer_scale`): sessions of one layer neither fuse nor share their call's overhead. A
     layer has one time, whichever branch it is run in. `progress(what, done, total)` hears of it.
+
+    `activations` are those of `measured_activations`, where they were measured already.
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)
@@ -79,9 +83,10 @@ def profile_model(
             for name in names
         }
         progress("memory", 0, 1)
-        activations = measured_activations(model.folder, args.executor)
+        if activations is None:
+            activations = measured_activations(model.folder, args.executor) or {}
         branches = [
-            _layer_profiles(spec, i, scaled, activations or {}) for i in range(len(spec.branches))
+            _layer_profiles(spec, i, scaled, activations) for i in range(len(spec.branches))
         ]
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
@@ -103,7 +108,7 @@ def profile_model(
         predictors=predictors,
         layer_scale=scales,
         process_peak_bytes=_process_peak_bytes(),
-        memory="from shapes" if activations is None else "measured",
+        memory="measured" if activations else "from shapes",
         codecs=coding,
     )
 

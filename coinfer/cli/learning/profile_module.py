@@ -153,6 +153,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from models.facts.cards import load_model
     from models.networks.exit_placement import CHOSEN
     from models.networks.factories import load_factory, load_head
+    from models.networks.memory import measured_activations
     from models.networks.profile_module import convert_module
     from models.networks.profiling import profile_model
     from models.networks.timing import ProfilingArgs
@@ -177,8 +178,9 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
                 timing.codecs,
             )  # fmt: skip
             model = load_model(out)
+            memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
             edge, device = (
-                profile_model(model, name, args, _timed(bar, task, name))
+                profile_model(model, name, args, _timed(bar, task, name), activations=memory)
                 for name, args in (("edge", plain), ("device", slow))
             )
         except KeyboardInterrupt:
