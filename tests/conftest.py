@@ -117,7 +117,7 @@ def random_policy():
 @pytest.fixture(scope="session")
 def command_server():
     """The process that commands are forked from; see `forked`."""
-    server = Server(HERE.parent)
+    server = Server(str(HERE.parent))
     yield server
     server.close()
 

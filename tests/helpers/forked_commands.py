@@ -30,26 +30,30 @@ LONGEST_S = 120
 class Server:
     """The process that commands are forked from; `run` is for one thread."""
 
-    def __init__(self, root):
+    def __init__(self, root, env=None):
+        """`env` is what its interpreter begins in (this process's): its locale lasts."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], text=True, stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(root)},
+            [sys.executable, "-P", __file__], encoding="ascii", stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, env=(os.environ if env is None else env) | {"PYTHONPATH": root},
         )  # fmt: skip
 
-    def run(self, module, *argv, folder, cwd=None, env=None):
+    def run(self, module, *argv, folder, cwd=None, env=None, text=True):
         """`python -m MODULE ARGV...` in `cwd` (this process's): how it ended and what it said.
 
-        `env` is all of its environment (this process's); its streams are files in `folder`.
+        `env` is all of its environment (this process's); its streams are files in `folder`, read as
+        `text` or as bytes.
         """
         streams = [Path(folder) / f".{name}" for name in ("stdout", "stderr")]
+        own = os.environ if env is None else env
         request = {
-            "module": module, "argv": [str(a) for a in argv], "cwd": str(cwd or Path.cwd()),
-            "env": dict(os.environ if env is None else env), "streams": [str(s) for s in streams],
+            "module": module, "argv": [packed(a) for a in argv], "cwd": packed(cwd or Path.cwd()),
+            "env": {packed(k): packed(v) for k, v in own.items()},
+            "streams": [packed(s) for s in streams],
         }  # fmt: skip
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        said = [stream.read_text() for stream in streams]
+        said = [stream.read_text() if text else stream.read_bytes() for stream in streams]
         for stream in streams:
             stream.unlink()
         return subprocess.CompletedProcess(argv, code, *said)
@@ -59,6 +63,16 @@ class Server:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(30)
+
+
+def packed(value):
+    """What the system is given for a name, as text that any locale carries."""
+    return os.fsencode(str(value)).decode("latin-1")
+
+
+def unpacked(text):
+    """That name, as this process's locale has it."""
+    return os.fsdecode(text.encode("latin-1"))
 
 
 def serve():
@@ -81,16 +95,17 @@ def serve():
 def become(request):
     """Run one command to its end, in this process."""
     signal.alarm(LONGEST_S)
-    os.chdir(request["cwd"])
+    cwd = unpacked(request["cwd"])
+    os.chdir(cwd)
     os.environ.clear()
-    os.environ.update(request["env"])
+    os.environ.update({unpacked(k): unpacked(v) for k, v in request["env"].items()})
     empty = os.open(os.devnull, os.O_RDONLY)
-    for number, place in enumerate([empty, *request["streams"]]):
+    for number, place in enumerate([empty, *map(unpacked, request["streams"])]):
         opened = place if number == 0 else os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(opened, number)
         os.close(opened)
-    sys.argv = ["", *request["argv"]]
-    sys.path.insert(0, request["cwd"])  # as `python -m` has it
+    sys.argv = ["", *map(unpacked, request["argv"])]
+    sys.path.insert(0, cwd)  # as `python -m` has it
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
