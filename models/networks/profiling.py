@@ -73,15 +73,7 @@ def profile_model(
         ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
         stretches, spread = _stretches(spec, ready, x, args, clock)
-        scales = tuple(
-            max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
-            for names, seconds in stretches
-        )
-        scaled = {
-            name: alone[name] * scale
-            for (names, _), scale in zip(stretches, scales, strict=True)
-            for name in names
-        }
+        scales, scaled = _scaled(alone, stretches)
         progress("memory", 0, 1)
         if activations is None:
             activations = measured_activations(model.folder, args.executor) or {}
@@ -166,6 +158,22 @@ def _stretches(
         found.append((names, float(whole - upto[spec.exits[i].after])))
     spread = float(np.median(np.quantile(times, 0.95, axis=0) / median))
     return found, spread
+
+
+def _scaled(
+    alone: dict[str, Floats], stretches: list[tuple[list[str], float]]
+) -> tuple[tuple[float, ...], dict[str, Floats]]:
+    """Every stretch's scale, and the layers' times by it: they add up to what was run at once."""
+    scales = tuple(
+        max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
+        for names, seconds in stretches
+    )
+    scaled = {
+        name: alone[name] * scale
+        for (names, _), scale in zip(stretches, scales, strict=True)
+        for name in names
+    }
+    return scales, scaled
 
 
 def _sum(alone: dict[str, Floats], names: list[str]) -> float:

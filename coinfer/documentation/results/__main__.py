@@ -24,8 +24,9 @@ from coinfer.documentation.results.records import (
     results_page,
     save_record,
 )
+from coinfer.documentation.results.reports import REPORTED
 
-PAGES = sorted({page for page, _ in MADE})
+PAGES = sorted({page for page, _ in (*MADE, *REPORTED)})
 LONGEST_S = 3600.0
 
 
@@ -40,13 +41,20 @@ def output_of(*argv: str) -> Any:
 
 
 def made_anew(page: str, kept: KeptTable, commit: str, date: str) -> KeptTable:
-    """A table whose command is run again; one whose rows stay keeps its `commit` and `date`."""
-    rows = tuple(MADE[page, kept.name](output_of))
-    if (rows, "output") == (kept.rows, kept.source):
+    """A table as it is found now, where that can be done; rows that stay keep when they came.
+
+    `page` has it, `kept` is what is recorded, `commit` and `date` are those of other rows.
+    """
+    key = (page, kept.name)
+    if key in MADE:
+        found = msgspec.structs.replace(kept, rows=tuple(MADE[key](output_of)), source="output")
+    elif key in REPORTED:
+        found = msgspec.structs.replace(kept, rows=tuple(REPORTED[key]()), source="report")
+    else:
         return kept
-    if rows == kept.rows:
-        return msgspec.structs.replace(kept, source="output")
-    return msgspec.structs.replace(kept, rows=rows, source="output", commit=commit, date=date)
+    if found.rows == kept.rows:
+        return found
+    return msgspec.structs.replace(found, commit=commit, date=date)
 
 
 def main() -> None:
@@ -65,7 +73,7 @@ def main() -> None:
     try:
         for page in named:
             save_record(page, tuple(
-                made_anew(page, one, commit, today) if (page, one.name) in MADE else one
+                made_anew(page, one, commit, today)
                 for one in read_record(page).tables
             ))  # fmt: skip
             with atomic_write(RESULTS / f"{page}.md") as stream:

@@ -40,9 +40,7 @@ def curve_rows(run: Run) -> Rows:
     for network in NETWORKS:
         for k, curve in enumerate(run("bench", "confidence", "--model", network)["curves"]):
             within = (_at(curve["budget"], curve["accuracy"], share) for share in BUDGETS)
-            found.append(
-                ("" if k else network, curve["method"], *within, f"{curve['area']:.4f}")
-            )
+            found.append(("" if k else network, curve["method"], *within, f"{curve['area']:.4f}"))
     return found
 
 

@@ -20,7 +20,11 @@ RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results"
 FORMAT_VERSION = 1
 PLACE = re.compile(r"<!-- table (?P<name>[\w-]+) -->\n.*?<!-- end of table -->", re.DOTALL)
 SOURCES = re.compile(r"<!-- sources -->\n.*?<!-- end of sources -->", re.DOTALL)
-HOW = {"output": "written from its output", "printed": "copied from what it printed"}
+HOW = {
+    "output": "written from its output",
+    "report": "taken from its report",
+    "printed": "copied from what it printed",
+}
 
 
 class KeptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,8 +37,8 @@ class KeptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Since when the figures stand, as 2026-11-30."""
     commit: str
     """With which commit they came."""
-    source: Literal["output", "printed"]
-    """Whether rows were made of the command's JSON, or copied from what it printed."""
+    source: Literal["output", "report", "printed"]
+    """Whether rows were made of the command's JSON, of a report's page, or copied by hand."""
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
@@ -83,7 +87,10 @@ def results_page(page: str) -> str:
     places = [match["name"] for match in PLACE.finditer(prose)]
     if places != list(kept):
         raise ArtefactError(
-            path, field="tables", found=", ".join(places) or "none", expected=", ".join(kept)
+            path,
+            field="tables",
+            found=", ".join(places) or "none",
+            expected=", ".join(kept) or "none",
         )
     filled = PLACE.sub(lambda match: _filled(kept[match["name"]]), prose)
     return SOURCES.sub(lambda _: _sources(page, record), filled)

@@ -1,4 +1,4 @@
-"""A policy that leaves most frames to the robust planner: counted, shown, and said once an hour."""
+"""A policy that leaves most frames to the robust planner: shown, and said once an hour."""
 
 import asyncio
 import contextlib
@@ -21,17 +21,17 @@ pytestmark = pytest.mark.quick
 PER_S = 4.0
 
 
-def play(controller, setting, guard, until_s, counted):
+def play(controller, setting, guard, until_s, stream_clock):
     """Frames of a policy, looked at every `LOOK_S`, up to `until_s`: the lines that are due."""
     said = []
-    while counted["at_s"] < until_s:
-        counted["at_s"] += 1 / PER_S
-        now_s, deadline_s = counted["at_s"], setting.scenario.frames.deadline_s
+    while stream_clock["at_s"] < until_s:
+        stream_clock["at_s"] += 1 / PER_S
+        now_s, deadline_s = stream_clock["at_s"], setting.scenario.frames.deadline_s
         rtt_s = setting.scenario.link.rtt_s
-        controller.decide(Situation(now_s, counted["frames"], deadline_s, 0.0, 0, rtt_s))
-        counted["frames"] += 1
+        controller.decide(Situation(now_s, stream_clock["frames"], deadline_s, 0.0, 0, rtt_s))
+        stream_clock["frames"] += 1
         if now_s % LOOK_S == 0.0:
-            line = guard.look(controller.name, now_s, counted["frames"], controller.fallbacks)
+            line = guard.look(controller.name, now_s, stream_clock["frames"], controller.fallbacks)
             said += [(now_s, line)] if line else []
     return said
 
@@ -44,17 +44,17 @@ def test_a_link_unlike_those_of_training_is_said_once_and_shown_while_it_lasts(
     controllers = [LearnedController(one, stream) for one in (narrow, policy)]
     for one in controllers:
         one.observe(Measurement(0.0, 3000, 0.01))
-    guard, counted = HandedOver(), {"at_s": 0.0, "frames": 0}
-    said = play(controllers[0], stream, guard, 2.0 * WINDOW_S, counted)
+    guard, stream_clock = HandedOver(), {"at_s": 0.0, "frames": 0}
+    said = play(controllers[0], stream, guard, 2.0 * WINDOW_S, stream_clock)
     assert [at_s for at_s, _ in said] == [WINDOW_S + LOOK_S], "after a whole minute, and once"
     assert said[0][1].startswith(
         "controller learned: the robust planner decided 100 % of the last minute's frames; found a "
     )
     assert guard.share == 1.0
     # a reload brings a policy that knows this link, and counts from 0
-    assert not play(controllers[1], stream, guard, 2.5 * WINDOW_S, counted)
+    assert not play(controllers[1], stream, guard, 2.5 * WINDOW_S, stream_clock)
     assert guard.share == pytest.approx(0.5, abs=LOOK_S / WINDOW_S)
-    assert not play(controllers[1], stream, guard, 3.5 * WINDOW_S, counted)
+    assert not play(controllers[1], stream, guard, 3.5 * WINDOW_S, stream_clock)
     assert guard.share == 0.0
 
 
