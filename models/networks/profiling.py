@@ -221,7 +221,7 @@ def _process_peak_bytes() -> int:
 
 
 def _layer_profiles(
-    spec: BranchySpec, branch: int, times: dict[str, Floats], activations: dict[str, int]
+    spec: BranchySpec, branch: int, times: dict[str, Floats], activations: Mapping[str, int]
 ) -> tuple[LayerProfile, ...]:
     profiles = []
     shapes = spec.shapes[branch]
