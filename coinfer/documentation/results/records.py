@@ -13,11 +13,12 @@ from typing import Literal
 
 import msgspec
 
-from artefacts import ArtefactError, read_json, write_json
+from artefacts import ArtefactError, read_json, read_text, write_json
 from coinfer.documentation.markdown import code, table
 
 RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results"
 FORMAT_VERSION = 1
+MOST_BYTES = 2**20
 PLACE = re.compile(r"<!-- table (?P<name>[\w-]+) -->\n.*?<!-- end of table -->", re.DOTALL)
 SOURCES = re.compile(r"<!-- sources -->\n.*?<!-- end of sources -->", re.DOTALL)
 HOW = {
@@ -79,11 +80,16 @@ def save_record(page: str, tables: tuple[KeptTable, ...]) -> None:
     write_json(record_path(page), Record(FORMAT_VERSION, tables))
 
 
+def page_text(page: str) -> str:
+    """A page of results as it stands."""
+    return read_text(RESULTS / f"{page}.md", MOST_BYTES)
+
+
 def results_page(page: str) -> str:
     """A page of results as its prose and its record give it."""
     path, record = RESULTS / f"{page}.md", read_record(page)
     kept = {one.name: one for one in record.tables}
-    prose = path.read_text(encoding="utf-8")
+    prose = page_text(page)
     places = [match["name"] for match in PLACE.finditer(prose)]
     if places != list(kept):
         raise ArtefactError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from coinfer.documentation.results.records import RESULTS
+from coinfer.documentation.results.records import page_text
 
 Rows = list[tuple[str, ...]]
 
@@ -22,8 +22,7 @@ CELL = re.compile(rf"(?P<mean>{NUMBER}) \((?P<low>{NUMBER}) to (?P<high>{NUMBER}
 
 def section(report: str, heading: str) -> str:
     """The part of a report's page under a heading of the second level."""
-    text = (RESULTS / f"{report}.md").read_text(encoding="utf-8")
-    _, _, rest = text.partition(f"\n## {heading}\n")
+    _, _, rest = page_text(report).partition(f"\n## {heading}\n")
     return rest.partition("\n## ")[0]
 
 
