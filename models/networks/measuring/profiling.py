@@ -1,7 +1,7 @@
 """The profile of a model on this machine: every layer of every branch, then the regression.
 
 Owns how a profile is taken; the artefact is `models.facts.profiles`, clocks and executors are
-`models.networks.timing`, predictors `models.networks.predictors`.
+`models.networks.measuring.timing`, predictors `models.networks.measuring.predictors`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from models.facts.layers import Shape
 from models.facts.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
 from models.graphs.coding import latent_codec
 from models.graphs.onnx_graph import chain_model
-from models.networks.memory import measured_activations
-from models.networks.predictors import Progress, Timed, fit_predictors
-from models.networks.timing import (
+from models.networks.measuring.memory import measured_activations
+from models.networks.measuring.predictors import Progress, Timed, fit_predictors
+from models.networks.measuring.timing import (
     SYSTEM_CLOCK,
     Clock,
     ProfilingArgs,
