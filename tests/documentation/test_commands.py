@@ -1,5 +1,6 @@
 """Every command that README and docs show is one that the application takes."""
 
+import functools
 import gzip
 import itertools
 import os
@@ -119,23 +120,22 @@ def runnable(page):
             absent |= made_by(rest)
 
 
-def coinfer(words, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *words],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=150,
-        env=os.environ | {"COINFER_DATA": str(folder / "none"), "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+@pytest.fixture
+def coinfer(forked, tmp_path):
+    """Runs a command in the test's folder."""
+    env = os.environ | {"COINFER_DATA": str(tmp_path / "none")}
+    return functools.partial(forked, "coinfer.cli.main", cwd=tmp_path, env=env)
 
 
-def recorded(path):
+def recorded(coinfer, path):
     """A log of a reader's own, packed."""
     made = path.with_name("made.csv")
-    done = coinfer(("traces", "generate", "--seconds", "60", "--out", made.name), path.parent)
+    done = coinfer("traces", "generate", "--seconds", "60", "--out", made)
     assert done.returncode == 0, done.stderr
     path.write_bytes(gzip.compress(made.read_bytes()))
 
 
-def measured(path):
+def measured(coinfer, path):
     """Seconds and Mbit/s."""
     path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
 
@@ -147,16 +147,16 @@ RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
 @pytest.mark.system
 @pytest.mark.parametrize("page", RUN, ids=lambda p: str(p.relative_to(ROOT)))
-def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
+def test_what_takes_seconds_runs_as_it_is_typed(coinfer, page, tmp_path):
     """In a folder of its own, in the order of the page."""
     said = {word for c in RUN[page] for word in c.words}
     for name, make in READERS_OWN.items():
         if name in said:
-            make(tmp_path / name)
+            make(coinfer, tmp_path / name)
     for name, body in files(page).items():
         (tmp_path / name).write_text(body)
     for shown in RUN[page]:
-        done = coinfer(shown.words[1:], tmp_path)
+        done = coinfer(*shown.words[1:])
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
         if done.returncode == 2 and refused in " ".join(page.read_text().split()):
             continue  # the page shows what is refused, in the same words
