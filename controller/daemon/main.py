@@ -63,7 +63,7 @@ class Daemon:
         settings = self.settings
         self._setting = load_served(settings)
         self.engine = build_engine(settings, self._path, self._setting)
-        self._observer = DeviceObserver(self.engine, settings.tracing, settings.tls)
+        self._observer = DeviceObserver(self.engine, settings.tracing, settings.tls, self._setting)
         self.service = FrameService(self.engine, settings.limits.live_frames)
         classes = self._setting.model.card.classes
         self.served = ServedModel(self.service, settings.limits, version, classes)
@@ -79,6 +79,7 @@ class Daemon:
         try:
             self._lifetime.sweep()
             self._save()  # a place that cannot be written is noticed at once
+            self._observer.records.change(self.settings.records)
             with naming(self._path), asyncio.Runner(loop_factory=stamping_loop) as runner:
                 runner.run(self._serve(ready))
         finally:
@@ -184,6 +185,7 @@ class Daemon:
         if fixed:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
+        self._observer.records.change(found.records)
         if self.engine.watch.monitor is not None:
             self.engine.watch.monitor.probes = found.probes
         self.service.live_frames = found.limits.live_frames

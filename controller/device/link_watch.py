@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from controller.device.link_monitor import LinkMonitor
@@ -30,11 +31,14 @@ class LinkWatch:
     """Sent for the controller before the first frame."""
     asked_s: float = -math.inf
     """When a frame came last."""
+    on_measured: Callable[[Measurement], None] = lambda measurement: None
+    """Hears of every measurement beside the controller."""
 
     def learn(self, controller: Controller, measurement: Measurement) -> None:
         """A transfer ended, or nothing of one came: whoever follows the link hears of it."""
         self.measured = measurement
         try:
+            self.on_measured(measurement)
             controller.observe(measurement)
             if self.monitor is not None:
                 self.monitor.observe(measurement)

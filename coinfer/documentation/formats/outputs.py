@@ -61,6 +61,7 @@ def of_policies() -> tuple[Format, ...]:
 def of_runs() -> tuple[Format, ...]:
     """What runs and evaluations leave."""
     from controller.daemon.lifetime import LifetimeCounts
+    from controller.daemon.records.entries import KeptFrame, KeptMeasurement, RecordsHeader
     from experiments.replay.device_run import RunRecord
     from experiments.studies.results import Evaluation, Matrix, StudyRecord
 
@@ -70,4 +71,15 @@ def of_runs() -> tuple[Format, ...]:
         Format("Matrix (`NAME.matrix.json`)", "Written by `coinfer evaluate`.", Matrix),
         Format("Study's record (`study.json`)", "Written by `coinfer evaluate`.", StudyRecord),
         Format("State of a daemon (`state`)", "Written by `coinfer device`.", LifetimeCounts),
+        Format(
+            "Kept records (`records-TIME-STREAM-NUMBER.jsonl`)",
+            "Written by `coinfer device` where `[records]` names a folder, read by "
+            "`coinfer train --from`. One JSON object a line: a header, then frames and "
+            "measurements as they came. What has its default is left out. A segment that is being "
+            "written ends in `.part`.",
+            RecordsHeader,
+            read=True,
+        ),
+        Format("A frame in kept records", "A line.", KeptFrame, read=True),
+        Format("A measurement in kept records", "A line.", KeptMeasurement, read=True),
     )

@@ -15,6 +15,7 @@ import msgspec
 from artefacts import ArtefactError, UsageError, check_name, read_toml
 from controller.daemon.http.browsers import check_hosts
 from controller.daemon.monitoring.tracing import TracingSettings
+from controller.daemon.records.entries import RecordSettings, record_bounds
 from controller.device.link_monitor import ProbeSettings
 from controller.edge.limits import EdgeLimits
 from controller.edge.scheduler import SchedulerArgs
@@ -22,7 +23,7 @@ from controller.link.addresses import ADDRESS_FORM, split_address
 from controller.link.secure import TlsFiles
 
 FORMAT_VERSION = 1
-RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "log")
+RELOADED = ("controller", "policy", "map", "prices", "probes", "limits", "records", "log")
 """What SIGHUP, or a change of the file, takes over while frames are under way."""
 EDGE_RELOADED = ("limits", "schedule", "tls", "log")
 """The same of an edge: new connections begin with it."""
@@ -143,6 +144,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What programs may ask for."""
     tracing: TracingSettings = TracingSettings()
     """Where spans of frames go."""
+    records: RecordSettings | None = None
+    """None: nothing is kept."""
     log: LogSettings = LogSettings()
     """How it is written."""
 
@@ -169,6 +172,7 @@ def read_settings(path: Path) -> DeviceSettings:
         ("probes.bytes_per_minute", found.probes.bytes_per_minute, 0, 10**9),
         ("probes.bytes_each", found.probes.bytes_each, 1, 65536),
         ("probes.blind_s", found.probes.blind_s, 0.1, 3600.0),
+        *record_bounds(found.records),
     ):
         if not least <= value <= most:
             raise ArtefactError(
@@ -199,6 +203,9 @@ def read_settings(path: Path) -> DeviceSettings:
     if found.http.socket:
         there = str(_from(path, found.http.socket))
         changed["http"] = msgspec.structs.replace(found.http, socket=there)
+    if found.records is not None:
+        folder = str(_from(path, found.records.folder))
+        changed["records"] = msgspec.structs.replace(found.records, folder=folder)
     changed["tls"] = absolute_tls(path, found.tls)
     if found.scenario.endswith(".toml"):
         changed["scenario"] = str(_from(path, found.scenario))
