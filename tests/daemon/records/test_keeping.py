@@ -168,9 +168,7 @@ def test_a_disk_that_hangs_holds_nobody_up_and_what_finds_no_room_is_counted(tmp
     keeper.close(30)
 
 
-def test_a_folder_that_vanishes_costs_one_line_until_it_is_written_again(
-    tmp_path, keeping, caplog
-):
+def test_a_folder_that_vanishes_costs_one_line_until_it_is_written_again(tmp_path, keeping, caplog):
     clock, folder = Hand(0.0), tmp_path / "records"
     keeper = keeping(settings(folder), clock=clock)
     with caplog.at_level(logging.INFO, "coinfer.device"):
