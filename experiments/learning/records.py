@@ -238,7 +238,7 @@ def split_by_time(traces: Sequence[BandwidthTrace], source: str) -> RecordedLink
     """The first 70 % of the measured time to learn from, 15 % to choose on, the rest to judge."""
     total = sum(trace.duration_s for trace in traces)
     cuts = (0.0, TRAIN * total, (TRAIN + VALIDATION) * total, total)
-    parts = [_between(traces, *pair) for pair in itertools.pairwise(cuts)]
+    parts = [between(traces, *pair) for pair in itertools.pairwise(cuts)]
     names = ("learnt from", "to choose on", "held back")
     for what, part in zip(names, parts, strict=True):
         if not part:
@@ -253,9 +253,7 @@ def split_by_time(traces: Sequence[BandwidthTrace], source: str) -> RecordedLink
     )
 
 
-def _between(
-    traces: Sequence[BandwidthTrace], begin_s: float, end_s: float
-) -> list[BandwidthTrace]:
+def between(traces: Sequence[BandwidthTrace], begin_s: float, end_s: float) -> list[BandwidthTrace]:
     """What lies in [begin, end) of all traces laid end to end, short rests left out."""
     found, offset_s = [], 0.0
     for trace in traces:

@@ -80,6 +80,23 @@ class Scorer(nn.Module):
         found: torch.Tensor = self.context(x[:, :C] * self._shows_context)
         return found
 
+    def take(self, weights: ScorerWeights) -> None:
+        """Go on from weights of as many hidden units."""
+        if weights.middle.shape != tuple(self.middle.weight.shape):
+            raise UsageError(
+                f"training: found weights of {len(weights.out)} hidden units to go on from, "
+                f"expected {len(self.middle.bias)}"
+            )
+        pairs = (
+            (self.context.weight, weights.context.T), (self.context.bias, weights.context_bias),
+            (self.described.weight, weights.described.T), (self.middle.weight, weights.middle.T),
+            (self.middle.bias, weights.middle_bias), (self.out.weight, weights.out[None]),
+            (self.log_sharpness, np.log(weights.sharpness[0])),
+        )  # fmt: skip
+        with torch.no_grad():
+            for parameter, array in pairs:
+                parameter.copy_(torch.tensor(np.asarray(array)))
+
     def exported(self) -> ScorerWeights:
         """The same as numpy arrays."""
 

@@ -134,6 +134,7 @@ def train_policy(
     planning: Callable[[float], None] = lambda share: None,
     data: Data | None = None,
     tensorboard: Path | None = None,
+    start: ScorerWeights | None = None,
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
@@ -141,6 +142,7 @@ def train_policy(
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
     stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
     TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
+    `start`: what an earlier training has learnt to add, to go on from (None: nothing).
 
     `setting` is the scenario loaded, `args` say how is learnt.
     """
@@ -162,7 +164,7 @@ def train_policy(
     if not args.blind_s:
         blind_s, asked = learnt_blind_s(tasks.judged, args.validation_frames)
         args = replace(args, blind_s=blind_s)
-    weights, contexts, record = learn(tasks, args, belief, report, stopped, tensorboard)
+    weights, contexts, record = learn(tasks, args, belief, report, stopped, tensorboard, start)
     training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
 
@@ -203,6 +205,7 @@ def learn(
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     tensorboard: Path | None = None,
+    start: ScorerWeights | None = None,
 ) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
     """Weights of the scorer that did best where it is judged, the contexts met, the record.
 
@@ -210,6 +213,7 @@ def learn(
 
     `tasks` are what is learnt and judged on, `belief` is how the bandwidth moves. `report` is
     called after every rollout, `stopped` asked; `tensorboard` is a folder for TensorBoard's files.
+    `start`: weights to go on from (None: planning alone).
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
@@ -218,7 +222,10 @@ def learn(
         args.episode_frames,
     )
     model = make_model(env, args, tensorboard)
-    keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped)
+    if start is not None:
+        scorer_of(model).take(start)
+    first = "planning" if start is None else "start"
+    keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped, first)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
@@ -278,6 +285,7 @@ class _Keeper(BaseCallback):
         scorer: Scorer,
         report: Callable[[TrainReport], None],
         stopped: Callable[[], bool],
+        first: str,
     ) -> None:
         super().__init__()
         self._args, self._scorer = args, scorer
@@ -287,12 +295,12 @@ class _Keeper(BaseCallback):
             WhereItTrails(c.setting, c.bank, belief, args.validation_frames // 4, args.curriculum)
             for c in (tasks.trained if args.curriculum > 0 and args.frames > 0 else ())
         ]
-        self._report, self._stopped = report, stopped
+        self._report, self._stopped, self._first = report, stopped, first
         self._next, self._halt = 0, False
         self._began_s = time.monotonic()
         self._best: ScorerWeights | None = None
         self.record: dict[str, Any] = {}
-        """Of the best: `frames_seen`, `validation_reward`, and what planning alone had."""
+        """Of the best: `frames_seen`, `validation_reward`, and what it began with had."""
 
     def _on_step(self) -> bool:
         return not self._halt
@@ -327,7 +335,7 @@ class _Keeper(BaseCallback):
         weights = self._scorer.exported()
         reward = self._validation.reward(weights)
         if self._best is None:
-            self.record["validation_reward_of_planning"] = reward
+            self.record[f"validation_reward_of_{self._first}"] = reward
         if self._best is None or reward > self.record["validation_reward"]:
             self._best = weights
             self.record |= {"frames_seen": seen, "validation_reward": reward}

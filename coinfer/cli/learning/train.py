@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.console import console, progress_bar
+from coinfer.cli.learning.from_records import (
+    check_alone,
+    refuse_beside_records,
+    train_on_records,
+)
+from coinfer.cli.learning.progress import bars, interruptible, say
 from coinfer.cli.options import JsonOption, ScenarioOption
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from controller.scenarios import Setting
     from experiments.learning.tasks import Data
-    from experiments.learning.training import TrainArgs, TrainReport
+    from experiments.learning.training import TrainArgs
 
 ThreadsOption = Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")]
 MostDeviceOption = Annotated[
@@ -56,10 +57,23 @@ CurriculumOption = Annotated[
 TensorBoardOption = Annotated[
     Path | None, typer.Option(help="Folder of TensorBoard's files (none are written).")
 ]
+TrainedScenarioOption = Annotated[
+    str,
+    typer.Option("--scenario", help="A shipped name or a .toml file (with --from: the records')."),
+]
+FromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--from", help="Records that a device has kept: go on from its policy, and judge both."
+    ),
+]
+StartOption = Annotated[
+    Path | None, typer.Option(help="With --from: the policy to go on from (the shipped one).")
+]
 
 
 def train(
-    scenario: ScenarioOption,
+    scenario: TrainedScenarioOption = "",
     out: OutOption = None,
     frames: FramesOption = 400_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
@@ -74,6 +88,8 @@ def train(
     generated: GeneratedOption = 0,
     curriculum: CurriculumOption = 0.0,
     tensorboard: TensorBoardOption = None,
+    records: FromOption = None,
+    policy: StartOption = None,
     json: JsonOption = False,
 ) -> None:
     """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there."""
@@ -86,8 +102,19 @@ def train(
 
     if algorithm not in ("ppo", "dqn"):
         raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
-    setting = load_setting(read_scenario(scenario))
     torch.set_num_threads(threads)
+    if records is not None:
+        others = {
+            "--traces": traces, "--scale": scale, "--leave-out": leave_out,
+            "--generated": generated, "--curriculum": curriculum, "--tensorboard": tensorboard,
+            "--most-device-second": most_device_second, "--most-megabyte": most_megabyte,
+            "--algorithm dqn": algorithm != "ppo",
+        }  # fmt: skip
+        refuse_beside_records(others)
+        train_on_records(records, scenario, policy, out, frames, seed, validation_frames, json)
+        return
+    check_alone(scenario, policy)
+    setting = load_setting(read_scenario(scenario))
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
         algorithm="dqn" if algorithm == "dqn" else "ppo", most_device_second=most_device_second,
@@ -100,9 +127,7 @@ def train(
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
     out = out or Path("runs") / "policies" / setting.scenario.name
-    _say(
-        f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
-    )
+    say(f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json)
     left_out.end()
 
 
@@ -132,8 +157,8 @@ def _trained(
 
     out = ready_folder(out)
     console.print(f"traces: {data.train.source}")
-    with _interruptible() as stopped, progress_bar() as bar:
-        report, planning = _bars(bar, f"train {setting.scenario.name}", args.frames)
+    with interruptible() as stopped, progress_bar() as bar:
+        report, planning = bars(bar, f"train {setting.scenario.name}", args.frames)
         policy = train_policy(setting, args, report, stopped, planning, data, tensorboard)
         interrupted = stopped()
     # no map of an older policy beside a new one
@@ -157,13 +182,6 @@ def _trained(
     }
 
 
-def _say(title: str, figures: dict[str, Any], json: bool) -> None:
-    if json:
-        emit_json(figures)
-    else:
-        print_table(title, ["figure", "value"], list(figures.items()))
-
-
 def train_generalist(
     out: Annotated[Path, typer.Option(help="Its folder.")] = Path("runs/generalist"),
     frames: Annotated[int, typer.Option(min=0, help="Frames of experience.")] = 1_500_000,
@@ -182,8 +200,8 @@ def train_generalist(
     out = ready_folder(out)
     torch.set_num_threads(threads)
     args = replace(GENERALIST, frames=frames, seed=seed)
-    with _interruptible() as stopped, progress_bar() as bar:
-        report, planning = _bars(bar, f"train over {settings} scenarios", frames)
+    with interruptible() as stopped, progress_bar() as bar:
+        report, planning = bars(bar, f"train over {settings} scenarios", frames)
         made = train_generalist(args, settings, report, stopped, planning)
         interrupted = stopped()
     save_generalist(out, made)
@@ -194,7 +212,7 @@ def train_generalist(
         "validation_reward": record["validation_reward"],
         "validation_reward_of_planning": record["validation_reward_of_planning"],
     }
-    _say("generalist", figures, json)
+    say("generalist", figures, json)
 
 
 def adapt(
@@ -232,7 +250,7 @@ def adapt(
         "policy": str(out), "plans": len(policy.card.plans), "beyond": list(beyond),
         "outside": list(outside),
     }  # fmt: skip
-    _say(f"policy of {setting.scenario.name}", figures, json)
+    say(f"policy of {setting.scenario.name}", figures, json)
 
 
 def _data(
@@ -254,38 +272,3 @@ def _data(
     if not paths:
         return Data.of(setting)
     return Data.held_out(own_traces(setting, paths, scale, left_out))
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is remembered, not raised: gives a function that says whether it came.
-
-    A second one is raised: planning and judging do not ask.
-    """
-    came: list[int] = []
-
-    def remember(number: int, frame: object) -> None:
-        came.append(number)
-        if len(came) > 1:
-            raise KeyboardInterrupt
-        console.print("stopping: the best policy so far is kept (once more: at once)")
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: bool(came)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _bars(
-    bar: Progress, name: str, frames: int
-) -> tuple[Callable[[TrainReport], None], Callable[[float], None]]:
-    task: TaskID = bar.add_task(name, total=max(frames, 1), note="")
-    warm: TaskID = bar.add_task("planning", total=100, note="values of the queue's states")
-
-    def report(now: TrainReport) -> None:
-        best = "" if now.validation is None else f", best on validation {now.validation:.4f}"
-        note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
-        bar.update(task, completed=min(now.frames, frames), note=note)
-
-    return report, lambda share: bar.update(warm, completed=round(100 * share))

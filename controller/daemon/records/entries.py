@@ -171,7 +171,8 @@ def encoded(entry: Entry) -> bytes:
 
 def decoded(line: bytes) -> Entry:
     """The entry of a line. Raises `msgspec.DecodeError` where it is none."""
-    return _DECODER.decode(line)
+    found: Entry = _DECODER.decode(line)
+    return found
 
 
 def plans_digest(plans: Sequence[Plan]) -> str:

@@ -1,0 +1,157 @@
+"""`coinfer train --from FOLDER`: a policy goes on from what its own device has kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
+from coinfer.cli.learning.progress import bars, interruptible
+from coinfer.cli.trace_files import say_lines
+
+if TYPE_CHECKING:
+    from controller.policies.network import Policy
+    from experiments.learning.continued import Mixed, Verdict
+    from experiments.learning.records import RecordedLink, Stream
+
+
+def refuse_beside_records(others: Mapping[str, object]) -> None:
+    """Refuse options that say what is learnt from, or for which prices: records and policy do."""
+    from artefacts import UsageError
+
+    for name, value in others.items():
+        if value:
+            raise UsageError(f"{name}: found it beside --from, expected one of them")
+
+
+def check_alone(scenario: str, policy: Path | None) -> None:
+    """Without records a scenario is named, and training begins with planning."""
+    from artefacts import UsageError
+
+    if not scenario:
+        raise UsageError("--scenario: found none, expected a shipped name or a .toml file")
+    if policy is not None:
+        raise UsageError("--policy: found it alone, expected --from with it")
+
+
+def train_on_records(
+    folder: Path,
+    scenario: str,
+    start: Path | None,
+    out: Path | None,
+    frames: int,
+    seed: int | None,
+    validation_frames: int,
+    json: bool,
+) -> None:
+    """Read, go on, judge on what was held back, and write the policy."""
+    from artefacts import ready_folder
+    from controller.policies.network import save_policy
+    from controller.scenarios import load_setting, read_scenario
+    from experiments.evaluation.learned_policies import shipped_policy
+    from experiments.learning.continued import LEARNING_RATE, continued, judge, mixed
+    from experiments.learning.records import check_streams, read_streams
+    from experiments.learning.training import TrainArgs
+
+    streams = read_streams(folder)
+    setting = load_setting(read_scenario(scenario or _named(streams[0].header.scenario)))
+    check_streams(folder, streams, setting)
+    link = _link(folder, streams)
+    before = shipped_policy(setting, start)
+    material = mixed(setting, link)
+    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
+    say_lines([_of_material(material)])
+    args = TrainArgs(
+        frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
+        learning_rate=LEARNING_RATE, validation_frames=validation_frames,
+    )  # fmt: skip
+    with interruptible() as stopped, progress_bar() as bar:
+        report, planning = bars(bar, f"train {setting.scenario.name}", frames)
+        made = continued(setting, before, material, args, report, stopped, planning)
+    (out / "map.json").unlink(missing_ok=True)  # of an older policy
+    save_policy(out, made)
+    console.print(f"kept in {out}; it is judged on what was held back", markup=False)
+    _say(out, made, material, judge(setting, before, made, link.held_back.traces), json)
+
+
+def _named(name: str) -> str:
+    """The scenario that records name, where it is a shipped one."""
+    from artefacts import UsageError
+    from controller.scenarios import shipped_scenarios
+
+    if name not in shipped_scenarios():
+        raise UsageError(
+            f"--scenario: found none, and records of '{name}', expected the file of that scenario"
+        )
+    return name
+
+
+def _link(folder: Path, streams: Sequence[Stream]) -> RecordedLink:
+    from experiments.learning.records import measured_traces, split_by_time
+
+    frames = sum(len(stream.frames) for stream in streams)
+    measurements = sum(len(stream.measurements) for stream in streams)
+    traces = measured_traces(streams)
+    seconds = sum(trace.duration_s for trace in traces)
+    say_lines(
+        [
+            f"records: {frames:,} frames and {measurements:,} measurements in {len(streams)} "
+            f"streams; {seconds:,.0f} s of the link in {len(traces)} pieces"
+        ]
+    )
+    return split_by_time(traces, f"records in {folder}")
+
+
+def _of_material(material: Mixed) -> str:
+    return (
+        f"learnt from: {material.records_s:,.0f} s of records, {material.scenario_s:,.0f} s of the "
+        f"scenario's own traces: the records' weight is {100 * material.weight:.0f} %"
+    )
+
+
+def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool) -> None:
+    from experiments.learning.continued import NEW
+
+    others = [name for name in verdict.controllers if name != NEW]
+    differences = {name: verdict.over(name) for name in others}
+    if json:
+        emit_json(
+            {
+                "policy": str(out),
+                "records_s": material.records_s,
+                "weight_of_records": material.weight,
+                "training": {
+                    key: made.card.training[key]
+                    for key in ("frames_seen", "validation_reward", "validation_reward_of_start")
+                },
+                "held_back": {
+                    name: {
+                        "reward": float(one.rewards.mean()),
+                        "goodput_accuracy": one.goodput_accuracy,
+                        "late_share": one.late_share,
+                    }
+                    for name, one in verdict.controllers.items()
+                },
+                "differences": differences,
+                "best": verdict.best,
+                "verdict": [verdict.said(name) for name in others],
+            }
+        )
+        return
+    rows = [
+        (
+            name,
+            f"{one.rewards.mean():.4f}",
+            f"{100 * one.goodput_accuracy:.2f} %",
+            f"{100 * one.late_share:.2f} %",
+            ""
+            if name == NEW
+            else f"{differences[name].mean:+.4f} (p {differences[name].p_value:.3f})",
+        )
+        for name, one in verdict.controllers.items()
+    ]
+    columns = ["controller", "reward", "goodput accuracy", "late", "new policy less it"]
+    print_table(f"held-back records, {len(verdict.controllers[NEW].rewards)} pieces", columns, rows)
+    say_lines([verdict.said(name) for name in others])
+    say_lines([f"of greatest mean reward: '{verdict.best}'", f"policy: {out}"])
