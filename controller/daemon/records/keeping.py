@@ -64,7 +64,7 @@ class RecordsKeeper:
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._segments: Segments | None = None
-        self._stream, self._number = "", 0
+        self._stream, self._number, self._written = "", 0, 0
         self._tried_s: float | None = None
 
     @property
@@ -154,6 +154,8 @@ class RecordsKeeper:
             self._end()
             self._current, self._tried_s = wanted, None
             self._segments = None if wanted is None else Segments(wanted)
+            said = "no longer kept" if wanted is None else f"kept in {wanted.folder}"
+            log.info("records are %s", said)
             self._attempt(lambda segments: segments.ready(self._wall()))
         if wanted is not None:
             self._write(came)
@@ -161,51 +163,50 @@ class RecordsKeeper:
     def _write(self, came: list[FrameRecord | Measurement]) -> None:
         """Write what came; what a disk does not take is counted."""
         resting = self._tried_s is not None and self._clock() - self._tried_s < AGAIN_S
-        left = len(came)
+        self._written = 0
         if not resting:
-            left -= self._attempt(lambda segments: self._written(segments, came))
-        if left and self._segments is not None:
+            self._attempt(lambda segments: self._write_to(segments, came))
+        if self._segments is not None:
             with self._lock:
-                self._dropped += left
+                self._dropped += len(came) - self._written
 
-    def _attempt(self, work: Callable[[Segments], int | None]) -> int:
-        """Have work done on the disk; what it gives, 0 where the disk refuses."""
+    def _attempt(self, work: Callable[[Segments], None]) -> None:
+        """Have work done on the disk; one line where it refuses, and one when it obeys again."""
         if self._segments is None:
-            return 0
+            return
         try:
-            found = work(self._segments)
+            work(self._segments)
         except CoinferError as error:
             if self._tried_s is None:
                 log.warning("records are not kept: %s", error)
             self._tried_s = self._clock()
             self._segments.give_up()
             self._stream = ""  # reading stops at a torn line only where a stream ends
-            return 0
+            return
         if self._tried_s is not None:
             self._tried_s = None
             log.info("records are kept again")
-        return found or 0
 
-    def _written(self, segments: Segments, came: list[FrameRecord | Measurement]) -> int:
-        """Write all that came, in as many segments as it takes; how much that was."""
-        gathered, now_s = b"", self._wall()
+    def _write_to(self, segments: Segments, came: list[FrameRecord | Measurement]) -> None:
+        """Write all that came, in as many segments as it takes."""
+        now_s = self._wall()
         if not came:
             if segments.full(0, now_s):
                 segments.end()
             segments.prune(now_s)
-        for what in came:
+        gathered = bytearray()
+        for number, what in enumerate(came):
             line = encoded(
                 kept_frame(what) if isinstance(what, FrameRecord) else kept_measurement(what)
             )
             if segments.full(len(gathered) + len(line), now_s):
-                if gathered:
-                    segments.write(gathered)
-                gathered = b""
+                segments.write(bytes(gathered))
+                gathered.clear()
+                self._written = number
                 self._begin(segments, now_s)
             gathered += line
-        if gathered:
-            segments.write(gathered)
-        return len(came)
+        segments.write(bytes(gathered))
+        self._written = len(came)
 
     def _begin(self, segments: Segments, now_s: float) -> None:
         self._number += 1

@@ -70,6 +70,8 @@ class Segments:
 
     def write(self, lines: bytes) -> None:
         """Write whole lines to the open segment, or none of them."""
+        if not lines:
+            return
         assert self._handle is not None
         with self._naming(self._path):
             self._check_there()

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from artefacts import UsageError
 from controller.daemon.records.entries import (
     FORMAT_VERSION,
     KeptFrame,
@@ -171,6 +172,7 @@ def test_a_disk_that_hangs_holds_nobody_up_and_what_finds_no_room_is_counted(tmp
 def test_a_folder_that_vanishes_costs_one_line_until_it_is_written_again(tmp_path, keeping, caplog):
     clock, folder = Hand(0.0), tmp_path / "records"
     keeper = keeping(settings(folder), clock=clock)
+    keeper.flush()
     with caplog.at_level(logging.INFO, "coinfer.device"):
         keeper.keep(frame(0))
         keeper.flush()
@@ -244,6 +246,23 @@ def test_what_a_killed_daemon_has_left_gets_its_name_and_a_living_one_s_is_its_o
     assert own.exists()
     assert segment_files(tmp_path) == [dead.with_suffix(""), own]
     assert other.exists()
+
+
+def test_what_was_written_before_the_trouble_is_not_counted_as_dropped(tmp_path):
+    def once(stream, number):
+        if number:
+            raise UsageError("no second segment")
+        return header(stream, number)
+
+    keeper = RecordsKeeper(once)
+    keeper.change(settings(tmp_path, most_bytes=65_536))
+    for k in range(100):
+        keeper.keep(frame(k))
+    keeper.close(30)
+    (path,) = segment_files(tmp_path)
+    kept = len(entries(path)) - 1
+    assert 10 < kept < 100
+    assert keeper.dropped == 100 - kept
 
 
 def test_others_settings_are_taken_over_and_none_end_it(tmp_path, keeping):
