@@ -152,6 +152,7 @@ def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool)
         for name, one in verdict.controllers.items()
     ]
     columns = ["controller", "reward", "goodput accuracy", "late", "new policy less it"]
-    print_table(f"held-back records, {len(verdict.controllers[NEW].rewards)} pieces", columns, rows)
+    count = len(verdict.controllers[NEW].rewards)
+    print_table(f"held-back records in {count} piece{'s' * (count > 1)}", columns, rows)
     say_lines([verdict.said(name) for name in others])
     say_lines([f"of greatest mean reward: '{verdict.best}'", f"policy: {out}"])
