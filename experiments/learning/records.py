@@ -37,6 +37,9 @@ LEAST_S = 1e-5
 """A measurement over less time says nothing."""
 SAME_S = 1e-6
 """Moments so close together are one."""
+SILENT_S = 0.5
+"""Times in which nothing of a transfer came are an outage where they sum up to this before anything
+comes: for less, a slow link and an answer on its way look the same."""
 SHORTEST_S = 10.0
 """A trace that is shorter tells nothing of how the bandwidth moves, and is left out."""
 TRAIN, VALIDATION = 0.70, 0.15
@@ -197,15 +200,16 @@ def _traces(
         lengths.clear()
         held.clear()
 
-    for k, (length_s, rate) in enumerate(zip(np.diff(edges).tolist(), rates.tolist(), strict=True)):
-        if np.isfinite(rate):
-            lengths.append(length_s)
-            held.append(rate)
-        elif length_s > GAP_S:
+    known = np.flatnonzero(np.isfinite(rates))
+    for before, k in zip([-1, *known[:-1].tolist()], known.tolist(), strict=True):
+        gap_s = float(edges[k] - edges[before + 1])
+        if before < 0 or gap_s > GAP_S:
             cut()
-        else:  # half of it is like what came before, half like what comes next
-            lengths += [length_s / 2, length_s / 2]
-            held += [float(rates[k - 1]), float(rates[k + 1])]
+        elif gap_s > 0:  # half of it is like what came before, half like what comes next
+            lengths += [gap_s / 2, gap_s / 2]
+            held += [float(rates[before]), float(rates[k])]
+        lengths.append(float(edges[k + 1] - edges[k]))
+        held.append(float(rates[k]))
     cut()
     return found
 
@@ -214,7 +218,7 @@ def _pieces(measurements: Sequence[KeptMeasurement]) -> tuple[Floats, Floats]:
     """Edges (N + 1,) in seconds, and the rate (N,) between two of them, NaN where nobody measured.
 
     What arrived says most: a transfer owns its time against those that were known later. That
-    nothing of one came counts where nothing else was measured.
+    nothing of one came counts where nothing else was measured, and for `SILENT_S` at least.
     """
     usable = [m for m in measurements if m.duration_s >= LEAST_S and m.payload_bytes >= 0]
     if not usable:
@@ -231,7 +235,21 @@ def _pieces(measurements: Sequence[KeptMeasurement]) -> tuple[Floats, Floats]:
     order = np.lexsort((-known, rates > 0))
     for k in order.tolist():
         found[first[k] : last[k]] = rates[k]
-    return edges, found
+    return edges, _without_short_silence(edges, found)
+
+
+def _without_short_silence(edges: Floats, rates: Floats) -> Floats:
+    """Rates where silences of less than `SILENT_S` between two transfers are not known at all."""
+    arrived = np.flatnonzero(rates > 0)
+    # stretches before, between and behind pieces in which something arrived
+    begins = np.concatenate([[0], arrived + 1])
+    ends = np.concatenate([arrived, [len(rates)]])
+    silent = np.concatenate([[0.0], np.cumsum(np.where(rates == 0, np.diff(edges), 0.0))])
+    kept = rates.copy()
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        if silent[end] - silent[begin] < SILENT_S:
+            kept[begin:end] = np.nan
+    return kept
 
 
 def split_by_time(traces: Sequence[BandwidthTrace], source: str) -> RecordedLink:

@@ -105,6 +105,21 @@ def test_silence_counts_only_where_nothing_else_was_measured(header):
     assert trace.bytes_between(24.0, 28.0, "stop") == pytest.approx(30_000)
 
 
+def test_a_short_silence_is_no_outage(header):
+    """Nothing had come of a frame at its deadline; what came of it a moment later says the rate."""
+    steady = [KeptMeasurement(0.5 * k, 62_500, 0.5) for k in range(1, 41)]
+    silent = [KeptMeasurement(20.3 + 0.5 * k, 0, 0.2, complete=False) for k in range(4)]
+    more = [KeptMeasurement(m.known_s + 22.0, 62_500, 0.5) for m in steady]
+
+    def mean_bps(silences):
+        entries = (*steady, *silent[:silences], *more)
+        (trace,) = measured_traces([Stream(header(), (), entries, torn=False)])
+        return 8 * trace.bytes_between(20.0, 22.0, "stop") / 2.0
+
+    assert mean_bps(2) == pytest.approx(1e6)  # 0.4 s without anything
+    assert mean_bps(4) < 0.5e6  # 0.8 s
+
+
 def test_a_torn_last_segment_is_read_up_to_its_last_whole_line(tmp_path, header):
     write(tmp_path, [header(), frame(0)])
     write(tmp_path, [header(1), frame(1)], at=2, number=1, tail=encoded(frame(2))[:-5])
