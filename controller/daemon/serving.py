@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from controller.daemon.configuration.settings import GrpcSettings, HttpSettings
-from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.connection_table import ConnectionTable
 from controller.daemon.http.interface import LocalInterface
 from controller.daemon.http.listening import HttpListener
 from controller.daemon.inference.served import ServedModel

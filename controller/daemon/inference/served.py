@@ -18,6 +18,7 @@ import numpy as np
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.inference.open_inference import (
     EXTENSIONS,
+    LEAST_DEADLINE_S,
     VERSION,
     Answer,
     Expected,
@@ -38,7 +39,7 @@ from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError, FrameService
 from controller.device.frame import FrameRecord
 
-REPLY_S = 0.003
+REPLY_S = LEAST_DEADLINE_S
 """An answer is given out so long before its deadline: it still has to be written and read."""
 REPLIES, REPLY_SHARE = 32, 0.08
 """Of the newest answers the one that took longest from the engine to its writer is reckoned with
