@@ -35,6 +35,7 @@ from controller.daemon.monitoring.systemd import (
     watchdog_interval_s,
 )
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
+from controller.daemon.settling import settle
 from controller.edge.server import EdgeServer
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.addresses import join_address
@@ -115,6 +116,7 @@ class EdgeDaemon:
             log.info("serving %s %s", model.spec.name, model.digest[:12])
         secure = "TLS" if self._security is not None else "without encryption"
         log.info("listening on %s, %s", server.address, secure)
+        settle()
         ready(server.address)
         notify("READY=1")
         if hung_up():
