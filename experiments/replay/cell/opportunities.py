@@ -34,7 +34,7 @@ def is_of_packets(trace: BandwidthTrace) -> bool:
 
 
 def on_grid(trace: BandwidthTrace) -> BandwidthTrace:
-    """A trace whose pieces are finer than the grid, as one piece a step: it grants the same, to a step."""
+    """A trace of pieces finer than the grid as one piece a step: it grants the same, to a step."""
     steps = math.ceil(trace.duration_s * RATES_A_SECOND)
     if len(trace.times_s) <= steps:
         return trace
