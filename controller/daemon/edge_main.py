@@ -39,6 +39,7 @@ from controller.daemon.settling import settle
 from controller.edge.server import EdgeServer
 from controller.link.accepting import raise_descriptor_limit
 from controller.link.addresses import join_address
+from controller.link.secure import why_not_believed
 from models.executors import make_executor
 from models.facts.cards import load_model
 
@@ -79,7 +80,10 @@ class EdgeDaemon:
             self.server.computing.on_answer = self._tracing.answered
         self._events: queue.SimpleQueue[int | PreparedEdge | str] = queue.SimpleQueue()
         """Signals, and what was prepared. It may be put to in the middle of being asked."""
-        self._preparing = Preparing(partial(prepare_edge, path), self._events.put)
+        # an edge whose certificate another authority has made may have the next one from it too
+        believed = self._security is None or why_not_believed(self._security, settings.tls) is None
+        prepare = partial(prepare_edge, path, own_authority=believed)
+        self._preparing = Preparing(prepare, self._events.put)
         self._said: tuple[str, ...] = ()
 
     def _make_server(self) -> EdgeServer:
