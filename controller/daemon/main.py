@@ -35,7 +35,6 @@ from controller.daemon.monitoring.systemd import notify, notify_reloading
 from controller.daemon.monitoring.watching import keep_watchdog, report_edges, report_policy
 from controller.daemon.service import FrameService
 from controller.daemon.serving import LocalService
-from controller.daemon.settling import settle
 
 log = logging.getLogger("coinfer.device")
 DRAIN_S = 10.0
@@ -110,7 +109,6 @@ class Daemon:
     ) -> None:
         for place in where:
             log.info("listening on %s", place)
-        settle()
         ready(where)
         notify("READY=1")
         loop = asyncio.get_running_loop()

@@ -5,7 +5,6 @@ import gc
 import logging
 import os
 import queue
-import signal
 import threading
 import time
 import urllib.request
@@ -14,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from artefacts import UsageError, endings
-from artefacts.endings import unwind_from_start
+from artefacts import UsageError
 from controller.daemon.configuration.choosing import make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
 from controller.daemon.foreign_controllers import LOG_EVERY_S, MOST_WAITING, SHARE
@@ -95,22 +93,6 @@ unsayable = does("decide", fails(Unsayable()))
 odd = does("decide", Odd)
 forging = does("decide", fails(type("Two\\nERROR lines" + "x" * 10_000, (Exception,), {})()))
 unsaid = does("record", fails(Unsayable()))
-
-
-def leaving(inputs):
-    raise KeyboardInterrupt
-
-
-def closing(inputs):
-    raise GeneratorExit("closed")
-
-
-def boasting(inputs):
-    made = FixedController("boasting", device_only_plan(inputs.setting))
-    class Boasting:
-        name, initial_probe_bytes, fallbacks = "boasting", 0, 10**5000
-        reset, observe, record, decide = made.reset, made.observe, made.record, made.decide
-    return Boasting()
 
 
 def counting(inputs):
@@ -269,29 +251,6 @@ def test_what_it_fails_to_hear_or_count_costs_nothing(stream, service, factory, 
     (line,) = of_controller(caplog, factory)
     assert line.exc_info is None
     assert f"controller 'faulty:{factory}' of package 'faulty'" in line.getMessage()
-
-
-def test_a_count_beyond_all_numbers_is_shown_as_the_largest_exact_one(stream, service):
-    service.engine.controller = usual(made(stream, "boasting"))
-    text = DeviceMetrics(service.engine, lambda: 0).text().decode()
-    assert "coinfer_policy_fallbacks_total 9.007199254740992e+15" in text
-
-
-@pytest.mark.parametrize(
-    ("factory", "said"),
-    [("leaving", "making it failed: KeyboardInterrupt"), ("closing", "GeneratorExit: closed")],
-)
-def test_a_factory_that_raises_what_ends_processes_is_one_line(stream, factory, said, monkeypatch):
-    # as the command line has it: a signal would be remembered
-    handler = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(endings._State, "came", None)
-    unwind_from_start()
-    try:
-        with pytest.raises(UsageError, match=said):
-            made(stream, factory)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_the_other_rule_hears_what_it_fails_to_hear(stream):

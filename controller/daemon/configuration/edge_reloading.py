@@ -51,6 +51,14 @@ def edge_security(settings: EdgeSettings) -> Security | None:
     return server_security(settings.tls) if settings.tls.given else None
 
 
+def has_own_authority(settings: EdgeSettings, security: Security | None) -> bool:
+    """Whether the authority that the edge names has made its certificate.
+
+    Where it has not from the start, the next one need not be of that authority either.
+    """
+    return security is None or why_not_believed(security, settings.tls) is None
+
+
 @dataclass(frozen=True, slots=True)
 class EdgeChanges:
     """What comes of a reload: the settings that hold then, what they take, what needs a restart."""

@@ -1,0 +1,80 @@
+"""Controllers of other packages that cannot be made, or count without end."""
+
+import signal
+
+import pytest
+
+from artefacts import UsageError, endings
+from controller.daemon.configuration.choosing import make_controller
+from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
+from controller.registry.making import MOST_COUNTED
+
+ODD = """
+def leaving(inputs):
+    raise KeyboardInterrupt
+
+
+def closing(inputs):
+    raise GeneratorExit("closed")
+
+
+class Boasting:
+    name, initial_probe_bytes, fallbacks = "boasting", 0, 10**5000
+
+    def __init__(self, inputs):
+        pass
+
+    def reset(self, *heard):
+        pass
+
+    observe = record = decide = reset
+
+
+class Owing(Boasting):
+    fallbacks = -10**20
+"""
+
+
+@pytest.fixture
+def made(stream, tmp_path, monkeypatch):
+    (tmp_path / "odd.py").write_text(ODD)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def make(factory):
+        settings = DeviceSettings(FORMAT_VERSION, "3g-alexnet", controller=f"odd:{factory}")
+        return make_controller(settings, stream)
+
+    return make
+
+
+@pytest.mark.parametrize(("factory", "shown"), [("Boasting", MOST_COUNTED), ("Owing", 0)])
+def test_a_count_beyond_all_numbers_is_one_that_a_metric_can_show(made, factory, shown):
+    assert made(factory).fallbacks == shown
+
+
+@pytest.fixture
+def signals_seen(monkeypatch):
+    """As the command line has it: a signal would be remembered."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(endings._State, "came", None)
+    endings.unwind_from_start()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [("leaving", "making it failed: KeyboardInterrupt"), ("closing", "GeneratorExit: closed")],
+)
+@pytest.mark.usefixtures("signals_seen")
+def test_a_factory_that_raises_what_ends_processes_is_one_line(made, factory, said):
+    with pytest.raises(UsageError, match=said):
+        made(factory)
+
+
+@pytest.mark.usefixtures("signals_seen")
+def test_whoever_interrupts_the_making_is_obeyed(made, monkeypatch):
+    monkeypatch.setattr(endings._State, "came", signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        made("leaving")
