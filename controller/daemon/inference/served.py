@@ -194,6 +194,8 @@ class ServedModel:
         pictures = asked.pictures
         if isinstance(pictures, JpegFiles):
             pictures = await self._decoded(pictures, arrival_s + deadline_s)
+        # some of them begun and the others refused would be computed for nobody
+        self.service.check_room(len(pictures))
         under_way: list[asyncio.Future[FrameRecord]] = []
         try:
             for picture in pictures:

@@ -200,6 +200,21 @@ def test_a_query_is_obeyed_with_every_kind_of_body_or_refused(daemon, picture):
         assert (status, b"query: found 'verbose', expected none" in found) == (400, True)
 
 
+def test_of_a_request_that_does_not_fit_in_whole_nothing_is_computed(running):
+    with running("[limits]\nlive_frames = 2\n") as daemon:
+
+        def pictures(count):
+            sent = body(np.zeros((count, 32, 32, 3), np.uint8))
+            sent["inputs"][0]["shape"] = [count, 32, 32, 3]
+            return ask(daemon, "POST", "/infer", sent)
+
+        status, _, said = pictures(3)
+        assert (status, b"0 frames are under way" in said) == (503, True), said
+        state = json.loads(ask(daemon, "GET", "/live/state")[2])
+        assert (state["frames"], state["refused"]) == (0, 3)
+        assert pictures(2)[0] == 200
+
+
 def test_ids_come_back_as_they_came_or_are_refused(daemon, picture):
     for sent in ("x" * 300, "", "żółw"):
         found = json.loads(ask(daemon, "POST", "/infer", body(picture, id=sent))[2])
