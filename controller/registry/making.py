@@ -45,7 +45,9 @@ def make_controller(
     except BaseException as error:  # whatever the package's factory raises
         if is_ending(error):
             raise
-        raise UsageError(f"{entry.origin}: making it failed: {_raised(error)}") from None
+        failure = UsageError(f"{entry.origin}: making it failed: {_raised(error)}")
+    # here, where nothing is handled: a signal is looked for in what an error was made of
+    raise failure
 
 
 class GuardedController:
@@ -122,7 +124,8 @@ class GuardedController:
         except BaseException as error:  # SystemExit would end the thread that answers frames
             if is_ending(error):
                 raise
-            raise UsageError(f"{self._entry.origin}: {method} raised {_raised(error)}") from None
+            failure = UsageError(f"{self._entry.origin}: {method} raised {_raised(error)}")
+        raise failure
 
 
 def _raised(error: BaseException) -> str:

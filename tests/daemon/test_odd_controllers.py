@@ -1,6 +1,10 @@
 """Controllers of other packages that cannot be made, or count without end."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from controller.daemon.configuration.choosing import make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
 from controller.registry.making import MOST_COUNTED
 
+ROOT = Path(__file__).resolve().parents[2]
 ODD = """
 def leaving(inputs):
     raise KeyboardInterrupt
@@ -69,8 +74,26 @@ def signals_seen(monkeypatch):
 )
 @pytest.mark.usefixtures("signals_seen")
 def test_a_factory_that_raises_what_ends_processes_is_one_line(made, factory, said):
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as refused:
         made(factory)
+    assert refused.value.__context__ is None  # a signal would be seen in it
+
+
+@pytest.mark.system
+def test_a_daemon_does_not_start_with_it_and_says_so(tmp_path):
+    (tmp_path / "odd.py").write_text(ODD)
+    config = tmp_path / "device.toml"
+    config.write_text(
+        f'format_version = 1\nscenario = "3g-alexnet"\ncontroller = "odd:leaving"\n'
+        f'state = "{tmp_path / "state.json"}"\n[http]\nport = 0\n'
+    )
+    found = subprocess.run(
+        [sys.executable, "-m", "coinfer.cli.entry", "device", "--config", config],
+        check=False, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert "making it failed: KeyboardInterrupt" in found.stderr.splitlines()[-1]
 
 
 @pytest.mark.usefixtures("signals_seen")
