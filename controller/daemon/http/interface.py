@@ -17,7 +17,7 @@ from artefacts import CoinferError, UsageError
 from controller.daemon.http.bodies import CODINGS, check_coding, read_body
 from controller.daemon.http.browsers import JPEG, JSON, UNNAMED, check_sender, media_type
 from controller.daemon.http.connections import HttpConnection
-from controller.daemon.http.errors import error_response
+from controller.daemon.http.errors import error_response, let_go
 from controller.daemon.http.inference_v2 import (
     HEADER_LENGTH,
     build_answer,
@@ -139,6 +139,7 @@ class LocalInterface:
                 return await handler(request)
         except Exception as error:
             answer = self._refusal(request, error)
+            let_go(error)
         if asks_for_work:
             await connection.refused(late=answer.status >= 500)
         return answer
