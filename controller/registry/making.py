@@ -14,7 +14,7 @@ from controller.registry.entry import ControllerEntry, ControllerInputs, Future
 METHODS = ("reset", "observe", "record", "decide")
 SHOWN = 200
 """Characters of another package's values and errors that a message shows."""
-MOST_COUNTED = 2**53
+MOST_FALLBACKS = 2**53
 """Frames that another package may count: so many are still exact in a metric."""
 Found = TypeVar("Found")
 
@@ -82,7 +82,7 @@ class GuardedController:
     def fallbacks(self) -> int:
         """Frames that it left to another rule, where it counts them."""
         found = self._called("fallbacks", lambda: int(getattr(self._made, "fallbacks", 0)))
-        return min(max(found, 0), MOST_COUNTED)
+        return min(max(found, 0), MOST_FALLBACKS)
 
     def reset(self) -> None:
         """A new stream begins."""

@@ -11,7 +11,7 @@ import pytest
 from artefacts import UsageError, endings
 from controller.daemon.configuration.choosing import make_controller
 from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
-from controller.registry.making import MOST_COUNTED
+from controller.registry.making import MOST_FALLBACKS
 
 ROOT = Path(__file__).resolve().parents[2]
 ODD = """
@@ -52,7 +52,7 @@ def made(stream, tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize(("factory", "shown"), [("Boasting", MOST_COUNTED), ("Owing", 0)])
+@pytest.mark.parametrize(("factory", "shown"), [("Boasting", MOST_FALLBACKS), ("Owing", 0)])
 def test_a_count_beyond_all_numbers_is_one_that_a_metric_can_show(made, factory, shown):
     assert made(factory).fallbacks == shown
 

@@ -18,8 +18,9 @@ def let_go(error: BaseException) -> None:
     left: BaseException | None = error
     while left is not None:
         left.__traceback__ = None
-        left, before = left.__context__, left
-        before.__context__ = before.__cause__ = None
+        behind = left.__context__
+        left.__context__ = left.__cause__ = None
+        left = behind
 
 
 def turned_away() -> bytes:

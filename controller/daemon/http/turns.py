@@ -74,7 +74,7 @@ class Share:
     def __init__(self, turns: Turns, clock: Callable[[], float] = time.thread_time) -> None:
         """`clock`: of the loop's thread: what others make it wait for is not its requests' cost."""
         self._turns, self._clock = turns, clock
-        self._spent_s = self._counted_s = 0.0
+        self._spent_s = self._paid_for_s = 0.0
         """Of the request under way."""
         self._credit = 0
 
@@ -94,7 +94,7 @@ class Share:
     async def wait(self, cost_s: float) -> None:
         """Until there is time for a request that will take so much."""
         await self._turns.wait(cost_s)
-        self._counted_s += cost_s
+        self._paid_for_s += cost_s
 
     def answered(self) -> None:
         """Work that was asked for is done."""
@@ -102,9 +102,9 @@ class Share:
 
     async def refuse(self, *, late: bool) -> None:
         """Until there is time for what a refusal has taken; a camera that is `late` has no time."""
-        spent_s = OVERHEAD_S + self._spent_s - self._counted_s
+        spent_s = OVERHEAD_S + self._spent_s - self._paid_for_s
         owed_s = max(spent_s, LATE_S if late else REFUSAL_S)
-        self._counted_s = self._spent_s = 0.0
+        self._paid_for_s = self._spent_s = 0.0
         if late and self._credit:
             self._credit -= 1
             self._turns.charge(owed_s)
@@ -113,9 +113,9 @@ class Share:
 
     def settle(self) -> None:
         """The request is over: what it took beyond what was counted for it is counted too."""
-        if self._counted_s:
-            self._turns.charge(max(self._spent_s - self._counted_s, 0.0))
-        self._spent_s = self._counted_s = 0.0
+        if self._paid_for_s:
+            self._turns.charge(max(self._spent_s - self._paid_for_s, 0.0))
+        self._spent_s = self._paid_for_s = 0.0
 
 
 class _Steps(Generic[Found]):
