@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import stat
+import time
 from pathlib import Path
 
 log = logging.getLogger("coinfer.cache")
@@ -67,12 +68,24 @@ def _made(folder: Path) -> bool:
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
-        # one that was made with a wider mode; what others have put there is theirs, and refused
         if found.st_uid == os.geteuid() and stat.S_ISDIR(found.st_mode) and found.st_mode & 0o022:
-            folder.chmod(0o700)
+            _replace(folder)
     except OSError:
         pass  # a read-only file system may hold one all the same
     return is_ours(folder)
+
+
+def _replace(folder: Path) -> None:
+    """Begin anew in the place of a folder that was open to others.
+
+    They may have put files there, or given ours other names: closed now, it would be believed.
+    """
+    left = folder.with_name(f"{folder.name}.open-to-others-{time.time_ns()}")
+    folder.rename(left)
+    left.chmod(0o700)
+    folder.mkdir(mode=0o700)
+    log.warning("'%s' was open to others: what was kept there is not used, and lies in '%s'",
+                folder, left.name)  # fmt: skip
 
 
 def is_ours(path: Path) -> bool:

@@ -97,6 +97,15 @@ def raise_if_ended() -> None:
         _raise(_State.came)
 
 
+def is_ending(error: BaseException) -> bool:
+    """Whether a signal has raised it, as far as can be known; others may raise the same."""
+    if not _in_main_thread():
+        return False
+    unseen = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    interrupt = isinstance(error, KeyboardInterrupt) and (unseen or _State.came is not None)
+    return interrupt or isinstance(error, Terminated)
+
+
 @contextlib.contextmanager
 def orderly() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise `Terminated`.

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from artefacts.printing import shortened
+
 
 class CoinferError(Exception):
     """Something the user can mend; the message is the whole story."""
@@ -40,11 +42,12 @@ class ArtefactError(CoinferError):
         self.path = Path(path)
         self.field = field
         self.line = line
-        self.found = found
-        self.expected = expected
+        # what a file says may be as long as the file
+        self.found = shortened(found)
+        self.expected = shortened(expected)
         where = str(path)
         if line is not None:
             where += f", line {line}"
         if field is not None:
             where += f", field '{field}'"
-        super().__init__(f"{where}: found {found}, expected {expected}")
+        super().__init__(f"{where}: found {self.found}, expected {self.expected}")

@@ -5,9 +5,6 @@ Nothing runs yet when it is built, but the link, which connects in the backgroun
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import random
 from collections.abc import Callable
 from functools import partial
@@ -76,7 +73,6 @@ def build_engine(settings: DeviceSettings, path: Path, setting: Setting) -> Fram
     warm(setting, executor)
     made[0].local.learn_pace()
     setting.model.release()
-    _give_back()
     return made[0]
 
 
@@ -102,10 +98,3 @@ def build_link(
         )
 
     return LinkPool([partial(make, address) for address in edges], on_reply)
-
-
-def _give_back() -> None:
-    """Return to the system what loading has left behind (glibc keeps it otherwise)."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from artefacts import UsageError
 from artefacts.endings import hung_up, raise_if_ended
 from controller.daemon.configuration.edge_reloading import (
     PreparedEdge,
     edge_changes,
     edge_security,
+    has_own_authority,
     prepare_edge,
 )
 from controller.daemon.configuration.reloading import ConfigFile, Preparing
@@ -26,6 +26,7 @@ from controller.daemon.configuration.settings import (
     read_edge_settings,
     readable_secrets,
 )
+from controller.daemon.edge_building import build_edge
 from controller.daemon.http.exposing import MetricsServer
 from controller.daemon.monitoring.edge_metrics import EdgeMetrics
 from controller.daemon.monitoring.log import RepeatedTroubles, RepeatLimit, set_up_log
@@ -35,11 +36,8 @@ from controller.daemon.monitoring.systemd import (
     watchdog_interval_s,
 )
 from controller.daemon.monitoring.tracing import EdgeTracing, make_provider
-from controller.edge.server import EdgeServer
+from controller.daemon.settling import settle
 from controller.link.accepting import raise_descriptor_limit
-from controller.link.addresses import join_address
-from models.executors import make_executor
-from models.facts.cards import load_model
 
 log = logging.getLogger("coinfer.edge")
 TICK_S = 1.0
@@ -66,8 +64,7 @@ class EdgeDaemon:
     ) -> None:
         self._path, self._file, self.settings, self._lines = path, file, settings, lines
         self._security = edge_security(settings)
-        self._models = [load_model(name) for name in settings.models]
-        self.server = self._make_server()
+        self.server, self._models = build_edge(settings, self._security)
         self._metrics = EdgeMetrics(self.server)
         self._metrics.certificates.loaded(settings.tls)
         self._troubles = RepeatedTroubles()
@@ -78,26 +75,11 @@ class EdgeDaemon:
             self.server.computing.on_answer = self._tracing.answered
         self._events: queue.SimpleQueue[int | PreparedEdge | str] = queue.SimpleQueue()
         """Signals, and what was prepared. It may be put to in the middle of being asked."""
-        self._preparing = Preparing(partial(prepare_edge, path), self._events.put)
+        prepare = partial(
+            prepare_edge, path, own_authority=has_own_authority(settings, self._security)
+        )
+        self._preparing = Preparing(prepare, self._events.put)
         self._said: tuple[str, ...] = ()
-
-    def _make_server(self) -> EdgeServer:
-        settings, models = self.settings, self._models
-        most, threads = settings.limits.intervals, settings.threads or None
-        executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
-        try:
-            server = EdgeServer(
-                models[0], executors[0], settings.host, settings.port, limits=settings.limits,
-                schedule=settings.schedule, security=self._security, insecure=settings.insecure,
-            )  # fmt: skip
-        except OSError as error:
-            raise UsageError(
-                "fields 'host' and 'port': cannot listen on "
-                f"{join_address(settings.host, settings.port)} ({error.strerror})"
-            ) from None
-        for model, executor in zip(models[1:], executors[1:], strict=True):
-            server.add(model, executor)
-        return server
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -115,6 +97,7 @@ class EdgeDaemon:
             log.info("serving %s %s", model.spec.name, model.digest[:12])
         secure = "TLS" if self._security is not None else "without encryption"
         log.info("listening on %s, %s", server.address, secure)
+        settle()
         ready(server.address)
         notify("READY=1")
         if hung_up():

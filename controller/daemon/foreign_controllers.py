@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -49,8 +50,8 @@ class _Call(Generic[Found]):
         """On the thread that it belongs to."""
         try:
             self._found.append(self._call())
-        except UsageError as error:
-            self._error = error
+        except BaseException as error:  # the thread goes on, whatever it was
+            self._error = _fault(error)
         finally:
             self._ended.set()
 
@@ -74,8 +75,15 @@ Calls = queue.SimpleQueue[Callable[[], None] | None]
 def _make_calls(calls: Calls) -> None:
     """The thread: it knows nothing of who puts calls, so that it ends with them."""
     while (call := calls.get()) is not None:
-        call()
+        with contextlib.suppress(BaseException):  # the next one is to be made all the same
+            call()
         del call
+
+
+def _fault(error: BaseException) -> UsageError:
+    if isinstance(error, UsageError):
+        return error
+    return UsageError(f"a controller's call ended by {type(error).__name__}")
 
 
 class FaultTolerantController:
@@ -174,8 +182,8 @@ class FaultTolerantController:
         def heard() -> None:
             try:
                 hear()
-            except UsageError as error:
-                self._failed(error)
+            except BaseException as error:  # the thread goes on, whatever it was
+                self._failed(_fault(error))
 
         if self._calls.qsize() < MOST_WAITING:
             self._calls.put(heard)

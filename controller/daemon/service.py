@@ -74,6 +74,21 @@ class FrameService:
         with self._lock:
             return ServiceCounts(self._frames, self._answered, self._late, self._refused)
 
+    def check_room(self, frames: int) -> None:
+        """Raises `BusyError` where so many frames more would be too many."""
+        with self._lock:
+            self._check_room(frames)
+
+    def _check_room(self, frames: int) -> None:
+        if self._ending or self._under_way + frames > self.live_frames:
+            self._refused += frames
+            raise BusyError(
+                "the device is stopping"
+                if self._ending
+                else f"{self._under_way} frames are under way, expected fewer than "
+                f"{max(self.live_frames - frames + 1, 1)}" + (f" for {frames} more" * (frames > 1))
+            )
+
     def submit(
         self,
         picture: npt.NDArray[np.uint8],
@@ -88,14 +103,7 @@ class FrameService:
         `arrival_s` (the engine's clock, now): what the deadline counts from. Raises `BusyError`.
         """
         with self._lock:
-            if self._ending or self._under_way >= self.live_frames:
-                self._refused += 1
-                raise BusyError(
-                    "the device is stopping"
-                    if self._ending
-                    else f"{self._under_way} frames are under way, expected fewer than "
-                    f"{self.live_frames}"
-                )
+            self._check_room(1)
             self._under_way += 1
             number = self._frames
             self._frames += 1

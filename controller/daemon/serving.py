@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from controller.daemon.configuration.settings import GrpcSettings, HttpSettings
-from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.connection_table import ConnectionTable
 from controller.daemon.http.interface import LocalInterface
 from controller.daemon.http.listening import HttpListener
 from controller.daemon.inference.served import ServedModel
 from controller.daemon.monitoring.metrics import DeviceMetrics
+from controller.daemon.settling import settle
 from controller.link.accepting import raise_descriptor_limit
 
 log = logging.getLogger("coinfer.device")
@@ -54,6 +55,7 @@ class LocalService:
                     service = GrpcService(self._served, self._grpc)
                     self._metrics.add(*service.figures())
                     where.append(await stack.enter_async_context(service.serving()))
+                settle()  # all that serves is made
                 yield where
         finally:
             await runner.cleanup()

@@ -6,6 +6,7 @@ So records are made and taken apart in memory under a lock, and the socket itsel
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import math
@@ -99,6 +100,31 @@ def client_security(files: TlsFiles) -> Security:
         _need(files.key, "tls.key")
         _load_chain(context, files)
     return Security(context, read_token(files.token) if files.token else None)
+
+
+def why_not_believed(edge: Security, files: TlsFiles) -> str | None:
+    """Why devices with the edge's own authority would not believe its certificate.
+
+    None where they would, or where the edge names no authority. Shakes hands in memory.
+    """
+    if not files.authority:
+        return None
+    device = client_security(TlsFiles(authority=files.authority)).context
+    device.check_hostname = False  # by which name it is called, only a device knows
+    to_edge, to_device = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        device.wrap_bio(to_device, to_edge),
+        edge.context.wrap_bio(to_edge, to_device, server_side=True),
+    )
+    try:
+        for end in (*ends, ends[0]):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        return str(error.verify_message)
+    except ssl.SSLError as error:
+        return _said(error)
+    return None
 
 
 def read_token(path: str | Path) -> bytes:

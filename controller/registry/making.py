@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import operator
-import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from artefacts import CoinferError, UsageError
+from artefacts.endings import is_ending
 from controller.interface import Controller, FrameResult, Measurement, Overruled, Situation
 from controller.registry.entry import ControllerEntry, ControllerInputs, Future
 
 METHODS = ("reset", "observe", "record", "decide")
 SHOWN = 200
 """Characters of another package's values and errors that a message shows."""
+MOST_FALLBACKS = 2**53
+"""Frames that another package may count: so many are still exact in a metric."""
 Found = TypeVar("Found")
 
 
@@ -40,8 +42,12 @@ def make_controller(
         return GuardedController(factory(inputs, *more), entry, len(inputs.setting.table))
     except CoinferError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the package's factory raises
-        raise UsageError(f"{entry.origin}: making it failed: {_raised(error)}") from None
+    except BaseException as error:  # whatever the package's factory raises
+        if is_ending(error):
+            raise
+        failure = UsageError(f"{entry.origin}: making it failed: {_raised(error)}")
+    # here, where nothing is handled: a signal is looked for in what an error was made of
+    raise failure
 
 
 class GuardedController:
@@ -60,8 +66,8 @@ class GuardedController:
             )
         if not isinstance(probe, int) or probe < 0:
             raise UsageError(
-                f"{entry.origin}: found initial_probe_bytes {probe!r}, expected a whole number of "
-                "0 or more"
+                f"{entry.origin}: found initial_probe_bytes {_shown(repr, probe)}, expected a "
+                "whole number of 0 or more"
             )
         self.name, self.initial_probe_bytes = entry.name, probe
         self._made: Controller = made
@@ -75,7 +81,8 @@ class GuardedController:
     @property
     def fallbacks(self) -> int:
         """Frames that it left to another rule, where it counts them."""
-        return self._called("fallbacks", lambda: int(getattr(self._made, "fallbacks", 0)))
+        found = self._called("fallbacks", lambda: int(getattr(self._made, "fallbacks", 0)))
+        return min(max(found, 0), MOST_FALLBACKS)
 
     def reset(self) -> None:
         """A new stream begins."""
@@ -100,7 +107,9 @@ class GuardedController:
         plan: Any = self._called("decide", lambda: self._made.decide(situation))
         try:
             index = -1 if isinstance(plan, bool) else operator.index(plan)
-        except Exception:  # what it gave is of a type that the package wrote
+        except BaseException as error:  # what it gave is of a type that the package wrote
+            if is_ending(error):
+                raise
             index = -1
         if not 0 <= index < self._plans:
             raise UsageError(
@@ -113,29 +122,36 @@ class GuardedController:
         try:
             return call()
         except BaseException as error:  # SystemExit would end the thread that answers frames
-            if _is_interrupt(error):
+            if is_ending(error):
                 raise
-            raise UsageError(f"{self._entry.origin}: {method} raised {_raised(error)}") from None
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Whether a person interrupts the process: only its main thread hears of that."""
-    main = threading.current_thread() is threading.main_thread()
-    return isinstance(error, KeyboardInterrupt) and main
+            failure = UsageError(f"{self._entry.origin}: {method} raised {_raised(error)}")
+        raise failure
 
 
 def _raised(error: BaseException) -> str:
-    said = _shown(str, error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    said = _text(str, error)
+    return f"{_kind(error)}: {said}" if said else _kind(error)
 
 
 def _shown(how: Callable[[Any], str], value: Any) -> str:
-    """As text on one line, cut; its type's name where not even that works."""
+    return _text(how, value) or f"a {_kind(value)}"
+
+
+def _text(how: Callable[[Any], str], value: Any) -> str:
+    """It on one line, cut; nothing where not even that works."""
     try:
         return " ".join(how(value).split())[:SHOWN]
-    except Exception:
-        return f"a {type(value).__name__}"
+    except BaseException as error:  # what shows it is the package's too
+        if is_ending(error):
+            raise
+        return ""
+
+
+def _kind(value: Any) -> str:
+    """The name of its type, which the package chose."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return " ".join(name.split())[:SHOWN]
 
 
 def _what(made: Any) -> str:
-    return f"the class {made.__name__}" if isinstance(made, type) else f"a {type(made).__name__}"
+    return f"the class {made.__name__}" if isinstance(made, type) else f"a {_kind(made)}"

@@ -147,7 +147,7 @@ def _check_node(path: Path, field: str, node: NodeWorldSection) -> None:
         _within(path, f"{field}.load.burst_s", node.load.burst_s, 1e-6, MOST_S, "seconds")
         if node.load.share > MOST_LOAD:
             raise ArtefactError(
-                path, field=f"{field}.load", found=f"{100 * node.load.share:.0f} % of its time",
+                path, field=f"{field}.load", found=f"{100 * node.load.share:.10g} % of its time",
                 expected=f"{100 * MOST_LOAD:.0f} % at most: a queue would grow for ever",
             )  # fmt: skip
 

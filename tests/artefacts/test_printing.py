@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artefacts import ArtefactError
 from artefacts.printing import printable, shortened
 
 
@@ -42,3 +43,11 @@ def test_a_long_line_keeps_its_ends():
     assert short.endswith("xxx, expected y")
     assert "characters ...]" in short
     assert shortened("short") == "short"
+
+
+def test_what_a_file_says_is_repeated_shortened():
+    error = ArtefactError("card.json", field="context", found="x" * 520_000, expected="y" * 9000)
+    assert str(error).startswith("card.json, field 'context': found xxx")
+    assert len(str(error)) < 2_200
+    assert "characters ...]" in error.found
+    assert str(ArtefactError("a", found="1", expected="2")) == "a: found 1, expected 2"

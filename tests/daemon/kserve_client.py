@@ -50,7 +50,7 @@ def cases(pictures):
         "classification": request(pictures, True, request_outputs=classification),
         "too many classes": request(pictures, True, request_outputs=too_many),
         "unknown parameter": request(pictures, True, parameters={"dedline_ms": 1}),
-        "late": request(pictures, True, parameters={"timeout": 1}),
+        "too soon": request(pictures, True, parameters={"timeout": 1}),
         "other datatype": InferRequest("alexnet", [floats]),
         "other model": request(pictures, True),
     }

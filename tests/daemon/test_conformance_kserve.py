@@ -23,7 +23,7 @@ if importlib.util.find_spec("kserve") is None:
 REFUSALS = {
     "too many classes": (("400", "StatusCode.INVALID_ARGUMENT"), "found 3, expected 1"),
     "unknown parameter": (("400", "StatusCode.INVALID_ARGUMENT"), "found 'dedline_ms', expected"),
-    "late": (("504", "StatusCode.DEADLINE_EXCEEDED"), "no answer in time"),
+    "too soon": (("400", "StatusCode.INVALID_ARGUMENT"), "expected at least 0.003 s"),
     "other datatype": (("400", "StatusCode.INVALID_ARGUMENT"), "found FP32, expected UINT8 (N, H"),
     "other model": (("404", "StatusCode.NOT_FOUND"), "expected 'alexnet' version '1'"),
 }

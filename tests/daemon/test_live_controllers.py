@@ -76,6 +76,25 @@ recording = does("record", fails(SystemExit(4)))
 resetting = does("reset", fails(OSError("no state file")))
 
 
+class Unsayable(Exception):
+    def __str__(self):
+        raise SystemExit(5)
+
+
+class Odd:
+    def __index__(self):
+        raise SystemExit(6)
+
+    def __repr__(self):
+        raise KeyboardInterrupt
+
+
+unsayable = does("decide", fails(Unsayable()))
+odd = does("decide", Odd)
+forging = does("decide", fails(type("Two\\nERROR lines" + "x" * 10_000, (Exception,), {})()))
+unsaid = does("record", fails(Unsayable()))
+
+
 def counting(inputs):
     made = FixedController("counting", device_only_plan(inputs.setting))
     class Counting:
@@ -120,6 +139,9 @@ DECIDING = {
     "exiting": "decide raised SystemExit: 3",
     "interrupting": "decide raised KeyboardInterrupt",
     "cancelling": "decide raised Cancelled",
+    "unsayable": "decide raised Unsayable (",
+    "odd": "decided for plan a Odd, expected a whole number",
+    "forging": "decide raised Two ERROR linesxxx",
     "negative": "decided for plan -1, expected a whole number",
     "outside": "decided for plan 1000000, expected a whole number",
     "nan": "decided for plan nan, expected a whole number",
@@ -212,7 +234,7 @@ def test_frames_that_it_cannot_decide_are_answered_by_the_device(stream, service
     assert 'coinfer_frames_total{by_plan="true",exit=' in text
 
 
-@pytest.mark.parametrize("factory", ["observing", "recording", "counting"])
+@pytest.mark.parametrize("factory", ["observing", "recording", "unsaid", "counting"])
 def test_what_it_fails_to_hear_or_count_costs_nothing(stream, service, factory, caplog):
     controller = made(stream, factory)
     service.replace_controller(controller)

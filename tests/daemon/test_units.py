@@ -81,3 +81,11 @@ def test_keys_are_loaded_for_the_daemon_alone(path):
     assert given == [f"key:{path.stem}.key", f"token:{path.stem}.token"]  # looked for in credstore
     groups = [value for key, value in service if key in ("Group", "SupplementaryGroups")]
     assert groups == (["coinfer"] if "device" in path.name else [])
+
+
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_process_that_obeys_no_signal_is_ended(path):
+    """A call into C that keeps Python's lock leaves nothing else to end it."""
+    service = dict(settings(path)["Service"])
+    assert 0 < int(service["WatchdogSec"]) <= 30
+    assert 0 < int(service["TimeoutStopSec"]) <= 30

@@ -106,7 +106,9 @@ def test_a_changed_card_or_weights_are_one_line_that_names_the_field(folder, tmp
         ({"network": {"widths": [64, 64], "activation": "sine"}}, "network.activation"),
         ({"network": {"widths": [64, 32], "activation": "tanh"}}, "layer_1_matrix"),
         ({"network": {"widths": [64], "activation": "tanh"}}, "layer_1_matrix"),
-        ({"hidden": 3}, "hidden, blind_s"),
+        ({"hidden": 3}, "hidden"),
+        ({"blind_s": 1e-300}, "blind_s"),
+        ({"blind_s": 1e300}, "blind_s"),
     ):
         spoilt = tmp_path / "spoilt"
         spoilt.mkdir(exist_ok=True)

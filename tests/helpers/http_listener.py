@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from controller.daemon.configuration.settings import HttpSettings, LimitSettings
-from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.connection_table import ConnectionTable
 from controller.daemon.http.listening import HttpListener
 
 LOG = logging.getLogger("coinfer.test")
@@ -46,6 +46,8 @@ class Listener:
             return web.Response(body=bytes(50_000_000))
 
         async def body(request):
+            if request.protocol.chunked:
+                await request.protocol.turn_of_chunks()
             return web.Response(text=str(len(await request.read())))
 
         async def turn(request):

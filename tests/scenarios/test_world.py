@@ -65,6 +65,8 @@ def test_a_world_is_read_in_either_format_and_changes_the_digest(tmp_path):
         ("[world.device]\nload = { bursts_per_s = 1.0, burst_s = 0.01 }\n", "world.device.load"),
         ("[world.edge]\nload = { bursts_per_s = 100.0, burst_s = 0.01 }\n",
          "world.edge.load': found 100 % of its time, expected 95 % at most"),
+        ("[world.edge]\nload = { bursts_per_s = 95.0001, burst_s = 0.01 }\n",
+         "world.edge.load': found 95.0001 % of its time, expected 95 % at most"),
     ],
 )  # fmt: skip
 def test_an_impossible_world_is_one_line_that_names_the_field(tmp_path, world, said):

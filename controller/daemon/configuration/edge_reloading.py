@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from artefacts import ArtefactError
 from controller.daemon.configuration.settings import (
     EDGE_RELOADED,
     EdgeSettings,
@@ -14,7 +15,7 @@ from controller.daemon.configuration.settings import (
     naming,
     read_edge_settings,
 )
-from controller.link.secure import Security, server_security
+from controller.link.secure import Security, server_security, why_not_believed
 
 FIXED_LIMIT = "intervals"
 """Of the limits the one that executors are made with."""
@@ -28,16 +29,34 @@ class PreparedEdge:
     security: Security | None
 
 
-def prepare_edge(path: Path) -> PreparedEdge:
-    """Read the file and those that `[tls]` names. Raises `CoinferError`."""
+def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
+    """Read the file and those that `[tls]` names. Raises `CoinferError`.
+
+    `own_authority`: the certificate must be an edge's, of the authority that the edge itself names.
+    """
     found = read_edge_settings(path)
     with naming(path):
-        return PreparedEdge(found, edge_security(found))
+        security = edge_security(found)
+        why = None if security is None else why_not_believed(security, found.tls)
+        if why is not None and own_authority:
+            raise ArtefactError(
+                found.tls.certificate, found=why,
+                expected=f"an edge's certificate by '{found.tls.authority}' (coinfer certs edge)",
+            )  # fmt: skip
+        return PreparedEdge(found, security)
 
 
 def edge_security(settings: EdgeSettings) -> Security | None:
     """What `[tls]` names; None where it names nothing."""
     return server_security(settings.tls) if settings.tls.given else None
+
+
+def has_own_authority(settings: EdgeSettings, security: Security | None) -> bool:
+    """Whether the authority that the edge names has made its certificate.
+
+    Where it has not from the start, the next one need not be of that authority either.
+    """
+    return security is None or why_not_believed(security, settings.tls) is None
 
 
 @dataclass(frozen=True, slots=True)

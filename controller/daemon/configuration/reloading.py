@@ -76,20 +76,31 @@ class Preparing(Generic[Made]):
             if self._since_s is not None:
                 self._again = True
                 return
-            self._threads = [thread for thread in self._threads if thread.is_alive()]
-            if len(self._threads) >= MOST_HUNG:
-                self._report(f"{len(self._threads)} reloads hang, expected files that can be read")
-                return
-            self._begin()
+            too_many = self._begin_another()
+        if too_many is not None:
+            self._report(too_many)
 
     def hung(self) -> str | None:
-        """Why the reload under way is given up, where it has taken too long; once."""
+        """Why the reload under way is given up, where it has taken too long; once.
+
+        What was asked for meanwhile is prepared beside it: the files may be other ones by then.
+        """
         with self._lock:
             if self._since_s is None or self._clock() - self._since_s < HUNG_S:
                 return None
             self._number += 1
-            self._since_s, self._again = None, False
-        return f"the files are not read within {HUNG_S:g} s"
+            again, self._since_s, self._again = self._again, None, False
+            too_many = self._begin_another() if again else None
+        why = f"the files are not read within {HUNG_S:g} s"
+        return why if too_many is None else f"{why}; {too_many}"
+
+    def _begin_another(self) -> str | None:
+        """Begin one beside those that hang; why not, where they are too many."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if len(self._threads) >= MOST_HUNG:
+            return f"{len(self._threads)} reloads hang, expected files that can be read"
+        self._begin()
+        return None
 
     def _begin(self) -> None:
         self._number += 1
@@ -107,7 +118,7 @@ class Preparing(Generic[Made]):
             found = self._make()
         except CoinferError as error:
             found = str(error)
-        except Exception as error:  # a file of any kind must not end the watch over it
+        except BaseException as error:  # a file of any kind must not end the watch over it
             log.exception("reload")
             found = f"{type(error).__name__} (see above)"
         with self._lock:

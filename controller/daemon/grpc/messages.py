@@ -42,9 +42,9 @@ BINARY_SIZE = "binary_data_size"
 INPUTS_FIELD, CONTENTS_FIELD, RAW_FIELD = 5, 5, 7
 """Numbers of a request's inputs and raw contents, and of an input's contents."""
 MOST_FIELDS = 1024
-"""Of a message, each repetition counted: 16 pictures and some parameters are far fewer."""
-FIELD_BYTES = 16_384
-"""Of a field beside a tensor's data."""
+"""Of a request and its inputs in all, each repetition counted: 16 pictures are far fewer."""
+FIELD_BYTES, BESIDE_BYTES = 16_384, 65_536
+"""Of a field beside a tensor's data, and of all of them."""
 CONTENTS = {
     "INT32": "int_contents",
     "INT64": "int64_contents",
@@ -88,33 +88,47 @@ def check_bounds(data: bytes) -> None:
     Two bytes of a message can become an object of a hundred. Only tensors may be long, and of
     their values only what is packed, or a file each.
     """
-    for number, start, stop in _fields(data, 0, len(data), "request", MOST_FIELDS):
+    room = _Room()
+    for number, start, stop in _fields(data, 0, len(data), "request", room):
         if number == INPUTS_FIELD:
-            for inner, begin, end in _fields(data, start, stop, "inputs[0]", MOST_FIELDS):
+            for inner, begin, end in _fields(data, start, stop, "inputs[0]", room):
                 if inner == CONTENTS_FIELD:
-                    for _ in _fields(data, begin, end, "inputs[0].contents", MOST_FIELDS):
+                    for _ in _fields(data, begin, end, "inputs[0].contents", room):
                         pass
-                elif end - begin > FIELD_BYTES:
-                    raise _too_long("inputs[0]", end - begin)
-        elif number != RAW_FIELD and stop - start > FIELD_BYTES:
-            raise _too_long("request", stop - start)
+                else:
+                    room.take(end - begin, "inputs[0]")
+        elif number != RAW_FIELD:
+            room.take(stop - start, "request")
 
 
-def _too_long(where: str, length: int) -> UsageError:
-    return UsageError(
-        f"{where}: found a field of {length:,} bytes, expected at most {FIELD_BYTES:,} beside data"
-    )
+class _Room:
+    """What a request may still hold."""
+
+    def __init__(self) -> None:
+        self.fields, self._beside = MOST_FIELDS, BESIDE_BYTES
+
+    def take(self, length: int, where: str) -> None:
+        """A field beside data."""
+        self._beside -= length
+        if length > FIELD_BYTES:
+            raise UsageError(
+                f"{where}: found a field of {length:,} bytes, expected at most {FIELD_BYTES:,} "
+                "beside data"
+            )
+        if self._beside < 0:
+            raise UsageError(
+                f"{where}: found fields of more than {BESIDE_BYTES:,} bytes in all beside data"
+            )
 
 
 def _fields(
-    data: bytes, at: int, end: int, where: str, most: int
+    data: bytes, at: int, end: int, where: str, room: _Room
 ) -> Iterator[tuple[int, int, int]]:
     """(number, start, stop) of every field's value (Protocol Buffers, "Encoding")."""
-    count = 0
     while at < end:
-        count += 1
-        if count > most:
-            raise UsageError(f"{where}: found more than {most} fields, expected fewer")
+        room.fields -= 1
+        if room.fields < 0:
+            raise UsageError(f"{where}: found more than {MOST_FIELDS} fields, expected fewer")
         tag, at = _varint(data, at, end)
         kind, length = tag & 7, 0
         if kind == 2:

@@ -1,4 +1,4 @@
-"""Connections to the local interface over HTTP: how many are open, who gives way, who is hung up.
+"""One connection to the local interface over HTTP: what it may send, and what it owes meanwhile.
 
 A connection whose whole request is worked on is never hung up for another's sake. Of the others
 those give way first that are owed to: a first request, the rest of a head or of a body, taking the
@@ -10,32 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import select
 import socket
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aiohttp import StreamReader, web
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from artefacts import UsageError
-from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.http.connection_table import ConnectionTable
 from controller.daemon.http.errors import error_response, raw_refusal
-from controller.daemon.http.giving_way import overdue, spareable
 from controller.daemon.http.stamps import arrival_s
-from controller.daemon.http.turns import OVERHEAD_S, Turns
-from controller.link.accepting import AcceptRules
+from controller.daemon.http.turns import CHUNKED_S, OVERHEAD_S, Share
 
-SWEEP_S = 0.5
 READ_BYTES = 8_192
 """So much of a connection is read before others have their turn."""
 FIRST_BYTES = 2_048
 """The same of a head and of chunks: of those of a byte 8 KiB take 14 ms."""
-FRAMING_BYTES, FRAMING_SHARE = 3 * FIRST_BYTES // 2, 1 / 64
+MANY_LINES, PIECE_BYTES = 32, 256
+"""Bytes of more lines than so many may be chunks of a byte each, and are parsed by such pieces."""
+FRAMING_BYTES, FRAMING_SHARE = 768, 1 / 64
 """What the chunks of a body may have around them, at least, and for each byte of it. Each chunk
-costs a few microseconds, however short it is: those of half a kilobyte and more pass."""
+costs some ten microseconds, however short it is: those of half a kilobyte and more pass."""
 HEAD_BYTES = 32_768
 """Of a request before its head is whole, give or take one reading."""
 DROP_BYTES, DROP_EVERY_S = 262_144, 0.005
@@ -72,7 +69,12 @@ class HttpConnection(web.RequestHandler):
         """The body of the last request."""
         self._answering = False
         """Whether a request is under way or its answer is being written."""
-        self._chunked = False
+        self.chunked = False
+        """Whether the body of the request under way comes in chunks."""
+        self._held = False
+        """Whether such a body waits for a turn: nothing of it is parsed before."""
+        self.share = Share(table.turns)
+        """What its requests take of the loop."""
         self._framed = 0
         """Bytes that came of a body in chunks, and of what is around them."""
         self._head_bytes = 0
@@ -138,6 +140,8 @@ class HttpConnection(web.RequestHandler):
 
     def _go_on(self) -> None:
         """The answer is written: on with what came ahead of it."""
+        if self._held:
+            return
         data, self._ahead = self._ahead, b""
         if not data or self.transport is None or self.dropping:
             return
@@ -147,7 +151,7 @@ class HttpConnection(web.RequestHandler):
             self._resume_transport_reading()
 
     def _resume_transport_reading(self) -> None:
-        if not self._ahead:
+        if not self._ahead and not self._held:
             super()._resume_transport_reading()
 
     def _take(self, data: bytes, came_s: float) -> None:
@@ -155,8 +159,7 @@ class HttpConnection(web.RequestHandler):
             self.arrived_s = came_s
             if not self.under_way:
                 self.partial_s = self._table.clock()
-        self._parse(data)
-        self._check_chunks(len(data))
+        self._parse_pieces(data, came_s)
         if self._answering or self._messages:
             self._head_bytes = 0
             return
@@ -164,8 +167,26 @@ class HttpConnection(web.RequestHandler):
         if self._head_bytes > HEAD_BYTES:
             self._refuse_head()
 
+    def _parse_pieces(self, data: bytes, came_s: float) -> None:
+        """Parse it; a body in chunks is looked at often, and not before it has had its turn."""
+        may_be_chunks = self.chunked or not self._answering
+        many = may_be_chunks and data.count(b"\n") > MANY_LINES
+        step = PIECE_BYTES if many else max(len(data), 1)
+        for at in range(0, len(data), step):
+            piece = data[at : at + step]
+            self._parse(piece)
+            self._check_chunks(len(piece))
+            if self.dropping:
+                return
+            newest = self._messages[-1][0] if self._messages and not self._answering else None
+            if getattr(newest, "chunked", False):
+                self._held = True
+                self._keep(data[at + step :], came_s)
+                return
+
     def _parse(self, data: bytes) -> None:
-        super().data_received(data)
+        with self.share.taking():
+            super().data_received(data)
         wrong = getattr(self._messages[-1][0], "exc", None) if self._messages else None
         if wrong is not None:
             wrong.__traceback__ = None  # its frames hold this connection, in a circle
@@ -197,7 +218,7 @@ class HttpConnection(web.RequestHandler):
         self._loop.call_later(DROP_EVERY_S, self._resume_transport_reading)
 
     def _check_chunks(self, count: int) -> None:
-        if not self._chunked or not self.coming_in:
+        if not self.chunked or not self.coming_in:
             return
         self._framed += count
         whole = self._content.total_bytes
@@ -254,7 +275,7 @@ class HttpConnection(web.RequestHandler):
         """Write an answer; what came ahead of it has its turn then."""
         try:
             written = await super().finish_response(request, resp, start_time)
-            if self.dropping and resp.status >= 400:
+            if self.dropping:
                 # closed with bytes that nobody has read, it would take the answer back
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LINGER_S):
@@ -268,9 +289,10 @@ class HttpConnection(web.RequestHandler):
 
     def begin(self, request: web.BaseRequest) -> None:
         """A request's head is whole."""
-        self._content, self._chunked = request.content, request.content_length is None
+        self._content = request.content
+        self.chunked = request.content_length is None and request.body_exists
         self._framed = 0
-        if not self._chunked:
+        if not self.chunked:
             self._read_at_once(READ_BYTES)
         self.begun_s = self._table.clock() if self.partial_s is None else self.partial_s
         self.under_way = self._answering = True
@@ -280,21 +302,46 @@ class HttpConnection(web.RequestHandler):
     def end(self) -> None:
         """Its answer is made."""
         self.under_way, self.partial_s = False, None
+        self.share.settle()
         self._read_at_once(FIRST_BYTES)
         self.answered_s = self._table.clock()
 
     async def turn(self, cost_s: float = OVERHEAD_S) -> None:
         """Wait for a turn among the cheap requests of all connections."""
+        async with self._delayed():
+            await self.share.wait(cost_s)
+
+    async def turn_of_chunks(self) -> None:
+        """Wait for a turn, and take in what comes in chunks from then on."""
+        await self.turn(CHUNKED_S)
+        self._release()
+
+    async def refused(self, *, late: bool) -> None:
+        """Work that was asked for is refused, or `late`: it takes its share of the loop too."""
+        async with self._delayed():
+            await self.share.refuse(late=late)
+
+    @contextlib.asynccontextmanager
+    async def _delayed(self) -> AsyncIterator[None]:
         self.delayed_s = self._table.clock()
         try:
-            await self.turns.wait(cost_s)
+            yield
         finally:
             self.delayed_s = None
+
+    def _release(self) -> None:
+        """The body has had its turn, or nobody wants it."""
+        if self._held:
+            self._held = False
+            self._go_on()
+            if not self._ahead and not self._buffer_paused and not self._reading_paused:
+                self._resume_transport_reading()
 
     def drop(self) -> None:
         """Take no more of what is sent apart: the end is near."""
         self._dropped = 0
         self._content.feed_eof()
+        self._release()
         self._read_at_once(DROP_BYTES)
 
     def hang_up(self) -> None:
@@ -302,73 +349,3 @@ class HttpConnection(web.RequestHandler):
         self._table.open.pop(self, None)
         if self.transport is not None:
             self.transport.abort()
-
-
-class ConnectionTable(AcceptRules):
-    """All that are open. `limits` is asked anew each time: it may be replaced while it serves."""
-
-    def __init__(
-        self,
-        limits: Callable[[], LimitSettings],
-        log: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.clock, self.log, self._limits = clock, log, limits
-        self.most: int | None = None
-        """What the system's limits leave, where that is less."""
-        self.open: dict[HttpConnection, None] = {}
-        """The one that came first is the first."""
-        self.turns = Turns()
-        self.coming = 0
-        """For whom room was made, and who have no protocol yet."""
-
-    def make_room(self) -> bool:
-        """Room for one more, who is coming then; False where nobody can give way."""
-        while len(self.open) + self.coming >= self._allowed():
-            if not self.let_one_go():
-                return False
-        self.coming += 1
-        return True
-
-    def crowded(self) -> bool:
-        """Newcomers come in small groups, so that none gives way before it could say a word."""
-        return self.coming >= max(self._allowed() // 4, 1)
-
-    def _allowed(self) -> int:
-        allowed = self._limits().connections
-        return allowed if self.most is None else min(allowed, self.most)
-
-    def lost(self) -> None:
-        """One for whom room was made does not come."""
-        self.coming -= 1
-
-    def let_one_go(self) -> bool:
-        """Hang up who can be spared most; False where nobody can."""
-        ranked = [(rank, one) for one in self.open if (rank := spareable(one)) is not None]
-        if not ranked:
-            self.log.warning("every one of %d connections has a request under way", len(self.open))
-            return False
-        (settled, since_s), one = min(ranked, key=lambda found: found[0])
-        self.log.warning(
-            "%d connections are open or coming: the one %s longest (%.1f s) is hung up",
-            len(self.open) + self.coming,
-            "idle" if settled else "waited for",
-            self.clock() - since_s,
-        )
-        one.hang_up()
-        return True
-
-    def sweep(self) -> None:
-        """Hang up who has had its time."""
-        now, limits = self.clock(), self._limits()
-        for one in list(self.open):
-            why = overdue(one, now, limits)
-            if why is not None:
-                self.log.info("a connection is hung up: %s", why)
-                one.hang_up()
-
-    async def tend(self) -> None:
-        """Sweep for as long as the interface serves."""
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            self.sweep()

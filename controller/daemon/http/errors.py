@@ -13,6 +13,16 @@ def error_response(status: int, why: str, headers: dict[str, str] | None = None)
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
+def let_go(error: BaseException) -> None:
+    """Drop the frames of an error that is answered: they hold a body, some of them in a circle."""
+    left: BaseException | None = error
+    while left is not None:
+        left.__traceback__ = None
+        behind = left.__context__
+        left.__context__ = left.__cause__ = None
+        left = behind
+
+
 def turned_away() -> bytes:
     """What a connection hears that there is no room for."""
     why = "every connection has a request under way"

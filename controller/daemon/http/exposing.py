@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from artefacts import UsageError
 from controller.daemon.configuration.settings import HttpSettings, LimitSettings
 from controller.daemon.http.browsers import check_sender
-from controller.daemon.http.connections import ConnectionTable, HttpConnection
+from controller.daemon.http.connection_table import ConnectionTable
+from controller.daemon.http.connections import HttpConnection
 from controller.daemon.http.errors import error_response
 from controller.daemon.http.listening import HttpListener
 from controller.daemon.inference.refusals import ForeignError

@@ -17,7 +17,7 @@ from artefacts import CoinferError, UsageError
 from controller.daemon.http.bodies import CODINGS, check_coding, read_body
 from controller.daemon.http.browsers import JPEG, JSON, UNNAMED, check_sender, media_type
 from controller.daemon.http.connections import HttpConnection
-from controller.daemon.http.errors import error_response
+from controller.daemon.http.errors import error_response, let_go
 from controller.daemon.http.inference_v2 import (
     HEADER_LENGTH,
     build_answer,
@@ -26,8 +26,7 @@ from controller.daemon.http.inference_v2 import (
     read_query,
     with_query,
 )
-from controller.daemon.http.turns import REFUSAL_S
-from controller.daemon.inference.open_inference import InferRequest
+from controller.daemon.inference.open_inference import InferRequest, asked_of
 from controller.daemon.inference.pictures import JpegFiles, is_jpeg
 from controller.daemon.inference.refusals import (
     ForeignError,
@@ -121,20 +120,28 @@ class LocalInterface:
     async def _answer(
         self, request: web.Request, handler: Handler, connection: HttpConnection
     ) -> web.StreamResponse:
-        """What is cheap to ask waits for a turn: before it is looked at, or where it is refused."""
+        """What is cheap to ask waits for a turn, and so do chunks: before they are looked at.
+
+        Where work is asked for and not done, the refusal waits for one.
+        """
         asks_for_work = request.method == "POST"
         if not asks_for_work:
             await connection.turn()
+        elif connection.chunked:
+            await connection.turn_of_chunks()
         try:
             check_sender(request.headers, self._hosts, on_network=connection.on_network)
             if asks_for_work:
-                return await handler(request)
+                done = await connection.share.steps(_made(handler(request)))
+                connection.share.answered()
+                return done
             with connection.turns.taking():
                 return await handler(request)
         except Exception as error:
             answer = self._refusal(request, error)
-        if asks_for_work and answer.status < 500:
-            await connection.turn(REFUSAL_S)
+            let_go(error)
+        if asks_for_work:
+            await connection.refused(late=answer.status >= 500)
         return answer
 
     def _refusal(self, request: web.Request, error: Exception) -> web.Response:
@@ -189,6 +196,7 @@ class LocalInterface:
         arrival_s = min(connection.arrived_s, self._served.now_s())
         self._known(request)
         query = read_query(list(request.query.items()))
+        asked_of(query, self._served.expected)  # refused before the body is read
         kind = media_type(request.headers)
         with self._served.bytes.account() as account:
             body = await self._body(request, kind, account)
@@ -301,6 +309,10 @@ def _unasked(handler: Handler) -> Handler:
         return await handler(request)
 
     return handle
+
+
+async def _made(answer: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    return await answer
 
 
 def _json(value: dict[str, Any], status: int = 200) -> web.Response:

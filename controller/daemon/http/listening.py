@@ -14,11 +14,8 @@ from aiohttp import web
 
 from artefacts import UsageError
 from controller.daemon.configuration.settings import NO_PORT, HttpSettings
-from controller.daemon.http.connections import (
-    LINGER_S,
-    ConnectionTable,
-    HttpConnection,
-)
+from controller.daemon.http.connection_table import ConnectionTable
+from controller.daemon.http.connections import LINGER_S, HttpConnection
 from controller.daemon.http.errors import turned_away
 from controller.link.accepting import Acceptor
 from controller.link.addresses import check_address, join_address, resolve

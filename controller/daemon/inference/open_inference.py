@@ -36,6 +36,8 @@ EXTENSIONS = ("binary_tensor_data", "parameters")
 PLATFORM = "onnx_onnxv1"
 VERSION = "1"
 MOST_PICTURES = 16
+LEAST_DEADLINE_S = 0.003
+"""Of a request: so much is kept for the answer's way back, and nothing is answered in less."""
 LONGEST_ID = 1024
 """Characters of a request's id."""
 
@@ -196,6 +198,10 @@ def asked_of(
         if number is not None and number / per_second > longest_s:
             raise UsageError(
                 f"{name}: found {number / per_second:g} s, expected at most {longest_s:g} s"
+            )
+        if number is not None and number / per_second < LEAST_DEADLINE_S:
+            raise UsageError(
+                f"{name}: found {number / per_second:g} s, expected at least {LEAST_DEADLINE_S:g} s"
             )
         found.append(None if number is None else number / per_second)
     threshold = numbers.get(THRESHOLD)

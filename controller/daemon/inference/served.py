@@ -18,6 +18,7 @@ import numpy as np
 from controller.daemon.configuration.settings import LimitSettings
 from controller.daemon.inference.open_inference import (
     EXTENSIONS,
+    LEAST_DEADLINE_S,
     VERSION,
     Answer,
     Expected,
@@ -38,7 +39,7 @@ from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError, FrameService
 from controller.device.frame import FrameRecord
 
-REPLY_S = 0.003
+REPLY_S = LEAST_DEADLINE_S
 """An answer is given out so long before its deadline: it still has to be written and read."""
 REPLIES, REPLY_SHARE = 32, 0.08
 """Of the newest answers the one that took longest from the engine to its writer is reckoned with
@@ -193,6 +194,8 @@ class ServedModel:
         pictures = asked.pictures
         if isinstance(pictures, JpegFiles):
             pictures = await self._decoded(pictures, arrival_s + deadline_s)
+        # some of them begun and the others refused would be computed for nobody
+        self.service.check_room(len(pictures))
         under_way: list[asyncio.Future[FrameRecord]] = []
         try:
             for picture in pictures:

@@ -19,6 +19,7 @@ import numpy as np
 from artefacts import processes
 from controller.link.addresses import in_link_namespace
 from experiments.replay.cell.kernel import TUN, CellError
+from experiments.replay.cell.opportunities import on_grid
 from experiments.replay.cell.orders import (
     CarrierOrder,
     DirectionOrder,
@@ -66,9 +67,10 @@ class CellLink:
     def order(self, outside: Literal["nothing", "machine", "link"]) -> CarrierOrder:
         """What the carrier is asked for."""
         up, down = (
-            DirectionOrder(_trace_order(trace), self.queue_of(trace))
-            for trace in (self.up, self.down or self.up)
+            None if trace is None else DirectionOrder(_trace_order(trace), self.queue_of(trace))
+            for trace in (self.up, self.down)
         )
+        assert up is not None
         return CarrierOrder(
             up, down, self.past_end, self.rtt_s / 2.0, self.loss, self.seed, outside,
             () if outside == "nothing" else loopback_resolvers(),
@@ -77,10 +79,12 @@ class CellLink:
 
 def _trace_order(trace: BandwidthTrace) -> TraceOrder:
     """A trace, pieces of equal rate joined: one of packets has a piece for every millisecond."""
-    kept = np.append(True, np.diff(trace.rates_bps) != 0)
-    return TraceOrder(
-        trace.name, trace.times_s[kept].tolist(), trace.rates_bps[kept].tolist(), trace.duration_s
+    carried = on_grid(trace)
+    kept = np.append(True, np.diff(carried.rates_bps) != 0)
+    times_s, rates_bps = (
+        row[kept].astype("<f8").tobytes() for row in (carried.times_s, carried.rates_bps)
     )
+    return TraceOrder(trace.name, times_s, rates_bps, trace.duration_s)
 
 
 def loopback_resolvers() -> tuple[str, ...]:

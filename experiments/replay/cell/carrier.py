@@ -183,8 +183,8 @@ def _queue(order: DirectionOrder, whole: CarrierOrder, seed: int) -> CellQueue:
     from traces.trace import BandwidthTrace
 
     trace = BandwidthTrace(
-        order.trace.name, np.array(order.trace.times_s), np.array(order.trace.rates_bps),
-        order.trace.duration_s,
+        order.trace.name, np.frombuffer(order.trace.times_s, "<f8"),
+        np.frombuffer(order.trace.rates_bps, "<f8"), order.trace.duration_s,
     )  # fmt: skip
     opportunities = Opportunities(trace, whole.past_end)
     before_bps = trace.mean_bps or math.inf
@@ -206,7 +206,7 @@ def main() -> None:
             services = Services(tell, os.getppid() if order.outside == "machine" else None)
         queues = (
             _queue(order.up, order, 2 * order.seed),
-            _queue(order.down, order, 2 * order.seed + 1),
+            _queue(order.down or order.up, order, 2 * order.seed + 1),
         )
     except (CoinferError, OSError, msgspec.MsgspecError) as error:
         say(tell, Failed(str(error)))

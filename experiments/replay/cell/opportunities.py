@@ -33,6 +33,18 @@ def is_of_packets(trace: BandwidthTrace) -> bool:
     return all(np.allclose(found, np.round(found), rtol=0.0, atol=1e-6) for found in (packets, ms))
 
 
+def on_grid(trace: BandwidthTrace) -> BandwidthTrace:
+    """A trace of pieces finer than the grid as one piece a step: it grants the same, to a step."""
+    steps = math.ceil(trace.duration_s * RATES_A_SECOND)
+    if len(trace.times_s) <= steps:
+        return trace
+    grid_s = np.arange(steps) / RATES_A_SECOND
+    before = (grid_s == 0) | (grid_s < trace.duration_s - 1e-9)
+    edges_s = np.append(grid_s[before], trace.duration_s)
+    rates_bps = np.diff(trace.bits_before(edges_s, "stop")) / np.diff(edges_s)
+    return BandwidthTrace(trace.name, edges_s[:-1], np.maximum(rates_bps, 0.0), trace.duration_s)
+
+
 class Opportunities:
     """Bytes that a trace has granted by a moment, and the moment at which it has granted so many.
 

@@ -8,11 +8,14 @@ import msgspec
 
 
 class TraceOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A trace as `BandwidthTrace` has it."""
+    """A trace as `BandwidthTrace` has it; numbers are doubles, little-endian.
+
+    A list of two million numbers would be a hundred megabytes of objects at each end.
+    """
 
     name: str
-    times_s: list[float]
-    rates_bps: list[float]
+    times_s: bytes
+    rates_bps: bytes
     duration_s: float
 
 
@@ -24,7 +27,7 @@ class DirectionOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CarrierOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A link; `past_end` is what follows the traces' ends.
+    """A link; `past_end` is what follows the traces' ends. Without `down` both ways are alike.
 
     `delay_s` is each way's, `loss` a share, `seed` draws what is lost. `outside` is where the
     process that asks lives, on a machine or itself behind a link: services that packets ask for get
@@ -33,7 +36,7 @@ class CarrierOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     up: DirectionOrder
-    down: DirectionOrder
+    down: DirectionOrder | None
     past_end: Literal["wrap", "stop"]
     delay_s: float
     loss: float

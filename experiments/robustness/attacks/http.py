@@ -145,9 +145,9 @@ def _fetched(target: Target, path: str, host: str) -> int:
         connection.close()
 
 
-def _in_chunks(head: bytes) -> Callable[[Target], None]:
-    """A request whose body comes in chunks of one byte each."""
-    whole = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n0\r\n" * 200_000 + b"0\r\n\r\n"
+def _in_chunks(head: bytes, chunks: int = 200_000, crowd: int = 2) -> Callable[[Target], None]:
+    """A request whose body comes in chunks of one byte each, on so many connections."""
+    whole = head + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n0\r\n" * chunks + b"0\r\n\r\n"
 
     def attack(target: Target) -> None:
         def once() -> None:
@@ -155,7 +155,7 @@ def _in_chunks(head: bytes) -> Callable[[Target], None]:
                 client.sendall(whole)
                 client.recv(4096)
 
-        repeatedly(target, once, 2)
+        repeatedly(target, once, crowd)
 
     return attack
 
@@ -310,6 +310,12 @@ CASES = (
     _case("brotli", "a coding that is not served",
           _posts(lambda: bytes(16_000), JSON | {"Content-Encoding": "br"}, MANY)),
     _case("small-chunks", "bodies in chunks of a byte", _in_chunks(POST)),
+    _case("few-chunks", "the same, just under the bound, on many connections",
+          _in_chunks(POST, 120, CROWD)),
+    _case("too-late", "pictures with less time than they can be answered in",
+          _posts(lambda: PIXEL, PICTURE, CROWD, "/infer?deadline_ms=3")),
+    _case("too-much-work", "gzip: more bodies at once than may wait to be unpacked",
+          _posts(lambda: gzip.compress(bytes(2_000_000)), PACKED, CROWD)),
     _case("unread-chunks", "the same where no body belongs",
           _in_chunks(b"GET /v2/health/ready HTTP/1.1\r\nHost: localhost\r\n")),
     _case("held-bodies", "bodies that never end", held_bodies),

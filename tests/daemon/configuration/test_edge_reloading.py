@@ -126,6 +126,39 @@ def test_files_that_tls_names_are_read_before_anything_is_taken_over(tmp_path):
         prepare_edge(tmp_path / "edge.toml")
 
 
+def test_a_certificate_that_no_device_would_believe_is_not_taken_over(tmp_path):
+    """A device's own, another authority's, or one that has ended."""
+    certified(tmp_path, "first")
+    now = datetime.datetime.now(datetime.UTC)
+    make_certificate(tmp_path, "device", "pi", [], 1, now)
+    make_certificate(tmp_path, "edge", "old", ["127.0.0.1"], 1, now - datetime.timedelta(days=9))
+    (tmp_path / "other").mkdir()
+    certified(tmp_path / "other", "foreign")
+    for name in ("foreign.pem", "foreign.key"):
+        (tmp_path / "other" / name).rename(tmp_path / name)
+    for name, said in (
+        ("pi", "found unsuitable certificate purpose"),
+        ("foreign", "found unable to get local issuer certificate|certificate signature failure"),
+        ("old", "found certificate has expired"),
+    ):
+        settings(tmp_path, TLS.format(name))
+        with pytest.raises(ArtefactError, match=rf"{name}\.pem: ({said})") as refused:
+            prepare_edge(tmp_path / "edge.toml")
+        assert "\n" not in str(refused.value)
+        # of an edge that has such a one from its start, as another authority makes them
+        assert prepare_edge(tmp_path / "edge.toml", own_authority=False).security is not None
+    settings(tmp_path, TLS.format("first"))
+    assert prepare_edge(tmp_path / "edge.toml").security is not None
+
+
+def test_with_a_token_no_authority_is_asked(tmp_path):
+    certified(tmp_path, "first")
+    (tmp_path / "token").write_text("t" * 32)
+    text = TLS.format("first").replace('authority = "ca.pem"', 'token = "token"')
+    settings(tmp_path, text)
+    assert prepare_edge(tmp_path / "edge.toml").security is not None
+
+
 def test_new_limits_hold_for_whoever_comes_then():
     connections = Connections(EdgeLimits())
     before = connections.accounts.of("a", certified=False)

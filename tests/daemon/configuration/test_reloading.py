@@ -25,7 +25,7 @@ class Desk:
         gate, found = threading.Event(), []
         self.begun.put((gate, found))
         assert gate.wait(WAIT_S)
-        if isinstance(found[0], Exception):
+        if isinstance(found[0], BaseException):
             raise found[0]
         return found[0]
 
@@ -86,6 +86,49 @@ def test_what_hangs_is_given_up_and_not_without_end():
     desk.end(made)
     assert desk.reports.get(timeout=WAIT_S) is made
     assert desk.reports.empty()
+
+
+def test_what_was_asked_for_behind_one_that_hangs_is_made_beside_it():
+    desk, made = Desk(), PreparedDevice(3, 3)
+    desk.preparing.ask()
+    gate, found = desk.hang()
+    for _ in range(5):
+        desk.preparing.ask()  # a corrected file
+    assert desk.preparing.hung() is None
+    desk.now_s += HUNG_S
+    assert "not read within" in desk.preparing.hung()
+    desk.end(made)
+    assert desk.reports.get(timeout=WAIT_S) is made
+    found.append(PreparedDevice(None, None))
+    gate.set()
+    for thread in desk.preparing._threads:
+        thread.join(WAIT_S)
+    assert desk.reports.empty()
+    assert desk.begun.empty()
+
+
+def test_where_each_one_hangs_the_last_is_said_and_no_more_are_begun():
+    desk = Desk()
+    desk.preparing.ask()
+    hanging = []
+    for number in range(MOST_HUNG):
+        hanging.append(desk.hang())
+        desk.preparing.ask()
+        desk.now_s += HUNG_S
+        said = desk.preparing.hung()
+        assert (f"{MOST_HUNG} reloads hang" in said) == (number == MOST_HUNG - 1)
+    assert desk.begun.empty()
+    for gate, found in hanging:
+        found.append(PreparedDevice(None, None))
+        gate.set()
+
+
+def test_an_exception_of_any_kind_is_a_reason():
+    for error in (KeyboardInterrupt(), GeneratorExit(), SystemExit(3)):
+        desk = Desk()
+        desk.preparing.ask()
+        desk.end(error)
+        assert type(error).__name__ in desk.reports.get(timeout=WAIT_S)
 
 
 def test_a_pipe_that_nobody_writes_is_refused(tmp_path, stream):

@@ -119,11 +119,9 @@ def test_refusals_have_the_codes_of_their_kinds(channel, picture):
         assert refused(channel, name, asked)[0] == CODE.NOT_FOUND
     for wrong in (infer(picture, inputs=[]), infer(picture, id="x" * 1025), b"\xff\xff"):
         assert refused(channel, "ModelInfer", wrong)[0] == CODE.INVALID_ARGUMENT
-    late = infer(picture, parameters={"deadline_ms": {"double_param": 0.001}})
-    code, said = refused(channel, "ModelInfer", late)
-    assert (code, "no answer in time" in said) == (CODE.DEADLINE_EXCEEDED, True)
-    late = infer(picture, parameters={"timeout": {"int64_param": 1}})
-    assert refused(channel, "ModelInfer", late)[0] == CODE.DEADLINE_EXCEEDED
+    for short in ({"deadline_ms": {"double_param": 0.001}}, {"timeout": {"int64_param": 1}}):
+        code, said = refused(channel, "ModelInfer", infer(picture, parameters=short))
+        assert (code, "expected at least 0.003 s" in said) == (CODE.INVALID_ARGUMENT, True)
     assert refused(channel, "ModelConfig")[0] == CODE.UNIMPLEMENTED
     large = infer(picture, raw_input_contents=[bytes(9_000_000)])
     assert refused(channel, "ModelInfer", large)[0] == CODE.RESOURCE_EXHAUSTED

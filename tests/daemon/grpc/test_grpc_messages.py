@@ -1,6 +1,7 @@
 """The messages of gRPC: names and numbers, what is understood, and what is refused in one line."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -159,6 +160,32 @@ def test_an_input_s_fields_are_counted_too():
         with pytest.raises(UsageError) as error:
             messages.check_bounds(nested(inner))
         assert said in str(error.value)
+
+
+def _field(number, inner):
+    head, length = bytes([number << 3 | 2]), len(inner)
+    while length > 127:
+        head, length = head + bytes([length & 127 | 128]), length >> 7
+    return head + bytes([length]) + inner
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        # 900 inputs, each with contents of 1000 empty elements, which are under the bound alone
+        (_field(5, _field(5, b"\x42\x00" * 1000)) * 900, "contents: found more than 1024 fields"),
+        (_field(5, _field(5, b"") * 900) * 900, "inputs[0]: found more than 1024 fields"),
+        # outputs of empty parameters, each of them shorter than a field may be
+        (_field(6, b"\x12\x00" * 8000) * 500, "more than 65,536 bytes in all beside data"),
+        (_field(5, _field(4, bytes(1000))) * 200, "more than 65,536 bytes in all beside data"),
+    ],
+)
+def test_fields_are_counted_in_all(data, said):
+    begun_s = time.thread_time()
+    with pytest.raises(UsageError) as error:
+        messages.check_bounds(data)
+    assert said in str(error.value)
+    assert time.thread_time() - begun_s < 0.1
 
 
 @given(data=st.binary(max_size=60))

@@ -116,6 +116,36 @@ def test_who_waits_for_a_turn_gives_way_before_a_client_that_is_idle():
     run(scenario)
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_body_in_chunks_is_not_parsed_before_its_turn(apart):
+    """Chunks of a byte cost a hundred times what their bytes would."""
+    chunks = b"1\r\nx\r\n" * 100 + b"0\r\n\r\n"
+
+    async def scenario():
+        async with Listener().open() as listener:
+            reader, writer = await listener.connect(CHUNKED if apart else CHUNKED + chunks)
+            if apart:
+                await asyncio.sleep(0.05)
+                writer.write(chunks)
+            head = await head_of(reader)
+            assert head.startswith(b"HTTP/1.1 200")
+            assert await reader.readexactly(3) == b"100"
+            turn = GET.replace(b"/ ", b"/turn ", 1)
+            assert await answered(await listener.connect(), turn) == 200  # all there is for long
+            writer.write(CHUNKED + chunks)
+            async with asyncio.timeout(10):
+                while not (late := [one for one in listener.table.open if one.delayed_s]):
+                    await asyncio.sleep(0.005)
+            assert late[0].chunked
+            assert late[0].coming_in
+            assert late[0]._content.total_bytes < 100
+
+    run(scenario)
+
+
 def test_bytes_of_a_head_make_no_connection_younger():
     """Those who have asked once and trickle a head go before a client that asks now and then."""
 

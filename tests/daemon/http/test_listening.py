@@ -8,7 +8,7 @@ import pytest
 from http_listener import LOG, Listener, answered, hung_up, run
 
 from controller.daemon.configuration.settings import LimitSettings
-from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.connection_table import ConnectionTable
 
 
 def test_the_socket_in_the_file_system_counts_too(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from controller.daemon.configuration.settings import HttpSettings, LimitSettings
-from controller.daemon.http.connections import ConnectionTable
+from controller.daemon.http.connection_table import ConnectionTable
 from controller.daemon.http.listening import HttpListener
 from controller.daemon.http.stamps import StampingSelector, arrival_s, stamping_loop
 

@@ -172,6 +172,22 @@ def test_a_link_on_the_way_to_the_cache_is_followed_to_where_it_leads(monkeypatc
     assert cached_graph("d" * 64, "n", lambda: b"graph") == b"graph"
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o1777])
+def test_of_a_folder_that_was_open_to_others_nothing_is_believed(
+    monkeypatch, tmp_path, caplog, mode
+):
+    folder, kept = kept_by(tmp_path, monkeypatch)
+    planted(kept)  # as our own file under another name would be
+    for wide in (folder, folder.parent):
+        wide.chmod(mode)
+        assert cached_graph("d" * 64, "n", lambda: b"graph") == b"graph"
+        # and that is kept, in a folder of its own
+        assert cached_graph("d" * 64, "n", lambda: b"another") == b"graph"
+        assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o700
+        assert f"'{wide}' was open to others" in caplog.text
+        planted(kept)
+
+
 def test_folders_on_the_way_are_made_for_their_owner_alone(monkeypatch, tmp_path):
     before = os.umask(0o000)
     try:

@@ -1,13 +1,22 @@
 """The link without sockets and clocks: against the integral, and against Mahimahi step by step."""
 
+import tracemalloc
 from collections import deque
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.replay.cell.opportunities import Opportunities, is_of_packets
+from experiments.replay.cell.carried import CellLink
+from experiments.replay.cell.opportunities import (
+    RATES_A_SECOND,
+    Opportunities,
+    is_of_packets,
+    on_grid,
+)
+from experiments.replay.cell.orders import CarrierOrder
 from experiments.replay.cell.queueing import LEAST_QUEUE_BYTES, CellQueue, queue_bytes
 from traces.formats import read_packets
 from traces.trace import BandwidthTrace
@@ -53,6 +62,41 @@ def test_the_moment_of_a_byte_is_the_first_that_grants_it(pieces, past_end, tota
         return
     assert opportunities.granted_bytes(at_s) >= total
     assert opportunities.granted_bytes(at_s - 0.00025) < total
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(st.floats(1e-6, 1e-4), st.one_of(st.just(0.0), st.floats(1e5, 1e9))),
+        min_size=20, max_size=200,
+    ),
+    at=st.floats(0.0, 1.0),
+)  # fmt: skip
+def test_pieces_finer_than_the_grid_are_joined_and_grant_the_same(pieces, at):
+    trace = trace_of(pieces)
+    joined = on_grid(trace)
+    assert len(joined.times_s) <= max(trace.duration_s * RATES_A_SECOND + 1, 1)
+    step = int(at * trace.duration_s * RATES_A_SECOND)
+    granted = [
+        Opportunities(one, "stop").granted_bytes(step / RATES_A_SECOND) for one in (trace, joined)
+    ]
+    assert abs(granted[0] - granted[1]) <= 1  # a sum just below a whole byte
+    assert joined.total_bytes == pytest.approx(trace.total_bytes)
+
+
+def test_a_trace_of_two_million_rows_is_a_small_order():
+    rates = np.where(np.arange(2_000_000) % 2, 1e9, 0.0)
+    fine = BandwidthTrace("t", np.arange(2_000_000) * 1e-5, rates, 20.0)
+    order = CellLink(fine).order("nothing")
+    assert len(msgspec.json.encode(order)) < 2_500_000
+    coarse = BandwidthTrace("t", np.arange(2_000_000) * 1.0, rates, 2e6)
+    tracemalloc.start()
+    try:
+        sent = msgspec.json.encode(CellLink(coarse).order("nothing"))
+        found = msgspec.json.decode(sent, type=CarrierOrder)
+        assert tracemalloc.get_traced_memory()[1] < 250_000_000
+    finally:
+        tracemalloc.stop()
+    assert found.up.trace.times_s == coarse.times_s.astype("<f8").tobytes()
 
 
 def test_a_file_of_packets_passes_each_in_its_millisecond(tmp_path):
