@@ -117,7 +117,9 @@ def test_the_command_names_the_file_that_hides_a_room(tmp_path):
     assert f"coinfer: the name 'models': found {tmp_path / 'models.py'} first" in done.stderr
 
 
-@pytest.mark.parametrize("more", ["", "import coinfer.gym\n", "import artefacts, controller.plans\n"])
+@pytest.mark.parametrize(
+    "more", ["", "import coinfer.gym\n", "import artefacts, controller.plans\n"]
+)
 def test_an_installation_is_used_through_a_link_to_it(tmp_path, more):
     version = tmp_path / "coinfer-0.1.0"
     version.mkdir()

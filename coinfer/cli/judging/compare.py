@@ -16,7 +16,7 @@ from coinfer.cli.options import (
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import say_source, setting_of
+from coinfer.cli.scenario import policy_of, say_no_policy, say_source, setting_of
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ ControllersOption = Annotated[
     str,
     typer.Option(
         help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but those that "
-        "'coinfer controllers' lists as on demand)."
+        "'coinfer controllers' lists as on demand, and 'learned' where there is no policy)."
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")]
@@ -90,7 +90,10 @@ def compare(
     setting = setting_of(scenario, device_second, megabyte)
     if ":" in controllers:
         look_here()
-    names = chosen_names(controllers, setting)
+    policy = policy_of(scenario, policy)
+    if policy is None and not controllers.strip():
+        say_no_policy(scenario, "compared without 'learned'")
+    names = chosen_names(controllers, setting, policy=policy is not None)
     left_out = LeftOut()
     chosen = _traces(setting, traces, scale, left_out)
     chosen = _uneven(chosen, sub_second, sub_second_seed, sub_second_mean)

@@ -32,7 +32,12 @@ MostMegabyteOption = Annotated[
     float, typer.Option(min=0.0, help="The same of a megabyte (0: the scenario's).")
 ]
 
-OutOption = Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Policy folder ('policy' beside a scenario's file; runs/policies/NAME)."
+    ),
+]
 TracesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
@@ -99,11 +104,28 @@ def train(
     _check_tensorboard(tensorboard)
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
-    out = out or Path("runs") / "policies" / setting.scenario.name
+    out = out or _usual_out(scenario, setting.scenario.name)
     _say(
         f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
     )
     left_out.end()
+
+
+def _usual_out(scenario: str, name: str) -> Path:
+    """Where the scenario's policy is looked for, or a place among others of that kind."""
+    from artefacts import UsageError
+    from controller.policies import beside_scenario
+    from controller.policies.network import has_policy, read_card
+
+    beside = beside_scenario(scenario)
+    if beside is None:
+        return Path("runs") / "policies" / name
+    if has_policy(beside) and (other := read_card(beside).scenario) != name:
+        raise UsageError(
+            f"--out: found the policy of scenario '{other}' in '{beside}', expected a folder for "
+            f"that of '{name}'"
+        )
+    return beside
 
 
 def _check_tensorboard(folder: Path | None) -> None:
@@ -216,7 +238,7 @@ def adapt(
     made = load_generalist(generalist or SHIPPED_GENERALIST)
     setting = load_setting(read_scenario(scenario))
     grids = price_grids(setting, most_device_second, most_megabyte)
-    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
+    out = ready_folder(out or _usual_out(scenario, setting.scenario.name))
     with progress_bar() as bar:
         task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
         policy = made.adapted(
