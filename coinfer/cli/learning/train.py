@@ -34,9 +34,7 @@ MostMegabyteOption = Annotated[
 
 OutOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Policy folder ('policy' beside a scenario's file; runs/policies/NAME)."
-    ),
+    typer.Option(help="Policy folder ('policy' beside a scenario's file; runs/policies/NAME)."),
 ]
 TracesOption = Annotated[
     list[Path] | None,
@@ -130,15 +128,12 @@ def _usual_out(scenario: str, name: str) -> Path:
 
 def _check_tensorboard(folder: Path | None) -> None:
     """A folder for TensorBoard's files needs the package that writes them."""
-    from artefacts import DependencyError, ready_folder
+    from artefacts import ready_folder, without_package
 
     if folder is None:
         return
     if importlib.util.find_spec("tensorboard") is None:
-        raise DependencyError(
-            "--tensorboard: found no package 'tensorboard', expected pip install -e '.[train]' in "
-            "coinfer's folder"
-        )
+        raise without_package("--tensorboard", "tensorboard", "train")
     ready_folder(folder)
 
 
