@@ -9,7 +9,11 @@ from coinfer.cli.console import console
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
+    from models.facts.outcomes import Outcomes
     from traces.library import TraceSet
+
+FEW_SAMPLES_ERROR = 0.01
+"""A standard error of accuracies that is worth a word: plans often differ by less than twice it."""
 
 
 def setting_of(
@@ -60,6 +64,17 @@ def say_no_policy(scenario: str, consequence: str) -> None:
         "that lies elsewhere)",
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def say_samples(outcomes: Outcomes, least_error: float = FEW_SAMPLES_ERROR) -> None:
+    """How many pictures the accuracies rest on, where their standard error is `least_error`."""
+    error = outcomes.standard_error()
+    if error >= least_error:
+        console.print(
+            f"plans are chosen by accuracies on {len(outcomes.half('policy'))} pictures: "
+            f"+-{100 * error:.1f} points (standard error); nearer ones are not told apart",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def say_source(traces: TraceSet) -> None:

@@ -16,7 +16,7 @@ from coinfer.cli.options import (
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import policy_of, say_no_policy, say_source, setting_of
+from coinfer.cli.scenario import policy_of, say_no_policy, say_samples, say_source, setting_of
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def compare(
     left_out = LeftOut()
     chosen = _traces(setting, traces, scale, left_out)
     chosen = _uneven(chosen, sub_second, sub_second_seed, sub_second_mean)
+    say_samples(setting.outcomes)
     say_source(chosen)
     result = _compared(setting, chosen, names, policy, detector, seed, frames, as_daemon)
     if json:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -123,6 +124,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     else:
         _write_scenario(scenario, brought.device, timing.codecs)
     _print_brought(brought, given)
+    say_samples(brought.outcomes, least_error=0.0)
     console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
     outcomes, device = brought.outcomes, brought.device
     return {

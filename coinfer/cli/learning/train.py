@@ -14,6 +14,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.scenario import say_samples
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def train(
     # refused before there is a folder
     price_grids(setting, most_device_second, most_megabyte)
     _check_tensorboard(tensorboard)
+    say_samples(setting.outcomes)
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
     out = out or _usual_out(scenario, setting.scenario.name)

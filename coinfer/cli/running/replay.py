@@ -87,7 +87,8 @@ def _say_pictures(result: ReplayResult) -> None:
     if not result.same_pictures:
         console.print(
             "measured and predicted are of different pictures: --data takes those that the network "
-            f"was judged on ({result.predicted_pictures})"
+            f"was judged on ({result.predicted_pictures}). The bound is of those, so there is no "
+            "measured share of it"
         )
 
 
