@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.printing import first_of
 from models.capture.graph import CapturedModel
 from models.capture.modules import answers
 from models.data.datasets import Pictures, hold_back, judging_half
@@ -149,7 +150,7 @@ def check_classes(
         )
     if names and len(names) != classes:
         raise UsageError(
-            f"classes: found {len(names)} names ({', '.join(names[:3])}, …), expected {classes}, "
+            f"classes: found {len(names)} names ({first_of(names, 3)}), expected {classes}, "
             f"what model '{captured.name}' tells apart (--classes FILE names them all)"
         )
     if pictures is not None and int(pictures.y.max(initial=0)) >= classes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from artefacts.printing import counted
 from coinfer.cli.console import emit_json, print_table, progress_bar
 from coinfer.cli.deciding.controllers import look_here
 from coinfer.cli.options import (
@@ -146,8 +147,9 @@ def _print(result: Comparison) -> None:
     from experiments.evaluation.comparison import comparison_rows
 
     columns, rows = comparison_rows(result)
+    traces = counted(len(result.traces), "trace")
     print_table(
-        f"{result.scenario}: {len(result.traces)} traces, {result.source}; clairvoyant bound "
+        f"{result.scenario}: {counted(len(result.traces), 'trace')}, {result.source}; clairvoyant bound "
         f"{result.bound:.4f} per frame"
         + ("" if result.optimum is None else f", optimum over the queue {result.optimum:.4f}"),
         columns,

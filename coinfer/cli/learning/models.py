@@ -131,12 +131,16 @@ def profile(
     if ":" in model:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
 
-        why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
-        _refuse("a model that is brought", why, {
-            "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
-            "--reference": reference is not None,
-            "--input beside an npz": bool(side) and data is not None and not data.is_dir(),
-        } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
+        for why, refused in {
+            "it is run on ONNX Runtime": {"--executor": executor not in ("", "onnxruntime")},
+            "its layers are of no kind that a regression knows": {"--grid": bool(grid)},
+            "a reference is of the paper's network": {"--reference": reference is not None},
+            "an npz's pictures have their size; those of a folder are squashed to --input":
+                {"--input": bool(side) and data is not None and not data.is_dir()},
+            "its latent is trained with a network of ours":
+                {f"--codecs {c.name}": True for c in found if c.carries == "latent"},
+        }.items():  # fmt: skip
+            _refuse("a model that is brought", why, refused)
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), placement, heads,
             epochs, joint_epochs, mean, std, seed,

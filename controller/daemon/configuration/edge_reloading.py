@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from artefacts import digest_bytes, digest_file
 from controller.daemon.configuration.settings import (
     EDGE_RELOADED,
     EdgeSettings,
@@ -14,7 +15,7 @@ from controller.daemon.configuration.settings import (
     naming,
     read_edge_settings,
 )
-from controller.link.secure import Security, server_security
+from controller.link.secure import Security, TlsFiles, server_security
 
 FIXED_LIMIT = "intervals"
 """Of the limits the one that executors are made with."""
@@ -26,13 +27,25 @@ class PreparedEdge:
 
     settings: EdgeSettings
     security: Security | None
+    credentials: str = ""
+    """Of what the files of `[tls]` hold (`credentials_of`)."""
 
 
 def prepare_edge(path: Path) -> PreparedEdge:
     """Read the file and those that `[tls]` names. Raises `CoinferError`."""
     found = read_edge_settings(path)
     with naming(path):
-        return PreparedEdge(found, edge_security(found))
+        # read before they are loaded: what is written meanwhile counts at the next reload
+        credentials = credentials_of(found.tls)
+        return PreparedEdge(found, edge_security(found), credentials)
+
+
+def credentials_of(files: TlsFiles) -> str:
+    """SHA-256 of what the files hold; '' for none, or where one is not there."""
+    named = [name for name in (files.authority, files.certificate, files.key, files.token) if name]
+    if not named or not all(Path(name).is_file() for name in named):
+        return ""
+    return digest_bytes(" ".join(digest_file(name) for name in named).encode())
 
 
 def edge_security(settings: EdgeSettings) -> Security | None:
@@ -49,11 +62,11 @@ class EdgeChanges:
     fixed: tuple[str, ...]
 
 
-def edge_changes(old: EdgeSettings, new: EdgeSettings) -> EdgeChanges:
+def edge_changes(old: EdgeSettings, new: EdgeSettings, *, renewed: bool = False) -> EdgeChanges:
     """What may be taken over of `new` in the place of `old`.
 
-    Where TLS is spoken its files are read anew each time: they may say something else under the
-    same names. Whether it is spoken at all counts at the start alone.
+    Where TLS is spoken its files may say something else under the same names: `renewed`. Whether
+    it is spoken at all counts at the start alone.
     """
     fixed = changed(old, new, (n for n in EdgeSettings.__struct_fields__ if n not in EDGE_RELOADED))
     holding = {name: getattr(new, name) for name in EDGE_RELOADED}
@@ -66,6 +79,6 @@ def edge_changes(old: EdgeSettings, new: EdgeSettings) -> EdgeChanges:
         holding["tls"] = old.tls
     settings = msgspec.structs.replace(old, **holding)
     taken = changed(old, settings, (name for name in EDGE_RELOADED if name != "tls"))
-    if new.tls.given and old.tls.given:
+    if new.tls.given and old.tls.given and (renewed or new.tls != old.tls):
         taken.append("tls")
     return EdgeChanges(settings, tuple(taken), tuple(fixed))
