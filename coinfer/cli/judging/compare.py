@@ -149,7 +149,7 @@ def _print(result: Comparison) -> None:
     columns, rows = comparison_rows(result)
     traces = counted(len(result.traces), "trace")
     print_table(
-        f"{result.scenario}: {counted(len(result.traces), 'trace')}, {result.source}; clairvoyant bound "
+        f"{result.scenario}: {traces}, {result.source}; clairvoyant bound "
         f"{result.bound:.4f} per frame"
         + ("" if result.optimum is None else f", optimum over the queue {result.optimum:.4f}"),
         columns,

@@ -111,6 +111,7 @@ def profile(
     classes: options.Classes = None,
     exits: options.Exits = 0,
     exit_after: options.ExitAfter = None,
+    exit_accuracy: options.ExitAccuracy = "",
     placement: options.Placement = "linear",
     heads: options.Heads = "",
     epochs: options.Epochs = 15,
@@ -142,8 +143,8 @@ def profile(
         }.items():  # fmt: skip
             _refuse("a model that is brought", why, refused)
         given = ModuleOptions(
-            model, out, data, side, classes, exits, tuple(exit_after or ()), placement, heads,
-            epochs, joint_epochs, mean, std, seed,
+            model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
+            placement, heads, epochs, joint_epochs, mean, std, seed,
         )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
@@ -153,6 +154,7 @@ def profile(
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
         "--classes": classes is not None, "--exit-after": bool(exit_after),
+        "--exit-accuracy": bool(exit_accuracy),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)

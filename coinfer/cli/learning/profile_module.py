@@ -69,6 +69,7 @@ class ModuleOptions:
     classes: Path | None
     exits: int
     exit_after: tuple[str, ...]
+    exit_accuracy: str
     placement: str
     heads: str
     epochs: int
@@ -84,7 +85,8 @@ class ModuleOptions:
 
         return ProfileArgs(
             self.exits, self.placement, self.epochs, self.joint_epochs,
-            _three("mean", self.mean), _three("std", self.std), self.exit_after, self.seed,
+            _three("mean", self.mean), _three("std", self.std), self.exit_after,
+            exit_accuracies(self.exit_accuracy), self.seed,
             () if self.classes is None else read_class_names(self.classes),
         )  # fmt: skip
 
@@ -260,6 +262,8 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
         console.print(line)
+    for line in out_of_reach(exit_accuracies(given.exit_accuracy), read_probes(given.out)):
+        console.print(line)
     if len(spec.exits) <= given.exits:
         console.print(
             f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
@@ -312,6 +316,32 @@ def weak_exits(
             f"{100 * whole:.1f} %. {advice}"
         )
     return said
+
+
+def exit_accuracies(text: str) -> tuple[float, ...]:
+    """The accuracies of `--exit-accuracy`, shares of the pictures."""
+    from artefacts import UsageError
+
+    try:
+        found = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (math.nan,)
+    if not all(0.0 < share <= 1.0 for share in found):
+        raise UsageError(
+            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
+        )
+    return found
+
+
+def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:
+    """A line for each wished accuracy that no probe reaches; `probes` by place."""
+    best = max(probes, key=lambda place: probes[place], default="")
+    return [
+        f"no exit for {100 * share:g} %: the best linear probe reaches {100 * probes[best]:.1f} %, "
+        f"after {best}"
+        for share in wished
+        if probes and share > probes[best]
+    ]
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

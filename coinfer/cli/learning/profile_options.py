@@ -57,6 +57,13 @@ ExitAfter = Annotated[
         "'after'); in the place of --exits. A wrong name lists all."
     ),
 ]
+ExitAccuracy = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: as 0.9,0.95: put exits where a linear probe on the layer's pooled "
+        "values first is right so often; in the place of --exits."
+    ),
+]
 Placement = Annotated[
     str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
 ]

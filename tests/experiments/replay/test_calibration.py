@@ -112,11 +112,11 @@ def test_what_is_written_is_a_world_that_a_scenario_takes(camera, tmp_path):
 def test_profiles_of_other_machines_are_named_with_what_measures_these(camera):
     found = calibrate(camera, drawn_run(camera, WorldSection(), 600))
     assert other_machines(camera, found) == []
-    (line,) = other_machines(camera, replace(found, device_ratio=0.027))
+    (line,) = other_machines(camera, msgspec.structs.replace(found, device_ratio=0.027))
     assert "'pi4-one-core' is of another machine than this device, which takes 0.027 of" in line
     assert "coinfer profile --model mobilenetv2" in line
     assert "device_profile" in line
-    (line,) = other_machines(camera, replace(found, edge_ratio=3.0))
+    (line,) = other_machines(camera, msgspec.structs.replace(found, edge_ratio=3.0))
     assert "another machine than this edge, which takes 3 of" in line
 
 
