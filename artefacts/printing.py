@@ -29,7 +29,7 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
     return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
 
 
-def counted(number: int, what: str) -> str:
+def number_of(number: int, what: str) -> str:
     """`number` with what is counted, its plural by an s."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 

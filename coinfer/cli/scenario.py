@@ -72,7 +72,7 @@ def say_samples(outcomes: Outcomes, least_error: float = FEW_SAMPLES_ERROR) -> N
     if error >= least_error:
         console.print(
             f"plans are chosen by accuracies on {len(outcomes.half('policy'))} pictures: "
-            f"+-{100 * error:.1f} points (standard error); nearer ones are not told apart",
+            f"+-{100 * error:.1f} points (standard error); closer ones may be equal",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from artefacts.printing import counted
+from artefacts.printing import number_of
 from coinfer.cli.console import emit_json, print_table, progress_bar
 from coinfer.cli.deciding.controllers import look_here
 from coinfer.cli.options import (
@@ -147,7 +147,7 @@ def _print(result: Comparison) -> None:
     from experiments.evaluation.comparison import comparison_rows
 
     columns, rows = comparison_rows(result)
-    traces = counted(len(result.traces), "trace")
+    traces = number_of(len(result.traces), "trace")
     print_table(
         f"{result.scenario}: {traces}, {result.source}; clairvoyant bound "
         f"{result.bound:.4f} per frame"

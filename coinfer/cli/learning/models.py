@@ -132,16 +132,11 @@ def profile(
     if ":" in model:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
 
-        for why, refused in {
-            "it is run on ONNX Runtime": {"--executor": executor not in ("", "onnxruntime")},
-            "its layers are of no kind that a regression knows": {"--grid": bool(grid)},
-            "a reference is of the paper's network": {"--reference": reference is not None},
-            "an npz's pictures have their size; those of a folder are squashed to --input":
-                {"--input": bool(side) and data is not None and not data.is_dir()},
-            "its latent is trained with a network of ours":
-                {f"--codecs {c.name}": True for c in found if c.carries == "latent"},
-        }.items():  # fmt: skip
-            _refuse("a model that is brought", why, refused)
+        _refuse_of_brought({
+            "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
+            "--reference": reference is not None,
+            "--input": bool(side) and data is not None and not data.is_dir(),
+        } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
             placement, heads, epochs, joint_epochs, mean, std, seed,
@@ -221,6 +216,21 @@ def _refuse(what: str, why: str, given: Mapping[str, bool]) -> None:
     for option, found in given.items():
         if found:
             raise UsageError(f"{option}: found it given for {what}, expected none ({why})")
+
+
+OF_OURS_ALONE = {
+    "--executor": "it is run on ONNX Runtime",
+    "--grid": "its layers are of no kind that a regression knows",
+    "--reference": "a reference is of the paper's network",
+    "--input": "an npz's pictures have their size; those of a folder are squashed to --input",
+    "--codecs": "its latent is trained with a network of ours",
+}
+"""Why an option is refused beside a model that is brought."""
+
+
+def _refuse_of_brought(given: Mapping[str, bool]) -> None:
+    for option, found in given.items():
+        _refuse("a model that is brought", OF_OURS_ALONE[option.split()[0]], {option: found})
 
 
 def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:

@@ -96,7 +96,7 @@ def _plain_edge(
 
 def _log(line: str) -> None:
     """Say something; no edge ends or waits for a log that has no room or no reader."""
-    from artefacts.printing import printable
+    from artefacts import printable
     from controller.daemon.monitoring.log import error_writer
 
     writer = error_writer()

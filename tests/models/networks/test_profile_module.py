@@ -15,7 +15,6 @@ from controller.scenarios import load_setting, read_scenario
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.exit_placement import read_probes
 from models.networks.factories import load_factory
 
 FACTORY = """
@@ -231,31 +230,6 @@ def test_exits_stand_where_a_user_says_and_weak_ones_are_named(here):
     assert "exit after 'relu_9': found no such place in 'other', expected some of" in str(
         wrong.exception
     )
-
-
-def test_exits_stand_where_probes_first_reach_an_accuracy(here):
-    labelled = np.load("pictures.npz")
-    drawn = np.random.default_rng(0).random(len(labelled["y"])) < 0.5
-    y = np.where(drawn, 1 - labelled["y"], labelled["y"])  # not to be told
-    np.savez("hard.npz", x=labelled["x"], y=y)
-
-    def profiled(wished, out):
-        return run(
-            "profile", "--model", "brought:make", "--data", "hard.npz", "--exit-accuracy",
-            wished, "--epochs", "1", "--repeats", "2", "--out", out,
-        )  # fmt: skip
-
-    none = profiled("0.999999", "none")
-    assert "found no place where a linear probe reaches 0.999999" in str(none.exception)
-    result = profiled("0.2,0.999999", "mine")
-    assert result.exit_code == 0, (result.output, result.exception)
-    probes = read_probes(here / "mine")
-    first = next(place for place, share in probes.items() if share >= 0.2)
-    assert load_model(here / "mine").card.training["exits_at"] == [first]
-    best = max(probes.values())
-    said = " ".join(result.output.split())
-    assert f"no exit for 99.9999 %: the best linear probe reaches {100 * best:.1f} %" in said
-    assert "--exit-accuracy: found '90'" in str(profiled("90", "other").exception)
 
 
 @pytest.mark.parametrize(
