@@ -58,7 +58,7 @@ def run(*args):
 
 def test_exits_stand_where_probes_first_reach_an_accuracy(here):
     labelled = np.load("pictures.npz")
-    drawn = np.random.default_rng(0).random(len(labelled["y"])) < 0.25
+    drawn = np.random.default_rng(7).random(len(labelled["y"])) < 0.25
     y = np.where(drawn, 1 - labelled["y"], labelled["y"])  # nobody can know
     np.savez("hard.npz", x=labelled["x"], y=y)
 
