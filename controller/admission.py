@@ -23,6 +23,7 @@ from controller.interface import Situation
 from controller.physics import RESCUE_MARGIN_S, PlanTable
 from controller.plans import Plan
 from controller.policies.probing import probe_plan
+from controller.sensing.pace import CLEARLY_SLOW
 
 USUAL = 0.9
 """A deadline of more than this share of the stream's is the usual one: whoever passes answers on
@@ -160,12 +161,17 @@ class Admission:
         first = np.flatnonzero(table.local & (table.exit == 0) & ~table.gated)
         return int(first[0]) if len(first) else index
 
-    def reserves(self, plan: Plan, now_s: float) -> bool:
+    def reserves(self, plan: Plan, now_s: float, device_pace: float = 1.0) -> bool:
         """Whether the CPU is kept free for a frame's local fallback.
 
-        Otherwise the fallback is computed where the CPU happens to be idle.
+        Otherwise the fallback is computed where the CPU happens to be idle. A device that is slower
+        than its profile (`device_pace`), and so cannot give every frame one, keeps no time where
+        the plan would not: it would fall behind with what it has to encode.
         """
-        return plan.rescue or not self.reliability.holds(now_s)
+        if plan.rescue:
+            return True
+        keeps_up = device_pace <= CLEARLY_SLOW or device_pace * self.first_exit_s <= self.interval_s
+        return keeps_up and not self.reliability.holds(now_s)
 
     def usual(self, deadline_s: float) -> bool:
         """Whether a frame was given the time that frames have here, or more."""

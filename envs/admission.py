@@ -72,7 +72,7 @@ class DeviceRules:
             report(at_s)
         lanes = (rules.serving((EDGE,), {EDGE: 1}, now_s),)
         plan = rules.admit(chosen, situation, lanes, now_s).plan
-        return plan, rules.reserves(rules.table.plans[plan], now_s)
+        return plan, rules.reserves(rules.table.plans[plan], now_s, situation.device_pace)
 
     def ran(self, fate: FrameFate) -> None:
         """A frame of a plan that sends ran so: its reports come in time."""

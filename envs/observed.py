@@ -71,7 +71,10 @@ class ObservedLanes:
         self._device_s, uplink_bytes = simulator.backlogs()
         # the device counts whole bytes
         return stream.observation(
-            simulator.now_s, self._device_s, np.floor(uplink_bytes), simulator.pace.now()
+            simulator.now_s,
+            self._device_s,
+            np.floor(uplink_bytes),
+            simulator.device_pace,
         )
 
     def step(self, observation: Observation, candidate: Ints) -> StepResult:

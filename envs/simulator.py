@@ -87,8 +87,7 @@ class Simulator:
         self.link = bank.lanes(self.trace)
         tidy = setting.scenario.world.tidy
         # a generator of its own: what is drawn without a world stays what it is
-        self.pace = DevicePace(lanes)
-        """How fast each lane's device knows itself to be; as its profile says in a tidy world."""
+        self._pace = DevicePace(lanes)
         self.world = None if tidy else World(setting, self.rows, half, lanes, rng.spawn(1)[0])
 
     def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
@@ -110,7 +109,7 @@ class Simulator:
             self.admission.reset(lanes)
         if self.world is not None:
             self.world.place(lanes, start_s)
-            self.pace.reset(lanes)
+            self._pace.reset(lanes)
 
     def place_randomly(self, lanes: Bools, frames: int) -> None:
         """Put the masked lanes at random starts (traces by `shares`) with room for `frames`."""
@@ -140,6 +139,11 @@ class Simulator:
         self._live_until[self._pending] = np.where(lanes, known, self._live_until[self._pending])
         self._live_bytes[self._pending] = np.where(lanes, n_bytes, self._live_bytes[self._pending])
         return wire
+
+    @property
+    def device_pace(self) -> Floats:
+        """What devices know their computing to take over the profile (L,); 1 in a tidy world."""
+        return self._pace.at(self.now_s)
 
     def backlogs(self) -> tuple[Floats, Floats]:
         """Device backlog in seconds and uplink backlog in bytes, as the device knows them.
@@ -180,9 +184,9 @@ class Simulator:
         """
         ends, news = self._ends, self._news(self._ends.known_s, self._oldest_first())
         if self.world is not None:
-            for lanes, index, _ in news:
+            for lanes, index, known_s in news:
                 pace = ends.pace.take(index)
-                self.pace.took(lanes & np.isfinite(pace), pace)
+                self._pace.took(lanes & np.isfinite(pace), pace, known_s)
         return [
             Ended(
                 lanes,
@@ -261,7 +265,7 @@ class Simulator:
             *factors,
             **beyond,
             weight=weight,
-            pace=self.pace.now(),
+            pace=self.device_pace,
         )
         self._remember(outcome, table.up_bytes.take(ending) * weight)
         if self._asks:
@@ -298,7 +302,9 @@ class Simulator:
         """What devices make of the plans that were decided."""
         if self.admission is None:
             return plan
-        return self.admission.admit(plan, self.now_s, self.frame, *self.backlogs(), self.pace.now())
+        return self.admission.admit(
+            plan, self.now_s, self.frame, *self.backlogs(), self.device_pace
+        )
 
     def mean_reward(self, result: StepResult) -> Floats:
         """A step's rewards with the answers' accuracies in place of what single samples gave.

@@ -5,6 +5,7 @@ Graphs of the tests' models are cached in a folder that goes when the tests end.
 
 import atexit
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_commands import Server
 from hypothesis import settings
 
 from controller.edge.server import EdgeServer
@@ -110,6 +112,23 @@ def random_policy():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def command_server():
+    """The process that commands are forked from; see `forked`."""
+    server = Server(str(HERE.parent))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def forked(command_server, tmp_path_factory):
+    """`forked(MODULE, *argv, cwd=, env=)`: a module run as a process of its own, without the time
+    that an interpreter needs to begin.
+    """
+    folder = tmp_path_factory.mktemp("streams")
+    return functools.partial(command_server.run, folder=folder)
 
 
 @pytest.fixture(scope="session")

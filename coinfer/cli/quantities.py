@@ -28,3 +28,22 @@ def quantity(
             f"{option}: found '{text}', expected a number {least} and one of {', '.join(units)}"
         )
     return float(match["number"]) * units[match["unit"]]
+
+
+MOST_MBPS = 1e6
+
+
+def bandwidth_mbps(text: str) -> float:
+    """The number of Mbit/s that `--bandwidth` was given; refuses a unit, and what no link has."""
+    from artefacts import UsageError
+
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0.0 <= found <= MOST_MBPS:
+        raise UsageError(
+            f"--bandwidth: found '{text}', expected a number of Mbit/s from 0 to {MOST_MBPS:.0f}, "
+            "without a unit (2.5)"
+        )
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from artefacts import UsageError, atomic_write
@@ -12,6 +13,7 @@ from coinfer.documentation.configuration import configuration_page
 from coinfer.documentation.formats import formats_page
 from coinfer.documentation.metrics import metrics_page, shown_metrics
 from coinfer.documentation.names import names_page
+from coinfer.documentation.results.records import recorded_pages, results_page
 from coinfer.documentation.system_picture import system_picture
 from coinfer.documentation.wire import wire_page
 
@@ -24,6 +26,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/names.md": names_page,
     "reference/wire.md": wire_page,
     "pictures/system.svg": system_picture,
+    **{f"results/{page}.md": partial(results_page, page) for page in recorded_pages()},
 }
 
 

@@ -141,6 +141,7 @@ def _state(status: int, body: bytes) -> dict[str, Any]:
             _whole(found[field])
         _number(found["deadline_ms"])
         _measured(found["rtt_ms"])
+        _measured(found.get("policy_fallback_share"))  # older daemons send none
         for second in found["seconds"]:
             _whole(second["frames"])
             for field in ("p95_ms", "bandwidth_mbps"):

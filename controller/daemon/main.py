@@ -32,7 +32,7 @@ from controller.daemon.lifetime import Lifetime
 from controller.daemon.monitoring.frames import DeviceObserver
 from controller.daemon.monitoring.log import set_up_log
 from controller.daemon.monitoring.systemd import notify, notify_reloading
-from controller.daemon.monitoring.watching import keep_watchdog, report_edges
+from controller.daemon.monitoring.watching import keep_watchdog, report_edges, report_policy
 from controller.daemon.service import FrameService
 from controller.daemon.serving import LocalService
 
@@ -118,6 +118,8 @@ class Daemon:
         if hung_up():
             self.reload()
         work = [self._watch(), self._keep(), keep_watchdog(self.engine, self._hung), self._tell()]
+        handed_over, frames = self._observer.metrics.handed_over, lambda: self.service.counts.frames
+        work.append(report_policy(self.engine, handed_over, frames))
         if self.settings.edges:
             work.append(report_edges(self.engine))
         tasks = [asyncio.create_task(t) for t in work]

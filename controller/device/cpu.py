@@ -122,21 +122,24 @@ class DeviceCpu:
 
     @property
     def pace(self) -> float:
-        """What a job takes here, as a share of what the profile says; never more than 1."""
-        return self._pace
+        """What a job takes here, over what the profile says.
+
+        On a device that is slow for a while by its newest jobs; else by more of them.
+        """
+        slower = self.newest_pace
+        return slower if slower > 1.0 else self._pace
 
     @property
     def newest_pace(self) -> float:
         """What the newest jobs took over what the profile says: above 1 on a device that is slow
         for a while.
         """
-        with self._changed:
-            return float(self._newest.now()[0])
+        return float(self._newest.at(self._clock())[0])
 
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""
         with self._changed:
-            now, slower = self._clock(), max(float(self._newest.now()[0]), 1.0)
+            now, slower = self._clock(), max(self.newest_pace, 1.0)
             free = max(self._running_until_s, now)
             for job in self._waiting:
                 if free <= self._latest_s(job) and job.wanted():
@@ -160,8 +163,8 @@ class DeviceCpu:
             now = self._clock()
             with self._changed:
                 skip = now > self._latest_s(job) or not job.wanted()
-                slower = max(float(self._newest.now()[0]), 1.0)
-                self._running_until_s = now if skip else now + slower * job.expected_s
+                taken_s = max(self.newest_pace, 1.0) * job.expected_s
+                self._running_until_s = now if skip else now + taken_s
             if skip:
                 job.done(CpuDone(None, now, 0.0, True))
                 continue
@@ -182,14 +185,14 @@ class DeviceCpu:
         if not job.steady or job.expected_s < PACED_S:
             return
         ratio = spent_s / job.expected_s
-        self._newest.took(_ONE, np.array([ratio]))
+        self._newest.took(_ONE, np.array([ratio]), self._clock())
         self._shares.append(ratio)
         if len(self._shares) >= ENOUGH:
             self._pace = min(statistics.median(self._shares), 1.0)
 
     def _latest_s(self, job: CpuJob) -> float:
         """The last useful beginning, at the pace that jobs have here."""
-        return job.latest_start_s + (1.0 - self._pace) * max(job.due_s - job.latest_start_s, 0.0)
+        return job.latest_start_s + (1.0 - self.pace) * max(job.due_s - job.latest_start_s, 0.0)
 
     def _next(self) -> CpuJob | None:
         with self._changed:

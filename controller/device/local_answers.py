@@ -20,6 +20,7 @@ from controller.physics import PlanStages, PlanTable, plan_stages
 from controller.physics.costs import compute_s
 from controller.physics.stages import Stage, last_resort
 from controller.plans import Plan, passed_exits
+from controller.sensing.pace import CLEARLY_SLOW
 from models.codecs import Encoded, codec_named
 from models.executors import Executor, softmax_answer
 from models.facts.cards import Model
@@ -181,9 +182,10 @@ class LocalAnswers:
     def _plan_rescue(self, frame: Frame, fallback: Stage) -> None:
         """Settle when the fallback has to be computed if the edge has not answered by then."""
         now, frame.rescue_s = self.clock(), compute_s(self.profile, fallback.work)
-        p95_s = frame.rescue_s * self.profile.spread * max(self.cpu.newest_pace, 1.0)
+        pace = self.cpu.newest_pace
+        p95_s = frame.rescue_s * self.profile.spread * (pace if pace > CLEARLY_SLOW else 1.0)
         frame.rescue_at_s = max(frame.limit_s - p95_s - self.admission.rescue_margin_s, now)
-        if self.admission.reserves(frame.plan, now):
+        if self.admission.reserves(frame.plan, now, pace):
             self.keep_time(frame)
 
     def keep_time(self, frame: Frame) -> None:

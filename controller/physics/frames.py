@@ -19,6 +19,7 @@ from controller.physics.links import Link, LinkModel
 from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
 from controller.physics.trips import Trip, Varied
+from controller.sensing.pace import CLEARLY_SLOW
 
 RESCUE_MARGIN_S = 0.005
 """How much sooner than its 95th percentile demands a local fallback is begun."""
@@ -87,24 +88,24 @@ def run_frames(
     `overheads_s`: what each takes beyond its layers and codecs (0), before it begins with them.
     `others_s`: what others have asked of the first node beyond the device before the frame reaches
     it, in seconds of that node. `pace`: what the device knows its computing to take over the
-    medians (a local fallback begins so much sooner). `weight` multiplies what crosses an uplink: a
-    sample's own bytes over their mean. `table` has the plans' costs in seconds and bytes,
+    medians (where that would be late, nothing is begun). `weight` multiplies what crosses an
+    uplink: a sample's own bytes over their mean. `table` has the plans' costs in seconds and bytes,
     `resources` says when each resource is free, in seconds of the links' clock, `timing` holds the
     scenario's deadline.
     """
+    slower = np.maximum(pace, 1.0)
     limit = np.inf if timing.deadline_s is None else arrival_s + timing.deadline_s
     local = table.local.take(plan)
     factors = (*noise, *(1.0,) * (len(table.sigmas) - len(noise)))
     begin_s = arrival_s + overheads_s[0] if len(overheads_s) else arrival_s
-    prefix = _Prefix.of(table, plan, begin_s, resources, limit, factors[0])
+    prefix = _Prefix.of(table, plan, begin_s, resources, limit, factors[0], slower)
     offloads = (prefix.done_s < limit) & ~local
     handed = np.where(offloads, prefix.done_s, np.inf)
     varied = Varied(factors, overheads_s, others_s, weight)
     trip = Trip(table, plan, resources, link, model, limit, varied)
     back, up = trip.run(handed)
-
     jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
-    jobs.run(table, plan, arrival_s, timing, pace)
+    jobs.run(table, plan, arrival_s, timing, slower)
     by_others, suffix_s = jobs.finish(table, plan, back)
     by_plan_s = np.where(local, prefix.done_s, by_others)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
@@ -152,11 +153,14 @@ class _Prefix:
         resources: Resources,
         limit: Floats | float,
         noise: Floats | float,
+        slower: Floats | float,
     ) -> _Prefix:
         """Stage by stage, each up to a gate. Nothing is begun before `arrival_s`.
 
-        A stretch whose median would miss the deadline is not begun: a frame that waited too long
-        is dropped, one that has asked a gate keeps its answer.
+        A stretch whose median, `slower` times as long, would miss the deadline (`limit`) is not
+        begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
+        `table` has the costs of `plan` (L,), `resources` say when the device is free, `noise`
+        multiplies seconds.
         """
         columns = table.columns
         # a plan without a prefix goes straight to the link, whatever the device is doing
@@ -168,12 +172,12 @@ class _Prefix:
         for gate in columns.gates:
             upto = gate.seconds.take(plan)
             stretch = upto - done
-            runs &= at + stretch <= limit
+            runs &= at + stretch * slower <= limit
             asked = asked + stretch * noise * runs
             at, done = start + asked, upto
             np.putmask(early, gate.exists.take(plan) & runs & (at <= limit), gate.exit.take(plan))
         last = columns.prefix_s.take(plan) - done
-        ends = runs & (at + last <= limit)
+        ends = runs & (at + last * slower <= limit)
         seconds = asked + last * noise * ends
         after = start + seconds
         free = np.where(seconds > 0, after, resources.device_s)
@@ -206,13 +210,14 @@ class _LocalJobs:
         plan: Ints,
         arrival_s: Floats,
         timing: Timing,
-        pace: Floats | float,
+        slower: Floats | float,
     ) -> None:
         """Those that may answer before the plan does, in their order.
 
         `table` has the costs of `plan` (L,), whose frames arrived at `arrival_s`; `timing` is the
-        scenario's clock, `pace` as of `run_frames`.
+        scenario's clock, `slower` what its device knows to be slower by.
         """
+        self._slower = slower
         possible = self._offloads
         for job in table.columns.waits:
             # each goes on from the tensor that the one before it left
@@ -221,14 +226,16 @@ class _LocalJobs:
         if timing.deadline_s is None or rescue is None:
             return
         # an idle device's clock stands in the past, and nothing begins before its frame is there
-        needed_s = table.columns.rescue_p95_s.take(plan) * np.maximum(pace, 1.0)
+        # of how computing times vary the 95th percentile knows
+        held = np.where(np.greater(slower, CLEARLY_SLOW), slower, 1.0)
+        needed_s = table.columns.rescue_p95_s.take(plan) * held
         latest = np.maximum(timing.deadline_s - needed_s - timing.rescue_margin_s, 0.0)
         self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest), self._offloads)
 
     def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:
         seconds = job.seconds.take(plan)
         # not begun where the median itself would miss the deadline: it could answer nobody
-        useful = start + seconds <= self._limit
+        useful = start + seconds * self._slower <= self._limit
         runs = job.exists.take(plan) & possible & (start < self._closed) & useful
         taken = seconds * self._noise
         end = start + taken

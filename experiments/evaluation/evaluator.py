@@ -288,7 +288,7 @@ def decide(
                 float(device_backlog_s[k]),
                 int(uplink_backlog_bytes[k]),
                 simulator.model.rtt_s,
-                float(simulator.pace.now()[k]),
+                float(simulator.device_pace[k]),
             )
         )
     return plan

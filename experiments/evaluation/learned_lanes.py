@@ -55,7 +55,7 @@ class LearnedLanes:
         # the device counts whole bytes
         uplink_bytes = np.floor(uplink_bytes)
         now_s = simulator.now_s
-        observation = self._stream.observation(now_s, device_s, uplink_bytes, simulator.pace.now())
+        observation = self._stream.observation(now_s, device_s, uplink_bytes, simulator.device_pace)
         outside = self._policy.outside(observation.context)
         plan = observation.plans[np.arange(len(now_s)), self._policy.decide(observation.flat)]
         plan = self._stream.applied(plan, observation, now_s, ~outside)
@@ -64,7 +64,7 @@ class LearnedLanes:
             situation = Situation(
                 float(now_s[k]), int(simulator.frame[k]), simulator.deadline_s,
                 float(device_s[k]), int(uplink_bytes[k]), float(self._rtt_s[k]),
-                float(simulator.pace.now()[k]),
+                float(simulator.device_pace[k]),
             )  # fmt: skip
             plan[k] = self._robust[k].decide(situation)
         self._stream.carried_out(simulator.frame, plan, now_s, device_s, self._rtt_s)

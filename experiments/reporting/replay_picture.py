@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import atomic_write
 from controller.plans import Plan
@@ -34,6 +33,11 @@ DEVICE_COLOURS = ("#d9d9d9", "#bdbdbd", "#969696", "#737373", "#525252")
 EDGE_COLOURS = ("#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c")
 LONGEST = 1.25
 """Of the deadline: how far the axis of latencies goes. A triangle at its end is beyond it."""
+MARKS = (
+    (RIGHT, ".", "right, in time"), (WRONG, ".", "wrong, in time"), (LATE, "x", "late"),
+    (LATE, "^", "beyond the axis, or never"),
+)  # fmt: skip
+"""A frame's dot: its colour, its marker, and what the legend says of it."""
 HEIGHTS = (1.1, 0.22, 1.1)
 """Of the rate, and for every controller of its plans and its latencies."""
 
@@ -128,14 +132,12 @@ def stretches(values: Sequence[object]) -> list[tuple[int, int]]:
 def _draw_latencies(axes: Any, run: TraceRun, deadline_s: float) -> None:
     longest_s = LONGEST * deadline_s
     late, beyond = ~run.in_time, ~(run.latency_s <= longest_s)
-    kinds: tuple[tuple[npt.NDArray[np.bool_], str, str, str], ...] = (
-        (run.in_time & run.correct & ~beyond, RIGHT, ".", "right, in time"),
-        (run.in_time & ~run.correct & ~beyond, WRONG, ".", "wrong, in time"),
-        (late & ~beyond, LATE, "x", "late"),
-        (beyond, LATE, "^", "beyond the axis, or never"),
-    )
+    masks = (
+        run.in_time & run.correct & ~beyond, run.in_time & ~run.correct & ~beyond, late & ~beyond,
+        beyond,
+    )  # fmt: skip
     shown_s = np.where(beyond, longest_s, run.latency_s)
-    for mask, colour, marker, label in kinds:
+    for mask, (colour, marker, label) in zip(masks, MARKS, strict=True):
         axes.plot(run.arrival_s[mask], 1000 * shown_s[mask], marker, color=colour, label=label,
                   markersize=3.5, linestyle="none")  # fmt: skip
     axes.axhline(1000 * deadline_s, color="black", linewidth=0.8, linestyle=":", label="deadline")

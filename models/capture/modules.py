@@ -108,6 +108,13 @@ def check_parameters(module: nn.Module, label: str) -> None:
             )
 
 
+def nodes_of(program: ExportedProgram) -> Iterator[fx.Node]:
+    """Every operation of a program, those of graphs inside it too."""
+    for graph in program.graph_module.modules():
+        if isinstance(graph, fx.GraphModule):
+            yield from graph.graph.nodes
+
+
 def refuse_types(program: ExportedProgram, label: str) -> None:
     """Refuse the first operation that computes in half precision or on quantised numbers.
 
@@ -115,8 +122,7 @@ def refuse_types(program: ExportedProgram, label: str) -> None:
     """
     found = [
         (node, value.dtype)
-        for graph in program.graph_module.modules()
-        for node in (graph.graph.nodes if isinstance(graph, fx.GraphModule) else ())
+        for node in nodes_of(program)
         for value in tensors_in(node.meta.get("val"))
         if node.op != "placeholder" and _is_half(value.dtype)
     ]

@@ -9,12 +9,21 @@ from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from models.capture.export import attempted, exported
-from models.capture.modules import check_parameters, evaluated, refuse_types, unwrapped
+from models.capture.modules import (
+    check_parameters,
+    evaluated,
+    nodes_of,
+    refuse_types,
+    unwrapped,
+)
 from models.graphs.onnx_graph import OPSET
+
+DIVISOR = 6
+"""Where `divisor_override` stands among the parameters of torch's pooling."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,9 @@ def to_onnx(module: nn.Module, example: Tensor, name: str) -> Exported:
     module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def export_it() -> tuple[onnx.ModelProto, ExportedProgram]:
-        program = exported(module, example).run_decompositions(_DECOMPOSED)
+        program = exported(module, example)
+        if any(_divides(node) for node in nodes_of(program)):
+            program = program.run_decompositions(_DECOMPOSED)
         refuse_types(program, name)
         made: Any = torch.onnx.export(
             program, (example,), dynamo=True, optimize=True, verbose=False, opset_version=OPSET,
@@ -67,6 +78,13 @@ def _average_pool(
     count = math.prod(kernel) if len(kernel) == 2 else kernel[0] ** 2
     mean = torch.ops.aten.avg_pool2d.default(x, kernel, stride, padding, False, True)
     return mean * (count / divisor_override)
+
+
+def _divides(node: fx.Node) -> bool:
+    """Whether an operation is a pooling with a divisor of its own, its last parameter."""
+    return node.target is torch.ops.aten.avg_pool2d.default and (
+        len(node.args) == DIVISOR + 1 or "divisor_override" in node.kwargs
+    )
 
 
 _DECOMPOSED: dict[Any, Callable[..., Any]] = {torch.ops.aten.avg_pool2d.default: _average_pool}

@@ -41,6 +41,14 @@ def class_type(classes: int) -> type[np.uint8] | type[np.uint16]:
     return np.uint8 if classes <= 256 else np.uint16
 
 
+def _recording(codec: str) -> str:
+    """Which commands record outcomes anew, a codec's among them."""
+    return (
+        "a model of your own: coinfer profile --model MODULE:FACTORY --data FILE "
+        f"--codecs {codec}; a network of coinfer's: coinfer train-model"
+    )
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
@@ -85,7 +93,7 @@ class Outcomes:
         except KeyError:
             raise UsageError(
                 f"outcomes: found no record of exit {exit_ + 1}, codec '{codec}', cut {cut}, "
-                "expected one made by 'coinfer train-model'"
+                f"expected one ({_recording(codec)})"
             ) from None
 
     def correct(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.bool_]:
@@ -123,7 +131,7 @@ class Outcomes:
         if found is None:
             raise UsageError(
                 f"outcomes: found no bytes of codec '{codec}' at cut {cut} of exit {exit_ + 1}, "
-                "expected a record of them"
+                f"expected a record of them ({_recording(codec)})"
             )
         return found
 

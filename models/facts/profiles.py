@@ -1,7 +1,7 @@
 """A profile: what every layer of every branch costs on one machine, measured or transcribed.
 
-Owns the artefact and its checks; knows neither how times are measured (`models.networks.profiling`)
-nor what they are used for.
+Owns the artefact and its checks; knows neither how times are measured
+(`models.networks.measuring.profiling`) nor what they are used for.
 """
 
 from __future__ import annotations

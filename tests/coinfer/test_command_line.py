@@ -15,14 +15,17 @@ from coinfer.cli.main import app
 from controller.registry import controller_names
 
 
-def coinfer(*argv, data=None, cwd=None):
-    env = dict(os.environ)
-    if data is not None:
-        env["COINFER_DATA"] = str(data)
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)],
-        capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=120,
-    )  # fmt: skip
+@pytest.fixture
+def coinfer(forked):
+    """Runs a command; `data` is where its data lies."""
+
+    def run(*argv, data=None, cwd=None):
+        env = dict(os.environ)
+        if data is not None:
+            env["COINFER_DATA"] = str(data)
+        return forked("coinfer.cli.main", *argv, cwd=cwd, env=env)
+
+    return run
 
 
 COMMANDS = tuple(get_command(app).commands)
@@ -32,19 +35,19 @@ COMMANDS = tuple(get_command(app).commands)
 DEPLOYABLE = f"expected one of {', '.join(controller_names(deployable=True))}"
 
 
-def test_every_command_has_help():
+def test_every_command_has_help(coinfer):
     listed = coinfer("--help").stdout
     for name in COMMANDS:
         assert re.search(rf"^[│ ]*{name} ", listed, re.MULTILINE), name
 
 
-def test_the_version_is_the_package_s():
+def test_the_version_is_the_package_s(coinfer):
     done = coinfer("--version")
     assert (done.returncode, done.stdout) == (0, f"coinfer {__version__}\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_s_help_names_it(name):
+def test_a_command_s_help_names_it(coinfer, name):
     done = coinfer(name, "--help")
     assert done.returncode == 0, done.stderr
     assert f"Usage: coinfer {name} " in " ".join(done.stdout.split())
@@ -63,7 +66,7 @@ def test_a_command_s_help_names_it(name):
         ("nothing",),
     ],
 )
-def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
+def test_what_the_parser_refuses_is_one_line_too(coinfer, argv, tmp_path):
     done = coinfer(*argv, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("coinfer: ")
@@ -100,6 +103,18 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
         ),
         (("plan", "--scenario", "edgent", "--bandwidth", "1", "--order", "x"), "found 'x'"),
         (
+            ("plan", "--scenario", "edgent", "--bandwidth", "2Mbit"),
+            "--bandwidth: found '2Mbit', expected a number of Mbit/s from 0 to 1000000",
+        ),
+        (
+            ("plan", "--scenario", "edgent", "--bandwidth", "2000000"),
+            "--bandwidth: found '2000000', expected a number of Mbit/s",
+        ),
+        (
+            ("plan", "--scenario", "edgent", "--bandwidth", "nan"),
+            "--bandwidth: found 'nan', expected a number of Mbit/s",
+        ),
+        (
             ("plan", "--scenario", "edgent", "--bandwidth", "1", "--age", "3s"),
             "--age: found '3s' for Algorithm 1",
         ),
@@ -129,7 +144,7 @@ def test_what_the_parser_refuses_is_one_line_too(argv, tmp_path):
         (("replay", "--scenario", "edgent", "--trace", "nowhere.log"), "no such file"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(argv, match, tmp_path):
+def test_a_mistake_is_one_line_and_exit_code_2(coinfer, argv, match, tmp_path):
     done = coinfer(*argv, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     lines = [x for x in done.stderr.splitlines() if x.startswith("coinfer: ")]
@@ -139,7 +154,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(argv, match, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_compare_speaks_the_documented_json(tmp_path):
+def test_compare_speaks_the_documented_json(coinfer, tmp_path):
     done = coinfer(
         "compare", "--scenario", "3g-alexnet", "--controllers", "learned,algorithm1",
         "--frames", "40", "--json", data=tmp_path,
@@ -161,7 +176,7 @@ def test_compare_speaks_the_documented_json(tmp_path):
     assert again.stdout == done.stdout
 
 
-def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
+def test_compare_lays_sub_second_variation_over_the_traces(coinfer, tmp_path):
     def compared(*more):
         done = coinfer(
             "compare", "--scenario", "3g-alexnet", "--controllers",
@@ -186,7 +201,7 @@ def test_compare_lays_sub_second_variation_over_the_traces(tmp_path):
     assert len({c["mean_latency_s"] for c in uploading}) == 4
 
 
-def test_the_sub_second_fit_is_made_from_packet_files(tmp_path):
+def test_the_sub_second_fit_is_made_from_packet_files(coinfer, tmp_path):
     rng = random.Random(3)
     for name in ("a.up", "a.down"):
         at, stamps = 0, []
@@ -206,7 +221,7 @@ def test_the_sub_second_fit_is_made_from_packet_files(tmp_path):
     assert all(row["within"] for row in rows if row["statistic"].startswith("std"))
 
 
-def test_a_plan_is_explained():
+def test_a_plan_is_explained(coinfer):
     done = coinfer("plan", "--scenario", "edgent", "--bandwidth", "1", "--json")
     found = json.loads(done.stdout)
     assert found["meets_deadline"] is True
@@ -218,13 +233,13 @@ def test_a_plan_is_explained():
     ("option", "value"), [("--max-latency", "80ms"), ("--max-device-memory", "1MiB"),
                           ("--order", "device-first")]
 )  # fmt: skip
-def test_limits_of_algorithm_1_are_not_taken_for_a_policy_s(option, value):
+def test_limits_of_algorithm_1_are_not_taken_for_a_policy_s(coinfer, option, value):
     done = coinfer("plan", "--scenario", "edgent", "--bandwidth", "1", "--explain", option, value)
     assert done.returncode == 2
     assert done.stderr.startswith(f"coinfer: {option}: found '{value}' with a policy")
 
 
-def test_traces_convert_and_tell(tmp_path):
+def test_traces_convert_and_tell(coinfer, tmp_path):
     made = tmp_path / "t.csv"
     assert coinfer("traces", "generate", "--seconds", "30", "--out", made).returncode == 0
     assert coinfer("traces", "convert", made, tmp_path / "t.up").returncode == 0
@@ -233,7 +248,7 @@ def test_traces_convert_and_tell(tmp_path):
     assert abs(found[0]["bytes"] - found[1]["bytes"]) <= 1501
 
 
-def test_device_and_edge_as_processes(tmp_path):
+def test_device_and_edge_as_processes(coinfer, tmp_path):
     port_file = tmp_path / "port"
     edge = subprocess.Popen(
         [sys.executable, "-m", "coinfer.cli.main", "edge", "--port", "0", "--port-file", port_file],
@@ -282,13 +297,12 @@ def test_device_and_edge_as_processes(tmp_path):
         ),
     ],
 )
-def test_a_mistake_in_device_toml_names_file_field_found_and_expected(tmp_path, line, said):
+def test_a_mistake_in_device_toml_names_file_field_found_and_expected(
+    coinfer, tmp_path, line, said
+):
     path = tmp_path / "device.toml"
     path.write_text(f'format_version = 1\nscenario = "3g-alexnet"\n{line}\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", "device", "--config", str(path)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = coinfer("device", "--config", path)
     assert done.returncode == 2
     assert said in done.stderr
     assert "device.toml" in done.stderr

@@ -85,6 +85,10 @@ def test_the_screen_of_top_is_text(capsys):
     assert (
         "[/m], [/c], deadline 100 ms; edge [::1]:7700, round trip 1 ms" in capsys.readouterr().out
     )
+    handed_over = "the robust planner decided 93 % of the last minute's frames"
+    assert handed_over in render(state | {"policy_fallback_share": 0.93}, 200)
+    for quiet in ({}, {"policy_fallback_share": None}, {"policy_fallback_share": 0.0}):
+        assert "robust planner" not in render(state | quiet, 200)
 
 
 def test_no_other_console_is_made():

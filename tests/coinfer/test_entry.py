@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from forked_commands import Server
 
 from coinfer.cli import entry
+
+ROOT = Path(__file__).parents[2]
 
 ODD = os.fsdecode("[red]b\xfccher[/] \xe4".encode("latin-1")).replace("/", "|")
 """A file's name in Latin-1, which is no UTF-8, with brackets that styles are written in."""
@@ -19,12 +23,17 @@ LOCALES = {
 }
 
 
-def coinfer(*argv, cwd, locale="utf-8", **options):
+def environment(locale):
+    """All that a process in this locale is given."""
     usual = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO"))}
+    return usual | LOCALES[locale]
+
+
+def coinfer(*argv, cwd, locale="utf-8", **options):
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run(
         [sys.executable, "-m", "coinfer.cli.entry", *map(str, argv)], cwd=cwd, check=False,
-        env=usual | LOCALES[locale], timeout=120, **options,
+        env=environment(locale), timeout=120, **options,
     )  # fmt: skip
 
 
@@ -86,11 +95,24 @@ def test_libraries_are_bound_where_a_process_may_use_less_than_the_machine(monke
 # -- names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("locale", LOCALES)
-def test_a_name_that_is_no_text_is_printed_in_every_locale(tmp_path, locale, trace):
+@pytest.fixture(scope="module", params=LOCALES)
+def in_locale(request, tmp_path_factory):
+    """A locale's name, and `run(*argv, cwd=)`: commands of processes that began in it."""
+    server = Server(str(ROOT), environment(request.param))
+    env = environment(request.param)
+
+    def run(*argv, cwd):
+        folder = tmp_path_factory.mktemp("streams")
+        return server.run("coinfer.cli.entry", *argv, cwd=cwd, folder=folder, env=env, text=False)
+
+    yield request.param, run
+    server.close()
+
+
+def test_a_name_that_is_no_text_is_printed_in_every_locale(tmp_path, in_locale):
+    locale, run = in_locale
     (tmp_path / ODD).mkdir()
     (tmp_path / ODD / ODD).write_bytes(b"no trace")
-    (tmp_path / ODD / "trace.csv").write_bytes(trace.read_bytes())
     (tmp_path / ODD / "device.toml").write_text("format_version = 1\nscenario = 3\n")
     commands = (
         ("traces", "info", f"{ODD}/{ODD}"),
@@ -110,7 +132,7 @@ def test_a_name_that_is_no_text_is_printed_in_every_locale(tmp_path, locale, tra
         (f"--{ODD}",),
     )
     for argv in commands if locale == "ascii" else commands[:4]:
-        done = coinfer(*argv, cwd=tmp_path, locale=locale)
+        done = run(*argv, cwd=tmp_path)
         said = done.stderr.decode("latin-1")
         assert done.returncode == 2, (argv, said)
         assert "Traceback" not in said
@@ -118,13 +140,13 @@ def test_a_name_that_is_no_text_is_printed_in_every_locale(tmp_path, locale, tra
         assert "[red]" in said
 
 
-@pytest.mark.parametrize("locale", LOCALES)
-def test_files_of_such_names_are_read_and_written(tmp_path, locale, trace):
+def test_files_of_such_names_are_read_and_written(tmp_path, in_locale, trace):
+    _, run = in_locale
     (tmp_path / ODD).write_bytes(trace.read_bytes())
-    done = coinfer("traces", "convert", ODD, f"{ODD}.csv", cwd=tmp_path, locale=locale)
+    done = run("traces", "convert", ODD, f"{ODD}.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / f"{ODD}.csv").exists()
-    done = coinfer("certs", "init", "--dir", f"{ODD}-certs", cwd=tmp_path, locale=locale)
+    done = run("certs", "init", "--dir", f"{ODD}-certs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 

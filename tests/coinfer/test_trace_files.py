@@ -1,18 +1,14 @@
 """Commands on traces from outside: one line where they are not clear, what was understood."""
 
+import functools
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
 
-def coinfer(*argv):
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)],
-        capture_output=True, text=True, check=False, env=dict(os.environ), timeout=120,
-    )  # fmt: skip
+@pytest.fixture
+def coinfer(forked):
+    return functools.partial(forked, "coinfer.cli.main")
 
 
 @pytest.fixture
@@ -41,7 +37,7 @@ def drive(tmp_path):
         ["replay", "--scenario", "lte-mobilenet", "--trace"],
     ],
 )
-def test_what_is_not_clear_is_refused_with_both_readings(tmp_path, unclear, command):
+def test_what_is_not_clear_is_refused_with_both_readings(coinfer, tmp_path, unclear, command):
     command = [(c == "out" and str(tmp_path / "out")) or c for c in command]
     target = [tmp_path / "t.csv"] if "convert" in command else []
     done = coinfer(*command, unclear, *target)
@@ -59,7 +55,7 @@ def test_what_is_not_clear_is_refused_with_both_readings(tmp_path, unclear, comm
     assert sorted(p.name for p in tmp_path.iterdir()) == ["unclear.txt"]
 
 
-def test_a_converted_file_is_read_by_everybody(tmp_path, unclear):
+def test_a_converted_file_is_read_by_everybody(coinfer, tmp_path, unclear):
     done = coinfer("traces", "convert", unclear, tmp_path / "t.csv", "--format", "pensieve")
     assert done.returncode == 0
     assert "pensieve; time: column 1, s; rate: column 2, Mbit/s" in done.stderr
@@ -67,7 +63,7 @@ def test_a_converted_file_is_read_by_everybody(tmp_path, unclear):
     assert (found["format"], found["duration_s"], found["mean_mbps"]) == ("csv", 30.0, 3.0)
 
 
-def test_info_says_what_was_understood(drive):
+def test_info_says_what_was_understood(coinfer, drive):
     (found,) = json.loads(coinfer("traces", "info", drive, "--json").stdout)
     assert found["format"] == "drive-test"
     assert found["time"] == "column 'Timestamp', date"
@@ -85,7 +81,7 @@ def test_info_says_what_was_understood(drive):
     assert "the uplink is taken" in table.stderr
 
 
-def test_compare_says_that_the_uplink_is_used(drive):
+def test_compare_says_that_the_uplink_is_used(coinfer, drive):
     done = coinfer(
         "compare", "--scenario", "lte-mobilenet", "--controllers", "device-only", "--frames", "5",
         "--traces", drive, "--json",
@@ -95,7 +91,7 @@ def test_compare_says_that_the_uplink_is_used(drive):
     assert "recorded: 1 uplink; used as the uplink" in json.loads(done.stdout)["source"]
 
 
-def test_a_source_is_not_written_over(drive):
+def test_a_source_is_not_written_over(coinfer, drive):
     before = drive.read_bytes()
     done = coinfer("traces", "convert", drive, drive)
     assert done.returncode == 2
@@ -103,7 +99,7 @@ def test_a_source_is_not_written_over(drive):
     assert drive.read_bytes() == before
 
 
-def test_a_bad_file_of_a_folder_is_named_and_the_others_count(tmp_path):
+def test_a_bad_file_of_a_folder_is_named_and_the_others_count(coinfer, tmp_path):
     (tmp_path / "good").write_text("time_s,mbps\n0,5\n1,6\n")
     (tmp_path / "bad.log").write_text("hello\n")
     done = coinfer("traces", "info", tmp_path, "--json")
@@ -114,7 +110,7 @@ def test_a_bad_file_of_a_folder_is_named_and_the_others_count(tmp_path):
     assert coinfer("traces", "info", tmp_path, "--json").returncode == 0
 
 
-def test_the_last_row_of_our_own_table_is_said_to_be_the_end(tmp_path):
+def test_the_last_row_of_our_own_table_is_said_to_be_the_end(coinfer, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("time_s,rate_bps\n0,1000000\n1,3000000\n2.5,0\n")
     [row] = json.loads(coinfer("traces", "info", path, "--json").stdout)
@@ -122,7 +118,7 @@ def test_the_last_row_of_our_own_table_is_said_to_be_the_end(tmp_path):
     assert "the last row is the end (2.5 s)" in row["time"]
 
 
-def compared(path, *options):
+def compared(coinfer, path, *options):
     done = coinfer(
         "compare", "--scenario", "lte-mobilenet", "--traces", path, "--controllers", "device-only",
         "--frames", "20", "--json", *options,
@@ -131,16 +127,16 @@ def compared(path, *options):
     return json.loads(done.stdout)["bound"], done.stderr
 
 
-def test_own_traces_are_compared_at_their_own_rates_where_asked(tmp_path):
+def test_own_traces_are_compared_at_their_own_rates_where_asked(coinfer, tmp_path):
     path = tmp_path / "bus.csv"
     path.write_text("time_s,rate_bps\n0,3000000\n60,0\n")
     (tmp_path / "slow.csv").write_text("time_s,rate_bps\n0,300000\n60,0\n")
-    by_scenario, said = compared(path)
+    by_scenario, said = compared(coinfer, path)
     assert "rates x 0.1, the factor of scenario 'lte-mobilenet' (--scale 1: as they are)" in said
-    as_they_are, silent = compared(path, "--scale", "1")
+    as_they_are, silent = compared(coinfer, path, "--scale", "1")
     assert "rates x" not in silent
     assert by_scenario < as_they_are
-    assert compared(tmp_path / "slow.csv", "--scale", "1")[0] == by_scenario
+    assert compared(coinfer, tmp_path / "slow.csv", "--scale", "1")[0] == by_scenario
     alone = coinfer("compare", "--scenario", "lte-mobilenet", "--scale", "1")
     assert (alone.returncode, "expected --traces with it" in alone.stderr) == (2, True)
 

@@ -1,6 +1,7 @@
 """What becomes of a controller's choice: breakers, time for a local fallback, reliance."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from controller.admission import Admission, Admitted
 from controller.interface import Situation
 from controller.scenarios import load_setting, read_scenario
+from controller.sensing.pace import CLEARLY_SLOW
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +178,28 @@ def test_while_frames_are_held_back_the_device_does_not_fall_behind(name):
             assert backlog_s <= deadline_s
         backlog_s = max(backlog_s - setting.interval_s, 0.0)
     assert len(ran) > 200
+
+
+def test_a_device_in_a_slow_state_keeps_no_time_that_it_does_not_have(camera):
+    """Where every frame's fallback would take longer than frames come, only the plan's own rule."""
+
+    def made(interval_s):
+        return Admission(camera.table, 0.1, 0.04, interval_s=interval_s, always_rescue=True)
+
+    bare = next(p for p in camera.table.plans if not p.rescue)
+    careful = next(p for p in camera.table.plans if p.rescue)
+    rules = made(0.05)
+    assert rules.reserves(bare, 0.0)
+    assert rules.reserves(bare, 0.0, CLEARLY_SLOW), "times vary by as much"
+    assert not rules.reserves(bare, 0.0, 1.5)
+    assert rules.reserves(careful, 0.0, 1.5)
+    assert made(0.2).reserves(bare, 0.0, 1.5)
+
+
+def test_a_slow_device_is_kept_from_a_plan_whose_own_answer_would_be_late(rules):
+    table, deep = rules.table, deep_plan(rules.table)
+    own_s = float(table.prefix_s[deep] + table.wait_s[deep, 0])
+    pace = 1.05 * (rules.deadline_s - rules.rescue_margin_s) / own_s
+    usual = situation(rules)
+    assert rules.keeping_time(deep, usual) == deep
+    assert rules.keeping_time(deep, replace(usual, device_pace=pace)) != deep

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import io
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -129,6 +128,7 @@ def test_both_clients_over_tcp_and_unix_and_many_at_once(running, stream, pictur
         state = json.loads(get(daemon.address, "/live/state")[1])
         assert state["frames"] == 2 * (1 + len(pictures)) + 1
         assert sum(s["frames"] for s in state["seconds"]) == state["frames"]
+        assert state["policy_fallback_share"] in (None, 0.0)
 
 
 def test_what_cannot_be_answered_is_one_line(running, pictures):
@@ -272,12 +272,9 @@ def test_systemd_hears_that_it_is_ready_alive_and_stopping(running, tmp_path):
         ),
     ],
 )
-def test_a_mistake_in_the_file_is_one_line_and_code_2(tmp_path, text, said):
+def test_a_mistake_in_the_file_is_one_line_and_code_2(forked, tmp_path, text, said):
     (tmp_path / "device.toml").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", "device", "--config", "device.toml"],
-        capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False, env=os.environ,
-    )  # fmt: skip
+    done = forked("coinfer.cli.main", "device", "--config", "device.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import http.client
 import os
 import re
@@ -23,14 +24,12 @@ from controller.daemon.monitoring.systemd import notify
 from models.data.pictures import generated_pictures
 
 
-def coinfer(*argv, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)], cwd=cwd, timeout=60,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def coinfer(forked):
+    return functools.partial(forked, "coinfer.cli.main")
 
 
-def certified(folder):
+def certified(coinfer, folder):
     for argv in (
         ("init",), ("edge", "tower", "--host", "127.0.0.1"), ("device", "pi"),
         ("token", "--out", "token"),
@@ -39,8 +38,8 @@ def certified(folder):
         assert done.returncode == 0, done.stderr
 
 
-def test_a_device_and_an_edge_by_certificates_from_the_command(running, tmp_path):
-    certified(tmp_path)
+def test_a_device_and_an_edge_by_certificates_from_the_command(coinfer, running, tmp_path):
+    certified(coinfer, tmp_path)
     (tmp_path / "edge.toml").write_text(
         'format_version = 1\nmodels = ["alexnet"]\nport = 0\nmetrics = "127.0.0.1:0"\n'
         '[tls]\nauthority = "certs/ca.pem"\ncertificate = "certs/tower.pem"\n'
@@ -162,7 +161,7 @@ def test_paths_are_seen_from_the_file_s_folder(tmp_path):
     assert found.tls.key == str(tmp_path / "k")
 
 
-def test_beyond_loopback_without_tls_is_refused_by_the_command(tmp_path):
+def test_beyond_loopback_without_tls_is_refused_by_the_command(coinfer, tmp_path):
     (tmp_path / "edge.toml").write_text(
         'format_version = 1\nmodels = ["alexnet"]\nhost = "0.0.0.0"\nport = 0\n'
     )

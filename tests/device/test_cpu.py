@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from controller.device.cpu import CpuJob, DeviceCpu, Reservation
+from controller.sensing.pace import STALE_S
 
 
 @pytest.fixture
@@ -155,13 +156,37 @@ def test_where_jobs_take_less_than_the_profile_says_a_late_one_is_begun_all_the_
     assert not begun_with(made, now, 0.019)
 
 
-def test_a_job_held_up_by_the_system_changes_no_pace_and_a_slow_device_has_the_profile_s(cpu):
+def test_jobs_held_up_by_the_system_change_no_pace_and_a_slow_device_is_known_within_three(cpu):
     made, now = cpu
     taking(made, now, 0.25, count=5)
-    taking(made, now, 10.0, count=4)
+    taking(made, now, 10.0, count=2)
     assert made.pace == pytest.approx(0.25)
-    taking(made, now, 1.5, count=5)
-    assert made.pace == 1.0
+    taking(made, now, 0.25, count=5)
+    taking(made, now, 1.5, count=3)
+    assert made.pace == made.newest_pace == pytest.approx(1.5)
+    assert begun_with(made, now, 0.061)
+    taking(made, now, 1.5, count=3)
+    assert not begun_with(made, now, 0.059), "it would be late, as the last ones show"
+    now[0] += STALE_S + 0.1
+    assert made.pace == 1.0, "who computes nothing hears nothing: the next one is tried"
+
+
+def test_what_waits_takes_as_long_as_the_newest_jobs_did(cpu):
+    made, now = cpu
+    taking(made, now, 2.0, count=5)
+    begun, finish, done = threading.Event(), threading.Event(), queue.Queue()
+
+    def held():
+        begun.set()
+        assert finish.wait(10)
+
+    made.submit(job(done.put, 0.040, work=held))
+    assert begun.wait(10)
+    made.submit(job(done.put, 0.030))
+    assert made.backlog_s() == pytest.approx(0.140)
+    finish.set()
+    for _ in range(2):
+        done.get(timeout=10)
 
 
 def test_what_ends_early_by_design_says_nothing_of_the_pace(cpu):

@@ -1,13 +1,15 @@
 """Every command that README and docs show is one that the application takes."""
 
+import functools
 import itertools
+import os
 import re
 import subprocess
 import sys
 from functools import cache
 
 import pytest
-from shown_commands import PLACEHOLDER, READERS_OWN, coinfer, found_command
+from shown_commands import PLACEHOLDER, READERS_OWN, found_command
 from typer.exceptions import TyperException
 
 from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
@@ -102,21 +104,28 @@ def runnable(page):
             absent |= made_by(rest)
 
 
+@pytest.fixture
+def coinfer(forked, tmp_path):
+    """Runs a command in the test's folder."""
+    env = os.environ | {"COINFER_DATA": str(tmp_path / "none")}
+    return functools.partial(forked, "coinfer.cli.main", cwd=tmp_path, env=env)
+
+
 RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("page", RUN, ids=lambda p: str(p.relative_to(ROOT)))
-def test_what_takes_seconds_runs_as_it_is_typed(page, tmp_path):
+def test_what_takes_seconds_runs_as_it_is_typed(coinfer, page, tmp_path):
     """In a folder of its own, in the order of the page."""
     said = {word for c in RUN[page] for word in c.words}
     for name, make in READERS_OWN.items():
         if name in said:
-            make(tmp_path / name)
+            make(coinfer, tmp_path / name)
     for name, body in files(page).items():
         (tmp_path / name).write_text(body)
     for shown in RUN[page]:
-        done = coinfer(shown.words[1:], tmp_path)
+        done = coinfer(*shown.words[1:])
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
         if done.returncode == 2 and refused in " ".join(page.read_text().split()):
             continue  # the page shows what is refused, in the same words

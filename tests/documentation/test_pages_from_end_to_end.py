@@ -4,6 +4,7 @@ A page is typed as it stands but for sizes: `LESS` says which figure is taken in
 page's. What another test runs, or no test can, is listed with where, or why.
 """
 
+import functools
 import itertools
 import re
 import shutil
@@ -119,7 +120,7 @@ def prepare(page, folder):
     (folder / "none").mkdir()
     (folder / "logs").mkdir()
     for name, make in READERS_OWN.items():
-        make(folder / name)
+        make(functools.partial(coinfer, folder), folder / name)
     for seed, name in enumerate(["bus.csv", "ferry.csv", *(f"logs/{k}.csv" for k in range(6))]):
         done = coinfer(
             folder, "traces", "generate", "--seconds", "20", "--seed", str(seed), "--out", name

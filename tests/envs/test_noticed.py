@@ -35,12 +35,12 @@ def test_a_slower_device_shows_in_its_own_jobs():
     world = WorldSection(device=NodeWorldSection(spread=(1.0, 1.0), shared=state))
     setting = in_world(world)
     simulator, found = started(setting), []
-    assert (simulator.pace.now() == 1.0).all()
+    assert (simulator.device_pace == 1.0).all()
     for _ in range(20):
         simulator.step(np.full(LANES, local_plan(setting)))
         found += [ended.noticed[:, ended.lanes] for ended in simulator.ends()]
     found = np.concatenate(found, axis=1)
-    assert simulator.pace.now() == pytest.approx(np.full(LANES, 1.5))
+    assert simulator.device_pace == pytest.approx(np.full(LANES, 1.5))
     assert np.isnan(found[SIZE]).all()
     assert np.isnan(found[QUEUE_S]).all()
     exit_ = setting.table.exit[local_plan(setting)]

@@ -56,7 +56,7 @@ def test_scenes_last_as_long_as_they_say_and_no_picture_is_rarer_than_another():
     assert abs(np.corrcoef(loose[:-1].ravel(), loose[1:].ravel())[0, 1]) < 0.05
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(mean_s=st.floats(0.2, 5.0), every_s=st.floats(0.2, 20.0), interval_s=st.floats(0.02, 1.0))
 def test_a_state_holds_for_its_share_and_ends_at_its_rate(mean_s, every_s, interval_s):
     state = StateSection(1.5, mean_s, every_s)

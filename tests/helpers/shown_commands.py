@@ -40,15 +40,15 @@ def environment(folder):
     return os.environ | {"COINFER_DATA": str(folder / "none"), "PYTHONPATH": str(ROOT)}
 
 
-def recorded(path):
+def recorded(coinfer, path):
     """A log of a reader's own, packed."""
     made = path.with_name("made.csv")
-    done = coinfer(("traces", "generate", "--seconds", "60", "--out", made.name), path.parent)
+    done = coinfer("traces", "generate", "--seconds", "60", "--out", made)
     assert done.returncode == 0, done.stderr
     path.write_bytes(gzip.compress(made.read_bytes()))
 
 
-def measured(path):
+def measured(coinfer, path):
     """Seconds and Mbit/s."""
     path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
 

@@ -177,11 +177,11 @@ def test_what_measures_a_layer_s_memory(tool, program, number):
     one = tool(
         program("""
             from models.facts.cards import SHIPPED
-            from models.networks.memory import measured_activations
+            from models.networks.measuring.memory import measured_activations
             measured_activations(SHIPPED / "mobilenetv2", "torch")
         """)
     )
-    one.running("models.networks.memory")
+    one.running("models.networks.measuring.memory")
     one.end(number)
     assert one.process.returncode == -number
 

@@ -9,7 +9,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
-from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
+from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, bandwidth_mbps, quantity
 from coinfer.cli.scenario import policy_of, setting_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from experiments.learning.explanation import Explanation
     from experiments.learning.policy_explanation import Moment
 
-BandwidthOption = Annotated[float, typer.Option(min=0.0, max=1e6, help="Bandwidth in Mbit/s.")]
+BandwidthOption = Annotated[
+    float,
+    typer.Option(parser=bandwidth_mbps, metavar="MBIT/S", help="A number of Mbit/s (2.5)."),
+]
 MaxLatencyOption = Annotated[
     str, typer.Option(help="As 100ms or 0.1s, instead of the scenario's deadline.")
 ]

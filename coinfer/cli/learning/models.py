@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from models.facts.branchy import BranchySpec
     from models.facts.cards import Model
     from models.facts.profiles import LayerProfile, Profile
+    from models.networks.measuring.timing import Executor, ProfilingArgs
     from models.networks.recipes import Listener
-    from models.networks.timing import Executor, ProfilingArgs
 
 
 def train_model(
@@ -170,7 +170,7 @@ class _Timing:
 
     def arguments(self) -> ProfilingArgs:
         """The same, checked."""
-        from models.networks.timing import ProfilingArgs
+        from models.networks.measuring.timing import ProfilingArgs
 
         return ProfilingArgs(
             executor=cast("Executor", self.executor or "torch"),  # refused there if it is none
@@ -234,7 +234,7 @@ def _refuse_of_brought(given: Mapping[str, bool]) -> None:
 
 
 def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:
-    from models.networks.profiling import profile_model
+    from models.networks.measuring.profiling import profile_model
 
     with progress_bar() as bar:
         task = bar.add_task("model", total=None, note="")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.facts.branchy import BranchySpec
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
-    from models.networks.brought_module import Listener, ProfileArgs
+    from models.networks.brought.brought_module import Listener, ProfileArgs
 
 SCENARIO = """format_version = 1
 name = {name}
@@ -81,7 +81,7 @@ class ModuleOptions:
     def arguments(self) -> ProfileArgs:
         """The same, checked."""
         from models.data.own_pictures import read_class_names
-        from models.networks.brought_module import ProfileArgs
+        from models.networks.brought.brought_module import ProfileArgs
 
         return ProfileArgs(
             self.exits, self.placement, self.epochs, self.joint_epochs,
@@ -108,7 +108,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
 
     from artefacts import UsageError
     from models.facts.profiles import write_profile
-    from models.networks.profile_module import CODECS
+    from models.networks.brought.profile_module import CODECS
 
     out = given.out
     if out.suffix == ".json" or out.is_file():
@@ -155,11 +155,12 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from artefacts import ready_folder
     from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
-    from models.networks.exit_placement import CHOSEN
-    from models.networks.factories import load_factory, load_head
-    from models.networks.profile_module import convert_module
-    from models.networks.profiling import profile_model
-    from models.networks.timing import ProfilingArgs
+    from models.networks.brought.exit_placement import CHOSEN
+    from models.networks.brought.factories import load_factory, load_head
+    from models.networks.brought.profile_module import convert_module
+    from models.networks.measuring.memory import measured_activations
+    from models.networks.measuring.profiling import profile_model
+    from models.networks.measuring.timing import ProfilingArgs
 
     args, out = given.arguments(), given.out
     head = load_head(given.heads) if given.heads else None
@@ -181,8 +182,9 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
                 timing.codecs,
             )  # fmt: skip
             model = load_model(out)
+            memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
             edge, device = (
-                profile_model(model, name, args, _timed(bar, task, name))
+                profile_model(model, name, args, _timed(bar, task, name), activations=memory)
                 for name, args in (("edge", plain), ("device", slow))
             )
         except KeyboardInterrupt:
@@ -200,7 +202,7 @@ def _name(out: Path) -> str:
 
 def _listener(bar: Progress, task: TaskID) -> Listener:
     """Shows on a bar how far the taking in is, and every epoch on a line."""
-    from models.networks.brought_module import Listener
+    from models.networks.brought.brought_module import Listener
     from models.networks.training import EpochReport
 
     def epoch(now: EpochReport) -> None:
@@ -255,7 +257,7 @@ def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> Non
 
 def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     """The table of a model's exits, and what is odd of them."""
-    from models.networks.exit_placement import read_probes
+    from models.networks.brought.exit_placement import read_probes
 
     spec, device, edge = brought.spec, brought.device, brought.edge
     outcomes = brought.outcomes

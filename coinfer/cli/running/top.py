@@ -63,6 +63,12 @@ def render(state: dict[str, Any], width: int) -> str:
         f"{state['model']}, {state['controller']}, deadline {state['deadline_ms']:g} ms; {edge}",
         f"{state['frames']} frames, {state['late']} late, {state['refused']} refused",
     ]
+    share = state.get("policy_fallback_share")
+    if share:
+        lines.append(
+            f"the robust planner decided {100 * share:.0f} % of the last minute's frames: "
+            "outside the policy's training"
+        )
     room = max(min(width - 40, SHOWN_S), 10)
     for name, key, unit in (
         ("bandwidth", "bandwidth_mbps", "Mbit/s"),

@@ -272,6 +272,7 @@ class LocalInterface:
             "connected": engine.link.connected,
             "edge": engine.link.address if engine.link.connected else "",
             "breaker_open": engine.admission.open,
+            "policy_fallback_share": self._metrics.handed_over.share,
             "rtt_ms": None if rtt_s is None else round(1e3 * rtt_s, 2),
             "last_error": engine.link.last_error,
             "frames": counts.frames,

@@ -21,3 +21,17 @@ class CounterCollector(Collector):
         """The counts as they stand."""
         for name, (what, value) in self._figures.items():
             yield CounterMetricFamily(name, what, value=value())
+
+
+class CountOfMany:
+    """What controllers count, one after the other, each from 0: a counter must not fall."""
+
+    def __init__(self) -> None:
+        self._newest = self._earlier = 0.0
+
+    def total(self, newest: float) -> float:
+        """Of all, where the one that is there says `newest`."""
+        if newest < self._newest:
+            self._earlier += self._newest
+        self._newest = newest
+        return self._earlier + newest

@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from controller.daemon.monitoring.counters import CounterCollector, Figures
+from controller.daemon.monitoring.counters import CounterCollector, CountOfMany, Figures
+from controller.daemon.monitoring.guarding import HandedOver
 from controller.daemon.monitoring.process import add_process_metrics
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
@@ -37,20 +38,6 @@ class Second(msgspec.Struct):
     plans: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class CountOfMany:
-    """What controllers count, one after the other, each from 0: a counter must not fall."""
-
-    def __init__(self) -> None:
-        self._newest = self._earlier = 0.0
-
-    def total(self, newest: float) -> float:
-        """Of all, where the one that is there says `newest`."""
-        if newest < self._newest:
-            self._earlier += self._newest
-        self._newest = newest
-        return self._earlier + newest
-
-
 class DeviceMetrics:
     """Hears of every frame; gives Prometheus' text and the last `KEPT_S` seconds.
 
@@ -65,6 +52,7 @@ class DeviceMetrics:
         self._latencies: list[float] = []
         self.registry = CollectorRegistry()
         self._guarded, self._faults = CountOfMany(), CountOfMany()
+        self.handed_over = HandedOver()
         add_process_metrics(self.registry, "device")
         self._make_frame_metrics(self.registry)
         self._make_engine_metrics(under_way)

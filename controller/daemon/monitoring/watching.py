@@ -1,4 +1,4 @@
-"""What a daemon says while it runs: which edge serves, and to systemd that it is alive."""
+"""What a daemon says while it runs: which edge serves, who decides, that it is alive."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from controller.daemon.monitoring.guarding import HandedOver
 from controller.daemon.monitoring.systemd import notify, watchdog_interval_s
 from controller.device.engine import FrameEngine
 
 log = logging.getLogger("coinfer.device")
 REPORT_S = 0.5
+LOOK_S = 5.0
+"""How often the frames are counted that a policy left to the robust planner."""
 
 
 async def report_edges(engine: FrameEngine) -> None:
@@ -30,6 +33,24 @@ async def report_edges(engine: FrameEngine) -> None:
             what = "frames are kept on the device: nothing comes back" if kept else "it answers"
             log.log(logging.WARNING if kept else logging.INFO, "edge %s: %s", now[1], what)
         await asyncio.sleep(REPORT_S)
+
+
+async def report_policy(
+    engine: FrameEngine, handed_over: HandedOver, frames: Callable[[], int]
+) -> None:
+    """Say where a policy leaves most frames to the robust planner; for ever.
+
+    `frames` gives how many came since the start.
+    """
+    seen, left = 0, 0.0
+    while True:
+        came, controller = frames(), engine.controller
+        if came != seen:  # another package's controller is not asked for nothing
+            seen, left = came, float(getattr(controller, "fallbacks", 0))
+        line = handed_over.look(controller.name, engine.clock(), came, left)
+        if line is not None:
+            log.warning("%s", line)
+        await asyncio.sleep(LOOK_S)
 
 
 async def keep_watchdog(engine: FrameEngine, hung: Callable[[], tuple[str, ...]]) -> None:

@@ -2,10 +2,9 @@
 
 import contextlib
 import datetime
+import functools
 import http.server
 import socket
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -274,14 +273,12 @@ def test_an_answer_that_dribbles_is_no_answer(tmp_path):
         thread.join()
 
 
-def coinfer(*argv):
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *map(str, argv)], timeout=60,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def coinfer(forked):
+    return functools.partial(forked, "coinfer.cli.main")
 
 
-def test_the_command_asks_a_running_daemon_and_says_one_line(running, tmp_path):
+def test_the_command_asks_a_running_daemon_and_says_one_line(coinfer, running, tmp_path):
     with running() as daemon:
         done = coinfer("health", "device", "--config", daemon.config)
         assert (done.returncode, done.stderr) == (0, "")
@@ -293,7 +290,7 @@ def test_the_command_asks_a_running_daemon_and_says_one_line(running, tmp_path):
         assert done.stderr.count("\n") == 1
 
 
-def test_the_command_refuses_what_cannot_be_meant(tmp_path):
+def test_the_command_refuses_what_cannot_be_meant(coinfer, tmp_path):
     done = coinfer("health", "edge", "--config", tmp_path / "missing.toml")
     assert done.returncode == 2
     assert "missing.toml" in done.stderr

@@ -1,8 +1,5 @@
 """`device.toml`: every mistake names the file, the field, what was found and what was expected."""
 
-import subprocess
-import sys
-
 import pytest
 
 from artefacts import ArtefactError, read_json
@@ -95,12 +92,9 @@ def test_a_byte_order_mark_and_carriage_returns_are_no_mistake(tmp_path):
         ('controller = "map"\nmap = "a\\u0000"\n', "expected a readable file"),
     ],
 )
-def test_a_daemon_refuses_places_that_cannot_be_in_one_line(tmp_path, more, said):
+def test_a_daemon_refuses_places_that_cannot_be_in_one_line(forked, tmp_path, more, said):
     (tmp_path / "device.toml").write_text(HEAD + more)
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.entry", "device", "--config", "device.toml"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+    done = forked("coinfer.cli.main", "device", "--config", "device.toml", cwd=tmp_path)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.splitlines()) == 1

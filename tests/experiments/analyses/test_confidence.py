@@ -67,9 +67,14 @@ def test_gates_stop_easy_samples_and_pass_hard_ones():
     assert train_gates(p, labels, cost, price=50.0).ends(p)[0].all()
 
 
-def test_figures_of_the_shipped_network_are_sane():
-    model = load_model("alexnet")
-    figures = confidence_figures(model)
+@pytest.fixture(scope="module")
+def shipped_figures():
+    """Of both shipped networks, by their names."""
+    return {name: confidence_figures(load_model(name)) for name in ("alexnet", "mobilenetv2")}
+
+
+def test_figures_of_the_shipped_network_are_sane(shipped_figures):
+    model, figures = load_model("alexnet"), shipped_figures["alexnet"]
     cost = exit_costs(model.spec)
     assert np.all(np.diff(cost) > 0)
     assert cost[-1] == 1.0
@@ -96,12 +101,11 @@ def test_outcomes_without_logits_are_refused(tmp_path):
         confidence_figures(load_model(folder))
 
 
-def test_the_cards_hold_the_temperatures_of_the_held_back_pictures():
-    for name in ("alexnet", "mobilenetv2"):
+def test_the_cards_hold_the_temperatures_of_the_held_back_pictures(shipped_figures):
+    for name, figures in shipped_figures.items():
         model = load_model(name)
         held = read_outcomes(model.folder / "held_back.npz")
         assert model.temperatures == fitted_temperatures(held)
-        figures = confidence_figures(model)
         assert [c.temperature for c in figures.calibration] == pytest.approx(
             model.temperatures, abs=1e-4
         )
@@ -121,8 +125,8 @@ def test_shares_of_a_gate_are_probabilities():
     assert share[0][sure].min() >= 0.5
 
 
-def test_the_curves_are_drawn(tmp_path):
+def test_the_curves_are_drawn(tmp_path, shipped_figures):
     from experiments.analyses.figures.confidence import draw_confidence
 
-    draw_confidence(confidence_figures(load_model("alexnet")), tmp_path / "curves.png")
+    draw_confidence(shipped_figures["alexnet"], tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

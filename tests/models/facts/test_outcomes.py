@@ -69,8 +69,11 @@ FIRST_POLICY = [0, 3, 4, 5, 6, 7, 10, 11]
 
 
 def test_what_was_not_recorded_is_refused():
-    with pytest.raises(UsageError, match="no record of exit 2, codec 'int8', cut 3"):
+    command = r"coinfer profile --model MODULE:FACTORY --data FILE --codecs int8; .*train-model\)$"
+    with pytest.raises(UsageError, match=f"no record of exit 2, codec 'int8', cut 3.*{command}"):
         make().correct(1, "int8", 3)
+    with pytest.raises(UsageError, match=f"no bytes of codec 'int8' at cut 3 of exit 2.*{command}"):
+        make().mean_bytes(1, "int8", 3)
     with pytest.raises(UsageError, match="outcomes half: found 'all'"):
         make().half("all")
 

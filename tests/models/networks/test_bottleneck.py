@@ -61,9 +61,9 @@ def trained(lowered, tmp_path_factory):
     return found, losses
 
 
-@pytest.fixture
-def model(lowered, trained, tmp_path):
-    return published(lowered, trained[0], tmp_path)
+@pytest.fixture(scope="module")
+def model(lowered, trained, tmp_path_factory):
+    return published(lowered, trained[0], tmp_path_factory.mktemp("published"))
 
 
 def published(lowered, bottleneck, folder):

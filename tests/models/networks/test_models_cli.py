@@ -53,7 +53,7 @@ def test_a_measured_profile_is_printed_with_its_regression(tiny_folder, tmp_path
 
 
 def test_an_interrupt_leaves_nothing_half_written(tiny_folder, tmp_path, monkeypatch):
-    from models.networks import profiling
+    from models.networks.measuring import profiling
 
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt

@@ -26,11 +26,11 @@ from models.capture.exits import (
 )
 from models.capture.graph import CapturedModel, Crossing, Cut
 from models.data.datasets import Pictures
-from models.networks.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
-from models.networks.factories import HeadFactory
+from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.brought.factories import HeadFactory
+from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
 from models.networks.training import EpochReport, TrainingArgs, exit_accuracies, train
 from models.networks.training_data import Normalisation, SmallPictures, plain_batches
-from models.networks.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
 
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1

@@ -7,9 +7,9 @@ import torch
 from artefacts import UsageError
 from models.facts.cards import load_model
 from models.facts.profiles import check_profile, read_profile, write_profile
-from models.networks.predictors import fit_predictors, generated_layer
-from models.networks.profiling import emulation_note, profile_model
-from models.networks.timing import ProfilingArgs, chain_times
+from models.networks.measuring.predictors import fit_predictors, generated_layer
+from models.networks.measuring.profiling import emulation_note, profile_model
+from models.networks.measuring.timing import ProfilingArgs, chain_times
 
 
 class ScriptedClock:
@@ -116,7 +116,7 @@ def test_a_profile_says_what_was_measured(tiny_model, tmp_path):
 
 
 def test_a_layer_has_one_time_and_branches_add_up(tiny_model, monkeypatch):
-    from models.networks import profiling
+    from models.networks.measuring import profiling
 
     spec = tiny_model.spec
     clock = ScriptedClock()

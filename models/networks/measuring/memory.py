@@ -18,7 +18,7 @@ import numpy as np
 
 from artefacts import processes
 from models.facts.cards import Model, load_model
-from models.networks.timing import Executor, Run, runner
+from models.networks.measuring.timing import Executor, Run, runner
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """`mallopt`'s names for the sizes from which memory is mapped by itself, and given back (glibc)."""
@@ -34,7 +34,9 @@ def measured_activations(folder: Path, executor: Executor) -> dict[str, int] | N
     By the layer's name; None where the system cannot tell (another one than Linux with glibc).
     """
     try:
-        command = processes.module_command("models.networks.memory", str(folder), executor)
+        command = processes.module_command(
+            "models.networks.measuring.memory", str(folder), executor
+        )
         done = processes.run(command, timeout_s=TIMEOUT_S)
         done.check_returncode()
         found: dict[str, int] = json.loads(done.stdout)
@@ -85,11 +87,13 @@ def _status(key: str) -> int:
 
 
 def _main(folder: str, executor: Executor) -> None:
-    import torch
+    model = load_model(folder)
+    if executor == "torch":
+        import torch
 
-    torch.set_num_threads(1)
-    with torch.inference_mode():
-        print(json.dumps(_measure(load_model(folder), executor)))
+        torch.set_num_threads(1)
+        torch.set_grad_enabled(False)
+    print(json.dumps(_measure(model, executor)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Timing the computations of a model: arguments, clocks, chains of runs, the two executors.
 
 Two executors are timed alike: torch, and ONNX Runtime with one session a layer. This module knows
-neither what a profile is nor what a regression is.
+neither what a profile is nor what a regression is. torch is imported where it computes.
 
 A weaker device is emulated by arithmetic: a run counts for the greater of its wall time and
 `slowdown` times its thread CPU time, which is what a runtime gives that pads every computation with
@@ -18,12 +18,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from artefacts import UsageError
 from artefacts.arrays import Floats
 from models.facts.cards import Model
-from models.networks.network import BranchyNetwork
 
 Executor = Literal["torch", "onnxruntime"]
 EXECUTORS: tuple[Executor, ...] = ("torch", "onnxruntime")
@@ -129,6 +127,8 @@ def chain_times(
 @contextmanager
 def pinned_threads(count: int) -> Iterator[None]:
     """Compute on `count` threads inside the block, and on as many as before after it."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -152,11 +152,15 @@ class Runner(Protocol):
 
 class _TorchRunner:
     def __init__(self, model: Model) -> None:
+        from models.networks.network import BranchyNetwork
+
         self._network = BranchyNetwork(model.spec)
         self._network.load_folded(model.state)
         self._network.eval()
 
     def input(self, x: npt.NDArray[np.float32]) -> Any:
+        import torch
+
         return torch.from_numpy(x)
 
     def layers(self, branch: int) -> list[Run]:

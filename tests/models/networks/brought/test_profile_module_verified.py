@@ -15,9 +15,9 @@ from models.data.datasets import Pictures
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.brought_module import Listener, ProfileArgs
-from models.networks.factories import load_factory
-from models.networks.profile_module import convert_module
+from models.networks.brought.brought_module import Listener, ProfileArgs
+from models.networks.brought.factories import load_factory
+from models.networks.brought.profile_module import convert_module
 
 FACTORY = """
     import torch

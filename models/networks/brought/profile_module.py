@@ -21,7 +21,7 @@ from models.data.datasets import Pictures
 from models.data.pictures import agreement_labels, unlabelled_pictures
 from models.facts.branchy import BranchySpec
 from models.facts.outcomes import Outcomes
-from models.networks.brought_module import (
+from models.networks.brought.brought_module import (
     BroughtModule,
     Listener,
     PictureUses,
@@ -29,8 +29,8 @@ from models.networks.brought_module import (
     check_classes,
     check_scores,
 )
-from models.networks.exit_placement import with_exits
-from models.networks.factories import HeadFactory
+from models.networks.brought.exit_placement import with_exits
+from models.networks.brought.factories import HeadFactory
 from models.networks.publishing import Origin, publish
 from models.networks.training_data import Normalisation
 

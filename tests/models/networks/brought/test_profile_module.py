@@ -15,7 +15,7 @@ from controller.scenarios import load_setting, read_scenario
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
-from models.networks.factories import load_factory
+from models.networks.brought.factories import load_factory
 
 FACTORY = """
     import torch
@@ -188,8 +188,9 @@ def test_heads_of_ones_own_then_everything(here, monkeypatch):
     assert not any(w.shape == before.shape and np.allclose(w, before) for w in model.state.values())
     # a learned controller runs on it, too
     result = run(
-        "train", "--scenario", "own/scenario.toml", "--frames", "2000", "--out", "own/policy"
-    )
+        "train", "--scenario", "own/scenario.toml", "--frames", "2000",
+        "--validation-frames", "100", "--out", "own/policy",
+    )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     result = run(
         "compare", "--scenario", "own/scenario.toml", "--policy", "own/policy",
@@ -279,10 +280,10 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("models.networks.profile_module.publish", interrupted)
+        patched.setattr("models.networks.brought.profile_module.publish", interrupted)
         assert run(*args).exit_code == 130
     with monkeypatch.context() as patched:
-        patched.setattr("models.networks.exit_placement.probe_points", interrupted)
+        patched.setattr("models.networks.brought.exit_placement.probe_points", interrupted)
         result = run(*args)
     assert result.exit_code == 0, (result.output, result.exception)
     assert "epoch 1/" not in result.output  # the heads were trained already

@@ -5,9 +5,9 @@ import sys
 import msgspec
 import pytest
 
-from models.networks.memory import measured_activations
-from models.networks.profiling import profile_model
-from models.networks.timing import ProfilingArgs
+from models.networks.measuring.memory import measured_activations
+from models.networks.measuring.profiling import profile_model
+from models.networks.measuring.timing import ProfilingArgs
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
@@ -47,7 +47,7 @@ def test_a_profile_holds_what_was_measured(tiny_model):
 
 
 def test_where_it_cannot_be_measured_shapes_stand_in(tiny_model, monkeypatch):
-    monkeypatch.setattr("models.networks.profiling.measured_activations", lambda *a: None)
+    monkeypatch.setattr("models.networks.measuring.profiling.measured_activations", lambda *a: None)
     taken = profile_model(tiny_model, "here", ProfilingArgs("onnxruntime", repeats=2, grid=0))
     assert taken.memory == "from shapes"
     known = shapes_say(tiny_model)
@@ -60,7 +60,7 @@ def test_a_folder_that_is_no_model_is_not_measured(tmp_path):
 
 
 def test_the_memory_of_intervals_counts_a_shared_layer_once(tiny_model, monkeypatch):
-    monkeypatch.setattr("models.networks.profiling.measured_activations", lambda *a: None)
+    monkeypatch.setattr("models.networks.measuring.profiling.measured_activations", lambda *a: None)
     taken = profile_model(tiny_model, "here", ProfilingArgs("onnxruntime", repeats=2, grid=0))
     layers = [
         msgspec.structs.replace(layer, parameter_bytes=10, peak_memory_bytes=10 + 100 * (k + 1))

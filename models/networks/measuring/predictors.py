@@ -16,8 +16,15 @@ from models.facts.branchy import BranchySpec, ExitSpec
 from models.facts.layers import LayerSpec, Shape
 from models.facts.profiles import FittedPredictor
 from models.facts.regression import READINGS, errors, features, fit_predictor, predict
+from models.networks.measuring.timing import (
+    SYSTEM_CLOCK,
+    Clock,
+    ProfilingArgs,
+    Run,
+    chain_times,
+    onnx_run,
+)
 from models.networks.network import layer_module
-from models.networks.timing import SYSTEM_CLOCK, Clock, ProfilingArgs, Run, chain_times, onnx_run
 
 Progress = Callable[[str, int, int], None]
 Timed = tuple[LayerSpec, Shape, float]

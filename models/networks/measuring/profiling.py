@@ -1,7 +1,7 @@
 """The profile of a model on this machine: every layer of every branch, then the regression.
 
 Owns how a profile is taken; the artefact is `models.facts.profiles`, clocks and executors are
-`models.networks.timing`, predictors `models.networks.predictors`.
+`models.networks.measuring.timing`, predictors `models.networks.measuring.predictors`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import itertools
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +28,9 @@ from models.facts.layers import Shape
 from models.facts.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
 from models.graphs.coding import latent_codec
 from models.graphs.onnx_graph import chain_model
-from models.networks.memory import measured_activations
-from models.networks.predictors import Progress, Timed, fit_predictors
-from models.networks.timing import (
+from models.networks.measuring.memory import measured_activations
+from models.networks.measuring.predictors import Progress, Timed, fit_predictors
+from models.networks.measuring.timing import (
     SYSTEM_CLOCK,
     Clock,
     ProfilingArgs,
@@ -52,6 +53,7 @@ def profile_model(
     args: ProfilingArgs,
     progress: Progress = lambda what, done, total: None,
     clock: Clock = SYSTEM_CLOCK,
+    activations: Mapping[str, int] | None = None,
 ) -> Profile:
     """The profile of `model` on this machine, called `name`.
 
@@ -60,6 +62,8 @@ def profile_model(
     trunk and a head take, and the times of the layers in it are multiplied so that they add up to
     that (`layer_scale`): sessions of one layer neither fuse nor share their call's overhead. A
     layer has one time, whichever branch it is run in. `progress(what, done, total)` hears of it.
+
+    `activations` are those of `measured_activations`, where they were measured already.
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)
@@ -69,19 +73,12 @@ def profile_model(
         ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
         stretches, spread = _stretches(spec, ready, x, args, clock)
-        scales = tuple(
-            max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
-            for names, seconds in stretches
-        )
-        scaled = {
-            name: alone[name] * scale
-            for (names, _), scale in zip(stretches, scales, strict=True)
-            for name in names
-        }
+        scales, scaled = _scaled(alone, stretches)
         progress("memory", 0, 1)
-        activations = measured_activations(model.folder, args.executor)
+        if activations is None:
+            activations = measured_activations(model.folder, args.executor) or {}
         branches = [
-            _layer_profiles(spec, i, scaled, activations or {}) for i in range(len(spec.branches))
+            _layer_profiles(spec, i, scaled, activations) for i in range(len(spec.branches))
         ]
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
@@ -103,7 +100,7 @@ def profile_model(
         predictors=predictors,
         layer_scale=scales,
         process_peak_bytes=_process_peak_bytes(),
-        memory="from shapes" if activations is None else "measured",
+        memory="measured" if activations else "from shapes",
         codecs=coding,
     )
 
@@ -163,6 +160,22 @@ def _stretches(
     return found, spread
 
 
+def _scaled(
+    alone: dict[str, Floats], stretches: list[tuple[list[str], float]]
+) -> tuple[tuple[float, ...], dict[str, Floats]]:
+    """Every stretch's scale, and the layers' times by it: they add up to what was run at once."""
+    scales = tuple(
+        max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
+        for names, seconds in stretches
+    )
+    scaled = {
+        name: alone[name] * scale
+        for (names, _), scale in zip(stretches, scales, strict=True)
+        for name in names
+    }
+    return scales, scaled
+
+
 def _sum(alone: dict[str, Floats], names: list[str]) -> float:
     return float(sum(np.median(alone[name]) for name in names))
 
@@ -208,7 +221,7 @@ def _process_peak_bytes() -> int:
 
 
 def _layer_profiles(
-    spec: BranchySpec, branch: int, times: dict[str, Floats], activations: dict[str, int]
+    spec: BranchySpec, branch: int, times: dict[str, Floats], activations: Mapping[str, int]
 ) -> tuple[LayerProfile, ...]:
     profiles = []
     shapes = spec.shapes[branch]

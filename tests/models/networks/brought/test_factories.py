@@ -3,7 +3,7 @@
 import pytest
 
 from artefacts import UsageError
-from models.networks.factories import load_factory
+from models.networks.brought.factories import load_factory
 
 
 @pytest.mark.parametrize(

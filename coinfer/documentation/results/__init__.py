@@ -1,0 +1,1 @@
+"""Pages of results: their tables are kept as records, and written from them."""

@@ -1,0 +1,106 @@
+"""What plans are worth on a device that is slower than its profile says."""
+
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from controller.interface import Measurement, Situation
+from controller.planners.robust import RobustPlanner
+from controller.planners.slowed import BACKLOGS, PACES, PacedValues
+from controller.policies.learned import LearnedController
+from controller.scenarios import load_setting, read_scenario
+from controller.scenarios.rewards import expected_rewards
+from controller.scenarios.world import NodeWorldSection, StateSection, WorldSection
+from controller.sensing.belief import BandwidthBelief
+from controller.sensing.pace import DevicePace
+from experiments.evaluation.evaluator import evaluate
+from traces.trace import BandwidthTrace
+
+SLOW = StateSection(factor=1.5, mean_s=1e5, every_s=1e-3)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return load_setting(read_scenario("3g-mobilenet"))
+
+
+@pytest.fixture(scope="module")
+def belief():
+    rng = np.random.default_rng(0)
+    rates = 10.0 ** np.clip(5.7 + np.cumsum(rng.normal(0.0, 0.1, 600)), 4.5, 6.8)
+    return BandwidthBelief.from_traces([BandwidthTrace("walk", np.arange(600.0), rates, 600.0)])
+
+
+@pytest.fixture(scope="module")
+def values(setting, belief):
+    return PacedValues(setting, belief)
+
+
+def test_values_are_the_physics_with_the_devices_seconds_stretched(setting, belief, values):
+    deadline_s = setting.scenario.frames.deadline_s
+    for pace in PACES[1:]:
+        for slot in (0, 3, BACKLOGS - 1):
+            backlog_s = slot * deadline_s / (BACKLOGS - 1)
+            found = values.at(backlog_s, pace)
+            expected = expected_rewards(setting, belief.rates_bps, backlog_s, pace)
+            assert found == pytest.approx(expected, abs=1e-9)
+    between = values.at(0.0, 1.25)
+    assert between == pytest.approx((values.at(0.0) + values.at(0.0, 1.5)) / 2)
+    assert values.at(0.0, 99.0) == pytest.approx(values.at(0.0, PACES[-1]))
+    # what the device computes nothing of loses nothing
+    senders = np.flatnonzero((setting.table.mean_prefix_s == 0) & ~np.isfinite(
+        setting.table.rescue_s))  # fmt: skip
+    assert values.at(0.0, 2.25)[:, senders] == pytest.approx(values.at(0.0)[:, senders])
+
+
+def test_what_is_lost_is_of_slow_lanes_alone_and_the_same_for_many(belief, values):
+    rng = np.random.default_rng(1)
+    believed = rng.dirichlet(np.ones(len(belief.rates_bps)), 40).astype(np.float32)
+    backlog_s, pace = rng.uniform(0.0, 0.1, 40), rng.uniform(0.9, 4.0, 40)
+    pace[:5] = 1.0
+    found = values.lost(believed, backlog_s, pace)
+    assert not found[:5].any()
+    for k in range(40):
+        expected = believed[k] @ (values.at(backlog_s[k], pace[k]) - values.at(backlog_s[k]))
+        assert found[k] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_slow_device_plans_less_of_its_own(stream, belief, random_policy):
+    """Both planners choose what fits the pace, where what they chose before would not."""
+    table, deadline_s = stream.table, stream.scenario.frames.deadline_s
+    policy = random_policy(stream).planned()
+    for made in (RobustPlanner(stream, belief), LearnedController(policy, stream)):
+        made.reset()
+        made.observe(Measurement(0.0, 5000, 0.1))
+        usual = Situation(0.01, 0, deadline_s, 0.0, 0, 0.05)
+        before = made.decide(usual)
+        after = made.decide(replace(usual, now_s=0.02, frame=1, device_pace=2.25))
+        assert table.mean_prefix_s[after] < table.mean_prefix_s[before], made.name
+
+
+@pytest.mark.slow
+def test_a_device_that_is_half_as_fast_again_is_hardly_ever_late(belief, monkeypatch):
+    """As a daemon runs, on a link that carries a picture in time, more or less."""
+    plain = read_scenario("3g-mobilenet")
+    # computing times as the profile says but for the state: what is late is late by the pace
+    world = WorldSection(device=NodeWorldSection(spread=(1.0, 1.0), shared=SLOW))
+    setting = load_setting(msgspec.structs.replace(plain, world=world))
+    steps = np.arange(0.0, 60.0, 5.0)
+    rates = np.where(np.arange(len(steps)) % 2, 8e5, 6e6)
+    trace = BandwidthTrace("on and off", steps, rates.astype(float), 60.0)
+
+    def late(paces=DevicePace):
+        with monkeypatch.context() as patched:
+            patched.setattr("envs.simulator.DevicePace", paces)
+            planner = RobustPlanner(setting, belief)
+            (run,) = evaluate(setting, (trace,), lambda _: planner, max_frames=1000, as_daemon=True)
+        return 1.0 - run.in_time.mean()
+
+    class Unaware(DevicePace):
+        def at(self, now_s):
+            return np.ones_like(super().at(now_s))
+
+    assert late() <= 0.01
+    assert late(Unaware) > 2.0 * late()
