@@ -16,7 +16,7 @@ from coinfer.cli.scenario import say_samples
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from models.facts.branchy import BranchySpec
+    from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
     from models.networks.brought.brought_module import Listener, ProfileArgs
@@ -142,7 +142,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
 class _Brought:
     """A model that was brought, judged and profiled."""
 
-    spec: BranchySpec
+    model: Model
     places: tuple[str, ...]
     """Where its exits hang, by the names that `--exit-after` takes."""
     outcomes: Outcomes
@@ -192,7 +192,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
             say_interrupted(left[0] if left else out / "checkpoint.pt")
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
-    return _Brought(model.spec, places, outcomes, device, edge)
+    return _Brought(model, places, outcomes, device, edge)
 
 
 def _name(out: Path) -> str:
@@ -259,7 +259,7 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     """The table of a model's exits, and what is odd of them."""
     from models.networks.brought.exit_placement import read_probes
 
-    spec, device, edge = brought.spec, brought.device, brought.edge
+    spec, device, edge = brought.model.spec, brought.device, brought.edge
     outcomes = brought.outcomes
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     for line in weak_exits(brought.places, accuracies, read_probes(given.out)):

@@ -5,12 +5,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from models.networks.exit_placement import read_probes
 from typer.testing import CliRunner
 
 from coinfer.cli.main import app
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
+from models.networks.brought.exit_placement import read_probes
 
 FACTORY = """
     import torch
