@@ -5,7 +5,14 @@ Every other room may import it; it imports none of them and knows no domain word
 """
 
 from artefacts.documents import DEVICE_JSON_BYTES, encode_json, read_json, read_toml, write_json
-from artefacts.errors import ArtefactError, CoinferError, DependencyError, UsageError
+from artefacts.errors import (
+    ArtefactError,
+    CoinferError,
+    DependencyError,
+    UsageError,
+    installing,
+    without_package,
+)
 from artefacts.files import (
     check_name,
     data_directory,
@@ -33,6 +40,7 @@ __all__ = [
     "digest_bytes",
     "digest_file",
     "encode_json",
+    "installing",
     "open_file",
     "printable",
     "read_bytes",
@@ -43,5 +51,6 @@ __all__ = [
     "ready_folder",
     "shortened",
     "usable_cpus",
+    "without_package",
     "write_json",
 ]

@@ -27,6 +27,24 @@ class DependencyError(CoinferError):
     """An optional dependency that this command needs is not installed."""
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def installing(extra: str, root: Path = ROOT) -> str:
+    """How one of coinfer's extras is installed where coinfer lies in `root`, as a command."""
+    if (root / "pyproject.toml").exists():
+        return f"pip install -e '.[{extra}]' in {root}"
+    return (
+        f"pip install 'WHEEL[{extra}]', WHEEL being the file coinfer was installed from "
+        "(docs/reference/installation.md)"
+    )
+
+
+def without_package(what: str, package: str | None, extra: str) -> DependencyError:
+    """That `what` needs a package which is not installed, and the command that installs it."""
+    return DependencyError(f"{what}: found no package '{package}', expected {installing(extra)}")
+
+
 class ArtefactError(CoinferError):
     """A file that does not fit: names the file, the field, what was found and expected."""
 

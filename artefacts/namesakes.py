@@ -22,10 +22,18 @@ def namesakes() -> dict[str, str]:
         except (ImportError, ValueError):  # a module that says nothing of itself
             found[room] = f"module '{room}' in memory"
             continue
-        if spec is None or spec.origin != str(ROOT / room / "__init__.py"):
+        if spec is None or not is_ours(room, spec.origin):
             places = [] if spec is None else [spec.origin, *(spec.submodule_search_locations or ())]
             found[room] = next((place for place in places if place), f"no module '{room}'")
     return found
+
+
+def is_ours(room: str, origin: str | None) -> bool:
+    """Whether the file `origin` of a module named `room` is our room's, by whatever link to it.
+
+    An installation is reached through links: `/opt/coinfer` names the version that serves.
+    """
+    return origin is not None and Path(origin).resolve() == ROOT / room / "__init__.py"
 
 
 def clash(name: str) -> str | None:

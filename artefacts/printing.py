@@ -5,6 +5,8 @@ Names of files, columns, hosts and models, and what other programs say, come fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 MOST_CHARACTERS = 1000
 """Of one line of an error."""
 
@@ -25,6 +27,16 @@ def shortened(text: str, most: int = MOST_CHARACTERS) -> str:
         return text
     head, tail = (2 * most) // 3, most // 6
     return f"{text[:head]} [... {len(text) - head - tail:,} characters ...] {text[-tail:]}"
+
+
+def number_of(number: int, what: str) -> str:
+    """`number` with what is counted, its plural by an s."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """Names by commas, of more than `most` the first of them and an ellipsis."""
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def _escape(character: str) -> str:

@@ -50,10 +50,7 @@ def __getattr__(name: str) -> Any:
         if error.name not in ("gymnasium", "stable_baselines3", "torch"):
             raise
         # it needs what a training needs, and no device has
-        raise room_module("artefacts.errors").DependencyError(
-            f"{name}: found no '{error.name}', expected pip install -e '.[train]' in coinfer's "
-            "folder"
-        ) from None
+        raise room_module("artefacts.errors").without_package(name, error.name, "train") from None
 
 
 def __dir__() -> list[str]:

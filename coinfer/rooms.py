@@ -41,7 +41,10 @@ def _is_ours(room: str) -> bool:
         spec = importlib.util.find_spec(room)
     except (ImportError, ValueError):  # somebody has put a module there that says nothing of itself
         return False
-    return spec is not None and spec.origin == str(ROOT / room / "__init__.py")
+    if spec is None or spec.origin is None:
+        return False
+    # through a link to the installation, too: both are resolved
+    return Path(spec.origin).resolve() == ROOT / room / "__init__.py"
 
 
 def _import(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artefacts import DependencyError, UsageError, atomic_write, printable
+from artefacts import UsageError, atomic_write, printable, without_package
 from traces.trace import BandwidthTrace
 
 
@@ -21,10 +21,7 @@ def plot_traces(traces: Sequence[BandwidthTrace], out: Path) -> None:
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ModuleNotFoundError:
-        raise DependencyError(
-            "plot: found no package 'matplotlib', expected pip install -e '.[train]' in coinfer's "
-            "folder"
-        ) from None
+        raise without_package("plot", "matplotlib", "train") from None
     figure, axes = pyplot.subplots(figsize=(10, 4))
     for trace in traces:
         times = np.append(trace.times_s, trace.duration_s)

@@ -142,10 +142,9 @@ def _mistake(error: Exception) -> str:
         hidden = clash(error.name or "")
         if hidden is not None:
             return hidden
-        return (
-            f"the package '{error.name}' is not installed; expected one of the extras: "
-            "pip install -e '.[all]' in coinfer's folder"
-        )
+        from artefacts import without_package
+
+        return str(without_package("this command", error.name, "all"))
     return str(error)
 
 

@@ -11,7 +11,10 @@ from typing import Annotated
 import typer
 
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
-PolicyOption = Annotated[Path | None, typer.Option(help="Policy folder (the shipped one).")]
+PolicyOption = Annotated[
+    Path | None,
+    typer.Option(help="Policy folder ('policy' beside the scenario's file, or the shipped one)."),
+]
 DeviceSecondOption = Annotated[
     float | None,
     typer.Option(min=0.0, help="Price of a device second in correct answers (the scenario's)."),
@@ -28,7 +31,12 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Figures as JSON.")]
 EdgeAddressOption = Annotated[str, typer.Option("--edge", help="HOST:PORT or [IPV6]:PORT.")]
 ControllerOption = Annotated[
-    str, typer.Option("--controller", help="Who decides (the daemon's default is 'robust').")
+    str,
+    typer.Option(
+        "--controller",
+        help="Who decides ('learned' where the scenario has a policy, else 'robust'; the daemon's "
+        "default is 'robust').",
+    ),
 ]
 ExecutorOption = Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")]
 PaceOption = Annotated[

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coinfer.cli.console import console
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
+    from models.facts.outcomes import Outcomes
     from traces.library import TraceSet
+
+FEW_SAMPLES_ERROR = 0.01
+"""A standard error of accuracies that is worth a word: plans often differ by less than twice it."""
 
 
 def setting_of(
@@ -25,6 +30,51 @@ def setting_of(
         own.device_second if device_second is None else device_second,
         own.megabyte if megabyte is None else megabyte,
     )
+
+
+def policy_of(scenario: str, given: Path | None = None) -> Path | None:
+    """The folder of a policy: `given`, or the scenario's own; None: it has none."""
+    from controller.policies.network import policy_folder
+    from controller.scenarios import read_scenario
+
+    return given or policy_folder(scenario, read_scenario(scenario).name)
+
+
+def controller_of(named: str, scenario: str, policy: Path | None) -> str:
+    """Who decides: who is named, else the scenario's policy, else the robust planner, with a word.
+
+    `policy` is what `policy_of` finds.
+    """
+    if named:
+        return named
+    if policy is not None:
+        return "learned"
+    say_no_policy(scenario, "controller: 'robust' decides")
+    return "robust"
+
+
+def say_no_policy(scenario: str, consequence: str) -> None:
+    """What follows from a scenario without a policy, and how one is made, on standard error."""
+    from controller.policies import beside_scenario
+
+    out = beside_scenario(scenario)
+    console.print(
+        f"{consequence}: scenario '{scenario}' has no policy (coinfer train --scenario {scenario} "
+        f"--out {out or 'FOLDER'} makes one, without training coinfer adapt; --policy names one "
+        "that lies elsewhere)",
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def say_samples(outcomes: Outcomes, least_error: float = FEW_SAMPLES_ERROR) -> None:
+    """How many pictures the accuracies rest on, where their standard error is `least_error`."""
+    error = outcomes.standard_error()
+    if error >= least_error:
+        console.print(
+            f"plans are chosen by accuracies on {len(outcomes.half('policy'))} pictures: "
+            f"+-{100 * error:.1f} points (standard error); closer ones may be equal",
+            markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def say_source(traces: TraceSet) -> None:

@@ -63,7 +63,12 @@ class LeftOut:
     count: int = 0
 
     def add(self, error: ArtefactError) -> None:
-        """One more, said on standard error."""
+        """One more, said on standard error; a note among the traces is said, and is no loss."""
+        from traces.formats import is_passed_over
+
+        if is_passed_over(error):
+            say_lines([f"{error.path}: passed over, it holds words in the place of numbers"])
+            return
         self.count += 1
         say_lines([f"left out: {error}"])
 
@@ -94,6 +99,10 @@ def one_trace(path: Path) -> BandwidthTrace:
     """A file's trace, as `coinfer traces info` reads it; what is odd is said."""
     from traces.library import read_set
 
+    if path.is_dir():
+        from artefacts import UsageError
+
+        raise UsageError(f"trace: found the folder '{path}', expected one file")
     read = read_set([path])
     say_notes(read)
     if len(read.traces) != 1:

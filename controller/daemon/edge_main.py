@@ -13,12 +13,13 @@ from pathlib import Path
 from artefacts.endings import hung_up, raise_if_ended
 from controller.daemon.configuration.edge_reloading import (
     PreparedEdge,
+    credentials_of,
     edge_changes,
     edge_security,
     has_own_authority,
     prepare_edge,
 )
-from controller.daemon.configuration.reloading import ConfigFile, Preparing
+from controller.daemon.configuration.reloading import ConfigFile, Preparing, TwinReloads
 from controller.daemon.configuration.settings import (
     EdgeSettings,
     naming,
@@ -63,8 +64,15 @@ class EdgeDaemon:
         self, path: Path, file: ConfigFile, settings: EdgeSettings, lines: RepeatLimit
     ) -> None:
         self._path, self._file, self.settings, self._lines = path, file, settings, lines
+<<<<<<< HEAD
         self._security = edge_security(settings)
         self.server, self._models = build_edge(settings, self._security)
+=======
+        self._security, self._credentials = edge_security(settings), credentials_of(settings.tls)
+        self._twins = TwinReloads()
+        self._models = [load_model(name) for name in settings.models]
+        self.server = self._make_server()
+>>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
         self._metrics = EdgeMetrics(self.server)
         self._metrics.certificates.loaded(settings.tls)
         self._troubles = RepeatedTroubles()
@@ -146,7 +154,7 @@ class EdgeDaemon:
         if server.alive:
             notify("WATCHDOG=1")
         if self._file.changed:
-            self.reload()
+            self.reload(by_signal=False)
         if (given_up := self._preparing.hung()) is not None:
             self._take_over(given_up)
 
@@ -161,29 +169,33 @@ class EdgeDaemon:
 
     # -- reloading -------------------------------------------------------------------------------
 
-    def reload(self) -> None:
+    def reload(self, *, by_signal: bool = True) -> None:
         """Take over what may change while requests are served; a mistake changes nothing."""
         notify_reloading()
+        self._twins.asked(by_signal=by_signal)
         self._file.seen()  # a signal and a change of the file are one reload
         self._preparing.ask()
 
     def _take_over(self, found: PreparedEdge | str) -> None:
         if isinstance(found, PreparedEdge):
             self._replace(found)
-        else:
+        elif not self._twins.repeats((found,)):
             log.error("not reloaded: %s", found)
         notify("READY=1")
 
     def _replace(self, found: PreparedEdge) -> None:
-        changes = edge_changes(self.settings, found.settings)
+        renewed = found.credentials != self._credentials
+        changes = edge_changes(self.settings, found.settings, renewed=renewed)
         self.settings = changes.settings
         if "tls" in changes.taken:
-            self._security = found.security
+            self._security, self._credentials = found.security, found.credentials
             self._metrics.certificates.loaded(self.settings.tls)
         self._lines = set_up_log(self.settings.log)
+        self.server.reload(self.settings.limits, self.settings.schedule, self._security)
+        if self._twins.repeats((*changes.taken, *changes.fixed), differs=bool(changes.taken)):
+            return
         for line in readable_secrets(self.settings.tls):
             log.warning("%s", line)
-        self.server.reload(self.settings.limits, self.settings.schedule, self._security)
         taken, fixed = ", ".join(changes.taken), ", ".join(changes.fixed)
         left = f"; a restart is needed for {fixed}" if fixed else ""
         log.info("reloaded: %s%s", taken or "nothing that differs", left)

@@ -17,7 +17,7 @@ from artefacts import usable_cpus
 from artefacts.endings import hung_up, raise_if_ended
 from controller.daemon.building import build_engine, load_served
 from controller.daemon.configuration.device_reloading import PreparedDevice, prepare_device
-from controller.daemon.configuration.reloading import ConfigFile, Preparing
+from controller.daemon.configuration.reloading import ConfigFile, Preparing, TwinReloads
 from controller.daemon.configuration.settings import (
     RELOADED,
     DeviceSettings,
@@ -93,6 +93,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         raise_if_ended()  # of one that came before, and was lost in a library
+        self._twins = TwinReloads()
         self._preparing = Preparing(
             partial(prepare_device, self._path, self._setting),
             lambda found: loop.call_soon_threadsafe(self._take_over, found),
@@ -156,7 +157,7 @@ class Daemon:
         while True:
             await asyncio.sleep(WATCH_S)
             if self._file.changed:
-                self.reload()
+                self.reload(by_signal=False)
             if (hung := self._preparing.hung()) is not None:
                 self._take_over(hung)
 
@@ -164,9 +165,10 @@ class Daemon:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(self.reload)
 
-    def reload(self) -> None:
+    def reload(self, *, by_signal: bool = True) -> None:
         """Take over what may change while frames are under way; a mistake changes nothing."""
         notify_reloading()
+        self._twins.asked(by_signal=by_signal)
         self._file.seen()  # a signal and a change of the file are one reload
         self._preparing.ask()
 
@@ -174,7 +176,7 @@ class Daemon:
         """On the loop's thread: what was prepared, or why it could not be."""
         if isinstance(found, PreparedDevice):
             self._replace(found)
-        else:
+        elif not self._twins.repeats((found,)):
             log.error("not reloaded: %s", found)
         notify("READY=1")
 
@@ -182,7 +184,8 @@ class Daemon:
         found, controller = prepared.settings, prepared.controller
         names = (name for name in DeviceSettings.__struct_fields__ if name not in RELOADED)
         fixed = changed(self.settings, found, names)
-        if fixed:
+        quiet = self._twins.repeats((*fixed, controller.name))
+        if fixed and not quiet:
             log.warning("a restart is needed for %s; the rest is taken over", ", ".join(fixed))
         self._log = set_up_log(found.log)
         self._observer.records.change(found.records)
@@ -194,7 +197,8 @@ class Daemon:
         self.settings = msgspec.structs.replace(
             self.settings, **{name: getattr(found, name) for name in RELOADED}
         )
-        log.info("reloaded: controller %s", controller.name)
+        if not quiet:
+            log.info("reloaded: controller %s", controller.name)
 
 
 def _begin(threads: ThreadPoolExecutor, call: Callable[[], None]) -> None:

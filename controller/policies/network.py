@@ -23,6 +23,7 @@ from artefacts import ArtefactError, atomic_write, read_json, write_json
 from artefacts.arrays import Float32s
 from controller.planners.queue_values import PricedAdvantages
 from controller.plans import Plan
+from controller.policies import SHIPPED_POLICIES, beside_scenario
 from controller.policies.arrays import MOST_CARD_BYTES, Taker, packed
 from controller.policies.learnt import (
     LearntCard,
@@ -220,6 +221,23 @@ def read_card(folder: str | Path) -> PolicyCard:
     return card
 
 
+def policy_folder(scenario: str | Path, name: str) -> Path | None:
+    """Where the policy of a scenario, a shipped name or a file, lies; None: it has none.
+
+    `name` is the scenario's. Beside its file the folder `policy` is looked into, then what is
+    shipped of that name. A policy of another scenario beside it is none of its.
+    """
+    beside, shipped = beside_scenario(scenario), SHIPPED_POLICIES / name
+    if beside is not None and has_policy(beside) and read_card(beside).scenario == name:
+        return beside
+    return shipped if has_policy(shipped) else None
+
+
+def has_policy(folder: Path) -> bool:
+    """Whether there is a policy in `folder`."""
+    return (folder / "policy.json").exists()
+
+
 def load_policy(folder: str | Path, setting: Setting) -> Policy:
     """Read a policy and hold it against the setting it shall decide for."""
     folder, card = Path(folder), read_card(folder)
@@ -237,7 +255,11 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
     }
     for field, (found, wanted) in expected.items():
         if found != wanted:
-            raise ArtefactError(path, field=field, found=found, expected=wanted)
+            raise ArtefactError(
+                path, field=field, found=found,
+                expected=f"{wanted}, of the scenario and network as they are: train again, or "
+                "coinfer adapt",
+            )  # fmt: skip
     own = plan_names(setting.table.plans)
     if card.plans != own:
         raise ArtefactError(

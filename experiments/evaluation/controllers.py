@@ -129,9 +129,9 @@ class ControllerFactory:
         return adapted_generalist(self.setting, self.generalist_folder)
 
 
-def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
+def chosen_names(listed: str, setting: Setting | None = None, *, policy: bool = True) -> list[str]:
     """Controllers named in 'a,b'; where nothing is named, all that run unasked and can serve
-    `setting`.
+    `setting`, without those of a learned policy where there is no `policy`.
 
     Refuses one that does not exist, or cannot serve `setting`.
     """
@@ -143,4 +143,7 @@ def chosen_names(listed: str, setting: Setting | None = None) -> list[str]:
         entry.load()  # a factory that is not there is found before anything has run for minutes
         if setting is not None:
             entry.checked(setting)
-    return list(dict.fromkeys(names or default_names(setting)))
+    if names:
+        return list(dict.fromkeys(names))
+    every = default_names(setting)
+    return [n for n in every if policy or "policy" not in find_controller(n).needs]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from artefacts import DependencyError, UsageError
+from artefacts import UsageError, without_package
 from controller.sensing import make_detector as make_device_detector
 from controller.sensing.baselines import SegmentStatistics
 from controller.sensing.interface import ChangeDetector, DetectorStep, checked_bps
@@ -38,10 +38,7 @@ class PageHinkleyDetector:
         try:
             from river.drift import PageHinkley
         except ImportError:
-            raise DependencyError(
-                "detector 'page-hinkley': found no package 'river', expected pip install -e "
-                "'.[detectors]' in coinfer's folder"
-            ) from None
+            raise without_package("detector 'page-hinkley'", "river", "detectors") from None
         c = self.config
         self._test: Any = PageHinkley(
             min_instances=c.min_instances, delta=c.delta, threshold=c.threshold, alpha=c.alpha

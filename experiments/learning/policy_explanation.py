@@ -147,6 +147,9 @@ def _in_units(context: npt.NDArray[np.float32], setting: Setting) -> dict[str, s
     def of_deadline(value: float) -> str:
         return f"{1000.0 * value * deadline_s:.0f} ms"
 
+    def times(value: float) -> str:
+        return f"x {2.0**value:.2f}"
+
     said: dict[str, Callable[[float], str]] = {
         "log_rate": rate, "fast_log_rate": rate, "slow_log_rate": rate, "shift_log_rate": rate,
         "belief_mean": rate, "log_age": age, "log_shift_age": age, "complete": yes,
@@ -160,6 +163,8 @@ def _in_units(context: npt.NDArray[np.float32], setting: Setting) -> dict[str, s
         "deadline": lambda value: f"{100.0 * 8.0**value:.0f} ms",
         "interval": lambda value: f"{50.0 * 8.0**value:.0f} ms",
         "best_reward": lambda value: f"{value:.3f}",
+        "device_pace": times, "own_size": times, "size_changes": times, "confidence": share,
+        "edge_queue": of_deadline, "last_latency": of_deadline,
     }  # fmt: skip
     return {
         name: said[re.sub(r"_\d+$", "", name)](value) + (" or beyond" if abs(value) >= 3.0 else "")

@@ -301,7 +301,9 @@ def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:
         ("device compute per frame", f"{1e3 * m.device_compute_s_per_frame:.1f} ms",
          f"{1e3 * p.device_compute_s_per_frame:.1f} ms"),
         ("reward per frame", f"{m.reward:.4f}", f"{p.reward:.4f}"),
-        ("share of the bound", f"{m.share_of_bound:.4f}", f"{p.share_of_bound:.4f}"),
+        # the bound is of the pictures that the network was judged on
+        ("share of the bound", f"{m.share_of_bound:.4f}" if result.same_pictures else "-",
+         f"{p.share_of_bound:.4f}"),
     ]  # fmt: skip
     if m.throughput_fps is not None and p.throughput_fps is not None:
         rows.append(("throughput", f"{m.throughput_fps:.2f} /s", f"{p.throughput_fps:.2f} /s"))

@@ -8,8 +8,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 from artefacts import UsageError
-from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import load_policy, read_card
+from controller.policies.network import load_policy, policy_folder, read_card
 from controller.scenarios import Setting, read_scenario, scale_trace
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.studies.study import EvaluationSpec, FoldSpec
@@ -47,9 +46,9 @@ def groups_of(spec: EvaluationSpec, setting: Setting) -> tuple[Group, ...]:
         groups = tuple(_fold(spec, fold, setting) for fold in spec.folds)
     else:
         policies = tuple(Path(folder) for folder in spec.policies)
-        shipped = SHIPPED_POLICIES / setting.scenario.name
-        if not policies and (shipped / "policy.json").exists():
-            policies = (shipped,)
+        own = policy_folder(spec.scenario, setting.scenario.name)
+        if not policies and own is not None:
+            policies = (own,)
         groups = (Group(_traces(spec, setting), setting.traces("train"), policies),)
     names = [t.name for group in groups for t in group.traces.traces]
     for name in names:

@@ -147,6 +147,8 @@ class GroupRunner:
             own = (policy_digest(self.group.policies[0]),)
         if name in installed_controllers():
             own = (*own, package_digest(installed_controllers()[name].value))
+        elif ":" in name:
+            own = (*own, package_digest(name))
         return digest_bytes("\n".join((*self._common, name, str(seed), *own)).encode())
 
     def _bound_sums(self, runs: Sequence[TraceRun], seed: int) -> tuple[float, ...]:

@@ -129,7 +129,9 @@ def _checked(spec: EvaluationSpec) -> None:
     setting = _setting_of(spec)
     groups = groups_of(spec, setting)
     for name in spec.controllers:
-        find_controller(name).checked(setting)
+        entry = find_controller(name)
+        entry.load()
+        entry.checked(setting)
     try:
         place_of(spec.series, [trace for group in groups for trace in group.traces.traces])
     except UsageError as error:

@@ -50,7 +50,7 @@ class EvaluationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     policies: tuple[str, ...] = ()
     """Folders of the learned policy, one a seed (the shipped one)."""
     controllers: tuple[str, ...] = ()
-    """Beside 'learned' (every one that the scenario has)."""
+    """Beside 'learned' (every one that the scenario has); also MODULE:FACTORY of yours."""
     traces_of: str = ""
     """Another scenario's test logs and scale."""
     traces: tuple[str, ...] = ()
@@ -148,10 +148,10 @@ def _check_names(path: Path, field: str, names: Sequence[str]) -> None:
 def _check_evaluation(path: Path, field: str, spec: EvaluationSpec) -> None:
     for key in ("controllers", "deadline_controllers"):
         for name in getattr(spec, key):
-            if name not in controller_names():
+            if ":" not in name and name not in controller_names():
                 raise ArtefactError(
                     path, field=f"{field}.{key}", found=f"'{name}'",
-                    expected=f"some of {', '.join(controller_names())}",
+                    expected=f"some of {', '.join(controller_names())}, or MODULE:FACTORY",
                 )  # fmt: skip
     sources = [bool(spec.traces_of), bool(spec.traces), bool(spec.folds)]
     if sum(sources) > 1:

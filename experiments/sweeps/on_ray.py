@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from artefacts import DependencyError, UsageError
+from artefacts import UsageError, without_package
 from controller.link.addresses import split_address
 from experiments.sweeps.bundle import Bundle, pack, unpacked
 from experiments.sweeps.cell import Answer, one_line, run_cell
@@ -83,10 +83,7 @@ def _connected(address: str) -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise DependencyError(
-            "--ray: the package 'ray' is not installed; expected the extra: "
-            "pip install -e '.[ray]' in coinfer's folder"
-        ) from None
+        raise without_package("--ray", "ray", "ray") from None
     try:
         # Ray itself tries for a minute, in silence
         socket.create_connection(where, CONNECT_S).close()

@@ -70,6 +70,17 @@ class Probe:
     cost: float
 
 
+def first_reaching(probes: Sequence[Probe], accuracies: Sequence[float]) -> tuple[Cut, ...]:
+    """For each accuracy the first of `probes` that reaches it; none for what none reaches.
+
+    `probes` stand in the order of the network. A place that two accuracies come to counts once.
+    """
+    found = [
+        next((p.cut for p in probes if p.accuracy >= least), None) for least in sorted(accuracies)
+    ]
+    return tuple(dict.fromkeys(cut for cut in found if cut is not None))
+
+
 def pareto_points(probes: Sequence[Probe], count: int, whole_cost: float = 0.0) -> tuple[Cut, ...]:
     """At most `count` points on the front of accuracy against cost, spread along it.
 

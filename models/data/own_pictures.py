@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError, read_bytes
 from artefacts.arrays import read_npz
+from artefacts.printing import first_of
 from models.data.datasets import Pictures
 from models.facts.outcomes import class_type
 
@@ -84,7 +85,7 @@ def _of_folder(path: Path, side: tuple[int, int] | None, classes: tuple[str, ...
         raise ArtefactError(
             path / unknown[0],
             found=f"a folder of the name '{unknown[0]}'",
-            expected=f"the name of a class ({', '.join(names[:5])}, …)",
+            expected=f"the name of a class ({first_of(names, 5)})",
         )
     number = {name: k for k, name in enumerate(names)}
     listed = [(file, number[name]) for name, found in files.items() for file in found]
@@ -164,6 +165,20 @@ def _decoded(file: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
 def _damaged(file: Path, error: Exception) -> ArtefactError:
     return ArtefactError(
         file,
-        found=f"no picture that can be read ({type(error).__name__})",
+        found=f"no picture that can be read ({_damage(file, error)})",
         expected=f"one of {', '.join(FORMATS)}",
     )
+
+
+def _damage(file: Path, error: Exception) -> str:
+    """What is wrong with a file, in words where Pillow has some."""
+    from PIL import UnidentifiedImageError
+
+    if file.stat().st_size == 0:
+        return "an empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "of no such format"
+    said = " ".join(str(error).split())
+    if "truncated" in said or "Truncated" in said:
+        return "truncated: its end is missing"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -7,6 +7,7 @@ once: policies are trained and chosen on the 'policy' half, every reported figur
 from __future__ import annotations
 
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -152,6 +153,12 @@ class Outcomes:
         """
         right = self.correct(exit_, codec, cut)
         return float(right.mean() if half is None else right[self.half(half)].mean())
+
+    def standard_error(self) -> float:
+        """Of the accuracies that plans are chosen by, which rest on one half: the widest exit's."""
+        chosen_on = len(self.half("policy"))
+        shares = [self.accuracy(i, half="policy") for i in range(self.exits)] if chosen_on else []
+        return max((math.sqrt(p * (1.0 - p) / chosen_on) for p in shares), default=math.inf)
 
 
 def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:

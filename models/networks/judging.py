@@ -22,7 +22,7 @@ from models.graphs.onnx_runtime import onnxruntime
 from models.graphs.quantisation import Activations, quantised_interval
 
 LOSSY_CODECS = ("int8", "float16")
-MOST_BYTES = 256 * 2**20
+MOST_BYTES = 2**27
 PACKED_SAMPLES = 256
 """Samples (the first) whose packed bytes are averaged: packing one by one takes its time."""
 

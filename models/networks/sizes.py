@@ -7,8 +7,9 @@ A trunk tensor is computed once for all exits behind it.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from models.facts.outcomes import Key, Outcomes, read_outcomes
 from models.facts.sizes import FILE, SampleSizes, save_sizes
 
 BATCH = 100
+HELD_BYTES = 2**27
+"""Of the tensors of one batch at all cuts, which are there at once."""
 Progress = Callable[[int, int], None]
 
 
@@ -49,16 +52,26 @@ def record_sizes(
         return SampleSizes.of(model.digest, {})
     sent: dict[Key, list[int]] = {_shared(model, key): [] for key in wanted}
     executor = make_executor("onnx", model)
-    for start in range(0, len(pictures), BATCH):
-        part = pictures.x[start : start + BATCH]
+    batch = batch_of(model, {(k[0], k[2]) for k in sent})
+    for start in range(0, len(pictures), batch):
+        part = pictures.x[start : start + batch]
         tensors = dict(_tensors(model, executor, part, {(k[0], k[2]) for k in sent}))
         for exit_, name, cut in sent:
             codec, shared = codec_named(name), Shared(model.ranges_at(exit_, cut))
             crossing = part if codec.carries == "picture" else tensors[exit_, cut]
             sent[exit_, name, cut] += [len(codec.encode(one, shared).data) for one in crossing]
-        progress(min(start + BATCH, len(pictures)), len(pictures))
+        progress(min(start + batch, len(pictures)), len(pictures))
     found = {key: np.array(sent[_shared(model, key)], dtype=np.uint32) for key in wanted}
     return SampleSizes.of(model.digest, found)
+
+
+def batch_of(model: Model, cuts: Iterable[tuple[int, int]]) -> int:
+    """How many pictures are computed at once, so that their tensors at all cuts fit.
+
+    `cuts` are (exit, layer) of `model`; layer 0 is the input.
+    """
+    each = sum(4 * math.prod(model.spec.shapes[exit_][layer]) for exit_, layer in cuts)
+    return max(1, min(BATCH, HELD_BYTES // max(each, 1)))
 
 
 def _shared(model: Model, key: Key) -> Key:

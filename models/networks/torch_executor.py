@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from artefacts import DependencyError, UsageError, usable_cpus
+from artefacts import UsageError, usable_cpus, without_package
 from artefacts.arrays import Float32s
 from models.executors import Executor, PacedExecutor, make_executor
 from models.executors.interface import CodingExecutor, check_shape
@@ -29,10 +29,7 @@ class TorchExecutor(CodingExecutor):
 
             from models.networks.network import BranchyNetwork
         except ModuleNotFoundError as error:
-            raise DependencyError(
-                f"executor 'torch': found no package '{error.name}', expected pip install -e "
-                "'.[torch]' in coinfer's folder"
-            ) from None
+            raise without_package("executor 'torch'", error.name, "torch") from None
         super().__init__(model)
         if threads is not None:
             torch.set_num_threads(threads)

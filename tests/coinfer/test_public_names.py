@@ -117,6 +117,28 @@ def test_the_command_names_the_file_that_hides_a_room(tmp_path):
     assert f"coinfer: the name 'models': found {tmp_path / 'models.py'} first" in done.stderr
 
 
+@pytest.mark.parametrize(
+    "more", ["", "import coinfer.gym\n", "import artefacts, controller.plans\n"]
+)
+def test_an_installation_is_used_through_a_link_to_it(tmp_path, more):
+    version = tmp_path / "coinfer-0.1.0"
+    version.mkdir()
+    for name in ("coinfer", *ROOMS):
+        (version / name).symlink_to(ROOT / name)
+    (tmp_path / "copy").symlink_to(ROOT)
+    (tmp_path / "served").symlink_to(version.name)
+    for reached in ("served", "copy"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import coinfer.rooms\n{more}from coinfer import Client\n"
+             "from coinfer.rooms import room_module\n"
+             "print(room_module('artefacts.errors').__name__)"],
+            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path / reached)},
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "artefacts.errors\n"
+
+
 def test_without_such_files_there_is_one_class_of_each_error(tmp_path):
     more = (
         "import artefacts, controller.daemon.client\n"

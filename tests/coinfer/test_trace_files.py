@@ -139,3 +139,36 @@ def test_own_traces_are_compared_at_their_own_rates_where_asked(coinfer, tmp_pat
     assert compared(coinfer, tmp_path / "slow.csv", "--scale", "1")[0] == by_scenario
     alone = coinfer("compare", "--scenario", "lte-mobilenet", "--scale", "1")
     assert (alone.returncode, "expected --traces with it" in alone.stderr) == (2, True)
+
+
+@pytest.fixture
+def folder(tmp_path, drive):
+    made = tmp_path / "logs"
+    made.mkdir()
+    drive.rename(made / "drive.csv")
+    (made / "notes").write_text("Taken on the tram.\nThe phone lay in the bag.\n")
+    return made
+
+
+def test_a_note_among_traces_is_passed_over_and_said(folder):
+    done = coinfer("traces", "info", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert [row["trace"] for row in json.loads(done.stdout)] == ["drive"]
+    assert f"{folder / 'notes'}: passed over, it holds words" in done.stderr
+
+
+def test_numbers_that_nobody_can_read_are_left_out_with_exit_code_2(folder):
+    (folder / "notes").write_text("Taken on the tram.\n17 of us, 3 of them late, 4 a m\n")
+    done = coinfer("traces", "info", folder)
+    assert done.returncode == 2
+    assert "1 file was left out" in done.stderr
+    (folder / "notes").rename(folder / "notes.txt")
+    (folder / "notes.txt").write_text("words alone\n")
+    assert coinfer("traces", "info", folder).returncode == 2
+
+
+def test_one_trace_is_no_folder(folder):
+    (folder / "bad.csv").write_text("no trace\n")
+    done = coinfer("replay", "--scenario", "lte-mobilenet", "--trace", folder)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"trace: found the folder '{folder}', expected one file" in done.stderr

@@ -1,7 +1,6 @@
 """Every command that README and docs show is one that the application takes."""
 
 import functools
-import gzip
 import itertools
 import os
 import re
@@ -10,10 +9,9 @@ import sys
 from functools import cache
 
 import pytest
+from shown_commands import PLACEHOLDER, READERS_OWN, found_command
 from typer.exceptions import TyperException
-from typer.main import get_command
 
-from coinfer.cli.main import app
 from coinfer.documentation.shown import ROOT, blocks, commands, files, pages
 from experiments.aliases import ALIASES
 
@@ -23,23 +21,9 @@ FOUND = [
     if page.name != "commands.md"  # made of the application itself
     for command in commands(page)
 ]
-APPLICATION = get_command(app)
 OURS = sorted({c for c in FOUND if c.words[0].endswith("coinfer")}, key=str)
 MODULES = sorted({c for c in FOUND if "-m" in c.words[1:2]}, key=str)
 TARGETS = sorted({c for c in FOUND if c.words[0] == "make"}, key=str)
-PLACEHOLDER = re.compile(r"^[A-Z][A-Z_]+$")
-
-
-def found_command(words):
-    """The command of the application that words name, its path, and what follows."""
-    command, path, rest = APPLICATION, "coinfer", list(words)
-    while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        if PLACEHOLDER.match(rest[0]):
-            return None, path, []
-        name = rest.pop(0)
-        assert name in command.commands, f"'{path} {name}' is no command"
-        command, path = command.commands[name], f"{path} {name}"
-    return command, path, rest
 
 
 def options_of(command):
@@ -127,21 +111,6 @@ def coinfer(forked, tmp_path):
     return functools.partial(forked, "coinfer.cli.main", cwd=tmp_path, env=env)
 
 
-def recorded(coinfer, path):
-    """A log of a reader's own, packed."""
-    made = path.with_name("made.csv")
-    done = coinfer("traces", "generate", "--seconds", "60", "--out", made)
-    assert done.returncode == 0, done.stderr
-    path.write_bytes(gzip.compress(made.read_bytes()))
-
-
-def measured(coinfer, path):
-    """Seconds and Mbit/s."""
-    path.write_text("0.0 1.2\n1.0 0.8\n2.0 2.5\n")
-
-
-READERS_OWN = {"drive.csv.gz": recorded, "measured.txt": measured}
-"""Files that pages speak of as the reader's own, and what makes them here."""
 RUN = {page: found for page in pages() if (found := list(runnable(page)))}
 
 

@@ -31,7 +31,7 @@ ORDER = {
         "arguments", "aliases", "evaluation", "learning", "studies", "sweeps", "replay",
         "reporting", "analyses", "benches", "robustness", "demo",
     ),
-    "coinfer": ("rooms", "gym", "cli", "documentation"),
+    "coinfer": ("rooms", "gym", "cli", "documentation", "__main__"),
 }  # fmt: skip
 """Inside these rooms a part imports only parts that stand before it (docs/architecture)."""
 

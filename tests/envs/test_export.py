@@ -307,4 +307,6 @@ def test_without_stable_baselines_there_is_one_line(tmp_path):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("export_policy: found no 'stable_baselines3', expected pip")
+    assert done.stdout.startswith(
+        "export_policy: found no package 'stable_baselines3', expected pip"
+    )

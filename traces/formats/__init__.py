@@ -28,6 +28,7 @@ from traces.formats.reading import (
 from traces.formats.registry import (
     FORMATS,
     format_of,
+    is_passed_over,
     read,
     read_all,
     read_trace,
@@ -52,6 +53,7 @@ __all__ = [
     "TraceQuestion",
     "Understood",
     "format_of",
+    "is_passed_over",
     "oddities",
     "read",
     "read_all",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,9 @@ FORMATS: tuple[Format, ...] = (
     NamedPair("pensieve", "two columns, seconds and Mbit/s (Pensieve)", PENSIEVE),
     TwoColumns(),
 )
+
+
+_BEGINS_WITH_NUMBER = re.compile(r"[-+.\"']?\d")
 
 
 def named_format(name: str) -> Format:
@@ -76,7 +80,8 @@ def _chosen(source: Source, options: ReadOptions) -> Format:
         if known.claims(source, options):
             return known
     number, line = source.head[0]
-    raise ArtefactError(
+    kind = ArtefactError if any(_BEGINS_WITH_NUMBER.match(row) for _, row in source.head) else Prose
+    raise kind(
         source.path,
         line=number,
         found=shown(line),
@@ -117,6 +122,18 @@ def read_all(
         for one in errors:
             refused(one)
     return found
+
+
+class Prose(ArtefactError):
+    """A file of words: no line of its head begins with a number, and no format claims it."""
+
+
+def is_passed_over(error: ArtefactError) -> bool:
+    """Whether what `read_all` could not read of a folder is a note beside the traces, and no loss.
+
+    Such a file has no suffix that promises a trace, and words in the place of numbers.
+    """
+    return isinstance(error, Prose) and not error.path.suffix
 
 
 def read_traces(path: str | Path, options: ReadOptions = NO_OPTIONS) -> list[BandwidthTrace]:

@@ -10,7 +10,7 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
 from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, bandwidth_mbps, quantity
-from coinfer.cli.scenario import setting_of
+from coinfer.cli.scenario import policy_of, setting_of
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
@@ -32,7 +32,7 @@ ExplainedPolicyOption = Annotated[
     Path | None, typer.Option(help="A policy's folder: explain its decision instead.")
 ]
 ExplainOption = Annotated[
-    bool, typer.Option("--explain", help="Of a policy (the shipped one), at full length.")
+    bool, typer.Option("--explain", help="Of a policy (the scenario's own), at full length.")
 ]
 AgeOption = Annotated[str, typer.Option(help="Of the last measurement (50ms; policy).")]
 DeviceBacklogOption = Annotated[str, typer.Option(help="As 20ms (policy).")]
@@ -64,7 +64,7 @@ def plan(
             "--order": "" if order == "any" else order,
         })  # fmt: skip
         moment = _moment(bandwidth, age, device_backlog, uplink_backlog)
-        _explain_policy(setting, policy, moment, json)
+        _explain_policy(setting, policy_of(scenario, policy), moment, json)
         return
     _refuse("for Algorithm 1, expected --policy or --explain with it", {
         "--age": age, "--device-backlog": device_backlog, "--uplink-backlog": uplink_backlog,

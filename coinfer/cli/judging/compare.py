@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from artefacts.printing import number_of
 from coinfer.cli.console import emit_json, print_table, progress_bar
 from coinfer.cli.deciding.controllers import look_here
 from coinfer.cli.options import (
@@ -16,7 +17,7 @@ from coinfer.cli.options import (
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import say_source, setting_of
+from coinfer.cli.scenario import policy_of, say_no_policy, say_samples, say_source, setting_of
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ControllersOption = Annotated[
     str,
     typer.Option(
         help="Names separated by commas, or PACKAGE.MODULE:FACTORY (all but those that "
-        "'coinfer controllers' lists as on demand)."
+        "'coinfer controllers' lists as on demand, and 'learned' where there is no policy)."
     ),
 ]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Phases, samples, compute times.")]
@@ -90,10 +91,14 @@ def compare(
     setting = setting_of(scenario, device_second, megabyte)
     if ":" in controllers:
         look_here()
-    names = chosen_names(controllers, setting)
+    policy = policy_of(scenario, policy)
+    if policy is None and not controllers.strip():
+        say_no_policy(scenario, "compared without 'learned'")
+    names = chosen_names(controllers, setting, policy=policy is not None)
     left_out = LeftOut()
     chosen = _traces(setting, traces, scale, left_out)
     chosen = _uneven(chosen, sub_second, sub_second_seed, sub_second_mean)
+    say_samples(setting.outcomes)
     say_source(chosen)
     result = _compared(setting, chosen, names, policy, detector, seed, frames, as_daemon)
     if json:
@@ -142,8 +147,9 @@ def _print(result: Comparison) -> None:
     from experiments.evaluation.comparison import comparison_rows
 
     columns, rows = comparison_rows(result)
+    traces = number_of(len(result.traces), "trace")
     print_table(
-        f"{result.scenario}: {len(result.traces)} traces, {result.source}; clairvoyant bound "
+        f"{result.scenario}: {traces}, {result.source}; clairvoyant bound "
         f"{result.bound:.4f} per frame"
         + ("" if result.optimum is None else f", optimum over the queue {result.optimum:.4f}"),
         columns,

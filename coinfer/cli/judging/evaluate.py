@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
+from coinfer.cli.deciding.controllers import look_here
 
 if TYPE_CHECKING:
     from experiments.studies.results import Evaluation
@@ -39,6 +40,10 @@ def evaluate(
     from experiments.studies.run import KEPT_RUNS, run_study
 
     planned = _study(study, scenario, policy)
+    if any(
+        ":" in n for e in planned.evaluations for n in (*e.controllers, *e.deadline_controllers)
+    ):
+        look_here()
     ready_folder(out, make=False)
     command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
     command += [part for folder in policy or () for part in ("--policy", str(folder))]

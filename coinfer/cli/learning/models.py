@@ -111,6 +111,7 @@ def profile(
     classes: options.Classes = None,
     exits: options.Exits = 0,
     exit_after: options.ExitAfter = None,
+    exit_accuracy: options.ExitAccuracy = "",
     placement: options.Placement = "linear",
     heads: options.Heads = "",
     epochs: options.Epochs = 15,
@@ -131,15 +132,14 @@ def profile(
     if ":" in model:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
 
-        why = "it is run on ONNX Runtime, and its layers are of no kind that a regression knows"
-        _refuse("a model that is brought", why, {
+        _refuse_of_brought({
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
             "--reference": reference is not None,
-            "--input beside an npz": bool(side) and data is not None and not data.is_dir(),
+            "--input": bool(side) and data is not None and not data.is_dir(),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
-            model, out, data, side, classes, exits, tuple(exit_after or ()), placement, heads,
-            epochs, joint_epochs, mean, std, seed,
+            model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
+            placement, heads, epochs, joint_epochs, mean, std, seed,
         )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
@@ -149,6 +149,7 @@ def profile(
         "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
         "--classes": classes is not None, "--exit-after": bool(exit_after),
+        "--exit-accuracy": bool(exit_accuracy),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)
@@ -215,6 +216,21 @@ def _refuse(what: str, why: str, given: Mapping[str, bool]) -> None:
     for option, found in given.items():
         if found:
             raise UsageError(f"{option}: found it given for {what}, expected none ({why})")
+
+
+OF_OURS_ALONE = {
+    "--executor": "it is run on ONNX Runtime",
+    "--grid": "its layers are of no kind that a regression knows",
+    "--reference": "a reference is of the paper's network",
+    "--input": "an npz's pictures have their size; those of a folder are squashed to --input",
+    "--codecs": "its latent is trained with a network of ours",
+}
+"""Why an option is refused beside a model that is brought."""
+
+
+def _refuse_of_brought(given: Mapping[str, bool]) -> None:
+    for option, found in given.items():
+        _refuse("a model that is brought", OF_OURS_ALONE[option.split()[0]], {option: found})
 
 
 def _measure(model: Model, out: Path, args: ProfilingArgs) -> Profile:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from models.facts.branchy import BranchySpec
+    from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
     from models.networks.brought.brought_module import Listener, ProfileArgs
@@ -68,6 +69,7 @@ class ModuleOptions:
     classes: Path | None
     exits: int
     exit_after: tuple[str, ...]
+    exit_accuracy: str
     placement: str
     heads: str
     epochs: int
@@ -83,7 +85,8 @@ class ModuleOptions:
 
         return ProfileArgs(
             self.exits, self.placement, self.epochs, self.joint_epochs,
-            _three("mean", self.mean), _three("std", self.std), self.exit_after, self.seed,
+            _three("mean", self.mean), _three("std", self.std), self.exit_after,
+            exit_accuracies(self.exit_accuracy), self.seed,
             () if self.classes is None else read_class_names(self.classes),
         )  # fmt: skip
 
@@ -123,6 +126,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     else:
         _write_scenario(scenario, brought.device, timing.codecs)
     _print_brought(brought, given)
+    say_samples(brought.outcomes, least_error=0.0)
     console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
     outcomes, device = brought.outcomes, brought.device
     return {
@@ -138,7 +142,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
 class _Brought:
     """A model that was brought, judged and profiled."""
 
-    spec: BranchySpec
+    model: Model
     places: tuple[str, ...]
     """Where its exits hang, by the names that `--exit-after` takes."""
     outcomes: Outcomes
@@ -188,7 +192,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
             say_interrupted(left[0] if left else out / "checkpoint.pt")
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
-    return _Brought(model.spec, places, outcomes, device, edge)
+    return _Brought(model, places, outcomes, device, edge)
 
 
 def _name(out: Path) -> str:
@@ -255,10 +259,12 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     """The table of a model's exits, and what is odd of them."""
     from models.networks.brought.exit_placement import read_probes
 
-    spec, device, edge = brought.spec, brought.device, brought.edge
+    spec, device, edge = brought.model.spec, brought.device, brought.edge
     outcomes = brought.outcomes
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
+        console.print(line)
+    for line in out_of_reach(exit_accuracies(given.exit_accuracy), read_probes(given.out)):
         console.print(line)
     if len(spec.exits) <= given.exits:
         console.print(
@@ -312,6 +318,32 @@ def weak_exits(
             f"{100 * whole:.1f} %. {advice}"
         )
     return said
+
+
+def exit_accuracies(text: str) -> tuple[float, ...]:
+    """The accuracies of `--exit-accuracy`, shares of the pictures."""
+    from artefacts import UsageError
+
+    try:
+        found = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (math.nan,)
+    if not all(0.0 < share <= 1.0 for share in found):
+        raise UsageError(
+            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
+        )
+    return found
+
+
+def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:
+    """A line for each wished accuracy that no probe reaches; `probes` by place."""
+    best = max(probes, key=lambda place: probes[place], default="")
+    return [
+        f"no exit for {100 * share:g} %: the best linear probe reaches {100 * probes[best]:.1f} %, "
+        f"after {best}"
+        for share in wished
+        if probes and share > probes[best]
+    ]
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

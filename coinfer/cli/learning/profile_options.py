@@ -40,7 +40,9 @@ Data = Annotated[
 Side = Annotated[
     str,
     typer.Option(
-        "--input", help="A model brought, without an npz: HEIGHTxWIDTH (pictures are squashed to)."
+        "--input",
+        help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures of a "
+        "folder are squashed to, or are generated in.",
     ),
 ]
 Classes = Annotated[
@@ -55,6 +57,13 @@ ExitAfter = Annotated[
         "'after'); in the place of --exits. A wrong name lists all."
     ),
 ]
+ExitAccuracy = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: as 0.9,0.95: put exits where a linear probe on the layer's pooled "
+        "values first is right so often; in the place of --exits."
+    ),
+]
 Placement = Annotated[
     str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
 ]
@@ -63,6 +72,13 @@ Heads = Annotated[
 ]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes that train their heads.")]
 JointEpochs = Annotated[int, typer.Option(min=0, help="Passes after those that train everything.")]
-Mean = Annotated[str, typer.Option(help="A model brought: R,G,B subtracted.")]
-Std = Annotated[str, typer.Option(help="A model brought: R,G,B divided by.")]
+Mean = Annotated[
+    str, typer.Option(help="A model brought: R,G,B subtracted from pixels of 0 to 1 (uint8 / 255).")
+]
+Std = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]

@@ -17,6 +17,7 @@ from coinfer.cli.learning.from_records import (
 )
 from coinfer.cli.learning.progress import bars, interruptible, say
 from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.scenario import say_samples
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ MostMegabyteOption = Annotated[
     float, typer.Option(min=0.0, help="The same of a megabyte (0: the scenario's).")
 ]
 
-OutOption = Annotated[Path | None, typer.Option(help="Policy folder (runs/policies/NAME).")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(help="Policy folder ('policy' beside a scenario's file; runs/policies/NAME)."),
+]
 TracesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
@@ -124,24 +128,46 @@ def train(
     # refused before there is a folder
     price_grids(setting, most_device_second, most_megabyte)
     _check_tensorboard(tensorboard)
+    say_samples(setting.outcomes)
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
+<<<<<<< HEAD
     out = out or Path("runs") / "policies" / setting.scenario.name
     say(f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json)
+=======
+    out = out or _usual_out(scenario, setting.scenario.name)
+    _say(
+        f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
+    )
+>>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
     left_out.end()
+
+
+def _usual_out(scenario: str, name: str) -> Path:
+    """Where the scenario's policy is looked for, or a place among others of that kind."""
+    from artefacts import UsageError
+    from controller.policies import beside_scenario
+    from controller.policies.network import has_policy, read_card
+
+    beside = beside_scenario(scenario)
+    if beside is None:
+        return Path("runs") / "policies" / name
+    if has_policy(beside) and (other := read_card(beside).scenario) != name:
+        raise UsageError(
+            f"--out: found the policy of scenario '{other}' in '{beside}', expected a folder for "
+            f"that of '{name}'"
+        )
+    return beside
 
 
 def _check_tensorboard(folder: Path | None) -> None:
     """A folder for TensorBoard's files needs the package that writes them."""
-    from artefacts import DependencyError, ready_folder
+    from artefacts import ready_folder, without_package
 
     if folder is None:
         return
     if importlib.util.find_spec("tensorboard") is None:
-        raise DependencyError(
-            "--tensorboard: found no package 'tensorboard', expected pip install -e '.[train]' in "
-            "coinfer's folder"
-        )
+        raise without_package("--tensorboard", "tensorboard", "train")
     ready_folder(folder)
 
 
@@ -234,7 +260,7 @@ def adapt(
     made = load_generalist(generalist or SHIPPED_GENERALIST)
     setting = load_setting(read_scenario(scenario))
     grids = price_grids(setting, most_device_second, most_megabyte)
-    out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
+    out = ready_folder(out or _usual_out(scenario, setting.scenario.name))
     with progress_bar() as bar:
         task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
         policy = made.adapted(

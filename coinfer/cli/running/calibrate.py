@@ -20,7 +20,11 @@ from coinfer.cli.running.runtime import edge_address_of
 from coinfer.cli.scenario import setting_of
 
 if TYPE_CHECKING:
+    from controller.scenarios import Setting
     from experiments.replay.calibration import Calibration
+
+OTHER_MACHINE = 1.5
+"""A machine that takes so many times the profile's times, or its inverse, is another one."""
 
 
 def calibrate(
@@ -69,12 +73,34 @@ def calibrate(
     if records is not None:
         outcome.save(records)
     found = fit(setting, outcome.frames)
+    for line in other_machines(setting, found):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     with atomic_write(out) as stream:
         stream.write(world_text(found, scenario))
     if json:
         emit_json(found)
         return
     _show(found, f"{found.frames} frames of {scenario}; kept in {out}")
+
+
+def other_machines(setting: Setting, found: Calibration) -> list[str]:
+    """A line for each end whose profile is of another machine, and how one of it is measured.
+
+    `found` is what was measured on the scenario of `setting`.
+    """
+    scenario = setting.scenario
+    ends = (
+        ("device", scenario.device_profile, found.device_ratio),
+        ("edge", scenario.edge_profile, found.edge_ratio),
+    )
+    return [
+        f"profile '{profile}' is of another machine than this {end}, which takes {ratio:.3g} of "
+        "its times; nothing of that is written. Measure one here (coinfer profile --model "
+        f"{scenario.network} --executor onnxruntime --grid 0 --out {end}.json) and name it as "
+        f"{end}_profile in the scenario; --pace keeps the profile's times"
+        for end, profile, ratio in ends
+        if not 1 / OTHER_MACHINE < ratio < OTHER_MACHINE
+    ]
 
 
 def _show(found: Calibration, title: str) -> None:

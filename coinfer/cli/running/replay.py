@@ -17,7 +17,7 @@ from coinfer.cli.options import (
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import setting_of
+from coinfer.cli.scenario import controller_of, policy_of, setting_of
 from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def replay(
         Path | None, typer.Option(help="What the real link carries down (--trace both ways).")
     ] = None,
     scale: OwnScaleOption = None,
-    controller: ControllerOption = "learned",
+    controller: ControllerOption = "",
     policy: PolicyOption = None,
     start_s: Annotated[float, typer.Option(min=0.0, help="Begin of the part replayed.")] = 0.0,
     seconds: Annotated[float | None, typer.Option(min=1.0, help="Length (to the end).")] = None,
@@ -54,6 +54,8 @@ def replay(
     from experiments.replay.session import ReplayArgs, run_replay
 
     setting = setting_of(scenario)
+    policy = policy_of(scenario, policy)
+    controller = controller_of(controller, scenario, policy)
     part, back = _parts(setting, scale, trace, down, start_s, seconds)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
@@ -85,7 +87,8 @@ def _say_pictures(result: ReplayResult) -> None:
     if not result.same_pictures:
         console.print(
             "measured and predicted are of different pictures: --data takes those that the network "
-            f"was judged on ({result.predicted_pictures})"
+            f"was judged on ({result.predicted_pictures}). The bound is of those, so there is no "
+            "measured share of it"
         )
 
 

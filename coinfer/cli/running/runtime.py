@@ -23,6 +23,7 @@ from coinfer.cli.options import (
     RecordsOption,
     ScenarioOption,
 )
+from coinfer.cli.scenario import controller_of, policy_of
 
 
 def edge(
@@ -95,7 +96,7 @@ def _plain_edge(
 
 def _log(line: str) -> None:
     """Say something; no edge ends or waits for a log that has no room or no reader."""
-    from artefacts.printing import printable
+    from artefacts import printable
     from controller.daemon.monitoring.log import error_writer
 
     writer = error_writer()
@@ -128,7 +129,7 @@ def device(
         Path | None, typer.Option(help="device.toml: run as a daemon, until SIGTERM.")
     ] = None,
     edge_address: EdgeAddressOption = "127.0.0.1:7700",
-    controller: ControllerOption = "learned",
+    controller: ControllerOption = "",
     policy: PolicyOption = None,
     executor: ExecutorOption = "onnx",
     pace: PaceOption = True,
@@ -155,6 +156,8 @@ def device(
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
+    policy = policy_of(scenario, policy)
+    controller = controller_of(controller, scenario, policy)
     frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(

@@ -14,7 +14,7 @@ from controller.interface import Controller
 from controller.planners.configuration_map import ConfigurationMap, read_map
 from controller.policies import SHIPPED_GENERALIST, SHIPPED_POLICIES
 from controller.policies.generalist import load_generalist
-from controller.policies.network import Policy, load_policy
+from controller.policies.network import Policy, load_policy, policy_folder
 from controller.registry import find_controller
 from controller.registry import make_controller as made_by
 from controller.registry.factories import algorithm1_online
@@ -45,33 +45,35 @@ class DaemonInputs:
 
     @cached_property
     def learned(self) -> Policy:
-        """The policy that `device.toml` names, or the shipped one."""
+        """The policy that `device.toml` names, or the scenario's own."""
         if self.settings.policy:
             return load_policy(self.settings.policy, self.setting)
-        shipped = self._shipped_policy
-        if isinstance(shipped, Policy):
+        own = self._own_policy
+        if isinstance(own, Policy) and self._own_folder is not None:
             # at the prices of now, which it may not cover
-            return load_policy(self._shipped_folder, self.setting)
+            return load_policy(self._own_folder, self.setting)
         raise UsageError(
-            f"policy: found none, and {shipped}, expected the folder of one (coinfer train "
+            f"policy: found none, and {own}, expected the folder of one (coinfer train "
             f"--scenario {self.settings.scenario} --out FOLDER; controller 'robust' needs none)"
         )
 
-    @property
-    def _shipped_folder(self) -> Path:
-        return SHIPPED_POLICIES / self.own.scenario.name
+    @cached_property
+    def _own_folder(self) -> Path | None:
+        return policy_folder(self.settings.scenario, self.own.scenario.name)
 
     @cached_property
-    def _shipped_policy(self) -> Policy | str:
-        """The policy that coinfer brings for just this scenario, or why there is none."""
+    def _own_policy(self) -> Policy | str:
+        """The policy beside the scenario's file, or that coinfer brings, or why there is none."""
         name = self.own.scenario.name
-        if not self._shipped_folder.is_dir():
+        if self._own_folder is None:
             return f"coinfer brings no policy of scenario '{name}'"
         try:
-            return load_policy(self._shipped_folder, self.own)
+            return load_policy(self._own_folder, self.own)
         except ArtefactError as error:
             what = f"file '{error.path.name}'" if error.field is None else f"'{error.field}'"
-            return f"the policy that coinfer brings does not fit this scenario '{name}' ({what})"
+            brought = self._own_folder.parent == SHIPPED_POLICIES
+            which = "that coinfer brings" if brought else f"in '{self._own_folder}'"
+            return f"the policy {which} does not fit this scenario '{name}' ({what})"
 
     @cached_property
     def planned(self) -> Policy:
@@ -85,17 +87,17 @@ class DaemonInputs:
 
     @cached_property
     def belief(self) -> BandwidthBelief:
-        """The belief of the policy that `device.toml` names, or of the shipped one.
+        """The belief of the policy that `device.toml` names, or of the scenario's own.
 
         Where there is none it is counted on the scenario's training traces, as the evaluation's is.
         No belief knows prices.
         """
         if self.settings.policy:
             return load_policy(self.settings.policy, self.own).belief
-        shipped = self._shipped_policy
-        if isinstance(shipped, Policy):
-            return shipped.belief
-        log.info("belief: counted on %s: %s", self.training.source, shipped)
+        own = self._own_policy
+        if isinstance(own, Policy):
+            return own.belief
+        log.info("belief: counted on %s: %s", self.training.source, own)
         return BandwidthBelief.from_traces(self.training.traces)
 
     @cached_property

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+<<<<<<< HEAD
 from artefacts import ArtefactError
+=======
+from artefacts import digest_bytes, digest_file
+>>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
 from controller.daemon.configuration.settings import (
     EDGE_RELOADED,
     EdgeSettings,
@@ -15,7 +19,11 @@ from controller.daemon.configuration.settings import (
     naming,
     read_edge_settings,
 )
+<<<<<<< HEAD
 from controller.link.secure import Security, server_security, why_not_believed
+=======
+from controller.link.secure import Security, TlsFiles, server_security
+>>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
 
 FIXED_LIMIT = "intervals"
 """Of the limits the one that executors are made with."""
@@ -27,6 +35,8 @@ class PreparedEdge:
 
     settings: EdgeSettings
     security: Security | None
+    credentials: str = ""
+    """Of what the files of `[tls]` hold (`credentials_of`)."""
 
 
 def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
@@ -36,6 +46,7 @@ def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
     """
     found = read_edge_settings(path)
     with naming(path):
+<<<<<<< HEAD
         security = edge_security(found)
         why = None if security is None else why_not_believed(security, found.tls)
         if why is not None and own_authority:
@@ -44,6 +55,19 @@ def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
                 expected=f"an edge's certificate by '{found.tls.authority}' (coinfer certs edge)",
             )  # fmt: skip
         return PreparedEdge(found, security)
+=======
+        # read before they are loaded: what is written meanwhile counts at the next reload
+        credentials = credentials_of(found.tls)
+        return PreparedEdge(found, edge_security(found), credentials)
+
+
+def credentials_of(files: TlsFiles) -> str:
+    """SHA-256 of what the files hold; '' for none, or where one is not there."""
+    named = [name for name in (files.authority, files.certificate, files.key, files.token) if name]
+    if not named or not all(Path(name).is_file() for name in named):
+        return ""
+    return digest_bytes(" ".join(digest_file(name) for name in named).encode())
+>>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
 
 
 def edge_security(settings: EdgeSettings) -> Security | None:
@@ -68,11 +92,11 @@ class EdgeChanges:
     fixed: tuple[str, ...]
 
 
-def edge_changes(old: EdgeSettings, new: EdgeSettings) -> EdgeChanges:
+def edge_changes(old: EdgeSettings, new: EdgeSettings, *, renewed: bool = False) -> EdgeChanges:
     """What may be taken over of `new` in the place of `old`.
 
-    Where TLS is spoken its files are read anew each time: they may say something else under the
-    same names. Whether it is spoken at all counts at the start alone.
+    Where TLS is spoken its files may say something else under the same names: `renewed`. Whether
+    it is spoken at all counts at the start alone.
     """
     fixed = changed(old, new, (n for n in EdgeSettings.__struct_fields__ if n not in EDGE_RELOADED))
     holding = {name: getattr(new, name) for name in EDGE_RELOADED}
@@ -85,6 +109,6 @@ def edge_changes(old: EdgeSettings, new: EdgeSettings) -> EdgeChanges:
         holding["tls"] = old.tls
     settings = msgspec.structs.replace(old, **holding)
     taken = changed(old, settings, (name for name in EDGE_RELOADED if name != "tls"))
-    if new.tls.given and old.tls.given:
+    if new.tls.given and old.tls.given and (renewed or new.tls != old.tls):
         taken.append("tls")
     return EdgeChanges(settings, tuple(taken), tuple(fixed))

@@ -20,6 +20,7 @@ log = logging.getLogger("coinfer.device")
 Made = TypeVar("Made")
 HUNG_S = 20.0
 """After so long a reload is given up; whatever it still gives is let go."""
+TWIN_S = 5.0
 MOST_HUNG = 4
 """Threads that may hang at once; with so many a reload is refused."""
 
@@ -47,6 +48,34 @@ class ConfigFile:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_ino
+
+
+class TwinReloads:
+    """A change of a file and the signal that says so, seen one after the other: one in the log.
+
+    Both are obeyed, for the signal may speak of other files. The second is not said again where it
+    found nothing that the first had not.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._by_signal = False
+        self._last: tuple[float, bool, tuple[str, ...]] | None = None
+
+    def asked(self, *, by_signal: bool) -> None:
+        """A reload begins."""
+        self._by_signal = by_signal
+
+    def repeats(self, lines: tuple[str, ...], *, differs: bool = True) -> bool:
+        """Whether the reload that ends with `lines` need not be said; `differs`: it took something.
+
+        Such is one within 5 s of one of the other kind, with the same lines or nothing to take.
+        """
+        now_s, last = self._clock(), self._last
+        self._last = (now_s, self._by_signal, lines)
+        if last is None or last[1] == self._by_signal or now_s - last[0] >= TWIN_S:
+            return False
+        return lines == last[2] or not differs
 
 
 class Preparing(Generic[Made]):

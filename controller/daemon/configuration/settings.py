@@ -122,8 +122,9 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     controller: str = DEFAULT_CONTROLLER
     """Name of a controller that a device can run (`coinfer controllers`)."""
     policy: str = ""
-    """Folder of the learned policy ('': the shipped one of the scenario). The controller 'robust'
-    takes its belief from there; without a policy the belief is counted on the scenario's traces."""
+    """Folder of the learned policy ('': `policy` beside the scenario's file, or the shipped one).
+    The controller 'robust' takes its belief from there; without a policy the belief is counted on
+    the scenario's traces."""
     map: str = ""
     """File of the configuration map, for the controller 'map'."""
     prices: PriceSettings = PriceSettings()

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.printing import first_of
 from models.capture.graph import CapturedModel
 from models.capture.modules import answers
 from models.data.datasets import Pictures, hold_back, judging_half
@@ -40,6 +41,8 @@ class ProfileArgs:
     """What it expects them divided by."""
     exit_after: tuple[str, ...] = ()
     """Names of the tensors that exits hang at, in the place of `exits` and `placement`."""
+    exit_accuracies: tuple[float, ...] = ()
+    """Exits hang where probes first reach these, in the place of the same."""
     seed: int = 0
     """Of the split of the pictures, the heads and the generated pictures."""
     classes: tuple[str, ...] = ()
@@ -51,21 +54,25 @@ class ProfileArgs:
             raise UsageError(
                 f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
             )
-        if self.exits and self.exit_after:
-            raise UsageError(
-                f"--exits: found {self.exits} beside --exit-after, expected one of them"
-            )
+        ways = {
+            "--exits": self.exits, "--exit-after": self.exit_after,
+            "--exit-accuracy": self.exit_accuracies,
+        }  # fmt: skip
+        if len(given := [name for name, value in ways.items() if value]) > 1:
+            raise UsageError(f"{given[0]}: found it beside {given[1]}, expected one of them")
         if not all(s > 0 for s in self.std):
             raise UsageError(f"std: found {self.std}, expected three numbers above zero")
 
     @property
     def with_exits(self) -> bool:
         """Whether exits are put in at all."""
-        return bool(self.exits or self.exit_after)
+        return bool(self.exits or self.exit_after or self.exit_accuracies)
 
     @property
     def placed(self) -> str:
         """How the places of exits are chosen, in a word or by name."""
+        if self.exit_accuracies:
+            return f"reaching {', '.join(map(str, self.exit_accuracies))}"
         return f"after {', '.join(self.exit_after)}" if self.exit_after else self.placement
 
 
@@ -149,7 +156,7 @@ def check_classes(
         )
     if names and len(names) != classes:
         raise UsageError(
-            f"classes: found {len(names)} names ({', '.join(names[:3])}, …), expected {classes}, "
+            f"classes: found {len(names)} names ({first_of(names, 3)}), expected {classes}, "
             f"what model '{captured.name}' tells apart (--classes FILE names them all)"
         )
     if pictures is not None and int(pictures.y.max(initial=0)) >= classes:

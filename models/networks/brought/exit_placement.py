@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import torch
 
-from artefacts import ArtefactError, digest_bytes, read_json, ready_folder, write_json
+from artefacts import ArtefactError, UsageError, digest_bytes, read_json, ready_folder, write_json
 from artefacts.owners import temporary_folder
 from models.capture.cost import measure_costs
 from models.capture.exits import (
@@ -18,6 +18,7 @@ from models.capture.exits import (
     WithExits,
     candidate_points,
     default_head,
+    first_reaching,
     linear_points,
     named_points,
     pareto_points,
@@ -187,12 +188,26 @@ def _points(
         plain_batches(held, normalisation, 50),
         price,
     )
+    if args.exit_accuracies:
+        return _reaching(probes, args.exit_accuracies), probes
     if args.placement == "linear":
         return linear_points(captured, costs, args.exits), probes
     whole = float(costs.seconds.sum())
     if args.placement == "pareto-memory":
         whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
     return pareto_points(probes, args.exits, whole), probes
+
+
+def _reaching(probes: list[Probe], accuracies: tuple[float, ...]) -> tuple[Cut, ...]:
+    found = first_reaching(probes, accuracies)
+    if not found:
+        best = max(probes, key=lambda p: p.accuracy)
+        raise UsageError(
+            f"--exit-accuracy: found no place where a linear probe reaches {min(accuracies):g}, "
+            f"expected at most {best.accuracy:.3f}, which one reaches after "
+            f"{best.cut.crossings[0].name}"
+        )
+    return found
 
 
 def read_probes(folder: Path) -> dict[str, float]:

@@ -9,7 +9,13 @@ import pytest
 from artefacts import ArtefactError, UsageError
 from controller.daemon.client import Client, DeviceError
 from controller.daemon.configuration.device_reloading import PreparedDevice, prepare_device
-from controller.daemon.configuration.reloading import HUNG_S, MOST_HUNG, Preparing
+from controller.daemon.configuration.reloading import (
+    HUNG_S,
+    MOST_HUNG,
+    TWIN_S,
+    Preparing,
+    TwinReloads,
+)
 
 WAIT_S = 10.0
 
@@ -155,3 +161,22 @@ def test_without_a_port_the_socket_alone_is_served_and_only_its_own_is_removed(r
     assert (tmp_path / "device.sock").exists()
     with pytest.raises(DeviceError), Client(f"unix:{other}") as client:
         client.state()
+
+
+def test_a_change_and_its_signal_are_one_line_of_the_log():
+    now = [0.0]
+    twins = TwinReloads(lambda: now[0])
+    twins.asked(by_signal=False)
+    assert not twins.repeats(("limits",))
+    twins.asked(by_signal=True)
+    assert twins.repeats((), differs=False)
+    # a second signal is somebody who wants to hear
+    twins.asked(by_signal=True)
+    assert not twins.repeats((), differs=False)
+    twins.asked(by_signal=False)
+    assert not twins.repeats(("tls",))
+    now[0] += TWIN_S
+    twins.asked(by_signal=True)
+    assert not twins.repeats(("tls",))
+    twins.asked(by_signal=False)
+    assert twins.repeats(("tls",))

@@ -9,6 +9,7 @@ import pytest
 
 from artefacts import UsageError
 from coinfer.cli.main import app
+from coinfer.cli.running.calibrate import other_machines
 from controller.device.frame import FrameRecord
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.world import (
@@ -106,6 +107,17 @@ def test_what_is_written_is_a_world_that_a_scenario_takes(camera, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text((SHIPPED / "lte-mobilenet.toml").read_text() + world_text(found, "x"))
     assert read_scenario(path).world == found.world
+
+
+def test_profiles_of_other_machines_are_named_with_what_measures_these(camera):
+    found = calibrate(camera, drawn_run(camera, WorldSection(), 600))
+    assert other_machines(camera, found) == []
+    (line,) = other_machines(camera, msgspec.structs.replace(found, device_ratio=0.027))
+    assert "'pi4-one-core' is of another machine than this device, which takes 0.027 of" in line
+    assert "coinfer profile --model mobilenetv2" in line
+    assert "device_profile" in line
+    (line,) = other_machines(camera, msgspec.structs.replace(found, edge_ratio=3.0))
+    assert "another machine than this edge, which takes 3 of" in line
 
 
 def test_too_few_frames_are_refused(camera):

@@ -101,6 +101,10 @@ def test_the_table_says_whether_both_are_of_the_same_pictures(brought):
         assert result.same_pictures is (data is not None)
         [row] = [row for row in replay_rows(result) if row[0] == "pictures"]
         assert row[2].startswith(beside)
+        # the bound is of the pictures that the network was judged on
+        [share] = [row for row in replay_rows(result) if row[0] == "share of the bound"]
+        assert (share[1] == "-") is (data is None)
+        assert float(share[2]) > 0
         if data is not None:
             assert row[1] == "40 of 80 labelled pictures"
 

@@ -54,8 +54,13 @@ def test_names_say_which_class_a_folder_is(tmp_path):
     found = read_pictures(path, classes=("dog", "bird", "cat"))
     assert found.classes == ("dog", "bird", "cat")
     assert found.y.tolist() == [2, 2, 2, 0, 0, 0]
-    with pytest.raises(ArtefactError, match="a folder of the name 'dog', expected the name of a"):
+    with pytest.raises(
+        ArtefactError, match="a folder of the name 'dog', expected the name of a"
+    ) as e:
         read_pictures(path, classes=("cat", "bird"))
+    assert str(e.value).endswith("(cat, bird)")
+    with pytest.raises(ArtefactError, match=r"\(cat, b, c, d, e, …\)"):
+        read_pictures(path, classes=("cat", "b", "c", "d", "e", "f"))
 
 
 def test_what_is_no_picture_is_named(tmp_path):
@@ -63,6 +68,18 @@ def test_what_is_no_picture_is_named(tmp_path):
     (path / "dog" / "1.png").write_bytes(b"no picture")
     with pytest.raises(ArtefactError, match=r"dog/1\.png: found no picture that can be read"):
         read_pictures(path, (8, 8))
+    (path / "dog" / "1.png").write_bytes(b"")
+    with pytest.raises(ArtefactError, match="found no picture that can be read .an empty file"):
+        read_pictures(path, (8, 8))
+    (path / "dog" / "1.png").unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    for name in ("3.jpg", "3.png"):
+        cut = path / "dog" / name
+        Image.fromarray(noise).save(cut)
+        cut.write_bytes(cut.read_bytes()[:900])
+        with pytest.raises(ArtefactError, match=rf"{name}: found no picture .*truncated: its end"):
+            read_pictures(path, (8, 8))
+        cut.unlink()
     (path / "empty").mkdir()
     with pytest.raises(ArtefactError, match="empty: found no pictures"):
         read_pictures(path)

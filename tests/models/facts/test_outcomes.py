@@ -169,3 +169,12 @@ def test_objects_are_never_unpickled(tmp_path):
     np.savez(path, format_version=np.array(1), model_digest=np.array([{}], dtype=object))
     with pytest.raises(ArtefactError, match=r"model_digest\.npy.: found .*, expected a header of"):
         read_outcomes(path)
+
+
+def test_the_standard_error_is_of_the_half_that_plans_are_chosen_on():
+    outcomes = make(600)
+    shares = [outcomes.accuracy(exit_, half="policy") for exit_ in range(2)]
+    expected = max((p * (1 - p) / 300) ** 0.5 for p in shares)
+    assert outcomes.standard_error() == pytest.approx(expected)
+    assert 0.02 < make(600).standard_error() < 0.03
+    assert make(1).standard_error() == float("inf")

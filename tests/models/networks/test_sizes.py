@@ -69,3 +69,22 @@ def test_a_model_that_is_not_there_is_one_line(capsys):
         recording.main(["mars"])
     assert ended.value.code == 2
     assert "found 'mars'" in capsys.readouterr().err
+
+
+def test_as_many_pictures_are_computed_at_once_as_fit(camera, monkeypatch):
+    exits = len(camera.spec.exits)
+    one = 4 * int(np.prod(camera.spec.shapes[exits - 1][3]))
+    monkeypatch.setattr(recording, "HELD_BYTES", 7 * one + 1)
+    assert recording.batch_of(camera, {(exits - 1, 3)}) == 7
+    assert recording.batch_of(camera, {(exits - 1, 3), (exits - 2, 3)}) == 3
+    monkeypatch.setattr(recording, "HELD_BYTES", 1)
+    assert recording.batch_of(camera, {(exits - 1, 3)}) == 1
+    seen = []
+    keys = [(4, "int4c+zstd", 3)]
+    record_sizes(
+        camera, outcomes_of(camera, keys, 3), made_pictures(camera, 3),
+        lambda done, total: seen.append(done),
+    )  # fmt: skip
+    assert seen == [1, 2, 3]
+    monkeypatch.setattr(recording, "HELD_BYTES", 2**40)
+    assert recording.batch_of(camera, {(exits - 1, 3)}) == recording.BATCH

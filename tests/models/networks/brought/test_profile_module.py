@@ -223,7 +223,7 @@ def test_exits_stand_where_a_user_says_and_weak_ones_are_named(here):
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exit-after", "relu",
         "--exits", "1", "--out", "other",
     )  # fmt: skip
-    assert "--exits: found 1 beside --exit-after" in str(both.exception)
+    assert "--exits: found it beside --exit-after" in str(both.exception)
     wrong = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exit-after", "relu_9",
         "--out", "other",
@@ -324,6 +324,15 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
         (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
         (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1"), "three numbers"),
+        (
+            ("--model", "brought:make", "--data", "pictures.npz", "--input", "64x64"),
+            "--input: found it given for a model that is brought, expected none (an npz's pictures "
+            "have their size",
+        ),
+        (
+            ("--model", "brought:make", "--input", "24x32", "--grid", "3"),
+            "expected none (its layers are of no kind that a regression knows)",
+        ),
         (("--model", "brought:make", "--data", "pictures.npz", "--mean", "nan,1,1"), "'nan,1,1'"),
         (
             ("--model", "brought:make", "--input", "24x32", "--placement", "best"),

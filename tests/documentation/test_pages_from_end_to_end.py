@@ -1,0 +1,193 @@
+"""Every command of tutorials and how-tos runs, in the page's order, in an empty folder.
+
+A page is typed as it stands but for sizes: `LESS` says which figure is taken in the place of the
+page's. What another test runs, or no test can, is listed with where, or why.
+"""
+
+import functools
+import itertools
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from shown_commands import PLACEHOLDER, READERS_OWN, environment, found_command
+from shown_commands import coinfer as in_folder
+from typer.exceptions import TyperException
+
+from artefacts.processes import Children
+from coinfer.documentation.shown import ROOT, blocks, commands, files
+from controller.policies import SHIPPED_POLICIES
+
+PAGES = sorted([*(ROOT / "docs/how-to").glob("*.md"), *(ROOT / "docs/tutorials").glob("*.md")])
+LESS = {
+    "compare": {"--frames": "10"},
+    "evaluate": {"--frames": "5"},
+    "train": {"--frames": "0", "--validation-frames": "50"},
+    "profile": {"--repeats": "2"},
+    "replay": {"--seconds": "2"},
+    "bench deadlines": {"--frames": "5"},
+}
+"""Options of a command that are set here, whatever the page says; nothing else differs."""
+ELSEWHERE = {
+    "top": "tests/daemon/test_daemon.py",
+    "calibrate": "tests/experiments/replay/test_calibration.py",
+}
+"""Commands that need more than a page gives, and the tests that run them."""
+NEVER = {
+    "traces fetch": "downloads",
+    "link": "needs servers, files and a shell of the reader's; tests/link and tests/experiments",
+}
+CODECS = {"bfloat16,int8,jpeg75": "int8,jpeg75"}
+"""A page's own codec stands in its reader's repository."""
+
+
+def shown(page):
+    """(path, words) of what a page tells its reader to type, without what is only named."""
+    for command in commands(page):
+        if command.words[0] != "coinfer":
+            continue
+        found, path, rest = found_command(command.words[1:])
+        blank = any(PLACEHOLDER.match(w) or w.startswith(("/", "[")) or ":PORT" in w for w in rest)
+        if found is None or blank or not (command.whole or is_complete(found, path, rest)):
+            continue
+        yield path.removeprefix("coinfer "), rest
+
+
+def is_complete(found, path, rest):
+    """Whether running text names a command with all that it needs, and not only the command."""
+    try:
+        found.make_context(path, list(rest), resilient_parsing=False)
+    except (TyperException, SystemExit):
+        return False
+    return any(word.startswith("--") for word in rest)
+
+
+def elsewhere(path):
+    """Whether another test runs a command, or none can."""
+    return path in ELSEWHERE or path in NEVER
+
+
+def less(path, rest):
+    """The words with smaller sizes."""
+    words = [CODECS.get(word, word) for word in rest]
+    for option, value in LESS.get(path, {}).items():
+        if option in words:
+            words[words.index(option) + 1] = value
+        else:
+            words += [option, value]
+    return words
+
+
+def coinfer(folder, *words):
+    return in_folder(words, folder)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def python_files(page):
+    """A page's modules by name, where a sentence with the name stands before the block."""
+    found = re.findall(r"^`(\w+\.py)`[^\n]*:\n+```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    return dict(found)
+
+
+def prepare(page, folder):
+    """What a reader has before the page's first command: its files, and those of earlier pages."""
+    own = ROOT / "docs/how-to/own-model.md"
+    written = {**python_files(own), **files(ROOT / "docs/how-to/scenario.md")}
+    written |= {**python_files(page), **files(page)}
+    ports = {"7700": str(free_port()), "8700": str(free_port())}
+    for name, body in written.items():
+        for usual, free in ports.items():
+            body = body.replace(usual, free)
+        if name == "device.toml":
+            body = body.replace("[tls]", f"[http]\nport = {ports['8700']}\n\n[tls]", 1)
+        (folder / name).write_text(body)
+    pictures = next(b for lang, b in blocks(own.read_text()) if "numpy.savez" in b)
+    made = (
+        "import numpy\nr = numpy.random.default_rng(0)\ny = r.integers(0, 10, 120)\n"
+        "x = (r.integers(0, 120, (120, 64, 64, 3)) + 13 * y[:, None, None, None]).astype('uint8')\n"
+    )
+    exec(made + pictures.replace('"pictures.npz"', repr(str(folder / "pictures.npz"))), {})
+    (folder / "none").mkdir()
+    (folder / "logs").mkdir()
+    for name, make in READERS_OWN.items():
+        make(functools.partial(coinfer, folder), folder / name)
+    for seed, name in enumerate(["bus.csv", "ferry.csv", *(f"logs/{k}.csv" for k in range(6))]):
+        done = coinfer(
+            folder, "traces", "generate", "--seconds", "20", "--seed", str(seed), "--out", name
+        )
+        assert done.returncode == 0, done.stderr
+    shutil.copytree(SHIPPED_POLICIES / "lte-mobilenet", folder / "own")
+
+
+@pytest.fixture
+def serving():
+    """Daemons of a page; none outlives the test."""
+    with Children() as children:
+        yield children
+
+
+def ready(folder, *words):
+    """Ask until a daemon is ready."""
+    end = time.monotonic() + 90
+    done = coinfer(folder, *words)
+    while done.returncode != 0 and time.monotonic() < end:
+        time.sleep(0.5)
+        done = coinfer(folder, *words)
+    return done
+
+
+RUN = [page for page in PAGES if any(not elsewhere(path) for path, _ in shown(page))]
+
+
+@pytest.mark.slow
+@pytest.mark.system
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", RUN, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_a_page_runs_from_its_first_command_to_its_last(page, tmp_path, serving):
+    prepare(page, tmp_path)
+    if page.stem in ("observe", "deploy"):  # pages on the daemons of the first link
+        pytest.skip("its daemons are those of tutorials/first-link, which runs them")
+    if page.stem == "camera":  # goes on where the first link ends
+        assert coinfer(tmp_path, "certs", "init").returncode == 0
+    if page.stem == "evaluate":
+        assert (
+            coinfer(tmp_path, "adapt", "--scenario", "night.toml", "--out", "night").returncode == 0
+        )
+    for path, rest in shown(page):
+        if elsewhere(path):
+            continue
+        words = [*path.split(), *less(path, rest)]
+        if "--config" in rest and path in ("edge", "device"):
+            serving.start(
+                [sys.executable, "-m", "coinfer.cli.entry", *words], cwd=tmp_path,
+                env=environment(tmp_path), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            continue
+        done = (ready if path.startswith("health") else coinfer)(tmp_path, *words)
+        refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
+        if done.returncode == 2 and refused in " ".join(page.read_text().split()):
+            continue  # the page shows what is refused, in the same words
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr[-2000:]}"
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_what_another_test_runs_stands_there(path):
+    text = Path(ROOT / ELSEWHERE[path]).read_text()
+    assert all(re.search(rf"\b{word}\b", text) for word in path.split())
+
+
+def test_options_that_are_made_smaller_are_those_of_their_commands():
+    for path, options in LESS.items():
+        found, _, _ = found_command(path.split())
+        known = set(itertools.chain.from_iterable(p.opts for p in found.params))
+        assert set(options) <= known
