@@ -80,3 +80,20 @@ def say_samples(outcomes: Outcomes, least_error: float = FEW_SAMPLES_ERROR) -> N
 def say_source(traces: TraceSet) -> None:
     """Which traces are used, on standard error."""
     console.print(f"traces: {traces.source}")
+
+
+def usual_out(scenario: str, name: str) -> Path:
+    """Where the scenario's policy is looked for, or a place among others of that kind."""
+    from artefacts import UsageError
+    from controller.policies import beside_scenario
+    from controller.policies.network import has_policy, read_card
+
+    beside = beside_scenario(scenario)
+    if beside is None:
+        return Path("runs") / "policies" / name
+    if has_policy(beside) and (other := read_card(beside).scenario) != name:
+        raise UsageError(
+            f"--out: found the policy of scenario '{other}' in '{beside}', expected a folder for "
+            f"that of '{name}'"
+        )
+    return beside

@@ -64,15 +64,9 @@ class EdgeDaemon:
         self, path: Path, file: ConfigFile, settings: EdgeSettings, lines: RepeatLimit
     ) -> None:
         self._path, self._file, self.settings, self._lines = path, file, settings, lines
-<<<<<<< HEAD
-        self._security = edge_security(settings)
-        self.server, self._models = build_edge(settings, self._security)
-=======
         self._security, self._credentials = edge_security(settings), credentials_of(settings.tls)
         self._twins = TwinReloads()
-        self._models = [load_model(name) for name in settings.models]
-        self.server = self._make_server()
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
+        self.server, self._models = build_edge(settings, self._security)
         self._metrics = EdgeMetrics(self.server)
         self._metrics.certificates.loaded(settings.tls)
         self._troubles = RepeatedTroubles()

@@ -36,6 +36,7 @@ LESS = {
 ELSEWHERE = {
     "top": "tests/daemon/test_daemon.py",
     "calibrate": "tests/experiments/replay/test_calibration.py",
+    "train --from": "tests/daemon/test_records.py makes records, tests/experiments/learning learn",
 }
 """Commands that need more than a page gives, and the tests that run them."""
 NEVER = {
@@ -67,9 +68,10 @@ def is_complete(found, path, rest):
     return any(word.startswith("--") for word in rest)
 
 
-def elsewhere(path):
+def elsewhere(path, rest):
     """Whether another test runs a command, or none can."""
-    return path in ELSEWHERE or path in NEVER
+    named = f"{path} {rest[0]}" if rest else path
+    return not {path, named}.isdisjoint(ELSEWHERE | NEVER)
 
 
 def less(path, rest):
@@ -146,7 +148,7 @@ def ready(folder, *words):
     return done
 
 
-RUN = [page for page in PAGES if any(not elsewhere(path) for path, _ in shown(page))]
+RUN = [page for page in PAGES if any(not elsewhere(*one) for one in shown(page))]
 
 
 @pytest.mark.slow
@@ -164,7 +166,7 @@ def test_a_page_runs_from_its_first_command_to_its_last(page, tmp_path, serving)
             coinfer(tmp_path, "adapt", "--scenario", "night.toml", "--out", "night").returncode == 0
         )
     for path, rest in shown(page):
-        if elsewhere(path):
+        if elsewhere(path, rest):
             continue
         words = [*path.split(), *less(path, rest)]
         if "--config" in rest and path in ("edge", "device"):

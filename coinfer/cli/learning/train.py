@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,9 +14,15 @@ from coinfer.cli.learning.from_records import (
     refuse_beside_records,
     train_on_records,
 )
+from coinfer.cli.learning.options import (
+    MostDeviceOption,
+    MostMegabyteOption,
+    OutOption,
+    ThreadsOption,
+)
 from coinfer.cli.learning.progress import bars, interruptible, say
-from coinfer.cli.options import JsonOption, ScenarioOption
-from coinfer.cli.scenario import say_samples
+from coinfer.cli.options import JsonOption
+from coinfer.cli.scenario import say_samples, usual_out
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -25,19 +30,6 @@ if TYPE_CHECKING:
     from experiments.learning.tasks import Data
     from experiments.learning.training import TrainArgs
 
-ThreadsOption = Annotated[int, typer.Option(min=1, help="Torch threads (more rarely help).")]
-MostDeviceOption = Annotated[
-    float,
-    typer.Option(min=0.0, help="Serve prices of a device second up to this (0: the scenario's)."),
-]
-MostMegabyteOption = Annotated[
-    float, typer.Option(min=0.0, help="The same of a megabyte (0: the scenario's).")
-]
-
-OutOption = Annotated[
-    Path | None,
-    typer.Option(help="Policy folder ('policy' beside a scenario's file; runs/policies/NAME)."),
-]
 TracesOption = Annotated[
     list[Path] | None,
     typer.Option(help="Files or folders to train on, every fifth for choices (the split's)."),
@@ -131,33 +123,9 @@ def train(
     say_samples(setting.outcomes)
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
-<<<<<<< HEAD
-    out = out or Path("runs") / "policies" / setting.scenario.name
+    out = out or usual_out(scenario, setting.scenario.name)
     say(f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json)
-=======
-    out = out or _usual_out(scenario, setting.scenario.name)
-    _say(
-        f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json
-    )
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
     left_out.end()
-
-
-def _usual_out(scenario: str, name: str) -> Path:
-    """Where the scenario's policy is looked for, or a place among others of that kind."""
-    from artefacts import UsageError
-    from controller.policies import beside_scenario
-    from controller.policies.network import has_policy, read_card
-
-    beside = beside_scenario(scenario)
-    if beside is None:
-        return Path("runs") / "policies" / name
-    if has_policy(beside) and (other := read_card(beside).scenario) != name:
-        raise UsageError(
-            f"--out: found the policy of scenario '{other}' in '{beside}', expected a folder for "
-            f"that of '{name}'"
-        )
-    return beside
 
 
 def _check_tensorboard(folder: Path | None) -> None:
@@ -206,77 +174,6 @@ def _trained(
         "distilled_map_validation_reward": loss.map_reward,
         "distilled_map_loss": loss.policy_reward - loss.map_reward,
     }
-
-
-def train_generalist(
-    out: Annotated[Path, typer.Option(help="Its folder.")] = Path("runs/generalist"),
-    frames: Annotated[int, typer.Option(min=0, help="Frames of experience.")] = 1_500_000,
-    settings: Annotated[int, typer.Option(min=1, help="Random scenarios to train over.")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Of the scenarios and the training.")] = 0,
-    threads: ThreadsOption = 1,
-    json: JsonOption = False,
-) -> None:
-    """Train one policy over random devices, links, deadlines, frame rates and prices."""
-    import torch
-
-    from artefacts import ready_folder
-    from controller.policies.generalist import save_generalist
-    from experiments.learning.randomised import GENERALIST, train_generalist
-
-    out = ready_folder(out)
-    torch.set_num_threads(threads)
-    args = replace(GENERALIST, frames=frames, seed=seed)
-    with interruptible() as stopped, progress_bar() as bar:
-        report, planning = bars(bar, f"train over {settings} scenarios", frames)
-        made = train_generalist(args, settings, report, stopped, planning)
-        interrupted = stopped()
-    save_generalist(out, made)
-    record = made.card.training
-    figures = {
-        "generalist": str(out),
-        "interrupted": interrupted,
-        "validation_reward": record["validation_reward"],
-        "validation_reward_of_planning": record["validation_reward_of_planning"],
-    }
-    say("generalist", figures, json)
-
-
-def adapt(
-    scenario: ScenarioOption,
-    out: OutOption = None,
-    generalist: Annotated[Path | None, typer.Option(help="Its folder (the shipped one).")] = None,
-    most_device_second: MostDeviceOption = 0.0,
-    most_megabyte: MostMegabyteOption = 0.0,
-    json: JsonOption = False,
-) -> None:
-    """Make a policy for a scenario of the generalist by planning: no training, no traces."""
-    from artefacts import ready_folder
-    from controller.policies import SHIPPED_GENERALIST
-    from controller.policies.generalist import load_generalist
-    from controller.policies.network import save_policy
-    from controller.scenarios import load_setting, read_scenario
-    from experiments.learning.tasks import price_grids
-
-    made = load_generalist(generalist or SHIPPED_GENERALIST)
-    setting = load_setting(read_scenario(scenario))
-    grids = price_grids(setting, most_device_second, most_megabyte)
-    out = ready_folder(out or _usual_out(scenario, setting.scenario.name))
-    with progress_bar() as bar:
-        task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
-        policy = made.adapted(
-            setting, *grids, progress=lambda share: bar.update(task, completed=round(100 * share))
-        )
-    save_policy(out, policy)
-    outside, beyond = made.outside(policy, setting), made.beyond(setting)
-    for line in beyond:
-        console.print(f"unlike what the generalist was trained for: {line}")
-    for line in outside:
-        console.print(f"beyond the generalist's training, the robust planner will decide: {line}")
-    figures = {
-        "policy": str(out), "plans": len(policy.card.plans), "beyond": list(beyond),
-        "outside": list(outside),
-    }  # fmt: skip
-    say(f"policy of {setting.scenario.name}", figures, json)
 
 
 def _data(

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-<<<<<<< HEAD
-from artefacts import ArtefactError
-=======
-from artefacts import digest_bytes, digest_file
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
+from artefacts import ArtefactError, digest_bytes, digest_file
 from controller.daemon.configuration.settings import (
     EDGE_RELOADED,
     EdgeSettings,
@@ -19,11 +15,7 @@ from controller.daemon.configuration.settings import (
     naming,
     read_edge_settings,
 )
-<<<<<<< HEAD
-from controller.link.secure import Security, server_security, why_not_believed
-=======
-from controller.link.secure import Security, TlsFiles, server_security
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
+from controller.link.secure import Security, TlsFiles, server_security, why_not_believed
 
 FIXED_LIMIT = "intervals"
 """Of the limits the one that executors are made with."""
@@ -46,7 +38,8 @@ def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
     """
     found = read_edge_settings(path)
     with naming(path):
-<<<<<<< HEAD
+        # read before they are loaded: what is written meanwhile counts at the next reload
+        credentials = credentials_of(found.tls)
         security = edge_security(found)
         why = None if security is None else why_not_believed(security, found.tls)
         if why is not None and own_authority:
@@ -54,11 +47,7 @@ def prepare_edge(path: Path, *, own_authority: bool = True) -> PreparedEdge:
                 found.tls.certificate, found=why,
                 expected=f"an edge's certificate by '{found.tls.authority}' (coinfer certs edge)",
             )  # fmt: skip
-        return PreparedEdge(found, security)
-=======
-        # read before they are loaded: what is written meanwhile counts at the next reload
-        credentials = credentials_of(found.tls)
-        return PreparedEdge(found, edge_security(found), credentials)
+        return PreparedEdge(found, security, credentials)
 
 
 def credentials_of(files: TlsFiles) -> str:
@@ -67,7 +56,6 @@ def credentials_of(files: TlsFiles) -> str:
     if not named or not all(Path(name).is_file() for name in named):
         return ""
     return digest_bytes(" ".join(digest_file(name) for name in named).encode())
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
 
 
 def edge_security(settings: EdgeSettings) -> Security | None:

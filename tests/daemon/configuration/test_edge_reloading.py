@@ -126,7 +126,6 @@ def test_files_that_tls_names_are_read_before_anything_is_taken_over(tmp_path):
         prepare_edge(tmp_path / "edge.toml")
 
 
-<<<<<<< HEAD
 def test_a_certificate_that_no_device_would_believe_is_not_taken_over(tmp_path):
     """A device's own, another authority's, or one that has ended."""
     certified(tmp_path, "first")
@@ -158,7 +157,8 @@ def test_with_a_token_no_authority_is_asked(tmp_path):
     text = TLS.format("first").replace('authority = "ca.pem"', 'token = "token"')
     settings(tmp_path, text)
     assert prepare_edge(tmp_path / "edge.toml").security is not None
-=======
+
+
 def test_tls_is_taken_over_where_its_files_hold_something_else(tmp_path):
     certified(tmp_path, "first")
     settings(tmp_path, TLS.format("first"))
@@ -184,7 +184,6 @@ def test_a_signal_without_a_change_says_that_nothing_differs(edge, tmp_path):
     process.send_signal(signal.SIGHUP)
     until(tmp_path, "reloaded: nothing that differs")
     assert "reloaded: tls" not in (tmp_path / "log").read_text()
->>>>>>> 583ee47b4bcf1ff1cd6ba7ad863d8afa6e823da0
 
 
 def test_new_limits_hold_for_whoever_comes_then():

@@ -24,7 +24,8 @@ import controller.daemon.{module} as daemon
 import controller.daemon.building as building
 folder = pathlib.Path(sys.argv[1])
 heartbeat.Heartbeat.__init__.__defaults__ = ({hang_s}, time.monotonic)
-maker = building if "{module}" == "main" else daemon
+import controller.daemon.edge_building as edge_building
+maker = building if "{module}" == "main" else edge_building
 made = maker.make_executor
 
 def hanging(*args, **options):
