@@ -150,14 +150,14 @@ def folder(tmp_path, drive):
     return made
 
 
-def test_a_note_among_traces_is_passed_over_and_said(folder):
+def test_a_note_among_traces_is_passed_over_and_said(coinfer, folder):
     done = coinfer("traces", "info", folder, "--json")
     assert done.returncode == 0, done.stderr
     assert [row["trace"] for row in json.loads(done.stdout)] == ["drive"]
     assert f"{folder / 'notes'}: passed over, it holds words" in done.stderr
 
 
-def test_numbers_that_nobody_can_read_are_left_out_with_exit_code_2(folder):
+def test_numbers_that_nobody_can_read_are_left_out_with_exit_code_2(coinfer, folder):
     (folder / "notes").write_text("Taken on the tram.\n17 of us, 3 of them late, 4 a m\n")
     done = coinfer("traces", "info", folder)
     assert done.returncode == 2
@@ -167,7 +167,7 @@ def test_numbers_that_nobody_can_read_are_left_out_with_exit_code_2(folder):
     assert coinfer("traces", "info", folder).returncode == 2
 
 
-def test_one_trace_is_no_folder(folder):
+def test_one_trace_is_no_folder(coinfer, folder):
     (folder / "bad.csv").write_text("no trace\n")
     done = coinfer("replay", "--scenario", "lte-mobilenet", "--trace", folder)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -172,6 +172,8 @@ def test_an_edge_without_a_file_ends_in_order_when_its_terminal_is_closed(tmp_pa
     process = subprocess.Popen(
         [sys.executable, "-m", "coinfer.cli.entry", *COMMANDS["plain-edge"]], cwd=tmp_path,
         stderr=subprocess.PIPE, text=True,
+        # whoever runs the tests may ignore it, as nohup does: then the edge does, too
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )  # fmt: skip
     try:
         until((tmp_path / "ready").exists, process)
@@ -179,6 +181,7 @@ def test_an_edge_without_a_file_ends_in_order_when_its_terminal_is_closed(tmp_pa
         _, said = process.communicate(timeout=PROMPT_S)
     finally:
         process.kill()
+        process.wait()
     assert (process.returncode, "0 requests served" in said) == (0, True), said
 
 

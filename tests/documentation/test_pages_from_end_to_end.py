@@ -36,7 +36,7 @@ LESS = {
 ELSEWHERE = {
     "top": "tests/daemon/test_daemon.py",
     "calibrate": "tests/experiments/replay/test_calibration.py",
-    "train --from": "tests/daemon/test_records.py makes records, tests/experiments/learning learn",
+    "train --from": "tests/experiments/learning/test_continued.py",
 }
 """Commands that need more than a page gives, and the tests that run them."""
 NEVER = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import subprocess
 from functools import cache
 from typing import Any
 
@@ -68,7 +67,10 @@ def main() -> None:
         if page not in PAGES:
             parser.error(f"found '{page}', expected one of {', '.join(PAGES)}")
     command = ["git", "-C", str(RESULTS), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    found = processes.run(command)
+    if found.returncode:
+        parser.error(f"the commit: found {found.stderr.strip()}, expected a clone of git's")
+    commit = found.stdout.strip()
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     try:
         for page in named:
