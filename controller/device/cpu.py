@@ -134,7 +134,8 @@ class DeviceCpu:
         """What the newest jobs took over what the profile says: above 1 on a device that is slow
         for a while.
         """
-        return float(self._newest.at(self._clock())[0])
+        with self._changed:  # jobs that end on the CPU's thread change it
+            return float(self._newest.at(self._clock())[0])
 
     def backlog_s(self) -> float:
         """Seconds until everything queued should be done; what will be skipped takes no time."""

@@ -29,7 +29,14 @@ class RobustPlanner:
     the next two seconds.
     """
 
-    def __init__(self, setting: Setting, belief: BandwidthBelief, name: str = "robust") -> None:
+    def __init__(
+        self,
+        setting: Setting,
+        belief: BandwidthBelief,
+        name: str = "robust",
+        values: PacedValues | None = None,
+    ) -> None:
+        """`values` are those of the setting under the belief, where somebody has them already."""
         self.name = name
         self.initial_probe_bytes = 0
         self._belief = belief
@@ -37,7 +44,7 @@ class RobustPlanner:
         self._interval_s = setting.interval_s
         # a gated plan sends only what no gate stopped: it is no probe
         self._remote = setting.table.senders
-        self._values = PacedValues(setting, belief)
+        self._values = PacedValues(setting, belief) if values is None else values
         self.reset()
 
     def reset(self) -> None:

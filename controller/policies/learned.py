@@ -27,8 +27,9 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
-        self._stream = StreamState(setting, policy.encoder(setting), 1, policy.card.blind_s)
-        self._robust = RobustPlanner(setting, policy.belief)
+        encoder = policy.encoder(setting)
+        self._stream = StreamState(setting, encoder, 1, policy.card.blind_s)
+        self._robust = RobustPlanner(setting, policy.belief, values=encoder.paced)
 
     def reset(self) -> None:
         """Forget everything seen; `fallbacks` goes on counting."""

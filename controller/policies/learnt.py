@@ -1,6 +1,6 @@
 """What policies and generalists hold alike: what is seen, the belief, the contexts' range.
 
-What was trained on an earlier, shorter context is read as what it stands for now (`shown_more`).
+What was trained on a shorter context is read, too: what it was not shown has no weight.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def learnt_taker(path: Path, card: LearntCard, archive: Path, *, plain: bool = F
 def shown_more(
     arrays: dict[str, npt.NDArray[Any]], context: tuple[str, ...]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of what was trained on an earlier `context`, as they stand for today's.
+    """Arrays of what was trained on a shorter `context`, as they stand for the whole one.
 
     They decide as before: what was not shown has no weight, and is outside of no range.
     """

@@ -90,7 +90,7 @@ class ObservationEncoder:
         table, scenario = setting.table, setting.scenario
         self.belief, self.advantages = belief, advantages
         self._model = _Model(setting, belief)
-        self._slowed = PacedValues(setting, belief)
+        self.paced = PacedValues(setting, belief)
         self._log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
         self._senders = table.senders
         hedged = np.array([plan.hedge for plan in table.plans], dtype=np.bool_)
@@ -184,7 +184,7 @@ class ObservationEncoder:
         """
         if (pace <= USUAL_PACE).all():
             return advantage
-        found = advantage + self._slowed.lost(believed, device_s, pace)
+        found = advantage + self.paced.lost(believed, device_s, pace)
         return np.asarray(found - found.max(axis=1, keepdims=True))
 
     def believed(

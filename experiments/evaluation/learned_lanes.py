@@ -25,9 +25,12 @@ class LearnedLanes:
 
     def __init__(self, policy: Policy, setting: Setting, lanes: int) -> None:
         self._policy = policy
-        self._stream = StreamState(setting, policy.encoder(setting), lanes, policy.card.blind_s)
+        encoder = policy.encoder(setting)
+        self._stream = StreamState(setting, encoder, lanes, policy.card.blind_s)
         self._stream.forget(np.ones(lanes, dtype=np.bool_))
-        self._robust = [RobustPlanner(setting, policy.belief) for _ in range(lanes)]
+        self._robust = [
+            RobustPlanner(setting, policy.belief, values=encoder.paced) for _ in range(lanes)
+        ]
         self._rtt_s = np.full(lanes, setting.scenario.link.rtt_s)
         self.fallbacks = np.zeros(lanes, dtype=np.int64)
 
