@@ -217,17 +217,3 @@ def test_what_will_be_begun_counts_as_backlog(cpu):
     assert made.backlog_s() == pytest.approx(0.080)
     finish.set()
     assert not any(done.get(timeout=10).skipped for _ in range(2))
-
-
-def test_the_pace_is_read_while_jobs_end(cpu):
-    """Whoever decides asks on another thread than the one that learns."""
-    made, now = cpu
-    taking(made, now, 1.5, count=5)
-    done, asked = queue.Queue(), 0
-    for _ in range(2000):
-        made.submit(job(done.put, 0.002))
-    while done.qsize() < 2000:
-        assert made.newest_pace >= 0.0
-        assert made.backlog_s() >= 0.0
-        asked += 1
-    assert asked > 10
