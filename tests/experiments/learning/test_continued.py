@@ -91,13 +91,16 @@ def test_a_plain_network_cannot_go_on(stream, start):
 
 
 def test_the_verdict_tells_a_better_policy_from_a_worse_one(stream, start):
-    """A policy of random weights, and the same with planning alone: no close race."""
+    """A policy that prefers what its planning advises against, and planning alone."""
     pieces = [two_rates().slice(20.0 * k, 20.0 * k + 20.0) for k in range(7)]
-    good = judge(stream, start, start.planned(), pieces)
+    weights = replace(start.planned().weights, sharpness=-start.weights.sharpness)
+    contrary = replace(start, weights=weights)
+    good = judge(stream, contrary, start.planned(), pieces)
     assert set(good.controllers) == {NEW, BEFORE, NEW_ROBUST, ROBUST}
-    assert good.over(BEFORE).mean > 0
+    # far enough on every piece that rounding, which differs between machines, decides none
+    assert np.all(good.controllers[NEW].rewards > good.controllers[BEFORE].rewards + 0.05)
     assert good.said(BEFORE) == f"'{NEW}' is better than '{BEFORE}'"
-    bad = judge(stream, start.planned(), start, pieces)
+    bad = judge(stream, start.planned(), contrary, pieces)
     assert bad.over(BEFORE).mean == pytest.approx(-good.over(BEFORE).mean)
     assert bad.said(BEFORE) == f"'{NEW}' is worse than '{BEFORE}'"
     same = judge(stream, start, start, pieces)
