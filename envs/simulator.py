@@ -13,7 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
 from controller.device.cpu import PACED_S
-from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
+from controller.physics import FrameOutcome, TraceBank, run_frames
 from controller.scenarios import OutcomeRows, Setting
 from controller.scenarios.rewards import edgent_reward, priced
 from controller.sensing.pace import DevicePace
@@ -58,7 +58,7 @@ class Simulator:
         self._pending = math.ceil(overlap) + 2
         self.trace = np.zeros(lanes, dtype=np.int64)
         self.now_s = np.zeros(lanes)
-        self.resources = Resources.idle(lanes, self.model.initial_window_bytes, setting.topology)
+        self.resources = setting.idle(lanes)
         # one slot more for a probe, which may outlast many frames
         self._known = np.full((self._pending + 1, lanes), np.inf)
         self._bytes = np.zeros((self._pending + 1, lanes))
@@ -97,6 +97,7 @@ class Simulator:
         self.link = self.bank.lanes(self.trace)
         state = self.resources
         state.free_s[:, lanes] = start_s[lanes]
+        state.kept.forget(lanes)
         for window_bytes, model in zip(state.window_bytes, self.setting.link_models, strict=True):
             window_bytes[lanes] = model.initial_window_bytes
         self._known[:, lanes] = np.inf
@@ -153,7 +154,7 @@ class Simulator:
         passed (the device asks its socket). A frame whose gates are not asked yet counts as its
         plan's frames do on average: which way it goes the device does not know.
         """
-        ready = self.resources.device_s
+        ready = self.resources.computes_until_s(self.now_s)
         if self._asks:
             unknown = self._asked_s > self.now_s
             more = np.maximum(self._expected_s, self.now_s) - self._over_s

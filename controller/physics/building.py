@@ -41,7 +41,8 @@ def build_table(
     device = profiles[topology.device]
     stages = [plan_stages(spec, check_plan(p, spec), topology, anytime=anytime) for p in plans]
     costs = [chain_costs(one, topology, spec, profiles, outcomes) for one in stages]
-    wait_exit, wait_s = _waits(device, stages)
+    wait_exit, wait_s, wait_pause_s = _waits(device, stages)
+    rescues = [one.fallback if anytime and one.plan.rescue else None for one in stages]
     early_exit, early_s = _early(device, stages)
     gate_share = np.zeros_like(early_s)
     for p, plan in enumerate(plans):
@@ -57,7 +58,10 @@ def build_table(
         local=np.array([p.is_local for p in plans], dtype=np.bool_),
         wait_s=wait_s,
         wait_exit=wait_exit,
-        rescue_s=np.array([_rescue_s(device, one, anytime) for one in stages]),
+        wait_pause_s=wait_pause_s,
+        # none that time is kept for: never
+        rescue_s=np.array([np.inf if s is None else compute_s(device, s.work) for s in rescues]),
+        rescue_pause_s=np.array([0.0 if s is None else _pause_s(device, s) for s in rescues]),
         early_s=early_s,
         early_exit=early_exit,
         gate_share=gate_share,
@@ -67,16 +71,23 @@ def build_table(
     )
 
 
-def _waits(device: Profile, stages: Sequence[PlanStages]) -> tuple[Ints, Floats]:
-    """Exits and seconds (P, K) of the local answers worked out while the first hop is awaited."""
+def _waits(device: Profile, stages: Sequence[PlanStages]) -> tuple[Ints, Floats, Floats]:
+    """Exits, seconds and pauses (P, K) of the local answers made while the first hop is awaited."""
     most = max((len(one.meanwhile) for one in stages), default=0) or 1
     exits = np.full((len(stages), most), -1, dtype=np.int64)
-    seconds = np.zeros((len(stages), most))
+    seconds, pauses = np.zeros((2, len(stages), most))
     for p, one in enumerate(stages):
         for k, stage in enumerate(one.meanwhile):
             assert stage.answers is not None
             exits[p, k], seconds[p, k] = stage.answers, compute_s(device, stage.work)
-    return exits, seconds
+            pauses[p, k] = _pause_s(device, stage)
+    return exits, seconds, pauses
+
+
+def _pause_s(device: Profile, stage: Stage) -> float:
+    """Seconds before the device looks whether a stage's answer is still wanted; 0 for never."""
+    *before, _ = stage.layers
+    return compute_s(device, before) if before else 0.0
 
 
 def _early(device: Profile, stages: Sequence[PlanStages]) -> tuple[Ints, Floats]:
@@ -89,12 +100,6 @@ def _early(device: Profile, stages: Sequence[PlanStages]) -> tuple[Ints, Floats]
             done = [piece for stage in one.prefix[: g + 1] for piece in stage.work]
             exits[p, g], seconds[p, g] = gate, compute_s(device, done)
     return exits, seconds
-
-
-def _rescue_s(device: Profile, stages: PlanStages, anytime: bool) -> float:
-    """Seconds of the fallback that time is kept for; inf for none."""
-    kept: Stage | None = stages.fallback if anytime and stages.plan.rescue else None
-    return np.inf if kept is None else compute_s(device, kept.work)
 
 
 def _sigma(profile: Profile) -> float:

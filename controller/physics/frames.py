@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.physics.kept import KeptTimes
 from controller.physics.links import Link, LinkModel
 from controller.physics.resources import Resources
 from controller.physics.table import Answers, PlanTable
@@ -98,13 +99,18 @@ def run_frames(
     local = table.local.take(plan)
     factors = (*noise, *(1.0,) * (len(table.sigmas) - len(noise)))
     begin_s = arrival_s + overheads_s[0] if len(overheads_s) else arrival_s
-    prefix = _Prefix.of(table, plan, begin_s, resources, limit, factors[0], slower)
+    kept = resources.kept.copy()
+    prefix = _Prefix.of(table, plan, begin_s, resources, kept, limit, factors[0], slower)
     offloads = (prefix.done_s < limit) & ~local
     handed = np.where(offloads, prefix.done_s, np.inf)
     varied = Varied(factors, overheads_s, others_s, weight)
     trip = Trip(table, plan, resources, link, model, limit, varied)
     back, up = trip.run(handed)
-    jobs = _LocalJobs(prefix.free_s, prefix.answer, offloads, back, limit, factors[0])
+    # a tensor that comes back is no answer yet: what the device makes meanwhile is still wanted
+    suffix = table.columns.suffix_s
+    over = back if suffix is None else np.where(suffix.take(plan) > 0, np.inf, back)
+    over = np.minimum(over, limit)
+    jobs = _LocalJobs(prefix.free_s, prefix.answer, kept, offloads, back, over, limit, factors[0])
     jobs.run(table, plan, arrival_s, timing, slower)
     by_others, suffix_s = jobs.finish(table, plan, back)
     by_plan_s = np.where(local, prefix.done_s, by_others)
@@ -125,7 +131,7 @@ def run_frames(
         device_start_s=prefix.start_s, device_prefix_s=prefix.seconds,
         reached_s=trip.reached_s, served_s=trip.served_s,
     )  # fmt: skip
-    return outcome, trip.after(jobs.free_s)
+    return outcome, trip.after(jobs.free_s, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,7 @@ class _Prefix:
         plan: Ints,
         arrival_s: Floats,
         resources: Resources,
+        kept: KeptTimes,
         limit: Floats | float,
         noise: Floats | float,
         slower: Floats | float,
@@ -160,12 +167,16 @@ class _Prefix:
         A stretch whose median, `slower` times as long, would miss the deadline (`limit`) is not
         begun: a frame that waited too long is dropped, one that has asked a gate keeps its answer.
         `table` has the costs of `plan` (L,), `resources` say when the device is free, `noise`
-        multiplies seconds.
+        multiplies seconds; `kept` is changed.
         """
         columns = table.columns
         # a plan without a prefix goes straight to the link, whatever the device is doing
+        computes = columns.computes.take(plan)
         queued_s = np.maximum(arrival_s, resources.device_s)
-        start = np.where(columns.computes.take(plan), queued_s, arrival_s)
+        if len(kept):
+            expected_s = table.mean_prefix_s.take(plan) * slower
+            queued_s = kept.begin(computes, queued_s, expected_s, limit)
+        start = np.where(computes, queued_s, arrival_s)
         early = np.full(start.shape, -1, dtype=np.int64)
         asked, done, at = np.zeros(start.shape), np.zeros(start.shape), start
         runs = np.ones(start.shape, dtype=np.bool_)
@@ -180,6 +191,8 @@ class _Prefix:
         ends = runs & (at + last * slower <= limit)
         seconds = asked + last * noise * ends
         after = start + seconds
+        if len(kept):
+            kept.ended(seconds > 0, after)
         free = np.where(seconds > 0, after, resources.device_s)
         return cls(start, seconds, np.where(ends, after, np.inf), free, early, asked)
 
@@ -191,18 +204,20 @@ class _LocalJobs:
         self,
         free_s: Floats,
         early: Ints,
+        kept: KeptTimes,
         offloads: Bools,
         back: Floats,
+        over: Floats,
         limit: Floats | float,
         noise: Floats | float,
     ) -> None:
         self.free_s: Floats = free_s
         self.exit: Ints = early
         self.spent_s: Floats = np.zeros(free_s.shape)
-        self._offloads, self._noise = offloads, noise
+        self._kept, self._offloads, self._noise = kept, offloads, noise
         # a job may begin only while the reply is not there and the frame is alive
         self._closed = np.minimum(back, limit)
-        self._limit = limit
+        self._over, self._limit = over, limit
 
     def run(
         self,
@@ -220,8 +235,16 @@ class _LocalJobs:
         self._slower = slower
         possible = self._offloads
         for job in table.columns.waits:
+            start = self.free_s
+            if len(self._kept):
+                wanted = job.exists.take(plan) & possible & (start < self._closed)
+                start = self._kept.begin(
+                    wanted, start, job.seconds.take(plan) * slower, self._limit
+                )
             # each goes on from the tensor that the one before it left
-            possible = self._job(job, plan, self.free_s, possible)
+            possible = self._job(job, plan, start, possible)
+            if len(self._kept):
+                self._kept.ended(possible, self.free_s)
         rescue = table.columns.rescue
         if timing.deadline_s is None or rescue is None:
             return
@@ -230,7 +253,20 @@ class _LocalJobs:
         held = np.where(np.greater(slower, CLEARLY_SLOW), slower, 1.0)
         needed_s = table.columns.rescue_p95_s.take(plan) * held
         latest = np.maximum(timing.deadline_s - needed_s - timing.rescue_margin_s, 0.0)
-        self._job(rescue, plan, np.maximum(self.free_s, arrival_s + latest), self._offloads)
+        begin_s = np.maximum(self.free_s, arrival_s + latest)
+        if not len(self._kept):
+            self._job(rescue, plan, begin_s, self._offloads)
+            return
+        free_s = self.free_s.copy()
+        begin_s = self._kept.behind(begin_s)
+        self._job(rescue, plan, begin_s, self._offloads)
+        # the device is not busy before it begins
+        self.free_s = free_s
+        seconds = rescue.seconds.take(plan)
+        last_s = self._limit - seconds * self._slower
+        kept = rescue.exists.take(plan) & self._offloads & (begin_s <= last_s)
+        cost_s = seconds * self._noise, rescue.pause_s.take(plan) * self._noise
+        self._kept.keep(kept, begin_s, last_s, self._closed, *cost_s)
 
     def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:
         seconds = job.seconds.take(plan)
@@ -238,8 +274,12 @@ class _LocalJobs:
         useful = start + seconds * self._slower <= self._limit
         runs = job.exists.take(plan) & possible & (start < self._closed) & useful
         taken = seconds * self._noise
+        pause = job.pause_s.take(plan) * self._noise
+        # of a frame that is over by then the device computes no more than that
+        given_up = self._over < start + pause
+        taken = np.where(given_up, pause, taken)
         end = start + taken
-        np.putmask(self.exit, runs & (end <= self._limit), job.exit.take(plan))
+        np.putmask(self.exit, runs & ~given_up & (end <= self._limit), job.exit.take(plan))
         np.putmask(self.free_s, runs, end)
         self.spent_s += taken * runs
         return np.asarray(runs)
@@ -251,7 +291,12 @@ class _LocalJobs:
             return back, 0.0
         suffix = suffixes.take(plan) * self._noise
         start = np.maximum(back, self.free_s)
+        if len(self._kept):
+            wanted = (suffix > 0) & (start < self._limit)
+            start = self._kept.begin(wanted, start, suffixes.take(plan), self._limit)
         end = start + suffix
         runs = (suffix > 0) & (start < self._limit)
         np.putmask(self.free_s, runs, end)
+        if len(self._kept):
+            self._kept.ended(runs, end)
         return np.where(suffix > 0, end, back), suffix * runs

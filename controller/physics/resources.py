@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.arrays import Floats, Ints
+from controller.physics.kept import KeptTimes
 from controller.physics.topology import DEVICE_AND_EDGE, Topology
 
 
@@ -15,12 +16,14 @@ class Resources:
     """When each first-come resource is free again.
 
     `free_s` (R, *lanes): absolute seconds, a row for each of the topology's resources, in their
-    order. `window_bytes` (U, *lanes): TCP's window on the uplink of each of its links.
+    order. `window_bytes` (U, *lanes): TCP's window on the uplink of each of its links. `kept`: for
+    which fallbacks the device keeps time.
     """
 
     topology: Topology
     free_s: Floats
     window_bytes: Floats
+    kept: KeptTimes
 
     @classmethod
     def idle(
@@ -28,11 +31,13 @@ class Resources:
         lanes: tuple[int, ...] | int,
         window_bytes: float = np.inf,
         topology: Topology = DEVICE_AND_EDGE,
+        kept: int = 0,
     ) -> Resources:
-        """All resources free since ever."""
+        """All resources free since ever; `kept`: of how many fallbacks the begin is told."""
         shape = (lanes,) if isinstance(lanes, int) else tuple(lanes)
         free_s = np.zeros((len(topology.resources), *shape))
-        return cls(topology, free_s, np.full((len(topology.links), *shape), window_bytes))
+        windows = np.full((len(topology.links), *shape), window_bytes)
+        return cls(topology, free_s, windows, KeptTimes.none(shape, kept))
 
     def __getitem__(self, name: str) -> Floats:
         """When the resource of that name is free, (*lanes); changing it changes the resource."""
@@ -47,6 +52,10 @@ class Resources:
     def device_s(self, free_s: Floats) -> None:
         self.free_s[0] = free_s
 
+    def computes_until_s(self, now_s: Floats) -> Floats:
+        """When the device expects what it computes at `now_s` to be done, (*lanes)."""
+        return np.maximum(self.device_s, self.kept.running_until_s(now_s))
+
     @property
     def uplink_s(self) -> Floats:
         """When the device's own uplink (of the first link) is free."""
@@ -58,4 +67,5 @@ class Resources:
 
     def take(self, lanes: Ints) -> Resources:
         """The resources of some of the lanes (L,)."""
-        return Resources(self.topology, self.free_s[:, lanes], self.window_bytes[:, lanes])
+        free_s, windows = self.free_s[:, lanes], self.window_bytes[:, lanes]
+        return Resources(self.topology, free_s, windows, self.kept.take(lanes))

@@ -29,19 +29,23 @@ RARELY = 0.05
 """Share of frames below which what a plan sends keeps nobody informed."""
 
 PER_PLAN = (
-    "costs", "exit", "local", "wait_s", "wait_exit", "rescue_s", "early_s", "early_exit",
-    "gate_share", "accuracy",
+    "costs", "exit", "local", "wait_s", "wait_exit", "wait_pause_s", "rescue_s", "rescue_pause_s",
+    "early_s", "early_exit", "gate_share", "accuracy",
 )  # fmt: skip
 """The table's arrays that have a row for every plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One answer on the way of every plan that `exists` in (P,): seconds, and the exit it is of."""
+    """One answer on the way of every plan that `exists` in (P,): seconds, and the exit it is of.
+
+    `pause_s`: after so many of its seconds it is given up where the frame is over; 0 for never.
+    """
 
     exists: Bools
     seconds: Floats
     exit: Ints
+    pause_s: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,9 @@ class PlanTable:
     prefix. `wait_s[p, k]` are the local jobs run after the cut tensor is handed to the link (k-th
     in order, 0 where none) and `wait_exit[p, k]` the exit each completes (-1 where none): the one
     passed on the way, and with hedging the deeper ones. `rescue_s` completes exit 1 from the cut,
-    and is inf where no rescue is kept time for. `early_exit[p, g]` are the exits that gated plans
+    and is inf where no rescue is kept time for. Both end sooner where the frame has been answered
+    before they had computed `wait_pause_s` (P, K) or `rescue_pause_s` (0: they never do).
+    `early_exit[p, g]` are the exits that gated plans
     ask on their way (-1 where none), whose answer is there `early_s[p, g]` after the prefix began;
     `prefix_s` counts them. A gated plan's other costs are those of a frame that no gate ended;
     `controller.physics.gates` has the others. `gate_share[p, g]`: share of the samples that this
@@ -103,7 +109,9 @@ class PlanTable:
     local: Bools
     wait_s: Floats
     wait_exit: Ints
+    wait_pause_s: Floats
     rescue_s: Floats
+    rescue_pause_s: Floats
     early_s: Floats
     early_exit: Ints
     gate_share: Floats
@@ -205,13 +213,16 @@ class PlanTable:
         """What `frames` takes of the plans, contiguous."""
         rescued = np.isfinite(self.rescue_s)
         rescue_s = np.where(rescued, self.rescue_s, 0.0)
-        rescue = Answers(rescued, rescue_s, np.zeros(len(self), dtype=np.int64))
+        first = np.zeros(len(self), dtype=np.int64)
+        rescue = Answers(rescued, rescue_s, first, self.rescue_pause_s)
         return Columns(
             prefix_s=self.prefix_s,
             computes=self.prefix_s > 0,
             between=self._between(),
-            gates=_answers(np.maximum.accumulate(self.early_s, axis=1), self.early_exit),
-            waits=_answers(self.wait_s, self.wait_exit),
+            gates=_answers(
+                np.maximum.accumulate(self.early_s, axis=1), self.early_exit, 0.0 * self.early_s
+            ),
+            waits=_answers(self.wait_s, self.wait_exit, self.wait_pause_s),
             rescue=rescue if rescued.any() else None,
             rescue_p95_s=np.where(rescued, self.rescue_p95_s, 0.0),
             suffix_s=self.suffix_s if (self.suffix_s > 0).any() else None,
@@ -312,13 +323,12 @@ class PlanTable:
         """Which plans need no more of anything than p and answer as well at every moment."""
         better = self.accuracy >= self.accuracy[p]
         frugal = (self.costs <= self.costs[[p]] + 1e-12).all(axis=1)
-        same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & (
-            self.wait_s <= self.wait_s[p] + 1e-12
-        ).all(axis=1)
+        shorter = self._no_longer(self.wait_s, self.wait_pause_s, p)
+        same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & shorter.all(axis=1)
         # a rescue answers late frames but takes device time: neither having nor lacking one is free
         same_rescue = np.where(
             np.isfinite(self.rescue_s[p]),
-            self.rescue_s <= self.rescue_s[p] + 1e-12,
+            self._no_longer(self.rescue_s, self.rescue_pause_s, p),
             ~np.isfinite(self.rescue_s),
         )
         remote = ~self.local & frugal & same_wait & same_rescue
@@ -332,9 +342,15 @@ class PlanTable:
         local = self.local & (self.prefix_s <= soonest + 1e-12)
         return np.asarray(better & (remote | local))
 
+    @staticmethod
+    def _no_longer(seconds: Floats, pause_s: Floats, p: int) -> Bools:
+        """Which plans' local jobs take no longer than p's, given up or not."""
+        shortest = np.where(pause_s > 0, pause_s, seconds)
+        return np.asarray((seconds <= seconds[p] + 1e-12) & (shortest <= shortest[p] + 1e-12))
 
-def _answers(seconds: Floats, exits: Ints) -> tuple[Answers, ...]:
-    """The columns of (P, K) seconds and exits in which any plan has an answer."""
-    pairs = zip(seconds.T, exits.T, strict=True)
-    columns = [Answers(e >= 0, np.ascontiguousarray(s), np.ascontiguousarray(e)) for s, e in pairs]
+
+def _answers(seconds: Floats, exits: Ints, pauses: Floats) -> tuple[Answers, ...]:
+    """The columns of (P, K) seconds, exits and pauses in which any plan has an answer."""
+    each = zip(*(np.ascontiguousarray(part.T) for part in (seconds, exits, pauses)), strict=True)
+    columns = [Answers(e >= 0, s, e, pause) for s, e, pause in each]
     return tuple(column for column in columns if column.exists.any())

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.physics.kept import KeptTimes
 from controller.physics.links import Link, LinkModel
 from controller.physics.resources import Resources
 from controller.physics.table import PlanTable, SlotCosts
@@ -121,8 +122,10 @@ class Trip:
         late_s = self._limit + self.models[0].rtt_s * up.cancelled
         return np.where(back_s < np.inf, back_s, late_s)
 
-    def after(self, device_s: Floats) -> Resources:
-        """The resources once the frames are through; the device is free at `device_s`."""
+    def after(self, device_s: Floats, kept: KeptTimes) -> Resources:
+        """The resources once the frames are through; the device is free at `device_s`, and keeps
+        time as `kept` says.
+        """
         free_s = np.empty_like(self._before.free_s)
         window_bytes = np.empty_like(self._before.window_bytes)
         free_s[0] = device_s
@@ -130,7 +133,7 @@ class Trip:
             free_s[row] = until_s
         for row, opened in enumerate(self._window_bytes):
             window_bytes[row] = opened
-        return Resources(self._before.topology, free_s, window_bytes)
+        return Resources(self._before.topology, free_s, window_bytes, kept)
 
     def _across(self, part: SlotCosts, end_s: Floats) -> Floats:
         """When the last byte of a transfer has arrived: half a round trip after it was sent."""

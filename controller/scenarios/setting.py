@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, digest_bytes, digest_file
-from controller.physics import ConstantLink, LinkModel, PlanTable, Timing, Topology
+from controller.physics import ConstantLink, LinkModel, PlanTable, Resources, Timing, Topology
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
 from controller.physics.links import Link
@@ -147,6 +148,13 @@ class Setting:
     def timing(self) -> Timing:
         """The physics' clock: no cancelling in the closed loop."""
         return Timing(None if self.closed_loop else self.scenario.frames.deadline_s)
+
+    def idle(self, lanes: int) -> Resources:
+        """Idle resources of that many systems; a device keeps time for all frames under way."""
+        frames = self.scenario.frames
+        kept = 0 if self.closed_loop else math.ceil(frames.deadline_s * frames.rate_fps) + 1
+        window_bytes = self.link_model.initial_window_bytes
+        return Resources.idle(lanes, window_bytes, self.topology, kept)
 
     def traces(self, part: str) -> TraceSet:
         """The scenario's traces of 'train', 'validation' or 'test', scaled."""

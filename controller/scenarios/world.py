@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from artefacts import ArtefactError
+from artefacts import ArtefactError, read_toml
 
 MOST_S = 10.0
 """Of an overhead or a job: what is longer was meant in milliseconds."""
@@ -105,6 +105,19 @@ class WorldSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
     def tidy(self) -> bool:
         """Whether everything is off."""
         return msgspec.structs.replace(self, likeness=WorldSection().likeness) == WorldSection()
+
+
+class WorldFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that holds `[world]` alone, as `coinfer calibrate` writes it."""
+
+    world: WorldSection
+
+
+def read_world(path: Path) -> WorldSection:
+    """Read such a file; refuses what cannot be meant."""
+    found = read_toml(path, WorldFile).world
+    check_world(path, found)
+    return found
 
 
 def check_world(path: Path, world: WorldSection) -> None:

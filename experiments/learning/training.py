@@ -47,7 +47,7 @@ SHARES = ("gamma", "gae_lambda", "critic_share")
 class TrainArgs:
     """Everything that decides a run."""
 
-    frames: int = 400_000
+    frames: int = 2_500_000
     """Frames (environment steps) over all lanes; 0 keeps planning alone."""
     planning_backlogs: int = 12
     """States of each backlog up to the deadline in the planning that comes first."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
 from controller.device.frame import FrameRecord
-from controller.physics import FrameOutcome, PlanTable, Resources, TraceBank, run_frames
+from controller.physics import FrameOutcome, PlanTable, TraceBank, run_frames
 from controller.physics.frames import Timing
 from controller.scenarios import Setting
 from experiments.replay.device_run import RunRecord
@@ -167,7 +167,7 @@ def predict(
     # rows of `gate_rows` begin with the table's own plans, ended by no gate
     ending = plans if samples is None else rows.ending(plans, samples)
     link, models = TraceBank([trace]).lanes(np.zeros(1, dtype=np.int64)), setting.link_models
-    state = Resources.idle(1, models[0].initial_window_bytes, setting.topology)
+    state = setting.idle(1)
     timing: Timing = setting.timing
     weights = 1.0 if samples is None else rows.weight(ending, samples)
     weights = np.broadcast_to(weights, ending.shape)

@@ -9,8 +9,10 @@ goes on behind the last one. `--page FILE` writes the tables as Markdown.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -18,6 +20,7 @@ import numpy as np
 
 from artefacts import CoinferError, atomic_write, read_json, write_json
 from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios.world import read_world
 from experiments.arguments import above_0, count
 from experiments.replay.audit import Audit, audit, bar_rows, stage_rows
 from experiments.replay.session import ReplayArgs, run_replay
@@ -35,19 +38,31 @@ class Plan(msgspec.Struct, frozen=True):
     logs: int
     seconds: float
     method: str
+    world: Path | None = None
+    """What this machine takes beyond the profiles that it keeps to (the scenario's own)."""
 
 
 def audits(plan: Plan, folder: Path) -> Iterator[tuple[str, Audit]]:
     """Every run's audit with its key, made where it is not kept yet."""
     for name in plan.scenarios:
-        setting = load_setting(read_scenario(name))
+        setting = _here(load_setting(read_scenario(name)), plan.world)
         for number in range(plan.logs):
             for controller in plan.controllers:
                 key = f"{setting.scenario.name}-{number + 1}-{controller}-{plan.seconds:g}s"
-                path = folder / f"{key}-{plan.method}.json"
+                world = "" if plan.world is None else f"-{plan.world.stem}"
+                path = folder / f"{key}-{plan.method}{world}.json"
                 if not path.exists():
                     write_json(path, _made(setting, name, number, controller, plan))
                 yield key, read_json(path, Audit)
+
+
+def _here(setting: Setting, world: Path | None) -> Setting:
+    """The scenario on this machine, which stands in for the scenario's."""
+    if world is None:
+        return setting
+    found = read_world(world)
+    own = msgspec.structs.replace(setting.scenario.world, device=found.device, edge=found.edge)
+    return replace(setting, scenario=msgspec.structs.replace(setting.scenario, world=own))
 
 
 def _made(setting: Setting, name: str, number: int, controller: str, plan: Plan) -> Audit:
@@ -133,10 +148,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--logs", type=count, default=LOGS, help="the first so many test logs")
     parser.add_argument("--seconds", type=above_0, default=SECONDS, help="of every log")
     parser.add_argument("--method", default="auto", help="as of coinfer replay")
+    parser.add_argument(
+        "--world", type=Path, help="[world] of this machine (coinfer calibrate --pace)"
+    )
     args = parser.parse_args(argv)
     plan = Plan(
         tuple(args.scenarios.split(",")), tuple(args.controllers.split(",")), args.logs,
-        args.seconds, args.method,
+        args.seconds, args.method, args.world,
     )  # fmt: skip
     total = len(plan.scenarios) * len(plan.controllers) * plan.logs
     found: list[tuple[str, Audit]] = []
@@ -152,7 +170,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"interrupted; {len(found)} of {total} runs are kept in {args.out}", file=sys.stderr)
         return 130
     if args.page is not None:
-        command = "python -m experiments.replay.audits --page docs/results/audit.md"
+        said = sys.argv[1:] if argv is None else argv
+        command = shlex.join(["python", "-m", "experiments.replay.audits", *said])
         with atomic_write(args.page) as stream:
             stream.write(page(plan, found, command))
     return 0

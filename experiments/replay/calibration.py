@@ -122,9 +122,13 @@ def calibrate(setting: Setting, frames: Sequence[FrameRecord]) -> Calibration:
     plans = np.array([f.plan for f in frames])
     device, edge = _on_device(setting, frames, plans, idle), _on_edge(setting, frames, plans)
     sized = (setting.model.folder / "sizes.npz").exists()
-    world = WorldSection(
-        sub_second=True, picture_sizes=sized, device=device.section, edge=edge.section
-    )
+    # what no run of minutes can measure stays the scenario's
+    own = setting.scenario.world
+    throttled = device.section.throttled or own.device.throttled
+    world = msgspec.structs.replace(
+        own, sub_second=True, picture_sizes=sized, edge=edge.section,
+        device=msgspec.structs.replace(device.section, throttled=throttled),
+    )  # fmt: skip
     both = _moments(frames, "replied") - _moments(frames, "handed")
     both -= sum(_stages(frames, name) for name in ("receive", "edge queue", "edge compute"))
     known = both[np.isfinite(both)]
@@ -253,10 +257,10 @@ def _apart(slow: Bools) -> Bools:
 
 
 def world_text(found: Calibration, scenario: str) -> str:
-    """TOML that is appended to a scenario file."""
+    """TOML of a scenario's world, with what it was fitted to."""
     lines = [
-        f"# fitted by coinfer calibrate to {found.frames} frames of '{scenario}'; append it to the",
-        "# scenario's file",
+        f"# fitted by coinfer calibrate to {found.frames} frames of '{scenario}'; it",
+        "# takes the place of [world] in the scenario's file",
     ]
     if found.rtt_s is not None:
         lines.append(f"# round trip of the link: {1e3 * found.rtt_s:.1f} ms (rtt_s of its section)")

@@ -51,6 +51,8 @@ class DeviceRun:
     """Between two frames of a stream, instead of the scenario's."""
     data: Path | None = None
     """The labelled pictures that the network was judged on."""
+    needs_edge: bool = False
+    """Whether a run is of no use where the edge cannot be asked when it begins."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -134,6 +136,9 @@ def run_loop(
         on_record=lambda record: progress(record.arrival_s),
     )
     if not loop.link.connected:
+        if run.needs_edge:
+            loop.link.close()
+            raise UsageError(f"edge: found {loop.link.last_error}, expected one that answers")
         say(f"device: no edge ({loop.link.last_error}); frames are answered locally until one is")
     try:
         loop.run(pictures.x, None if run.agreed_start is None else run.agreed_start())

@@ -108,27 +108,91 @@ def upload(table, p, handed, state, walk, model, limit, weight):
     }  # fmt: skip
 
 
-def local_answers(table, p, arrival, free, back, limit, timing, noise):
+@dataclass
+class Kept:
+    """A fallback that is kept time for."""
+
+    begin: float
+    latest: float
+    over: float
+    seconds: float
+    pause: float
+
+    def end(self, begin):
+        return begin + (self.pause if self.over < begin + self.pause else self.seconds)
+
+
+def behind_kept(state, at, expected, limit):
+    """When a job begins that could at `at`: fallbacks go before it whose time has come, and those
+    that it would run into, unless it would then be late itself."""
+    for number, one in enumerate(state["kept"]):
+        if one is None:
+            continue
+        if one.begin <= at:
+            at = max(at, one.end(one.begin)) if one.begin < one.over else at
+            state["kept"][number] = None
+        elif at < one.over and at + expected > one.latest:
+            early = one.end(at)
+            if early + expected <= limit:
+                at, state["kept"][number] = early, None
+        if one.over <= at:
+            state["kept"][number] = None
+    return at
+
+
+def after_job(state, end):
+    """What is kept comes behind a job that ended, or never."""
+    for number, one in enumerate(state["kept"]):
+        if one is not None:
+            one.begin = max(one.begin, end)
+            if one.begin > one.latest:
+                state["kept"][number] = None
+
+
+def keep_new(table, state, limit):
+    """A frame's own place among the newest, empty where it has no fallback."""
+    if limit < INF and any(seconds < INF for seconds in table.rescue_s):
+        state["kept"].append(state["new"])
+
+
+def local_answers(table, p, arrival, state, back, limit, timing, noise):
     """Jobs on the device while the edge is awaited: (free, spent, exit or None)."""
-    jobs = [
-        (int(e), float(s), 0.0) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True)
-    ]
+    free, keeps = state["device_s"], bool(state["kept"])
+    waits = table.wait_exit[p], table.wait_s[p], table.wait_pause_s[p]
+    jobs = [(int(e), float(s), float(u), 0.0) for e, s, u in zip(*waits, strict=True)]
+    over = limit if table.suffix_s[p] > 0 else min(back, limit)
     chained = len(jobs)
     if timing.deadline_s is not None and table.rescue_s[p] < INF:
         keep = float(table.rescue_s[p]) * math.exp(QUANTILE_95 * table.device_sigma)
         wait = max(timing.deadline_s - keep - timing.rescue_margin_s, 0.0)
-        jobs.append((0, float(table.rescue_s[p]), arrival + wait))
+        pause = float(table.rescue_pause_s[p])
+        jobs.append((0, float(table.rescue_s[p]), pause, arrival + wait))
     spent, answer, broken = 0.0, None, False
-    for number, (exit_, median, earliest) in enumerate(jobs):
-        begin = max(free, earliest)
+    for number, (exit_, median, pause, earliest) in enumerate(jobs):
+        begin, kept = max(free, earliest), keeps and number >= chained
+        if kept:
+            for one in state["kept"]:
+                if one is not None and one.begin <= begin and one.begin < one.over:
+                    begin = max(begin, one.end(one.begin))
+            last, until = limit - median, min(back, limit)
+            if begin <= last:
+                state["new"] = Kept(begin, last, until, median * noise, pause * noise)
+        elif keeps and exit_ >= 0 and not broken and begin < min(back, limit):
+            begin = behind_kept(state, begin, median, limit)
         late = begin >= back or begin >= limit or begin + median > limit
         # a hedge goes on from what the one before it has computed; a rescue begins anew
         broken = number < chained and (broken or late or exit_ < 0)
         if late or broken:
             continue
-        free, spent = begin + median * noise, spent + median * noise
-        if free <= limit:
+        given_up = over < begin + pause * noise
+        taken = (pause if given_up else median) * noise
+        end, spent = begin + taken, spent + taken
+        if end <= limit and not given_up:
             answer = exit_
+        if kept:
+            continue  # until it begins the device is free
+        free = end
+        after_job(state, end)
     return free, spent, answer
 
 
@@ -143,12 +207,16 @@ def scalar_frame(
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
     more_device_s, more_edge_s, others_s, weight = varied
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
+    state["new"] = None
     local, computes = bool(table.local[p]), table.prefix_s[p] > 0
     begun = arrival + more_device_s
     start = max(begun, state["device_s"]) if computes else begun
+    if computes:
+        start = behind_kept(state, start, float(table.mean_prefix_s[p]), limit)
     head, ended, answer, asked = first_part(table, p, start, limit, device_noise)
     if computes and head > 0:
         state["device_s"] = start + head
+        after_job(state, start + head)
     done = start + head if ended else INF
     found = {
         "asked_s": start + asked, "device_start_s": start, "device_prefix_s": head,
@@ -168,22 +236,28 @@ def scalar_frame(
             state["downlink_s"] = down if down < INF else limit
             back = down + model.rtt_s / 2
         free, spent, later = local_answers(
-            table, p, arrival, state["device_s"], back, limit, timing, device_noise
+            table, p, arrival, state, back, limit, timing, device_noise
         )
         answer = answer if later is None else later
         state["device_s"], own = free, back
+        keep_new(table, state, limit)
         tail = float(table.suffix_s[p]) * device_noise
         if tail > 0:
             begin = max(back, free)
+            if begin < limit:
+                begin = behind_kept(state, begin, float(table.suffix_s[p]), limit)
             own = begin + tail
             if begin < limit:
                 state["device_s"], spent = own, spent + tail
+                after_job(state, own)
         known = back if back < INF else limit + (model.rtt_s if up["cancelled"] else 0.0)
         found |= {
             "handed_s": done, "bytes_sent": up["sent"], "measured_bytes": up["bytes"],
             "measured_duration_s": up["took"], "measured_known_s": known,
             "measured_complete": complete,
         }  # fmt: skip
+    else:
+        keep_new(table, state, limit)
     by_plan = own <= limit and own < INF
     answered = own if by_plan else limit if answer >= 0 else INF
     return found | {

@@ -62,18 +62,21 @@ def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):
         passed = min(float(trace.bytes_between(ready, limit, "stop")), wire)
         uplink = transfer(limit, min(wire - passed, model.send_buffer_bytes))
     local_exit, free = early, device
-    jobs = [
-        (e, s, free) for e, s in zip(table.wait_exit[p], table.wait_s[p], strict=True) if e >= 0
-    ]
+    waits = table.wait_exit[p], table.wait_s[p], table.wait_pause_s[p]
+    jobs = [(e, s, u, free) for e, s, u in zip(*waits, strict=True) if e >= 0]
     if deadline is not None and np.isfinite(table.rescue_s[p]):
         rescue = table.rescue_s[p]
         latest = arrival + deadline - table.rescue_p95_s[p] - margin
-        jobs.append((0, rescue, max(latest, arrival)))
-    for e, seconds, earliest in jobs:
+        jobs.append((0, rescue, table.rescue_pause_s[p], max(latest, arrival)))
+    answered = back if table.suffix_s[p] == 0 else np.inf
+    for e, seconds, pause, earliest in jobs:
         begin = max(free, earliest)
         if begin < min(back, limit) and begin + seconds <= limit:
-            free = begin + seconds
-            local_exit = int(e)
+            if min(answered, limit) < begin + pause:
+                free = begin + pause  # the frame is over: nobody needs the rest
+            else:
+                free = begin + seconds
+                local_exit = int(e)
         else:
             break  # the next one would go on from what this one leaves
     device = max(device, free)

@@ -71,7 +71,7 @@ StartOption = Annotated[
 def train(
     scenario: TrainedScenarioOption = "",
     out: OutOption = None,
-    frames: FramesOption = 400_000,
+    frames: FramesOption = 2_500_000,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: ThreadsOption = 1,
     algorithm: Annotated[str, typer.Option(help="ppo or dqn.")] = "ppo",

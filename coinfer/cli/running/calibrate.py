@@ -40,8 +40,8 @@ def calibrate(
 ) -> None:
     """Measure on this device and its edge what a simulated world needs; Ctrl-C fits what there is.
 
-    Frames are answered by plans that leave both machines time to spare. What is written is
-    appended to the scenario's file.
+    Frames are answered by plans that leave both machines time to spare. What is written takes the
+    place of `[world]` in the scenario's file; what minutes cannot measure stays as it is there.
     """
     import numpy as np
 
@@ -62,7 +62,7 @@ def calibrate(
     controller = AlternatingController(setting, np.random.default_rng(seed))
     run = DeviceRun(
         scenario, address, controller.name, None, executor, pace, None, 60.0 * minutes, None, seed,
-        interval_s=controller.interval_s,
+        interval_s=controller.interval_s, needs_edge=True,
     )  # fmt: skip
     with progress_bar() as bar:
         task = bar.add_task("calibrate", total=round(60.0 * minutes), note="seconds")

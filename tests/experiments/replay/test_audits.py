@@ -2,7 +2,9 @@
 
 import pytest
 
-from artefacts import write_json
+from artefacts import ArtefactError, write_json
+from controller.scenarios import load_setting, read_scenario
+from controller.scenarios.world import read_world
 from experiments.replay import audits
 from experiments.replay.audit import STAGES, Audit, StageFigures
 
@@ -45,10 +47,24 @@ def test_runs_that_are_kept_are_not_made_again_and_make_the_page(kept, capsys):
     assert order.index("| learned | 85.00 % | 79.50 % |") < order.index("| robust | 80.00 % |")
 
 
+def test_the_world_of_the_machine_that_stands_in_takes_the_scenario_s_place(tmp_path):
+    path = tmp_path / "here.toml"
+    path.write_text("[world.device]\noverhead_s = 0.0006\n")
+    with pytest.raises(ArtefactError, match=r"here.toml.*likeness.*found 2"):
+        path.write_text("[world]\nlikeness = 2.0\n")
+        read_world(path)
+    path.write_text("[world.device]\noverhead_s = 0.0006\n")
+    camera = load_setting(read_scenario("lte-mobilenet"))
+    found = audits._here(camera, path).scenario.world
+    assert found.expected["overheads_s"] == (0.0006, 0.0)
+    assert found.scene_s == camera.scenario.world.scene_s
+    assert audits._here(camera, None) is camera
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [(["--scenarios", "mars"], "found 'mars'"), (["--logs", "0"], "found '0'"),
-     (["--seconds", "nan"], "found 'nan'")],
+     (["--seconds", "nan"], "found 'nan'"), (["--world", "absent.toml"], "absent.toml: found no")],
 )  # fmt: skip
 def test_a_mistake_is_one_line(argv, said, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:

@@ -105,8 +105,14 @@ def test_what_is_written_is_a_world_that_a_scenario_takes(camera, tmp_path):
     from controller.scenarios import SHIPPED
 
     path = tmp_path / "mine.toml"
-    path.write_text((SHIPPED / "lte-mobilenet.toml").read_text() + world_text(found, "x"))
+    without, own, _ = (SHIPPED / "lte-mobilenet.toml").read_text().partition("[world]")
+    assert own
+    path.write_text(without + world_text(found, "x"))
     assert read_scenario(path).world == found.world
+    # what minutes cannot measure stays the scenario's
+    mine = camera.scenario.world
+    assert (found.world.scene_s, found.world.likeness) == (mine.scene_s, mine.likeness)
+    assert found.world.device.throttled == mine.device.throttled
 
 
 def test_profiles_of_other_machines_are_named_with_what_measures_these(camera):
@@ -162,11 +168,19 @@ def test_a_real_edge_that_is_slower_than_its_profile_is_found(camera, serving):
     assert seen[-1] > 17.0
 
 
-def test_without_an_edge_the_command_says_so(tmp_path, capsys):
-    with pytest.raises(UsageError, match="frames that the edge answered"):
-        app(
-            ["calibrate", "--scenario", "lte-mobilenet", "--edge", "127.0.0.1:1", "--minutes",
-             "0.15", "--out", str(tmp_path / "w.toml"), "--pace"],
-            standalone_mode=False,
-        )  # fmt: skip
+@pytest.mark.parametrize("there", [False, True])
+def test_without_an_edge_for_its_network_the_command_says_so_at_once(
+    camera, serving, tmp_path, there
+):
+    other = load_setting(read_scenario("edgent")).model
+    with serving(other, make_executor("onnx", other)) as server:
+        edge = f"127.0.0.1:{server.port if there else 1}"
+        begun_s = time.monotonic()
+        with pytest.raises(UsageError, match="the edge refused us" if there else "edge: found"):
+            app(
+                ["calibrate", "--scenario", "lte-mobilenet", "--edge", edge, "--minutes", "10",
+                 "--out", str(tmp_path / "w.toml"), "--pace"],
+                standalone_mode=False,
+            )  # fmt: skip
+        assert time.monotonic() - begun_s < 300.0
     assert not (tmp_path / "w.toml").exists()
