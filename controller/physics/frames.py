@@ -106,14 +106,10 @@ def run_frames(
     varied = Varied(factors, overheads_s, others_s, weight)
     trip = Trip(table, plan, resources, link, model, limit, varied)
     back, up = trip.run(handed)
-    # a tensor that comes back is no answer yet: what the device makes meanwhile is still wanted
-    suffix = table.columns.suffix_s
-    over = back if suffix is None else np.where(suffix.take(plan) > 0, np.inf, back)
-    over = np.minimum(over, limit)
-    jobs = _LocalJobs(prefix.free_s, prefix.answer, kept, offloads, back, over, limit, factors[0])
+    jobs = _LocalJobs(prefix.free_s, prefix.answer, kept, offloads, back, limit, factors[0])
     jobs.run(table, plan, arrival_s, timing, slower)
-    by_others, suffix_s = jobs.finish(table, plan, back)
-    by_plan_s = np.where(local, prefix.done_s, by_others)
+    own_s, suffix_s = jobs.finish(table, plan, back)
+    by_plan_s = np.where(local, prefix.done_s, own_s)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
@@ -122,8 +118,7 @@ def run_frames(
         answer_exit=np.where(by_plan, table.exit.take(plan), jobs.exit),
         by_plan=by_plan, latency_s=answered - arrival_s,
         device_s=prefix.seconds + jobs.spent_s + suffix_s, bytes_sent=up.sent_bytes,
-        measured_bytes=up.payload_bytes,
-        measured_duration_s=up.duration_s,
+        measured_bytes=up.payload_bytes, measured_duration_s=up.duration_s,
         measured_known_s=np.where(offloads, trip.known_s(back, up), np.inf),
         measured_complete=up.complete,
         handed_s=handed,
@@ -207,7 +202,6 @@ class _LocalJobs:
         kept: KeptTimes,
         offloads: Bools,
         back: Floats,
-        over: Floats,
         limit: Floats | float,
         noise: Floats | float,
     ) -> None:
@@ -217,7 +211,7 @@ class _LocalJobs:
         self._kept, self._offloads, self._noise = kept, offloads, noise
         # a job may begin only while the reply is not there and the frame is alive
         self._closed = np.minimum(back, limit)
-        self._over, self._limit = over, limit
+        self._over, self._limit = self._closed, limit
 
     def run(
         self,
@@ -233,6 +227,10 @@ class _LocalJobs:
         scenario's clock, `slower` what its device knows to be slower by.
         """
         self._slower = slower
+        suffix = table.columns.suffix_s
+        if suffix is not None:
+            # a tensor that comes back is no answer yet: what is made meanwhile is still wanted
+            self._over = np.where(suffix.take(plan) > 0, self._limit, self._closed)
         possible = self._offloads
         for job in table.columns.waits:
             start = self.free_s

@@ -101,7 +101,9 @@ class KeptTimes:
     def keep(
         self, kept: Bools, begin_s: Floats, latest_s: Floats, over_s: Floats, *cost_s: Floats
     ) -> None:
-        """Keep time in the lanes `kept`; `cost_s` are the fallback's seconds and pause.
+        """Keep time in the lanes `kept`, from `begin_s` or at the latest `latest_s` on.
+
+        The frame is over at `over_s`; `cost_s` are the fallback's seconds and pause.
 
         The oldest of each lane makes room: its frame is over by now.
         """

@@ -33,7 +33,10 @@ class Resources:
         topology: Topology = DEVICE_AND_EDGE,
         kept: int = 0,
     ) -> Resources:
-        """All resources free since ever; `kept`: of how many fallbacks the begin is told."""
+        """All resources free since ever, of that many `lanes` and a `topology`.
+
+        TCP's windows are at `window_bytes`; `kept`: of how many fallbacks the begin is told.
+        """
         shape = (lanes,) if isinstance(lanes, int) else tuple(lanes)
         free_s = np.zeros((len(topology.resources), *shape))
         windows = np.full((len(topology.links), *shape), window_bytes)

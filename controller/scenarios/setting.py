@@ -12,13 +12,21 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, digest_bytes, digest_file
-from controller.physics import ConstantLink, LinkModel, PlanTable, Resources, Timing, Topology
+from controller.physics import (
+    ConstantLink,
+    Link,
+    LinkModel,
+    PlanTable,
+    Resources,
+    Timing,
+    Topology,
+)
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.gates import GateRows, with_gates
-from controller.physics.links import Link
 from controller.scenarios.outcome_rows import OutcomeRows
 from controller.scenarios.sample_bytes import SIZES, SampleSizes, load_sizes, weights_of
 from controller.scenarios.sections import RewardSection, Scenario
+from controller.scenarios.world import WorldSection
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
 from models.facts.outcomes import Outcomes
@@ -148,6 +156,10 @@ class Setting:
     def timing(self) -> Timing:
         """The physics' clock: no cancelling in the closed loop."""
         return Timing(None if self.closed_loop else self.scenario.frames.deadline_s)
+
+    def in_world(self, world: WorldSection) -> Setting:
+        """The same, simulated in another world."""
+        return replace(self, scenario=msgspec.structs.replace(self.scenario, world=world))
 
     def idle(self, lanes: int) -> Resources:
         """Idle resources of that many systems; a device keeps time for all frames under way."""

@@ -12,16 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from artefacts import UsageError
-from artefacts.arrays import Floats
-from controller.interface import Controller
-from controller.planners.robust import RobustPlanner
-from controller.policies.learned import LearnedController
 from controller.policies.network import Policy, make_policy
 from controller.policies.weights import ScorerWeights
 from controller.scenarios import Setting
-from experiments.evaluation.evaluator import TraceRun, evaluate
-from experiments.evaluation.statistics import Paired, paired
-from experiments.learning.records import RecordedLink, between
+from controller.scenarios.world import WorldSection
+from experiments.learning.calibration import recorded_world
+from experiments.learning.records import (
+    TRAIN,
+    VALIDATION,
+    RecordedLink,
+    Stream,
+    between,
+    frames_between,
+)
 from experiments.learning.tasks import Data
 from experiments.learning.training import TrainArgs, TrainReport, train_policy
 from traces.library import TraceSet
@@ -31,19 +34,21 @@ OWN_S, PIECE_S = 600.0, 60.0
 """So much of the scenario's own traces stands beside the records, in pieces from all over them."""
 LEARNING_RATE = 3e-4
 """Small steps: what was learnt before is worth keeping."""
-BEFORE, NEW = "policy before", "policy from records"
-ROBUST, NEW_ROBUST = "robust before", "robust from records"
-CLAIM_P = 0.05
-"""A sign-flip test that says less is no claim."""
 
 
 @dataclass(frozen=True)
 class Mixed:
-    """What is learnt from: records, and the scenario's own traces beside them."""
+    """What is learnt from: records, and the scenario's own traces beside them.
+
+    `world` and `judged_world` are what the earlier and the held-back frames say of the device and
+    its edge.
+    """
 
     data: Data
     records_s: float
     scenario_s: float
+    world: WorldSection
+    judged_world: WorldSection
 
     @property
     def weight(self) -> float:
@@ -51,13 +56,20 @@ class Mixed:
         return self.records_s / (self.records_s + self.scenario_s)
 
 
-def mixed(setting: Setting, link: RecordedLink) -> Mixed:
-    """The records to learn from with `OWN_S` of the scenario's training traces."""
+def mixed(setting: Setting, link: RecordedLink, streams: Sequence[Stream] = ()) -> Mixed:
+    """The records to learn from with `OWN_S` of the scenario's training traces.
+
+    `setting` is the scenario loaded, `link` and `streams` are what its device has kept.
+    """
     own = own_pieces(setting.traces("train").traces)
     records = link.train.traces
     source = f"{link.train.source} and pieces of {setting.traces('train').source}"
     train = TraceSet((*records, *own), link.train.generated, source)
-    return Mixed(Data(train, link.validation), _seconds(records), _seconds(own))
+    worlds = [
+        recorded_world(setting, frames_between(streams, *shares))
+        for shares in ((0.0, TRAIN), (TRAIN + VALIDATION, 1.0))
+    ]
+    return Mixed(Data(train, link.validation), _seconds(records), _seconds(own), *worlds)
 
 
 def own_pieces(traces: Sequence[BandwidthTrace]) -> list[BandwidthTrace]:
@@ -82,9 +94,10 @@ def continued(
 ) -> Policy:
     """Belief and planning anew from `material`, then training goes on from the weights of `start`.
 
-    It serves the prices of `start` and asks the link as that does. What either training has met
-    counts as met. `setting` is the scenario loaded, `args` say how is learnt; `report`, `stopped`
-    and `planning` are those of `train_policy`.
+    Frames are simulated in the material's world; the policy stays one of the scenario. It serves
+    the prices of `start` and asks the link as that does. What either training has met counts as
+    met. `setting` is the scenario loaded, `args` say how is learnt; `report`, `stopped` and
+    `planning` are those of `train_policy`.
     """
     if not isinstance(start.weights, ScorerWeights):
         raise UsageError(
@@ -97,9 +110,10 @@ def continued(
         args, hidden=start.card.hidden, blind_s=start.card.blind_s,
         most_device_second=most[0], most_megabyte=most[1],
     )  # fmt: skip
+    there = setting.in_world(material.world)
     made = train_policy(
-        setting, args, report, stopped, planning, material.data, start=start.weights
-    )
+        there, args, report, stopped, planning, material.data, start=start.weights
+    )  # fmt: skip
     assert isinstance(made.weights, ScorerWeights)
     met = np.minimum(made.lowest, start.lowest), np.maximum(made.highest, start.highest)
     training = made.card.training | {
@@ -109,67 +123,3 @@ def continued(
     return make_policy(
         setting, made.weights, made.belief, made.advantages, met, training, made.card.blind_s
     )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """One controller on held-back traces; `rewards` (T,) per frame of each."""
-
-    rewards: Floats
-    goodput_accuracy: float
-    late_share: float
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What held-back records say of a policy before and after, and of the robust planner."""
-
-    controllers: dict[str, Judged]
-    seed: int
-
-    def over(self, other: str) -> Paired:
-        """The new policy less another controller, paired over traces."""
-        table = self.controllers
-        return paired(table[NEW].rewards, table[other].rewards, self.seed)
-
-    @property
-    def best(self) -> str:
-        """Of greatest mean reward."""
-        table = self.controllers
-        return max(table, key=lambda name: float(table[name].rewards.mean()))
-
-    def said(self, other: str) -> str:
-        """Whether the new policy is better than another controller, in words."""
-        found = self.over(other)
-        if found.p_value > CLAIM_P:
-            return f"no difference between '{NEW}' and '{other}' is shown"
-        return f"'{NEW}' is {'better' if found.mean > 0 else 'worse'} than '{other}'"
-
-
-def judge(
-    setting: Setting, before: Policy, new: Policy, held_back: Sequence[BandwidthTrace]
-) -> Verdict:
-    """Simulate both policies, and the robust planner with the belief of each, as a daemon's.
-
-    `held_back` are traces of `setting` that nothing was learnt or chosen on; `before` and `new` are
-    policies. Answers are those of the half of the samples that is kept for reports.
-    """
-    makers: dict[str, Callable[[int], Controller]] = {
-        NEW: lambda k: LearnedController(new, setting),
-        BEFORE: lambda k: LearnedController(before, setting),
-        NEW_ROBUST: lambda k: RobustPlanner(setting, new.belief),
-        ROBUST: lambda k: RobustPlanner(setting, before.belief),
-    }
-    daemon = not setting.closed_loop
-    found = {
-        name: _judged(evaluate(setting, held_back, make, as_daemon=daemon))
-        for name, make in makers.items()
-    }
-    return Verdict(found, setting.scenario.seeds.evaluate)
-
-
-def _judged(runs: Sequence[TraceRun]) -> Judged:
-    in_time = np.concatenate([run.in_time for run in runs])
-    right = np.concatenate([run.correct for run in runs]) & in_time
-    rewards = np.array([run.reward.mean() for run in runs])
-    return Judged(rewards, float(right.mean()), float((~in_time).mean()))

@@ -252,6 +252,12 @@ def _without_short_silence(edges: Floats, rates: Floats) -> Floats:
     return kept
 
 
+def frames_between(streams: Sequence[Stream], begin: float, end: float) -> tuple[KeptFrame, ...]:
+    """The frames of all streams, in order, from the share `begin` of them to the share `end`."""
+    frames = [frame for stream in streams for frame in stream.frames]
+    return tuple(frames[int(begin * len(frames)) : int(end * len(frames))])
+
+
 def split_by_time(traces: Sequence[BandwidthTrace], source: str) -> RecordedLink:
     """The first 70 % of the measured time to learn from, 15 % to choose on, the rest to judge."""
     total = sum(trace.duration_s for trace in traces)

@@ -12,7 +12,6 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -61,8 +60,8 @@ def _here(setting: Setting, world: Path | None) -> Setting:
     if world is None:
         return setting
     found = read_world(world)
-    own = msgspec.structs.replace(setting.scenario.world, device=found.device, edge=found.edge)
-    return replace(setting, scenario=msgspec.structs.replace(setting.scenario, world=own))
+    own = setting.scenario.world
+    return setting.in_world(msgspec.structs.replace(own, device=found.device, edge=found.edge))
 
 
 def _made(setting: Setting, name: str, number: int, controller: str, plan: Plan) -> Audit:

@@ -35,7 +35,7 @@ LESS = {
 """Options of a command that are set here, whatever the page says; nothing else differs."""
 ELSEWHERE = {
     "top": "tests/daemon/test_daemon.py",
-    "calibrate": "tests/experiments/replay/test_calibration.py",
+    "calibrate": "tests/experiments/learning/test_calibration.py",
     "train --from": "tests/experiments/learning/test_continued.py",
 }
 """Commands that need more than a page gives, and the tests that run them."""

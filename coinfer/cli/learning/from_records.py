@@ -12,8 +12,9 @@ from coinfer.cli.trace_files import say_lines
 
 if TYPE_CHECKING:
     from controller.policies.network import Policy
-    from experiments.learning.continued import Mixed, Verdict
+    from experiments.learning.continued import Mixed
     from experiments.learning.records import RecordedLink, Stream
+    from experiments.learning.verdict import Verdict
 
 
 def refuse_beside_records(others: Mapping[str, object]) -> None:
@@ -50,18 +51,19 @@ def train_on_records(
     from controller.policies.network import save_policy
     from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.learned_policies import shipped_policy
-    from experiments.learning.continued import LEARNING_RATE, continued, judge, mixed
+    from experiments.learning.continued import LEARNING_RATE, continued, mixed
     from experiments.learning.records import check_streams, read_streams
     from experiments.learning.training import TrainArgs
+    from experiments.learning.verdict import judge
 
     streams = read_streams(folder)
     setting = load_setting(read_scenario(scenario or _named(streams[0].header.scenario)))
     check_streams(folder, streams, setting)
     link = _link(folder, streams)
     before = shipped_policy(setting, start)
-    material = mixed(setting, link)
+    material = mixed(setting, link, streams)
     out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
-    say_lines([_of_material(material)])
+    say_lines([_of_material(material), _of_world(material)])
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
         learning_rate=LEARNING_RATE, validation_frames=validation_frames,
@@ -72,7 +74,8 @@ def train_on_records(
     (out / "map.json").unlink(missing_ok=True)  # of an older policy
     save_policy(out, made)
     console.print(f"kept in {out}; it is judged on what was held back", markup=False)
-    _say(out, made, material, judge(setting, before, made, link.held_back.traces), json)
+    there = setting.in_world(material.judged_world)
+    _say(out, made, material, judge(there, before, made, link.held_back.traces), json)
 
 
 def _named(name: str) -> str:
@@ -110,8 +113,22 @@ def _of_material(material: Mixed) -> str:
     )
 
 
+def _of_world(material: Mixed) -> str:
+    """What the records say of the two machines, or that they say nothing."""
+    import numpy as np
+
+    parts = []
+    for name in ("device", "edge"):
+        node = getattr(material.world, name)
+        pace = f"{np.median(node.spread):.2f} of its profile" if node.spread else "its profile"
+        parts.append(
+            f"the {name} takes {pace} and {1e3 * (node.overhead_s + node.jitter_s):.1f} ms a frame"
+        )
+    return "by the records " + ", ".join(parts)
+
+
 def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool) -> None:
-    from experiments.learning.continued import NEW
+    from experiments.learning.verdict import NEW
 
     others = [name for name in verdict.controllers if name != NEW]
     differences = {name: verdict.over(name) for name in others}

@@ -21,7 +21,7 @@ from coinfer.cli.scenario import setting_of
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
-    from experiments.replay.calibration import Calibration
+    from experiments.learning.calibration import Calibration
 
 OTHER_MACHINE = 1.5
 """A machine that takes so many times the profile's times, or its inverse, is another one."""
@@ -46,8 +46,8 @@ def calibrate(
     import numpy as np
 
     from artefacts import UsageError, atomic_write, ready_file
-    from experiments.replay.calibration import AlternatingController, world_text
-    from experiments.replay.calibration import calibrate as fit
+    from experiments.learning.calibration import AlternatingController, world_text
+    from experiments.learning.calibration import calibrate as fit
     from experiments.replay.device_run import DeviceRun, run_loop
 
     for path in (out, records):

@@ -18,19 +18,11 @@ from controller.daemon.records.entries import (
 )
 from controller.policies.network import load_policy, save_policy
 from controller.policies.weights import MlpWeights
-from experiments.learning.continued import (
-    BEFORE,
-    NEW,
-    NEW_ROBUST,
-    OWN_S,
-    ROBUST,
-    continued,
-    judge,
-    mixed,
-)
+from experiments.learning.continued import OWN_S, continued, mixed
 from experiments.learning.records import split_by_time
 from experiments.learning.scorer import Scorer
 from experiments.learning.training import TrainArgs
+from experiments.learning.verdict import BEFORE, NEW, NEW_ROBUST, ROBUST, judge
 from traces.trace import BandwidthTrace
 
 SMALL = TrainArgs(

@@ -10,6 +10,7 @@ import pytest
 from artefacts import UsageError
 from coinfer.cli.main import app
 from coinfer.cli.running.calibrate import other_machines
+from controller.daemon.records.entries import kept_frame
 from controller.device.frame import FrameRecord
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.world import (
@@ -19,7 +20,12 @@ from controller.scenarios.world import (
     WorldSection,
 )
 from envs.world import World
-from experiments.replay.calibration import AlternatingController, calibrate, world_text
+from experiments.learning.calibration import (
+    AlternatingController,
+    calibrate,
+    recorded_world,
+    world_text,
+)
 from experiments.replay.device_run import DeviceRun, run_loop
 from models.executors import PacedExecutor, make_executor
 
@@ -113,6 +119,25 @@ def test_what_is_written_is_a_world_that_a_scenario_takes(camera, tmp_path):
     mine = camera.scenario.world
     assert (found.world.scene_s, found.world.likeness) == (mine.scene_s, mine.likeness)
     assert found.world.device.throttled == mine.device.throttled
+
+
+def test_what_a_device_has_kept_tells_its_world(camera):
+    world = WorldSection(
+        device=NodeWorldSection(0.002, 0.001, (1.4, 1.5, 1.6)),
+        edge=NodeWorldSection(load=LoadSection(6.0, 0.03)),
+    )
+    frames = [kept_frame(frame) for frame in drawn_run(camera, world, 3000)]
+    found, own = recorded_world(camera, frames), camera.scenario.world
+    assert found.device.overhead_s == pytest.approx(0.002, rel=0.1)
+    assert np.median(found.device.spread) == pytest.approx(1.5, rel=0.03)
+    assert found.edge.load.share == pytest.approx(0.18, abs=0.05)
+    # what frames do not tell stays the scenario's
+    assert found.device.throttled == own.device.throttled
+    assert (found.scene_s, found.likeness) == (own.scene_s, own.likeness)
+    local = [frame for frame in frames if frame.where == "device"]
+    assert recorded_world(camera, local).edge == own.edge
+    assert recorded_world(camera, frames[:40]) == own
+    assert recorded_world(camera, []) == own
 
 
 def test_profiles_of_other_machines_are_named_with_what_measures_these(camera):

@@ -16,6 +16,7 @@ import numpy as np
 
 from artefacts import UsageError
 from artefacts.arrays import Bools, Floats, Ints
+from controller.daemon.records.entries import KeptFrame
 from controller.device.frame import FrameRecord
 from controller.interface import FrameResult, Measurement, Situation
 from controller.scenarios import Setting
@@ -138,21 +139,41 @@ def calibrate(setting: Setting, frames: Sequence[FrameRecord]) -> Calibration:
     )  # fmt: skip
 
 
-def _moments(frames: Sequence[FrameRecord], name: str) -> Floats:
+def recorded_world(setting: Setting, frames: Sequence[FrameRecord | KeptFrame]) -> WorldSection:
+    """The world of `setting` with what a device's own frames say of it and of its edge.
+
+    What the frames do not tell stays: of a device that was hardly ever idle, of an edge that hardly
+    answered, and throttling, which takes longer than they do.
+    """
+    own = setting.scenario.world
+    if not frames:
+        return own
+    idle, plans = _idle(frames), np.array([f.plan for f in frames])
+    answered = sum("edge compute" in f.stages_s for f in frames)
+    device, edge = own.device, own.edge
+    if idle.sum() >= LEAST_FRAMES:
+        section = _on_device(setting, frames, plans, idle).section
+        device = msgspec.structs.replace(section, throttled=own.device.throttled)
+    if answered >= LEAST_FRAMES:
+        edge = _on_edge(setting, frames, plans).section
+    return msgspec.structs.replace(own, device=device, edge=edge)
+
+
+def _moments(frames: Sequence[FrameRecord | KeptFrame], name: str) -> Floats:
     return np.array([f.moments_s.get(name, np.nan) for f in frames])
 
 
-def _stages(frames: Sequence[FrameRecord], name: str) -> Floats:
+def _stages(frames: Sequence[FrameRecord | KeptFrame], name: str) -> Floats:
     return np.array([f.stages_s.get(name, np.nan) for f in frames])
 
 
-def _begun(frames: Sequence[FrameRecord]) -> Floats:
+def _begun(frames: Sequence[FrameRecord | KeptFrame]) -> Floats:
     """When each was set about, since its arrival: its prefix, or where it has none its encoding."""
     begun, encoding = _moments(frames, "begun"), _moments(frames, "encoding")
     return np.where(np.isfinite(begun), begun, encoding)
 
 
-def _idle(frames: Sequence[FrameRecord]) -> Bools:
+def _idle(frames: Sequence[FrameRecord | KeptFrame]) -> Bools:
     """Frames that found nothing left to compute of those before."""
     arrival = np.array([f.arrival_s for f in frames])
     end = arrival + np.nan_to_num(_begun(frames)) + np.array([f.device_s for f in frames])
@@ -166,7 +187,9 @@ class _Node:
     ratio: float
 
 
-def _on_device(setting: Setting, frames: Sequence[FrameRecord], plans: Ints, idle: Bools) -> _Node:
+def _on_device(
+    setting: Setting, frames: Sequence[FrameRecord | KeptFrame], plans: Ints, idle: Bools
+) -> _Node:
     """What the device takes: waits of frames that found it idle, and its own computing."""
     waits = _begun(frames)[idle]
     waits = waits[np.isfinite(waits)]
@@ -184,7 +207,7 @@ def _on_device(setting: Setting, frames: Sequence[FrameRecord], plans: Ints, idl
     )
 
 
-def _on_edge(setting: Setting, frames: Sequence[FrameRecord], plans: Ints) -> _Node:
+def _on_edge(setting: Setting, frames: Sequence[FrameRecord | KeptFrame], plans: Ints) -> _Node:
     """What the edge takes: waits of requests, and computing."""
     queue, compute = _stages(frames, "edge queue"), _stages(frames, "edge compute")
     known = np.isfinite(queue) & np.isfinite(compute)
