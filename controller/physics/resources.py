@@ -35,7 +35,7 @@ class Resources:
     ) -> Resources:
         """All resources free since ever, of that many `lanes` and a `topology`.
 
-        TCP's windows are at `window_bytes`; `kept`: of how many fallbacks the begin is told.
+        TCP's windows are at `window_bytes`; `kept`: of how many fallbacks the begin is known.
         """
         shape = (lanes,) if isinstance(lanes, int) else tuple(lanes)
         free_s = np.zeros((len(topology.resources), *shape))

@@ -10,6 +10,7 @@ from controller.policies.network import Policy
 from controller.policies.observation import Observation
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
+from controller.sensing.pace import CLEARLY_SLOW
 
 _ALL = np.ones(1, dtype=np.bool_)
 
@@ -18,8 +19,9 @@ class LearnedController:
     """Decides by a `Policy` on exactly the observation it was trained on (one lane).
 
     Where nothing was measured for the policy's `blind_s` the link is asked, as in training
-    (`Prober`). Where the context leaves the range of training the robust planner decides;
-    `fallbacks` counts those frames.
+    (`Prober`). The robust planner decides where the context leaves the range of training, and on a
+    device that is slow for a while: it reckons every plan anew with what jobs take, of which the
+    policy has seen little. `fallbacks` counts those frames.
     """
 
     def __init__(self, policy: Policy, setting: Setting, name: str = "learned") -> None:
@@ -63,7 +65,8 @@ class LearnedController:
     def decide(self, situation: Situation) -> int:
         """The policy's plan, or the robust planner's where the policy knows nothing."""
         observation, now_s = self.observation(situation), np.array([situation.now_s])
-        if self.policy.outside(observation.context)[0]:
+        slow = situation.device_pace > CLEARLY_SLOW
+        if slow or self.policy.outside(observation.context)[0]:
             self.fallbacks += 1
             plan = np.array([self._robust.decide(situation)])
         else:

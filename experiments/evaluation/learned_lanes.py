@@ -17,6 +17,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import Policy
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
+from controller.sensing.pace import CLEARLY_SLOW
 from envs.simulator import Simulator
 
 
@@ -60,6 +61,7 @@ class LearnedLanes:
         now_s = simulator.now_s
         observation = self._stream.observation(now_s, device_s, uplink_bytes, simulator.device_pace)
         outside = self._policy.outside(observation.context)
+        outside |= simulator.device_pace > CLEARLY_SLOW
         plan = observation.plans[np.arange(len(now_s)), self._policy.decide(observation.flat)]
         plan = self._stream.applied(plan, observation, now_s, ~outside)
         for k in np.flatnonzero(outside & alive).tolist():

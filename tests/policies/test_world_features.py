@@ -1,13 +1,15 @@
 """What frames show of a world that is not tidy, as numbers of the observation."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
 from artefacts import digest_bytes
-from controller.interface import FrameResult, Measurement, Noticed
+from controller.interface import FrameResult, Measurement, Noticed, Situation
+from controller.planners.robust import RobustPlanner
 from controller.policies.arrays import packed, read_arrays
 from controller.policies.features import LEAST_RATIO, WORLD, Observer, Scales
 from controller.policies.learned import LearnedController
@@ -15,6 +17,7 @@ from controller.policies.network import load_policy, read_card, save_policy
 from controller.policies.observation import CONTEXT, DESCRIBED, EARLIER_CONTEXTS
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.world import WorldSection
+from controller.sensing.pace import CLEARLY_SLOW
 
 ONE = np.array([True, False])
 DEADLINE_S = 0.1
@@ -131,3 +134,22 @@ def test_a_policy_of_the_earlier_context_decides_as_it_did(stream, random_policy
     again = load_policy(tmp_path / "again", stream)
     assert again.card.context == CONTEXT
     assert (again.decide(rows) == read.decide(rows)).all()
+
+
+def test_on_a_device_that_is_slow_for_a_while_the_robust_planner_decides(stream, random_policy):
+    policy = random_policy(stream)
+    weights = policy.planned().weights
+    # it prefers what planning advises against
+    policy = replace(policy, weights=replace(weights, sharpness=-weights.sharpness))
+    learned, robust = LearnedController(policy, stream), RobustPlanner(stream, policy.belief)
+    heard = Measurement(0.5, 20_000, 0.05)
+    plans = []
+    for pace in (1.0, CLEARLY_SLOW, CLEARLY_SLOW + 0.01, 1.5):
+        for controller in (learned, robust):
+            controller.reset()
+            controller.observe(heard)
+        situation = Situation(1.0, 0, stream.scenario.frames.deadline_s, 0.0, 0, 0.03, pace)
+        plans.append((learned.decide(situation), robust.decide(situation), learned.fallbacks))
+    assert [count for *_, count in plans] == [0, 0, 1, 2]
+    assert all(mine != theirs for mine, theirs, _ in plans[:2])
+    assert all(mine == theirs for mine, theirs, _ in plans[2:])
