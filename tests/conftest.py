@@ -96,20 +96,19 @@ def random_policy():
     planned = {}
 
     def make(setting, seed=0, training=None, hidden=8):
-        if setting.scenario.name not in planned:
+        digest = setting.scenario.digest
+        if digest not in planned:
             belief = BandwidthBelief.from_traces(setting.traces("train").traces)
             own = setting.scenario.reward
             grids = np.array([own.device_second]), np.array([own.megabyte])
             solved = solve_prices(setting, belief, *grids, Solving(4, sweeps=20))
-            planned[setting.scenario.name] = belief, solved
+            planned[digest] = belief, solved
         rng, c, f, h = np.random.default_rng(seed), len(CONTEXT), len(DESCRIBED), hidden
         shapes = ((c, h), (h,), (f, h), (h, h), (h,), (h,))
         arrays = [rng.normal(0.0, 0.5, shape).astype(np.float32) for shape in shapes]
         weights = ScorerWeights(*arrays, np.array([1.5], dtype=np.float32))
         wide = np.full(c, 3.0, dtype=np.float32)
-        return make_policy(
-            setting, weights, *planned[setting.scenario.name], (-wide, wide), training or {}, 0.5
-        )
+        return make_policy(setting, weights, *planned[digest], (-wide, wide), training or {}, 0.5)
 
     return make
 

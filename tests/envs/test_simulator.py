@@ -4,12 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from tidy import tidy
 
 from controller.physics import TraceBank
 from controller.physics.building import build_table
 from controller.planners.fixed import FixedController
 from controller.plans import device_only
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from envs.simulator import Simulator
 from experiments.evaluation.bound import bound_per_frame, clairvoyant_values
 from experiments.evaluation.evaluator import evaluate
@@ -149,7 +150,7 @@ def test_the_closed_loop_starts_when_the_last_ended(closed):
 
 def test_a_device_does_not_know_how_its_gates_will_end():
     """What a controller sees of a gated frame is its plan's mean until the gates are asked."""
-    setting = load_setting(read_scenario("3g-mobilenet"))
+    setting = load_setting(tidy("3g-mobilenet"))
     plan = device_only(setting.spec, 4)
     plans = [plan, dataclasses.replace(plan, gates=(0,), threshold=0.7)]
     table = build_table(
@@ -176,7 +177,7 @@ def test_a_device_does_not_know_how_its_gates_will_end():
 
 
 def test_an_upload_counts_from_when_it_is_handed_over():
-    setting = load_setting(read_scenario("3g-mobilenet"))
+    setting = load_setting(tidy("3g-mobilenet"))
     table = setting.table
     whole = ~table.local & ~table.gated & (table.up_bytes > 1200)
     late = int(np.argmax(np.where(whole & (table.prefix_s < 0.08), table.prefix_s, 0.0)))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tidy import tidy
 
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from controller.scenarios.sample_bytes import class_of, picture_bytes
 from controller.scenarios.world import (
     LoadSection,
@@ -99,12 +100,9 @@ def _plan(setting, **wanted):
 
 
 def test_frames_take_their_own_bytes_and_the_mean_is_what_it_was():
-    tidy, sized = (
-        load_setting(read_scenario("lte-mobilenet")),
-        in_world(WorldSection(picture_sizes=True)),
-    )
-    plan = _plan(tidy, codec="jpeg75")
-    plain = np.stack([r.outcome.bytes_sent for r in simulated(tidy, plan)])
+    calm, sized = load_setting(tidy("lte-mobilenet")), in_world(WorldSection(picture_sizes=True))
+    plan = _plan(calm, codec="jpeg75")
+    plain = np.stack([r.outcome.bytes_sent for r in simulated(calm, plan)])
     own = np.stack([r.outcome.bytes_sent for r in simulated(sized, plan)])
     assert np.ptp(plain) == 0.0
     assert own.std() / own.mean() == pytest.approx(0.24, abs=0.04)
@@ -114,21 +112,21 @@ def test_frames_take_their_own_bytes_and_the_mean_is_what_it_was():
 
 
 def test_a_busy_edge_and_a_slow_device_make_frames_late():
-    tidy = load_setting(read_scenario("lte-mobilenet"))
-    plan = _plan(tidy, codec="jpeg75")
+    calm = load_setting(tidy("lte-mobilenet"))
+    plan = _plan(calm, codec="jpeg75")
     busy = NodeWorldSection(load=LoadSection(20.0, 0.03))
     waits = [r.outcome for r in simulated(in_world(WorldSection(edge=busy)), plan)]
-    plain = [r.outcome for r in simulated(tidy, plan)]
+    plain = [r.outcome for r in simulated(calm, plan)]
     assert np.mean([o.latency_s.mean() for o in waits]) > np.mean(
         [o.latency_s.mean() for o in plain]
     )
     queued = np.stack([o.served_s - o.reached_s for o in waits])
     assert queued[np.isfinite(queued)].mean() > 0.01
-    local = int(np.flatnonzero(tidy.table.local & ~tidy.table.gated)[0])
+    local = int(np.flatnonzero(calm.table.local & ~calm.table.gated)[0])
     hot = NodeWorldSection(throttled=StateSection(2.0, 1e4, 1e-3))
     # the first frame alone: a device that is twice as slow falls behind, and drops those behind it
     slow = simulated(in_world(WorldSection(device=hot)), local, 1)[0].outcome.device_s
-    cool = simulated(tidy, local, 1)[0].outcome.device_s
+    cool = simulated(calm, local, 1)[0].outcome.device_s
     assert slow == pytest.approx(2.0 * cool)
 
 

@@ -6,6 +6,7 @@ import functools
 import msgspec
 import numpy as np
 import pytest
+from tidy import tidy
 
 from artefacts import ArtefactError, UsageError
 from controller.physics import ConstantLink, Resources, run_frames
@@ -23,7 +24,7 @@ from traces.states import BandwidthState
 
 @functools.cache
 def camera():
-    scenario = read_scenario("3g-mobilenet")
+    scenario = tidy("3g-mobilenet")
     plans = msgspec.structs.replace(scenario.plans, confidence=(0.4, 0.6, 0.8))
     return load_setting(msgspec.structs.replace(scenario, plans=plans))
 
@@ -202,8 +203,8 @@ def test_a_closed_loop_takes_no_thresholds(tmp_path):
 
 
 def test_without_thresholds_a_scenario_is_the_one_it_was():
-    """Policies trained before thresholds existed still know their scenario."""
-    scenario = read_scenario("3g-alexnet")
+    """Neither thresholds nor a world that are left out are part of a digest."""
+    scenario = tidy("3g-alexnet")
     assert scenario.plans.confidence == ()
     more = msgspec.structs.replace(
         scenario, plans=msgspec.structs.replace(scenario.plans, confidence=(0.5,))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tidy import tidy
 
 from artefacts import UsageError
 from controller.physics import TraceBank
@@ -20,6 +21,7 @@ from controller.planners.queue_values import (
     solve_prices,
 )
 from controller.policies.observation import ObservationEncoder
+from controller.registry import tuned
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.rewards import expectation
 from controller.sensing.belief import BandwidthBelief, Counting
@@ -34,7 +36,7 @@ COARSE = Solving(5, sweeps=60)
 
 @pytest.fixture(scope="module")
 def stream():
-    return load_setting(read_scenario("3g-alexnet"))
+    return load_setting(tidy("3g-alexnet"))
 
 
 def belief_of(rates_bps, seed=0):
@@ -142,17 +144,26 @@ def test_the_belief_is_sharp_at_once_and_forgets():
     assert both[1] == pytest.approx(belief.of(2e7, 0.7))
 
 
-def test_knowing_the_present_is_worth_something_and_the_future_more(stream, planned, random_policy):
-    belief, traces, advantages = planned
-    zero = np.zeros(1)
+def test_knowing_the_present_is_worth_something_and_the_future_more(
+    planned, random_policy, monkeypatch
+):
+    """In the shipped world: where plans cost what profiles say, a kept fallback is nearly free, and
+    knowing the link is worth little.
+    """
+    # the baselines' tuning is no part of this: on few frames it takes seconds
+    monkeypatch.setattr(tuned, "FIRST_FRAMES", 50)
+    monkeypatch.setattr(tuned, "CHOICE_FRAMES", 200)
+    belief, traces, _ = planned
+    stream = load_setting(read_scenario("3g-alexnet"))
+    advantages, zero = solve(stream, belief, COARSE), np.zeros(1)
     priced = PricedAdvantages(
         zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
     )
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
-    found = limits(stream, policy, tuple(traces), 500, (0.0, 0.06, 2.0))
+    found = limits(stream, policy, tuple(traces), 1000, (0.0, 0.2, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
     anywhere, sent = found.informed_late[:3], found.informed_late[3:]
-    assert [one.delay_s for one in sent] == [0.0, 0.06, 2.0]
+    assert [one.delay_s for one in sent] == [0.0, 0.2, 2.0]
     assert [one.only_sent for one in found.informed_late] == [False] * 3 + [True] * 3
     assert anywhere[0].reward == found.informed
     assert anywhere[0].gap_closed == found.gap_of_informed

@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from tidy import tidy
 
 from artefacts import digest_bytes
 from controller.interface import FrameResult, Measurement, Noticed, Situation
@@ -15,7 +16,7 @@ from controller.policies.features import LEAST_RATIO, WORLD, Observer, Scales
 from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, read_card, save_policy
 from controller.policies.observation import CONTEXT, DESCRIBED, EARLIER_CONTEXTS
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from controller.scenarios.world import WorldSection
 from controller.sensing.pace import CLEARLY_SLOW
 
@@ -82,11 +83,11 @@ def test_a_tidy_world_shows_nothing():
 
 
 def test_a_controller_sees_what_its_frames_have_shown(random_policy):
-    tidy = load_setting(read_scenario("3g-mobilenet"))
+    plain = load_setting(tidy("3g-mobilenet"))
     world = WorldSection(sub_second=True)
-    setting = load_setting(msgspec.structs.replace(tidy.scenario, world=world))
-    policy, contexts = random_policy(tidy), []
-    for one in (tidy, setting):
+    setting = load_setting(msgspec.structs.replace(plain.scenario, world=world))
+    policy, contexts = random_policy(plain), []
+    for one in (plain, setting):
         controller = LearnedController(policy, one)
         controller.reset()
         controller.observe(Measurement(0.0, 3000, 0.01))

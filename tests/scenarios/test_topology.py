@@ -76,7 +76,7 @@ def test_both_formats_say_the_same_and_have_one_digest(tmp_path):
 
 
 PUBLISHED = {
-    "3g-alexnet": "e30dd1ba61c5aaa9f5294e50e450f657954eb724bb6a535f555d5172267e3d17",
+    "3g-alexnet": "0c8c9c855a31b3f9fc4a81de40618515b077d8b1a4d90379fcfbb99feaf42344",
 }
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from tidy import tidy
 
 from artefacts import ArtefactError
 from controller.scenarios import SHIPPED, load_setting, read_scenario
@@ -27,12 +28,14 @@ load = { bursts_per_s = 5.0, burst_s = 0.02 }
 
 def written(tmp_path, world, name="lte-mobilenet"):
     path = tmp_path / "mine.toml"
-    path.write_text((SHIPPED / f"{name}.toml").read_text() + world)
+    text = (SHIPPED / f"{name}.toml").read_text()
+    assert "[world]" in text
+    path.write_text(text.split("[world]")[0] + world)
     return path
 
 
 def test_a_world_is_read_in_either_format_and_changes_the_digest(tmp_path):
-    plain = read_scenario("lte-mobilenet")
+    plain = tidy("lte-mobilenet")
     assert plain.world.tidy
     found = read_scenario(written(tmp_path, WHOLE))
     assert not found.world.tidy
