@@ -58,7 +58,9 @@ def test_the_daemon_and_a_study_look_there_too(tmp_path):
 def test_the_daemon_names_a_policy_beside_that_does_not_fit(tmp_path):
     path, beside = scenario_file(tmp_path, "3g-alexnet"), tmp_path / "policy"
     shutil.copytree(SHIPPED_POLICIES / "3g-alexnet", beside)
-    path.write_text(path.read_text() + "\n# as it was\n[world]\nscene_s = 0.0\nsub_second = true\n")
+    without, own, _ = path.read_text().partition("[world]")
+    assert own
+    path.write_text(without + "[world]\nscene_s = 0.0\nsub_second = true\n")
     setting = load_setting(read_scenario(path))
     settings = SimpleNamespace(policy="", scenario=str(path))
     said = DaemonInputs(settings, setting, setting)._own_policy
