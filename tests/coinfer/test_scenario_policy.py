@@ -94,6 +94,8 @@ def test_the_policy_of_another_scenario_is_not_overwritten_unasked(tmp_path, com
 @pytest.mark.system
 def test_what_is_adapted_beside_the_file_decides_and_is_compared(tmp_path):
     path = scenario_file(tmp_path, "mine")
+    # baselines of a scenario of one's own are tuned anew: where plans cost what profiles say, soon
+    path.write_text(path.read_text().partition("[world]")[0])
     compare = ("compare", "--scenario", path, "--frames", "3", "--json")
     done = coinfer(tmp_path, *compare)
     assert done.returncode == 0, done.stderr
