@@ -35,7 +35,7 @@ from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH
 from controller.policies.weights import Activation, MlpWeights, unfit
 from envs.episodes import Episodes, ObservationSpace
 from envs.preparation import Prepared
-from traces.trace import trace_digest
+from traces.trace import log_digest
 
 LANES, FRAMES = 128, 128
 """Of episodes that the exported policy runs, for the range of contexts it meets."""
@@ -88,7 +88,7 @@ def export_policy(
         "frames_seen": int(model.num_timesteps),
         "seed": model.seed,
         "traces": traces.source,
-        "trace_digests": sorted({trace_digest(trace) for trace in traces.traces}),
+        "trace_digests": sorted({log_digest(trace) for trace in traces.traces}),
     }
     policy = make_policy(
         prepared.setting, weights, prepared.belief, prepared.advantages, contexts, training,

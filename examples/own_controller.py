@@ -16,7 +16,7 @@ from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory
 
-PATIENCE_FRAMES = 40
+PATIENCE_FRAMES = 10
 
 
 class Patient:

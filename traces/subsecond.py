@@ -24,7 +24,7 @@ from artefacts import ArtefactError, UsageError, read_json
 from artefacts.arrays import Floats, Ints
 from traces.generator import FITS, normal_cdf
 from traces.library import TraceSet
-from traces.trace import BandwidthTrace
+from traces.trace import BandwidthTrace, log_digest
 
 FORMAT_VERSION = 1
 SUBSECOND = FITS / "subsecond.json"
@@ -223,7 +223,8 @@ def with_subsecond(
     rates = steps.conserved(factors, trace.rates_bps)
     kept = (trace.rates_bps[steps.piece] > 0) | (steps.number == 0)
     times = trace.times_s[steps.piece] + steps.number * steps.length_s
-    return BandwidthTrace(trace.name, times[kept], rates[kept], trace.duration_s)
+    log = log_digest(trace)
+    return BandwidthTrace(trace.name, times[kept], rates[kept], trace.duration_s, log)
 
 
 def subsecond_set(

@@ -31,6 +31,8 @@ class BandwidthTrace:
     times_s: Floats
     rates_bps: Floats
     duration_s: float
+    log: str = ""
+    """Digest of the log whose seconds were made uneven (none: the trace is as it was logged)."""
 
     def __post_init__(self) -> None:
         """Check and freeze the arrays."""
@@ -173,6 +175,11 @@ def trace_digest(trace: BandwidthTrace) -> str:
     for array in (trace.times_s, trace.rates_bps):
         digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
     return digest.hexdigest()
+
+
+def log_digest(trace: BandwidthTrace) -> str:
+    """SHA-256 of the log that a trace is of, whether its seconds were made uneven or not."""
+    return trace.log or trace_digest(trace)
 
 
 def traces_digest(traces: Sequence[BandwidthTrace]) -> str:

@@ -65,6 +65,14 @@ class KeptTimes:
             np.copyto(until, begin + self.seconds[k], where=under_way)
         return until
 
+    def through_s(self, free_s: Floats) -> Floats:
+        """When a device that is free at `free_s` has computed what it keeps time for (*lanes)."""
+        for k in range(len(self)):
+            start = np.maximum(free_s, self.begin_s[k])
+            due = (start < np.inf) & (start < self.over_s[k])
+            free_s = np.where(due, self._end(k, start), free_s)
+        return free_s
+
     def begin(self, jobs: Bools, at_s: Floats, expected_s: Floats, limit: Floats | float) -> Floats:
         """When jobs begin that could at `at_s`; the fallbacks before them are over then.
 

@@ -11,8 +11,9 @@ the state is bounded, an outage of any length changes nothing while nothing pass
 transitions depend on the rates between its arrival and its deadline alone. Frames that see one rate
 until then share them, and so do all states whose upload waits for the device rather than the link.
 
-Left out: the queues of edge and downlink (idle at every arrival), TCP's window (open) and the
-spread of edge times (median). The true optimum lies between this one, but for the grid's error,
+Left out: the queues of edge and downlink (idle at every arrival), TCP's window (open), the spread
+of edge times (median), time kept for fallbacks (each is the device's next job) and the scenario's
+`[world]` beyond its traces. The true optimum lies between this one, but for the grid's error,
 and what the same policy earns in the whole physics (`experiments.evaluation.optimum_play.earned`).
 Both are printed by `coinfer bench optimum --scenario lte-mobilenet --frames 600 --refine`: over its
 eight test logs they are 0.011 % apart, and the grid's error is at most 0.007 %.

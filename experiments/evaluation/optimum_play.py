@@ -51,7 +51,9 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
     reward, outcome, fresh = queue.run(row, arrival, resources.take(lane), link, factors[node])
     value = queue.land(link, arrival, reward, fresh).value(optimum.after(frame))
     rows = value.reshape(shape).mean(axis=2)
-    return Lookahead(queue.rows.gate_rows.mixed(rows, queue.rows.share), outcome, fresh)
+    mixed = queue.rows.gate_rows.mixed(rows, queue.rows.share)
+    # time kept for a fallback that is never computed delays what comes meanwhile
+    return Lookahead(np.where(queue.hindering, -np.inf, mixed), outcome, fresh)
 
 
 def earned(
@@ -73,7 +75,7 @@ def earned(
     ways = np.broadcast_to(np.arange(len(table)), (lanes, len(table)))
     link = optimum.bank.lanes(np.zeros(ways.size, dtype=np.int64))
     start = np.full(lanes, optimum.arrival_s[0])
-    state = Resources.idle(lanes, setting.link_model.initial_window_bytes, setting.topology)
+    state = setting.idle(lanes)
     state.free_s[:] = start
     total, lane = np.zeros(lanes), np.arange(lanes)
     for frame, at_s in enumerate(optimum.arrival_s.tolist()):
@@ -213,15 +215,12 @@ class OptimumController:
         now_s, beliefs = situation.now_s, self._beliefs
         device_s = np.array([now_s + situation.device_backlog_s])
         if beliefs is None:
-            setting = self._queue.setting
-            window = setting.link_model.initial_window_bytes
-            idle = Resources.idle(1, window, setting.topology)
+            idle = self._queue.setting.idle(1)
             idle.free_s[:] = now_s
             idle.device_s = device_s
             return idle
-        off = np.abs(
-            np.maximum(beliefs.resources.device_s - now_s, 0.0) - situation.device_backlog_s
-        )
+        free_s = beliefs.resources.computes_until_s(np.full(len(beliefs.weight), now_s))
+        off = np.abs(np.maximum(free_s - now_s, 0.0) - situation.device_backlog_s)
         # an upload that has begun would be seen: bytes handed over and not yet acknowledged
         if situation.uplink_backlog_bytes == 0:
             seen = (beliefs.handed_s <= now_s) & (beliefs.resources.uplink_s > now_s)

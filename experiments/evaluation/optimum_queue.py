@@ -7,13 +7,21 @@ worked out once for a setting: local plans, and what the device does while an up
 
 from __future__ import annotations
 
+from dataclasses import replace
 from statistics import NormalDist
 
 import numpy as np
 
 from artefacts import UsageError
-from artefacts.arrays import Floats, Ints
-from controller.physics import ConstantLink, FrameOutcome, Resources, TraceBank, run_frames
+from artefacts.arrays import Bools, Floats, Ints
+from controller.physics import (
+    ConstantLink,
+    FrameOutcome,
+    PlanTable,
+    Resources,
+    TraceBank,
+    run_frames,
+)
 from controller.physics.links import BankLink, Link
 from controller.scenarios import Setting
 from controller.scenarios.rewards import priced
@@ -37,6 +45,13 @@ def check_coupled(setting: Setting) -> None:
         )
 
 
+def _hindering(table: PlanTable) -> Bools:
+    """Plans (P,) that keep time for a fallback where another one is the same without."""
+    plans = table.plans
+    same = [p.rescue and replace(p, rescue=False) in plans for p in plans]
+    return np.array(same, dtype=np.bool_)
+
+
 class CoupledQueue:
     """The states of a stream's queue and what no trace changes about them; serves any trace.
 
@@ -52,6 +67,7 @@ class CoupledQueue:
         self.deadline_s = setting.scenario.frames.deadline_s
         self.interval_s = setting.interval_s
         prices = setting.prices
+        self.hindering = _hindering(setting.table)
         self.may_drop = prices.device_second > 0 or prices.megabyte > 0
         sigma = self.table.device_sigma
         points, weights = np.polynomial.hermite_e.hermegauss(self.grid.nodes if sigma else 1)
@@ -245,7 +261,9 @@ class CoupledQueue:
         one shape; `link` gives the rates from there on.
         """
         following = arrival_s + self.interval_s
-        cell, device = self.place_device(fresh.device_s - following)
+        # whoever knows the trace keeps time for a fallback only where it will be computed
+        busy_s = fresh.kept.through_s(fresh.device_s)
+        cell, device = self.place_device(busy_s - following)
         place = self.place_uplink(link, following, fresh.uplink_s)
         links = self.shape[1]
         below = np.minimum(place.astype(np.int64), links - 2)

@@ -21,7 +21,7 @@ from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes
 from traces.library import TraceSet
-from traces.trace import trace_digest
+from traces.trace import log_digest
 
 GRID = (0.0, 0.25, 1.0)
 """Places of the prices planned for, from none to the greatest."""
@@ -37,9 +37,9 @@ class Data:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a policy's card says of them: the source, and every trace's digest."""
+        """What a policy's card says of them: the source, and every log's digest."""
         both = (*self.train.traces, *self.validation.traces)
-        digests = sorted({trace_digest(trace) for trace in both})
+        digests = sorted({log_digest(trace) for trace in both})
         return {"traces": self.train.source, "trace_digests": digests}
 
     @classmethod

@@ -14,7 +14,7 @@ from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from experiments.studies.study import EvaluationSpec, FoldSpec
 from traces.formats import read_trace
 from traces.library import FOLDERS, PARTS, TraceSet, load_split, read_set, read_split
-from traces.trace import BandwidthTrace, trace_digest
+from traces.trace import BandwidthTrace, log_digest, trace_digest
 
 SPLIT_FAMILIES = ("belgium", "norway")
 
@@ -169,17 +169,6 @@ def _modes() -> dict[str, str]:
     }
 
 
-TURNED = {
-    "9eab55cd540be632bc1a388fd81aa04bd0a7fa2f555f987f8df3e8310f451576": (
-        "6d828d7bfb4ad8309248166fec1020b3f2af834056abb195382194ccecd38c7e"
-    ),
-}
-"""Logs that policies were trained on with their time running backwards, and as they are read.
-
-`bus.ljansbakken-oslo.report.2010-09-30_1113CEST.log` of the Norwegian training split stands newest
-row first. The shipped 3G policies name it by what it said before its rows were turned."""
-
-
 def seen_in_training(groups: Sequence[Group], setting: Setting) -> tuple[str, ...]:
     """Names of the test traces that something evaluated may have been trained or chosen on."""
     found = []
@@ -187,10 +176,9 @@ def seen_in_training(groups: Sequence[Group], setting: Setting) -> tuple[str, ..
         known = list(group.training.traces)
         if len(groups) == 1:
             known += setting.traces("validation").traces
-        digests = {trace_digest(t) for t in known}
+        digests = {log_digest(t) for t in known}
         for folder in group.policies:
             # what a policy says of itself, wherever it was trained
-            named = read_card(folder).training.get("trace_digests", ())
-            digests |= {TURNED.get(digest, digest) for digest in named}
-        found += [t.name for t in group.traces.traces if trace_digest(t) in digests]
+            digests |= set(read_card(folder).training.get("trace_digests", ()))
+        found += [t.name for t in group.traces.traces if log_digest(t) in digests]
     return tuple(found)

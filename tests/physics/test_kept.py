@@ -47,6 +47,15 @@ def test_a_fallback_comes_behind_a_job_or_never():
     assert times.begin_s[-1, 0] == INF
 
 
+@pytest.mark.parametrize(
+    ("case", "free", "through"),
+    [({}, 0.2, 1.5), ({}, 1.2, 1.7), ({"over": 1.05}, 0.2, 1.2), ({"over": 0.8}, 0.2, 0.2),
+     ({"begin": INF}, 0.2, 0.2)],
+)  # fmt: skip
+def test_a_device_is_through_when_it_has_computed_what_is_due(case, free, through):
+    assert kept(**case).through_s(np.array([free])).tolist() == pytest.approx([through])
+
+
 def test_lanes_without_a_job_are_left_alone():
     times = kept()
     none = np.array([False])

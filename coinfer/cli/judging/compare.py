@@ -83,8 +83,9 @@ def compare(
     """Compare controllers in simulation on whole traces.
 
     With --sub-second every second of a trace keeps its bytes but passes them as unevenly as a real
-    link; the training traces that controllers learn from stay as they are. Prices given here count
-    for everybody; a policy must have been trained for them ('coinfer train --most-megabyte').
+    link, in place of the variation that the scenario's world has; the training traces that
+    controllers learn from stay as they are. Prices given here count for everybody; a policy must
+    have been trained for them ('coinfer train --most-megabyte').
     """
     from experiments.evaluation.controllers import chosen_names
 
@@ -96,7 +97,8 @@ def compare(
         say_no_policy(scenario, "compared without 'learned'")
     names = chosen_names(controllers, setting, policy=policy is not None)
     left_out = LeftOut()
-    chosen = _traces(setting, traces, scale, left_out)
+    # steps that vary already have nothing within them to vary
+    chosen = _traces(_even(setting) if sub_second else setting, traces, scale, left_out)
     chosen = _uneven(chosen, sub_second, sub_second_seed, sub_second_mean)
     say_samples(setting.outcomes)
     say_source(chosen)
@@ -195,6 +197,16 @@ def _traces(
     if scale is not None:
         raise UsageError("--scale: found it alone, expected --traces with it")
     return setting.traces("test")
+
+
+def _even(setting: Setting) -> Setting:
+    """The setting with rates that hold for the whole second."""
+    from dataclasses import replace
+
+    import msgspec
+
+    world = msgspec.structs.replace(setting.scenario.world, sub_second=False)
+    return replace(setting, scenario=msgspec.structs.replace(setting.scenario, world=world))
 
 
 def _uneven(

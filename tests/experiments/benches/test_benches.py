@@ -5,11 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from tidy import tidy
 from typer.testing import CliRunner
 
 from artefacts import UsageError
 from coinfer.cli.main import app
-from controller.scenarios import load_profile, load_setting, read_scenario
+from controller.scenarios import load_profile, load_setting
 from experiments.analyses.codec_table import codec_rows
 from experiments.analyses.deadlines import scan_deadlines
 from experiments.benches.executor import WARMUP, executor_rows
@@ -128,7 +129,7 @@ def no_data(monkeypatch, tmp_path):
 
 
 def test_deadlines_are_judged_on_single_plans_and_the_bound(no_data):
-    scenario, frames = read_scenario("3g-alexnet"), 15
+    scenario, frames = tidy("3g-alexnet"), 15
     reported = []
     rows = scan_deadlines(scenario, [0.05, 0.088, 0.4], frames, lambda *at: reported.append(at))
     assert reported == [(0, 3), (1, 3), (2, 3), (3, 3)]

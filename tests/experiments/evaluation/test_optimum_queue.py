@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tidy import tidy
 
 from artefacts import UsageError
 from controller.physics import Resources, TraceBank, run_frames
 from controller.planners.fixed import FixedController
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from experiments.evaluation import optimum as optimum_module
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import compare, comparison_rows
@@ -25,9 +26,15 @@ FINE = Grid(2e-4, 2e-4, 64)
 
 
 @pytest.fixture(scope="module")
+def profiled():
+    """Neither spread nor gates; plans cost what their profiles say."""
+    return load_setting(tidy("3g-alexnet"))
+
+
+@pytest.fixture(scope="module")
 def camera():
     """Compute times that vary, gates, rescues."""
-    return load_setting(read_scenario("3g-mobilenet"))
+    return load_setting(tidy("3g-mobilenet"))
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +86,13 @@ def made_trace(seed, low=2e5, high=3e6):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_it_is_what_brute_force_over_all_sequences_finds(stream, seed):
+def test_it_is_what_brute_force_over_all_sequences_finds(profiled, seed):
     """3g-alexnet: no spread, no gates; 5 plans, 5 frames, 3,125 sequences."""
     rng = np.random.default_rng(seed)
-    local = np.flatnonzero(stream.table.local)
-    remote = np.flatnonzero(~stream.table.local)
+    local = np.flatnonzero(profiled.table.local)
+    remote = np.flatnonzero(~profiled.table.local)
     plans = [*rng.choice(local, 2, replace=False), *rng.choice(remote, 3, replace=False)]
-    setting, trace = calm(stream, plans), made_trace(seed)
+    setting, trace = calm(profiled, plans), made_trace(seed)
     queue = CoupledQueue(setting, grid=FINE)
     best = searched(queue, trace, 0.02, (0.02, 0.02), 5)
     assert best > 1.0
@@ -113,7 +120,7 @@ def test_gated_plans_lead_wherever_their_gates_send_them(camera, seed):
 
 def test_prices_count_and_dropping_is_allowed():
     """With a device second at 30 answers no plan is worth its price: nothing is done."""
-    setting = load_setting(read_scenario("3g-mobilenet-priced"))
+    setting = load_setting(tidy("3g-mobilenet-priced"))
     local = calm(setting, np.flatnonzero(setting.table.local)[:2])
     dear = replace(
         local,
@@ -152,7 +159,7 @@ def test_its_policy_earns_what_it_expects(solved):
 def test_bound_then_optimum_then_every_controller(camera, rough, solved):
     bound = bound_per_frame(camera, rough, solved.arrival_s).mean()
     assert bound > solved.per_frame > 0.8 * bound
-    lanes = 6
+    lanes = 18
     belief = ControllerFactory(camera)
     makers = {
         "optimum": lambda k: OptimumController(solved.queue, rough, solved.frames),
@@ -166,10 +173,10 @@ def test_bound_then_optimum_then_every_controller(camera, rough, solved):
         runs = evaluate(camera, [rough] * lanes, make, max_frames=solved.frames)
         found[name] = np.array([run.reward.mean() for run in runs])
     own = found.pop("optimum")
-    # answers are drawn: 1,500 of them
+    # answers are drawn: 4,500 of them; and how gated frames end it guesses, which costs a point
     error = own.std(ddof=1) / np.sqrt(lanes)
-    assert error < 0.02
-    assert own.mean() == pytest.approx(solved.per_frame, abs=3 * error)
+    assert error < 0.005
+    assert solved.per_frame - 0.015 < own.mean() < solved.per_frame + 3 * error
     for name, others in found.items():
         off = own - others
         assert off.mean() > -3 * off.std(ddof=1) / np.sqrt(lanes), name
@@ -232,13 +239,13 @@ def calm_not(setting, plans):
     return replace(setting, table=setting.table.take(plans))
 
 
-def test_compare_tells_it_only_where_asked_for(stream, rough):
-    assert "optimum" not in chosen_names("", stream)
-    names = chosen_names("device-only,optimum", stream)
+def test_compare_tells_it_only_where_asked_for(profiled, rough):
+    assert "optimum" not in chosen_names("", profiled)
+    names = chosen_names("device-only,optimum", profiled)
     reported = []
-    factory = ControllerFactory(stream, max_frames=80, progress=reported.append)
+    factory = ControllerFactory(profiled, max_frames=80, progress=reported.append)
     traces = TraceSet((rough, replace(rough, name="again")), True, "made")
-    result = compare(stream, traces, names, factory, max_frames=80)
+    result = compare(profiled, traces, names, factory, max_frames=80)
     assert set(result.optimum_per_trace) == {"rough", "again"}
     assert result.optimum == pytest.approx(np.mean(list(result.optimum_per_trace.values())))
     assert result.bound >= result.optimum
@@ -248,22 +255,22 @@ def test_compare_tells_it_only_where_asked_for(stream, rough):
     columns, rows = comparison_rows(result)
     assert columns[-1] == "of optimum"
     assert all(len(row) == len(columns) for row in rows)
-    plain = compare(stream, traces, ["device-only"], factory, max_frames=20)
+    plain = compare(profiled, traces, ["device-only"], factory, max_frames=20)
     assert plain.optimum is None
     assert plain.controllers["device-only"].share_of_optimum is None
 
 
-def test_a_row_of_the_bench(stream, rough):
-    row = optimum_row(CoupledQueue(stream), rough, 40, True)
+def test_a_row_of_the_bench(profiled, rough):
+    row = optimum_row(CoupledQueue(profiled), rough, 40, True)
     assert row.frames == 40
     assert row.bound >= row.optimum
     assert row.earned == pytest.approx(row.optimum, rel=0.03)
     assert abs(row.grid_error) < 0.03
-    assert optimum_row(CoupledQueue(stream), rough, 5, False).grid_error is None
+    assert optimum_row(CoupledQueue(profiled), rough, 5, False).grid_error is None
 
 
-def test_a_closed_loop_has_no_such_optimum(closed, stream):
+def test_a_closed_loop_has_no_such_optimum(closed, profiled):
     with pytest.raises(UsageError, match="found scenario 'edgent' of kind 'closed-loop', expected"):
         CoupledQueue(closed)
     with pytest.raises(UsageError, match="expected one that needs no trace"):
-        ControllerFactory(stream).maker("optimum", ())
+        ControllerFactory(profiled).maker("optimum", ())

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tidy import tidy
 
 from artefacts import ArtefactError, UsageError
 from controller.interface import Measurement, Situation
@@ -23,7 +24,7 @@ from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, for_prices, price_grids
 from experiments.learning.training import TrainArgs, Validation, learnt_blind_s, train_policy
 from traces.library import TraceSet
-from traces.trace import BandwidthTrace
+from traces.trace import BandwidthTrace, trace_digest, traces_digest
 
 SMALL = TrainArgs(
     frames=0, lanes=32, steps=16, batch=128, epochs=1, validations=1, hidden=8,
@@ -162,6 +163,15 @@ def test_traces_may_be_left_out_or_brought(stream):
     assert one.train == one.validation
     with pytest.raises(UsageError, match="found none"):
         Data.held_out(TraceSet((), False, "none"))
+
+
+def test_a_card_names_the_logs_and_not_what_was_laid_over_them(stream):
+    plain = load_setting(tidy("3g-alexnet"))
+    one, other = Data.of(stream), Data.of(plain)
+    assert traces_digest(one.train.traces) != traces_digest(other.train.traces)
+    assert one.record["trace_digests"] == other.record["trace_digests"]
+    logs = (*other.train.traces, *other.validation.traces)
+    assert other.record["trace_digests"] == sorted({trace_digest(log) for log in logs})
 
 
 def test_where_the_policy_trails_is_drawn_more_often(stream, random_policy):

@@ -5,10 +5,12 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from tidy import tidy
 
 from coinfer.cli.main import app
 from controller.device.frame import FrameRecord
 from controller.physics import TraceBank
+from controller.scenarios import load_setting
 from envs.simulator import Simulator
 from experiments.replay import audit as audits
 from experiments.replay.audit import STAGES, audit, bar_rows, stage_rows
@@ -20,6 +22,12 @@ from experiments.reporting.drawing import svg_bytes
 from traces.trace import BandwidthTrace
 
 TRACE = BandwidthTrace("moves", np.arange(12.0), np.linspace(3e5, 6e6, 12), 12.0)
+
+
+@pytest.fixture(scope="module")
+def profiled():
+    """The frame-stream scenario where plans cost what their profiles say."""
+    return load_setting(tidy("3g-alexnet"))
 
 
 def simulated(setting, real=False, seed=0):
@@ -62,8 +70,8 @@ def simulated(setting, real=False, seed=0):
     )  # fmt: skip
 
 
-def test_the_simulator_predicts_its_own_run_to_the_last_frame(stream):
-    found = audit(stream, TRACE, simulated(stream, real=True), seed=1)
+def test_the_simulator_predicts_its_own_run_to_the_last_frame(profiled):
+    found = audit(profiled, TRACE, simulated(profiled, real=True), seed=1)
     assert found.frames == 200
     assert found.compared > 20
     assert found.p95_error < 1e-9
@@ -78,8 +86,8 @@ def test_the_simulator_predicts_its_own_run_to_the_last_frame(stream):
 
 
 @pytest.mark.parametrize("stage", ["device wait", "link, both ways", "edge compute"])
-def test_what_takes_longer_than_predicted_is_found_in_its_stage(stream, stage):
-    late_s, run = 0.02, simulated(stream)
+def test_what_takes_longer_than_predicted_is_found_in_its_stage(profiled, stage):
+    late_s, run = 0.02, simulated(profiled)
     after = {"device wait": ("begun", "encoding", "handed", "replied"),
              "link, both ways": ("replied",), "edge compute": ("replied",)}[stage]  # fmt: skip
 
@@ -93,8 +101,8 @@ def test_what_takes_longer_than_predicted_is_found_in_its_stage(stream, stage):
         )
 
     run = msgspec.structs.replace(run, frames=tuple(slower(f) for f in run.frames))
-    before = audit(stream, TRACE, simulated(stream), seed=1)
-    found = audit(stream, TRACE, run, seed=1)
+    before = audit(profiled, TRACE, simulated(profiled), seed=1)
+    found = audit(profiled, TRACE, run, seed=1)
     assert found.compared > 10
     assert not found.held["median error of latency"]
     off = {s.stage: s.median_error_s for s in found.stages}
@@ -106,26 +114,26 @@ def test_what_takes_longer_than_predicted_is_found_in_its_stage(stream, stage):
     assert moved <= where
 
 
-def test_pictures_that_no_outcome_was_recorded_of_are_judged_by_time_alone(stream):
-    found = audit(stream, TRACE, simulated(stream, real=False), seed=1)
+def test_pictures_that_no_outcome_was_recorded_of_are_judged_by_time_alone(profiled):
+    found = audit(profiled, TRACE, simulated(profiled, real=False), seed=1)
     assert found.agreement == found.in_time_agreement
     assert {row.predicted_right for row in found.rows} == {None}
 
 
-def test_a_frame_that_time_was_kept_for_runs_with_its_fallback(stream):
-    plans = stream.table.plans
+def test_a_frame_that_time_was_kept_for_runs_with_its_fallback(profiled):
+    plans = profiled.table.plans
     pairs = [(k, plans.index(replace(p, rescue=True))) for k, p in enumerate(plans)
              if not p.rescue and replace(p, rescue=True) in plans]  # fmt: skip
     assert pairs
-    frame = simulated(stream).frames[0]
+    frame = simulated(profiled).frames[0]
     for plain, kept in pairs:
         one = msgspec.structs.replace(frame, plan=plain, reserved=True)
-        assert audits._as_run(stream.table, one) == kept
-        assert audits._as_run(stream.table, msgspec.structs.replace(one, reserved=False)) == plain
+        assert audits._as_run(profiled.table, one) == kept
+        assert audits._as_run(profiled.table, msgspec.structs.replace(one, reserved=False)) == plain
 
 
-def test_an_audit_is_drawn_alike_every_time(stream):
-    found = audit(stream, TRACE, simulated(stream), seed=1)
+def test_an_audit_is_drawn_alike_every_time(profiled):
+    found = audit(profiled, TRACE, simulated(profiled), seed=1)
     one, two = (svg_bytes(audit_figure(found), "a") for _ in range(2))
     assert one == two
     assert b"predicted - measured" in one
