@@ -5,10 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tidy import tidy
 
 from controller.physics import TraceBank
 from controller.planners.queue_values import solve_prices
 from controller.policies.observation import CANDIDATES, CONTEXT, DESCRIBED, WIDTH
+from controller.scenarios import load_setting
 from envs.observed import ObservedLanes, mean_reward
 from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.scorer import Scorer
@@ -36,8 +38,9 @@ def test_the_same_seed_trains_the_same_policy(stream, algorithm):
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
-def test_numpy_decides_as_the_trained_model(stream, random_policy, algorithm):
+def test_numpy_decides_as_the_trained_model(random_policy, algorithm):
     """On 100,000 observations; where stable-baselines3's best two are within rounding, either."""
+    stream = load_setting(tidy("3g-alexnet"))
     bank, rng = TraceBank(stream.traces("train").traces), np.random.default_rng(0)
     encoder = random_policy(stream).encoder(stream)
     env = ObservedVecEnv([ObservedLanes(stream, bank, 250, encoder, "policy", rng, 0.5)], 64)
