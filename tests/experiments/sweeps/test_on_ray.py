@@ -140,6 +140,7 @@ def test_a_sweep_outlives_the_death_of_a_ray_node(cluster, whole, data, tmp_path
     assert {r["status"] for r in rows} == {"finished"}
     assert sorted(r["attempts"] for r in rows) == [1] * (CELLS - 1) + [2]
     # the nodes' own processes know no logs: these came with the cells
-    assert {r["validation_traces"] for r in rows} == {"real norway logs (validation split)"}
+    (source,) = {r["validation_traces"] for r in rows}
+    assert source.startswith("real norway logs (validation split) with sub-second variation")
     assert rewards_of(out) == rewards_of(whole.out)
     assert cluster.processes("head")
