@@ -97,7 +97,7 @@ class DeviceMetrics:
             ),
             "coinfer_breaker_opened": ("Times frames were kept back", self._opened),
             "coinfer_policy_fallbacks": (
-                "Frames that the robust planner decided: outside the policy's training, or on a slow device",
+                "Frames that the robust planner decided: outside training, or on a slow device",
                 lambda: self._guarded.total(self._of_controller("fallbacks")),
             ),
             "coinfer_controller_faults": (
