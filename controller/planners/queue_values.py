@@ -1,10 +1,11 @@
 """What a plan is worth now and for the frames behind it: dynamic programming over the queue.
 
 A frame's plan keeps device and uplink busy for the next ones, and the bandwidth moves. A state s is
-the bandwidth's level, the device's backlog and the uplink's backlog when a frame arrives; an action
-is a plan p. The physics give the expected reward r(s, p) and the backlogs that the next frame
-finds; the level moves by a Markov chain that was counted on training traces. The worth of a plan is
-then the solution of Bellman's equation
+the bandwidth's level, the device's backlog, whether time is kept for the fallback of the frame
+before, and the uplink's backlog when a frame arrives; an action is a plan p. The physics give the
+expected reward r(s, p) and the backlogs that the next frame finds; the level moves by a Markov
+chain that was counted on training traces. The worth of a plan is then the solution of Bellman's
+equation
 
     Q(s, p) = r(s, p) + discount * E[max over p' of Q(s', p')]
 
@@ -30,8 +31,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts import UsageError
-from artefacts.arrays import Float32s, Floats, Ints
-from controller.physics import ConstantLink, Resources, run_frames
+from artefacts.arrays import Bools, Float32s, Floats, Ints
+from controller.physics import ConstantLink, run_frames
+from controller.planners.due_fallbacks import due_next, fallbacks_due, resources_before
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expectation, priced, reward_scale
 from controller.sensing.belief import BandwidthBelief
@@ -54,10 +56,11 @@ class Solving:
 
 @dataclass(frozen=True)
 class QueueAdvantages:
-    """How far every plan is below the best, (D, U, levels, P), at most 0.
+    """How far every plan is below the best, (D, U, F, levels, P), at most 0.
 
     At device backlogs `device_s` (D,) and uplink backlogs `uplink_s` (U,) in seconds at each of the
-    belief's levels; between them linearly, beyond them as at the end.
+    belief's levels; between them linearly, beyond them as at the end. F is 2 where planning follows
+    whether the fallback of the frame before is due (`fallbacks_due`; the second says yes), else 1.
     """
 
     device_s: Floats
@@ -65,37 +68,41 @@ class QueueAdvantages:
     table: Float32s
 
     def of(
-        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats
+        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools
     ) -> Float32s:
         """Advantages (L, P) under beliefs (L, levels), uplink backlogs (L, levels).
 
+        `device_backlog_s` (L,) is in seconds, `kept` (L,) says whether a fallback is due.
         Levels that are hardly believed in are left out, the others share their belief.
         """
         believed = np.where(probability >= HARDLY, probability, 0.0)
         believed /= believed.sum(axis=1, keepdims=True)
         lane, level = np.nonzero(believed)
-        values = self.at(device_backlog_s[lane], uplink_backlog_s[lane, level], level)
+        values = self.at(device_backlog_s[lane], uplink_backlog_s[lane, level], kept[lane], level)
         values *= believed[lane, level].astype(np.float32)[:, None]
         found = np.zeros((len(probability), self.table.shape[-1]), dtype=np.float32)
         # pairs stand lane by lane, and every lane has one
         found += np.add.reduceat(values, np.searchsorted(lane, np.arange(len(found))), axis=0)
         return found
 
-    def at(self, device_backlog_s: Floats, uplink_backlog_s: Floats, level: Ints) -> Float32s:
-        """Advantages (N, P) of N states whose level is known."""
+    def at(
+        self, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools, level: Ints
+    ) -> Float32s:
+        """Advantages (N, P) of N states whose level is known; arguments are (N,), as in `of`."""
+        f = np.minimum(kept.astype(np.int64), self.table.shape[2] - 1)
         d, dw = _between(self.device_s, device_backlog_s)
         u, uw = _between(self.uplink_s, uplink_backlog_s)
         if len(self.uplink_s) == 1:
-            return np.array(self.table[d, u, level])
+            return np.array(self.table[d, u, f, level])
         dw, uw = dw[:, None], uw[:, None]
-        near = (1 - uw) * self.table[d, u, level] + uw * self.table[d, u + 1, level]
-        far = (1 - uw) * self.table[d + 1, u, level] + uw * self.table[d + 1, u + 1, level]
+        near = (1 - uw) * self.table[d, u, f, level] + uw * self.table[d, u + 1, f, level]
+        far = (1 - uw) * self.table[d + 1, u, f, level] + uw * self.table[d + 1, u + 1, f, level]
         return np.asarray((1 - dw) * near + dw * far)
 
 
 @dataclass(frozen=True)
 class PricedAdvantages:
-    """Advantages on a grid of prices, (A, B, D, U, levels, P), so that prices may change.
+    """Advantages on a grid of prices, (A, B, D, U, F, levels, P), so that prices may change.
 
     `device_second` (A,) and `megabyte` (B,) rise from the least to the greatest price; one price
     each is all a policy of fixed prices knows.
@@ -160,7 +167,7 @@ def solve(setting: Setting, belief: BandwidthBelief, how: Solving | None = None)
         value = reward_scale(setting) * expectation(setting, belief.rates_bps).reward
         table = value - value.max(axis=-1, keepdims=True)
         return QueueAdvantages(
-            np.zeros(1), np.zeros(1), np.maximum(table, WORST)[None, None].astype(np.float32)
+            np.zeros(1), np.zeros(1), np.maximum(table, WORST)[None, None, None].astype(np.float32)
         )
     return _Queue(setting, belief, Solving() if how is None else how).advantages()
 
@@ -190,7 +197,7 @@ def solve_prices(
 
 
 class _Queue:
-    """States are (level, device backlog in s, uplink backlog in s at the level's rate)."""
+    """States are (level, device backlog in s, uplink backlog in s at its rate, fallbacks due)."""
 
     def __init__(self, setting: Setting, belief: BandwidthBelief, how: Solving) -> None:
         if how.backlogs < 2:
@@ -204,11 +211,12 @@ class _Queue:
         beyond = deadline_s * np.array([1.5, 2.5, 5.0, 12.0])
         self._uplink_s = np.concatenate([self._device_s, beyond])
         self._rows = setting.rows("policy")
+        self._flags = 1 + fallbacks_due(setting)
         self._reward, self._landings = self._run()
         self._moves = self._level_moves(belief)
 
     def _run(self) -> tuple[Float32s, list[tuple[float, Ints, Float32s, Float32s]]]:
-        """Rewards (K, D, U, P), and where every row leads: index and weights in the next state.
+        """Rewards (K, D, U, F, P), and where rows lead: index and weights in the next state.
 
         Compute times of the device by three nodes of their distribution, the edge's at their
         medians; rates by three within each level, for what just arrives in time at
@@ -216,19 +224,22 @@ class _Queue:
         """
         setting, rows = self._setting, self._rows
         table, interval_s = rows.gate_rows.table, setting.interval_s
-        shape = (len(self._rates), len(self._device_s), len(self._uplink_s), len(table))
+        backlogs = len(self._device_s), len(self._uplink_s)
+        shape = (len(self._rates), *backlogs, self._flags, len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         reward, landings = np.zeros(shape), []
-        level = np.arange(shape[0])[:, None, None, None] * shape[1]
+        level = np.arange(shape[0])[:, None, None, None, None] * shape[1]
         nodes = _compute_nodes(setting, table.device_sigma)
         for (factor, share), rates in itertools.product(nodes, self._within):
             weight = share / len(self._within)
             # what is owed is in seconds of the level's middle rate
-            slower = (self._rates / rates)[:, None, None, None]
-            resources = Resources.idle(shape, topology=setting.topology)
-            resources.device_s = np.array(np.broadcast_to(self._device_s[:, None, None], shape))
-            resources.uplink_s = slower * np.broadcast_to(self._uplink_s[:, None], shape)
-            link = ConstantLink(np.broadcast_to(rates[:, None, None, None], shape))
+            slower = (self._rates / rates)[:, None, None, None, None]
+            resources = resources_before(setting, shape)
+            resources.device_s = np.array(
+                np.broadcast_to(self._device_s[:, None, None, None], shape)
+            )
+            resources.uplink_s = slower * np.broadcast_to(self._uplink_s[:, None, None], shape)
+            link = ConstantLink(np.broadcast_to(rates[:, None, None, None, None], shape))
             outcome, after = run_frames(
                 table, plan, np.zeros(shape), resources, setting.links(link), setting.link_models,
                 setting.timing, factor, **setting.scenario.world.expected,
@@ -237,9 +248,10 @@ class _Queue:
             answer = np.where(outcome.answer_exit >= 0, own, 0.0)
             earned = priced(setting, answer, outcome.device_s, outcome.bytes_sent)[0]
             reward += weight * earned
-            d, dw = _between(self._device_s, after.device_s - interval_s)
+            busy_s = after.computes_until_s(np.full(shape, interval_s))
+            d, dw = _between(self._device_s, busy_s - interval_s)
             u, uw = _between(self._uplink_s, (after.uplink_s - interval_s) / slower)
-            at = (level + d) * shape[2] + u
+            at = ((level + d) * shape[2] + u) * shape[3] + due_next(setting, after)
             landings.append((weight, at, dw, uw))
         return rows.gate_rows.mixed(reward, rows.share).astype(np.float32), landings
 
@@ -254,32 +266,35 @@ class _Queue:
         return np.asarray((1 - share) * kernels[low] + share * kernels[low + 1])
 
     def _moved(self, value: Float32s) -> Float32s:
-        """Value (K, D, U) expected of the next frame's level: what is owed takes longer there."""
+        """Value (K, D, U, F) expected of the next frame's level, where the owed takes longer."""
         ratio = self._rates[:, None] / self._rates
         u, weight = _between(self._uplink_s, self._uplink_s * ratio[..., None])
         to = np.arange(len(self._rates))[:, None]
-        by_uplink = np.ascontiguousarray(value.transpose(0, 2, 1))
+        levels, devices, uplinks, flags = value.shape
+        by_uplink = value.transpose(0, 2, 1, 3).reshape(levels, uplinks, devices * flags)
         found = np.empty_like(value)
         for k in range(len(self._rates)):
             w = weight[k][..., None]
             there = (1 - w) * by_uplink[to, u[k]] + w * by_uplink[to, u[k] + 1]
-            found[k] = np.tensordot(self._moves[k], there, 1).T
+            moved = np.tensordot(self._moves[k], there, 1)
+            found[k] = moved.reshape(uplinks, devices, flags).transpose(1, 0, 2)
         return found
 
     def _sweep(self, value: Float32s) -> Float32s:
-        """Action values (K, D, U, P) where the next frame's states are worth `value`."""
-        after, width = self._moved(value).ravel(), len(self._uplink_s)
+        """Action values (K, D, U, F, P) where the next frame's states are worth `value`."""
+        after, one = self._moved(value).ravel(), self._flags
+        width = one * len(self._uplink_s)
         later: Float32s | float = 0.0
         for weight, at, dw, uw in self._landings:
-            near = (1 - uw) * after[at] + uw * after[at + 1]
-            far = (1 - uw) * after[at + width] + uw * after[at + width + 1]
+            near = (1 - uw) * after[at] + uw * after[at + one]
+            far = (1 - uw) * after[at + width] + uw * after[at + width + one]
             later = later + np.float32(weight) * ((1 - dw) * near + dw * far)
         mixed = self._rows.gate_rows.mixed(np.asarray(later), self._rows.share)
         return np.asarray(self._reward + self._how.discount * mixed, dtype=np.float32)
 
     def advantages(self) -> QueueAdvantages:
         """Sweep until values move together."""
-        value = np.zeros(self._reward.shape[:3], dtype=np.float32)
+        value = np.zeros(self._reward.shape[:-1], dtype=np.float32)
         action = self._reward
         for _ in range(self._how.sweeps):
             action = self._sweep(value)
@@ -289,7 +304,7 @@ class _Queue:
             if float(moved.max() - moved.min()) < self._how.tolerance:
                 break
         below = np.maximum(action - action.max(axis=-1, keepdims=True), WORST)
-        table = np.ascontiguousarray(below.transpose(1, 2, 0, 3), dtype=np.float32)
+        table = np.ascontiguousarray(below.transpose(1, 2, 3, 0, 4), dtype=np.float32)
         return QueueAdvantages(self._device_s, self._uplink_s, table)
 
 

@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.planners.due_fallbacks import fallback_due_s
 from controller.scenarios import Setting
 
 LATE_S = 0.030
@@ -43,12 +44,15 @@ class InFlight:
         self._back_s = np.zeros((slots, lanes))
         self._sure = np.zeros((slots, lanes), dtype=np.bool_)
         self._frame = np.full((slots, lanes), -1, dtype=np.int64)
+        self._rescued, self._due_s = np.isfinite(table.rescue_s), fallback_due_s(setting)
+        self._kept_until_s = np.full((slots, lanes), -np.inf)
         self._next = 0
 
     def forget(self, lanes: Bools) -> None:
         """Nothing is on its way in the masked lanes."""
         self._bytes[:, lanes] = self._payload[:, lanes] = 0.0
         self._frame[:, lanes] = -1
+        self._kept_until_s[:, lanes] = -np.inf
 
     def chosen(
         self, frame: Ints, plan: Ints, now_s: Floats, device_backlog_s: Floats, rtt_s: Floats
@@ -69,6 +73,7 @@ class InFlight:
         # one that a gate may have stopped says nothing by its silence
         self._sure[slot] = self._certain[plan]
         self._frame[slot] = frame
+        self._kept_until_s[slot] = np.where(self._rescued[plan], now_s + self._due_s, -np.inf)
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
         """Of these frames of the masked lanes something else was made than was chosen."""
@@ -76,11 +81,20 @@ class InFlight:
         self._bytes = np.where(mine, self._wire_bytes[plan], self._bytes)
         self._payload = np.where(mine, self._payload_bytes[plan], self._payload)
         self._sure = np.where(mine, self._certain[plan], self._sure)
+        self._kept_until_s = np.where(mine & ~self._rescued[plan], -np.inf, self._kept_until_s)
 
     def ended(self, lanes: Bools, frame: Ints) -> None:
         """These frames of the masked lanes are over: what they left is in the socket's backlog."""
         over = lanes & (self._frame == frame)
         self._bytes[over] = self._payload[over] = 0.0
+        self._kept_until_s[over] = -np.inf
+
+    def kept(self, now_s: Floats) -> Bools:
+        """Where time is kept for the fallback of a frame that is not answered yet, (L,).
+
+        `now_s` (L,) is in seconds.
+        """
+        return np.asarray((self._kept_until_s > now_s).any(axis=0))
 
     def at_levels(
         self, rates_bps: Floats, now_s: Floats, uplink_backlog_bytes: Floats

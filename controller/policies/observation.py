@@ -135,13 +135,16 @@ class ObservationEncoder:
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
         probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
         believed = probability.astype(np.float32)
-        advantage = self.advantages.of(probability, device_backlog_s, uplink_s)
+        kept = in_flight.kept(now_s)
+        advantage = self.advantages.of(probability, device_backlog_s, uplink_s, kept)
         advantage = self._paced(advantage, believed, device_backlog_s, device_pace)
         plans, present = self._candidates(advantage)
         levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
         there = np.take_along_axis(uplink_s, levels, 1)
-        busy_s = np.repeat(device_backlog_s, levels.shape[1])
-        known = self.advantages.at(busy_s, there.ravel(), levels.ravel())
+        each = levels.shape[1]
+        known = self.advantages.at(
+            np.repeat(device_backlog_s, each), there.ravel(), np.repeat(kept, each), levels.ravel()
+        )
         at_levels = known.reshape(*levels.shape, -1)[
             np.arange(len(plans))[:, None, None], np.arange(levels.shape[1]), plans[:, :, None]
         ]

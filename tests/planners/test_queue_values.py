@@ -11,6 +11,7 @@ from tidy import tidy
 
 from artefacts import UsageError
 from controller.physics import TraceBank
+from controller.planners.due_fallbacks import fallbacks_due
 from controller.planners.queue_values import (
     WORST,
     PricedAdvantages,
@@ -57,7 +58,9 @@ def planned(stream):
 
 def test_one_plan_is_best_everywhere_and_the_others_are_below(planned, stream):
     _, _, advantages = planned
-    assert advantages.table.shape == (5, len(advantages.uplink_s), 4, len(stream.table))
+    states = 1 + fallbacks_due(stream)
+    shape = (5, len(advantages.uplink_s), states, 4, len(stream.table))
+    assert advantages.table.shape == shape
     assert advantages.table.max(axis=-1) == pytest.approx(np.zeros(advantages.table.shape[:-1]))
     assert advantages.table.min() >= WORST
 
@@ -65,35 +68,37 @@ def test_one_plan_is_best_everywhere_and_the_others_are_below(planned, stream):
 def test_a_dead_link_is_not_used_and_a_fast_one_is(planned, stream):
     _, _, advantages = planned
     best = advantages.table.argmax(axis=-1)
-    assert stream.table.local[best[0, 0, 0]]
-    assert not stream.table.local[best[0, 0, -1]]
+    assert stream.table.local[best[0, 0, 0, 0]]
+    assert not stream.table.local[best[0, 0, 0, -1]]
 
 
 def test_between_grid_points_advantages_are_between(planned):
     _, _, advantages = planned
     d, u = advantages.device_s[1:3], advantages.uplink_s[1:3]
     one, two = np.array([d[0]]), np.array([d[1]])
-    level = np.array([2])
-    ends = [advantages.at(x, np.array([u[0]]), level)[0] for x in (one, two)]
-    middle = advantages.at((one + two) / 2, np.array([u[0]]), level)[0]
-    assert ends[0] == pytest.approx(advantages.table[1, 1, 2])
+    level, none = np.array([2]), np.array([False])
+    ends = [advantages.at(x, np.array([u[0]]), none, level)[0] for x in (one, two)]
+    middle = advantages.at((one + two) / 2, np.array([u[0]]), none, level)[0]
+    assert ends[0] == pytest.approx(advantages.table[1, 1, 0, 2])
     assert middle == pytest.approx((ends[0] + ends[1]) / 2, abs=1e-6)
-    far = advantages.at(np.array([1e9]), np.array([np.inf]), level)[0]
-    assert far == pytest.approx(advantages.table[-1, -1, 2])
+    far = advantages.at(np.array([1e9]), np.array([np.inf]), none, level)[0]
+    assert far == pytest.approx(advantages.table[-1, -1, 0, 2])
 
 
 def test_a_belief_is_averaged_lane_by_lane():
     rng = np.random.default_rng(0)
-    table = -rng.random((3, 4, 5, 6)).astype(np.float32)
+    table = -rng.random((3, 4, 2, 5, 6)).astype(np.float32)
     made = QueueAdvantages(np.linspace(0, 0.1, 3), np.linspace(0, 0.2, 4), table)
     probability = rng.dirichlet(np.ones(5), 7)
     device_s, uplink_s = rng.uniform(0, 0.1, 7), rng.uniform(0, 0.2, (7, 5))
-    found = made.of(probability, device_s, uplink_s)
+    kept = rng.random(7) < 0.5
+    found = made.of(probability, device_s, uplink_s, kept)
     believed = np.where(probability >= 0.004, probability, 0)
     believed /= believed.sum(axis=1, keepdims=True)
     for lane in range(7):
         wanted = sum(
-            believed[lane, k] * made.at(device_s[[lane]], uplink_s[[lane], k], np.array([k]))[0]
+            believed[lane, k]
+            * made.at(device_s[[lane]], uplink_s[[lane], k], kept[[lane]], np.array([k]))[0]
             for k in range(5)
             if probability[lane, k] >= 0.004
         )
@@ -109,7 +114,7 @@ def test_planning_earns_more_than_the_best_for_each_frame_alone(stream, planned)
     shape = advantages.table.shape
     greedy = QueueAdvantages(
         advantages.device_s, advantages.uplink_s,
-        np.broadcast_to(alone[:, None], shape).astype(np.float32),
+        np.broadcast_to(alone[:, None, None], shape).astype(np.float32),
     )  # fmt: skip
     earned = {}
     for name, used in (("planning", advantages), ("alone", greedy)):
@@ -125,9 +130,9 @@ def test_the_closed_loop_has_no_queue():
     closed = load_setting(read_scenario("edgent"))
     belief, _ = belief_of([3e5, 2e6, 2e7])
     advantages = solve(closed, belief)
-    assert advantages.table.shape[:2] == (1, 1)
+    assert advantages.table.shape[:3] == (1, 1, 1)
     reward = expectation(closed, belief.rates_bps).reward
-    assert np.array_equal(advantages.table[0, 0].argmax(axis=1), reward.argmax(axis=1))
+    assert np.array_equal(advantages.table[0, 0, 0].argmax(axis=1), reward.argmax(axis=1))
 
 
 def test_the_belief_is_sharp_at_once_and_forgets():

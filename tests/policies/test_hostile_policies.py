@@ -110,7 +110,7 @@ def test_a_belief_that_believes_hardly_anything_is_refused(policy, stream):
         "belief_edges_bps": np.linspace(2e4, 9e7, levels - 1),
         "belief_kernels": np.full((len(there["belief_lags_s"]), levels, levels), 1 / levels,
                                   np.float32),
-        "advantages_table": np.zeros((*grids[:4], levels, grids[5]), np.float16),
+        "advantages_table": np.zeros((*grids[:5], levels, grids[6]), np.float16),
     }  # fmt: skip
     with pytest.raises(ArtefactError, match="'belief_kernels': found .* few levels"):
         load_policy(policy(arrays=arrays), stream)

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from tidy import tidy
 
+from controller.planners.due_fallbacks import fallback_due_s
 from controller.policies.in_flight import LATE_S, UNLIKELY, InFlight
+from controller.scenarios import load_setting
 
 RATES = np.array([1e5, 1e6, 1e7])
 EVERYONE = np.ones(1, dtype=bool)
@@ -91,3 +94,30 @@ def test_lanes_are_forgotten_one_by_one(stream):
     assert (busy_s[1] > 0).all()
     # nothing of lane 0's own is left: the socket's bytes alone count there
     assert busy_s[0] == pytest.approx(8 * 1e6 / RATES)
+
+
+def test_time_is_kept_until_a_fallback_begins_or_its_frame_is_over():
+    stream = load_setting(tidy("lte-mobilenet"))
+    rescued = int(np.flatnonzero(np.isfinite(stream.table.rescue_s))[0])
+    bare = int(np.flatnonzero(~np.isfinite(stream.table.rescue_s))[0])
+    due_s, interval_s = fallback_due_s(stream), stream.interval_s
+    assert interval_s < due_s
+
+    def chosen(flight, frame, plan):
+        moment = np.array([frame * interval_s])
+        flight.chosen(np.array([frame]), np.array([plan]), moment, np.zeros(1), np.zeros(1))
+
+    flight = InFlight(stream, 1)
+    chosen(flight, 0, rescued)
+    assert flight.kept(np.array([interval_s])).tolist() == [True]
+    assert flight.kept(np.array([due_s])).tolist() == [False]
+    flight.ended(EVERYONE, np.array([0]))
+    assert flight.kept(np.array([interval_s])).tolist() == [False]
+    chosen(flight, 1, bare)
+    assert flight.kept(np.array([2 * interval_s])).tolist() == [False]
+    chosen(flight, 2, rescued)
+    flight.changed(EVERYONE, np.array([2]), np.array([bare]))
+    assert flight.kept(np.array([3 * interval_s])).tolist() == [False]
+    chosen(flight, 3, rescued)
+    flight.forget(EVERYONE)
+    assert flight.kept(np.array([4 * interval_s])).tolist() == [False]

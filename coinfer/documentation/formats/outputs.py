@@ -24,8 +24,9 @@ POLICY_ARRAYS = (
     ("advantages_uplink_s", "float64 (Y)", "Grid of the uplink's backlog."),
     (
         "advantages_table",
-        "float16 (P, Q, X, Y, L, plans)",
-        "What each plan is worth there over the best, by planning.",
+        "float16 (P, Q, X, Y, F, L, plans)",
+        "What each plan is worth there over the best, by planning. F is 2 where it differs by "
+        "whether the fallback of the frame before is due, else 1 or left out.",
     ),
 )
 
