@@ -70,9 +70,10 @@ class QueueAdvantages:
     def of(
         self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools
     ) -> Float32s:
-        """Advantages (L, P) under beliefs (L, levels), uplink backlogs (L, levels).
+        """Advantages (L, P) under beliefs `probability` (L, levels).
 
-        `device_backlog_s` (L,) is in seconds, `kept` (L,) says whether a fallback is due.
+        `device_backlog_s` (L,) and `uplink_backlog_s` (L, levels) are in seconds, `kept` (L,) says
+        whether a fallback is due.
         Levels that are hardly believed in are left out, the others share their belief.
         """
         believed = np.where(probability >= HARDLY, probability, 0.0)
@@ -88,7 +89,10 @@ class QueueAdvantages:
     def at(
         self, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools, level: Ints
     ) -> Float32s:
-        """Advantages (N, P) of N states whose level is known; arguments are (N,), as in `of`."""
+        """Advantages (N, P) of N states whose `level` is known.
+
+        `device_backlog_s`, `uplink_backlog_s`, `kept` and `level` are (N,), as in `of`.
+        """
         f = np.minimum(kept.astype(np.int64), self.table.shape[2] - 1)
         d, dw = _between(self.device_s, device_backlog_s)
         u, uw = _between(self.uplink_s, uplink_backlog_s)

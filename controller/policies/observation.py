@@ -140,13 +140,12 @@ class ObservationEncoder:
         advantage = self._paced(advantage, believed, device_backlog_s, device_pace)
         plans, present = self._candidates(advantage)
         levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
-        there = np.take_along_axis(uplink_s, levels, 1)
-        each = levels.shape[1]
+        there, each = np.take_along_axis(uplink_s, levels, 1), levels.shape[1]
         known = self.advantages.at(
             np.repeat(device_backlog_s, each), there.ravel(), np.repeat(kept, each), levels.ravel()
         )
         at_levels = known.reshape(*levels.shape, -1)[
-            np.arange(len(plans))[:, None, None], np.arange(levels.shape[1]), plans[:, :, None]
+            np.arange(len(plans))[:, None, None], np.arange(each), plans[:, :, None]
         ]
         model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
         mine = np.take_along_axis(advantage, plans, 1)
