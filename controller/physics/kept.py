@@ -4,6 +4,10 @@ A fallback is due long after its frame came: what comes between, and is short en
 A job that would run into kept time lets the fallback be computed at once, and follows it. Where the
 frame is over by its begin, a fallback is not computed; where it is over before `pause_s` of its
 seconds, the device gives it up there. As the device's own queue does it (`controller.device.cpu`).
+
+What becomes of a frame is settled when it arrives: by a fallback that begins when it is due. A
+later job that makes it begin sooner changes when the device is free, not what that frame cost; one
+that pushes it beyond its latest begin does not take its answer away.
 """
 
 from __future__ import annotations

@@ -151,9 +151,13 @@ def recorded_world(setting: Setting, frames: Sequence[FrameRecord | KeptFrame]) 
     idle, plans = _idle(frames), np.array([f.plan for f in frames])
     answered = sum("edge compute" in f.stages_s for f in frames)
     device, edge = own.device, own.edge
-    if idle.sum() >= LEAST_FRAMES:
-        section = _on_device(setting, frames, plans, idle).section
-        device = msgspec.structs.replace(section, throttled=own.device.throttled)
+    if np.isfinite(_begun(frames)[idle]).sum() >= LEAST_FRAMES:
+        found = _on_device(setting, frames, plans, idle).section
+        # whole runs on the device tell how it computes; without enough of them nothing is known
+        computes = found if found.spread else own.device
+        device = msgspec.structs.replace(
+            found, spread=computes.spread, shared=computes.shared, throttled=own.device.throttled
+        )
     if answered >= LEAST_FRAMES:
         edge = _on_edge(setting, frames, plans).section
     return msgspec.structs.replace(own, device=device, edge=edge)

@@ -65,8 +65,10 @@ def mixed(setting: Setting, link: RecordedLink, streams: Sequence[Stream] = ()) 
     records = link.train.traces
     source = f"{link.train.source} and pieces of {setting.traces('train').source}"
     train = TraceSet((*records, *own), link.train.generated, source)
+    # a policy of a scenario without a world is shown nothing of one when it decides
+    shown = () if setting.scenario.world.tidy else streams
     worlds = [
-        recorded_world(setting, frames_between(streams, *shares))
+        recorded_world(setting, frames_between(shown, *shares))
         for shares in ((0.0, TRAIN), (TRAIN + VALIDATION, 1.0))
     ]
     return Mixed(Data(train, link.validation), _seconds(records), _seconds(own), *worlds)

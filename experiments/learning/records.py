@@ -40,6 +40,8 @@ SAME_S = 1e-6
 SILENT_S = 0.5
 """Times in which nothing of a transfer came are an outage where they sum up to this before anything
 comes: for less, a slow link and an answer on its way look the same."""
+APART_S = 60.0
+"""Between two streams on one clock: nothing of the earlier is left to compute."""
 SHORTEST_S = 10.0
 """A trace that is shorter tells nothing of how the bandwidth moves, and is left out."""
 TRAIN, VALIDATION = 0.70, 0.15
@@ -253,8 +255,17 @@ def _without_short_silence(edges: Floats, rates: Floats) -> Floats:
 
 
 def frames_between(streams: Sequence[Stream], begin: float, end: float) -> tuple[KeptFrame, ...]:
-    """The frames of all streams, in order, from the share `begin` of them to the share `end`."""
-    frames = [frame for stream in streams for frame in stream.frames]
+    """The frames of all streams as they arrived, from the share `begin` to the share `end` of them.
+
+    Streams follow one another on one clock, `APART_S` apart: each had its own.
+    """
+    frames: list[KeptFrame] = []
+    for stream in streams:
+        own = sorted(stream.frames, key=lambda frame: frame.arrival_s)
+        shift_s = frames[-1].arrival_s + APART_S - own[0].arrival_s if frames and own else 0.0
+        frames += [
+            msgspec.structs.replace(frame, arrival_s=frame.arrival_s + shift_s) for frame in own
+        ]
     return tuple(frames[int(begin * len(frames)) : int(end * len(frames))])
 
 

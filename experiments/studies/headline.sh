@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The exact commands behind docs/results/headline.md; about an hour on two cores.
+# The exact commands behind docs/results/headline.md; about two hours on two cores.
 # Every step goes on where it was ended; policies that are there are not trained again.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -12,6 +12,7 @@ from coinfer.cli.trace_files import say_lines
 
 if TYPE_CHECKING:
     from controller.policies.network import Policy
+    from controller.scenarios import Setting
     from experiments.learning.continued import Mixed
     from experiments.learning.records import RecordedLink, Stream
     from experiments.learning.verdict import Verdict
@@ -63,7 +64,7 @@ def train_on_records(
     before = shipped_policy(setting, start)
     material = mixed(setting, link, streams)
     out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
-    say_lines([_of_material(material), _of_world(material)])
+    say_lines([_of_material(material), _of_world(setting, material)])
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
         learning_rate=LEARNING_RATE, validation_frames=validation_frames,
@@ -113,10 +114,12 @@ def _of_material(material: Mixed) -> str:
     )
 
 
-def _of_world(material: Mixed) -> str:
+def _of_world(setting: Setting, material: Mixed) -> str:
     """What the records say of the two machines, or that they say nothing."""
     import numpy as np
 
+    if material.world == setting.scenario.world:
+        return "the machines are taken as the scenario has them"
     parts = []
     for name in ("device", "edge"):
         node = getattr(material.world, name)

@@ -137,6 +137,10 @@ def test_what_a_device_has_kept_tells_its_world(camera):
     local = [frame for frame in frames if frame.where == "device"]
     assert recorded_world(camera, local).edge == own.edge
     assert recorded_world(camera, frames[:40]) == own
+    # of a device that computes nothing whole its own runs are not known, its overhead is
+    sent = recorded_world(camera, [frame for frame in frames if frame.where != "device"]).device
+    assert (sent.spread, sent.shared) == (own.device.spread, own.device.shared)
+    assert sent.overhead_s == pytest.approx(0.002, rel=0.1)
     assert recorded_world(camera, []) == own
 
 

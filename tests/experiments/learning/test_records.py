@@ -16,9 +16,11 @@ from controller.daemon.records.entries import (
 )
 from controller.sensing.belief import BandwidthBelief
 from experiments.learning.records import (
+    APART_S,
     GAP_S,
     Stream,
     check_streams,
+    frames_between,
     measured_traces,
     read_streams,
     split_by_time,
@@ -202,3 +204,19 @@ def test_the_newest_is_held_back_and_nothing_is_in_two_parts():
     assert len(set(names)) == 2
     with pytest.raises(UsageError, match="of which none of 10 s is to choose on"):
         split_by_time([traces[0].slice(0.0, 60.0)], "records")
+
+
+def test_frames_of_several_streams_lie_on_one_clock_as_they_arrived(header):
+    """A frame is kept when it ends, which may be before an older one does; every stream has a clock
+    of its own."""
+    streams = [
+        Stream(header(), (frame(1), frame(0), frame(2)), (), False),
+        Stream(header(name="bbbbbbbb"), (frame(0), frame(1)), (), False),
+    ]
+    found = frames_between(streams, 0.0, 1.0)
+    assert [one.frame for one in found] == [0, 1, 2, 0, 1]
+    at_s = [one.arrival_s for one in found]
+    assert at_s == pytest.approx([0.0, 0.1, 0.2, 0.2 + APART_S, 0.3 + APART_S])
+    assert frames_between(streams, 0.0, 0.6) == found[:3]
+    assert frames_between(streams, 0.6, 1.0) == found[3:]
+    assert frames_between([], 0.0, 1.0) == ()
