@@ -44,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True):
 def audits(plan: Plan, folder: Path) -> Iterator[tuple[str, Audit]]:
     """Every run's audit with its key, made where it is not kept yet."""
     for name in plan.scenarios:
-        setting = _here(load_setting(read_scenario(name)), plan.world)
+        setting = load_setting(read_scenario(name))
         for number in range(plan.logs):
             for controller in plan.controllers:
                 key = f"{setting.scenario.name}-{number + 1}-{controller}-{plan.seconds:g}s"
@@ -69,7 +69,7 @@ def _made(setting: Setting, name: str, number: int, controller: str, plan: Plan)
     part = trace.slice(0.0, min(plan.seconds, trace.duration_s))
     args = ReplayArgs(name, controller, None, plan.method, SEED, as_daemon=True)
     replayed = run_replay(setting, part, args, lambda note: None)
-    return audit(setting, part, replayed.record, SEED, rows=False)
+    return audit(_here(setting, plan.world), part, replayed.record, SEED, rows=False)
 
 
 def page(plan: Plan, found: Sequence[tuple[str, Audit]], command: str) -> str:
@@ -78,7 +78,7 @@ def page(plan: Plan, found: Sequence[tuple[str, Audit]], command: str) -> str:
         "# The simulator against real runs", "",
         f"`{command}` made this page. Every run is {plan.seconds:g} s of a test log between two "
         f"processes on this machine, over the link `{plan.method}`. The simulator is given the "
-        "plans that were executed, and predicts every frame.", "",
+        f"plans that were executed, and predicts every frame.{_of_world(plan.world)}", "",
         "## What the prediction is held to", "",
         "| scenario | log | controller | frames | median error | 95th percentile | alike | "
         "measured | predicted |",
@@ -108,6 +108,19 @@ def page(plan: Plan, found: Sequence[tuple[str, Audit]], command: str) -> str:
     for scenario in plan.scenarios:
         lines += _order(scenario, [one for _, one in found if one.scenario == scenario])
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _of_world(path: Path | None) -> str:
+    """What the machine that stands in takes beyond profiles, as a sentence."""
+    if path is None:
+        return ""
+    world = read_world(path)
+    ends = (("device", world.device), ("edge", world.edge))
+    parts = [f"{1e3 * (e.overhead_s + e.jitter_s):.2f} ms on the {name}" for name, e in ends]
+    return (
+        f" Beyond profiles a frame takes {' and '.join(parts)} here (`coinfer calibrate --pace`): "
+        "this machine keeps the profiles' times, not their machines' overheads."
+    )
 
 
 def _stages(scenario: str, found: Sequence[Audit]) -> list[str]:

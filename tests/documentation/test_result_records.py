@@ -20,7 +20,7 @@ from coinfer.documentation.results.records import (
 )
 from coinfer.documentation.results.reports import CELL, LEARNED, REPORTED, matrix_rows, section
 
-GENERATED = {"headline", "breadth", "architectures"}
+GENERATED = {"headline", "breadth", "architectures", "audit"}
 """Pages that a command writes as a whole."""
 AT_ONCE = [key for key in MADE if key[0] != "traces"]
 """Those of traces take a minute and a half, and the recorded logs."""
