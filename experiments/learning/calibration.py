@@ -125,10 +125,9 @@ def calibrate(setting: Setting, frames: Sequence[FrameRecord]) -> Calibration:
     sized = (setting.model.folder / "sizes.npz").exists()
     # what no run of minutes can measure stays the scenario's
     own = setting.scenario.world
-    throttled = device.section.throttled or own.device.throttled
     world = msgspec.structs.replace(
         own, sub_second=True, picture_sizes=sized, edge=edge.section,
-        device=msgspec.structs.replace(device.section, throttled=throttled),
+        device=msgspec.structs.replace(device.section, throttled=own.device.throttled),
     )  # fmt: skip
     both = _moments(frames, "replied") - _moments(frames, "handed")
     both -= sum(_stages(frames, name) for name in ("receive", "edge queue", "edge compute"))

@@ -201,12 +201,9 @@ def _traces(
 
 def _even(setting: Setting) -> Setting:
     """The setting with rates that hold for the whole second."""
-    from dataclasses import replace
-
     import msgspec
 
-    world = msgspec.structs.replace(setting.scenario.world, sub_second=False)
-    return replace(setting, scenario=msgspec.structs.replace(setting.scenario, world=world))
+    return setting.in_world(msgspec.structs.replace(setting.scenario.world, sub_second=False))
 
 
 def _uneven(
