@@ -75,8 +75,9 @@ def test_a_reset_mask_resets_its_lanes_alone():
     after, _ = env.reset(options={"reset_mask": np.array([True, False, False])})
     assert env.episodes.groups[0].simulator.frame.tolist() == [0, 5, 5]
     assert np.array_equal(env.episodes.groups[0].simulator.now_s[1:], at[1:])
-    assert np.array_equal(after[1:], before[1:])
-    assert not np.array_equal(after[0], before[0])
+    # lanes of the same backlogs share a matrix product: the last bits depend on who shares it
+    assert np.allclose(after[1:], before[1:], rtol=0.0, atol=1e-5)
+    assert not np.allclose(after[0], before[0], rtol=0.0, atol=1e-2)
 
 
 @pytest.mark.parametrize(
