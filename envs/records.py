@@ -28,6 +28,26 @@ class StepResult:
     """The lane's trace is over: no further frame fits into it."""
     ending: Ints
     """The row of `OutcomeRows.gate_rows` that each plan became for its sample."""
+    taken: Taken
+    """From frames before; `reward` is less by what was right of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Answers of earlier frames that a frame's jobs took the time of (`FrameOutcome.lost`).
+
+    `frames` (K, L): which of the K frames before have none any more, the last before at the end. Of
+    them all, (L,): how many were `right`, and the sum of their answers' `accuracy`.
+    """
+
+    frames: Bools
+    right: Floats
+    accuracy: Floats
+
+    @classmethod
+    def none(cls, lanes: int) -> Taken:
+        """Nothing."""
+        return cls(np.zeros((0, lanes), dtype=np.bool_), np.zeros(lanes), np.zeros(lanes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +97,9 @@ class PendingEnds:
     """(3, slots, L): as of `Ended`."""
     pace: Floats
     """What the device took over its profile; NaN where it computed nothing of note."""
+    right: Bools
+    accuracy: Floats
+    """Of the answer: whether it is right, and its mean over the samples."""
 
     @classmethod
     def of(cls, slots: int, lanes: int) -> PendingEnds:
@@ -86,5 +109,39 @@ class PendingEnds:
         never = np.full(shape, np.inf)
         return cls(
             numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy(),
-            np.full((len(fields(Noticed)), *shape), np.nan), np.full(shape, np.nan),
+            np.full((len(fields(Noticed)), *shape), np.nan), np.full(shape, np.nan), none.copy(),
+            np.zeros(shape),
         )  # fmt: skip
+
+    def take_back(self, lost: Ints, slot: int) -> Taken:
+        """Take answers back that were expected, `lost` (K, L) of the frames before that in `slot`.
+
+        Those frames will be known to have none at their deadlines.
+        """
+        frames = lost >= 0
+        right, accuracy = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
+        for before, gone in enumerate(frames[::-1], 1):
+            if gone.any():
+                at = (slot - before) % len(self.frame)
+                right += gone & self.right[at]
+                accuracy += np.where(gone, self.accuracy[at], 0.0)
+                self.in_time[at, gone] = False
+                self.exit[at, gone] = -1
+                self.latency_s[at, gone] = np.inf
+                self.noticed[-1, at, gone] = np.nan  # nobody hears how sure it was
+        return Taken(frames, right, accuracy)
+
+    def expect(
+        self, slot: int, frame: Ints, plan: Ints, known_s: Floats, result: StepResult,
+        accuracy: Floats,
+    ) -> None:  # fmt: skip
+        """Frames (L,) of plans `plan` ran; how they end is known at `known_s`.
+
+        `slot` is theirs. `accuracy` (L,) is the mean one of their answers, `result` what becomes
+        of them.
+        """
+        self.frame[slot], self.plan[slot] = frame, plan
+        self.known_s[slot], self.latency_s[slot] = known_s, result.outcome.latency_s
+        self.exit[slot], self.in_time[slot] = result.outcome.answer_exit, result.in_time
+        self.by_plan[slot], self.right[slot] = result.outcome.by_plan, result.correct
+        self.accuracy[slot] = accuracy

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 import numpy as np
@@ -80,6 +80,14 @@ class Recorder:
         until = np.maximum(now, arrival + 1e-6)
         passed = simulator.link.bytes_between(arrival, until)
         latency = float(result.outcome.latency_s[lane])
+        for before, gone in enumerate(result.taken.frames[::-1, lane].tolist(), 1):
+            if gone and before <= len(self.frames):
+                self.frames[-before] = replace(
+                    self.frames[-before],
+                    latency_s=2.0 * self.deadline_s,
+                    in_time=False,
+                    correct=False,
+                )
         self.frames.append(
             Frame(
                 float(arrival[lane]), float(until[lane]),

@@ -19,7 +19,7 @@ from controller.scenarios.rewards import edgent_reward, priced
 from controller.sensing.pace import DevicePace
 from envs.admission import AdmittedLanes
 from envs.noticed import noticed
-from envs.records import Delivered, Ended, PendingEnds, StepResult
+from envs.records import Delivered, Ended, PendingEnds, StepResult, Taken
 from envs.world import World
 
 
@@ -314,10 +314,14 @@ class Simulator:
         """
         if self.setting.closed_loop:
             return result.reward
+        costs = result.taken.accuracy + result.device_cost + result.byte_cost
+        return np.asarray(self._worth(result) - costs)
+
+    def _worth(self, result: StepResult) -> Floats:
+        """Mean accuracy of the answers, 0 where there is none in time."""
         outcome, exit_ = result.outcome, np.maximum(result.outcome.answer_exit, 0)
         accuracy = self.rows.accuracy(result.ending, exit_, outcome.by_plan)
-        answer = np.where(result.in_time, accuracy, 0.0)
-        return np.asarray(answer - result.device_cost - result.byte_cost)
+        return np.asarray(np.where(result.in_time, accuracy, 0.0))
 
     def _streamed(
         self, outcome: FrameOutcome, ending: Ints, arrival: Floats, sample: Ints
@@ -325,14 +329,18 @@ class Simulator:
         in_time = outcome.answer_exit >= 0
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
         correct = in_time & (self._flat.take(row * self.rows.samples + sample) > 0)
+        taken = self._ends.take_back(outcome.lost, self._slot)
         reward, device_cost, byte_cost = priced(
-            self.setting, correct.astype(np.float64), outcome.device_s, outcome.bytes_sent
+            self.setting, correct - taken.right, outcome.device_s, outcome.bytes_sent
         )
         self.now_s = arrival + self.interval_s
-        ended = self.now_s + self.deadline_s > self.link.duration_s
+        ended, energy_j = (
+            self.now_s + self.deadline_s > self.link.duration_s,
+            self._energy_j(outcome),
+        )
         return StepResult(
-            outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
-            self._energy_j(outcome), ended, ending,
+            outcome, arrival, correct, in_time, reward, device_cost, byte_cost, energy_j, ended,
+            ending, taken,
         )  # fmt: skip
 
     def _closed(
@@ -351,7 +359,7 @@ class Simulator:
         zero = np.zeros(self.lanes)
         return StepResult(
             outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended,
-            ending,
+            ending, Taken.none(self.lanes),
         )  # fmt: skip
 
     def _energy_j(self, outcome: FrameOutcome) -> Floats:
@@ -391,9 +399,6 @@ class Simulator:
         known = np.where(result.in_time, outcome.answered_s, at_deadline)
         if self.setting.closed_loop:
             known = outcome.answered_s
-        ends, slot = self._ends, self._slot
-        ends.frame[slot], ends.plan[slot] = self.frame, plan
-        ends.known_s[slot], ends.latency_s[slot] = known, outcome.latency_s
-        ends.exit[slot], ends.in_time[slot] = outcome.answer_exit, result.in_time
-        ends.by_plan[slot] = outcome.by_plan
+        worth = self._worth(result)
+        self._ends.expect(self._slot, self.frame, plan, known, result, worth)
         self.frame = self.frame + 1

@@ -65,6 +65,10 @@ class FrameOutcome:
     device_prefix_s: Floats
     reached_s: Floats
     served_s: Floats
+    lost: Ints
+    """(K, *lanes): exits of the answers that this frame's jobs have taken from the K frames before
+    (the last before at the end; -1: none). They could not wait for the fallbacks of those frames,
+    which have no answer then, whatever was said of them."""
 
 
 def run_frames(
@@ -111,6 +115,7 @@ def run_frames(
     own_s, suffix_s = jobs.finish(table, plan, back)
     by_plan_s = np.where(local, prefix.done_s, own_s)
     by_plan = (by_plan_s <= limit) & (by_plan_s < np.inf)
+    jobs.rely(by_plan)
     # a local answer is given at the deadline: until then the deeper one may still come
     answered = np.where(by_plan, by_plan_s, np.where(jobs.exit >= 0, limit, np.inf))
     outcome = FrameOutcome(
@@ -124,7 +129,7 @@ def run_frames(
         handed_s=handed,
         asked_s=prefix.start_s + prefix.asked_s,
         device_start_s=prefix.start_s, device_prefix_s=prefix.seconds,
-        reached_s=trip.reached_s, served_s=trip.served_s,
+        reached_s=trip.reached_s, served_s=trip.served_s, lost=kept.lost[:-1],
     )  # fmt: skip
     return outcome, trip.after(jobs.free_s, kept)
 
@@ -167,10 +172,12 @@ class _Prefix:
         columns = table.columns
         # a plan without a prefix goes straight to the link, whatever the device is doing
         computes = columns.computes.take(plan)
-        queued_s = np.maximum(arrival_s, resources.device_s)
+        queued_s, busy_s = np.maximum(arrival_s, resources.device_s), resources.device_s
         if len(kept):
-            expected_s = table.mean_prefix_s.take(plan) * slower
+            expected_s, at_once_s = table.mean_prefix_s.take(plan) * slower, queued_s
             queued_s = kept.begin(computes, queued_s, expected_s, limit)
+            # a fallback that went before was computed, whether there is time for this then or not
+            busy_s = np.where(queued_s > at_once_s, queued_s, busy_s)
         start = np.where(computes, queued_s, arrival_s)
         early = np.full(start.shape, -1, dtype=np.int64)
         asked, done, at = np.zeros(start.shape), np.zeros(start.shape), start
@@ -188,7 +195,7 @@ class _Prefix:
         after = start + seconds
         if len(kept):
             kept.ended(seconds > 0, after)
-        free = np.where(seconds > 0, after, resources.device_s)
+        free = np.where(seconds > 0, after, busy_s)
         return cls(start, seconds, np.where(ends, after, np.inf), free, early, asked)
 
 
@@ -243,6 +250,7 @@ class _LocalJobs:
             possible = self._job(job, plan, start, possible)
             if len(self._kept):
                 self._kept.ended(possible, self.free_s)
+                self.free_s = np.maximum(self.free_s, start)
         rescue = table.columns.rescue
         if timing.deadline_s is None or rescue is None:
             return
@@ -256,8 +264,9 @@ class _LocalJobs:
             self._job(rescue, plan, begin_s, self._offloads)
             return
         free_s = self.free_s.copy()
-        begin_s = self._kept.behind(begin_s)
+        begin_s, before = self._kept.behind(begin_s), self.exit.copy()
         self._job(rescue, plan, begin_s, self._offloads)
+        alone = (before < 0) & (self.exit >= 0)
         # the device is not busy before it begins
         self.free_s = free_s
         seconds = rescue.seconds.take(plan)
@@ -265,6 +274,15 @@ class _LocalJobs:
         kept = rescue.exists.take(plan) & self._offloads & (begin_s <= last_s)
         cost_s = seconds * self._noise, rescue.pause_s.take(plan) * self._noise
         self._kept.keep(kept, begin_s, last_s, self._closed, *cost_s)
+        np.copyto(self._kept.exit[-1], self.exit, where=alone)
+
+    def rely(self, by_plan: Bools) -> None:
+        """Who is answered `by_plan` relies on no fallback; whose suffix took its time has none."""
+        if len(self._kept):
+            exit_, lost = self._kept.exit[-1], self._kept.lost[-1]
+            np.putmask(exit_, by_plan, -1)
+            np.putmask(lost, by_plan, -1)
+            np.putmask(self.exit, lost >= 0, -1)
 
     def _job(self, job: Answers, plan: Ints, start: Floats, possible: Bools) -> Bools:
         seconds = job.seconds.take(plan)
@@ -288,13 +306,14 @@ class _LocalJobs:
         if suffixes is None:
             return back, 0.0
         suffix = suffixes.take(plan) * self._noise
-        start = np.maximum(back, self.free_s)
+        ready = start = np.maximum(back, self.free_s)
         if len(self._kept):
             wanted = (suffix > 0) & (start < self._limit)
             start = self._kept.begin(wanted, start, suffixes.take(plan), self._limit)
         end = start + suffix
         runs = (suffix > 0) & (start < self._limit)
         np.putmask(self.free_s, runs, end)
+        np.putmask(self.free_s, ~runs & (start > ready), start)
         if len(self._kept):
             self._kept.ended(runs, end)
         return np.where(suffix > 0, end, back), suffix * runs

@@ -5,9 +5,9 @@ A job that would run into kept time lets the fallback be computed at once, and f
 frame is over by its begin, a fallback is not computed; where it is over before `pause_s` of its
 seconds, the device gives it up there. As the device's own queue does it (`controller.device.cpu`).
 
-What becomes of a frame is settled when it arrives: by a fallback that begins when it is due. A
-later job that makes it begin sooner changes when the device is free, not what that frame cost; one
-that pushes it beyond its latest begin does not take its answer away.
+What a frame cost is settled when it arrives: by a fallback that begins when it is due. A later job
+that makes it begin sooner changes when the device is free, no more. One that cannot wait for it
+takes the answer away from its frame (`lost`), which then has none.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class KeptTimes:
     """The newest K fallbacks of every lane, oldest first; all (K, *lanes), absolute or seconds.
 
     `begin_s` inf: nothing is kept. A fallback begins at `begin_s` unless its frame is over
-    (`over_s`), at `latest_s` at the latest, and takes `seconds`.
+    (`over_s`), at `latest_s` at the latest, and takes `seconds`. `exit`: of the answer that its
+    frame gets from it alone (-1: none). `lost`: of the answer that the newest frame's jobs have
+    taken from it (-1: none).
     """
 
     begin_s: Floats
@@ -32,25 +34,29 @@ class KeptTimes:
     over_s: Floats
     seconds: Floats
     pause_s: Floats
+    exit: Ints
+    lost: Ints
 
     @classmethod
     def none(cls, lanes: tuple[int, ...], most: int) -> KeptTimes:
         """Room for `most` of each of the lanes, empty. With room for none every fallback counts
         as the device's next job from when its frame came.
         """
-        rooms = np.full((most, *lanes), np.inf), *(np.zeros((most, *lanes)) for _ in range(4))
-        return cls(*rooms)
+        shape = (most, *lanes)
+        times = np.full(shape, np.inf), *(np.zeros(shape) for _ in range(4))
+        return cls(*times, *(np.full(shape, -1, dtype=np.int64) for _ in range(2)))
 
     def __len__(self) -> int:
         return len(self.begin_s)
 
     def copy(self) -> KeptTimes:
-        """The same, to be changed."""
-        return KeptTimes(*(part.copy() for part in self._parts))
+        """The same, to be changed by another frame's jobs: nothing is lost yet."""
+        none = np.full(self.lost.shape, -1, dtype=np.int64)
+        return KeptTimes(*(part.copy() for part in self._parts), self.exit.copy(), none)
 
     def take(self, lanes: Ints) -> KeptTimes:
         """Those of some of the lanes (L,)."""
-        return KeptTimes(*(part[:, lanes] for part in self._parts))
+        return KeptTimes(*(part[:, lanes] for part in (*self._parts, self.exit, self.lost)))
 
     def forget(self, lanes: Bools) -> None:
         """Keep nothing in the masked lanes."""
@@ -99,8 +105,12 @@ class KeptTimes:
         """The jobs of the lanes `jobs` have ended: what is kept comes behind them, or never."""
         for k in range(len(self)):
             begin = self.begin_s[k]
-            begin = np.where(jobs & (begin < end_s), end_s, begin)
-            self.begin_s[k] = np.where(begin > self.latest_s[k], np.inf, begin)
+            pushed = jobs & (begin < end_s)
+            begin = np.where(pushed, end_s, begin)
+            never = begin > self.latest_s[k]
+            late = never | (begin + self.seconds[k] > self.over_s[k])
+            np.copyto(self.lost[k], self.exit[k], where=pushed & late)
+            self.begin_s[k] = np.where(never, np.inf, begin)
 
     def behind(self, at_s: Floats) -> Floats:
         """`at_s`, or when the fallback that comes before it ends."""
@@ -119,8 +129,8 @@ class KeptTimes:
 
         The oldest of each lane makes room: its frame is over by now.
         """
-        new = np.where(kept, begin_s, np.inf), latest_s, over_s, *cost_s
-        for part, value in zip(self._parts, new, strict=True):
+        new = np.where(kept, begin_s, np.inf), latest_s, over_s, *cost_s, -1, -1
+        for part, value in zip((*self._parts, self.exit, self.lost), new, strict=True):
             part[:-1] = part[1:]
             part[-1] = value
 

@@ -1,9 +1,11 @@
 """Whether the fallback of the frame before is still due when a frame arrives, in planning.
 
-A device that keeps time for it lets a job that would run into it wait. Planning takes a state of
-the queue apart by it (`controller.planners.queue_values`); the physics do the rest
-(`controller.physics.kept`). Where fallbacks of more frames than one may be due at once, planning
-does not follow them: each counts as the device's next job.
+A device that keeps time for it lets a job that would run into it wait. One that cannot wait takes
+the frame's answer away, unless the edge's comes. So planning takes a state of the queue apart
+(`controller.planners.queue_values`): nothing is due (`NONE`), the edge's answer will come before
+(`SPARE`), nothing else answers (`ALONE`). The physics do the rest (`controller.physics.kept`).
+Where fallbacks of more frames than one may be due at once, planning does not follow them: each
+counts as the device's next job.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import numpy as np
 from artefacts.arrays import Ints
 from controller.physics import Resources
 from controller.scenarios import Setting
+
+NONE, SPARE, ALONE = range(3)
+"""States of the fallback of the frame before, as planning knows them."""
 
 
 def fallback_due_s(setting: Setting) -> float:
@@ -29,8 +34,13 @@ def fallbacks_due(setting: Setting) -> int:
     return int(1 <= fallback_due_s(setting) / setting.interval_s < 2)
 
 
+def fallback_states(setting: Setting) -> int:
+    """How many states planning takes a state of the queue apart into: 3, or 1."""
+    return 1 + ALONE * fallbacks_due(setting)
+
+
 def resources_before(setting: Setting, shape: tuple[int, ...]) -> Resources:
-    """Idle resources, of which the second half of the last axis but one keeps time for a fallback.
+    """Idle resources, whose last axis but one has the states of the fallback of the frame before.
 
     Where planning does not follow fallbacks that axis is of length 1, and no time is kept. `shape`
     is that of the lanes.
@@ -43,15 +53,20 @@ def resources_before(setting: Setting, shape: tuple[int, ...]) -> Resources:
         seconds, pause_s = float(table.rescue_s[longest]), float(table.rescue_pause_s[longest])
         begin_s = fallback_due_s(setting) - interval_s
         latest_s = setting.scenario.frames.deadline_s - seconds - interval_s
+        state = np.broadcast_to(np.arange(1 + ALONE)[:, None], shape)
         # answers come, on average, in the middle between two arrivals
-        parts = begin_s, latest_s, interval_s / 2, seconds, pause_s
-        kept = np.broadcast_to(np.arange(2)[:, None] > 0, shape)
-        resources.kept.keep(kept, *(np.full(shape, part) for part in parts))
+        over_s = np.where(state == ALONE, latest_s + seconds, interval_s / 2)
+        costs_s = np.full(shape, seconds), np.full(shape, pause_s)
+        begins = np.full(shape, begin_s), np.full(shape, latest_s)
+        resources.kept.keep(state != NONE, *begins, over_s, *costs_s)
+        rescue = table.columns.rescue
+        assert rescue is not None  # or none could be due
+        resources.kept.exit[-1] = np.where(state == ALONE, rescue.exit[longest], -1)
     return resources
 
 
 def due_next(setting: Setting, after: Resources) -> Ints | int:
-    """0 or 1: whether the frame that comes an interval later finds the fallback of this one due.
+    """The state of this frame's fallback that the one which comes an interval later finds.
 
     `after` are the resources behind this frame, which arrived at 0.
     """
@@ -59,4 +74,4 @@ def due_next(setting: Setting, after: Resources) -> Ints | int:
         return 0
     interval_s, newest_s, over_s = setting.interval_s, after.kept.begin_s[-1], after.kept.over_s[-1]
     due = (newest_s > interval_s) & (newest_s < np.inf) & (over_s > interval_s)
-    return np.asarray(due, dtype=np.int64)
+    return np.where(due, np.where(after.kept.exit[-1] >= 0, ALONE, SPARE), NONE)

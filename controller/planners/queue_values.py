@@ -1,11 +1,11 @@
 """What a plan is worth now and for the frames behind it: dynamic programming over the queue.
 
 A frame's plan keeps device and uplink busy for the next ones, and the bandwidth moves. A state s is
-the bandwidth's level, the device's backlog, whether time is kept for the fallback of the frame
-before, and the uplink's backlog when a frame arrives; an action is a plan p. The physics give the
-expected reward r(s, p) and the backlogs that the next frame finds; the level moves by a Markov
-chain that was counted on training traces. The worth of a plan is then the solution of Bellman's
-equation
+the bandwidth's level, the device's backlog, what becomes of the fallback of the frame before
+(`controller.planners.due_fallbacks`), and the uplink's backlog when a frame arrives; an action is
+a plan p. The physics give the expected reward r(s, p) and the backlogs that the next frame finds;
+the level moves by a Markov chain that was counted on training traces. The worth of a plan is then
+the solution of Bellman's equation
 
     Q(s, p) = r(s, p) + discount * E[max over p' of Q(s', p')]
 
@@ -31,9 +31,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from artefacts import UsageError
-from artefacts.arrays import Bools, Float32s, Floats, Ints
+from artefacts.arrays import Float32s, Floats, Ints
 from controller.physics import ConstantLink, run_frames
-from controller.planners.due_fallbacks import due_next, fallbacks_due, resources_before
+from controller.planners.due_fallbacks import (
+    due_next,
+    fallback_states,
+    fallbacks_due,
+    resources_before,
+)
 from controller.scenarios import Setting
 from controller.scenarios.rewards import expectation, priced, reward_scale
 from controller.sensing.belief import BandwidthBelief
@@ -59,8 +64,8 @@ class QueueAdvantages:
     """How far every plan is below the best, (D, U, F, levels, P), at most 0.
 
     At device backlogs `device_s` (D,) and uplink backlogs `uplink_s` (U,) in seconds at each of the
-    belief's levels; between them linearly, beyond them as at the end. F is 2 where planning follows
-    whether the fallback of the frame before is due (`fallbacks_due`; the second says yes), else 1.
+    belief's levels; between them linearly, beyond them as at the end. F is 3 where planning follows
+    the fallback of the frame before (`controller.planners.due_fallbacks`), else 1.
     """
 
     device_s: Floats
@@ -68,18 +73,19 @@ class QueueAdvantages:
     table: Float32s
 
     def of(
-        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools
+        self, probability: Floats, device_backlog_s: Floats, uplink_backlog_s: Floats, due: Ints
     ) -> Float32s:
         """Advantages (L, P) under beliefs `probability` (L, levels).
 
-        `device_backlog_s` (L,) and `uplink_backlog_s` (L, levels) are in seconds, `kept` (L,) says
-        whether a fallback is due.
+        `device_backlog_s` (L,) and `uplink_backlog_s` (L, levels) are in seconds, `due` (L, levels)
+        are the states of the fallback of the frame before.
         Levels that are hardly believed in are left out, the others share their belief.
         """
         believed = np.where(probability >= HARDLY, probability, 0.0)
         believed /= believed.sum(axis=1, keepdims=True)
         lane, level = np.nonzero(believed)
-        values = self.at(device_backlog_s[lane], uplink_backlog_s[lane, level], kept[lane], level)
+        at = uplink_backlog_s[lane, level], due[lane, level], level
+        values = self.at(device_backlog_s[lane], *at)
         values *= believed[lane, level].astype(np.float32)[:, None]
         found = np.zeros((len(probability), self.table.shape[-1]), dtype=np.float32)
         # pairs stand lane by lane, and every lane has one
@@ -87,13 +93,14 @@ class QueueAdvantages:
         return found
 
     def at(
-        self, device_backlog_s: Floats, uplink_backlog_s: Floats, kept: Bools, level: Ints
+        self, device_backlog_s: Floats, uplink_backlog_s: Floats, due: Ints, level: Ints
     ) -> Float32s:
         """Advantages (N, P) of N states whose `level` is known.
 
-        `device_backlog_s`, `uplink_backlog_s`, `kept` and `level` are (N,), as in `of`.
+        `device_backlog_s`, `uplink_backlog_s`, `due` and `level` are (N,), as in `of`.
         """
-        f = np.minimum(kept.astype(np.int64), self.table.shape[2] - 1)
+        # a policy may have been planned with fewer states
+        f = np.minimum(due, self.table.shape[2] - 1)
         d, dw = _between(self.device_s, device_backlog_s)
         u, uw = _between(self.uplink_s, uplink_backlog_s)
         if len(self.uplink_s) == 1:
@@ -210,12 +217,15 @@ class _Queue:
         deadline_s = setting.scenario.frames.deadline_s
         self._rates = np.maximum(belief.rates_bps, LEAST_BPS)
         self._within = [np.maximum(rates, LEAST_BPS) for rates in belief.within]
-        self._device_s = np.linspace(0.0, deadline_s, how.backlogs)
+        even_s = np.linspace(0.0, deadline_s, how.backlogs)
+        # a few milliseconds decide whether a fallback that is due still fits
+        finer = 2 if fallbacks_due(setting) else 1
+        self._device_s = np.linspace(0.0, deadline_s, finer * how.backlogs)
         # what a cancelled upload leaves on a slow link outlasts a deadline by far
         beyond = deadline_s * np.array([1.5, 2.5, 5.0, 12.0])
-        self._uplink_s = np.concatenate([self._device_s, beyond])
+        self._uplink_s = np.concatenate([even_s, beyond])
         self._rows = setting.rows("policy")
-        self._flags = 1 + fallbacks_due(setting)
+        self._flags = fallback_states(setting)
         self._reward, self._landings = self._run()
         self._moves = self._level_moves(belief)
 
@@ -250,6 +260,9 @@ class _Queue:
             )  # fmt: skip
             own = rows.accuracy(plan, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
             answer = np.where(outcome.answer_exit >= 0, own, 0.0)
+            for lost in outcome.lost:
+                gone = rows.accuracy(plan, np.maximum(lost, 0), np.zeros(shape, dtype=np.bool_))
+                answer = answer - np.where(lost >= 0, gone, 0.0)
             earned = priced(setting, answer, outcome.device_s, outcome.bytes_sent)[0]
             reward += weight * earned
             busy_s = after.computes_until_s(np.full(shape, interval_s))

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
-from controller.planners.due_fallbacks import fallback_due_s
+from controller.planners.due_fallbacks import ALONE, NONE, SPARE, fallback_due_s
 from controller.scenarios import Setting
 
 LATE_S = 0.030
@@ -46,6 +46,8 @@ class InFlight:
         self._frame = np.full((slots, lanes), -1, dtype=np.int64)
         self._rescued, self._due_s = np.isfinite(table.rescue_s), fallback_due_s(setting)
         self._kept_until_s = np.full((slots, lanes), -np.inf)
+        self._deadline_s = frames.deadline_s
+        self._limit_s = np.full((slots, lanes), -np.inf)
         self._next = 0
 
     def forget(self, lanes: Bools) -> None:
@@ -74,6 +76,7 @@ class InFlight:
         self._sure[slot] = self._certain[plan]
         self._frame[slot] = frame
         self._kept_until_s[slot] = np.where(self._rescued[plan], now_s + self._due_s, -np.inf)
+        self._limit_s[slot] = now_s + self._deadline_s
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
         """Of these frames of the masked lanes something else was made than was chosen."""
@@ -89,17 +92,11 @@ class InFlight:
         self._bytes[over] = self._payload[over] = 0.0
         self._kept_until_s[over] = -np.inf
 
-    def kept(self, now_s: Floats) -> Bools:
-        """Where time is kept for the fallback of a frame that is not answered yet, (L,).
-
-        `now_s` (L,) is in seconds.
-        """
-        return np.asarray((self._kept_until_s > now_s).any(axis=0))
-
     def at_levels(
         self, rates_bps: Floats, now_s: Floats, uplink_backlog_bytes: Floats
-    ) -> tuple[Floats, Floats]:
-        """(L, K): seconds until the uplink is free at each of K rates, and their likelihoods.
+    ) -> tuple[Floats, Floats, Ints]:
+        """(L, K) at each of K rates: seconds until the uplink is free, likelihoods, and states of
+        the fallback that is due (`controller.planners.due_fallbacks`).
 
         What was handed to the link never takes longer than all that the device counts as not yet
         acknowledged would; what its frame's prefix still computes comes behind.
@@ -108,7 +105,7 @@ class InFlight:
         per_byte = 8.0 / rates_bps
         most = self._model.on_wire(uplink_backlog_bytes)[:, None] * per_byte
         free = np.full((lanes, levels), -np.inf)
-        likelihood = np.ones((lanes, levels))
+        likelihood, due = np.ones((lanes, levels)), np.full((lanes, levels), NONE)
         coming = self._handed_s > now_s
         slots = [(self._next + shift) % len(self._bytes) for shift in range(len(self._bytes))]
         for slot in slots:
@@ -118,9 +115,10 @@ class InFlight:
             handed, now = self._handed_s[slot, busy, None], now_s[busy, None]
             done = np.maximum(free[busy], handed) + self._bytes[slot, busy, None] * per_byte
             free[busy] = done
-            due = done + (self._back_s[slot, busy, None] + LATE_S)
-            silent = self._sure[slot, busy, None] & (due < now)
+            back = done + self._back_s[slot, busy, None]
+            silent = self._sure[slot, busy, None] & (back + LATE_S < now)
             likelihood[busy] *= np.where(silent, UNLIKELY, 1.0)
+            due[busy] = np.maximum(due[busy], self._fallback(slot, busy, now, back))
         # however many are silent, some level must stay possible
         likelihood = np.maximum(likelihood, 1e-30)
         left = np.clip(free - now_s[:, None], 0.0, None)
@@ -134,4 +132,13 @@ class InFlight:
                 starts = self._handed_s[slot, later, None] - now_s[later, None]
                 takes = self._bytes[slot, later, None] * per_byte
                 left[later] = np.maximum(left[later], starts) + takes
-        return left, likelihood
+                now = now_s[later, None]
+                back = now + left[later] + self._back_s[slot, later, None]
+                due[later] = np.maximum(due[later], self._fallback(slot, later, now, back))
+        return left, likelihood, due
+
+    def _fallback(self, slot: int, lanes: Ints, now_s: Floats, back_s: Floats) -> Ints:
+        """States (N, K) of the fallbacks of frames whose answers would be back at `back_s`."""
+        kept = self._kept_until_s[slot, lanes, None] > now_s
+        late = back_s > self._limit_s[slot, lanes, None]
+        return np.where(kept, np.where(late, ALONE, SPARE), NONE)

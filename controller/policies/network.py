@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from artefacts import ArtefactError, atomic_write, read_json, write_json
 from artefacts.arrays import Float32s
-from controller.planners.due_fallbacks import fallbacks_due
+from controller.planners.due_fallbacks import fallback_states
 from controller.planners.queue_values import PricedAdvantages
 from controller.plans import Plan
 from controller.policies import SHIPPED_POLICIES, beside_scenario
@@ -317,12 +317,15 @@ def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
     priced = [take.rising(f"advantages_{n}", 1, None) for n in ("device_second", "megabyte")]
     levels = len(belief.rates_bps)
     shape = (*map(len, priced), len(device), len(uplink), levels, len(setting.table))
-    with_kept = (*shape[:4], 1 + fallbacks_due(setting), *shape[4:])
-    if take.arrays.get("advantages_table", np.zeros(0)).ndim == len(shape):
+    found = take.arrays.get("advantages_table", np.zeros(0)).shape
+    if len(found) == len(shape):
         # a policy that was planned without an eye to fallbacks says the same of every state of them
         table = take("advantages_table", shape, np.float16)[:, :, :, :, None]
     else:
-        table = take("advantages_table", with_kept, np.float16)
+        # or with an eye to fewer states
+        most = fallback_states(setting)
+        states = found[4] if len(found) == len(shape) + 1 and 1 <= found[4] <= most else most
+        table = take("advantages_table", (*shape[:4], states, *shape[4:]), np.float16)
     grids = priced[0], priced[1], device, uplink
     advantages = PricedAdvantages(*grids, table.astype(np.float32))
     return Policy(card, weights, belief, advantages, *taken_range(take))

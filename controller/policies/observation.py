@@ -133,16 +133,16 @@ class ObservationEncoder:
         device's jobs take over its profile; each (L,).
         """
         seen = observer.observe(now_s, device_backlog_s, uplink_backlog_bytes)
-        probability, uplink_s = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
+        probability, uplink_s, due = self.believed(observer, in_flight, now_s, uplink_backlog_bytes)
         believed = probability.astype(np.float32)
-        kept = in_flight.kept(now_s)
-        advantage = self.advantages.of(probability, device_backlog_s, uplink_s, kept)
+        advantage = self.advantages.of(probability, device_backlog_s, uplink_s, due)
         advantage = self._paced(advantage, believed, device_backlog_s, device_pace)
         plans, present = self._candidates(advantage)
         levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
         there, each = np.take_along_axis(uplink_s, levels, 1), levels.shape[1]
+        state = np.take_along_axis(due, levels, 1).ravel()
         known = self.advantages.at(
-            np.repeat(device_backlog_s, each), there.ravel(), np.repeat(kept, each), levels.ravel()
+            np.repeat(device_backlog_s, each), there.ravel(), state, levels.ravel()
         )
         at_levels = known.reshape(*levels.shape, -1)[
             np.arange(len(plans))[:, None, None], np.arange(each), plans[:, :, None]
@@ -191,16 +191,17 @@ class ObservationEncoder:
 
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
-    ) -> tuple[Floats, Floats]:
-        """Probabilities of the levels, and at each the seconds until the uplink is free (L, K).
+    ) -> tuple[Floats, Floats, Ints]:
+        """Probabilities of the levels (L, K); at each the seconds until the uplink is free and the
+        state of the fallback that is due.
 
         `observer` holds the measurements, `in_flight` the uploads under way; `now_s` (L,) is in
         seconds, `uplink_backlog_bytes` (L,) in bytes.
         """
         rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
-        uplink_s, likelihood = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
+        uplink_s, likelihood, due = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)
         probability = self._measured(observer, now_s) * likelihood
-        return probability / probability.sum(axis=1, keepdims=True), uplink_s
+        return probability / probability.sum(axis=1, keepdims=True), uplink_s, due
 
     def _measured(self, observer: Observer, now_s: Floats) -> Floats:
         rate, at = observer.newest()

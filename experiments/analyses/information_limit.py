@@ -24,8 +24,9 @@ import msgspec
 import numpy as np
 
 from artefacts import CoinferError, UsageError
-from artefacts.arrays import Floats
+from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
+from controller.planners.queue_values import LEAST_BPS
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.features import Observer
 from controller.policies.in_flight import InFlight
@@ -95,8 +96,9 @@ class InformedEncoder(ObservationEncoder):
 
     def believed(
         self, observer: Observer, in_flight: InFlight, now_s: Floats, uplink_backlog_bytes: Floats
-    ) -> tuple[Floats, Floats]:
-        """What follows the present rate; the uplink's true seconds at every level.
+    ) -> tuple[Floats, Floats, Ints]:
+        """What follows the present rate; the uplink's true seconds at every level, and the states
+        of fallbacks as the device knows them.
 
         Of L lanes: `observer` and `in_flight` are what a device knows, `now_s` (L,) the time in
         seconds, `uplink_backlog_bytes` (L,) what still waits.
@@ -112,7 +114,9 @@ class InformedEncoder(ObservationEncoder):
         passed = simulator.link.bytes_between(begin, until)
         truth = self.belief.near(8.0 * passed / PRESENT_S, now_s - then_s + self.ahead_s)
         busy_s = np.maximum(free_s - now_s, 0.0)
-        return truth, np.broadcast_to(busy_s[:, None], truth.shape)
+        rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
+        due = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)[2]
+        return truth, np.broadcast_to(busy_s[:, None], truth.shape), due
 
 
 def limits(

@@ -39,7 +39,8 @@ from traces.trace import BandwidthTrace
 class TraceRun:
     """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge.
 
-    `correct` is of the sample that was drawn, `reward` with the answer's accuracy in its place.
+    `correct` is of the sample that was drawn, `reward` with the answer's accuracy in its place. A
+    frame that takes the answer away from one before bears what that costs in its own `reward`.
     """
 
     trace: str
@@ -95,6 +96,12 @@ class _Recorder:
                 result.energy_j[lane],
             )
         )
+
+    def lose(self, before: int) -> None:
+        """A later frame took the time of the fallback that was to answer this many frames ago."""
+        if before <= len(self.rows):
+            plan, arrival_s, _, _, _, *rest = self.rows[-before]
+            self.rows[-before] = (plan, arrival_s, np.inf, 0, 0, *rest)
 
     def blocked(self, start_s: float, end_s: float) -> None:
         """A loop that the one charged transfer at its start held up to the trace's end: a miss."""
@@ -216,6 +223,9 @@ def _run(
         result = simulator.step(plan)
         plan = _overruled(simulator, controllers, frames, plan)
         rewards = simulator.mean_reward(result)
+        taken = result.taken.frames & alive
+        for number, lane in np.argwhere(taken).tolist():
+            recorders[lane].lose(len(taken) - number)
         for lane in np.flatnonzero(alive).tolist():
             limit, reward = float(durations_s[lane]), float(rewards[lane])
             recorders[lane].add(int(plan[lane]), result, reward, lane, requirement_s, limit)

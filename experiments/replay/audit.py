@@ -183,6 +183,9 @@ def predict(
         outcomes.append(outcome)
     latency = np.array([o.latency_s[0] for o in outcomes])
     exits = np.array([o.answer_exit[0] for o in outcomes], dtype=np.int64)
+    for number, outcome in enumerate(outcomes):
+        gone = number - 1 - np.flatnonzero(outcome.lost[::-1, 0] >= 0)
+        latency[gone], exits[gone] = np.inf, -1
     by_plan = np.array([o.by_plan[0] for o in outcomes], dtype=np.bool_)
     return Prediction(latency, exits, by_plan, _predicted_stages(setting, frames, ending, outcomes))
 

@@ -1,6 +1,7 @@
 """One frame through the resources at a time: plain numbers, ifs and loops."""
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 INF = math.inf
@@ -117,6 +118,7 @@ class Kept:
     over: float
     seconds: float
     pause: float
+    exit: int = -1
 
     def end(self, begin):
         return begin + (self.pause if self.over < begin + self.pause else self.seconds)
@@ -141,10 +143,13 @@ def behind_kept(state, at, expected, limit):
 
 
 def after_job(state, end):
-    """What is kept comes behind a job that ended, or never."""
+    """What is kept comes behind a job that ended, or never: its frame loses the answer."""
     for number, one in enumerate(state["kept"]):
         if one is not None:
-            one.begin = max(one.begin, end)
+            if one.begin < end:
+                one.begin = end
+                if end > one.latest or end + one.seconds > one.over:
+                    state["lost"][number] = one.exit
             if one.begin > one.latest:
                 state["kept"][number] = None
 
@@ -153,9 +158,10 @@ def keep_new(table, state, limit):
     """A frame's own place among the newest, empty where it has no fallback."""
     if limit < INF and any(seconds < INF for seconds in table.rescue_s):
         state["kept"].append(state["new"])
+        state["lost"].append(-1)
 
 
-def local_answers(table, p, arrival, state, back, limit, timing, noise):
+def local_answers(table, p, arrival, state, back, limit, timing, noise, early):
     """Jobs on the device while the edge is awaited: (free, spent, exit or None)."""
     free, keeps = state["device_s"], bool(state["kept"])
     waits = table.wait_exit[p], table.wait_s[p], table.wait_pause_s[p]
@@ -178,7 +184,7 @@ def local_answers(table, p, arrival, state, back, limit, timing, noise):
             if begin <= last:
                 state["new"] = Kept(begin, last, until, median * noise, pause * noise)
         elif keeps and exit_ >= 0 and not broken and begin < min(back, limit):
-            begin = behind_kept(state, begin, median, limit)
+            begin = free = behind_kept(state, begin, median, limit)
         late = begin >= back or begin >= limit or begin + median > limit
         # a hedge goes on from what the one before it has computed; a rescue begins anew
         broken = number < chained and (broken or late or exit_ < 0)
@@ -188,6 +194,8 @@ def local_answers(table, p, arrival, state, back, limit, timing, noise):
         taken = (pause if given_up else median) * noise
         end, spent = begin + taken, spent + taken
         if end <= limit and not given_up:
+            if kept and state["new"] is not None and early < 0 and answer is None:
+                state["new"].exit = exit_
             answer = exit_
         if kept:
             continue  # until it begins the device is free
@@ -207,12 +215,15 @@ def scalar_frame(
     """One frame of plan p; changes `state` and gives the fields of `FrameOutcome`."""
     more_device_s, more_edge_s, others_s, weight = varied
     limit = INF if timing.deadline_s is None else arrival + timing.deadline_s
-    state["new"] = None
+    state["new"], state["lost"] = None, deque([-1] * len(state["kept"]), state["kept"].maxlen)
     local, computes = bool(table.local[p]), table.prefix_s[p] > 0
     begun = arrival + more_device_s
     start = max(begun, state["device_s"]) if computes else begun
     if computes:
+        at_once = start
         start = behind_kept(state, start, float(table.mean_prefix_s[p]), limit)
+        if start > at_once:
+            state["device_s"] = start
     head, ended, answer, asked = first_part(table, p, start, limit, device_noise)
     if computes and head > 0:
         state["device_s"] = start + head
@@ -236,7 +247,7 @@ def scalar_frame(
             state["downlink_s"] = down if down < INF else limit
             back = down + model.rtt_s / 2
         free, spent, later = local_answers(
-            table, p, arrival, state, back, limit, timing, device_noise
+            table, p, arrival, state, back, limit, timing, device_noise, answer
         )
         answer = answer if later is None else later
         state["device_s"], own = free, back
@@ -245,7 +256,10 @@ def scalar_frame(
         if tail > 0:
             begin = max(back, free)
             if begin < limit:
+                ready = begin
                 begin = behind_kept(state, begin, float(table.suffix_s[p]), limit)
+                if begin > ready:
+                    state["device_s"] = begin
             own = begin + tail
             if begin < limit:
                 state["device_s"], spent = own, spent + tail
@@ -259,6 +273,13 @@ def scalar_frame(
     else:
         keep_new(table, state, limit)
     by_plan = own <= limit and own < INF
+    if state["kept"]:
+        if by_plan:
+            state["lost"][-1] = -1
+            if state["new"] is not None:
+                state["new"].exit = -1
+        elif state["lost"][-1] >= 0:
+            answer = -1
     answered = own if by_plan else limit if answer >= 0 else INF
     return found | {
         "answered_s": answered, "latency_s": answered - arrival, "by_plan": by_plan,

@@ -8,6 +8,7 @@ first where they do is for the rounding to say.
 import functools
 import hashlib
 from collections import deque
+from copy import deepcopy
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -196,7 +197,7 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
             device_s, edge_s, others_s, weight = varied.T.reshape(4, *shape)
             more = {"overheads_s": (device_s, edge_s), "others_s": others_s, "weight": weight}
         before = [state_of(resources, name).copy() for name in STATE]
-        kept_before = resources.kept.copy()
+        kept_before = deepcopy(resources.kept)
         outcome, after = run_frames(
             table, plan.reshape(shape), arrival.reshape(shape), resources, link, model, timing,
             *given_noise, **more,
@@ -215,6 +216,8 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
         ]  # fmt: skip
         for name in expected[0]:
             assert_equal(name, getattr(outcome, name), [e[name] for e in expected])
+        for k in range(kept - 1):
+            assert_equal("lost", outcome.lost[k], [s["lost"][k] for s in states])
         for name in STATE:
             assert_equal(name, state_of(resources, name), [s[name] for s in states])
         gap = rng.exponential(0.06, lanes) + (rng.random(lanes) < 0.1) * 0.4
@@ -227,13 +230,24 @@ def test_a_stream_of_any_plans_equals_the_scalar_account(
 def test_what_the_scalar_account_meets():
     """The drawn streams hold every case that the property is about, each many times."""
     met = dict.fromkeys(
-        ("cancelled", "owed", "complete", "ramped", "rescued", "tail", "stopped short", "late"), 0
+        (
+            "cancelled",
+            "owed",
+            "complete",
+            "ramped",
+            "rescued",
+            "tail",
+            "stopped short",
+            "late",
+            "lost",
+        ),
+        0,
     )
     rng = np.random.default_rng(0)
-    for _ in range(120):
+    for number in range(120):
         table, walk = made_table(rng), made_walk(rng)
         model, timing = LinkModel(0.03, 160.0, 66.0), Timing(0.1)
-        (state,), arrival = made_states(rng, 1, [0.0], 14480.0), 0.0
+        (state,), arrival = made_states(rng, 1, [0.0], 14480.0, 4 * (number % 2)), 0.0
         for _ in range(14):
             p, busy_s = int(rng.integers(len(table))), state["uplink_s"]
             found = scalar_frame(table, p, arrival, state, walk, model, timing, 1.1, 0.9)
@@ -245,6 +259,7 @@ def test_what_the_scalar_account_meets():
             met["rescued"] += table.rescue_s[p] < INF and found["answer_exit"] == 0
             met["tail"] += table.suffix_s[p] > 0 and found["by_plan"]
             met["stopped short"] += 0 < found["device_prefix_s"] < table.prefix_s[p] * 1.1 - 1e-9
+            met["lost"] += any(exit_ >= 0 for exit_ in state["lost"])
             met["late"] += found["measured_known_s"] < INF and busy_s > arrival + 0.1
             arrival += float(rng.exponential(0.06))
     assert min(met.values()) >= 10, met

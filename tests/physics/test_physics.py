@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tidy import tidy
 
 from controller.physics import ConstantLink, LinkModel, Resources, Timing, TraceBank, run_frames
+from controller.plans import device_only
 from controller.scenarios import load_setting, read_scenario
 from traces.trace import BandwidthTrace
 
@@ -201,3 +203,19 @@ def test_a_hedge_goes_on_only_from_what_it_has_computed():
     assert outcome.answer_exit[0] == -1
     assert outcome.device_s[0] == pytest.approx(table.prefix_s[hedged])
     assert after.device_s[0] == pytest.approx(deadline_s - 0.9 * first_s)
+
+
+def test_a_fallback_that_goes_first_keeps_the_device_though_the_job_behind_it_comes_too_late():
+    setting = load_setting(tidy("lte-mobilenet"))
+    table, resources = setting.table, setting.idle(1)
+    local = table.index(device_only(setting.spec, 0))
+    begin_s, seconds, arrival_s, deadline_s = 0.04, 0.05, 0.041, 0.06
+    assert begin_s + seconds < arrival_s + deadline_s < begin_s + seconds + table.prefix_s[local]
+    times = (begin_s, 0.1, np.inf, seconds, 0.03)
+    resources.kept.keep(np.ones(1, dtype=bool), *(np.array([value]) for value in times))
+    outcome, after = run_frames(
+        table, np.array([local]), np.array([arrival_s]), resources, ConstantLink(np.array([1e6])),
+        setting.link_models, Timing(deadline_s),
+    )  # fmt: skip
+    assert outcome.device_prefix_s[0] == 0.0
+    assert after.device_s[0] == pytest.approx(begin_s + seconds)

@@ -5,6 +5,9 @@ import pytest
 from tidy import tidy
 
 from controller.planners.due_fallbacks import (
+    ALONE,
+    NONE,
+    SPARE,
     due_next,
     fallback_due_s,
     fallbacks_due,
@@ -29,26 +32,33 @@ def test_it_is_followed_where_that_of_one_frame_may_be_due():
     assert due == {"lte-mobilenet": 1, "3g-mobilenet": 0, "3g-alexnet": 0, "edgent": 0}
 
 
-def test_the_second_state_keeps_time_for_it(setting):
-    kept = resources_before(setting, (3, 2, 5)).kept
+def test_all_states_but_the_first_keep_time_for_it(setting):
+    kept = resources_before(setting, (2, 3, 5)).kept
     there = np.isfinite(kept.begin_s[-1])
-    assert not there[:, 0].any()
-    assert there[:, 1].all()
+    assert not there[:, NONE].any()
+    assert there[:, SPARE:].all()
     assert not np.isfinite(kept.begin_s[-2]).any()
-    begin_s = kept.begin_s[-1, 0, 1, 0]
+    begin_s, latest_s = kept.begin_s[-1, 0, SPARE, 0], kept.latest_s[-1, 0, SPARE, 0]
     assert begin_s == pytest.approx(fallback_due_s(setting) - setting.interval_s)
-    assert begin_s < kept.latest_s[-1, 0, 1, 0]
+    assert begin_s < latest_s
+    # the edge answers one of them before the next frame comes, the other never
+    left_s = setting.scenario.frames.deadline_s - setting.interval_s
+    assert kept.over_s[-1, 0, SPARE, 0] < setting.interval_s
+    assert kept.over_s[-1, 0, ALONE, 0] == pytest.approx(left_s)
+    assert (kept.exit[-1, :, ALONE] == 0).all()
+    assert (kept.exit[-1, :, :ALONE] == -1).all()
 
 
 @pytest.mark.parametrize(
     ("begin", "over", "due"),
-    [(1.1, 1.5, 1), (1.1, 0.9, 0), (0.9, 1.5, 0), (np.inf, 1.5, 0)],
+    [(1.1, 1.5, True), (1.1, 0.9, False), (0.9, 1.5, False), (np.inf, 1.5, False)],
 )
 def test_the_next_frame_finds_it_due_unless_it_began_or_its_frame_is_over(
     setting, begin, over, due
 ):
     """In intervals between two frames."""
-    after = resources_before(setting, (1, 2, 1))
+    after = resources_before(setting, (1, 3, 1))
     after.kept.begin_s[-1] = begin * setting.interval_s
     after.kept.over_s[-1] = over * setting.interval_s
-    assert due_next(setting, after).ravel().tolist() == [due, due]
+    expected = [SPARE, SPARE, ALONE] if due else [NONE] * 3
+    assert due_next(setting, after).ravel().tolist() == expected

@@ -11,7 +11,7 @@ from tidy import tidy
 
 from artefacts import UsageError
 from controller.physics import TraceBank
-from controller.planners.due_fallbacks import fallbacks_due
+from controller.planners.due_fallbacks import fallback_states
 from controller.planners.queue_values import (
     WORST,
     PricedAdvantages,
@@ -58,7 +58,7 @@ def planned(stream):
 
 def test_one_plan_is_best_everywhere_and_the_others_are_below(planned, stream):
     _, _, advantages = planned
-    states = 1 + fallbacks_due(stream)
+    states = fallback_states(stream)
     shape = (5, len(advantages.uplink_s), states, 4, len(stream.table))
     assert advantages.table.shape == shape
     assert advantages.table.max(axis=-1) == pytest.approx(np.zeros(advantages.table.shape[:-1]))
@@ -76,7 +76,7 @@ def test_between_grid_points_advantages_are_between(planned):
     _, _, advantages = planned
     d, u = advantages.device_s[1:3], advantages.uplink_s[1:3]
     one, two = np.array([d[0]]), np.array([d[1]])
-    level, none = np.array([2]), np.array([False])
+    level, none = np.array([2]), np.array([0])
     ends = [advantages.at(x, np.array([u[0]]), none, level)[0] for x in (one, two)]
     middle = advantages.at((one + two) / 2, np.array([u[0]]), none, level)[0]
     assert ends[0] == pytest.approx(advantages.table[1, 1, 0, 2])
@@ -91,14 +91,14 @@ def test_a_belief_is_averaged_lane_by_lane():
     made = QueueAdvantages(np.linspace(0, 0.1, 3), np.linspace(0, 0.2, 4), table)
     probability = rng.dirichlet(np.ones(5), 7)
     device_s, uplink_s = rng.uniform(0, 0.1, 7), rng.uniform(0, 0.2, (7, 5))
-    kept = rng.random(7) < 0.5
-    found = made.of(probability, device_s, uplink_s, kept)
+    due = rng.integers(0, 3, (7, 5))  # one state more than was planned with: the last of them
+    found = made.of(probability, device_s, uplink_s, due)
     believed = np.where(probability >= 0.004, probability, 0)
     believed /= believed.sum(axis=1, keepdims=True)
     for lane in range(7):
         wanted = sum(
             believed[lane, k]
-            * made.at(device_s[[lane]], uplink_s[[lane], k], kept[[lane]], np.array([k]))[0]
+            * made.at(device_s[[lane]], uplink_s[[lane], k], due[[lane], k], np.array([k]))[0]
             for k in range(5)
             if probability[lane, k] >= 0.004
         )
