@@ -102,18 +102,24 @@ class DeviceCpu:
             bisect.insort(self._waiting, job, key=lambda waiting: waiting.due_s)
             self._changed.notify()
 
-    def reserve(self, place: Reservation) -> None:
-        """Keep time for a job that may come."""
+    def reserve(self, place: Reservation, instead_of: Reservation | None = None) -> None:
+        """Keep time for a job that may come, `instead_of` what was kept for it so far."""
         with self._changed:
+            if instead_of is not None:
+                self._forget(instead_of)
             bisect.insort(self._reserved, place, key=lambda one: one.begin_s)
+            self._changed.notify()
 
     def release(self, place: Reservation) -> None:
         """It has come, or will not; twice is once."""
         with self._changed:
-            self._asked.discard(place)
-            if place in self._reserved:
-                self._reserved.remove(place)
-                self._changed.notify()
+            self._forget(place)
+            self._changed.notify()
+
+    def _forget(self, place: Reservation) -> None:
+        self._asked.discard(place)
+        if place in self._reserved:
+            self._reserved.remove(place)
 
     def beat(self, call: Callable[[], None]) -> None:
         """Have `call` made on the CPU's thread, before anything else that waits."""

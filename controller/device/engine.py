@@ -197,11 +197,11 @@ class FrameEngine:
         if not self.edge.send(frame, prefix.encoded):
             self._answer_missed()
             self.admission.failed(frame.lane, self.clock())
-        held, frame.reservation = frame.reservation, None
+        held = frame.reservation
         if not self.local.answer_meanwhile(frame):
             self._end(frame, self.clock())
-        if held is not None:
-            self._cpu.release(held)
+        if frame.reservation is held:  # what it was kept for is queued by now, or not wanted
+            self.local.release(frame)
 
     # -- events ----------------------------------------------------------------------------------
 
@@ -324,7 +324,7 @@ class FrameEngine:
         self.admission.missed()
         for frame in self.live.values():
             if frame.rescue_at_s is not None and frame.reservation is None:
-                self.local.keep_time(frame)
+                self.local.keep_time(frame, frame.rescue_at_s)
 
     # -- a frame ends ----------------------------------------------------------------------------
 

@@ -72,13 +72,15 @@ class LocalAnswers:
     def start(self, frame: Frame) -> None:
         """Queue the plan's first part, gate by gate; its end is a `prefix` event."""
         plan, row = frame.plan, frame.plan_index
+        # its local answer is asked for when the prefix has ended, and another frame's job must not
+        # slip in between
         if not self.closed and self.table.wait_exit[row, 0] >= 0:
-            # its local answer is asked for when the prefix has ended, and another frame's job must
-            # not slip in between
             seconds, due = float(self.table.wait_s[row, 0]), frame.limit_s
             begin_s = self.clock() + float(self.table.prefix_s[row])
             frame.reservation = Reservation(begin_s, due - seconds, seconds, due)
             self.cpu.reserve(frame.reservation)
+        elif not plan.is_local and self._rescues(plan):
+            self._see_to_rescue(frame)
         # which way its gates send a frame is not known: it counts as its plan's do on average
         first = float(self.table.early_s[row, 0]) if plan.gates else None
         seconds = float(self._mean_prefix_s[row])
@@ -160,8 +162,8 @@ class LocalAnswers:
         elif frame.remote_failed:
             # nothing comes from the edge: the promise is a local answer, rescue or not
             self.fall_back(frame)
-        elif stages.fallback is not None and self._rescues(plan):
-            self._plan_rescue(frame, stages.fallback)
+        elif self._rescues(plan):
+            frame.rescue_at_s = self._see_to_rescue(frame)
         return True
 
     def _rescues(self, plan: Plan) -> bool:
@@ -179,24 +181,29 @@ class LocalAnswers:
         fallback = self.stages(frame).fallback
         self.complete(frame, self._last_resort if fallback is None else fallback)
 
-    def _plan_rescue(self, frame: Frame, fallback: Stage) -> None:
-        """Settle when the fallback has to be computed if the edge has not answered by then."""
-        now, frame.rescue_s = self.clock(), compute_s(self.profile, fallback.work)
-        pace = self.cpu.newest_pace
-        p95_s = frame.rescue_s * self.profile.spread * (pace if pace > CLEARLY_SLOW else 1.0)
-        frame.rescue_at_s = max(frame.limit_s - p95_s - self.admission.rescue_margin_s, now)
-        if self.admission.reserves(frame.plan, now, pace):
-            self.keep_time(frame)
+    def _see_to_rescue(self, frame: Frame) -> float | None:
+        """When the fallback has to be computed if the edge has not answered by then; None: never.
 
-    def keep_time(self, frame: Frame) -> None:
-        """Have the CPU keep the time that a frame's rescue takes."""
-        assert frame.rescue_at_s is not None
+        Its time is kept where the rules want it.
+        """
+        fallback, now, pace = self.stages(frame).fallback, self.clock(), self.cpu.newest_pace
+        if fallback is None:
+            return None
+        frame.rescue_s = compute_s(self.profile, fallback.work)
+        p95_s = frame.rescue_s * self.profile.spread * (pace if pace > CLEARLY_SLOW else 1.0)
+        at_s = max(frame.limit_s - p95_s - self.admission.rescue_margin_s, now)
+        if self.admission.reserves(frame.plan, now, pace):
+            self.keep_time(frame, at_s)
+        return at_s
+
+    def keep_time(self, frame: Frame, at_s: float) -> None:
+        """Have the CPU keep the time that a frame's rescue takes, from `at_s` on, in seconds."""
         due, frame.reserved = frame.limit_s, True
-        frame.reservation = Reservation(
-            frame.rescue_at_s, due - frame.rescue_s, frame.rescue_s, due,
+        before, frame.reservation = frame.reservation, Reservation(
+            at_s, due - frame.rescue_s, frame.rescue_s, due,
             lambda: self.post(Event("call", None, lambda: self.rescue(frame))),
         )  # fmt: skip
-        self.cpu.reserve(frame.reservation)
+        self.cpu.reserve(frame.reservation, before)
 
     def rescue(self, frame: Frame) -> None:
         """Have the device answer by its fallback, unless the edge has or that is under way."""

@@ -126,6 +126,25 @@ def test_a_picture_s_rescue_is_kept_time_for_and_made_when_it_is_due(stream, loc
     assert local.events.empty(), "once"
 
 
+def test_no_other_frame_s_job_slips_in_between_a_prefix_and_its_rescue(stream, local):
+    one = frame(stream, lambda p: p.hops and p.hops[0].start == 0 and p.rescue)
+    local.start(one)
+    # of a later frame: it would run into the rescue's time, and can wait
+    due_s = one.limit_s + 2 * DEADLINE_S
+    job = CpuJob(lambda: "later", lambda done: local.post(Event("call", None, done.result)),
+                 DEADLINE_S, due_s, due_s - DEADLINE_S, lambda: True)  # fmt: skip
+    local.cpu.submit(job)
+    assert ended(local).kind == "prefix"
+    asked = ended(local)
+    assert callable(asked.value), "the rescue is asked for, and the job has not run"
+    first = one.reservation
+    assert local.answer_meanwhile(one)
+    assert one.reservation is not first
+    asked.value()
+    assert one.local_begun
+    assert (ended(local).kind, ended(local).value) == ("local", "later")
+
+
 def test_a_bare_plan_has_no_rescue_but_where_every_frame_has_one(stream, local):
     def bare():
         return frame(stream, lambda p: p.hops and p.hops[0].start == 0 and not p.rescue)
