@@ -2,9 +2,10 @@
 runs/ablations`.
 
 Every variant is trained anew, with its own plans and planning, and judged on the test logs by mean
-rewards (the answers' accuracies, report half, every log counted equally); differences are to the
-policy with everything, seeds averaged within a log, then paired over logs. A variant's results are
-kept, one file each; the same command goes on where it was ended.
+rewards (the answers' accuracies, report half, every log counted equally), in the scenario's whole
+`[world]`, whatever of it was left out in training. Differences are to the policy with everything,
+seeds averaged within a log, then paired over logs. A variant's results are kept, one file each; the
+same command goes on where it was ended.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from artefacts import CoinferError, digest_bytes, read_json, write_json
 from controller.physics import TraceBank
 from controller.policies.probing import BLIND_S
 from controller.scenarios import PlanSection, Setting, load_setting, read_scenario
+from controller.scenarios.world import NodeWorldSection, WorldSection
 from envs.observed import ObservedLanes, mean_reward
 from experiments.arguments import count, count_or_none
 from experiments.evaluation.digests import code_digest
@@ -43,10 +45,19 @@ CHANGE = ("shift_log_rate", "log_shift_age")
 
 @dataclass(frozen=True)
 class Variant:
-    """What is otherwise: of the plans, and of the training."""
+    """What is otherwise: of the plans, of the training, and of the world that is trained in.
+
+    `world` names fields of `[world]`, those of a node behind a dot.
+    """
 
     plans: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    world: dict[str, Any] = field(default_factory=dict)
+
+
+def unseen(*names: str) -> Variant:
+    """A policy that is not shown these numbers of an observation."""
+    return Variant(training={"without": names})
 
 
 LEARNING = {"frames", "without"}
@@ -66,6 +77,25 @@ VARIANTS: dict[str, Variant] = {
     "asking after 2 s": Variant(training={"blind_s": 2.0}),
     "newest measurement only": Variant(training={"without": HISTORY}),
     "no change points": Variant(training={"without": CHANGE}),
+    "not shown the device's pace": unseen("device_pace"),
+    "not shown pictures' sizes": unseen("own_size", "size_changes"),
+    "not shown the edge's queue": unseen("edge_queue"),
+    "not shown the last latency": unseen("last_latency"),
+    "not shown the exits' confidence": unseen("confidence"),
+    "trained in even seconds": Variant(world={"sub_second": False}),
+    "trained with pictures of mean size": Variant(world={"picture_sizes": False}),
+    "trained without scenes": Variant(world={"scene_s": 0.0}),
+    "trained without overheads": Variant(
+        world={f"{n}.{p}": 0.0 for n in ("device", "edge") for p in ("overhead_s", "jitter_s")}
+    ),
+    "trained with the profiles' spread": Variant(world={"device.spread": (), "edge.spread": ()}),
+    "trained without throttling": Variant(world={"device.throttled": None}),
+    "trained without a shared processor": Variant(world={"device.shared": None}),
+    "trained with an edge of its own": Variant(world={"edge.load": None}),
+    "trained without a world": Variant(
+        world=dict.fromkeys(("sub_second", "picture_sizes"), False)
+        | {"scene_s": 0.0, "device": NodeWorldSection(), "edge": NodeWorldSection()}
+    ),
 }
 
 
@@ -77,16 +107,35 @@ class Result(msgspec.Struct, frozen=True):
     rewards: tuple[tuple[float, ...], ...]
 
 
-def ablated(name: str, variant: Variant) -> Setting:
-    """The scenario with the variant's plans."""
+def ablated(name: str, variant: Variant) -> tuple[Setting, Setting]:
+    """The scenario with the variant's plans; and the one that is trained in, with its world."""
     scenario = read_scenario(name)
     plans: PlanSection = msgspec.structs.replace(scenario.plans, **variant.plans)
-    return load_setting(msgspec.structs.replace(scenario, plans=plans))
+    setting = load_setting(msgspec.structs.replace(scenario, plans=plans))
+    if not variant.world:
+        return setting, setting
+    return setting, setting.in_world(_with(scenario.world, variant.world))
 
 
-def measured(setting: Setting, args: TrainArgs, frames: int) -> tuple[float, ...]:
-    """Train, and the mean reward on every test log."""
-    policy = train_policy(setting, args)
+def _with(world: WorldSection, changes: dict[str, Any]) -> WorldSection:
+    """A world of which some fields are otherwise."""
+    for name, value in changes.items():
+        node, _, part = name.rpartition(".")
+        if node:
+            name, value = node, msgspec.structs.replace(getattr(world, node), **{part: value})
+        world = msgspec.structs.replace(world, **{name: value})
+    return world
+
+
+def measured(
+    setting: Setting, trained_in: Setting, args: TrainArgs, frames: int
+) -> tuple[float, ...]:
+    """Train, and the mean reward on every test log.
+
+    `setting` is the scenario that is judged in, `trained_in` the one that `args` are for; `frames`
+    is the most of a log.
+    """
+    policy = train_policy(trained_in, args)
     bank = TraceBank(setting.traces("test").traces)
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     encoder, blind_s = policy.encoder(setting), policy.card.blind_s
@@ -105,27 +154,29 @@ def run(
 ) -> dict[str, Result]:
     """Results of the variants of these titles (all) after the whole, kept or run now.
 
-    A variant that changes nothing is left out: of this scenario's plans, or of a learning that
-    does not take place.
+    A variant that changes nothing is left out: of this scenario's plans or world, or of a learning
+    that does not take place.
 
     `name` is the scenario's, `args` are the whole policy's. Every variant is trained with each of
     `seeds` and judged on `frames` of each log; `out` keeps results, `say` hears of the progress.
     `titles` choose (none: all).
     """
     found: dict[str, Result] = {}
-    own = read_scenario(name).plans
+    own, world = read_scenario(name).plans, read_scenario(name).world
     for title, variant in VARIANTS.items():
         if titles and title not in (WHOLE, *titles):
             continue
-        setting = ablated(name, variant)
+        setting, trained_in = ablated(name, variant)
         if variant.plans and setting.scenario.plans == own:
+            continue
+        if variant.world and trained_in.scenario.world == world:
             continue
         if not args.frames and LEARNING & set(variant.training):
             continue
         parts = (
             code_digest("experiments/learning", "experiments/analyses/ablations.py"),
             setting.digest, traces_digest(setting.traces("test").traces),
-            traces_digest(setting.traces("train").traces), repr(variant), repr(args), str(seeds),
+            traces_digest(trained_in.traces("train").traces), repr(variant), repr(args), str(seeds),
             str(frames),
         )  # fmt: skip
         key = digest_bytes("\n".join(parts).encode())
@@ -134,7 +185,7 @@ def run(
         if kept is None or kept.key != key:
             trained = replace(args, **variant.training)
             rewards = tuple(
-                measured(setting, replace(trained, seed=seed), frames) for seed in seeds
+                measured(setting, trained_in, replace(trained, seed=seed), frames) for seed in seeds
             )
             kept = Result(FORMAT_VERSION, key, rewards)
             write_json(path, kept)

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replaced
 
 from artefacts import write_json
+from controller.policies.features import WORLD
 from controller.policies.observation import CONTEXT, DESCRIBED
+from controller.scenarios import read_scenario
 from experiments.analyses.ablations import (
     CHANGE,
     HISTORY,
@@ -28,20 +31,39 @@ TINY = TrainArgs(
 
 
 def test_every_variant_is_what_its_name_says():
-    whole = ablated("3g-mobilenet", VARIANTS["everything"])
-    table = {name: ablated("3g-mobilenet", v).table for name, v in VARIANTS.items() if v.plans}
+    whole, trained_in = ablated("3g-mobilenet", VARIANTS["everything"])
+    assert trained_in is whole
+    table = {name: ablated("3g-mobilenet", v)[0].table for name, v in VARIANTS.items() if v.plans}
     assert not np.isfinite(table["no answers on the way"].rescue_s).any()
     assert np.isfinite(whole.table.rescue_s).any()
     assert not table["no stopping on confidence"].gated.any()
     assert whole.table.gated.any()
     assert any(plan.hedge for plan in table["with hedging"].plans)
-    priced = ablated("3g-mobilenet-priced", VARIANTS["everything"]).table.plans
+    priced = ablated("3g-mobilenet-priced", VARIANTS["everything"])[0].table.plans
     assert any(plan.hedge for plan in priced)
-    without = ablated("3g-mobilenet-priced", VARIANTS["without hedging"]).table.plans
+    without = ablated("3g-mobilenet-priced", VARIANTS["without hedging"])[0].table.plans
     assert not any(plan.hedge for plan in without)
     codecs = {hop.codec for plan in table["one codec a kind"].plans for hop in plan.hops}
     assert codecs == {"int8c", "jpeg75"}
-    assert set(HISTORY) | set(CHANGE) <= set(CONTEXT) | set(DESCRIBED)
+    hidden = {name for v in VARIANTS.values() for name in v.training.get("without", ())}
+    assert set(HISTORY) | set(CHANGE) | set(WORLD) == hidden
+    assert hidden <= set(CONTEXT) | set(DESCRIBED)
+
+
+def test_what_a_variant_leaves_out_of_the_world_is_judged_in_all_the_same():
+    own = read_scenario("3g-mobilenet").world
+    worlds = {}
+    for title, variant in VARIANTS.items():
+        if variant.world:
+            judged, trained_in = ablated("3g-mobilenet", variant)
+            assert judged.scenario.world == own
+            worlds[title] = trained_in.scenario.world
+    assert len({repr(world) for world in [own, *worlds.values()]}) == 1 + len(worlds)
+    assert worlds["trained without a world"].tidy
+    assert worlds["trained with an edge of its own"] == replaced(
+        own, edge=replaced(own.edge, load=None)
+    )
+    assert not worlds["trained in even seconds"].sub_second
 
 
 def test_results_are_kept_and_made_anew_where_something_changed(tmp_path, monkeypatch):
