@@ -3,7 +3,9 @@
 Replays the first seconds of test logs between two real processes, with each of several controllers,
 as the daemon treats frames; the simulator predicts every frame by the plans that ran
 (`experiments.replay.audit`). Each run is kept in the folder as it ends, and an interrupted command
-goes on behind the last one. `--page FILE` writes the tables as Markdown.
+goes on behind the last one. A run is kept as it was measured, for its scenario and its policy; what
+the simulator says of it is worked out whenever it is read. `--page FILE` writes the tables as
+Markdown.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from artefacts import CoinferError, atomic_write, read_json, write_json
+from artefacts import CoinferError, atomic_write, digest_bytes
+from controller.policies.network import policy_folder, read_card
+from controller.registry import find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
 from controller.scenarios.world import read_world
 from experiments.arguments import above_0, count
 from experiments.replay.audit import Audit, audit, bar_rows, stage_rows
+from experiments.replay.device_run import read_run
 from experiments.replay.session import ReplayArgs, run_replay
 
 SCENARIOS = ("lte-mobilenet", "3g-mobilenet")
@@ -42,17 +47,28 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 def audits(plan: Plan, folder: Path) -> Iterator[tuple[str, Audit]]:
-    """Every run's audit with its key, made where it is not kept yet."""
+    """Every run's audit with its key; the run is made where it is not kept yet."""
     for name in plan.scenarios:
         setting = load_setting(read_scenario(name))
-        for number in range(plan.logs):
+        here = _here(setting, plan.world)
+        for number, trace in enumerate(setting.traces("test").traces[: plan.logs]):
+            part = trace.slice(0.0, min(plan.seconds, trace.duration_s))
             for controller in plan.controllers:
                 key = f"{setting.scenario.name}-{number + 1}-{controller}-{plan.seconds:g}s"
-                world = "" if plan.world is None else f"-{plan.world.stem}"
-                path = folder / f"{key}-{plan.method}{world}.json"
+                made_of = _digest(setting, name, controller)
+                path = folder / f"{key}-{plan.method}-{made_of[:8]}.json"
                 if not path.exists():
-                    write_json(path, _made(setting, name, number, controller, plan))
-                yield key, read_json(path, Audit)
+                    args = ReplayArgs(name, controller, None, plan.method, SEED, as_daemon=True)
+                    run_replay(setting, part, args, lambda note: None).record.save(path)
+                yield key, audit(here, part, read_run(path), SEED, rows=False)
+
+
+def _digest(setting: Setting, name: str, controller: str) -> str:
+    """Of what a run is made of: the scenario, and the policy where the controller has one."""
+    parts, own = [setting.digest], policy_folder(name, setting.scenario.name)
+    if own is not None and "policy" in find_controller(controller).needs:
+        parts.append(read_card(own).weights_digest)
+    return digest_bytes(" ".join(parts).encode())
 
 
 def _here(setting: Setting, world: Path | None) -> Setting:
@@ -62,14 +78,6 @@ def _here(setting: Setting, world: Path | None) -> Setting:
     found = read_world(world)
     own = setting.scenario.world
     return setting.in_world(msgspec.structs.replace(own, device=found.device, edge=found.edge))
-
-
-def _made(setting: Setting, name: str, number: int, controller: str, plan: Plan) -> Audit:
-    trace = setting.traces("test").traces[number]
-    part = trace.slice(0.0, min(plan.seconds, trace.duration_s))
-    args = ReplayArgs(name, controller, None, plan.method, SEED, as_daemon=True)
-    replayed = run_replay(setting, part, args, lambda note: None)
-    return audit(_here(setting, plan.world), part, replayed.record, SEED, rows=False)
 
 
 def page(plan: Plan, found: Sequence[tuple[str, Audit]], command: str) -> str:

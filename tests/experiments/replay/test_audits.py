@@ -2,11 +2,14 @@
 
 import pytest
 
-from artefacts import ArtefactError, write_json
+from artefacts import ArtefactError
+from controller.device.frame import FrameRecord
+from controller.plans import device_only
 from controller.scenarios import load_setting, read_scenario
 from controller.scenarios.world import read_world
 from experiments.replay import audits
 from experiments.replay.audit import STAGES, Audit, StageFigures
+from experiments.replay.device_run import FORMAT_VERSION, RunRecord
 
 
 def made(controller, measured=0.8, predicted=0.795, median=0.03):
@@ -17,29 +20,55 @@ def made(controller, measured=0.8, predicted=0.795, median=0.03):
     )  # fmt: skip
 
 
+ARGS = ["--scenarios", "lte-mobilenet", "--logs", "1", "--seconds", "5", "--method", "relay"]
+
+
 @pytest.fixture
 def kept(tmp_path):
-    """A folder in which every run of the plan below has ended already."""
-    for controller, measured in (("robust", 0.80), ("learned", 0.85)):
-        write_json(
-            tmp_path / f"lte-mobilenet-1-{controller}-5s-relay.json", made(controller, measured)
-        )
+    """A folder in which every run of the plan below has ended already, all frames on the device."""
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    own = setting.table.index(device_only(setting.spec, 0))
+    seconds = float(setting.table.prefix_s[own])
+    for controller in ("robust", "learned"):
+        frames = tuple(
+            FrameRecord(k, own, k * setting.interval_s, seconds, 0, True, "device", 0, 0.9, 0,
+                        seconds, None, {}, {"begun": 0.0})
+            for k in range(20)
+        )  # fmt: skip
+        run = RunRecord(
+            FORMAT_VERSION, "lte-mobilenet", controller, "drawn", frames, (True,) * 20, 0, 0, 0,
+            None,
+        )  # fmt: skip
+        made_of = audits._digest(setting, "lte-mobilenet", controller)
+        run.save(tmp_path / f"lte-mobilenet-1-{controller}-5s-relay-{made_of[:8]}.json")
     return tmp_path
 
 
-def test_runs_that_are_kept_are_not_made_again_and_make_the_page(kept, capsys):
+def test_runs_that_are_kept_are_not_made_again(kept, capsys):
     path = kept / "page.md"
-    code = audits.main(
-        ["--out", str(kept), "--scenarios", "lte-mobilenet", "--controllers", "robust,learned",
-         "--logs", "1", "--seconds", "5", "--method", "relay", "--page", str(path)]
-    )  # fmt: skip
-    assert code == 0
+    argv = ["--out", str(kept), *ARGS, "--controllers", "robust,learned", "--page", str(path)]
+    assert audits.main(argv) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
         "lte-mobilenet-1-robust-5s", "lte-mobilenet-1-learned-5s"
     ]  # fmt: skip
-    assert lines[-1].endswith("3 of 4 bars held; 0 s left")
-    text = path.read_text()
+    assert lines[-1].endswith("0 s left")
+    assert "| robust | 20 | " in path.read_text()
+
+
+def test_a_run_is_of_its_scenario_and_its_policy():
+    camera, other = (load_setting(read_scenario(n)) for n in ("lte-mobilenet", "3g-mobilenet"))
+    made_of = {audits._digest(camera, "lte-mobilenet", c) for c in ("robust", "learned")}
+    assert len(made_of) == 2
+    assert audits._digest(other, "3g-mobilenet", "robust") not in made_of
+    rules = {audits._digest(camera, "lte-mobilenet", c) for c in ("robust", "rate-rule")}
+    assert len(rules) == 1, "the scenario alone"
+
+
+def test_the_page_says_what_was_found():
+    plan = audits.Plan(("lte-mobilenet",), ("robust", "learned"), 1, 5.0, "relay")
+    found = [("a", made("robust", 0.80)), ("b", made("learned", 0.85))]
+    text = audits.page(plan, found, "the command")
     assert "median error of latency in 2 of 2 runs" in text
     assert "goodput accuracy in 1 of 2 runs" in text
     assert "| learned | edge compute | 40 | 10.0 ms | 11.0 ms | 1.0 ms | 4.0 ms |" in text
