@@ -7,6 +7,8 @@ keeps up with fewer frames. Values lie on a grid of paces, and between its point
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from artefacts.arrays import Float32s, Floats, Ints
@@ -33,6 +35,7 @@ class PacedValues:
                 for pace in PACES
             ]
         )
+        self._usual: list[Floats] = list(self._values[0])
 
     def slots(self, device_backlog_s: Floats) -> Ints:
         """Which of the backlogs stands for each, (L,).
@@ -44,9 +47,10 @@ class PacedValues:
 
     def at(self, device_backlog_s: float, pace: float = 1.0) -> Floats:
         """Values (levels, P) behind a backlog in seconds at a pace."""
-        slot = int(self.slots(np.array(device_backlog_s)))
+        share = min(device_backlog_s / self._deadline_s, 1.0)
+        slot = math.ceil(share * (BACKLOGS - 1) - 1e-9)
         if pace <= USUAL_PACE:
-            return np.asarray(self._values[0, slot])
+            return self._usual[slot]
         low, share = _place(np.array(pace))
         near, far = self._values[low, slot], self._values[low + 1, slot]
         return np.asarray((1.0 - share) * near + share * far)
