@@ -58,7 +58,7 @@ class SingleAdvantages:
     """
 
     def __init__(self, advantages: QueueAdvantages) -> None:
-        devices, uplinks, flags, levels, plans = advantages.table.shape
+        _, uplinks, flags, levels, plans = advantages.table.shape
         self._rows = padded(np.float32(SHARPNESS) * advantages.table.reshape(-1, plans))
         self._device_s: list[float] = advantages.device_s.tolist()
         grid = advantages.uplink_s.astype(np.float32)
@@ -70,7 +70,7 @@ class SingleAdvantages:
         self._at = [np.arange(levels) + flag * levels for flag in range(flags)]
         # corners: of the uplink's backlog first, then of the device's
         self._gathered = np.empty((4 * levels, self._rows.shape[1]), dtype=np.float32)
-        self._shares = np.empty((2, levels), dtype=np.float32)
+        self._shares = np.empty((4, levels), dtype=np.float32)
         self._index = np.empty((4, levels), dtype=np.int64)
 
     def of(
@@ -83,25 +83,25 @@ class SingleAdvantages:
         `kept` says whether a fallback is due.
         """
         low, far = self._device_place(device_s)
-        count, shares, index = 1, None, self._index
+        count, shares, index = 1, self._shares, self._index
         np.add(self._at[min(int(kept), self._flags - 1)], low * self._far, out=index[0])
         if uplink_s is not None and len(self._low_s):
-            count, shares = 2, self._shares
+            count = 2
             self._uplink_places(uplink_s, index, shares)
+        elif far:
+            shares[0] = 1.0
         if far:
             np.add(index[:count], self._far, out=index[count : 2 * count])
-            near = np.array([1.0 - far, far], dtype=np.float32)
-            shares = (
-                near.repeat(self._levels).reshape(2, -1) if shares is None
-                else (near[:, None, None] * shares).reshape(4, -1)
-            )  # fmt: skip
+            np.multiply(shares[:count], far, out=shares[count : 2 * count])
+            shares[:count] *= 1.0 - far
             count *= 2
         rows = self._gathered[: count * self._levels]
         self._rows.take(index[:count].reshape(-1), axis=0, out=rows, mode="clip")
-        if shares is None:
+        if count == 1:
             believed.dot(rows, out=out[0])
             rows.take(levels, axis=0, out=out[1:], mode="clip")
             return
+        shares = shares[:count]
         (shares * believed).reshape(-1).dot(rows, out=out[0])
         by_corner = rows.reshape(count, self._levels, -1).take(levels, axis=1)
         by_corner *= shares.take(levels, axis=1)[..., None]
@@ -188,7 +188,7 @@ class SingleEncoder:
         total, first, second = probability.dot(self._moments).tolist()
         believed = (probability / total).astype(np.float32)
         clearly = believed * (believed >= _HARDLY)
-        clearly *= np.float32(1.0 / float(clearly.dot(self._ones)))
+        clearly /= clearly.dot(self._ones)
         levels = [
             bisect_right(self._edges, value)
             for value in (observer.rates[0], observer.fast, observer.slow, min(observer.rates))
