@@ -80,7 +80,7 @@ class RobustPlanner:
     def expected(self, situation: Situation) -> Floats:
         """Expected reward of every plan (P,) in this situation."""
         probability, values = self._levels(situation)
-        return probability.dot(values)
+        return np.asarray(probability.dot(values))
 
     def decide(self, situation: Situation) -> int:
         """The plan of greatest expected reward, or a probe where knowing is worth more."""

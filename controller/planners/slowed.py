@@ -47,8 +47,7 @@ class PacedValues:
 
     def at(self, device_backlog_s: float, pace: float = 1.0) -> Floats:
         """Values (levels, P) behind a backlog in seconds at a pace."""
-        share = min(device_backlog_s / self._deadline_s, 1.0)
-        slot = math.ceil(share * (BACKLOGS - 1) - 1e-9)
+        slot = math.ceil(min(device_backlog_s / self._deadline_s, 1.0) * (BACKLOGS - 1) - 1e-9)
         if pace <= USUAL_PACE:
             return self._usual[slot]
         low, share = _place(np.array(pace))

@@ -235,7 +235,7 @@ def candidates_of(advantage: Float32s, senders: Ints) -> tuple[Ints, Bools]:
 
 
 def single_candidates(below: Float32s, senders: Ints) -> Ints:
-    """`candidates_of` one lane, those that are there; plans are `below` the best by so much (P,)."""
+    """`candidates_of` one lane, those that are there; `below` (P,) are its negative advantages."""
     if len(below) <= CANDIDATES:
         return below.argsort(kind="stable")
     key = below

@@ -113,14 +113,16 @@ class BandwidthBelief:
         """
         lags, last = self._lags, len(self._lags) - 1
         low = min(max(bisect_right(lags, age_s) - 1, 0), last - 1)
-        share = (age_s - lags[low]) / (lags[low + 1] - lags[low])
+        # rounded as `np.interp` rounds the place: ties between plans stay what they are
+        place = low + 1.0 / (lags[low + 1] - lags[low]) * (age_s - lags[low])
         gone = (age_s - lags[last]) / ((FORGOTTEN - 1.0) * lags[last])
-        return low, min(max(share, 0.0), 1.0), min(max(gone, 0.0), 1.0)
+        return low, min(max(place - low, 0.0), 1.0), min(max(gone, 0.0), 1.0)
 
     def single_of(self, level: int, age_s: float) -> Floats:
         """`of`, for one rate of the `level` measured `age_s` ago, (K,)."""
-        low, share, gone = self.single_lag(age_s)
-        found: Floats = np.array((1.0 - share, share)).dot(self._pairs[level][low])
+        (low, share, gone), rows = self.single_lag(age_s), self._by_level[level]
+        found = (1.0 - share) * rows[low]
+        found += share * rows[low + 1]
         return found if not gone else (1.0 - gone) * found + gone / len(found)
 
     def single_near(self, rate_bps: float, age_s: float) -> Floats:
@@ -137,21 +139,20 @@ class BandwidthBelief:
 
     @cached_property
     def _edges(self) -> list[float]:
-        return self.edges_bps.tolist()
+        return list(map(float, self.edges_bps))
 
     @cached_property
     def _lags(self) -> list[float]:
-        return self.lags_s.tolist()
+        return list(map(float, self.lags_s))
 
     @cached_property
     def _logs(self) -> list[float]:
-        return np.log(np.maximum(self.rates_bps, 1.0)).tolist()
+        return list(map(float, np.log(np.maximum(self.rates_bps, 1.0))))
 
     @cached_property
-    def _pairs(self) -> list[list[Floats]]:
-        """By the level measured and the lag: the kernels' rows of this lag and the next, (2, K)."""
-        by_level = np.ascontiguousarray(self.kernels.transpose(1, 0, 2))
-        return [[rows[k : k + 2] for k in range(len(rows) - 1)] for rows in by_level]
+    def _by_level(self) -> list[list[Floats]]:
+        """The kernels' rows by the level measured and the lag."""
+        return [list(rows) for rows in np.ascontiguousarray(self.kernels.transpose(1, 0, 2))]
 
     @property
     def within(self) -> tuple[Floats, Floats, Floats]:
