@@ -17,7 +17,7 @@ import numpy as np
 from artefacts.arrays import Float32s, Floats, Ints
 from controller.interface import Situation
 from controller.planners.queue_values import HARDLY, QueueAdvantages
-from controller.planners.slowed import USUAL_PACE
+from controller.planners.slowed import USUAL_PACE, PacedValues, single_place
 from controller.policies.in_flight import UNLIKELY
 from controller.policies.observation import (
     CANDIDATES,
@@ -58,16 +58,19 @@ class SingleAdvantages:
     """
 
     def __init__(self, advantages: QueueAdvantages) -> None:
-        _, uplinks, flags, levels, plans = advantages.table.shape
+        devices, uplinks, flags, levels, plans = advantages.table.shape
         self._rows = padded(np.float32(SHARPNESS) * advantages.table.reshape(-1, plans))
         self._device_s: list[float] = advantages.device_s.tolist()
         grid = advantages.uplink_s.astype(np.float32)
         self._inner_s, self._low_s = grid[1:-1].copy(), grid[:-1].copy()
         self._per_s, self._last_s = 1.0 / np.diff(grid), grid[-1:].copy()
         self._flags, self._levels = flags, levels
-        self._steps = flags * levels * np.arange(uplinks)
-        self._step, self._far = flags * levels, uplinks * flags * levels
-        self._at = [np.arange(levels) + flag * levels for flag in range(flags)]
+        step = flags * levels
+        self._steps, self._step = step * np.arange(uplinks), np.array(step)
+        self._far = np.array(uplinks * step)
+        # rows without a backlog of the uplink: by whether a fallback is due, and the device's
+        first = np.arange(devices)[:, None] * uplinks * step + np.arange(levels)
+        self._at = [list(first + flag * levels) for flag in range(flags)]
         # corners: of the uplink's backlog first, then of the device's
         self._gathered = np.empty((4 * levels, self._rows.shape[1]), dtype=np.float32)
         self._shares = np.empty((4, levels), dtype=np.float32)
@@ -84,12 +87,12 @@ class SingleAdvantages:
         """
         low, far = self._device_place(device_s)
         count, shares, index = 1, self._shares, self._index
-        np.add(self._at[min(int(kept), self._flags - 1)], low * self._far, out=index[0])
+        at = self._at[min(int(kept), self._flags - 1)][low]
         if uplink_s is not None and len(self._low_s):
             count = 2
-            self._uplink_places(uplink_s, index, shares)
-        elif far:
-            shares[0] = 1.0
+            self._uplink_places(uplink_s, at, index, shares)
+        else:
+            index[0], shares[0] = at, 1.0
         if far:
             np.add(index[:count], self._far, out=index[count : 2 * count])
             np.multiply(shares[:count], far, out=shares[count : 2 * count])
@@ -103,9 +106,9 @@ class SingleAdvantages:
             return
         shares = shares[:count]
         (shares * believed).reshape(-1).dot(rows, out=out[0])
-        by_corner = rows.reshape(count, self._levels, -1).take(levels, axis=1)
-        by_corner *= shares.take(levels, axis=1)[..., None]
-        np.add.reduce(by_corner, axis=0, out=out[1:])
+        by_corner = rows.reshape(count, self._levels, -1)
+        for number, level in enumerate(levels, start=1):
+            shares[:, level].dot(by_corner[:, level], out=out[number])
 
     def _device_place(self, device_s: float) -> tuple[int, float]:
         """The grid's point before a backlog of the device, and the weight of the one behind it."""
@@ -115,14 +118,16 @@ class SingleAdvantages:
         low = min(max(bisect_left(grid, device_s), 1), len(grid) - 1) - 1
         return low, min((device_s - grid[low]) / (grid[low + 1] - grid[low]), 1.0)
 
-    def _uplink_places(self, uplink_s: Float32s, index: Ints, shares: Float32s) -> None:
-        """The rows of both neighbours of every level's backlog, and their shares."""
+    def _uplink_places(self, uplink_s: Float32s, at: Ints, index: Ints, shares: Float32s) -> None:
+        """The rows of both neighbours of every level's backlog, and their shares; `at` are the rows
+        without one.
+        """
         inside = np.minimum(uplink_s, self._last_s)
         low = self._inner_s.searchsorted(inside)
         np.subtract(inside, self._low_s.take(low), out=inside)
         np.multiply(inside, self._per_s.take(low), out=shares[1])
         np.subtract(_ONE, shares[1], out=shares[0])
-        np.add(index[0], self._steps.take(low), out=index[0])
+        np.add(at, self._steps.take(low), out=index[0])
         np.add(index[0], self._step, out=index[1])
 
 
@@ -144,11 +149,29 @@ class SingleModel:
         believed.dot(self._tables[d * len(self._bytes) + u], out=out)
 
 
+class SinglePace:
+    """`PacedValues.lost` of one state, `SHARPNESS`-fold."""
+
+    def __init__(self, paced: PacedValues) -> None:
+        lost = SHARPNESS * (paced.values - paced.values[0])
+        self._paced, self._lost = paced, padded(lost.astype(np.float32))
+
+    def of(self, believed: Float32s, device_s: float, pace: float) -> Float32s:
+        """What plans lose under `believed` (levels,) at a pace, `device_s` behind; (P,) and more.
+
+        `pace` is what jobs take over the profile.
+        """
+        slot, (low, share) = self._paced.single_slot(device_s), single_place(pace)
+        near, far = (believed.dot(self._lost[k, slot]) for k in (low, low + 1))
+        return np.asarray((1.0 - share) * near + share * far)
+
+
 class SingleEncoder:
     """Encodes one stream as an `ObservationEncoder` encodes many; holds the newest observation."""
 
     def __init__(self, encoder: ObservationEncoder) -> None:
-        self._belief, self._paced, self._senders = encoder.belief, encoder.paced, encoder.senders
+        self._belief, self._senders = encoder.belief, encoder.senders
+        self._pace = SinglePace(encoder.paced)
         self._advantages = SingleAdvantages(encoder.advantages)
         self._model = SingleModel(encoder.model)
         logs, levels = encoder.log_rates, len(encoder.log_rates)
@@ -197,8 +220,7 @@ class SingleEncoder:
             clearly, device_s, uplink_s, in_flight.kept(now_s), levels, self._at_levels
         )
         if pace > USUAL_PACE:
-            lost = self._paced.lost(believed[None], np.array([device_s]), np.array([pace]))
-            self.advantage += np.float32(SHARPNESS) * lost[0]
+            self._at_levels[0] += self._pace.of(believed, device_s, pace)
             self.advantage -= self.advantage.max()
         self._model.of(believed, device_s, uplink_bytes, self._of_model)
         self._take_candidates()
