@@ -50,11 +50,26 @@ def padded(table: Float32s) -> Float32s:
     return np.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, more)])
 
 
-class SingleAdvantages:
-    """`QueueAdvantages` of one state: the belief's mean and those at single levels.
+class _Weights:
+    """The weights (1 + RATES, rows) of `corners` times every level and `RATES` more, in parts.
 
-    Between grid points a state's advantages are a mean of up to four rows of the table: both
-    neighbours of the device's backlog, and of the uplink's. Where there is no backlog it is one.
+    `of_belief` (corners, levels) are those of the first mean; `of_levels` (corners, RATES) has the
+    others', each of its own level alone.
+    """
+
+    def __init__(self, corners: int, levels: int) -> None:
+        self.whole = np.zeros((1 + RATES, corners * (levels + RATES)), dtype=np.float32)
+        self.of_belief = self.whole[0].reshape(corners, -1)[:, :levels]
+        by_corner = self.whole[1:].reshape(RATES, corners, -1)[:, :, levels:]
+        self.of_levels = np.einsum("ici->ci", by_corner)
+
+
+class SingleAdvantages:
+    """`QueueAdvantages` of one state: the belief's mean and those at `RATES` levels.
+
+    Between grid points a state's advantages are a mean of up to four rows of the table, its
+    corners: both neighbours of the device's backlog, and of the uplink's. Where there is no backlog
+    it is one. All rows are gathered at once, and all means are one product with their shares.
     """
 
     def __init__(self, advantages: QueueAdvantages) -> None:
@@ -71,26 +86,31 @@ class SingleAdvantages:
         # rows without a backlog of the uplink: by whether a fallback is due, and the device's
         first = np.arange(devices)[:, None] * uplinks * step + np.arange(levels)
         self._at = [list(first + flag * levels) for flag in range(flags)]
+        # every level for the belief, then those asked for
+        self._level = np.zeros(levels + RATES, dtype=np.int64)
+        self._level[:levels] = np.arange(levels)
         # corners: of the uplink's backlog first, then of the device's
-        self._gathered = np.empty((4 * levels, self._rows.shape[1]), dtype=np.float32)
-        self._shares = np.empty((4, levels), dtype=np.float32)
-        self._index = np.empty((4, levels), dtype=np.int64)
+        self._index = np.empty((4, levels + RATES), dtype=np.int64)
+        self._shares = np.empty((4, levels + RATES), dtype=np.float32)
+        self._gathered = np.empty((4 * (levels + RATES), self._rows.shape[1]), dtype=np.float32)
+        self._weights = {corners: _Weights(corners, levels) for corners in (1, 2, 4)}
 
     def of(
         self, believed: Float32s, device_s: float, uplink_s: Float32s | None, kept: bool,
         levels: list[int], out: Float32s,
     ) -> None:  # fmt: skip
-        """Written to `out` (1 + N, P), `SHARPNESS`-fold: under `believed` (levels,), at N `levels`.
+        """Written to `out` (1 + RATES, P), `SHARPNESS`-fold: `believed` (levels,), then `levels`.
 
         `device_s` is the device's backlog, `uplink_s` (levels,) the uplink's at each (None: none).
         `kept` says whether a fallback is due.
         """
         low, far = self._device_place(device_s)
         count, shares, index = 1, self._shares, self._index
-        at = self._at[min(int(kept), self._flags - 1)][low]
+        self._level[self._levels :] = levels
+        at = self._at[min(int(kept), self._flags - 1)][low].take(self._level)
         if uplink_s is not None and len(self._low_s):
             count = 2
-            self._uplink_places(uplink_s, at, index, shares)
+            self._uplink_places(uplink_s.take(self._level), at, index, shares)
         else:
             index[0], shares[0] = at, 1.0
         if far:
@@ -98,17 +118,11 @@ class SingleAdvantages:
             np.multiply(shares[:count], far, out=shares[count : 2 * count])
             shares[:count] *= 1.0 - far
             count *= 2
-        rows = self._gathered[: count * self._levels]
+        weights, rows = self._weights[count], self._gathered[: count * len(self._level)]
         self._rows.take(index[:count].reshape(-1), axis=0, out=rows, mode="clip")
-        if count == 1:
-            believed.dot(rows, out=out[0])
-            rows.take(levels, axis=0, out=out[1:], mode="clip")
-            return
-        shares = shares[:count]
-        (shares * believed).reshape(-1).dot(rows, out=out[0])
-        by_corner = rows.reshape(count, self._levels, -1)
-        for number, level in enumerate(levels, start=1):
-            shares[:, level].dot(by_corner[:, level], out=out[number])
+        np.multiply(shares[:count, : self._levels], believed, out=weights.of_belief)
+        weights.of_levels[...] = shares[:count, self._levels :]
+        weights.whole.dot(rows, out=out)
 
     def _device_place(self, device_s: float) -> tuple[int, float]:
         """The grid's point before a backlog of the device, and the weight of the one behind it."""

@@ -45,9 +45,10 @@ class SingleObserver:
         """Forget everything."""
         blind = single_log_rate(BLIND_RATE_BPS)
         self.newest_bps = BLIND_RATE_BPS
-        self.rates = [blind] * HISTORY
-        self.known_s = [-math.inf] * HISTORY
-        self._complete = [0.0] * HISTORY
+        # the newest first
+        self.rates = deque([blind] * HISTORY, HISTORY)
+        self.known_s = deque([-math.inf] * HISTORY, HISTORY)
+        self._complete = deque([0.0] * HISTORY, HISTORY)
         self.fast = self.slow = blind
         self._spread = 0.0
         self._level, self._since_s = blind, -math.inf
@@ -72,9 +73,9 @@ class SingleObserver:
         self._spread += gain * (abs(value - self.slow) - self._spread)
         self.newest_bps = rate_bps
         self._shifted(known_s, value)
-        self.rates = [value, *self.rates[:-1]]
-        self.known_s = [known_s, *self.known_s[:-1]]
-        self._complete = [float(measurement.complete), *self._complete[:-1]]
+        self.rates.appendleft(value)
+        self.known_s.appendleft(known_s)
+        self._complete.appendleft(float(measurement.complete))
 
     def _shifted(self, known_s: float, value: float) -> None:
         """`controller.sensing.level_shifts.LevelShifts.measured`."""
