@@ -10,7 +10,7 @@ one gather and one product. Results are written where the network takes them.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 
 import numpy as np
 
@@ -154,7 +154,7 @@ class SingleModel:
         cells, levels, _ = model.tables.shape
         by_plan = model.tables.reshape(cells, levels, model.plans, model.PARTS)
         parts = padded(by_plan.transpose(0, 1, 3, 2))
-        self._tables = list(parts.reshape(cells, levels, -1))
+        self._tables: list[Float32s] = list(parts.reshape(cells, levels, -1))
 
     def of(self, believed: Float32s, device_s: float, uplink_bytes: float, out: Float32s) -> None:
         """Written to `out` (PARTS x P,) under `believed` (levels,); backlogs are rounded up."""
@@ -191,7 +191,6 @@ class SingleEncoder:
         logs, levels = encoder.log_rates, len(encoder.log_rates)
         self._moments = np.stack([np.ones(levels), logs, logs * logs], axis=1)
         self._ones = np.ones(levels, dtype=np.float32)
-        self._edges: list[float] = ((np.log10(self._belief.edges_bps) - 6.0) / 0.75).tolist()
         self._constants: list[float] = encoder.constants.tolist()
         plans = len(encoder.kind)
         # of every plan what is described, a row a number
@@ -227,7 +226,7 @@ class SingleEncoder:
         clearly = believed * (believed >= _HARDLY)
         clearly /= clearly.dot(self._ones)
         levels = [
-            bisect_right(self._edges, value)
+            self._belief.single_level(10.0 ** (6.0 + 0.75 * value))
             for value in (observer.rates[0], observer.fast, observer.slow, min(observer.rates))
         ]
         self._advantages.of(
