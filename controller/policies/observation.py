@@ -282,7 +282,10 @@ class FrameModel:
     def of(
         self, believed: Float32s, device_s: Floats, uplink_bytes: Floats, plans: Ints
     ) -> Float32s:
-        """(L, K, 5) of the plans (L, K) under beliefs (L, levels); backlogs are rounded up."""
+        """(L, K, 5) of the `plans` (L, K) under beliefs `believed` (L, levels).
+
+        The backlogs `device_s` in seconds and `uplink_bytes`, (L,) each, are rounded up.
+        """
         d = np.searchsorted(self.device_s, device_s - 1e-9)
         u = np.searchsorted(self.backlog_bytes, uplink_bytes - 1e-9)
         d = np.minimum(d, len(self.device_s) - 1)

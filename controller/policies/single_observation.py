@@ -157,7 +157,10 @@ class SingleModel:
         self._tables: list[Float32s] = list(parts.reshape(cells, levels, -1))
 
     def of(self, believed: Float32s, device_s: float, uplink_bytes: float, out: Float32s) -> None:
-        """Written to `out` (PARTS x P,) under `believed` (levels,); backlogs are rounded up."""
+        """Written to `out` (PARTS x P,) under `believed` (levels,).
+
+        The backlogs `device_s` in seconds and `uplink_bytes` are rounded up.
+        """
         d = min(bisect_left(self._device_s, device_s - 1e-9), len(self._device_s) - 1)
         u = min(bisect_left(self._bytes, uplink_bytes - 1e-9), len(self._bytes) - 1)
         believed.dot(self._tables[d * len(self._bytes) + u], out=out)

@@ -181,7 +181,11 @@ class SingleInFlight:
     def chosen(
         self, frame: int, plan: int, now_s: float, device_backlog_s: float, rtt_s: float
     ) -> None:
-        """Frame number `frame` runs by `plan`; seconds as in `InFlight.chosen`."""
+        """Frame number `frame`, which arrived at `now_s`, runs by `plan`.
+
+        `device_backlog_s` is what the device has still to do, and `rtt_s` the round trip, both in
+        seconds.
+        """
         prefix_s = self._prefix_s[plan]
         handed_s = now_s + (device_backlog_s if prefix_s > 0 else 0.0) + prefix_s
         kept_until_s = now_s + self._due_s if self._rescued[plan] else -math.inf
