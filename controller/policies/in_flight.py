@@ -32,7 +32,8 @@ class UploadCosts:
     """What is on its way by every plan of a setting, (P,), and how long it counts.
 
     `certain`: that its silence says something. `slots`: frames that may be under way at once.
-    `rescued`: time is kept for a fallback, `due_s` seconds from the frame's arrival on; `deadline_s` is when it is over.
+    `rescued`: time is kept for a fallback, until `due_s` seconds after the frame's arrival, which
+    is over after `deadline_s`.
     """
 
     model: LinkModel

@@ -16,6 +16,7 @@ import numpy as np
 
 from artefacts.arrays import Float32s, Floats, Ints
 from controller.interface import Situation
+from controller.planners.due_fallbacks import ALONE, SPARE
 from controller.planners.queue_values import HARDLY, QueueAdvantages
 from controller.planners.slowed import USUAL_PACE, PacedValues, single_place
 from controller.policies.in_flight import UNLIKELY
@@ -30,7 +31,7 @@ from controller.policies.observation import (
     ObservationEncoder,
     single_candidates,
 )
-from controller.policies.single_stream import SingleInFlight, SingleObserver
+from controller.policies.single_stream import AtLevels, SingleInFlight, SingleObserver
 
 ABREAST = 16
 """Tables have a multiple of so many columns, of which those behind the plans mean nothing. Products
@@ -79,13 +80,16 @@ class SingleAdvantages:
         grid = advantages.uplink_s.astype(np.float32)
         self._inner_s, self._low_s = grid[1:-1].copy(), grid[:-1].copy()
         self._per_s, self._last_s = 1.0 / np.diff(grid), grid[-1:].copy()
-        self._flags, self._levels = flags, levels
+        self._levels = levels
         step = flags * levels
         self._steps, self._step = step * np.arange(uplinks), np.array(step)
         self._far = np.array(uplinks * step)
-        # rows without a backlog of the uplink: by whether a fallback is due, and the device's
-        first = np.arange(devices)[:, None] * uplinks * step + np.arange(levels)
-        self._at = [list(first + flag * levels) for flag in range(flags)]
+        # rows without a backlog of the uplink: by the device's, and by how many levels are `ALONE`
+        self._of_device = list(np.arange(devices)[:, None] * uplinks * step + np.zeros(levels, int))
+        self._none = np.arange(levels)
+        alone = np.arange(levels + 1)[:, None] > np.arange(levels)
+        states = np.minimum(np.where(alone, ALONE, SPARE), flags - 1)
+        self._kept = list(self._none + states * levels)
         # every level for the belief, then those asked for
         self._level = np.zeros(levels + RATES, dtype=np.int64)
         self._level[:levels] = np.arange(levels)
@@ -96,18 +100,17 @@ class SingleAdvantages:
         self._weights = {corners: _Weights(corners, levels) for corners in (1, 2, 4)}
 
     def of(
-        self, believed: Float32s, device_s: float, uplink_s: Float32s | None, kept: bool,
-        levels: list[int], out: Float32s,
-    ) -> None:  # fmt: skip
+        self, believed: Float32s, device_s: float, way: AtLevels, levels: list[int], out: Float32s
+    ) -> None:
         """Written to `out` (1 + RATES, P), `SHARPNESS`-fold: `believed` (levels,), then `levels`.
 
-        `device_s` is the device's backlog, `uplink_s` (levels,) the uplink's at each (None: none).
-        `kept` says whether a fallback is due.
+        `device_s` is the device's backlog, `way` says of the uplink's and of fallbacks.
         """
         low, far = self._device_place(device_s)
-        count, shares, index = 1, self._shares, self._index
+        count, shares, index, uplink_s = 1, self._shares, self._index, way.uplink_s
         self._level[self._levels :] = levels
-        at = self._at[min(int(kept), self._flags - 1)][low].take(self._level)
+        state = self._kept[way.alone] if way.kept else self._none
+        at = (state + self._of_device[low]).take(self._level)
         if uplink_s is not None and len(self._low_s):
             count = 2
             self._uplink_places(uplink_s.take(self._level), at, index, shares)
@@ -223,7 +226,8 @@ class SingleEncoder:
         """The observation at `situation`: `context`, `described`, `plans` and `advantage`."""
         now_s, device_s = situation.now_s, situation.device_backlog_s
         uplink_bytes, pace = float(situation.uplink_backlog_bytes), situation.device_pace
-        probability, uplink_s = self._believed(observer, in_flight, now_s, uplink_bytes)
+        way = in_flight.at_levels(now_s, uplink_bytes)
+        probability = self._believed(observer, now_s, way.silent)
         total, first, second = probability.dot(self._moments).tolist()
         believed = (probability / total).astype(np.float32)
         clearly = believed * (believed >= _HARDLY)
@@ -232,9 +236,7 @@ class SingleEncoder:
             self._belief.single_level(10.0 ** (6.0 + 0.75 * value))
             for value in (observer.rates[0], observer.fast, observer.slow, min(observer.rates))
         ]
-        self._advantages.of(
-            clearly, device_s, uplink_s, in_flight.kept(now_s), levels, self._at_levels
-        )
+        self._advantages.of(clearly, device_s, way, levels, self._at_levels)
         if pace > USUAL_PACE:
             self._at_levels[0] += self._pace.of(believed, device_s, pace)
             self.advantage -= self.advantage.max()
@@ -252,15 +254,11 @@ class SingleEncoder:
         np.minimum(self._inputs, _MOST, out=self._inputs)
         np.maximum(self._inputs, _LEAST, out=self._inputs)
 
-    def _believed(
-        self,
-        observer: SingleObserver,
-        in_flight: SingleInFlight,
-        now_s: float,
-        uplink_bytes: float,
-    ) -> tuple[Floats, Float32s | None]:
-        """`ObservationEncoder.believed`, but that probabilities need not sum to 1."""
-        uplink_s, silent = in_flight.at_levels(now_s, uplink_bytes)
+    def _believed(self, observer: SingleObserver, now_s: float, silent: list[int]) -> Floats:
+        """`ObservationEncoder.believed`, but that probabilities need not sum to 1.
+
+        `silent` are the first levels that answers which are overdue speak against.
+        """
         heard_s = observer.known_s[0]
         if heard_s == -math.inf:
             probability = self._belief.blind
@@ -270,8 +268,8 @@ class SingleEncoder:
             likelihood = np.ones(len(probability))
             for first in silent:
                 likelihood[first:] *= UNLIKELY
-            probability *= np.maximum(likelihood, LEAST_LIKELY)
-        return probability, uplink_s
+            probability = probability * np.maximum(likelihood, LEAST_LIKELY)
+        return probability
 
     def _take_candidates(self) -> None:
         """The candidates, and what describes them."""

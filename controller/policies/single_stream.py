@@ -9,7 +9,7 @@ lanes are the reference; `tests/policies/test_single_stream.py` holds these to t
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from dataclasses import dataclass
 
@@ -156,13 +156,29 @@ class _Upload:
     back_s: float
     certain: bool
     kept_until_s: float
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AtLevels:
+    """What is on its way, at every level of the rate.
+
+    `uplink_s` (K,): seconds until the uplink is free (None: it is). `silent`: for every answer that
+    is overdue, the first of the levels that it speaks against. `kept`: time is kept for a fallback;
+    at the first `alone` levels nothing else will answer.
+    """
+
+    uplink_s: Float32s | None
+    silent: list[int]
+    kept: bool
+    alone: int
 
 
 class SingleInFlight:
     """Uploads of one stream whose frames have not ended; see `InFlight`."""
 
     def __init__(self, costs: UploadCosts, rates_bps: Floats) -> None:
-        self._model, self._due_s = costs.model, costs.due_s
+        self._model, self._due_s, self._deadline_s = costs.model, costs.due_s, costs.deadline_s
         self._prefix_s: list[float] = costs.prefix_s.tolist()
         self._remote_s: list[float] = costs.remote_s.tolist()
         self._payload_bytes: list[float] = costs.payload_bytes.tolist()
@@ -193,6 +209,7 @@ class SingleInFlight:
             _Upload(
                 frame, handed_s, self._wire_bytes[plan], self._payload_bytes[plan],
                 rtt_s + self._remote_s[plan], self._certain[plan], kept_until_s,
+                now_s + self._deadline_s,
             )
         )  # fmt: skip
 
@@ -213,20 +230,10 @@ class SingleInFlight:
                 upload.wire_bytes = upload.payload_bytes = 0.0
                 upload.kept_until_s = -math.inf
 
-    def kept(self, now_s: float) -> bool:
-        """Whether time is kept for the fallback of a frame that is not answered yet."""
-        return any(upload.kept_until_s > now_s for upload in self._uploads)
-
-    def at_levels(
-        self, now_s: float, uplink_backlog_bytes: float
-    ) -> tuple[Float32s | None, list[int]]:
-        """`InFlight.at_levels` at `now_s`, with `uplink_backlog_bytes` not yet acknowledged.
-
-        Seconds until the uplink is free at each rate (None: it is); for every answer that is
-        overdue, the first of the levels that it speaks against.
-        """
+    def at_levels(self, now_s: float, uplink_backlog_bytes: float) -> AtLevels:
+        """`InFlight.at_levels` at `now_s`, with `uplink_backlog_bytes` not yet acknowledged."""
         ways, later, silent = list[_Way](), list[_Upload](), list[int]()
-        known_bytes = 0.0
+        known_bytes, kept, alone = 0.0, False, 0
         for upload in self._uploads:
             if not upload.wire_bytes > 0:
                 continue
@@ -236,29 +243,51 @@ class SingleInFlight:
             known_bytes += upload.payload_bytes
             ways.append((upload.handed_s, 0.0))
             ways = [(begin_s, sent + upload.wire_bytes) for begin_s, sent in ways]
-            self._overdue(upload, ways, now_s, silent)
+            if upload.certain:
+                self._overdue(upload, ways, now_s, silent)
+            if upload.kept_until_s > now_s:
+                kept, alone = True, max(alone, self._too_slow(upload, ways))
         if not uplink_backlog_bytes > 0 and not later:
-            return None, silent
-        owed = max(uplink_backlog_bytes - known_bytes, 0.0)
-        left: Float32s = owed * self._per_byte
-        for begin_s, sent in ways:
-            left = np.maximum(left, (begin_s - now_s) + sent * self._per_byte)
-        if ways:
-            most = single_on_wire(self._model, uplink_backlog_bytes)
-            left = np.minimum(left, most * self._per_byte)
+            return AtLevels(None, silent, kept, alone)
+        left = self._left(ways, now_s, uplink_backlog_bytes, known_bytes)
         for upload in later:
             begin_s = upload.handed_s - now_s
             left = np.maximum(left, begin_s) + upload.wire_bytes * self._per_byte
-        return left, silent
+            if upload.kept_until_s > now_s:
+                late = left > upload.limit_s - now_s - upload.back_s
+                kept, alone = True, max(alone, np.count_nonzero(late))
+        return AtLevels(left, silent, kept, alone)
+
+    def _left(
+        self, ways: list[_Way], now_s: float, uplink_backlog_bytes: float, known_bytes: float
+    ) -> Float32s:
+        """Seconds until the uplink is free of what it was handed, at every level.
+
+        That are the uploads that end by `ways`; of the `uplink_backlog_bytes` that are not yet
+        acknowledged at `now_s` they are `known_bytes`.
+        """
+        left: Float32s = max(uplink_backlog_bytes - known_bytes, 0.0) * self._per_byte
+        for begin_s, sent in ways:
+            left = np.maximum(left, (begin_s - now_s) + sent * self._per_byte)
+        if not ways:
+            return left
+        most = single_on_wire(self._model, uplink_backlog_bytes)
+        return np.minimum(left, most * self._per_byte)
 
     def _overdue(self, upload: _Upload, ways: list[_Way], now_s: float, silent: list[int]) -> None:
         """Where `upload` ends by `ways`: the levels at which its answer would be here."""
         due_s = now_s - (upload.back_s + LATE_S)
-        if not upload.certain or due_s <= upload.handed_s:
+        if due_s <= upload.handed_s:
             return
         quicker = bisect_left(self._rising, min((due_s - begin_s) / sent for begin_s, sent in ways))
         if quicker:
             silent.append(len(self._rising) - quicker)
+
+    def _too_slow(self, upload: _Upload, ways: list[_Way]) -> int:
+        """Where `upload` ends by `ways`: how many levels bring its answer after the frame's end."""
+        end_s = upload.limit_s - upload.back_s
+        least = min((end_s - begin_s) / sent for begin_s, sent in ways)
+        return len(self._rising) - bisect_right(self._rising, least)
 
 
 class SingleProber:

@@ -9,6 +9,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from controller.interface import FrameResult, Measurement, Noticed, Situation
+from controller.planners.due_fallbacks import ALONE, NONE, SPARE
 from controller.planners.queue_values import LEAST_BPS
 from controller.planners.robust import RobustPlanner
 from controller.policies.in_flight import InFlight, UploadCosts
@@ -246,13 +247,17 @@ def test_what_is_on_its_way_is_the_same(stream, seed):
             single.ended(over)
         at_s = now_s + rng.uniform(0.0, 0.2)
         held = float(rng.choice([0.0, rng.uniform(0.0, 40_000)]))
-        wanted_s, likelihood = lanes.at_levels(rates, np.array([at_s]), np.array([held]))
-        found_s, silent = single.at_levels(at_s, held)
+        wanted_s, likelihood, due = lanes.at_levels(rates, np.array([at_s]), np.array([held]))
+        way = single.at_levels(at_s, held)
         np.testing.assert_allclose(
-            np.zeros(12) if found_s is None else found_s, wanted_s[0], rtol=1e-5, atol=1e-6
+            np.zeros(12) if way.uplink_s is None else way.uplink_s,
+            wanted_s[0],
+            rtol=1e-5,
+            atol=1e-6,
         )
         found = np.ones(12)
-        for first in silent:
+        for first in way.silent:
             found[first:] *= 0.03
         np.testing.assert_allclose(found, likelihood[0])
-        assert single.kept(at_s) == lanes.kept(np.array([at_s]))[0]
+        state = np.where(np.arange(12) < way.alone, ALONE, SPARE if way.kept else NONE)
+        assert state.tolist() == due[0].tolist()
