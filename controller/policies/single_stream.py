@@ -255,7 +255,7 @@ class SingleInFlight:
             left = np.maximum(left, begin_s) + upload.wire_bytes * self._per_byte
             if upload.kept_until_s > now_s:
                 late = left > upload.limit_s - now_s - upload.back_s
-                kept, alone = True, max(alone, np.count_nonzero(late))
+                kept, alone = True, max(alone, int(np.count_nonzero(late)))
         return AtLevels(left, silent, kept, alone)
 
     def _left(
@@ -272,7 +272,7 @@ class SingleInFlight:
         if not ways:
             return left
         most = single_on_wire(self._model, uplink_backlog_bytes)
-        return np.minimum(left, most * self._per_byte)
+        return np.asarray(np.minimum(left, most * self._per_byte))
 
     def _overdue(self, upload: _Upload, ways: list[_Way], now_s: float, silent: list[int]) -> None:
         """Where `upload` ends by `ways`: the levels at which its answer would be here."""
