@@ -7,11 +7,12 @@ planner that went local returns to the link by itself when that pays in expectat
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
-from controller.physics import PlanTable
 from controller.planners.slowed import PacedValues
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
@@ -39,18 +40,22 @@ class RobustPlanner:
         """`values` are those of the setting under the belief, where somebody has them already."""
         self.name = name
         self.initial_probe_bytes = 0
-        self._belief = belief
-        self._table: PlanTable = setting.table
+        self._belief, self._blind = belief, belief.blind
         self._interval_s = setting.interval_s
         # a gated plan sends only what no gate stopped: it is no probe
         self._remote = setting.table.senders
+        self._prefix_s: list[float] = setting.table.mean_prefix_s.tolist()
+        send_share: list[float] = setting.table.send_share.tolist()
+        self._sees = [
+            share * PROBE_HORIZON_S >= self._frame_s(plan) for plan, share in enumerate(send_share)
+        ]
         self._values = PacedValues(setting, belief) if values is None else values
         self.reset()
 
     def reset(self) -> None:
         """Nothing measured."""
-        self._rate_bps: float | None = None
-        self._seen_s = self._probed_s = -np.inf
+        self._level: int | None = None
+        self._seen_s = self._probed_s = -math.inf
 
     def observe(self, measurement: Measurement) -> None:
         """The newest measurement carries the belief.
@@ -58,33 +63,33 @@ class RobustPlanner:
         Its payload's rate: with the headers, of which expectations know, the planner would believe
         in more than it does well with (`python -m experiments.analyses.baseline_constants`).
         """
-        self._rate_bps, self._seen_s = measurement.rate_bps, measurement.known_s
+        self._level = self._belief.single_level(measurement.rate_bps)
+        self._seen_s = measurement.known_s
 
     def record(self, result: FrameResult) -> None:
         """Results change nothing."""
 
     def _levels(self, situation: Situation) -> tuple[Floats, Floats]:
         """The belief over the levels, and every plan's value at each (LEVELS, P)."""
-        if self._rate_bps is None:
-            probability = self._belief.blind
-        else:
-            probability = self._belief.of(self._rate_bps, situation.now_s - self._seen_s)
+        probability = self._blind
+        if self._level is not None:
+            probability = self._belief.single_of(self._level, situation.now_s - self._seen_s)
         values = self._values.at(situation.device_backlog_s, situation.device_pace)
         return probability, values
 
     def expected(self, situation: Situation) -> Floats:
         """Expected reward of every plan (P,) in this situation."""
         probability, values = self._levels(situation)
-        return np.asarray(probability @ values)
+        return np.asarray(probability.dot(values))
 
     def decide(self, situation: Situation) -> int:
         """The plan of greatest expected reward, or a probe where knowing is worth more."""
         probability, values = self._levels(situation)
-        expected = probability @ values
-        best = int(np.argmax(expected))
-        blind_s = situation.now_s - max(self._seen_s, self._probed_s)
-        sees = self._table.send_share[best] * PROBE_HORIZON_S >= self._frame_s(best)
-        if sees or blind_s < PROBE_SPACING_S or not len(self._remote):
+        expected = probability.dot(values)
+        best = int(expected.argmax())
+        if self._sees[best] or not len(self._remote):
+            return best
+        if situation.now_s - max(self._seen_s, self._probed_s) < PROBE_SPACING_S:
             return best
         probe = int(self._remote[np.argmax(expected[self._remote])])
         gain = float(
@@ -98,8 +103,4 @@ class RobustPlanner:
 
     def _frame_s(self, plan: int) -> float:
         """Seconds from one frame to the next under a plan that stays local."""
-        return (
-            max(float(self._table.mean_prefix_s[plan]), 1e-3)
-            if np.isinf(self._interval_s)
-            else (self._interval_s)
-        )
+        return max(self._prefix_s[plan], 1e-3) if math.isinf(self._interval_s) else self._interval_s

@@ -7,6 +7,9 @@ keeps up with fewer frames. Values lie on a grid of paces, and between its point
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+
 import numpy as np
 
 from artefacts.arrays import Float32s, Floats, Ints
@@ -27,12 +30,14 @@ class PacedValues:
     def __init__(self, setting: Setting, belief: BandwidthBelief) -> None:
         self._deadline_s = setting.scenario.frames.deadline_s
         backlogs = np.linspace(0.0, self._deadline_s, BACKLOGS)
-        self._values = np.stack(
+        self.values: Floats = np.stack(
             [
                 [expected_rewards(setting, belief.rates_bps, float(b), pace) for b in backlogs]
                 for pace in PACES
             ]
         )
+        """Of every pace, backlog, level and plan."""
+        self._usual: list[Floats] = list(self.values[0])
 
     def slots(self, device_backlog_s: Floats) -> Ints:
         """Which of the backlogs stands for each, (L,).
@@ -42,13 +47,17 @@ class PacedValues:
         share = np.minimum(device_backlog_s / self._deadline_s, 1.0)
         return np.ceil(share * (BACKLOGS - 1) - 1e-9).astype(np.int64)
 
+    def single_slot(self, device_backlog_s: float) -> int:
+        """`slots` of one backlog."""
+        return math.ceil(min(device_backlog_s / self._deadline_s, 1.0) * (BACKLOGS - 1) - 1e-9)
+
     def at(self, device_backlog_s: float, pace: float = 1.0) -> Floats:
         """Values (levels, P) behind a backlog in seconds at a pace."""
-        slot = int(self.slots(np.array(device_backlog_s)))
+        slot = self.single_slot(device_backlog_s)
         if pace <= USUAL_PACE:
-            return np.asarray(self._values[0, slot])
-        low, share = _place(np.array(pace))
-        near, far = self._values[low, slot], self._values[low + 1, slot]
+            return self._usual[slot]
+        low, share = single_place(pace)
+        near, far = self.values[low, slot], self.values[low + 1, slot]
         return np.asarray((1.0 - share) * near + share * far)
 
     def lost(self, believed: Float32s, device_backlog_s: Floats, pace: Floats) -> Float32s:
@@ -56,13 +65,13 @@ class PacedValues:
 
         `device_backlog_s` is in seconds, `pace` what jobs take over the profile; both (L,).
         """
-        found = np.zeros((len(pace), self._values.shape[-1]), dtype=np.float32)
+        found = np.zeros((len(pace), self.values.shape[-1]), dtype=np.float32)
         slow = np.flatnonzero(pace > USUAL_PACE)
         slot, (low, share) = self.slots(device_backlog_s[slow]), _place(pace[slow])
         for group in np.unique(slot * len(PACES) + low).tolist():
             s, k = divmod(group, len(PACES))
             at = np.flatnonzero((slot == s) & (low == k))
-            usual, near, far = (self._values[q, s] for q in (0, k, k + 1))
+            usual, near, far = (self.values[q, s] for q in (0, k, k + 1))
             weight = share[at, None]
             mixed = (1.0 - weight) * (believed[slow[at]] @ (near - usual))
             found[slow[at]] = mixed + weight * (believed[slow[at]] @ (far - usual))
@@ -75,3 +84,10 @@ def _place(pace: Floats) -> tuple[Ints, Floats]:
     low = np.clip(np.searchsorted(PACES, inside) - 1, 0, len(PACES) - 2)
     grid = np.array(PACES)
     return low, (inside - grid[low]) / (grid[low + 1] - grid[low])
+
+
+def single_place(pace: float) -> tuple[int, float]:
+    """`_place` of one pace."""
+    inside = min(max(pace, PACES[0]), PACES[-1])
+    low = min(max(bisect_left(PACES, inside) - 1, 0), len(PACES) - 2)
+    return low, (inside - PACES[low]) / (PACES[low + 1] - PACES[low])

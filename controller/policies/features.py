@@ -1,10 +1,10 @@
 """What a controller sees of the world, as numbers: the learned policy's observation.
 
-One implementation serves the batched environment (L lanes) and the device (one lane). Shipped
-policies are trained and run by `controller.policies.stream_state`, which gives it the link's own
-rates (headers counted). Only what a real
-device knows enters: measured transfers with their ages, its own backlog, its own recent results. No
-trace, no future.
+This serves the batched environment (L lanes). A device's one stream is seen by
+`controller.policies.single_stream`, which is held to this. Shipped policies are trained by
+`controller.policies.stream_state`, which gives it the link's own rates (headers counted). Only what
+a real device knows enters: measured transfers with their ages, its own backlog, its own recent
+results. No trace, no future.
 """
 
 from __future__ import annotations

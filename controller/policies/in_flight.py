@@ -8,10 +8,12 @@ the levels at which it would be.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from artefacts.arrays import Bools, Floats, Ints
+from controller.physics import LinkModel
 from controller.planners.due_fallbacks import ALONE, NONE, SPARE, fallback_due_s
 from controller.scenarios import Setting
 
@@ -25,28 +27,56 @@ UNLIKELY = 0.03
 """Likelihood of a level at which it would be here."""
 
 
+@dataclass(frozen=True, slots=True)
+class UploadCosts:
+    """What is on its way by every plan of a setting, (P,), and how long it counts.
+
+    `certain`: that its silence says something. `slots`: frames that may be under way at once.
+    `rescued`: time is kept for a fallback, until `due_s` seconds after the frame's arrival, which
+    is over after `deadline_s`.
+    """
+
+    model: LinkModel
+    certain: Bools
+    prefix_s: Floats
+    remote_s: Floats
+    payload_bytes: Floats
+    wire_bytes: Floats
+    slots: int
+    rescued: Bools
+    due_s: float
+    deadline_s: float
+
+    @classmethod
+    def of(cls, setting: Setting) -> UploadCosts:
+        """Those of a setting's table."""
+        table, frames, model = setting.table, setting.scenario.frames, setting.link_model
+        payload_bytes = np.where(table.local, 0.0, table.up_bytes)
+        # in the closed loop one thing comes after the other
+        slots = 1
+        if not setting.closed_loop:
+            slots = math.ceil((frames.deadline_s + 2.0 * model.rtt_s) * frames.rate_fps) + 2
+        return cls(
+            # one that a gate may have stopped says nothing by its silence
+            model, ~table.gated, table.mean_prefix_s, table.remote_s, payload_bytes,
+            model.on_wire(payload_bytes), slots, np.isfinite(table.rescue_s),
+            fallback_due_s(setting), frames.deadline_s,
+        )  # fmt: skip
+
+
 class InFlight:
     """Uploads of L lanes whose frames have not ended; the oldest ends first."""
 
     def __init__(self, setting: Setting, lanes: int) -> None:
-        table, frames = setting.table, setting.scenario.frames
-        self._model = setting.link_model
-        self._certain = ~table.gated
-        self._prefix_s, self._remote_s = table.mean_prefix_s, table.remote_s
-        self._payload_bytes = np.where(table.local, 0.0, table.up_bytes)
-        self._wire_bytes = self._model.on_wire(self._payload_bytes)
-        overlap = 0.0 if setting.closed_loop else frames.deadline_s + 2.0 * self._model.rtt_s
-        # in the closed loop one thing comes after the other
-        slots = 1 if setting.closed_loop else math.ceil(overlap * frames.rate_fps) + 2
+        self._costs = costs = UploadCosts.of(setting)
+        slots = costs.slots
         self._handed_s = np.full((slots, lanes), -np.inf)
         self._bytes = np.zeros((slots, lanes))
         self._payload = np.zeros((slots, lanes))
         self._back_s = np.zeros((slots, lanes))
         self._sure = np.zeros((slots, lanes), dtype=np.bool_)
         self._frame = np.full((slots, lanes), -1, dtype=np.int64)
-        self._rescued, self._due_s = np.isfinite(table.rescue_s), fallback_due_s(setting)
         self._kept_until_s = np.full((slots, lanes), -np.inf)
-        self._deadline_s = frames.deadline_s
         self._limit_s = np.full((slots, lanes), -np.inf)
         self._next = 0
 
@@ -65,26 +95,26 @@ class InFlight:
         `rtt_s` are seconds: the arrival, what the device has still to do, and the round trip. All
         are (L,).
         """
-        slot, prefix = self._next, self._prefix_s[plan]
+        slot, costs = self._next, self._costs
+        prefix = costs.prefix_s[plan]
         self._next = (slot + 1) % len(self._bytes)
         waits = np.where(prefix > 0, device_backlog_s, 0.0)
         self._handed_s[slot] = now_s + waits + prefix
-        self._bytes[slot] = self._wire_bytes[plan]
-        self._payload[slot] = self._payload_bytes[plan]
-        self._back_s[slot] = rtt_s + self._remote_s[plan]
-        # one that a gate may have stopped says nothing by its silence
-        self._sure[slot] = self._certain[plan]
+        self._bytes[slot] = costs.wire_bytes[plan]
+        self._payload[slot] = costs.payload_bytes[plan]
+        self._back_s[slot] = rtt_s + costs.remote_s[plan]
+        self._sure[slot] = costs.certain[plan]
         self._frame[slot] = frame
-        self._kept_until_s[slot] = np.where(self._rescued[plan], now_s + self._due_s, -np.inf)
-        self._limit_s[slot] = now_s + self._deadline_s
+        self._kept_until_s[slot] = np.where(costs.rescued[plan], now_s + costs.due_s, -np.inf)
+        self._limit_s[slot] = now_s + costs.deadline_s
 
     def changed(self, lanes: Bools, frame: Ints, plan: Ints) -> None:
         """Of these frames of the masked lanes something else was made than was chosen."""
-        mine = lanes & (self._frame == frame)
-        self._bytes = np.where(mine, self._wire_bytes[plan], self._bytes)
-        self._payload = np.where(mine, self._payload_bytes[plan], self._payload)
-        self._sure = np.where(mine, self._certain[plan], self._sure)
-        self._kept_until_s = np.where(mine & ~self._rescued[plan], -np.inf, self._kept_until_s)
+        mine, costs = lanes & (self._frame == frame), self._costs
+        self._bytes = np.where(mine, costs.wire_bytes[plan], self._bytes)
+        self._payload = np.where(mine, costs.payload_bytes[plan], self._payload)
+        self._sure = np.where(mine, costs.certain[plan], self._sure)
+        self._kept_until_s = np.where(mine & ~costs.rescued[plan], -np.inf, self._kept_until_s)
 
     def ended(self, lanes: Bools, frame: Ints) -> None:
         """These frames of the masked lanes are over: what they left is in the socket's backlog."""
@@ -103,7 +133,7 @@ class InFlight:
         """
         lanes, levels = len(now_s), len(rates_bps)
         per_byte = 8.0 / rates_bps
-        most = self._model.on_wire(uplink_backlog_bytes)[:, None] * per_byte
+        most = self._costs.model.on_wire(uplink_backlog_bytes)[:, None] * per_byte
         free = np.full((lanes, levels), -np.inf)
         likelihood, due = np.ones((lanes, levels)), np.full((lanes, levels), NONE)
         coming = self._handed_s > now_s

@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from controller.interface import FrameResult, Measurement, Situation
+from controller.planners.queue_values import LEAST_BPS
 from controller.planners.robust import RobustPlanner
+from controller.policies.in_flight import UploadCosts
 from controller.policies.network import Policy
 from controller.policies.observation import Observation
-from controller.policies.stream_state import StreamState
+from controller.policies.single_observation import SingleEncoder
+from controller.policies.single_stream import SingleInFlight, SingleObserver, SingleProber
+from controller.policies.stream_state import scales_of
 from controller.scenarios import Setting
 from controller.sensing.pace import CLEARLY_SLOW
 
-_ALL = np.ones(1, dtype=np.bool_)
-
 
 class LearnedController:
-    """Decides by a `Policy` on exactly the observation it was trained on (one lane).
+    """Decides by a `Policy` on exactly the observation it was trained on, of one lane.
 
     Where nothing was measured for the policy's `blind_s` the link is asked, as in training
     (`Prober`). The robust planner decides where the context leaves the range of training, and on a
@@ -29,67 +31,66 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
-        encoder = policy.encoder(setting)
-        self._stream = StreamState(setting, encoder, 1, policy.card.blind_s)
+        encoder, rates = policy.encoder(setting), np.maximum(policy.belief.rates_bps, LEAST_BPS)
+        self._observer = SingleObserver(scales_of(setting), setting.link_model)
+        self._in_flight = SingleInFlight(UploadCosts.of(setting), rates)
+        self._prober = SingleProber(setting.table, policy.card.blind_s)
+        self._encoder = SingleEncoder(encoder)
         self._robust = RobustPlanner(setting, policy.belief, values=encoder.paced)
+        self._choose, self._limits = policy.weights.single(), policy.limits
+        self._senders = setting.table.senders
 
     def reset(self) -> None:
         """Forget everything seen; `fallbacks` goes on counting."""
-        self._stream.forget(_ALL)
+        self._observer.reset()
+        self._in_flight.forget()
+        self._prober.reset()
         self._robust.reset()
 
     def observe(self, measurement: Measurement) -> None:
         """Take in a measurement."""
-        self._stream.measured(
-            _ALL,
-            np.array([measurement.known_s]),
-            np.array([float(measurement.payload_bytes)]),
-            np.array([measurement.duration_s]),
-            np.array([measurement.complete]),
-        )
+        self._prober.measured(measurement.known_s)
+        self._observer.measured(measurement)
         self._robust.observe(measurement)
 
     def record(self, result: FrameResult) -> None:
         """Take in how a frame ended."""
-        in_time, seen = result.latency_s is not None, result.noticed
-        shown = (seen.size, seen.edge_queue_s, seen.confidence)
-        self._stream.ended(
-            _ALL,
-            np.array([result.frame]),
-            np.array([in_time]),
-            np.array([result.by_plan]),
-            np.array([np.inf if result.latency_s is None else result.latency_s]),
-            np.array([[np.nan if value is None else value] for value in shown]),
-        )
+        self._observer.ended(result)
+        self._in_flight.ended(result.frame)
 
     def decide(self, situation: Situation) -> int:
         """The policy's plan, or the robust planner's where the policy knows nothing."""
-        observation, now_s = self.observation(situation), np.array([situation.now_s])
-        slow = situation.device_pace > CLEARLY_SLOW
-        if slow or self.policy.outside(observation.context)[0]:
+        if situation.device_pace > CLEARLY_SLOW or self._outside(situation):
             self.fallbacks += 1
-            plan = np.array([self._robust.decide(situation)])
+            plan = self._robust.decide(situation)
         else:
-            chosen = observation.plans[:, self.policy.decide(observation.flat)[0]]
-            plan = self._stream.applied(chosen, observation, now_s)
-        self._stream.carried_out(
-            np.array([situation.frame]),
-            plan,
-            now_s,
-            np.array([situation.device_backlog_s]),
-            np.array([situation.rtt_s]),
+            plan = self._chosen(situation.now_s)
+        self._in_flight.chosen(
+            situation.frame, plan, situation.now_s, situation.device_backlog_s, situation.rtt_s
         )
-        return int(plan[0])
+        return plan
 
     def overruled(self, frame: int, plan: int) -> None:
         """The frame just decided runs by another plan: nothing is awaited of the one chosen."""
-        self._stream.changed(_ALL, np.array([frame]), np.array([plan]))
+        self._in_flight.changed(frame, plan)
 
     def observation(self, situation: Situation) -> Observation:
         """What the policy sees at this moment."""
-        return self._stream.observation(
-            np.array([situation.now_s]),
-            np.array([situation.device_backlog_s]),
-            np.array([float(situation.uplink_backlog_bytes)]),
-            np.array([situation.device_pace]),
-        )
+        self._encoder.encode(self._observer, self._in_flight, situation)
+        return self._encoder.observation()
+
+    def _outside(self, situation: Situation) -> bool:
+        """Whether the situation, which is encoded, is outside of what the policy was trained on."""
+        encoder, (lowest, highest) = self._encoder, self._limits
+        encoder.encode(self._observer, self._in_flight, situation)
+        seen = encoder.context[:-1]
+        return bool(np.count_nonzero((seen < lowest) | (seen > highest)))
+
+    def _chosen(self, now_s: float) -> int:
+        """The policy's plan in the situation encoded last, or what asks the link in its place."""
+        encoder = self._encoder
+        choice = self._choose(encoder.context, encoder.described, encoder.present)
+        plan = encoder.plans.item(choice)
+        if self._prober.asks(plan, now_s):
+            return self._senders.item(encoder.advantage.take(self._senders).argmax())
+        return plan

@@ -12,6 +12,7 @@ they are those of a plain network (`network` says its layers).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -117,9 +118,14 @@ class Policy:
 
     def outside(self, context: Float32s) -> npt.NDArray[np.bool_]:
         """Which contexts (L, C) leave the range of training by more than `MARGIN` of its width."""
+        lowest, highest = self.limits
+        return np.asarray(((context < lowest) | (context > highest)).any(axis=-1))
+
+    @cached_property
+    def limits(self) -> tuple[Float32s, Float32s]:
+        """Between what the policy decides, (C,) each: the range of training, and its margin."""
         slack = MARGIN * (self.highest - self.lowest) + 1e-3
-        off = (context < self.lowest - slack) | (context > self.highest + slack)
-        return np.asarray(off.any(axis=-1))
+        return self.lowest - slack, self.highest + slack
 
 
 MARGIN = 0.1

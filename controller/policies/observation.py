@@ -89,17 +89,17 @@ class ObservationEncoder:
     ) -> None:
         table, scenario = setting.table, setting.scenario
         self.belief, self.advantages = belief, advantages
-        self._model = _Model(setting, belief)
+        self.model = FrameModel(setting, belief)
         self.paced = PacedValues(setting, belief)
-        self._log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
-        self._senders = table.senders
+        self.log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
+        self.senders = table.senders
         hedged = np.array([plan.hedge for plan in table.plans], dtype=np.bool_)
         size = np.log2(1.0 + table.up_bytes / 1024.0) / 3.0
-        self._kind = np.stack(
+        self.kind = np.stack(
             [table.send_share, size, table.local, table.gated, hedged], axis=1
         ).astype(np.float32)
-        frames, unit_s = scenario.frames, self._model.unit_s
-        self._about = np.array(
+        frames, unit_s = scenario.frames, self.model.unit_s
+        self.constants = np.array(
             [
                 setting.prices.device_second,
                 setting.prices.megabyte / 5.0,
@@ -114,7 +114,7 @@ class ObservationEncoder:
         """What of the context is the setting's own, whatever happens (normalised)."""
         names = ("device_price", "byte_price", "deadline", "interval", "round_trip")
         return dict(
-            zip(names, np.clip(self._about, -MOST_OBSERVED, MOST_OBSERVED).tolist(), strict=True)
+            zip(names, np.clip(self.constants, -MOST_OBSERVED, MOST_OBSERVED).tolist(), strict=True)
         )
 
     def encode(
@@ -137,7 +137,7 @@ class ObservationEncoder:
         believed = probability.astype(np.float32)
         advantage = self.advantages.of(probability, device_backlog_s, uplink_s, due)
         advantage = self._paced(advantage, believed, device_backlog_s, device_pace)
-        plans, present = self._candidates(advantage)
+        plans, present = candidates_of(advantage, self.senders)
         levels = self.belief.level(np.stack(observer.rates_bps(), axis=1))
         there, each = np.take_along_axis(uplink_s, levels, 1), levels.shape[1]
         state = np.take_along_axis(due, levels, 1).ravel()
@@ -147,24 +147,24 @@ class ObservationEncoder:
         at_levels = known.reshape(*levels.shape, -1)[
             np.arange(len(plans))[:, None, None], np.arange(each), plans[:, :, None]
         ]
-        model = self._model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
+        model = self.model.of(believed, device_backlog_s, uplink_backlog_bytes, plans)
         mine = np.take_along_axis(advantage, plans, 1)
         described = np.concatenate(
             [
                 SHARPNESS * (mine - mine[:, :1])[..., None],
                 SHARPNESS * at_levels,
                 model,
-                self._kind[plans],
+                self.kind[plans],
             ],
             axis=-1,
         )
-        mean = probability @ self._log_rates
-        spread = np.sqrt(np.maximum(probability @ self._log_rates**2 - mean**2, 0.0))
+        mean = probability @ self.log_rates
+        spread = np.sqrt(np.maximum(probability @ self.log_rates**2 - mean**2, 0.0))
         context = np.concatenate(
             [
                 seen,
                 np.stack([(mean - 6.0) / 0.75, spread], axis=1),
-                np.broadcast_to(self._about, (len(now_s), len(self._about))),
+                np.broadcast_to(self.constants, (len(now_s), len(self.constants))),
                 model[:, :, 0].max(axis=1, keepdims=True),
                 observer.world(device_pace),
             ],
@@ -211,25 +211,46 @@ class ObservationEncoder:
         age = np.maximum(now_s - np.where(heard, at, now_s), 0.0)
         return np.where(heard[:, None], self.belief.near(rate, age), self.belief.blind)
 
-    def _candidates(self, advantage: Float32s) -> tuple[Ints, Bools]:
-        lanes, count = advantage.shape
-        rows, key = np.arange(lanes)[:, None], advantage
-        if len(self._senders) and count > CANDIDATES:
-            most = self._senders[_greatest(advantage[:, self._senders], SENDING)]
-            key = advantage.copy()
-            key[rows, most] += 1e3
-        chosen = _greatest(key, CANDIDATES)
-        order = np.argsort(-advantage[rows, chosen], axis=1, kind="stable")
-        plans = np.take_along_axis(chosen, order, 1)
-        present = np.ones((lanes, CANDIDATES), dtype=np.bool_)
-        if count < CANDIDATES:
-            fill = np.repeat(plans[:, :1], CANDIDATES - count, axis=1)
-            plans = np.concatenate([plans, fill], axis=1)
-            present[:, count:] = False
-        return plans, present
+
+def candidates_of(advantage: Float32s, senders: Ints) -> tuple[Ints, Bools]:
+    """The plans worth describing (L, K) by their `advantage` (L, P), and which are there.
+
+    The best, of which `SENDING` at least are `senders`; in the order of advantage.
+    """
+    lanes, count = advantage.shape
+    rows, key = np.arange(lanes)[:, None], advantage
+    if len(senders) and count > CANDIDATES:
+        most = senders[_greatest(advantage[:, senders], SENDING)]
+        key = advantage.copy()
+        key[rows, most] += 1e3
+    chosen = _greatest(key, CANDIDATES)
+    order = np.argsort(-advantage[rows, chosen], axis=1, kind="stable")
+    plans = np.take_along_axis(chosen, order, 1)
+    present = np.ones((lanes, CANDIDATES), dtype=np.bool_)
+    if count < CANDIDATES:
+        fill = np.repeat(plans[:, :1], CANDIDATES - count, axis=1)
+        plans = np.concatenate([plans, fill], axis=1)
+        present[:, count:] = False
+    return plans, present
 
 
-class _Model:
+def single_candidates(below: Float32s, senders: Ints) -> Ints:
+    """`candidates_of` one lane, those that are there; `below` (P,) are its negative advantages."""
+    if len(below) <= CANDIDATES:
+        return below.argsort(kind="stable")
+    key = below
+    if len(senders) > SENDING:
+        best = below.take(senders).argpartition(SENDING - 1)[:SENDING]
+        key = below.copy()
+        key[senders.take(best)] -= 1e3
+    elif len(senders):
+        key = below.copy()
+        key[senders] -= 1e3
+    chosen = key.argpartition(CANDIDATES - 1)[:CANDIDATES]
+    return chosen.take(below.take(chosen).argsort(kind="stable"))
+
+
+class FrameModel:
     """What the physics expects of a frame on its own: reward, own answer, device, uplink, price."""
 
     PARTS = 5
@@ -239,11 +260,11 @@ class _Model:
         self.unit_s = frames.deadline_s if closed else setting.interval_s
         backlogs = [0.0] if closed else np.linspace(0.0, frames.deadline_s, MODEL_BACKLOGS)
         sizes = [0.0] if closed else list(MODEL_BYTES)
-        self._device_s, self._bytes = np.array(backlogs), np.array(sizes)
-        self._tables = np.stack(
+        self.device_s, self.backlog_bytes = np.array(backlogs), np.array(sizes)
+        self.tables = np.stack(
             [self._table(setting, belief, float(d), b) for d in backlogs for b in sizes]
         )
-        self._plans = len(setting.table)
+        self.plans = len(setting.table)
 
     def _table(
         self, setting: Setting, belief: BandwidthBelief, device_s: float, uplink_bytes: float
@@ -261,17 +282,20 @@ class _Model:
     def of(
         self, believed: Float32s, device_s: Floats, uplink_bytes: Floats, plans: Ints
     ) -> Float32s:
-        """(L, K, 5) of the plans (L, K) under beliefs (L, levels); backlogs are rounded up."""
-        d = np.searchsorted(self._device_s, device_s - 1e-9)
-        u = np.searchsorted(self._bytes, uplink_bytes - 1e-9)
-        d = np.minimum(d, len(self._device_s) - 1)
-        place = d * len(self._bytes) + np.minimum(u, len(self._bytes) - 1)
-        found = np.empty((len(place), self._tables.shape[-1]), dtype=np.float32)
+        """(L, K, 5) of the `plans` (L, K) under beliefs `believed` (L, levels).
+
+        The backlogs `device_s` in seconds and `uplink_bytes`, (L,) each, are rounded up.
+        """
+        d = np.searchsorted(self.device_s, device_s - 1e-9)
+        u = np.searchsorted(self.backlog_bytes, uplink_bytes - 1e-9)
+        d = np.minimum(d, len(self.device_s) - 1)
+        place = d * len(self.backlog_bytes) + np.minimum(u, len(self.backlog_bytes) - 1)
+        found = np.empty((len(place), self.tables.shape[-1]), dtype=np.float32)
         # lanes of the same backlogs share one matrix product
         for k in np.unique(place).tolist():
             lanes = np.flatnonzero(place == k)
-            found[lanes] = believed[lanes] @ self._tables[k]
-        by_plan = found.reshape(len(place), self._plans, self.PARTS)
+            found[lanes] = believed[lanes] @ self.tables[k]
+        by_plan = found.reshape(len(place), self.plans, self.PARTS)
         return np.asarray(np.take_along_axis(by_plan, plans[..., None], 1))
 
 

@@ -1,7 +1,9 @@
 """Everything that a learned controller keeps of a stream, for L lanes at once.
 
-One implementation serves the device (one lane) and the environment it is trained in: what was
-measured, what is on its way, when the link was heard of last, and the observation that follows.
+The environments that policies are trained and judged in step this: what was measured, what is on
+its way, when the link was heard of last, and the observation that follows. A device has one stream,
+for which `controller.policies.single_stream` and `controller.policies.single_observation` keep the
+same in plain numbers; they are held to this.
 """
 
 from __future__ import annotations

@@ -53,9 +53,18 @@ class Weights(Protocol):
         """Which candidate (L,) of each row: that of greatest score."""
         ...
 
+    def single(self) -> SingleChoice:
+        """`decide` of one row, for a device."""
+        ...
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The weights by name, as an artefact holds them."""
         ...
+
+
+SingleChoice = Callable[[Float32s, Float32s, int], int]
+"""Which candidate, given the context and a 1 (C + 1,), what is described of the candidates and a 1
+(F + 1, K), and how many of them there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,32 @@ class ScorerWeights:
     def decide(self, flat: Float32s) -> Ints:
         """Which candidate (L,) of each row: that of greatest score."""
         return np.asarray(np.argmax(self.scores(flat), axis=-1))
+
+    def single(self) -> SingleChoice:
+        """`decide` of one row, for a device: biases are rows of the matrices."""
+        context = np.concatenate([self.context, self.context_bias[None]])
+        # the last row takes what the context comes to
+        described = np.concatenate([self.described, np.zeros_like(self.context_bias)[None]])
+        middle = np.concatenate([self.middle, self.middle_bias[None]])
+        out, hidden = np.concatenate([self.out, self.sharpness]), len(self.out)
+        first = np.ones((hidden + 1, CANDIDATES), dtype=np.float32)
+        second = np.ones((hidden + 1, CANDIDATES), dtype=np.float32)
+        scores, zero = np.empty(CANDIDATES, dtype=np.float32), np.zeros((), dtype=np.float32)
+        # what stands in the way of the loop is looked up once
+        about, by_units, by_middle = described[-1], described.T, middle.T
+        one, two, advantage = first[:-1], second[:-1], second[-1]
+
+        def choose(seen: Float32s, candidates: Float32s, present: int) -> int:
+            seen.dot(context, out=about)
+            by_units.dot(candidates, out=one)
+            np.maximum(one, zero, out=one)
+            by_middle.dot(first, out=two)
+            np.maximum(two, zero, out=two)
+            advantage[:] = candidates[0]
+            out.dot(second, out=scores)
+            return int(scores[:present].argmax())
+
+        return choose
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The weights by name, as an artefact holds them."""
@@ -200,6 +235,18 @@ class MlpWeights:
     def decide(self, flat: Float32s) -> Ints:
         """Which candidate (L,) of each row: that of greatest score."""
         return np.asarray(np.argmax(self.scores(flat), axis=-1))
+
+    def single(self) -> SingleChoice:
+        """`decide` of one row, for a device."""
+        flat = np.zeros((1, WIDTH), dtype=np.float32)
+
+        def choose(seen: Float32s, candidates: Float32s, present: int) -> int:
+            flat[0, : len(CONTEXT)] = seen[:-1]
+            flat[0, len(CONTEXT) : -CANDIDATES] = candidates[:-1].T.reshape(-1)
+            flat[0, -CANDIDATES:][:present] = 1.0
+            return int(self.decide(flat)[0])
+
+        return choose
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The weights by name, as an artefact holds them."""

@@ -6,8 +6,11 @@ measured, the closer the belief is to the long-run distribution.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +102,57 @@ class BandwidthBelief:
         found[lanes, own] -= moved
         found[lanes, side] += moved
         return found
+
+    def single_level(self, rate_bps: float) -> int:
+        """`level` of one rate."""
+        return bisect_right(self._edges, rate_bps)
+
+    def single_lag(self, age_s: float) -> tuple[int, float, float]:
+        """Where an age lies among the lags: the one before it, the share of the next, and how much
+        of the measurement is forgotten.
+        """
+        lags, last = self._lags, len(self._lags) - 1
+        low = min(max(bisect_right(lags, age_s) - 1, 0), last - 1)
+        # rounded as `np.interp` rounds the place: ties between plans stay what they are
+        place = low + 1.0 / (lags[low + 1] - lags[low]) * (age_s - lags[low])
+        gone = (age_s - lags[last]) / ((FORGOTTEN - 1.0) * lags[last])
+        return low, min(max(place - low, 0.0), 1.0), min(max(gone, 0.0), 1.0)
+
+    def single_of(self, level: int, age_s: float) -> Floats:
+        """`of`, for one rate of the `level` measured `age_s` ago, (K,)."""
+        (low, share, gone), rows = self.single_lag(age_s), self._by_level[level]
+        found = (1.0 - share) * rows[low]
+        found += share * rows[low + 1]
+        return found if not gone else (1.0 - gone) * found + gone / len(found)
+
+    def single_near(self, rate_bps: float, age_s: float) -> Floats:
+        """`near`, for one rate, (K,)."""
+        own, logs = self.single_level(rate_bps), self._logs
+        off = math.log(max(rate_bps, 1.0)) - logs[own]
+        side = min(own + 1, len(logs) - 1) if off > 0 else max(own - 1, 0)
+        gap, found = abs(logs[side] - logs[own]), self.single_of(own, age_s)
+        if gap > 1e-9:
+            moved = min(abs(off) / gap, 1.0) * found.item(own)
+            found[own] -= moved
+            found[side] += moved
+        return found
+
+    @cached_property
+    def _edges(self) -> list[float]:
+        return list(map(float, self.edges_bps))
+
+    @cached_property
+    def _lags(self) -> list[float]:
+        return list(map(float, self.lags_s))
+
+    @cached_property
+    def _logs(self) -> list[float]:
+        return list(map(float, np.log(np.maximum(self.rates_bps, 1.0))))
+
+    @cached_property
+    def _by_level(self) -> list[list[Floats]]:
+        """The kernels' rows by the level measured and the lag."""
+        return [list(rows) for rows in np.ascontiguousarray(self.kernels.transpose(1, 0, 2))]
 
     @property
     def within(self) -> tuple[Floats, Floats, Floats]:

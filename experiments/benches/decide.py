@@ -53,9 +53,9 @@ def decide_row(
         reference[k] = clock() - begun
     before = 0
     for k in range(-WARMUP, decisions):
-        now = (k + WARMUP) * interval_s
+        frame, now = k + WARMUP, (k + WARMUP) * interval_s
         rate = float(rates[k % len(rates)])
-        situation = Situation(now, k + WARMUP, deadline_s, 0.01 * (k % 3), 1000 * (k % 2), 0.03)
+        situation = Situation(now, frame, deadline_s, 0.01 * (k % 3), 1000 * (k % 2), 0.03)
         if k == 0:
             before = _resident_bytes()
         begun = clock()
@@ -64,7 +64,7 @@ def decide_row(
         spent = clock() - begun
         if k >= 0:
             times[k % len(times)] = spent
-        controller.record(FrameResult(k, plan, now + 0.05, 0.05, 0, k % 4 != 0))
+        controller.record(FrameResult(frame, plan, now + 0.05, 0.05, 0, k % 4 != 0))
     median, p95 = np.quantile(times, [0.5, 0.95])
     return DecideRow(
         controller.name,

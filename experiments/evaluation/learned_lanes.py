@@ -1,6 +1,6 @@
 """Many streams of one learned policy decided together: what its controllers would, at once.
 
-The same stream, encoder and weights as `controller.policies.learned`, which is one lane of it; only
+The lanes' form of stream and encoder, and the same weights as `controller.policies.learned`; only
 sums in another order may differ in their last bits.
 """
 

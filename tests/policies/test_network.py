@@ -46,6 +46,9 @@ def spoilt(policy, name):
         "belief_rates_bps": lambda: change(
             policy, belief=change(belief, rates_bps=-1 - belief.rates_bps)
         ),
+        "belief_rates_bps that fall": lambda: change(
+            policy, belief=change(belief, rates_bps=belief.rates_bps[::-1])
+        ),
         "belief_lags_s": lambda: change(
             policy, belief=change(belief, lags_s=np.zeros_like(belief.lags_s))
         ),
@@ -65,7 +68,7 @@ def spoilt(policy, name):
     ("name", "field"),
     [(n, n) for n in ("lowest", "highest", "belief_kernels", "belief_rates_bps", "belief_lags_s",
                       "belief_edges_bps", "advantages_device_s", "advantages_uplink_s")]
-    + [("lowest above", "lowest")],
+    + [("lowest above", "lowest"), ("belief_rates_bps that fall", "belief_rates_bps")],
 )  # fmt: skip
 def test_a_policy_whose_arrays_make_no_sense_names_the_array(
     tmp_path, stream, random_policy, name, field

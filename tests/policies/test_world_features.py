@@ -93,8 +93,8 @@ def test_a_controller_sees_what_its_frames_have_shown(random_policy):
         controller.observe(Measurement(0.0, 3000, 0.01))
         noticed = Noticed(size=None, edge_queue_s=0.01, confidence=0.9)
         controller.record(FrameResult(0, 0, 0.05, 0.05, 0, True, noticed))
-        now_s, zero = np.array([0.1]), np.zeros(1)
-        contexts.append(controller._stream.observation(now_s, zero, zero, zero + 2.0).context[0])
+        now = Situation(0.1, 1, one.scenario.frames.deadline_s, 0.0, 0, 0.03, 2.0)
+        contexts.append(controller.observation(now).context[0])
     without, shown = contexts
     at = [CONTEXT.index(name) for name in WORLD]
     assert not without[at].any()
