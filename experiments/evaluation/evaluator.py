@@ -31,6 +31,7 @@ from envs.admission import AdmittedLanes
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator
+from experiments.evaluation.known_world import Clairvoyant, foreseen
 from experiments.evaluation.learned_lanes import together
 from traces.trace import BandwidthTrace
 
@@ -148,6 +149,7 @@ def evaluate(
     loading = setting.device.model_loading_s if setting.closed_loop else 0.0
     phase = rng.random(lanes) * simulator.interval_s + loading
     simulator.place(np.ones(lanes, dtype=np.bool_), np.arange(lanes), phase)
+    _foretell(simulator, controllers, max_frames)
     probes = _charged(simulator, controllers)
     recorders = [_Recorder() for _ in range(lanes)]
     alive = np.isfinite(simulator.now_s)
@@ -160,6 +162,16 @@ def evaluate(
             recorders, bank.names, probes, bank.durations_s, strict=True
         )
     ]
+
+
+def _foretell(simulator: Simulator, controllers: Sequence[Controller], frames: int | None) -> None:
+    """Tell those with hindsight what the world will be for their lanes' `frames` (None: all)."""
+    hindsight = {k: one for k, one in enumerate(controllers) if isinstance(one, Clairvoyant)}
+    if simulator.world is None or not hindsight:
+        return
+    known = foreseen(simulator, frames)
+    for k, own in hindsight.items():
+        own.foresee(known[k], lambda lane=np.array([k]): simulator.resources.take(lane))
 
 
 def _daemon_rules(setting: Setting, lanes: int, seed: int) -> AdmittedLanes:

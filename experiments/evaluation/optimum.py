@@ -30,6 +30,8 @@ import numpy as np
 from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
 from controller.scenarios import Setting
+from experiments.evaluation.known_world import KnownWorld
+from experiments.evaluation.optimum_grid import Step
 from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.trace import BandwidthTrace
 
@@ -56,9 +58,12 @@ class Optimum:
         start_s: float,
         frames: int,
         progress: Progress = lambda done, of, per_second: None,
+        known: KnownWorld | None = None,
     ) -> None:
+        """`known` is what the frames meet; None where nothing beyond means is known."""
         self.queue, self.trace, self.bank = queue, trace, TraceBank([trace])
         self.arrival_s: Floats = start_s + np.arange(frames, dtype=np.float64) * queue.interval_s
+        self.known = (KnownWorld.calm(1) if known is None else known).take(np.arange(frames))
         self._progress = progress
         self._kept: dict[int, Floats] = {}
 
@@ -105,12 +110,20 @@ class Optimum:
 
     def _solve(self, chunk: int, value: Floats) -> list[Floats]:
         """Values of a chunk's frames, first to last, from that of the frame behind it."""
-        arrival_s = self.arrival_s[chunk * CHUNK : (chunk + 1) * CHUNK]
-        first, which = np.unique(self._alike(arrival_s), return_inverse=True)
-        steps = self.queue.steps(self.bank, arrival_s[first])
+        frames = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.frames))
+        arrival_s, known = self.arrival_s[frames], self.known.take(frames)
+        alike = np.column_stack([self._alike(arrival_s), known.columns])
+        _, first, which = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+        steps: dict[int, tuple[CoupledQueue, Step]] = {}
+        for pace in np.unique(known.pace[first]).tolist():
+            queue, same = self.queue.at_pace(pace), np.flatnonzero(known.pace[first] == pace)
+            some = first[same]
+            made = queue.steps(self.bank, arrival_s[some], known.take(some))
+            steps.update(zip(same.tolist(), ((queue, step) for step in made), strict=True))
         values = []
-        for k in reversed(which.tolist()):
-            value = self.queue.before(steps[k], value)
+        for k in reversed(which.ravel().tolist()):
+            queue, step = steps[k]
+            value = queue.before(step, value)
             values.append(value)
         return values[::-1]
 
@@ -143,4 +156,5 @@ def refined(optimum: Optimum) -> Optimum:
     """The same stretch on a grid of half the steps: what it differs by is the grid's error."""
     queue = optimum.queue
     finer = CoupledQueue(queue.setting, queue.half, queue.grid.refined())
-    return Optimum(finer, optimum.trace, float(optimum.arrival_s[0]), optimum.frames)
+    start_s = float(optimum.arrival_s[0])
+    return Optimum(finer, optimum.trace, start_s, optimum.frames, known=optimum.known)
