@@ -136,8 +136,7 @@ def compare(
     most `max_frames` are run, drawn by `seed`; `progress(name, share)` hears how far each is.
     """
     seed = setting.scenario.seeds.evaluate if seed is None else seed
-    if "learned" in names:
-        _ = factory.learned  # a policy that is missing or another scenario's is refused at once
+    _ = "learned" in names and factory.learned  # one that is missing is refused at once
     optima: list[tuple[str, Optimum]] = []
 
     def run(name: str) -> list[TraceRun]:
@@ -160,8 +159,8 @@ def compare(
     runs = {name: run(name) for name in names}
     bounds = _bounds(setting, traces, runs, half)
     figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
-    optimum, figures = _against_optimum(optima, figures)
     bound = float(np.concatenate(next(iter(bounds.values()))).mean())
+    optimum, figures = _against_optimum(optima, figures)
     return Comparison(
         scenario=setting.scenario.name,
         traces=tuple(t.name for t in traces.traces),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from controller.interface import (
     Overruled,
     Situation,
 )
-from controller.physics import TraceBank
+from controller.physics import Resources, TraceBank
 from controller.scenarios import Setting
 from envs.admission import AdmittedLanes
 from envs.once import earned
@@ -171,7 +172,12 @@ def _foretell(simulator: Simulator, controllers: Sequence[Controller], frames: i
         return
     known = foreseen(simulator, frames)
     for k, own in hindsight.items():
-        own.foresee(known[k], lambda lane=np.array([k]): simulator.resources.take(lane))
+        own.foresee(known[k], partial(_resources, simulator, k))
+
+
+def _resources(simulator: Simulator, lane: int) -> Resources:
+    """How one lane's stand now."""
+    return simulator.resources.take(np.array([lane]))
 
 
 def _daemon_rules(setting: Setting, lanes: int, seed: int) -> AdmittedLanes:

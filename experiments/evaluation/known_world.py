@@ -9,7 +9,7 @@ jitter of overheads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -41,6 +41,16 @@ class KnownWorld:
         """Nothing is slower, nobody else asks the edge, pictures have their mean bytes."""
         ones = np.ones(frames)
         return cls(ones, ones, np.zeros(frames), np.full(frames, -1))
+
+    @classmethod
+    def of_lane(cls, met: Sequence[KnownWorld], lane: int) -> KnownWorld:
+        """One lane of what all lanes have `met`, a frame each."""
+        return cls(
+            np.array([one.pace[lane] for one in met]),
+            np.array([one.edge[lane] for one in met]),
+            np.array([one.queued_s[lane] for one in met]),
+            np.array([one.sample[lane] for one in met], dtype=np.int64),
+        )
 
     def take(self, frames: Ints | int) -> KnownWorld:
         """Those of some of the frames; of one beyond the last what the last one meets."""
@@ -74,7 +84,8 @@ def foreseen(simulator: Simulator, frames: int | None) -> list[KnownWorld]:
     world, rng = deepcopy(simulator.world), deepcopy(simulator.rng)
     lanes, now_s, rows = simulator.lanes, simulator.now_s.copy(), simulator.rows
     durations_s, nodes = simulator.bank.durations_s, len(rows.gate_rows.table.sigmas)
-    alive, met, count = np.isfinite(now_s), [], np.zeros(lanes, dtype=np.int64)
+    alive, count = np.isfinite(now_s), np.zeros(lanes, dtype=np.int64)
+    met: list[KnownWorld] = []
     while alive.any() and (frames is None or len(met) < frames):
         sample = rng.integers(0, rows.samples, lanes)
         rng.standard_normal((nodes, lanes))
@@ -84,14 +95,13 @@ def foreseen(simulator: Simulator, frames: int | None) -> list[KnownWorld]:
             drawn = world.draw(now_s)
             sample = sample if drawn.sample is None else drawn.sample
             sample = np.full(lanes, -1) if rows.weights is None else sample
-            met.append(KnownWorld(*drawn.slower[:2], drawn.queued_s, sample))
+            met.append(KnownWorld(drawn.slower[0], drawn.slower[1], drawn.queued_s, sample))
         count += alive
         following = now_s + simulator.interval_s
         # as the evaluator has it: a lane whose trace is over stands at 0
         alive = alive & (following + simulator.deadline_s <= durations_s)
         now_s = np.where(alive, following, 0.0)
-    parts = [np.stack([getattr(one, name) for one in met]) for name in KnownWorld.__slots__]
-    return [KnownWorld(*(part[: count[k], k] for part in parts)) for k in range(lanes)]
+    return [KnownWorld.of_lane(met[: count[k]], k) for k in range(lanes)]
 
 
 def paces(world: WorldSection) -> list[float]:

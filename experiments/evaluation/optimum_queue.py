@@ -219,8 +219,9 @@ class CoupledQueue:
         """
         setting = self.setting
         sized = self.rows.weights is not None and bool((known.sample >= 0).all())
-        slower = (self.pace, known.edge) if self.overheads_s else ()
-        overheads_s = [s * f for s, f in zip(self.overheads_s, slower, strict=True)]
+        overheads_s: list[Floats | float] = []
+        if self.overheads_s:
+            overheads_s = [self.begin_s, self.overheads_s[1] * known.edge]
         outcome, fresh = run_frames(
             self.table,
             row,
