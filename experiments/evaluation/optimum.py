@@ -11,12 +11,17 @@ the state is bounded, an outage of any length changes nothing while nothing pass
 transitions depend on the rates between its arrival and its deadline alone. Frames that see one rate
 until then share them, and so do all states whose upload waits for the device rather than the link.
 
-Left out: the queues of edge and downlink (idle at every arrival), TCP's window (open), the spread
-of edge times (median), time kept for fallbacks (each is the device's next job) and the scenario's
-`[world]` beyond its traces. The true optimum lies between this one, but for the grid's error,
-and what the same policy earns in the whole physics (`experiments.evaluation.optimum_play.earned`).
-Both are printed by `coinfer bench optimum --scenario lte-mobilenet --frames 600 --refine`: over its
-eight test logs they are 0.011 % apart, and the grid's error is at most 0.007 %.
+In a scenario's `[world]` it also knows, for every frame, how slow device and edge are, what others
+have asked of the edge, and the picture's bytes (`experiments.evaluation.known_world`): the very
+draw that controllers run in. Overheads count by their means, spreads by their distributions.
+
+Left out: the queues of edge and downlink (idle at every arrival, but for what others ask), TCP's
+window (open), the spread of edge times (median, or the measured spread's mean), time kept for
+fallbacks (each is the device's next job), how long a device takes to notice its pace, and what a
+scene tells of its next frame's gates. The true optimum lies between this one, but for the grid's
+error, and what the same policy earns in the whole physics
+(`experiments.evaluation.optimum_play.earned`). Both are printed by `coinfer bench optimum
+--scenario lte-mobilenet --frames 600 --refine`.
 """
 
 from __future__ import annotations

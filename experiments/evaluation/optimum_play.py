@@ -70,9 +70,10 @@ def earned(
 ) -> Floats:
     """Mean reward per frame of the optimum's policy in the whole physics, one value a lane (L,).
 
-    Compute times of device and edge are drawn, and which samples gates stop; the queues of edge
-    and downlink and TCP's window are as they come. A frame counts by the mean over the samples, as
-    in the optimum, so that the lanes differ little.
+    Compute times of device and edge are drawn, overheads' jitter, and which samples gates stop; the
+    queues of edge and downlink and TCP's window are as they come. What the optimum knows of a world
+    is the same in all lanes; of its pace a device knows what its own jobs tell. A frame counts by
+    the mean over the samples, as in the optimum, so that the lanes differ little.
 
     `optimum` is solved; `rng` draws for so many `lanes`. `progress` is called with the frame.
     """
