@@ -55,11 +55,22 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
     reward, outcome, fresh = queue.run(
         row, arrival, resources.take(lane), link, factors[node], known
     )
+    reward = reward - _taken(queue, outcome)
     value = queue.land(link, arrival, reward, fresh).value(optimum.after(frame))
     rows = value.reshape(shape).mean(axis=2)
     mixed = queue.rows.gate_rows.mixed(rows, queue.rows.share)
     # time kept for a fallback that is never computed delays what comes meanwhile
     return Lookahead(np.where(queue.hindering, -np.inf, mixed), outcome, fresh)
+
+
+def _taken(queue: CoupledQueue, outcome: FrameOutcome) -> Floats:
+    """What answers are worth that frames' jobs take from frames before, as their exits are right.
+
+    The optimum itself counts a fallback as the next job, so that none is ever taken.
+    """
+    exits = queue.rows.correct[: queue.rows.exits].mean(axis=1)
+    lost = outcome.lost
+    return np.asarray(np.where(lost >= 0, exits.take(np.maximum(lost, 0)), 0.0).sum(axis=0))
 
 
 def earned(
@@ -99,7 +110,7 @@ def earned(
             setting.links(link), setting.link_models, setting.timing,
             *factors, **beyond,
         )  # fmt: skip
-        reward = queue.reward(ways.ravel(), outcome).reshape(ways.shape)
+        reward = (queue.reward(ways.ravel(), outcome) - _taken(queue, outcome)).reshape(ways.shape)
         total += rows.gate_rows.mixed(reward, rows.share)[lane, plan]
         state = fresh.take(lane * every + ending)
         met.ended(outcome, at_s, lane * every + ending)
