@@ -67,7 +67,7 @@ class KnownWorld:
 
 @runtime_checkable
 class Clairvoyant(Protocol):
-    """A controller in simulation that is told all that its lane's frames will meet."""
+    """A controller in simulation that knows all that its lane's frames will meet."""
 
     def foresee(self, known: KnownWorld, resources: Callable[[], Resources]) -> None:
         """Called before the first frame, in a world that is not tidy.

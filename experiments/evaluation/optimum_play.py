@@ -183,7 +183,7 @@ class _Beliefs:
 class OptimumController:
     """Plays the optimum of its trace; simulation only.
 
-    In a world that is not tidy it is told what its frames will meet, and how the queue stands. Else
+    In a world that is not tidy it knows what its frames will meet, and how the queue stands. Else
     it sees of the queue what every controller sees. When the link is free it works out from what it
     decided: the way the last frame may have gone that explains the device's backlog best. How a
     gated frame ends, and an upload's part in its compute time, it thus guesses: it may earn a

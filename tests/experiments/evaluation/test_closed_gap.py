@@ -1,4 +1,4 @@
-"""Which gap is meant where a share of one is told."""
+"""Which gap is meant where a share of one is given."""
 
 import msgspec
 import pytest

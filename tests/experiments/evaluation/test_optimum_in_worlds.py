@@ -64,7 +64,7 @@ def rough():
 
 
 class Hindsight(FixedController):
-    """Uses one plan, and keeps what it is told."""
+    """Uses one plan, and keeps what it foresees."""
 
     def foresee(self, known, resources):
         self.known = known
