@@ -1,7 +1,8 @@
 """The clairvoyant bound: what a frame is worth at most on a trace that is known.
 
 It knows the traces, not which samples will be right. Nobody reaches it: every frame finds all
-resources idle.
+resources idle, and in a scenario's world a device that is never slowed and an edge that serves
+nobody else. What those cost everybody the optimum says (`experiments.evaluation.optimum`).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from artefacts.arrays import Floats
 from controller.interface import Controller
 from controller.scenarios import Setting
 from experiments.evaluation.bound import bound_per_frame
+from experiments.evaluation.closed_gap import ClosedGap, closed_gap
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import TraceRun, evaluate
 from experiments.evaluation.optimum import Optimum
@@ -110,6 +111,8 @@ class Comparison(msgspec.Struct, frozen=True):
     what no controller of this stream can exceed but by luck (`experiments.evaluation.optimum`).
     """
     optimum_per_trace: dict[str, float] = {}
+    gap: ClosedGap | None = None
+    """What 'learned' closes of the gap to both limits; None in a closed loop."""
 
 
 def compare(
@@ -133,8 +136,7 @@ def compare(
     most `max_frames` are run, drawn by `seed`; `progress(name, share)` hears how far each is.
     """
     seed = setting.scenario.seeds.evaluate if seed is None else seed
-    if "learned" in names:
-        _ = factory.learned  # a policy that is missing or another scenario's is refused at once
+    _ = "learned" in names and factory.learned  # one that is missing is refused at once
     optima: list[tuple[str, Optimum]] = []
 
     def run(name: str) -> list[TraceRun]:
@@ -157,20 +159,21 @@ def compare(
     runs = {name: run(name) for name in names}
     bounds = _bounds(setting, traces, runs, half)
     figures = {n: controller_figures(setting, runs[n], bounds[n], seed) for n in names}
+    bound = float(np.concatenate(next(iter(bounds.values()))).mean())
     optimum, figures = _against_optimum(optima, figures)
-    reference = next(iter(bounds.values()))
     return Comparison(
         scenario=setting.scenario.name,
         traces=tuple(t.name for t in traces.traces),
         generated=traces.generated,
         source=traces.source,
         seed=seed,
-        bound=float(np.concatenate(reference).mean()),
+        bound=bound,
         controllers=figures,
         differences=tuple(_differences(runs, seed)),
         against_device_only=_against_device(figures),
         optimum=optimum,
         optimum_per_trace={name: o.per_frame for name, o in optima},
+        gap=None if setting.closed_loop else closed_gap(figures, bound, optimum),
     )
 
 

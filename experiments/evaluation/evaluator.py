@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,13 @@ from controller.interface import (
     Overruled,
     Situation,
 )
-from controller.physics import TraceBank
+from controller.physics import Resources, TraceBank
 from controller.scenarios import Setting
 from envs.admission import AdmittedLanes
 from envs.once import earned
 from envs.records import StepResult
 from envs.simulator import Simulator
+from experiments.evaluation.known_world import Clairvoyant, foreseen
 from experiments.evaluation.learned_lanes import together
 from traces.trace import BandwidthTrace
 
@@ -148,6 +150,7 @@ def evaluate(
     loading = setting.device.model_loading_s if setting.closed_loop else 0.0
     phase = rng.random(lanes) * simulator.interval_s + loading
     simulator.place(np.ones(lanes, dtype=np.bool_), np.arange(lanes), phase)
+    _foretell(simulator, controllers, max_frames)
     probes = _charged(simulator, controllers)
     recorders = [_Recorder() for _ in range(lanes)]
     alive = np.isfinite(simulator.now_s)
@@ -160,6 +163,21 @@ def evaluate(
             recorders, bank.names, probes, bank.durations_s, strict=True
         )
     ]
+
+
+def _foretell(simulator: Simulator, controllers: Sequence[Controller], frames: int | None) -> None:
+    """Tell those with hindsight what the world will be for their lanes' `frames` (None: all)."""
+    hindsight = {k: one for k, one in enumerate(controllers) if isinstance(one, Clairvoyant)}
+    if simulator.world is None or not hindsight:
+        return
+    known = foreseen(simulator, frames)
+    for k, own in hindsight.items():
+        own.foresee(known[k], partial(_resources, simulator, k))
+
+
+def _resources(simulator: Simulator, lane: int) -> Resources:
+    """How one lane's stand now."""
+    return simulator.resources.take(np.array([lane]))
 
 
 def _daemon_rules(setting: Setting, lanes: int, seed: int) -> AdmittedLanes:

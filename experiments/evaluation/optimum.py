@@ -11,12 +11,17 @@ the state is bounded, an outage of any length changes nothing while nothing pass
 transitions depend on the rates between its arrival and its deadline alone. Frames that see one rate
 until then share them, and so do all states whose upload waits for the device rather than the link.
 
-Left out: the queues of edge and downlink (idle at every arrival), TCP's window (open), the spread
-of edge times (median), time kept for fallbacks (each is the device's next job) and the scenario's
-`[world]` beyond its traces. The true optimum lies between this one, but for the grid's error,
-and what the same policy earns in the whole physics (`experiments.evaluation.optimum_play.earned`).
-Both are printed by `coinfer bench optimum --scenario lte-mobilenet --frames 600 --refine`: over its
-eight test logs they are 0.011 % apart, and the grid's error is at most 0.007 %.
+In a scenario's `[world]` it also knows, for every frame, how slow device and edge are, what others
+have asked of the edge, and the picture's bytes (`experiments.evaluation.known_world`): the very
+draw that controllers run in. Overheads count by their means, spreads by their distributions.
+
+Left out: the queues of edge and downlink (idle at every arrival, but for what others ask), TCP's
+window (open), the spread of edge times (median, or the measured spread's mean), time kept for
+fallbacks (each is the device's next job), how long a device takes to notice its pace, and what a
+scene tells of its next frame's gates. The true optimum lies between this one, but for the grid's
+error, and what the same policy earns in the whole physics
+(`experiments.evaluation.optimum_play.earned`). Both are printed by `coinfer bench optimum
+--scenario lte-mobilenet --frames 600 --refine`.
 """
 
 from __future__ import annotations
@@ -30,6 +35,8 @@ import numpy as np
 from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
 from controller.scenarios import Setting
+from experiments.evaluation.known_world import KnownWorld
+from experiments.evaluation.optimum_grid import Step
 from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.trace import BandwidthTrace
 
@@ -56,9 +63,12 @@ class Optimum:
         start_s: float,
         frames: int,
         progress: Progress = lambda done, of, per_second: None,
+        known: KnownWorld | None = None,
     ) -> None:
+        """`known` is what the frames meet; None where nothing beyond means is known."""
         self.queue, self.trace, self.bank = queue, trace, TraceBank([trace])
         self.arrival_s: Floats = start_s + np.arange(frames, dtype=np.float64) * queue.interval_s
+        self.known = (KnownWorld.calm(1) if known is None else known).take(np.arange(frames))
         self._progress = progress
         self._kept: dict[int, Floats] = {}
 
@@ -105,12 +115,20 @@ class Optimum:
 
     def _solve(self, chunk: int, value: Floats) -> list[Floats]:
         """Values of a chunk's frames, first to last, from that of the frame behind it."""
-        arrival_s = self.arrival_s[chunk * CHUNK : (chunk + 1) * CHUNK]
-        first, which = np.unique(self._alike(arrival_s), return_inverse=True)
-        steps = self.queue.steps(self.bank, arrival_s[first])
+        frames = np.arange(chunk * CHUNK, min((chunk + 1) * CHUNK, self.frames))
+        arrival_s, known = self.arrival_s[frames], self.known.take(frames)
+        alike = np.column_stack([self._alike(arrival_s), known.columns])
+        _, first, which = np.unique(alike, axis=0, return_index=True, return_inverse=True)
+        steps: dict[int, tuple[CoupledQueue, Step]] = {}
+        for pace in np.unique(known.pace[first]).tolist():
+            queue, same = self.queue.at_pace(pace), np.flatnonzero(known.pace[first] == pace)
+            some = first[same]
+            made = queue.steps(self.bank, arrival_s[some], known.take(some))
+            steps.update(zip(same.tolist(), ((queue, step) for step in made), strict=True))
         values = []
-        for k in reversed(which.tolist()):
-            value = self.queue.before(steps[k], value)
+        for k in reversed(which.ravel().tolist()):
+            queue, step = steps[k]
+            value = queue.before(step, value)
             values.append(value)
         return values[::-1]
 
@@ -143,4 +161,5 @@ def refined(optimum: Optimum) -> Optimum:
     """The same stretch on a grid of half the steps: what it differs by is the grid's error."""
     queue = optimum.queue
     finer = CoupledQueue(queue.setting, queue.half, queue.grid.refined())
-    return Optimum(finer, optimum.trace, float(optimum.arrival_s[0]), optimum.frames)
+    start_s = float(optimum.arrival_s[0])
+    return Optimum(finer, optimum.trace, start_s, optimum.frames, known=optimum.known)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from artefacts.arrays import Float32s, Floats, Ints
+
+FINER = 4
+"""Finer steps of the device's backlog, where an answer is about to be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,26 @@ class Grid:
             2 * self.nodes,
             2 * self.local_nodes,
         )
+
+
+def device_states(
+    step_s: float, deadline_s: float, interval_s: float, most: float, shortest_s: Sequence[float]
+) -> Floats:
+    """Seconds until the device is free, at a frame's arrival: even steps of `step_s`, and finer
+    ones to where the shortest local plan is no longer begun.
+
+    Its answer gets lost there at once, and a queue that is used well stands just before.
+    `shortest_s` is what that plan takes, at each of the device's paces; computing takes `most`
+    times that at most. Frames come every `interval_s` and are due `deadline_s` after.
+    """
+    greatest_s = max(float(deadline_s * most - interval_s), step_s)
+    states = np.linspace(0.0, greatest_s, int(np.ceil(greatest_s / step_s)) + 1)
+    for seconds in shortest_s:
+        jump = deadline_s - seconds
+        fine = np.arange(0.0, seconds * (most - 1), step_s / FINER)
+        sides = np.concatenate([jump - 1e-6 - fine, [jump + 1e-6]])
+        states = np.concatenate([states, sides[(sides > 0) & (sides < greatest_s)]])
+    return np.unique(states.round(9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,13 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
-from controller.physics import FrameOutcome, Resources, run_frames
+from controller.physics import FrameOutcome, Resources, TraceBank, run_frames
+from envs.simulator import Simulator
 from experiments.evaluation.bound import bound_per_frame
+from experiments.evaluation.known_world import KnownWorld, foreseen
+from experiments.evaluation.met_world import MetWorld
 from experiments.evaluation.optimum import Optimum, frames_of, refined
-from experiments.evaluation.optimum_queue import CoupledQueue, equally_likely
+from experiments.evaluation.optimum_queue import CoupledQueue
 from traces.trace import BandwidthTrace
 
 NODES = 16
@@ -41,19 +44,33 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
     `optimum` is solved; `frame` is the number of the one that arrives at `arrival_s` (L,), in
     seconds.
     """
-    queue = optimum.queue
+    known = optimum.known.take(frame)
+    queue = optimum.queue.at_pace(float(known.pace))
     table = queue.table
-    factors = equally_likely(table.device_sigma, NODES)
+    factors = queue.spread.equally_likely(NODES)
     shape = (len(arrival_s), len(table), len(factors))
     lane, row, node = (part.ravel() for part in np.indices(shape))
     link = optimum.bank.lanes(np.zeros(len(lane), dtype=np.int64))
     arrival = arrival_s[lane]
-    reward, outcome, fresh = queue.run(row, arrival, resources.take(lane), link, factors[node])
+    reward, outcome, fresh = queue.run(
+        row, arrival, resources.take(lane), link, factors[node], known
+    )
+    reward = reward - _taken(queue, outcome)
     value = queue.land(link, arrival, reward, fresh).value(optimum.after(frame))
     rows = value.reshape(shape).mean(axis=2)
     mixed = queue.rows.gate_rows.mixed(rows, queue.rows.share)
     # time kept for a fallback that is never computed delays what comes meanwhile
     return Lookahead(np.where(queue.hindering, -np.inf, mixed), outcome, fresh)
+
+
+def _taken(queue: CoupledQueue, outcome: FrameOutcome) -> Floats:
+    """What answers are worth that frames' jobs take from frames before, as their exits are right.
+
+    The optimum itself counts a fallback as the next job, so that none is ever taken.
+    """
+    exits = queue.rows.correct[: queue.rows.exits].mean(axis=1)
+    lost = outcome.lost
+    return np.asarray(np.where(lost >= 0, exits.take(np.maximum(lost, 0)), 0.0).sum(axis=0))
 
 
 def earned(
@@ -64,15 +81,18 @@ def earned(
 ) -> Floats:
     """Mean reward per frame of the optimum's policy in the whole physics, one value a lane (L,).
 
-    Compute times of device and edge are drawn, and which samples gates stop; the queues of edge
-    and downlink and TCP's window are as they come. A frame counts by the mean over the samples, as
-    in the optimum, so that the lanes differ little.
+    Compute times of device and edge are drawn, overheads' jitter, and which samples gates stop; the
+    queues of edge and downlink and TCP's window are as they come. What the optimum knows of a world
+    is the same in all lanes; of its pace a device knows what its own jobs tell. A frame counts by
+    the mean over the samples, as in the optimum, so that the lanes differ little.
 
     `optimum` is solved; `rng` draws for so many `lanes`. `progress` is called with the frame.
     """
     queue, setting = optimum.queue, optimum.queue.setting
     table, rows = queue.table, queue.rows
-    ways = np.broadcast_to(np.arange(len(table)), (lanes, len(table)))
+    every = len(table)
+    ways = np.broadcast_to(np.arange(every), (lanes, every))
+    met = MetWorld(setting, optimum.known, queue.half, lanes, rng)
     link = optimum.bank.lanes(np.zeros(ways.size, dtype=np.int64))
     start = np.full(lanes, optimum.arrival_s[0])
     state = setting.idle(lanes)
@@ -81,17 +101,19 @@ def earned(
     for frame, at_s in enumerate(optimum.arrival_s.tolist()):
         plan = look_ahead(optimum, frame, np.full(lanes, at_s), state).value.argmax(axis=1)
         ending = rows.ending(plan, rng.integers(0, rows.samples, lanes))
-        noise = np.repeat(rng.standard_normal((len(table.sigmas), lanes)), len(table), axis=1)
+        noise = rng.standard_normal((len(table.sigmas), lanes))
+        factors, beyond = met.draw(frame, at_s, noise, ways)
         # every way each plan may end, for its mean; then the one that the drawn sample takes
-        before = state.take(np.repeat(lane, len(table)))
+        before = state.take(np.repeat(lane, every))
         outcome, fresh = run_frames(
             table, ways.ravel(), np.full(ways.size, at_s), before,
             setting.links(link), setting.link_models, setting.timing,
-            *(np.exp(s * n) for s, n in zip(table.sigmas, noise, strict=True)),
+            *factors, **beyond,
         )  # fmt: skip
-        reward = queue.reward(ways.ravel(), outcome).reshape(ways.shape)
+        reward = (queue.reward(ways.ravel(), outcome) - _taken(queue, outcome)).reshape(ways.shape)
         total += rows.gate_rows.mixed(reward, rows.share)[lane, plan]
-        state = fresh.take(lane * len(table) + ending)
+        state = fresh.take(lane * every + ending)
+        met.ended(outcome, at_s, lane * every + ending)
         progress(frame + 1)
     return total / optimum.frames
 
@@ -123,7 +145,8 @@ def optimum_row(
     error.
     """
     count = frames_of(queue.setting, trace, 0.0, frames)
-    optimum, began = Optimum(queue, trace, 0.0, count), perf_counter()
+    optimum = Optimum(queue, trace, 0.0, count, known=_drawn(queue, trace, count))
+    began = perf_counter()
     value = optimum.per_frame
     per_second = count / (perf_counter() - began)
     played = earned(optimum, LANES, np.random.default_rng(queue.setting.scenario.seeds.evaluate))
@@ -140,6 +163,14 @@ def optimum_row(
     )
 
 
+def _drawn(queue: CoupledQueue, trace: BandwidthTrace, frames: int) -> KnownWorld:
+    """What the first frames of a trace meet, by the scenario's evaluation seed."""
+    rng = np.random.default_rng(queue.setting.scenario.seeds.evaluate)
+    simulator = Simulator(queue.setting, TraceBank([trace]), 1, queue.half, rng)
+    simulator.place(np.ones(1, dtype=np.bool_), np.zeros(1, dtype=np.int64), np.zeros(1))
+    return foreseen(simulator, frames)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Beliefs:
     """What may have become of the last frame: resources and hand-over times (B,), by weight."""
@@ -152,7 +183,8 @@ class _Beliefs:
 class OptimumController:
     """Plays the optimum of its trace; simulation only.
 
-    Of the queue it sees what every controller sees. When the link is free it works out from what it
+    In a world that is not tidy it knows what its frames will meet, and how the queue stands. Else
+    it sees of the queue what every controller sees. When the link is free it works out from what it
     decided: the way the last frame may have gone that explains the device's backlog best. How a
     gated frame ends, and an upload's part in its compute time, it thus guesses: it may earn a
     little less than the optimum says. The stretch's values are worked out at the first frame.
@@ -170,12 +202,18 @@ class OptimumController:
         self.optimum: Optimum | None = None
         self._queue, self._trace, self._most = queue, trace, max_frames
         self._progress = progress
+        self._known: KnownWorld | None = None
+        self._true: Callable[[], Resources] | None = None
         self.reset()
 
     def reset(self) -> None:
         """A new stream; values of the same start stay."""
         self._begun = False
         self._beliefs: _Beliefs | None = None
+
+    def foresee(self, known: KnownWorld, resources: Callable[[], Resources]) -> None:
+        """What the stream's frames will meet, and the true `resources`: values of others go."""
+        self.optimum, self._known, self._true = None, known, resources
 
     def observe(self, measurement: Measurement) -> None:
         """It knows the trace already."""
@@ -207,11 +245,14 @@ class OptimumController:
         def report(done: int, of: int, per_second: float) -> None:
             self._progress(f"{trace.name}: {done:,} of {of:,} frames, {per_second:,.0f} frames/s")
 
-        self.optimum, self._begun = Optimum(self._queue, trace, now_s, frames, report), True
+        self.optimum = Optimum(self._queue, trace, now_s, frames, report, self._known)
+        self._begun = True
         return self.optimum
 
     def _resources(self, situation: Situation) -> Resources:
         """The chain as it most likely stands, the device as it is said to."""
+        if self._true is not None:
+            return self._true()
         now_s, beliefs = situation.now_s, self._beliefs
         device_s = np.array([now_s + situation.device_backlog_s])
         if beliefs is None:

@@ -8,7 +8,6 @@ worked out once for a setting: local plans, and what the device does while an up
 from __future__ import annotations
 
 from dataclasses import replace
-from statistics import NormalDist
 
 import numpy as np
 
@@ -25,14 +24,12 @@ from controller.physics import (
 from controller.physics.links import BankLink, Link
 from controller.scenarios import Setting
 from controller.scenarios.rewards import priced
-from experiments.evaluation.optimum_grid import Grid, Landing, Step
+from experiments.evaluation.known_world import KnownWorld, paces
+from experiments.evaluation.optimum_grid import Grid, Landing, Step, device_states
+from experiments.evaluation.optimum_spread import Spread
 
 LANES = 12_000
 """Evaluations in one call of the physics: more no longer fit the processor's cache."""
-SPREAD_SIGMAS = 3.0
-"""How far beyond their medians compute times may push the device's backlog on the grid."""
-FINER = 4
-"""Finer steps of the device's backlog, where an answer is about to be lost."""
 
 
 def check_coupled(setting: Setting) -> None:
@@ -55,12 +52,19 @@ def _hindering(table: PlanTable) -> Bools:
 class CoupledQueue:
     """The states of a stream's queue and what no trace changes about them; serves any trace.
 
+    It is of a device whose computing takes `pace` times what it takes usually. States are the same
+    at every pace of the scenario's world: `at_pace` gives the queue of another one.
+
     Refuses a closed loop: there the next inference starts when the last ends, and no queue couples
     them.
     """
 
-    def __init__(self, setting: Setting, half: str = "report", grid: Grid | None = None) -> None:
+    def __init__(
+        self, setting: Setting, half: str = "report", grid: Grid | None = None, pace: float = 1.0
+    ) -> None:
+        """`half` of the outcomes values the plans of `setting`."""
         check_coupled(setting)
+        self.pace, self._paced = pace, dict[float, CoupledQueue]()
         self.setting, self.half, self.grid = setting, half, Grid() if grid is None else grid
         self.rows = setting.rows(half)
         self.table = self.rows.gate_rows.table
@@ -69,40 +73,40 @@ class CoupledQueue:
         prices = setting.prices
         self.hindering = _hindering(setting.table)
         self.may_drop = prices.device_second > 0 or prices.megabyte > 0
-        sigma = self.table.device_sigma
-        points, weights = np.polynomial.hermite_e.hermegauss(self.grid.nodes if sigma else 1)
-        self.noise = np.exp(sigma * points)
-        self.weights = weights / weights.sum()
+        world = setting.scenario.world
+        self.spread = Spread(self.table.device_sigma, world.device.spread)
+        self.noise, self.weights = self.spread.nodes(self.grid.nodes)
+        self.edge_factor = Spread(0.0, world.edge.spread).mean
+        self.overheads_s: tuple[float, ...] = world.expected.get("overheads_s", ())
         self.negligible_s = self.grid.device_step_s / 10
-        self.device_s = self._device_states()
+        local_s = self.table.prefix_s[self.table.local]
+        shortest_s = [k * float(local_s.min()) for k in paces(world) if len(local_s)]
+        self.device_s = device_states(
+            self.grid.device_step_s, self.deadline_s, self.interval_s, self.spread.most, shortest_s
+        )
         self.span_s = max(self.deadline_s - self.interval_s, 0.0)
         self.span_steps = int(np.ceil(self.span_s / self.grid.uplink_step_s - 1e-9))
         self._remote()
         self._local()
         self._alone()
 
+    def at_pace(self, pace: float) -> CoupledQueue:
+        """The queue of the same states where the device's computing takes `pace` times as long."""
+        if pace == self.pace:
+            return self
+        if pace not in self._paced:
+            self._paced[pace] = CoupledQueue(self.setting, self.half, self.grid, pace)
+        return self._paced[pace]
+
+    @property
+    def begin_s(self) -> float:
+        """Of a frame: how long after its arrival the device begins with it."""
+        return self.overheads_s[0] * self.pace if self.overheads_s else 0.0
+
     @property
     def shape(self) -> tuple[int, int]:
         """States of the device and of the uplink."""
         return len(self.device_s), self.span_steps + 1 + self.grid.owed_steps
-
-    def _device_states(self) -> Floats:
-        """Even steps, and finer ones to where the shortest local plan is no longer begun.
-
-        Its answer gets lost there at once, and a queue that is used well stands just before.
-        """
-        table, step_s = self.table, self.grid.device_step_s
-        most = self.deadline_s * np.exp(SPREAD_SIGMAS * table.device_sigma) - self.interval_s
-        most = max(float(most), step_s)
-        states = np.linspace(0.0, most, int(np.ceil(most / step_s)) + 1)
-        if table.local.any():
-            prefix_s = float(table.prefix_s[table.local].min())
-            jump = self.deadline_s - prefix_s
-            width = prefix_s * (np.exp(SPREAD_SIGMAS * table.device_sigma) - 1)
-            fine = np.arange(0.0, width, step_s / FINER)
-            sides = np.concatenate([jump - 1e-6 - fine, [jump + 1e-6]])
-            states = np.concatenate([states, sides[(sides > 0) & (sides < most)]])
-        return np.unique(states.round(9))
 
     def _remote(self) -> None:
         """Which (row, device, uplink) states of offloading rows are worked out, and for whom.
@@ -111,9 +115,9 @@ class CoupledQueue:
         """
         rows = np.flatnonzero(~self.table.local)
         devices, links = self.shape
-        prefix = self.table.prefix_s[rows][:, None, None]
-        device = self.device_s[:, None]
-        handed = np.where(prefix > 0, device + prefix * self.noise.min(), 0.0)
+        prefix = self.pace * self.table.prefix_s[rows][:, None, None]
+        device = np.maximum(self.device_s, self.begin_s)[:, None]
+        handed = np.where(prefix > 0, device + prefix * self.noise.min(), self.begin_s)
         latest = device + prefix * max(self.noise.max(), 1.0)
         certain = (latest < self.deadline_s) | (prefix == 0)
         seconds = np.linspace(0.0, self.span_s, self.span_steps + 1)
@@ -161,7 +165,7 @@ class CoupledQueue:
         the answer is late. Plans that do the same on the device meanwhile share it.
         """
         table, rows = self.table, self.remote_rows
-        quick = table.prefix_s * table.device_sigma <= self.negligible_s
+        quick = self.pace * table.prefix_s * self.spread.deviation <= self.negligible_s
         rows = rows[quick[rows] & (table.suffix_s[rows] == 0)]
         does = np.column_stack(
             [table.prefix_s, table.rescue_s, table.wait_s, table.wait_exit, self.rows.share]
@@ -174,15 +178,16 @@ class CoupledQueue:
 
     def _unlinked(self, rows: Ints) -> tuple[Floats, Floats]:
         """Expected reward (K, D), bytes aside, and next device state (K, D, D) on a dead link."""
-        table, devices = self.table, len(self.device_s)
-        noise = equally_likely(table.device_sigma, self.grid.local_nodes)
+        devices = len(self.device_s)
+        noise = self.spread.equally_likely(self.grid.local_nodes)
         count = len(noise)
         shape = (len(rows), devices, count)
         row = np.broadcast_to(rows[:, None, None], shape)
         resources = Resources.idle(shape, topology=self.setting.topology)
         resources.device_s = np.broadcast_to(self.device_s[:, None], shape)
         link = ConstantLink(np.zeros(shape))
-        reward, outcome, fresh = self.run(row, np.zeros(shape), resources, link, noise)
+        calm = KnownWorld.calm(1)
+        reward, outcome, fresh = self.run(row, np.zeros(shape), resources, link, noise, calm)
         reward = reward - self._byte_costs(outcome)
         cell, weight = self.place_device(fresh.device_s - self.interval_s)
         first = np.arange(len(rows) * devices)[:, None] * devices
@@ -198,14 +203,25 @@ class CoupledQueue:
         return priced(self.setting, zero, zero, outcome.bytes_sent)[0]
 
     def run(
-        self, row: Ints, arrival_s: Floats, resources: Resources, link: Link, noise: Floats | float
+        self,
+        row: Ints,
+        arrival_s: Floats,
+        resources: Resources,
+        link: Link,
+        noise: Floats | float,
+        known: KnownWorld,
     ) -> tuple[Floats, FrameOutcome, Resources]:
         """The physics, with the expected reward of each row.
 
         `row` are plans' rows of the gates' table, started at `arrival_s` in seconds on `resources`
-        over `link`; `noise` multiplies compute times. All of one shape.
+        over `link`; `noise` multiplies compute times. All of one shape. Frames meet what is
+        `known`, but for its pace, which is this queue's. The device knows that pace.
         """
         setting = self.setting
+        sized = self.rows.weights is not None and bool((known.sample >= 0).all())
+        overheads_s: list[Floats | float] = []
+        if self.overheads_s:
+            overheads_s = [self.begin_s, self.overheads_s[1] * known.edge]
         outcome, fresh = run_frames(
             self.table,
             row,
@@ -214,7 +230,12 @@ class CoupledQueue:
             setting.links(link),
             setting.link_models,
             setting.timing,
-            noise,
+            noise * self.pace,
+            known.edge * self.edge_factor,
+            overheads_s=overheads_s,
+            others_s=known.queued_s,
+            weight=self.rows.weight(row, known.sample) if sized else 1.0,
+            pace=self.pace,
         )
         return self.reward(row, outcome), outcome, fresh
 
@@ -274,31 +295,36 @@ class CoupledQueue:
             (place - below).astype(np.float32),
         )
 
-    def steps(self, bank: TraceBank, arrival_s: Floats) -> list[Step]:
-        """The transitions of frames that arrive at `arrival_s` (F,) on the bank's first trace."""
+    def steps(self, bank: TraceBank, arrival_s: Floats, known: KnownWorld) -> list[Step]:
+        """The transitions of frames that arrive at `arrival_s` (F,) on the bank's first trace.
+
+        The frames meet what is `known`.
+        """
         at_once = max(LANES // max(len(self.entry_row), 1), 1)
         found: list[Step] = []
         for begin in range(0, len(arrival_s), at_once):
-            found += self._steps(bank, arrival_s[begin : begin + at_once])
+            some = np.arange(begin, min(begin + at_once, len(arrival_s)))
+            found += self._steps(bank, arrival_s[some], known.take(some))
         return found
 
-    def _steps(self, bank: TraceBank, arrival_s: Floats) -> list[Step]:
+    def _steps(self, bank: TraceBank, arrival_s: Floats, known: KnownWorld) -> list[Step]:
         frames, entries = len(arrival_s), len(self.entry_row)
         first = bank.lanes(np.zeros(1, dtype=np.int64))
         free_s = self.uplink_free_s(first, arrival_s[:, None])
         following = arrival_s[:, None] + self.interval_s
         waiting = self.place_uplink(first, following, free_s)
         below = np.minimum(waiting.astype(np.int64), self.shape[1] - 2)
-        arrival = np.repeat(arrival_s, entries)
+        frame = np.repeat(np.arange(frames), entries)
+        arrival, met = arrival_s[frame], known.take(frame)
         row = np.tile(self.entry_row, frames)
         resources = Resources.idle(frames * entries, topology=self.setting.topology)
         resources.device_s = (arrival_s[:, None] + self.device_s[self.entry_device]).ravel()
         resources.uplink_s = free_s[:, self.entry_uplink].ravel()
         link = bank.lanes(np.zeros(frames * entries, dtype=np.int64))
-        reward, outcome, fresh = self.run(row, arrival, resources, link, 1.0)
+        reward, outcome, fresh = self.run(row, arrival, resources, link, 1.0, met)
         landing = self.land(link, arrival, reward, fresh)
         # where the device's time hardly varies, one node is all of them
-        spread = outcome.device_s * self.table.device_sigma > self.negligible_s
+        spread = outcome.device_s * self.spread.deviation > self.negligible_s
         late = np.isfinite(outcome.handed_s) & ~outcome.by_plan
         late &= spread & (self.alone_kind[row] >= 0)
         in_vain, varied = np.flatnonzero(late), np.flatnonzero(spread & ~late)
@@ -307,7 +333,7 @@ class CoupledQueue:
         alone_reward = (self.alone_reward[alone] + self._byte_costs(outcome)[in_vain]).astype(
             np.float32
         )
-        by_node = self._by_node(bank, row[varied], arrival[varied], resources.take(varied))
+        by_node = self._by_node(bank, row, arrival, resources, met, varied)
         ends = np.arange(frames + 1) * entries
         cuts, vain = np.searchsorted(varied, ends), np.searchsorted(in_vain, ends)
         return [
@@ -325,25 +351,23 @@ class CoupledQueue:
         ]
 
     def _by_node(
-        self, bank: TraceBank, row: Ints, arrival_s: Floats, resources: Resources
-    ) -> Landing:
+        self, bank: TraceBank, row: Ints, arrival_s: Floats, resources: Resources,
+        known: KnownWorld, varied: Ints,
+    ) -> Landing:  # fmt: skip
+        """The lanes `varied` at every node of their compute times."""
         nodes = len(self.noise)
         parts = []
-        for begin in range(0, max(len(row), 1), LANES // nodes):
-            some = np.arange(begin, min(begin + LANES // nodes, len(row)))
-            each = np.repeat(some, nodes)
+        for begin in range(0, max(len(varied), 1), LANES // nodes):
+            each = np.repeat(varied[begin : begin + LANES // nodes], nodes)
             link = bank.lanes(np.zeros(len(each), dtype=np.int64))
-            noise = np.tile(self.noise, len(some))
+            noise = np.tile(self.noise, len(each) // nodes)
             reward, _, fresh = self.run(
-                row[each], arrival_s[each], resources.take(each), link, noise
+                row[each], arrival_s[each], resources.take(each), link, noise, known.take(each)
             )
             parts.append(self.land(link, arrival_s[each], reward, fresh))
-        return Landing(
-            np.concatenate([p.reward for p in parts]).reshape(-1, nodes),
-            np.concatenate([p.cell for p in parts]).reshape(-1, nodes),
-            np.concatenate([p.device for p in parts]).reshape(-1, nodes),
-            np.concatenate([p.uplink for p in parts]).reshape(-1, nodes),
-        )
+        names = ("reward", "cell", "device", "uplink")
+        joined = [np.concatenate([getattr(part, name) for part in parts]) for name in names]
+        return Landing(*(part.reshape(-1, nodes) for part in joined))
 
     def before(self, step: Step, after: Floats) -> Floats:
         """Bellman's equation: the value (D, U) of a frame's states from the next one's."""
@@ -370,11 +394,3 @@ class CoupledQueue:
         at = step.alone * links + step.at_median.cell[step.in_vain] % links
         weight = step.at_median.uplink[step.in_vain]
         return np.asarray(step.alone_reward + each[at] * (1 - weight) + each[at + 1] * weight)
-
-
-def equally_likely(sigma: float, count: int) -> Floats:
-    """Factors of log-normal compute times at the middle of `count` equal shares; 1 at no spread."""
-    if sigma == 0:
-        return np.ones(1)
-    shares = (np.arange(count) + 0.5) / count
-    return np.exp(sigma * np.array([NormalDist().inv_cdf(share) for share in shares]))

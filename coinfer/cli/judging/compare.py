@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from artefacts.printing import number_of
-from coinfer.cli.console import emit_json, print_table, progress_bar
+from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.deciding.controllers import look_here
 from coinfer.cli.options import (
     DeviceSecondOption,
@@ -22,6 +22,7 @@ from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
+    from experiments.evaluation.closed_gap import ClosedGap
     from experiments.evaluation.comparison import Comparison
     from traces.library import TraceSet
 
@@ -181,6 +182,17 @@ def _print(result: Comparison) -> None:
                 for d in result.differences
             ],
         )
+    if result.gap is not None:
+        console.print(_gap_line(result.gap))
+
+
+def _gap_line(gap: ClosedGap) -> str:
+    line = (
+        f"learned closes {100 * gap.of_bound:.1f} % of the gap between {gap.rival} and the bound, "
+    )
+    if gap.of_optimum is None:
+        return line + "which nobody reaches; add 'optimum' to --controllers for the gap to that"
+    return line + f"{100 * gap.of_optimum:.1f} % of that to the optimum"
 
 
 def _range(found: tuple[float, float] | None) -> str:
