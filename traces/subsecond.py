@@ -309,7 +309,8 @@ def _gaussian_path(fit: SubsecondFit, level: Ints, rng: np.random.Generator) -> 
     path = np.zeros(len(level))
     for k, scale_s in enumerate(fit.correlation_s):
         keep = math.exp(-fit.step_s / scale_s) if scale_s > 0 else 0.0
-        path += weights[level, k] * autoregression(rng.standard_normal(len(level)), keep)
+        shocks = rng.standard_normal(len(level))
+        path += weights[:, k].take(level) * autoregression(shocks, keep)
     return path
 
 
