@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from artefacts import ArtefactError, UsageError, read_json
 from artefacts.arrays import Floats, Ints
 from traces.generator import FITS, normal_cdf
 from traces.library import TraceSet
-from traces.trace import BandwidthTrace, log_digest
+from traces.trace import BandwidthTrace, log_digest, traces_digest
 
 FORMAT_VERSION = 1
 SUBSECOND = FITS / "subsecond.json"
@@ -32,6 +32,8 @@ COARSEST_S = 0.5
 MOST_STEPS = 50_000_000
 """Of one trace: what its arrays must fit into memory for."""
 NEGLIGIBLE = 1e-12
+KEPT = 3
+"""Sets by the shipped fit that a process keeps: one command asks for a scenario's several times."""
 
 
 class LevelFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -240,15 +242,39 @@ def subsecond_set(
     `traces` are the set, `seed` is of the variation, `fit` says how seconds vary. `step_s`
     (seconds) and `reference_bps` (bit/s) as in `with_subsecond`.
     """
-    fit = shipped_subsecond() if fit is None else fit
-    made = tuple(
-        with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
-        for trace in traces.traces
-    )
+    if fit is None:
+        fit = shipped_subsecond()
+        digest = "\n".join((traces_digest(traces.traces), *(t.log for t in traces.traces)))
+        made = _overlaid(_Wanted(digest, seed, step_s, reference_bps, traces.traces))
+    else:
+        made = tuple(
+            with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
+            for trace in traces.traces
+        )
     step_ms = 1000.0 * (fit.step_s if step_s is None else step_s)
     over = "" if reference_bps is None else f", levels over {reference_bps / 1e6:g} Mbit/s"
     said = f"with sub-second variation on {step_ms:g} ms steps (seed {seed}{over})"
     return replace(traces, traces=made, source=f"{traces.source} {said}")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What decides how traces vary by the shipped fit."""
+
+    digest: str
+    seed: int
+    step_s: float | None
+    reference_bps: float | None
+    traces: tuple[BandwidthTrace, ...] = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _overlaid(wanted: _Wanted) -> tuple[BandwidthTrace, ...]:
+    fit, reference_bps = shipped_subsecond(), wanted.reference_bps
+    return tuple(
+        with_subsecond(trace, fit, wanted.seed, wanted.step_s, reference_bps=reference_bps)
+        for trace in wanted.traces
+    )
 
 
 class _Steps:

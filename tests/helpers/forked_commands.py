@@ -105,7 +105,8 @@ def become(request):
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = ["", *map(unpacked, request["argv"])]
-    sys.path.insert(0, cwd)  # as `python -m` has it
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [cwd, *(place for place in known if place not in sys.path)]  # as `python -m`
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
