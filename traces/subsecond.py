@@ -101,9 +101,9 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_subsecond(path: str | Path = SUBSECOND) -> SubsecondFit:
     """Read a fit; raises `ArtefactError` that names the field that does not fit."""
     fit = read_json(path, SubsecondFit, version=FORMAT_VERSION)
-    for field, wrong, expected in _complaints(fit):
+    for name, wrong, expected in _complaints(fit):
         if wrong:
-            raise ArtefactError(path, field=field, found=_short(fit, field), expected=expected)
+            raise ArtefactError(path, field=name, found=_short(fit, name), expected=expected)
     return fit
 
 

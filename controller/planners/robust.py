@@ -12,7 +12,7 @@ import numpy as np
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.physics import PlanTable
-from controller.planners.slowed import PacedValues
+from controller.planners.slowed import PacedValues, paced_values
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
@@ -44,7 +44,7 @@ class RobustPlanner:
         self._interval_s = setting.interval_s
         # a gated plan sends only what no gate stopped: it is no probe
         self._remote = setting.table.senders
-        self._values = PacedValues(setting, belief) if values is None else values
+        self._values = paced_values(setting, belief) if values is None else values
         self.reset()
 
     def reset(self) -> None:

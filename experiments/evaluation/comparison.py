@@ -10,6 +10,7 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import Controller
+from controller.physics import TraceBank
 from controller.scenarios import Setting
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.controllers import ControllerFactory
@@ -136,6 +137,7 @@ def compare(
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
     optima: list[tuple[str, Optimum]] = []
+    bank = TraceBank(traces.traces)
 
     def run(name: str) -> list[TraceRun]:
         progress(name, 0.0)
@@ -149,7 +151,7 @@ def compare(
         found = evaluate(
             setting, traces.traces, kept, seed=seed, half=half,
             progress=lambda share: progress(name, share), max_frames=max_frames,
-            as_daemon=as_daemon,
+            as_daemon=as_daemon, bank=bank,
         )  # fmt: skip
         optima.extend(_optima(traces, made))
         return found
