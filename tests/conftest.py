@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -80,6 +81,19 @@ def _only_system_tests_start_processes(request, monkeypatch):
         raise AssertionError("a test that starts a process needs the mark 'system'")
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Two threads that wait for each other on a busy machine cost minutes: torch has one."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
