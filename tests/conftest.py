@@ -135,6 +135,14 @@ def command_server():
     server.close()
 
 
+@pytest.fixture(scope="session")
+def training_server():
+    """One whose commands begin with torch and what trains by it."""
+    server = Server(str(HERE.parent), also=("experiments.learning.training",))
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def forked(command_server, tmp_path_factory):
     """`forked(MODULE, *argv, cwd=, env=)`: a module run as a process of its own, without the time

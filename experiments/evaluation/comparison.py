@@ -136,8 +136,7 @@ def compare(
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     if "learned" in names:
         _ = factory.learned  # a policy that is missing or another scenario's is refused at once
-    optima: list[tuple[str, Optimum]] = []
-    bank = TraceBank(traces.traces)
+    optima, bank = list[tuple[str, Optimum]](), TraceBank(traces.traces)
 
     def run(name: str) -> list[TraceRun]:
         progress(name, 0.0)

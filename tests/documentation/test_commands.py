@@ -48,12 +48,12 @@ def test_a_command_of_ours_has_the_options_that_a_page_shows(shown):
 
 
 @pytest.fixture(scope="module")
-def help_of(command_server, tmp_path_factory):
+def help_of(training_server, tmp_path_factory):
     """`help_of(module)`: what it says of its options, asked once."""
 
     @cache
     def asked(module):
-        done = command_server.run(
+        done = training_server.run(
             module, "--help", cwd=ROOT, folder=tmp_path_factory.mktemp("streams")
         )
         assert done.returncode == 0, done.stderr

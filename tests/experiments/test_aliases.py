@@ -18,8 +18,8 @@ def answers(done):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ALIASES)
-def test_an_earlier_name_answers(forked, name):
-    answers(forked(f"experiments.{name}", "--help", cwd=ROOT.parent))
+def test_an_earlier_name_answers(training_server, name, tmp_path):
+    answers(training_server.run(f"experiments.{name}", "--help", cwd=ROOT.parent, folder=tmp_path))
 
 
 def test_an_earlier_name_answers_an_interpreter_of_its_own():
