@@ -106,7 +106,7 @@ def _is_text(line: ast.stmt) -> bool:
 @cache
 def _tree(source: bytes) -> tuple[str, tuple[str, ...]]:
     """The text of a module's stripped syntax tree, and our modules that it imports from."""
-    tree, places = ast.parse(source), []
+    tree, places = ast.parse(source), list[str]()
     _strip(tree, places)
     return ast.dump(tree, annotate_fields=False), tuple(places)
 
