@@ -320,7 +320,7 @@ class _Queue:
             action[levels] = self._reward[levels] + self._how.discount * mixed
         return action
 
-    def _later(self, after: Float32s, landings: list[Landing]) -> Float32s:
+    def _later(self, after: Float32s, landings: list[Landing]) -> Floats:
         """What the next frame's states are worth on average, of the levels of one batch."""
         one, width = self._flags, self._flags * len(self._uplink_s)
         later: Float32s | float = 0.0
