@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -82,6 +83,19 @@ def _only_system_tests_start_processes(request, monkeypatch):
     monkeypatch.setattr(subprocess.Popen, "__init__", refused)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Two threads that wait for each other on a busy machine cost minutes: torch has one."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
 os.environ["COINFER_CACHE"] = _cache
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)
@@ -117,6 +131,14 @@ def random_policy():
 def command_server():
     """The process that commands are forked from; see `forked`."""
     server = Server(str(HERE.parent))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def training_server():
+    """One whose commands begin with torch and what trains by it."""
+    server = Server(str(HERE.parent), also=("experiments.learning.training",))
     yield server
     server.close()
 

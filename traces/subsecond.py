@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import msgspec
@@ -24,7 +24,7 @@ from artefacts import ArtefactError, UsageError, read_json
 from artefacts.arrays import Floats, Ints
 from traces.generator import FITS, normal_cdf
 from traces.library import TraceSet
-from traces.trace import BandwidthTrace, log_digest
+from traces.trace import BandwidthTrace, log_digest, traces_digest
 
 FORMAT_VERSION = 1
 SUBSECOND = FITS / "subsecond.json"
@@ -32,6 +32,8 @@ COARSEST_S = 0.5
 MOST_STEPS = 50_000_000
 """Of one trace: what its arrays must fit into memory for."""
 NEGLIGIBLE = 1e-12
+KEPT = 3
+"""Sets by the shipped fit that a process keeps: one command asks for a scenario's several times."""
 
 
 class LevelFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,9 +101,9 @@ class SubsecondFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_subsecond(path: str | Path = SUBSECOND) -> SubsecondFit:
     """Read a fit; raises `ArtefactError` that names the field that does not fit."""
     fit = read_json(path, SubsecondFit, version=FORMAT_VERSION)
-    for field, wrong, expected in _complaints(fit):
+    for name, wrong, expected in _complaints(fit):
         if wrong:
-            raise ArtefactError(path, field=field, found=_short(fit, field), expected=expected)
+            raise ArtefactError(path, field=name, found=_short(fit, name), expected=expected)
     return fit
 
 
@@ -240,15 +242,39 @@ def subsecond_set(
     `traces` are the set, `seed` is of the variation, `fit` says how seconds vary. `step_s`
     (seconds) and `reference_bps` (bit/s) as in `with_subsecond`.
     """
-    fit = shipped_subsecond() if fit is None else fit
-    made = tuple(
-        with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
-        for trace in traces.traces
-    )
+    if fit is None:
+        fit = shipped_subsecond()
+        digest = "\n".join((traces_digest(traces.traces), *(t.log for t in traces.traces)))
+        made = _overlaid(_Wanted(digest, seed, step_s, reference_bps, traces.traces))
+    else:
+        made = tuple(
+            with_subsecond(trace, fit, seed, step_s, reference_bps=reference_bps)
+            for trace in traces.traces
+        )
     step_ms = 1000.0 * (fit.step_s if step_s is None else step_s)
     over = "" if reference_bps is None else f", levels over {reference_bps / 1e6:g} Mbit/s"
     said = f"with sub-second variation on {step_ms:g} ms steps (seed {seed}{over})"
     return replace(traces, traces=made, source=f"{traces.source} {said}")
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What decides how traces vary by the shipped fit."""
+
+    digest: str
+    seed: int
+    step_s: float | None
+    reference_bps: float | None
+    traces: tuple[BandwidthTrace, ...] = field(compare=False)
+
+
+@lru_cache(maxsize=KEPT)
+def _overlaid(wanted: _Wanted) -> tuple[BandwidthTrace, ...]:
+    fit, reference_bps = shipped_subsecond(), wanted.reference_bps
+    return tuple(
+        with_subsecond(trace, fit, wanted.seed, wanted.step_s, reference_bps=reference_bps)
+        for trace in wanted.traces
+    )
 
 
 class _Steps:
@@ -309,7 +335,8 @@ def _gaussian_path(fit: SubsecondFit, level: Ints, rng: np.random.Generator) -> 
     path = np.zeros(len(level))
     for k, scale_s in enumerate(fit.correlation_s):
         keep = math.exp(-fit.step_s / scale_s) if scale_s > 0 else 0.0
-        path += weights[level, k] * autoregression(rng.standard_normal(len(level)), keep)
+        shocks = rng.standard_normal(len(level))
+        path += weights[:, k].take(level) * autoregression(shocks, keep)
     return path
 
 

@@ -47,6 +47,10 @@ LEAST_BPS = 1e3
 """A level without any rate counts as this one, so that seconds stay finite."""
 WORST = -2.0
 """Advantages below this are all the same: nobody wants them."""
+BATCH = 2**16
+"""Pairs of a state and a plan that are worked on together."""
+Landing = tuple[float, Ints, Float32s, Float32s]
+"""A share of what may happen, and where it leads: index and weights in the next state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +230,19 @@ class _Queue:
         self._uplink_s = np.concatenate([even_s, beyond])
         self._rows = setting.rows("policy")
         self._flags = fallback_states(setting)
-        self._reward, self._landings = self._run()
+        parts = [self._run(levels) for levels in self._batches()]
+        self._reward = np.concatenate([reward for reward, _ in parts])
+        self._landings = [landings for _, landings in parts]
         self._moves = self._level_moves(belief)
 
-    def _run(self) -> tuple[Float32s, list[tuple[float, Ints, Float32s, Float32s]]]:
-        """Rewards (K, D, U, F, P), and where rows lead: index and weights in the next state.
+    def _batches(self) -> list[slice]:
+        """Levels that are worked on together: few enough for the processor's cache."""
+        states = len(self._device_s) * len(self._uplink_s) * self._flags
+        step = max(BATCH // (states * len(self._rows.gate_rows.table)), 1)
+        return [slice(k, k + step) for k in range(0, len(self._rates), step)]
+
+    def _run(self, levels: slice) -> tuple[Float32s, list[Landing]]:
+        """Rewards (K, D, U, F, P) of K levels, and where rows lead.
 
         Compute times of the device by three nodes of their distribution, the edge's at their
         medians; rates by three within each level, for what just arrives in time at
@@ -239,15 +251,16 @@ class _Queue:
         setting, rows = self._setting, self._rows
         table, interval_s = rows.gate_rows.table, setting.interval_s
         backlogs = len(self._device_s), len(self._uplink_s)
-        shape = (len(self._rates), *backlogs, self._flags, len(table))
+        middle = self._rates[levels]
+        shape = (len(middle), *backlogs, self._flags, len(table))
         plan = np.broadcast_to(np.arange(len(table)), shape)
         reward, landings = np.zeros(shape), []
-        level = np.arange(shape[0])[:, None, None, None, None] * shape[1]
+        level = np.arange(len(self._rates))[levels, None, None, None, None] * shape[1]
         nodes = _compute_nodes(setting, table.device_sigma)
-        for (factor, share), rates in itertools.product(nodes, self._within):
-            weight = share / len(self._within)
+        for (factor, share), within in itertools.product(nodes, self._within):
+            weight, rates = share / len(self._within), within[levels]
             # what is owed is in seconds of the level's middle rate
-            slower = (self._rates / rates)[:, None, None, None, None]
+            slower = (middle / rates)[:, None, None, None, None]
             resources = resources_before(setting, shape)
             resources.device_s = np.array(
                 np.broadcast_to(self._device_s[:, None, None, None], shape)
@@ -299,15 +312,23 @@ class _Queue:
 
     def _sweep(self, value: Float32s) -> Float32s:
         """Action values (K, D, U, F, P) where the next frame's states are worth `value`."""
-        after, one = self._moved(value).ravel(), self._flags
-        width = one * len(self._uplink_s)
+        after = self._moved(value).ravel()
+        action = np.empty_like(self._reward)
+        for levels, landings in zip(self._batches(), self._landings, strict=True):
+            later = self._later(after, landings)
+            mixed = self._rows.gate_rows.mixed(later, self._rows.share)
+            action[levels] = self._reward[levels] + self._how.discount * mixed
+        return action
+
+    def _later(self, after: Float32s, landings: list[Landing]) -> Floats:
+        """What the next frame's states are worth on average, of the levels of one batch."""
+        one, width = self._flags, self._flags * len(self._uplink_s)
         later: Float32s | float = 0.0
-        for weight, at, dw, uw in self._landings:
-            near = (1 - uw) * after[at] + uw * after[at + one]
-            far = (1 - uw) * after[at + width] + uw * after[at + width + one]
+        for weight, at, dw, uw in landings:
+            near = (1 - uw) * after.take(at) + uw * after.take(at + one)
+            far = (1 - uw) * after.take(at + width) + uw * after.take(at + width + one)
             later = later + np.float32(weight) * ((1 - dw) * near + dw * far)
-        mixed = self._rows.gate_rows.mixed(np.asarray(later), self._rows.share)
-        return np.asarray(self._reward + self._how.discount * mixed, dtype=np.float32)
+        return np.asarray(later)
 
     def advantages(self) -> QueueAdvantages:
         """Sweep until values move together."""

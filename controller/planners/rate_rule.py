@@ -47,7 +47,8 @@ class RateRule:
         cheapest = np.argmin(setting.table.up_bytes[senders]) if len(senders) else None
         self._probe = None if cheapest is None else int(senders[cheapest])
         self._rates_bps = np.geomspace(1e4, 1e8, RATES)
-        self._best = _best_plans(setting, self._rates_bps)
+        # a rule a trace and a margin: whoever tries them makes hundreds
+        self._best = setting.once("rate rule", lambda: _best_plans(setting, self._rates_bps))
         self.reset()
 
     def reset(self) -> None:

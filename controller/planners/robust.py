@@ -13,7 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
-from controller.planners.slowed import PacedValues
+from controller.planners.slowed import PacedValues, paced_values
 from controller.scenarios import Setting
 from controller.sensing.belief import BandwidthBelief
 
@@ -49,7 +49,7 @@ class RobustPlanner:
         self._sees = [
             share * PROBE_HORIZON_S >= self._frame_s(plan) for plan, share in enumerate(send_share)
         ]
-        self._values = PacedValues(setting, belief) if values is None else values
+        self._values = paced_values(setting, belief) if values is None else values
         self.reset()
 
     def reset(self) -> None:

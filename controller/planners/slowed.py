@@ -78,6 +78,11 @@ class PacedValues:
         return found
 
 
+def paced_values(setting: Setting, belief: BandwidthBelief) -> PacedValues:
+    """Those of a setting under a belief, worked out once for all its controllers."""
+    return setting.once("paced values", lambda: PacedValues(setting, belief), belief)
+
+
 def _place(pace: Floats) -> tuple[Ints, Floats]:
     """The grid's point before each pace, and the weight of the one behind it."""
     inside = np.clip(pace, PACES[0], PACES[-1])

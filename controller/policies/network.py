@@ -98,8 +98,11 @@ class Policy:
         )
 
     def encoder(self, setting: Setting) -> ObservationEncoder:
-        """What encodes a stream of `setting`, at its prices, for this policy."""
-        return encoder_of(setting, self.belief, self.advantages)
+        """What encodes streams of `setting`, at its prices, for this policy."""
+        belief, advantages = self.belief, self.advantages
+        return setting.once(
+            "encoder", lambda: encoder_of(setting, belief, advantages), belief, advantages
+        )
 
     def scores(self, flat: Float32s) -> Float32s:
         """Scores (L, K) of the candidates; the greatest is the policy's choice."""

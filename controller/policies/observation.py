@@ -13,7 +13,7 @@ import numpy as np
 
 from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.planners.queue_values import LEAST_BPS, QueueAdvantages
-from controller.planners.slowed import USUAL_PACE, PacedValues
+from controller.planners.slowed import USUAL_PACE, paced_values
 from controller.policies.features import NAMES, WORLD, Observer
 from controller.policies.in_flight import InFlight
 from controller.scenarios import Setting
@@ -90,7 +90,7 @@ class ObservationEncoder:
         table, scenario = setting.table, setting.scenario
         self.belief, self.advantages = belief, advantages
         self.model = FrameModel(setting, belief)
-        self.paced = PacedValues(setting, belief)
+        self.paced = paced_values(setting, belief)
         self.log_rates = np.log10(np.maximum(belief.rates_bps, 1.0))
         self.senders = table.senders
         hedged = np.array([plan.hedge for plan in table.plans], dtype=np.bool_)

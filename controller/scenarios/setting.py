@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -34,6 +34,8 @@ from models.facts.profiles import Profile
 from traces.library import TraceSet, load_split
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
+
+Made = TypeVar("Made")
 
 SUB_SECOND_SEEDS = {"train": 101, "validation": 102, "test": 103}
 """Of the variation within seconds where a scenario's world has it, by part."""
@@ -228,6 +230,20 @@ class Setting:
             weights = weights_of(self.sizes, self.outcomes, self.gate_rows.table.plans, index)
         confidences = np.stack(sure).astype(np.float32)
         return OutcomeRows(correct, exits, self.gate_rows, at, *weights, confidences)
+
+    def once(self, kind: str, make: Callable[[], Made], *of: object) -> Made:
+        """What is made of this setting and of the objects `of`, once for all who ask.
+
+        A controller a trace asks for the same tables. `of` are known by their identity.
+        """
+        key = (kind, *map(id, of))
+        if key not in self._shared:
+            self._shared[key] = make(), of  # kept, so that no other object has their identity
+        return cast("Made", self._shared[key][0])
+
+    @cached_property
+    def _shared(self) -> dict[Hashable, tuple[object, tuple[object, ...]]]:
+        return {}
 
     @cached_property
     def sizes(self) -> SampleSizes:

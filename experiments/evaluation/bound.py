@@ -51,7 +51,8 @@ def clairvoyant_values(
     `setting` has the plans, `trace` the rates; frames start at `arrival_s` (F,) in seconds and are
     valued by `half` of the outcomes.
     """
-    sized = [_clairvoyant(setting, trace, arrival_s, half, device_backlog_s, weight)
+    bank = TraceBank([trace])
+    sized = [_clairvoyant(setting, bank, arrival_s, half, device_backlog_s, weight)
              for weight in _weights(setting, half)]  # fmt: skip
     if len(sized) == 1:
         return sized[0]
@@ -64,8 +65,11 @@ def _weights(setting: Setting, half: str) -> list[Floats | float]:
     rows = setting.rows(half)
     if rows.weights is None or rows.weight_row is None:
         return [1.0]
-    shares = (np.arange(SIZES) + 0.5) / SIZES
-    quantiles = np.quantile(rows.weights.astype(np.float64), shares, axis=1)
+    weights, shares = rows.weights, (np.arange(SIZES) + 0.5) / SIZES
+    quantiles = setting.once(
+        f"bytes by quantile, {half}",
+        lambda: np.quantile(weights.astype(np.float64), shares, axis=1),
+    )
     return [quantile[rows.weight_row] for quantile in quantiles]
 
 
@@ -81,16 +85,15 @@ def _least(setting: Setting) -> tuple[list[float], list[float]]:
 
 def _clairvoyant(
     setting: Setting,
-    trace: BandwidthTrace,
+    bank: TraceBank,
     arrival_s: Floats,
     half: str,
     device_backlog_s: float,
     weight: Floats | float,
 ) -> tuple[Floats, Floats]:
-    """The same where every row's bytes are their mean times `weight`."""
+    """The same on a bank's one trace, where every row's bytes are their mean times `weight`."""
     rows = setting.rows(half)
     table = rows.gate_rows.table
-    bank = TraceBank([trace])
     factors, overheads_s = _least(setting)
     values, busy = [], []
     for begin in range(0, max(len(arrival_s), 1), BOUND_CHUNK):
@@ -116,7 +119,7 @@ def _clairvoyant(
         if setting.closed_loop:
             value = edgent_reward(own, outcome.latency_s, setting.scenario.frames.deadline_s)
             # an inference that the trace does not finish is not counted, for anybody
-            value = np.where(outcome.answered_s <= trace.duration_s, value, 0.0)
+            value = np.where(outcome.answered_s <= bank.durations_s[0], value, 0.0)
         else:
             answered = np.where(outcome.answer_exit >= 0, own, 0.0)
             value = priced(setting, answered, outcome.device_s, outcome.bytes_sent)[0]

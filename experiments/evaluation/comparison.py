@@ -10,6 +10,7 @@ import numpy as np
 
 from artefacts.arrays import Floats
 from controller.interface import Controller
+from controller.physics import TraceBank
 from controller.scenarios import Setting
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.closed_gap import ClosedGap, closed_gap
@@ -137,7 +138,7 @@ def compare(
     """
     seed = setting.scenario.seeds.evaluate if seed is None else seed
     _ = "learned" in names and factory.learned  # one that is missing is refused at once
-    optima: list[tuple[str, Optimum]] = []
+    optima, bank = list[tuple[str, Optimum]](), TraceBank(traces.traces)
 
     def run(name: str) -> list[TraceRun]:
         progress(name, 0.0)
@@ -151,7 +152,7 @@ def compare(
         found = evaluate(
             setting, traces.traces, kept, seed=seed, half=half,
             progress=lambda share: progress(name, share), max_frames=max_frames,
-            as_daemon=as_daemon,
+            as_daemon=as_daemon, bank=bank,
         )  # fmt: skip
         optima.extend(_optima(traces, made))
         return found

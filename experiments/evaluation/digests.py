@@ -80,27 +80,39 @@ def _sources(folder: Path) -> Iterator[Path]:
             yield file
 
 
-class _Does(ast.NodeTransformer):
-    """Leaves of a module what it does: no docstrings, and of our modules no places."""
+_STATEMENTS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Where a node keeps statements: expressions hold none."""
+_PLACE = "<place {}>"
+"""What stands for the name of one of our modules in the text of a syntax tree."""
 
-    def __init__(self, named: Callable[[str], str]) -> None:
-        """`named`: what stands for one of our modules."""
-        self._named = named
 
-    def visit(self, node: ast.AST) -> ast.AST:
-        """A node without its docstring, where it has one."""
-        self.generic_visit(node)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [line for line in node.body if not _is_text(line)]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
-            node.module = self._named(node.module or "")
-        return node
+def _strip(node: ast.AST, places: list[str]) -> None:
+    """Leave a module what it does: no docstrings, and of our modules no names.
+
+    Those are added to `places`, and a mark stands for each.
+    """
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        node.body = [line for line in node.body if not _is_text(line)]
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ROOMS:
+        places.append(node.module or "")
+        node.module = _PLACE.format(len(places) - 1)
+    for field in _STATEMENTS:
+        for line in getattr(node, field, ()):
+            _strip(line, places)
 
 
 def _is_text(line: ast.stmt) -> bool:
     """Whether a statement is text alone: a docstring, or a remark on an attribute."""
     value = line.value if isinstance(line, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
+@cache
+def _tree(source: bytes) -> tuple[str, tuple[str, ...]]:
+    """The text of a module's stripped syntax tree, and our modules that it imports from."""
+    tree, places = ast.parse(source), list[str]()
+    _strip(tree, places)
+    return ast.dump(tree, annotate_fields=False), tuple(places)
 
 
 def syntax_digest(source: bytes) -> str:
@@ -113,8 +125,10 @@ def syntax_digest(source: bytes) -> str:
 
 
 def _tree_digest(source: bytes, named: Callable[[str], str]) -> str:
-    tree = _Does(named).visit(ast.parse(source))
-    return digest_bytes(ast.dump(tree, annotate_fields=False).encode())
+    text, places = _tree(source)
+    for k, place in enumerate(places):
+        text = text.replace(repr(_PLACE.format(k)), repr(named(place)), 1)
+    return digest_bytes(text.encode())
 
 
 def _module_digest(name: str) -> str:

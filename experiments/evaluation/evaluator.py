@@ -129,16 +129,18 @@ def evaluate(
     progress: Callable[[float], None] = lambda share: None,
     max_frames: int | None = None,
     as_daemon: bool = False,
+    bank: TraceBank | None = None,
 ) -> list[TraceRun]:
     """Run `make(k)`'s controller over trace k, for all traces side by side.
 
     `progress` is given the share of the longest trace that is done; `max_frames` ends early.
     `as_daemon`: frames are treated as a daemon does after its controller (`envs.admission`).
+    `bank`: the traces laid end to end, where several controllers run over the same.
 
     `setting` is the scenario loaded; `traces` are scaled already. `seed` draws phases, compute
     times and samples (None: the scenario's) of the `half` of the outcomes.
     """
-    bank = TraceBank(traces)
+    bank = TraceBank(traces) if bank is None else bank
     lanes = len(traces)
     rng = np.random.default_rng(setting.scenario.seeds.evaluate if seed is None else seed)
     first = setting.scenario.seeds.evaluate if seed is None else seed

@@ -28,6 +28,7 @@ from artefacts import (
 )
 from artefacts.arrays import unpack_npz
 from artefacts.cache import is_guarded
+from controller.physics import TraceBank
 from controller.policies import SHIPPED_GENERALIST
 from controller.registry import installed_controllers
 from controller.scenarios import Setting
@@ -104,6 +105,7 @@ class GroupRunner:
         runs = evaluate(
             self.setting, traces, factory.maker(name, traces), seed=seed,
             progress=lambda share: self.progress(name, share), max_frames=self.frames,
+            bank=self._bank,
         )  # fmt: skip
         # as they will be read: what is reported now and what is reported later are the same figures
         packed = pack_runs(runs)
@@ -116,6 +118,10 @@ class GroupRunner:
             digest_bytes(packed), kept.bound_sums, figures,
         ), packed)  # fmt: skip
         return kept
+
+    @cached_property
+    def _bank(self) -> TraceBank:
+        return TraceBank(self.group.traces.traces)
 
     @cached_property
     def _factory(self) -> ControllerFactory:

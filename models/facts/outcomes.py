@@ -83,6 +83,20 @@ class Outcomes:
     def _rows(self) -> dict[Key, int]:
         return {key: row for row, key in enumerate(self.keys)}
 
+    @cached_property
+    def _calibrated(self) -> dict[tuple[int, float], npt.NDArray[np.float64]]:
+        # every plan with a gate asks for them: hundreds, by a few exits
+        return {}
+
+    @cached_property
+    def _halves(self) -> dict[str, npt.NDArray[np.int64]]:
+        order = np.random.default_rng(SPLIT_SEED).permutation(self.samples)
+        middle = self.samples // 2
+        halves = {"policy": np.sort(order[:middle]), "report": np.sort(order[middle:])}
+        for index in halves.values():
+            index.setflags(write=False)
+        return halves
+
     def row(self, exit_: int, codec: str = "float32", cut: int = 0) -> int:
         """Row of an exit under a codec at a cut; refuses one that was not recorded."""
         named = find_codec(codec)  # other executors' answers stand under names of their own
@@ -111,13 +125,18 @@ class Outcomes:
 
         From the logits; without them only the confidences as recorded (temperature 1) are known.
         """
-        if self.logits is not None:
-            return greatest(probabilities(self.logits[exit_], temperature))
-        if temperature != 1.0:
-            raise UsageError(
-                f"outcomes: found no logits, expected them for a temperature of {temperature:g}"
-            )
-        return self.confidence(exit_).astype(np.float64)
+        if self.logits is None:
+            if temperature != 1.0:
+                raise UsageError(
+                    f"outcomes: found no logits, expected them for a temperature of {temperature:g}"
+                )
+            return self.confidence(exit_).astype(np.float64)
+        known = self._calibrated.get((exit_, temperature))
+        if known is None:
+            known = greatest(probabilities(self.logits[exit_], temperature))
+            known.setflags(write=False)
+            self._calibrated[exit_, temperature] = known
+        return known
 
     def predicted(self, exit_: int, codec: str = "float32", cut: int = 0) -> Classes:
         """The class each sample was given (S,); refuses outcomes recorded without classes."""
@@ -139,9 +158,7 @@ class Outcomes:
         """Sample indices of 'policy' or 'report'."""
         if name not in HALVES:
             raise UsageError(f"outcomes half: found '{name}', expected policy or report")
-        order = np.random.default_rng(SPLIT_SEED).permutation(self.samples)
-        middle = self.samples // 2
-        return np.sort(order[:middle] if name == "policy" else order[middle:])
+        return self._halves[name]
 
     def accuracy(
         self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None

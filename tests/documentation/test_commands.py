@@ -4,8 +4,6 @@ import functools
 import itertools
 import os
 import re
-import subprocess
-import sys
 from functools import cache
 
 import pytest
@@ -49,19 +47,24 @@ def test_a_command_of_ours_has_the_options_that_a_page_shows(shown):
                 pytest.fail(f"{path}: {error}")
 
 
-@cache
-def help_of(module):
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"],
-        capture_output=True, text=True, check=False, cwd=ROOT, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def help_of(training_server, tmp_path_factory):
+    """`help_of(module)`: what it says of its options, asked once."""
+
+    @cache
+    def asked(module):
+        done = training_server.run(
+            module, "--help", cwd=ROOT, folder=tmp_path_factory.mktemp("streams")
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return asked
 
 
 @pytest.mark.system
 @pytest.mark.parametrize("shown", MODULES, ids=str)
-def test_a_module_takes_the_options_that_a_page_shows(shown):
+def test_a_module_takes_the_options_that_a_page_shows(help_of, shown):
     module, rest = shown.words[2], shown.words[3:]
     if not module.startswith(("experiments.", "coinfer.")):
         return  # of Python's own

@@ -43,13 +43,12 @@ def test_the_first_plans_from_python_print_what_is_shown():
 
 
 @pytest.mark.system
-def test_the_controller_of_the_page_runs_in_a_comparison(tmp_path):
+def test_the_controller_of_the_page_runs_in_a_comparison(forked, tmp_path):
     source = python_of(DOCS / "how-to/own-controller.md", "class Careful")
     (tmp_path / "careful.py").write_text(source)
-    done = subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", "compare", "--scenario", "lte-mobilenet",
-         "--frames", "40", "--controllers", "device-only,careful:make", "--json"],
-        capture_output=True, text=True, check=False, cwd=tmp_path, timeout=150,
+    done = forked(
+        "coinfer.cli.main", "compare", "--scenario", "lte-mobilenet", "--frames", "40",
+        "--controllers", "device-only,careful:make", "--json", cwd=tmp_path,
         env=os.environ | {"COINFER_DATA": str(tmp_path), "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from shown_commands import PLACEHOLDER, READERS_OWN, environment, found_command
-from shown_commands import coinfer as in_folder
 from typer.exceptions import TyperException
 
 from artefacts.processes import Children
@@ -85,8 +84,33 @@ def less(path, rest):
     return words
 
 
-def coinfer(folder, *words):
-    return in_folder(words, folder)
+@pytest.fixture(scope="module")
+def coinfer(command_server, tmp_path_factory):
+    """`coinfer(folder, *words)`: a command as it is typed there."""
+
+    def run(folder, *words):
+        return command_server.run(
+            "coinfer.cli.main", *words, cwd=folder, env=environment(folder),
+            folder=tmp_path_factory.mktemp("streams"),
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def belongings(coinfer, tmp_path_factory):
+    """A folder with the traces that pages speak of as the reader's own."""
+    folder = tmp_path_factory.mktemp("belongings")
+    (folder / "none").mkdir()
+    (folder / "logs").mkdir()
+    for name, make in READERS_OWN.items():
+        make(functools.partial(coinfer, folder), folder / name)
+    for seed, name in enumerate(["bus.csv", "ferry.csv", *(f"logs/{k}.csv" for k in range(6))]):
+        done = coinfer(
+            folder, "traces", "generate", "--seconds", "20", "--seed", str(seed), "--out", name
+        )
+        assert done.returncode == 0, done.stderr
+    return folder
 
 
 def free_port():
@@ -101,7 +125,7 @@ def python_files(page):
     return dict(found)
 
 
-def prepare(page, folder):
+def prepare(page, folder, belongings):
     """What a reader has before the page's first command: its files, and those of earlier pages."""
     own = ROOT / "docs/how-to/own-model.md"
     written = {**python_files(own), **files(ROOT / "docs/how-to/scenario.md")}
@@ -119,15 +143,7 @@ def prepare(page, folder):
         "x = (r.integers(0, 120, (120, 64, 64, 3)) + 13 * y[:, None, None, None]).astype('uint8')\n"
     )
     exec(made + pictures.replace('"pictures.npz"', repr(str(folder / "pictures.npz"))), {})
-    (folder / "none").mkdir()
-    (folder / "logs").mkdir()
-    for name, make in READERS_OWN.items():
-        make(functools.partial(coinfer, folder), folder / name)
-    for seed, name in enumerate(["bus.csv", "ferry.csv", *(f"logs/{k}.csv" for k in range(6))]):
-        done = coinfer(
-            folder, "traces", "generate", "--seconds", "20", "--seed", str(seed), "--out", name
-        )
-        assert done.returncode == 0, done.stderr
+    shutil.copytree(belongings, folder, dirs_exist_ok=True)
     shutil.copytree(SHIPPED_POLICIES / "lte-mobilenet", folder / "own")
 
 
@@ -138,7 +154,7 @@ def serving():
         yield children
 
 
-def ready(folder, *words):
+def ready(coinfer, folder, *words):
     """Ask until a daemon is ready."""
     end = time.monotonic() + 90
     done = coinfer(folder, *words)
@@ -155,8 +171,10 @@ RUN = [page for page in PAGES if any(not elsewhere(*one) for one in shown(page))
 @pytest.mark.system
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", RUN, ids=lambda p: f"{p.parent.name}/{p.stem}")
-def test_a_page_runs_from_its_first_command_to_its_last(page, tmp_path, serving):
-    prepare(page, tmp_path)
+def test_a_page_runs_from_its_first_command_to_its_last(
+    page, tmp_path, serving, coinfer, belongings
+):
+    prepare(page, tmp_path, belongings)
     if page.stem in ("observe", "deploy"):  # pages on the daemons of the first link
         pytest.skip("its daemons are those of tutorials/first-link, which runs them")
     if page.stem == "camera":  # goes on where the first link ends
@@ -175,7 +193,8 @@ def test_a_page_runs_from_its_first_command_to_its_last(page, tmp_path, serving)
                 env=environment(tmp_path), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             )  # fmt: skip
             continue
-        done = (ready if path.startswith("health") else coinfer)(tmp_path, *words)
+        run = functools.partial(ready, coinfer) if path.startswith("health") else coinfer
+        done = run(tmp_path, *words)
         refused = done.stderr.removeprefix("coinfer: ").partition(" (")[0]
         if done.returncode == 2 and refused in " ".join(page.read_text().split()):
             continue  # the page shows what is refused, in the same words

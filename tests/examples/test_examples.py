@@ -28,8 +28,10 @@ def ran(folder, name, *arguments, timeout_s=170):
 
 
 def environment(folder):
-    """No real data: what a new user has."""
-    return os.environ | {"PYTHONPATH": str(ROOT), "COINFER_DATA": str(folder)}
+    """No real data: what a new user has; one thread, beside others' tests."""
+    return os.environ | {
+        "PYTHONPATH": str(ROOT), "COINFER_DATA": str(folder), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
 
 
 def test_all_are_run():

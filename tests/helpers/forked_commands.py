@@ -23,17 +23,20 @@ SHARED = (
     "experiments.learning.explanation",
 )  # fmt: skip
 """Imported once. What a command imports beside them it imports itself."""
-LONGEST_S = 120
+LONGEST_S = 150
 """A command that takes longer is ended by SIGALRM."""
 
 
 class Server:
     """The process that commands are forked from; `run` is for one thread."""
 
-    def __init__(self, root, env=None):
-        """`env` is what its interpreter begins in (this process's): its locale lasts."""
+    def __init__(self, root, env=None, also=()):
+        """`env` is what its interpreter begins in (this process's): its locale lasts.
+
+        `also`: modules that it imports beside what all commands share.
+        """
         self._process = subprocess.Popen(
-            [sys.executable, "-P", __file__], encoding="ascii", stdin=subprocess.PIPE,
+            [sys.executable, "-P", __file__, *also], encoding="ascii", stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, env=(os.environ if env is None else env) | {"PYTHONPATH": root},
         )  # fmt: skip
 
@@ -77,7 +80,7 @@ def unpacked(text):
 
 def serve():
     """Fork and answer until the requests end."""
-    for name in SHARED:
+    for name in (*SHARED, *sys.argv[1:]):
         import_module(name)
     gc.freeze()  # a collection in the forked process would copy every page of what is shared
     answers = os.fdopen(os.dup(1), "w")  # the command's own standard output is another file
@@ -105,7 +108,8 @@ def become(request):
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = ["", *map(unpacked, request["argv"])]
-    sys.path.insert(0, cwd)  # as `python -m` has it
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [cwd, *(place for place in known if place not in sys.path)]  # as `python -m`
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 

@@ -3,8 +3,6 @@
 import gzip
 import os
 import re
-import subprocess
-import sys
 
 from typer.main import get_command
 
@@ -25,14 +23,6 @@ def found_command(words):
         assert name in command.commands, f"'{path} {name}' is no command"
         command, path = command.commands[name], f"{path} {name}"
     return command, path, rest
-
-
-def coinfer(words, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "coinfer.cli.main", *words],
-        capture_output=True, text=True, check=False, cwd=folder, timeout=150,
-        env=environment(folder),
-    )  # fmt: skip
 
 
 def environment(folder):

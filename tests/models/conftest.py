@@ -63,14 +63,3 @@ def tiny_folder(tiny_spec: BranchySpec, tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny_model(tiny_folder: Path) -> Model:
     return load_model(tiny_folder)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # tiny tensors: two threads that wait for each other on a busy machine cost minutes
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

@@ -109,16 +109,31 @@ def installed(tmp_path):
     return install
 
 
+def environment(site):
+    """Of a process that sees the packages of a folder."""
+    places = [str(p) for p in (site, ROOT) if p is not None]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+
+
 @pytest.fixture
-def coinfer():
-    """`coinfer(site, *argv, cwd)`: a command of a process that sees the packages of a folder."""
+def coinfer(forked):
+    """`coinfer(site, *argv)`: a command of a process that sees the packages of a folder."""
 
     def run(site, *argv, cwd=None):
-        places = [str(p) for p in (site, ROOT) if p is not None]
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+        return forked("coinfer.cli.main", *argv, cwd=cwd, env=environment(site))
+
+    return run
+
+
+@pytest.fixture
+def started():
+    """The same by an interpreter of its own, which does not look into its folder by itself."""
+
+    def run(site, *argv, cwd=None):
         return subprocess.run(
             [sys.executable, "-P", "-m", "coinfer.cli.main", *map(str, argv)],
-            capture_output=True, text=True, check=False, env=env, cwd=cwd, timeout=170,
+            capture_output=True, text=True, check=False, env=environment(site), cwd=cwd,
+            timeout=170,
         )  # fmt: skip
 
     return run

@@ -91,9 +91,9 @@ def test_evaluate_keeps_it_until_its_package_changes(installed, hermit, coinfer,
     assert len(evaluated()[2] - first) == 1
 
 
-def test_compare_takes_a_factory_of_the_working_folder(hermit, coinfer, trace, tmp_path):
+def test_compare_takes_a_factory_of_the_working_folder(hermit, started, trace, tmp_path):
     (tmp_path / "mine.py").write_text(hermit)
-    done = compare(coinfer, None, trace, "mine:make,device-only", cwd=tmp_path)
+    done = compare(started, None, trace, "mine:make,device-only", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)["controllers"]
     assert found["mine:make"] == found["device-only"]

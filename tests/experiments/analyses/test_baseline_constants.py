@@ -27,14 +27,14 @@ def test_every_combination_is_what_it_earns_on_the_training_logs(monkeypatch):
     ):  # fmt: skip
         monkeypatch.setattr(baseline_constants, name, values)
     setting = load_setting(read_scenario("3g-alexnet"))
-    found = list(baseline_constants.rows(setting, 300))
+    found = list(baseline_constants.rows(setting, 150))
     assert [row.controller for row in found] == ["rate-rule"] * 4 + ["bandit"] + ["robust"] * 4
     assert len({str(row.constants) for row in found}) == 9
     assert len({row.reward for row in found[:5]}) == 5, "each constant is felt"
     assert found[5].reward != found[7].reward, "and how finely a belief is counted"
     traces = setting.traces("train").traces
     rules = [RateRule(setting, 0.3, estimator=HarmonicMean(4), patience_s=0.5) for _ in traces]
-    alone = mean_rewards(setting, TraceBank(traces), rules, "policy", 300).mean()
+    alone = mean_rewards(setting, TraceBank(traces), rules, "policy", 150).mean()
     row = next(
         r for r in found if r.constants == {"transfers": 4, "patience_s": 0.5, "margin": 0.3}
     )
@@ -46,7 +46,7 @@ def test_every_combination_is_what_it_earns_on_the_training_logs(monkeypatch):
         TraceBank(setting.traces("validation").traces),
     )
     planners = [RobustPlanner(setting, belief) for _ in judged.names]
-    assert robust.reward == float(mean_rewards(setting, judged, planners, "policy", 300).mean())
+    assert robust.reward == float(mean_rewards(setting, judged, planners, "policy", 150).mean())
 
 
 def test_with_headers_the_link_is_faster_than_its_payload():

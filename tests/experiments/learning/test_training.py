@@ -30,7 +30,7 @@ SMALL = TrainArgs(
 @pytest.mark.parametrize("algorithm", ["ppo", "dqn"])
 def test_the_same_seed_trains_the_same_policy(stream, algorithm):
     torch.set_num_threads(1)
-    args = replace(SMALL, algorithm=algorithm)
+    args = replace(SMALL, algorithm=algorithm, frames=4096)
     one, two = train_policy(stream, args), train_policy(stream, args)
     assert one.card.weights_digest == two.card.weights_digest
     other = train_policy(stream, replace(args, seed=5))
