@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from controller.interface import FrameResult, Measurement, Situation
@@ -10,7 +12,7 @@ from controller.policies.network import Policy
 from controller.policies.observation import Observation
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
-from controller.sensing.pace import CLEARLY_SLOW
+from controller.sensing.pace import CLEARLY_SLOW, relative_pace
 
 _ALL = np.ones(1, dtype=np.bool_)
 
@@ -21,7 +23,8 @@ class LearnedController:
     Where nothing was measured for the policy's `blind_s` the link is asked, as in training
     (`Prober`). The robust planner decides where the context leaves the range of training, and on a
     device that is slow for a while: it reckons every plan anew with what jobs take, of which the
-    policy has seen little. `fallbacks` counts those frames.
+    policy has seen little. `fallbacks` counts those frames. What a device takes all the time the
+    policy's card may say: it is none of being slow.
     """
 
     def __init__(self, policy: Policy, setting: Setting, name: str = "learned") -> None:
@@ -29,6 +32,7 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
+        setting = policy.on_device(setting)
         encoder = policy.encoder(setting)
         self._stream = StreamState(setting, encoder, 1, policy.card.blind_s)
         self._robust = RobustPlanner(setting, policy.belief, values=encoder.paced)
@@ -64,7 +68,8 @@ class LearnedController:
 
     def decide(self, situation: Situation) -> int:
         """The policy's plan, or the robust planner's where the policy knows nothing."""
-        observation, now_s = self.observation(situation), np.array([situation.now_s])
+        situation = self._by_usual_pace(situation)
+        observation, now_s = self._observed(situation), np.array([situation.now_s])
         slow = situation.device_pace > CLEARLY_SLOW
         if slow or self.policy.outside(observation.context)[0]:
             self.fallbacks += 1
@@ -87,6 +92,16 @@ class LearnedController:
 
     def observation(self, situation: Situation) -> Observation:
         """What the policy sees at this moment."""
+        return self._observed(self._by_usual_pace(situation))
+
+    def _by_usual_pace(self, situation: Situation) -> Situation:
+        """The situation with the device's pace over what it takes all the time."""
+        usual = self.policy.card.device_pace
+        if usual == 1.0:
+            return situation
+        return replace(situation, device_pace=float(relative_pace(situation.device_pace, usual)))
+
+    def _observed(self, situation: Situation) -> Observation:
         return self._stream.observation(
             np.array([situation.now_s]),
             np.array([situation.device_backlog_s]),

@@ -44,10 +44,11 @@ from controller.policies.weights import (
     taken_mlp,
     taken_scorer,
 )
-from controller.scenarios import Setting
+from controller.scenarios import Setting, at_pace
 from controller.sensing.belief import BandwidthBelief
 
 SCORER_VERSION, NETWORK_VERSION = 4, 5
+LEAST_PACE, MOST_PACE = 0.05, 20.0
 LAYERS, UNITS = 8, 4096
 """Hidden layers of a plain network at most, and units of each."""
 
@@ -76,6 +77,8 @@ class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True, omit_defau
     """Every plan of the scenario, in order."""
     network: NetworkCard | None = None
     """The layers of version 5."""
+    device_pace: Annotated[float, msgspec.Meta(ge=LEAST_PACE, le=MOST_PACE)] = 1.0
+    """What computing takes on its device all the time, over the profile: as records told."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,12 @@ class Policy:
             f"Policy(scenario={self.card.scenario!r}, weights={kind}, plans={len(self.card.plans)})"
         )
 
+    def on_device(self, setting: Setting) -> Setting:
+        """The setting at the pace of the policy's own device."""
+        return at_pace(setting, self.card.device_pace)
+
     def encoder(self, setting: Setting) -> ObservationEncoder:
-        """What encodes a stream of `setting`, at its prices, for this policy."""
+        """What encodes a stream of `setting`, at its prices, for this policy (`on_device`)."""
         return encoder_of(setting, self.belief, self.advantages)
 
     def scores(self, flat: Float32s) -> Float32s:
@@ -146,6 +153,7 @@ def make_policy(
     contexts: tuple[Float32s, Float32s],
     training: dict[str, Any],
     blind_s: float,
+    device_pace: float = 1.0,
 ) -> Policy:
     """A policy for a setting; `contexts` are the least and greatest values met in training.
 
@@ -153,7 +161,8 @@ def make_policy(
 
     `setting` is the scenario loaded, `weights` are the network's, `belief` is how the bandwidth
     moves, `advantages` are planning's table. `training` is what the card says of how they were
-    made. `blind_s`: seconds without a measurement after which a probe is sent.
+    made. `blind_s`: seconds without a measurement after which a probe is sent. `device_pace`: what
+    computing takes on the policy's device over the profile, which `advantages` are reckoned with.
     """
     belief, advantages = as_written(belief, advantages)
     hidden, network, version = 0, None, NETWORK_VERSION
@@ -176,6 +185,7 @@ def make_policy(
         weights_digest="",
         training=training,
         network=network,
+        device_pace=device_pace,
     )
     policy = Policy(card, weights, belief, advantages, *contexts)
     return replace(policy, card=as_packed(card, packed(_arrays(policy))))
@@ -317,7 +327,8 @@ def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
     priced = [take.rising(f"advantages_{n}", 1, None) for n in ("device_second", "megabyte")]
     levels = len(belief.rates_bps)
     shape = (*map(len, priced), len(device), len(uplink), levels, len(setting.table))
-    with_kept = (*shape[:4], 1 + fallbacks_due(setting), *shape[4:])
+    there = at_pace(setting, card.device_pace)
+    with_kept = (*shape[:4], 1 + fallbacks_due(there), *shape[4:])
     if take.arrays.get("advantages_table", np.zeros(0)).ndim == len(shape):
         # a policy that was planned without an eye to fallbacks says the same of every state of them
         table = take("advantages_table", shape, np.float16)[:, :, :, :, None]
