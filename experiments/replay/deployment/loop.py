@@ -32,6 +32,8 @@ from traces.trace import BandwidthTrace
 
 RECORD_SEED, JUDGE_SEED = 11, 12
 """Of phases and pictures, while records are kept and when held-back logs are run."""
+LEAST_MINUTES = 2.0
+"""The last 15 % of less would be no trace."""
 PROFILED, BEFORE, AFTER = "device as profiled", "before", "after"
 RUNS = (
     (PROFILED, "learned"), (BEFORE, "learned"), (BEFORE, "robust"), (BEFORE, "device-only"),
@@ -114,10 +116,16 @@ class Deployment:
     folder: Path
     setting: Setting
     place: Place
+    training: TrainArgs
 
     @classmethod
     def of(cls, plan: Plan, folder: Path) -> Deployment:
         """Load, and refuse a folder that holds another plan's runs."""
+        if plan.minutes < LEAST_MINUTES:
+            raise UsageError(
+                f"--minutes: found {plan.minutes:g}, expected {LEAST_MINUTES:g} or more: a part of "
+                "them is held back"
+            )
         setting = load_setting(read_scenario(plan.scenario))
         if setting.closed_loop:
             raise UsageError(
@@ -134,7 +142,10 @@ class Deployment:
                 f"--out: found runs of other options in '{folder}', expected the same options or "
                 "another folder"
             )
-        return cls(plan, folder, setting, place)
+        training = TrainArgs(
+            frames=plan.frames, seed=setting.scenario.seeds.train, learning_rate=LEARNING_RATE
+        )
+        return cls(plan, folder, setting, place, training)
 
     def at(self, slowdown: float) -> Setting:
         """The setting as it is on a device so much slower."""
@@ -180,11 +191,7 @@ class Deployment:
         found, before = read_material(self.setting, records, streams), shipped_policy(self.setting)
         for line in found.lines:
             say(line)
-        args = TrainArgs(
-            frames=self.plan.frames, seed=self.setting.scenario.seeds.train,
-            learning_rate=LEARNING_RATE,
-        )  # fmt: skip
-        made = learnt(found, before, args, _tenths(say, self.plan.frames))
+        made = learnt(found, before, self.training, _tenths(say, self.plan.frames))
         save_policy(self.folder / "policy", made)
         verdict = verdict_on(found, before, made)
         training = {
