@@ -51,7 +51,10 @@ def learnt(
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
 ) -> Policy:
-    """The policy that goes on from `start`; the others are those of `continued`."""
+    """The policy that goes on from `start` by what was `found`, and is trained as `args` say.
+
+    `report`, `stopped` and `planning` are those of `train_policy`.
+    """
     return continued(found.setting, start, found.material, args, report, stopped, planning)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from artefacts import UsageError
 from controller.scenarios import Setting
-from controller.scenarios.world import NodeWorldSection
 from traces.library import SPLITS, TraceSet, load_split, read_set
 from traces.subsecond import subsecond_set
 from traces.trace import BandwidthTrace
@@ -37,7 +36,7 @@ class Place:
 def place_of(
     setting: Setting, traces: str, scale: float | None, minutes: float, logs: int, seconds: float
 ) -> Place:
-    """The place whose link is `traces`: a family with a shipped split, a file or a folder.
+    """The place of `setting`'s device whose link is `traces`: a family, a file or a folder.
 
     The device lives through `minutes` of the first logs, and is judged on the first `seconds` of
     `logs` others. Rates are multiplied by `scale` (None: so that the mean over the logs lived
@@ -107,11 +106,7 @@ def slower_device(setting: Setting, factor: float) -> Setting:
         jitter_s=factor * device.jitter_s,
         spread=tuple(round(factor * quantile, 4) for quantile in spread),
     )
-    return setting.in_world(_with_device(setting, slower))
-
-
-def _with_device(setting: Setting, device: NodeWorldSection):  # type: ignore[no-untyped-def]
-    return msgspec.structs.replace(setting.scenario.world, device=device)
+    return setting.in_world(msgspec.structs.replace(setting.scenario.world, device=slower))
 
 
 def _log_normal(sigma: float) -> tuple[float, ...]:

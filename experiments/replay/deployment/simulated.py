@@ -78,7 +78,7 @@ def keep_step(
     frames: Ints,
     plans: Ints,
 ) -> None:
-    """Have every controller's frame of a step kept once it has ended.
+    """Have the frame of each of `controllers` kept once it has ended.
 
     `frames` and `plans` (L,) are those of the `step` that `simulator` has just made.
     """
