@@ -144,6 +144,8 @@ class Admission:
     def keeping_time(self, index: int, situation: Situation) -> int:
         """The plan decided; where its own local answer would come too late, one that sends the
         picture as it is and keeps time for a local fallback, or the first exit.
+
+        A device that cannot give every frame the first exit leaves such a plan as it is.
         """
         table, plan = self.table, self.table.plans[index]
         if not self.always_rescue or plan.is_local or not table.prefix_s[index] > 0:
@@ -158,6 +160,9 @@ class Admission:
             return index
         if self._light is not None and self.first_exit_s <= spare:
             return self._light
+        if not self._keeps_up(situation.device_pace):
+            # the first exit would hardly be in time, and the frames behind it would wait
+            return index
         first = np.flatnonzero(table.local & (table.exit == 0) & ~table.gated)
         return int(first[0]) if len(first) else index
 
@@ -170,8 +175,11 @@ class Admission:
         """
         if plan.rescue:
             return True
-        keeps_up = device_pace <= CLEARLY_SLOW or device_pace * self.first_exit_s <= self.interval_s
-        return keeps_up and not self.reliability.holds(now_s)
+        return self._keeps_up(device_pace) and not self.reliability.holds(now_s)
+
+    def _keeps_up(self, device_pace: float) -> bool:
+        """Whether a device at this pace has time for the first exit of every frame."""
+        return device_pace <= CLEARLY_SLOW or device_pace * self.first_exit_s <= self.interval_s
 
     def usual(self, deadline_s: float) -> bool:
         """Whether a frame was given the time that frames have here, or more."""

@@ -29,7 +29,8 @@ class Simulator:
     `half` names the outcomes' half that samples are drawn from. `rng` is the only randomness; with
     the same seed and the same number of lanes, frames, samples and compute times are the same
     whatever is decided (common random numbers). With `admission` devices apply their own rules to
-    what is decided, as a daemon does: `plan` says what the newest frames ran by.
+    what is decided, as a daemon does: `plan` says what the newest frames ran by. `factors` is what
+    each node's computing took for them over its medians.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Simulator:
     ) -> None:
         self.admission = admission
         self.plan = np.zeros(lanes, dtype=np.int64)
+        self.factors: list[Floats | float] = []
         self.setting, self.bank, self.lanes, self.rng = setting, bank, lanes, rng
         self.shares: Floats = bank.durations_s / bank.durations_s.sum()
         """Chances of the traces where lanes are placed randomly: by duration at first."""
@@ -77,17 +79,16 @@ class Simulator:
         # when it will know better, and when they really end
         self._mean_prefix_s = setting.table.mean_prefix_s
         self._asks = bool(setting.table.gated.any())
-        self._expected_s = np.zeros((self._pending, lanes))
+        self._expected_s, self._over_s = np.zeros((2, self._pending, lanes))
         self._asked_s = np.full((self._pending, lanes), -np.inf)
-        self._over_s = np.zeros((self._pending, lanes))
         # frames whose end is not reported yet; a lane whose trace is over never comes to know
         self._ends = PendingEnds.of(self._pending, lanes)
         self.frame = np.zeros(lanes, dtype=np.int64)
         self._slot = 0
         self.link = bank.lanes(self.trace)
         tidy = setting.scenario.world.tidy
-        # a generator of its own: what is drawn without a world stays what it is
         self._pace = DevicePace(lanes)
+        # a generator of its own: what is drawn without a world stays what it is
         self.world = None if tidy else World(setting, self.rows, half, lanes, rng.spawn(1)[0])
 
     def place(self, lanes: Bools, trace: Ints, start_s: Floats) -> None:
@@ -250,7 +251,7 @@ class Simulator:
         self.plan = plan = self._admitted(plan)
         run = plan if self.admission is None else self.admission.with_fallback(plan)
         arrival = self.now_s
-        sample, factors, beyond = self._drawn()
+        sample, self.factors, beyond = self._drawn()
         # which way a gated plan goes is the sample's doing; the device does not know beforehand
         ending = self.rows.ending(run, sample)
         weight = self.rows.weight(ending, sample)
@@ -263,7 +264,7 @@ class Simulator:
             self.setting.links(self.link),
             self.setting.link_models,
             self.setting.timing,
-            *factors,
+            *self.factors,
             **beyond,
             weight=weight,
             pace=self.device_pace,
@@ -281,7 +282,7 @@ class Simulator:
         if self.world is not None:
             slot, ends = self._slot, self._ends
             ends.noticed[:, slot] = noticed(self.rows, result, weight, sample)
-            ends.pace[slot] = np.where(outcome.device_s > PACED_S, factors[0], np.nan)
+            ends.pace[slot] = np.where(outcome.device_s > PACED_S, self.factors[0], np.nan)
         self._slot = (self._slot + 1) % self._pending
         return result
 

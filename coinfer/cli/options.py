@@ -42,6 +42,13 @@ ExecutorOption = Annotated[str, typer.Option(help="onnx, onnx-int8 or torch.")]
 PaceOption = Annotated[
     bool, typer.Option(help="Keep the device profile's times (emulates that machine).")
 ]
+SlowdownOption = Annotated[
+    float,
+    typer.Option(min=1.0, max=100.0, help="With --pace: so many times slower than the profile."),
+]
+KeepOption = Annotated[
+    Path | None, typer.Option(help="Folder for records of the run, as [records] keeps them.")
+]
 RecordsOption = Annotated[Path | None, typer.Option(help="JSON file of every frame.")]
 AsDaemonOption = Annotated[
     bool, typer.Option("--as-daemon", help="Treat frames and link as the daemon does.")

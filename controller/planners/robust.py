@@ -14,8 +14,9 @@ import numpy as np
 from artefacts.arrays import Floats
 from controller.interface import FrameResult, Measurement, Situation
 from controller.planners.slowed import PacedValues, paced_values
-from controller.scenarios import Setting
+from controller.scenarios import Setting, at_pace
 from controller.sensing.belief import BandwidthBelief
+from controller.sensing.pace import relative_pace
 
 PROBE_HORIZON_S = 2.0
 """Seconds for which what a probe finds is worth knowing (half the levels' memory at 4 s)."""
@@ -36,8 +37,14 @@ class RobustPlanner:
         belief: BandwidthBelief,
         name: str = "robust",
         values: PacedValues | None = None,
+        pace: float = 1.0,
     ) -> None:
-        """`values` are those of the setting under the belief, where somebody has them already."""
+        """`pace` is what the device takes over its profile all the time.
+
+        `values` are those of the setting under the belief, where somebody has them already.
+        """
+        setting = at_pace(setting, pace)
+        self._pace = pace
         self.name = name
         self.initial_probe_bytes = 0
         self._belief, self._blind = belief, belief.blind
@@ -74,7 +81,10 @@ class RobustPlanner:
         probability = self._blind
         if self._level is not None:
             probability = self._belief.single_of(self._level, situation.now_s - self._seen_s)
-        values = self._values.at(situation.device_backlog_s, situation.device_pace)
+        pace = situation.device_pace
+        if self._pace != 1.0:
+            pace = float(relative_pace(pace, self._pace))
+        values = self._values.at(situation.device_backlog_s, pace)
         return probability, values
 
     def expected(self, situation: Situation) -> Floats:

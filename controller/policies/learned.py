@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from controller.interface import FrameResult, Measurement, Situation
@@ -14,7 +16,7 @@ from controller.policies.single_observation import SingleEncoder
 from controller.policies.single_stream import SingleInFlight, SingleObserver, SingleProber
 from controller.policies.stream_state import scales_of
 from controller.scenarios import Setting
-from controller.sensing.pace import CLEARLY_SLOW
+from controller.sensing.pace import CLEARLY_SLOW, relative_pace
 
 
 class LearnedController:
@@ -23,7 +25,8 @@ class LearnedController:
     Where nothing was measured for the policy's `blind_s` the link is asked, as in training
     (`Prober`). The robust planner decides where the context leaves the range of training, and on a
     device that is slow for a while: it reckons every plan anew with what jobs take, of which the
-    policy has seen little. `fallbacks` counts those frames.
+    policy has seen little. `fallbacks` counts those frames. What a device takes all the time the
+    policy's card may say: it is none of being slow.
     """
 
     def __init__(self, policy: Policy, setting: Setting, name: str = "learned") -> None:
@@ -31,6 +34,7 @@ class LearnedController:
         self.initial_probe_bytes = 0
         self.fallbacks = 0
         self.policy = policy
+        setting = policy.on_device(setting)
         encoder, rates = policy.encoder(setting), np.maximum(policy.belief.rates_bps, LEAST_BPS)
         self._observer = SingleObserver(scales_of(setting), setting.link_model)
         self._in_flight = SingleInFlight(UploadCosts.of(setting), rates)
@@ -60,6 +64,7 @@ class LearnedController:
 
     def decide(self, situation: Situation) -> int:
         """The policy's plan, or the robust planner's where the policy knows nothing."""
+        situation = self._by_usual_pace(situation)
         if situation.device_pace > CLEARLY_SLOW or self._outside(situation):
             self.fallbacks += 1
             plan = self._robust.decide(situation)
@@ -76,8 +81,15 @@ class LearnedController:
 
     def observation(self, situation: Situation) -> Observation:
         """What the policy sees at this moment."""
-        self._encoder.encode(self._observer, self._in_flight, situation)
+        self._encoder.encode(self._observer, self._in_flight, self._by_usual_pace(situation))
         return self._encoder.observation()
+
+    def _by_usual_pace(self, situation: Situation) -> Situation:
+        """The situation with the device's pace over what it takes all the time."""
+        usual = self.policy.card.device_pace
+        if usual == 1.0:
+            return situation
+        return replace(situation, device_pace=float(relative_pace(situation.device_pace, usual)))
 
     def _outside(self, situation: Situation) -> bool:
         """Whether the situation, which is encoded, is outside of what the policy was trained on."""

@@ -45,10 +45,11 @@ from controller.policies.weights import (
     taken_mlp,
     taken_scorer,
 )
-from controller.scenarios import Setting
+from controller.scenarios import Setting, at_pace
 from controller.sensing.belief import BandwidthBelief
 
 SCORER_VERSION, NETWORK_VERSION = 4, 5
+LEAST_PACE, MOST_PACE = 0.05, 20.0
 LAYERS, UNITS = 8, 4096
 """Hidden layers of a plain network at most, and units of each."""
 
@@ -77,6 +78,8 @@ class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True, omit_defau
     """Every plan of the scenario, in order."""
     network: NetworkCard | None = None
     """The layers of version 5."""
+    device_pace: Annotated[float, msgspec.Meta(ge=LEAST_PACE, le=MOST_PACE)] = 1.0
+    """What computing takes on its device all the time, over the profile: as records told."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ class Policy:
             f"Policy(scenario={self.card.scenario!r}, weights={kind}, plans={len(self.card.plans)})"
         )
 
+    def on_device(self, setting: Setting) -> Setting:
+        """The setting at the pace of the policy's own device."""
+        return at_pace(setting, self.card.device_pace)
+
     def encoder(self, setting: Setting) -> ObservationEncoder:
-        """What encodes streams of `setting`, at its prices, for this policy."""
+        """What encodes streams of `setting`, at its prices, for this policy (`on_device`)."""
         belief, advantages = self.belief, self.advantages
         return setting.once(
             "encoder", lambda: encoder_of(setting, belief, advantages), belief, advantages
@@ -155,6 +162,7 @@ def make_policy(
     contexts: tuple[Float32s, Float32s],
     training: dict[str, Any],
     blind_s: float,
+    device_pace: float = 1.0,
 ) -> Policy:
     """A policy for a setting; `contexts` are the least and greatest values met in training.
 
@@ -162,7 +170,8 @@ def make_policy(
 
     `setting` is the scenario loaded, `weights` are the network's, `belief` is how the bandwidth
     moves, `advantages` are planning's table. `training` is what the card says of how they were
-    made. `blind_s`: seconds without a measurement after which a probe is sent.
+    made. `blind_s`: seconds without a measurement after which a probe is sent. `device_pace`: what
+    computing takes on the policy's device over the profile, which `advantages` are reckoned with.
     """
     belief, advantages = as_written(belief, advantages)
     hidden, network, version = 0, None, NETWORK_VERSION
@@ -185,6 +194,7 @@ def make_policy(
         weights_digest="",
         training=training,
         network=network,
+        device_pace=device_pace,
     )
     policy = Policy(card, weights, belief, advantages, *contexts)
     return replace(policy, card=as_packed(card, packed(_arrays(policy))))
@@ -332,7 +342,7 @@ def _unpacked(take: Taker, card: PolicyCard, setting: Setting) -> Policy:
         table = take("advantages_table", shape, np.float16)[:, :, :, :, None]
     else:
         # or with an eye to fewer states
-        most = fallback_states(setting)
+        most = fallback_states(at_pace(setting, card.device_pace))
         states = found[4] if len(found) == len(shape) + 1 and 1 <= found[4] <= most else most
         table = take("advantages_table", (*shape[:4], states, *shape[4:]), np.float16)
     grids = priced[0], priced[1], device, uplink

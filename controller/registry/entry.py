@@ -52,6 +52,10 @@ class ControllerInputs(Protocol):
         """How the bandwidth moves, as counted on training traces."""
 
     @property
+    def device_pace(self) -> float:
+        """What computing takes on the device all the time, over its profile."""
+
+    @property
     def configuration_map(self) -> ConfigurationMap:
         """Algorithm 2's map from bandwidth states to plans."""
 

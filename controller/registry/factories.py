@@ -78,8 +78,8 @@ def rate_rule(inputs: ControllerInputs) -> RateRule:
 
 
 def robust(inputs: ControllerInputs) -> RobustPlanner:
-    """The planner under a belief."""
-    return RobustPlanner(inputs.setting, inputs.belief)
+    """The planner under a belief, on a device of a known pace."""
+    return RobustPlanner(inputs.setting, inputs.belief, pace=inputs.device_pace)
 
 
 def bandit(inputs: ControllerInputs) -> BanditController:

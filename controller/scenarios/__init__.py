@@ -4,7 +4,7 @@
 """
 
 from controller.scenarios.file import MOST, SHIPPED, read_scenario, shipped_scenarios
-from controller.scenarios.loading import load_setting
+from controller.scenarios.loading import at_pace, load_setting
 from controller.scenarios.outcome_rows import OutcomeRows
 from controller.scenarios.profiles import load_profile, profile_file
 from controller.scenarios.sections import (
@@ -36,6 +36,7 @@ __all__ = [
     "Setting",
     "TopologySection",
     "TraceSection",
+    "at_pace",
     "load_profile",
     "load_setting",
     "profile_file",

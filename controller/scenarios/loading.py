@@ -63,6 +63,21 @@ def load_setting(scenario: Scenario) -> Setting:
     return replace(setting, table=both.take(sorted(chosen)))
 
 
+def at_pace(setting: Setting, pace: float) -> Setting:
+    """The same plans on a device whose computing takes `pace` times what its profile says."""
+    if pace == 1.0:
+        return setting
+    name = setting.topology.device
+    profiles = {**setting.profiles, name: setting.profiles[name].slowed(pace)}
+    stream = setting.scenario.kind == "frame-stream"
+    table = build_table(
+        setting.model.spec, profiles, setting.outcomes, setting.table.plans,
+        topology=setting.topology, anytime=stream and setting.scenario.plans.anytime,
+        temperatures=setting.model.temperatures,
+    )  # fmt: skip
+    return replace(setting, profiles=profiles, table=table)
+
+
 def _topology(scenario: Scenario) -> Topology:
     """The scenario's nodes and links; refuses more nodes than plans reach."""
     if len(scenario.topology.nodes) > 2:

@@ -21,6 +21,15 @@ STALE_S = 1.0
 """So long after its newest job a device counts as one that its profile describes."""
 
 
+def relative_pace(pace: Floats | float, usual: float) -> Floats:
+    """What jobs take over what they `usual`ly take on this device, both over the profile.
+
+    A pace of exactly 1 is that of a device whose jobs are not known: it counts as its usual one.
+    """
+    known = np.asarray(pace, dtype=np.float64)
+    return np.where(known == 1.0, 1.0, known / usual)
+
+
 class DevicePace:
     """Keeps for L lanes what their newest jobs took over what the profile expects."""
 

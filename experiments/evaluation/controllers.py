@@ -49,6 +49,8 @@ class ControllerFactory:
     progress: Callable[[str], None] = field(default=lambda what: None)
     tuned_folder: Path | None = None
     live: bool = False
+    policy_tells: bool = False
+    """Planners take belief and device pace of the policy, as a daemon's do."""
 
     @cached_property
     def training(self) -> TraceSet:
@@ -58,7 +60,14 @@ class ControllerFactory:
     @cached_property
     def belief(self) -> BandwidthBelief:
         """How the bandwidth moves, counted on the training traces."""
+        if self.policy_tells:
+            return self.learned.belief
         return BandwidthBelief.from_traces(self.training.traces)
+
+    @cached_property
+    def device_pace(self) -> float:
+        """What computing takes on the device over its profile, as far as the policy tells."""
+        return self.learned.card.device_pace if self.policy_tells else 1.0
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:

@@ -60,6 +60,10 @@ class TraceRun:
     duration_s: float
 
 
+Watch = Callable[[Simulator, StepResult, Ints, Ints], None]
+"""Sees a simulator, the step that it just made, and the frames' numbers and plans (L,)."""
+
+
 class _Recorder:
     """Collects one lane's frames while it is alive."""
 
@@ -130,12 +134,14 @@ def evaluate(
     max_frames: int | None = None,
     as_daemon: bool = False,
     bank: TraceBank | None = None,
+    watch: Watch | None = None,
 ) -> list[TraceRun]:
     """Run `make(k)`'s controller over trace k, for all traces side by side.
 
     `progress` is given the share of the longest trace that is done; `max_frames` ends early.
     `as_daemon`: frames are treated as a daemon does after its controller (`envs.admission`).
-    `bank`: the traces laid end to end, where several controllers run over the same.
+    `bank`: the traces laid end to end, where several controllers run over the same. `watch` is
+    shown every step.
 
     `setting` is the scenario loaded; `traces` are scaled already. `seed` draws phases, compute
     times and samples (None: the scenario's) of the `half` of the outcomes.
@@ -158,7 +164,7 @@ def evaluate(
     alive = np.isfinite(simulator.now_s)
     for lane in np.flatnonzero(~alive).tolist():
         recorders[lane].blocked(float(phase[lane]), float(bank.durations_s[lane]))
-    _run(simulator, controllers, recorders, alive, max_frames, progress)
+    _run(simulator, controllers, recorders, alive, max_frames, progress, watch)
     return [
         recorder.run(name, float(probe), loading, float(duration))
         for recorder, name, probe, duration in zip(
@@ -227,6 +233,7 @@ def _run(
     alive: npt.NDArray[np.bool_],
     max_frames: int | None,
     progress: Callable[[float], None],
+    watch: Watch | None,
 ) -> None:
     """Run the lanes that are `alive` (L,) to their traces' ends, every frame recorded."""
     durations_s, setting = simulator.bank.durations_s, simulator.setting
@@ -242,6 +249,8 @@ def _run(
         frames = simulator.frame
         result = simulator.step(plan)
         plan = _overruled(simulator, controllers, frames, plan)
+        if watch is not None:
+            watch(simulator, result, frames, plan)
         rewards = simulator.mean_reward(result)
         taken = result.taken.frames & alive
         for number, lane in np.argwhere(taken).tolist():

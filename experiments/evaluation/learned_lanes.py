@@ -17,7 +17,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import Policy
 from controller.policies.stream_state import StreamState
 from controller.scenarios import Setting
-from controller.sensing.pace import CLEARLY_SLOW
+from controller.sensing.pace import CLEARLY_SLOW, relative_pace
 from envs.simulator import Simulator
 
 
@@ -26,6 +26,7 @@ class LearnedLanes:
 
     def __init__(self, policy: Policy, setting: Setting, lanes: int) -> None:
         self._policy = policy
+        setting = policy.on_device(setting)
         encoder = policy.encoder(setting)
         self._stream = StreamState(setting, encoder, lanes, policy.card.blind_s)
         self._stream.forget(np.ones(lanes, dtype=np.bool_))
@@ -59,9 +60,10 @@ class LearnedLanes:
         # the device counts whole bytes
         uplink_bytes = np.floor(uplink_bytes)
         now_s = simulator.now_s
-        observation = self._stream.observation(now_s, device_s, uplink_bytes, simulator.device_pace)
+        pace = relative_pace(simulator.device_pace, self._policy.card.device_pace)
+        observation = self._stream.observation(now_s, device_s, uplink_bytes, pace)
         outside = self._policy.outside(observation.context)
-        outside |= simulator.device_pace > CLEARLY_SLOW
+        outside |= pace > CLEARLY_SLOW
         plan = observation.plans[np.arange(len(now_s)), self._policy.decide(observation.flat)]
         plan = self._stream.applied(plan, observation, now_s, ~outside)
         for k in np.flatnonzero(outside & alive).tolist():
@@ -69,7 +71,7 @@ class LearnedLanes:
             situation = Situation(
                 float(now_s[k]), int(simulator.frame[k]), simulator.deadline_s,
                 float(device_s[k]), int(uplink_bytes[k]), float(self._rtt_s[k]),
-                float(simulator.device_pace[k]),
+                float(pace[k]),
             )  # fmt: skip
             plan[k] = self._robust[k].decide(situation)
         self._stream.carried_out(simulator.frame, plan, now_s, device_s, self._rtt_s)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from artefacts.arrays import Bools, Floats, Ints
 from controller.daemon.records.entries import KeptFrame
 from controller.device.frame import FrameRecord
 from controller.interface import FrameResult, Measurement, Situation
+from controller.policies.network import LEAST_PACE, MOST_PACE
 from controller.scenarios import Setting
 from controller.scenarios.world import (
     LoadSection,
@@ -42,6 +43,8 @@ SLOWER = 1.15
 """A stretch of frames whose computing takes this much longer than usual is a state of its own."""
 SMOOTHED = 5
 """Frames whose median is looked at for that."""
+AS_PROFILED = 1.05
+"""A device whose usual pace is this near its profile's is as the profile says."""
 LEAST_SHARE = 0.02
 """Of the frames: what is rarer is part of the spread."""
 
@@ -138,6 +141,22 @@ def calibrate(setting: Setting, frames: Sequence[FrameRecord]) -> Calibration:
     )  # fmt: skip
 
 
+def recorded_pace(setting: Setting, frames: Sequence[FrameRecord | KeptFrame]) -> float:
+    """What computing takes on a device all the time, over the profile; 1 where that is not told.
+
+    The median of whole runs on the device, slower states aside. Up to `AS_PROFILED` off it is the
+    profile's: that much the medians of few frames are.
+    """
+    plans = np.array([f.plan for f in frames], dtype=np.int64)
+    at_s, ratio = _runs(setting, frames, plans)
+    if len(ratio) < LEAST_FRAMES:
+        return 1.0
+    pace = float(np.median(ratio[_state(at_s, ratio)[1]]))
+    if not math.isfinite(pace) or abs(math.log(max(pace, 1e-9))) <= math.log(AS_PROFILED):
+        return 1.0
+    return round(min(max(pace, LEAST_PACE), MOST_PACE), 4)
+
+
 def recorded_world(setting: Setting, frames: Sequence[FrameRecord | KeptFrame]) -> WorldSection:
     """The world of `setting` with what a device's own frames say of it and of its edge.
 
@@ -197,17 +216,36 @@ def _on_device(
     waits = _begun(frames)[idle]
     waits = waits[np.isfinite(waits)]
     overhead, jitter = _overhead(waits)
-    spent = np.array([f.device_s for f in frames])
-    expected = setting.table.prefix_s[plans]
-    # frames that only the plan's own prefix was computed of
-    own = setting.table.local[plans] & np.array([f.by_plan for f in frames]) & (expected > 0)
-    at_s = np.array([f.arrival_s for f in frames])[own]
-    ratio = spent[own] / expected[own]
+    at_s, ratio = _runs(setting, frames, plans)
     state, usual = _state(at_s, ratio)
     return _Node(
         NodeWorldSection(overhead, jitter, _spread(ratio[usual]), shared=state),
         float(np.median(ratio)) if len(ratio) else 1.0,
     )
+
+
+def _runs(
+    setting: Setting, frames: Sequence[FrameRecord | KeptFrame], plans: Ints
+) -> tuple[Floats, Floats]:
+    """Of whole runs on the device: when, and what each took over what the profile says.
+
+    Those of plans without gates that the device answered: by the plan's own prefix, or by the local
+    fallback of one that sends.
+    """
+    spent, table = np.array([f.device_s for f in frames]), setting.table
+    known = {plan: k for k, plan in enumerate(table.plans)}
+    twins = [known.get(replace(plan, rescue=True), k) for k, plan in enumerate(table.plans)]
+    own = table.local[plans] & np.array([f.by_plan for f in frames], dtype=np.bool_)
+    # time is kept for a fallback also where the plan has none; an exit passed is one, too
+    waits = (table.wait_exit >= 0).sum(axis=1)
+    fallback_s = np.where(waits == 1, table.wait_s[:, 0], table.rescue_s[np.array(twins)])
+    fallback_s = np.where(waits > 1, np.inf, fallback_s)[plans]
+    by_fallback = np.array([f.where == "device" and not f.by_plan for f in frames], dtype=np.bool_)
+    by_fallback &= np.isfinite(fallback_s) & ~table.local[plans]
+    expected = table.prefix_s[plans] + np.where(by_fallback, fallback_s, 0.0)
+    told = (own | by_fallback) & ~table.gated[plans] & (expected > 0)
+    at_s = np.array([f.arrival_s for f in frames])
+    return at_s[told], spent[told] / expected[told]
 
 
 def _on_edge(setting: Setting, frames: Sequence[FrameRecord | KeptFrame], plans: Ints) -> _Node:

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from artefacts import UsageError
 from controller.policies.network import Policy, make_policy
 from controller.policies.weights import ScorerWeights
-from controller.scenarios import Setting
+from controller.scenarios import Setting, at_pace
 from controller.scenarios.world import WorldSection
-from experiments.learning.calibration import recorded_world
+from experiments.learning.calibration import recorded_pace, recorded_world
 from experiments.learning.records import (
     TRAIN,
     VALIDATION,
@@ -41,7 +42,8 @@ class Mixed:
     """What is learnt from: records, and the scenario's own traces beside them.
 
     `world` and `judged_world` are what the earlier and the held-back frames say of the device and
-    its edge.
+    its edge; `pace` is what the earlier ones say that the device takes all the time, over its
+    profile.
     """
 
     data: Data
@@ -49,6 +51,7 @@ class Mixed:
     scenario_s: float
     world: WorldSection
     judged_world: WorldSection
+    pace: float = 1.0
 
     @property
     def weight(self) -> float:
@@ -67,11 +70,16 @@ def mixed(setting: Setting, link: RecordedLink, streams: Sequence[Stream] = ()) 
     train = TraceSet((*records, *own), link.train.generated, source)
     # a policy of a scenario without a world is shown nothing of one when it decides
     shown = () if setting.scenario.world.tidy else streams
-    worlds = [
-        recorded_world(setting, frames_between(shown, *shares))
-        for shares in ((0.0, TRAIN), (TRAIN + VALIDATION, 1.0))
-    ]
-    return Mixed(Data(train, link.validation), _seconds(records), _seconds(own), *worlds)
+    earlier, held_back = (
+        frames_between(shown, *shares) for shares in ((0.0, TRAIN), (TRAIN + VALIDATION, 1.0))
+    )
+    world = recorded_world(setting, earlier)
+    # what too few held-back frames tell is as it was before
+    judged = recorded_world(setting.in_world(world), held_back)
+    return Mixed(
+        Data(train, link.validation), _seconds(records), _seconds(own), world, judged,
+        recorded_pace(setting, earlier),
+    )  # fmt: skip
 
 
 def own_pieces(traces: Sequence[BandwidthTrace]) -> list[BandwidthTrace]:
@@ -96,7 +104,8 @@ def continued(
 ) -> Policy:
     """Belief and planning anew from `material`, then training goes on from the weights of `start`.
 
-    Frames are simulated in the material's world; the policy stays one of the scenario. It serves
+    Frames are simulated in the material's world, on a device of the material's pace, of which the
+    policy's card tells; the policy stays one of the scenario. It serves
     the prices of `start` and asks the link as that does. What either training has met counts as
     met. `setting` is the scenario loaded, `args` say how is learnt; `report`, `stopped` and
     `planning` are those of `train_policy`.
@@ -112,7 +121,7 @@ def continued(
         args, hidden=start.card.hidden, blind_s=start.card.blind_s,
         most_device_second=most[0], most_megabyte=most[1],
     )  # fmt: skip
-    there = setting.in_world(material.world)
+    there = at_pace(setting, material.pace).in_world(over_pace(material.world, material.pace))
     made = train_policy(
         there, args, report, stopped, planning, material.data, start=start.weights
     )  # fmt: skip
@@ -123,5 +132,13 @@ def continued(
         "scenario_s": material.scenario_s,
     }  # fmt: skip
     return make_policy(
-        setting, made.weights, made.belief, made.advantages, met, training, made.card.blind_s
-    )
+        setting, made.weights, made.belief, made.advantages, met, training, made.card.blind_s,
+        material.pace,
+    )  # fmt: skip
+
+
+def over_pace(world: WorldSection, pace: float) -> WorldSection:
+    """A world whose device spreads about its profile, on one that takes `pace` times as long."""
+    spread = tuple(round(quantile / pace, 4) for quantile in world.device.spread)
+    device = msgspec.structs.replace(world.device, spread=spread)
+    return msgspec.structs.replace(world, device=device)

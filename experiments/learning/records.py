@@ -203,6 +203,8 @@ def _traces(
         held.clear()
 
     known = np.flatnonzero(np.isfinite(rates))
+    if not len(known):
+        return found
     for before, k in zip([-1, *known[:-1].tolist()], known.tolist(), strict=True):
         gap_s = float(edges[k] - edges[before + 1])
         if before < 0 or gap_s > GAP_S:

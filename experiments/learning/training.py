@@ -213,7 +213,7 @@ def learn(
 
     `tasks` are what is learnt and judged on, `belief` is how the bandwidth moves. `report` is
     called after every rollout, `stopped` asked; `tensorboard` is a folder for TensorBoard's files.
-    `start`: weights to go on from (None: planning alone).
+    `start`: weights to go on from, where they do better than planning alone (None: that).
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
@@ -222,16 +222,33 @@ def learn(
         args.episode_frames,
     )
     model = make_model(env, args, tensorboard)
+    first, known = "planning", {}
     if start is not None:
-        scorer_of(model).take(start)
-    first = "planning" if start is None else "start"
+        known = judged_starts(tasks, args, start)
+        if known["validation_reward_of_start"] >= known["validation_reward_of_planning"]:
+            scorer_of(model).take(start)
+            first = "start"
     keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped, first)
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
         env.run_as_planned()
     weights = keeper.result(model.num_timesteps)
-    return weights, env.contexts, keeper.record
+    return weights, env.contexts, known | keeper.record
+
+
+def judged_starts(tasks: TrainingTasks, args: TrainArgs, start: ScorerWeights) -> dict[str, float]:
+    """Validation rewards of weights to go on from, and of planning alone.
+
+    What was learnt elsewhere may be worth less than nothing where `tasks` are judged, at the
+    `blind_s` and `validation_frames` of `args`.
+    """
+    validation = Validation(tasks.judged, args.blind_s, args.validation_frames)
+    planning = replace(start, out=np.zeros_like(start.out))
+    return {
+        "validation_reward_of_start": validation.reward(start),
+        "validation_reward_of_planning": validation.reward(planning),
+    }
 
 
 def make_model(env: ObservedVecEnv, args: TrainArgs, tensorboard: Path | None = None) -> PPO | DQN:

@@ -59,22 +59,27 @@ class Verdict:
 
 
 def judge(
-    setting: Setting, before: Policy, new: Policy, held_back: Sequence[BandwidthTrace]
+    setting: Setting,
+    there: Setting,
+    before: Policy,
+    new: Policy,
+    held_back: Sequence[BandwidthTrace],
 ) -> Verdict:
-    """Simulate both policies, and the robust planner with the belief of each, as a daemon's.
+    """Simulate both policies, and the robust planner with what each knows, as a daemon's.
 
-    `held_back` are traces of `setting` that nothing was learnt or chosen on; `before` and `new` are
-    policies. Answers are those of the half of the samples that is kept for reports.
+    `held_back` are traces of `setting` that nothing was learnt or chosen on; `there` is the setting
+    in the world of the device; `before` and `new` are policies. Answers are those of the half of
+    the samples that is kept for reports.
     """
     makers: dict[str, Callable[[int], Controller]] = {
         NEW: lambda k: LearnedController(new, setting),
         BEFORE: lambda k: LearnedController(before, setting),
-        NEW_ROBUST: lambda k: RobustPlanner(setting, new.belief),
-        ROBUST: lambda k: RobustPlanner(setting, before.belief),
+        NEW_ROBUST: lambda k: RobustPlanner(setting, new.belief, pace=new.card.device_pace),
+        ROBUST: lambda k: RobustPlanner(setting, before.belief, pace=before.card.device_pace),
     }
     daemon = not setting.closed_loop
     found = {
-        name: _judged(evaluate(setting, held_back, make, as_daemon=daemon))
+        name: _judged(evaluate(there, held_back, make, as_daemon=daemon))
         for name, make in makers.items()
     }
     return Verdict(found, setting.scenario.seeds.evaluate)

@@ -16,8 +16,10 @@ import numpy as np
 
 from artefacts import UsageError, read_json, write_json
 from artefacts.endings import Terminated
+from controller.daemon.records.entries import RecordSettings
+from controller.daemon.records.keeping import RecordsKeeper, engine_keeper
 from controller.device.frame import FrameRecord
-from controller.device.frame_loops import DeviceConfig, connect_loop, labels_agree
+from controller.device.frame_loops import DeviceConfig, DeviceLoop, connect_loop, labels_agree
 from controller.device.warming import warm
 from controller.interface import Controller
 from controller.registry import SHIPPED, find_controller
@@ -51,6 +53,10 @@ class DeviceRun:
     """Between two frames of a stream, instead of the scenario's."""
     data: Path | None = None
     """The labelled pictures that the network was judged on."""
+    slowdown: float = 1.0
+    """A paced device takes so many times what its profile says, and nobody tells it."""
+    keep: Path | None = None
+    """Folder for records of the run, as a daemon keeps them."""
     needs_edge: bool = False
     """Whether a run is of no use where the edge cannot be asked when it begins."""
 
@@ -104,7 +110,9 @@ def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
     check_deployable(run.controller)
     setting = load_setting(read_scenario(run.scenario))
-    factory = ControllerFactory(setting, policy_folder=run.policy)
+    # a daemon's planners believe what its policy believes
+    own = run.as_daemon and run.policy is not None
+    factory = ControllerFactory(setting, policy_folder=run.policy, policy_tells=own)
     return run_loop(setting, run, factory.maker(run.controller, ())(0), say)
 
 
@@ -124,7 +132,7 @@ def run_loop(
     warm(setting, executor)
     pictures = run_pictures(setting, executor, run.seed, run.data)
     if run.pace:
-        executor = PacedExecutor(executor, setting.device)
+        executor = PacedExecutor(executor, setting.device.slowed(run.slowdown))
     loop = connect_loop(
         setting.model,
         executor,
@@ -135,6 +143,7 @@ def run_loop(
         device_config(setting, run),
         on_record=lambda record: progress(record.arrival_s),
     )
+    keeper = None if run.keep is None else _keeping(setting, loop, run.keep)
     if not loop.link.connected:
         if run.needs_edge:
             loop.link.close()
@@ -145,6 +154,8 @@ def run_loop(
     except (KeyboardInterrupt, Terminated):
         say(f"device: interrupted after {len(loop.records)} frames")
     loop.link.close()
+    if keeper is not None:
+        keeper.close()
     correct = labels_agree(loop.records, pictures.labels)
     return RunRecord(
         FORMAT_VERSION,
@@ -159,6 +170,20 @@ def run_loop(
         loop.link.last_error if loop.link.reconnects or not loop.records else None,
         pictures.judged,
     )
+
+
+def _keeping(setting: Setting, loop: DeviceLoop, folder: Path) -> RecordsKeeper:
+    """Have a loop's frames and measurements kept as a daemon keeps them."""
+    keeper = engine_keeper(loop.engine, setting)
+    others = loop.engine.on_record
+
+    def keep(record: FrameRecord) -> None:
+        keeper.keep(record)
+        others(record)
+
+    loop.engine.on_record = keep
+    keeper.change(RecordSettings(str(folder)))
+    return keeper
 
 
 def device_config(setting: Setting, run: DeviceRun) -> DeviceConfig:

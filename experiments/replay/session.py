@@ -45,6 +45,10 @@ class ReplayArgs:
     """What the real link carries down, where that differs (the prediction's is the other's)."""
     data: Path | None = None
     """The labelled pictures that the network was judged on."""
+    slowdown: float = 1.0
+    """The device takes so many times what its profile says; the prediction knows nothing of it."""
+    keep: Path | None = None
+    """Folder for records of the run, as a daemon keeps them."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -106,19 +110,11 @@ def run_replay(
     `setting` is the scenario loaded, `args` say who decides and how the link is made. `say` gets
     remarks, `progress` the share of the trace that is over.
     """
-    check_deployable(args.controller)
-    rtt_s = setting.scenario.link.rtt_s
-    with (
-        temporary_folder("replay") as folder,
-        open_link(trace, rtt_s, args.method, down=args.down) as link,
-    ):
-        for note in link.report().notes:
-            say(f"link: {note}")
-        record = _run(setting, trace, args, link, folder, progress)
-        report = link.report()
+    record, report = run_processes(setting, trace, args, say, progress)
     measured = measured_run(setting, trace, record)
     bound = bound_per_frame(setting, trace, measured.arrival_s)
-    factory = ControllerFactory(setting, policy_folder=args.policy)
+    own = args.as_daemon and args.policy is not None
+    factory = ControllerFactory(setting, policy_folder=args.policy, policy_tells=own)
     predicted = evaluate(
         setting, [trace], factory.maker(args.controller, [trace]), seed=args.seed,
         as_daemon=args.as_daemon and not setting.closed_loop,
@@ -140,6 +136,29 @@ def run_replay(
         record.edge_error,
     )
     return Replayed(result, measured, predicted[0], record)
+
+
+def run_processes(
+    setting: Setting,
+    trace: BandwidthTrace,
+    args: ReplayArgs,
+    say: Callable[[str], None],
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[RunRecord, LinkReport]:
+    """The real part of a replay: what the device wrote, and how the link was made.
+
+    `setting`, `trace`, `args`, `say` and `progress` are those of `run_replay`.
+    """
+    check_deployable(args.controller)
+    rtt_s = setting.scenario.link.rtt_s
+    with (
+        temporary_folder("replay") as folder,
+        open_link(trace, rtt_s, args.method, down=args.down) as link,
+    ):
+        for note in link.report().notes:
+            say(f"link: {note}")
+        record = _run(setting, trace, args, link, folder, progress)
+        return record, link.report()
 
 
 def _run(
@@ -171,7 +190,10 @@ def _run(
         ]  # fmt: skip
         if args.as_daemon:
             command.append("--as-daemon")
-        for option, path in (("--policy", args.policy), ("--data", args.data)):
+        if args.slowdown != 1.0:
+            command += ["--slowdown", repr(args.slowdown)]
+        paths = (("--policy", args.policy), ("--data", args.data), ("--keep", args.keep))
+        for option, path in paths:
             if path is not None:
                 command += [option, str(path)]
         device = children.start(

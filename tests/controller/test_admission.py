@@ -201,3 +201,18 @@ def test_a_slow_device_is_kept_from_a_plan_whose_own_answer_would_be_late(rules)
     usual = situation(rules)
     assert rules.keeping_time(deep, usual) == deep
     assert rules.keeping_time(deep, replace(usual, device_pace=pace)) != deep
+
+
+def test_a_device_that_cannot_keep_up_sends_what_it_could_only_answer_late(rules):
+    """The first exit in its place would be late, too, and would hold up the frames behind it."""
+    table, usual = rules.table, situation(rules)
+    light = next(k for k, p in enumerate(table.plans) if not p.is_local and table.prefix_s[k] > 0)
+    spare = rules.deadline_s - rules.rescue_margin_s
+    behind = replace(usual, device_backlog_s=spare - 0.5 * rules.first_exit_s)
+    assert table.local[rules.keeping_time(light, behind)]
+    rules.interval_s = 1.2 * rules.first_exit_s
+    slow = replace(behind, device_pace=1.5)
+    assert rules.keeping_time(light, slow) == light
+    # one whose frames leave it the time keeps to what it can answer itself
+    rules.interval_s = 2.0 * rules.first_exit_s
+    assert table.local[rules.keeping_time(light, slow)]

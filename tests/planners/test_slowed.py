@@ -11,11 +11,11 @@ from controller.interface import Measurement, Situation
 from controller.planners.robust import RobustPlanner
 from controller.planners.slowed import BACKLOGS, PACES, PacedValues
 from controller.policies.learned import LearnedController
-from controller.scenarios import load_setting
+from controller.scenarios import at_pace, load_setting
 from controller.scenarios.rewards import expected_rewards
 from controller.scenarios.world import NodeWorldSection, StateSection, WorldSection
 from controller.sensing.belief import BandwidthBelief
-from controller.sensing.pace import DevicePace
+from controller.sensing.pace import DevicePace, relative_pace
 from experiments.evaluation.evaluator import evaluate
 from traces.trace import BandwidthTrace
 
@@ -106,3 +106,37 @@ def test_a_device_that_is_half_as_fast_again_is_hardly_ever_late(belief, monkeyp
 
     assert late(8e5) <= 0.01
     assert late(3e5, Unaware) > 2.0 * late(3e5)
+
+
+def test_what_jobs_always_take_is_not_slow():
+    assert relative_pace(1.5, 1.5) == 1.0
+    assert relative_pace(2.25, 1.5) == 1.5
+    assert relative_pace(1.0, 1.5) == 1.0, "nothing is known: the device is as it always is"
+    assert relative_pace(np.array([0.5, 1.0, 2.0]), 0.5).tolist() == [1.0, 1.0, 4.0]
+
+
+def test_plans_stay_the_same_at_another_pace_and_cost_more_on_the_device(setting):
+    slow, table = at_pace(setting, 1.5), setting.table
+    assert slow.table.plans == table.plans
+    assert slow.table.prefix_s == pytest.approx(1.5 * table.prefix_s)
+    assert slow.table.rescue_s == pytest.approx(1.5 * table.rescue_s)
+    assert slow.table.up_bytes == pytest.approx(table.up_bytes)
+    assert slow.table.accuracy == pytest.approx(table.accuracy)
+    assert slow.table.cost_of("compute", 1) == pytest.approx(table.cost_of("compute", 1))
+    assert at_pace(setting, 1.0) is setting
+
+
+def test_a_planner_that_knows_its_devices_pace_decides_as_on_a_profile_of_it(setting, belief):
+    own = RobustPlanner(setting, belief, pace=1.5)
+    profiled = RobustPlanner(at_pace(setting, 1.5), belief)
+    for rate_bps in (1e5, 6e5, 2e6, 8e6):
+        measured = Measurement(0.0, int(rate_bps / 8), 1.0)
+        for pace, relative in ((1.0, 1.0), (1.5, 1.0), (2.25, 1.5)):
+            at = Situation(0.01, 0, setting.scenario.frames.deadline_s, 0.02, 0, 0.03, pace)
+            own.reset()
+            profiled.reset()
+            own.observe(measured)
+            profiled.observe(measured)
+            there = replace(at, device_pace=relative)
+            assert own.expected(at) == pytest.approx(profiled.expected(there))
+            assert own.decide(at) == profiled.decide(there)

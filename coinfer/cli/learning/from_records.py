@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,7 @@ from coinfer.cli.trace_files import say_lines
 
 if TYPE_CHECKING:
     from controller.policies.network import Policy
-    from controller.scenarios import Setting
     from experiments.learning.continued import Mixed
-    from experiments.learning.records import RecordedLink, Stream
     from experiments.learning.verdict import Verdict
 
 
@@ -52,31 +50,29 @@ def train_on_records(
     from controller.policies.network import save_policy
     from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.learned_policies import shipped_policy
-    from experiments.learning.continued import LEARNING_RATE, continued, mixed
+    from experiments.learning.continued import LEARNING_RATE
+    from experiments.learning.from_records import learnt, read_material, verdict_on
     from experiments.learning.records import check_streams, read_streams
     from experiments.learning.training import TrainArgs
-    from experiments.learning.verdict import judge
 
     streams = read_streams(folder)
     setting = load_setting(read_scenario(scenario or _named(streams[0].header.scenario)))
     check_streams(folder, streams, setting)
-    link = _link(folder, streams)
     before = shipped_policy(setting, start)
-    material = mixed(setting, link, streams)
+    found = read_material(setting, folder, streams)
     out = ready_folder(out or Path("runs") / "policies" / setting.scenario.name)
-    say_lines([_of_material(material), _of_world(setting, material)])
+    say_lines(found.lines)
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
         learning_rate=LEARNING_RATE, validation_frames=validation_frames,
     )  # fmt: skip
     with interruptible() as stopped, progress_bar() as bar:
         report, planning = bars(bar, f"train {setting.scenario.name}", frames)
-        made = continued(setting, before, material, args, report, stopped, planning)
+        made = learnt(found, before, args, report, stopped, planning)
     (out / "map.json").unlink(missing_ok=True)  # of an older policy
     save_policy(out, made)
     console.print(f"kept in {out}; it is judged on what was held back", markup=False)
-    there = setting.in_world(material.judged_world)
-    _say(out, made, material, judge(there, before, made, link.held_back.traces), json)
+    _say(out, made, found.material, verdict_on(found, before, made), json)
 
 
 def _named(name: str) -> str:
@@ -91,45 +87,6 @@ def _named(name: str) -> str:
     return name
 
 
-def _link(folder: Path, streams: Sequence[Stream]) -> RecordedLink:
-    from experiments.learning.records import measured_traces, split_by_time
-
-    frames = sum(len(stream.frames) for stream in streams)
-    measurements = sum(len(stream.measurements) for stream in streams)
-    traces = measured_traces(streams)
-    seconds = sum(trace.duration_s for trace in traces)
-    say_lines(
-        [
-            f"records: {frames:,} frames and {measurements:,} measurements in {len(streams)} "
-            f"streams; {seconds:,.0f} s of the link in {len(traces)} pieces"
-        ]
-    )
-    return split_by_time(traces, f"records in {folder}")
-
-
-def _of_material(material: Mixed) -> str:
-    return (
-        f"learnt from: {material.records_s:,.0f} s of records, {material.scenario_s:,.0f} s of the "
-        f"scenario's own traces: the records' weight is {100 * material.weight:.0f} %"
-    )
-
-
-def _of_world(setting: Setting, material: Mixed) -> str:
-    """What the records say of the two machines, or that they say nothing."""
-    import numpy as np
-
-    if material.world == setting.scenario.world:
-        return "the machines are taken as the scenario has them"
-    parts = []
-    for name in ("device", "edge"):
-        node = getattr(material.world, name)
-        pace = f"{np.median(node.spread):.2f} of its profile" if node.spread else "its profile"
-        parts.append(
-            f"the {name} takes {pace} and {1e3 * (node.overhead_s + node.jitter_s):.1f} ms a frame"
-        )
-    return "by the records " + ", ".join(parts)
-
-
 def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool) -> None:
     from experiments.learning.verdict import NEW
 
@@ -141,9 +98,15 @@ def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool)
                 "policy": str(out),
                 "records_s": material.records_s,
                 "weight_of_records": material.weight,
+                "device_pace": material.pace,
                 "training": {
                     key: made.card.training[key]
-                    for key in ("frames_seen", "validation_reward", "validation_reward_of_start")
+                    for key in (
+                        "frames_seen",
+                        "validation_reward",
+                        "validation_reward_of_start",
+                        "validation_reward_of_planning",
+                    )
                 },
                 "held_back": {
                     name: {

@@ -18,10 +18,12 @@ from coinfer.cli.options import (
     EdgeAddressOption,
     ExecutorOption,
     JsonOption,
+    KeepOption,
     PaceOption,
     PolicyOption,
     RecordsOption,
     ScenarioOption,
+    SlowdownOption,
 )
 from coinfer.cli.scenario import controller_of, policy_of
 
@@ -133,6 +135,7 @@ def device(
     policy: PolicyOption = None,
     executor: ExecutorOption = "onnx",
     pace: PaceOption = True,
+    slowdown: SlowdownOption = 1.0,
     frames: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     duration_s: Annotated[float | None, typer.Option(min=0.1, help="Stop after so long.")] = None,
     ready_file: Annotated[Path | None, typer.Option(hidden=True)] = None,
@@ -140,6 +143,7 @@ def device(
     as_daemon: AsDaemonOption = False,
     data: DataOption = None,
     records: RecordsOption = None,
+    keep: KeepOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""
@@ -163,7 +167,7 @@ def device(
         DeviceRun(
             scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon, data=data,
+            as_daemon, data=data, slowdown=slowdown, keep=keep,
         ),
         console.print,
     )  # fmt: skip

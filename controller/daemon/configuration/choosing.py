@@ -92,13 +92,24 @@ class DaemonInputs:
         Where there is none it is counted on the scenario's training traces, as the evaluation's is.
         No belief knows prices.
         """
-        if self.settings.policy:
-            return load_policy(self.settings.policy, self.own).belief
+        if self._given_policy is not None:
+            return self._given_policy.belief
         own = self._own_policy
         if isinstance(own, Policy):
             return own.belief
         log.info("belief: counted on %s: %s", self.training.source, own)
         return BandwidthBelief.from_traces(self.training.traces)
+
+    @cached_property
+    def device_pace(self) -> float:
+        """What computing takes on this device over its profile, as the named policy tells."""
+        return 1.0 if self._given_policy is None else self._given_policy.card.device_pace
+
+    @cached_property
+    def _given_policy(self) -> Policy | None:
+        """The policy that `device.toml` names, whatever the prices are."""
+        named = self.settings.policy
+        return load_policy(named, self.own) if named else None
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:

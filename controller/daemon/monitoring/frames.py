@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 
 from controller.daemon.monitoring.metrics import DeviceMetrics
 from controller.daemon.monitoring.process import CertificateEnds
 from controller.daemon.monitoring.tracing import DeviceTracing, TracingSettings, make_provider
-from controller.daemon.records.entries import FORMAT_VERSION, RecordsHeader, plans_digest
-from controller.daemon.records.keeping import RecordsKeeper
+from controller.daemon.records.keeping import engine_keeper
 from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 from controller.link.secure import TlsFiles
@@ -35,12 +33,9 @@ class DeviceObserver:
         if tracing.endpoint:
             self._tracing = DeviceTracing(make_provider("coinfer-device", tracing), engine.clock)
             engine.on_begun = self._tracing.begun
-        self.records = RecordsKeeper(
-            lambda stream, number: _header(engine, setting, stream, number)
-        )
+        self.records = engine_keeper(engine, setting)
         self._show_records()
         engine.on_record = self._ended
-        engine.watch.on_measured = self.records.keep
 
     def _show_records(self) -> None:
         records = self.records
@@ -67,18 +62,3 @@ class DeviceObserver:
         self.records.close()
         if self._tracing is not None:
             self._tracing.close()
-
-
-def _header(engine: FrameEngine, setting: Setting, stream: str, number: int) -> RecordsHeader:
-    """Whose records they are: those of an engine that runs frames of a setting."""
-    return RecordsHeader(
-        FORMAT_VERSION,
-        stream,
-        number,
-        round(time.time() - (engine.clock() - engine.begin_s), 3),
-        setting.scenario.name,
-        setting.scenario.digest,
-        setting.model.digest,
-        setting.inputs_digest,
-        plans_digest(setting.table.plans),
-    )

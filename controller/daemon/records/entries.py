@@ -16,6 +16,7 @@ from artefacts import digest_bytes
 from controller.device.frame import FrameRecord
 from controller.interface import Measurement
 from controller.plans import Plan
+from controller.scenarios import Setting
 
 FORMAT_VERSION = 1
 DIGITS = 6
@@ -133,6 +134,25 @@ class KeptMeasurement(
 
 Entry = RecordsHeader | KeptFrame | KeptMeasurement
 _DECODER = msgspec.json.Decoder(Entry)
+
+
+def records_header(setting: Setting, stream: str, number: int, begun_at_s: float) -> RecordsHeader:
+    """The first line of a segment of records of a setting.
+
+    `stream` is the stream's name, `number` the segment's; the stream began at `begun_at_s`, in
+    seconds since 1970.
+    """
+    return RecordsHeader(
+        FORMAT_VERSION,
+        stream,
+        number,
+        round(begun_at_s, 3),
+        setting.scenario.name,
+        setting.scenario.digest,
+        setting.model.digest,
+        setting.inputs_digest,
+        plans_digest(setting.table.plans),
+    )
 
 
 def kept_frame(record: FrameRecord) -> KeptFrame:

@@ -20,10 +20,13 @@ from controller.daemon.records.entries import (
     encoded,
     kept_frame,
     kept_measurement,
+    records_header,
 )
 from controller.daemon.records.segments import Segments, segment_name
+from controller.device.engine import FrameEngine
 from controller.device.frame import FrameRecord
 from controller.interface import Measurement
+from controller.scenarios import Setting
 
 log = logging.getLogger("coinfer.device")
 MOST_WAITING = 4096
@@ -218,3 +221,18 @@ class RecordsKeeper:
     def _end(self) -> None:
         if self._segments is not None:
             self._segments.give_up()
+
+
+def engine_keeper(engine: FrameEngine, setting: Setting) -> RecordsKeeper:
+    """A keeper that hears of an engine's measurements; it is off at first, and told of no frames.
+
+    The `engine` runs frames of `setting`.
+    """
+
+    def header(stream: str, number: int) -> RecordsHeader:
+        begun_at_s = time.time() - (engine.clock() - engine.begin_s)
+        return records_header(setting, stream, number, begun_at_s)
+
+    keeper = RecordsKeeper(header)
+    engine.watch.on_measured = keeper.keep
+    return keeper

@@ -23,6 +23,7 @@ from envs.world import World
 from experiments.learning.calibration import (
     AlternatingController,
     calibrate,
+    recorded_pace,
     recorded_world,
     world_text,
 )
@@ -213,3 +214,41 @@ def test_without_an_edge_for_its_network_the_command_says_so_at_once(
             )  # fmt: skip
         assert time.monotonic() - begun_s < 300.0
     assert not (tmp_path / "w.toml").exists()
+
+
+def test_a_device_that_is_always_slower_is_told_by_its_records(camera):
+    def pace(spread, frames=600):
+        world = WorldSection(device=NodeWorldSection(spread=spread))
+        return recorded_pace(camera, [kept_frame(f) for f in drawn_run(camera, world, frames)])
+
+    assert pace((1.4, 1.5, 1.6)) == pytest.approx(1.5, rel=0.02)
+    assert pace((0.7, 0.75, 0.8)) == pytest.approx(0.75, rel=0.02)
+    assert pace((0.9, 1.02, 1.1)) == 1.0, "times vary by as much"
+    assert pace((1.4, 1.5, 1.6), 60) == 1.0, "too few ran on the device"
+    # a state that comes and goes is none of it
+    states = WorldSection(
+        device=NodeWorldSection(spread=(1.0, 1.0), shared=StateSection(1.6, 20.0, 20.0))
+    )
+    frames = [kept_frame(frame) for frame in drawn_run(camera, states, 3000)]
+    assert recorded_pace(camera, frames) == 1.0
+
+
+def test_fallbacks_tell_a_devices_pace_and_plans_with_gates_do_not(camera):
+    table = camera.table
+    sender = next(
+        k for k, plan in enumerate(table.plans)
+        if not table.gated[k] and not table.local[k] and not np.isfinite(table.rescue_s[k])
+        and table.wait_exit[k, 0] < 0 and replace(plan, rescue=True) in table.plans
+    )  # fmt: skip
+    twin = table.plans.index(replace(table.plans[sender], rescue=True))
+    gated = int(np.flatnonzero(table.gated & table.local)[0])
+
+    def frames(plan, spent_s, by_plan):
+        return [
+            FrameRecord(k, plan, 0.05 * k, 0.09, 0, by_plan, "device", 0, 0.9, 0, spent_s, None)
+            for k in range(100)
+        ]
+
+    fallback_s = float(table.prefix_s[sender] + table.rescue_s[twin])
+    assert recorded_pace(camera, frames(sender, 1.4 * fallback_s, False)) == 1.4
+    assert recorded_pace(camera, frames(gated, 0.3 * table.prefix_s[gated], True)) == 1.0

@@ -95,6 +95,15 @@ def test_a_gap_cuts_and_a_short_one_is_filled_by_both_sides(header):
     assert two.duration_s == pytest.approx(20.0)  # the last second alone tells nothing
 
 
+def test_a_stream_that_measured_nothing_tells_of_no_link(header):
+    """A device that keeps its frames to itself, or has no edge."""
+    alone = Stream(header(), (frame(0), frame(1)), (), torn=False)
+    steady = [KeptMeasurement(0.5 * k, 62_500, 0.5) for k in range(1, 41)]
+    assert measured_traces([alone]) == ()
+    (one,) = measured_traces([alone, Stream(header(), (), tuple(steady), torn=False)])
+    assert one.mean_bps == pytest.approx(1e6)
+
+
 def test_silence_counts_only_where_nothing_else_was_measured(header):
     steady = [KeptMeasurement(0.5 * k, 62_500, 0.5) for k in range(1, 41)]
     silent = [
