@@ -135,7 +135,7 @@ class PendingEnds:
         self, slot: int, frame: Ints, plan: Ints, known_s: Floats, result: StepResult,
         accuracy: Floats,
     ) -> None:  # fmt: skip
-        """Frames (L,) of plans `plan` ran; how they end is known at `known_s`.
+        """Frames numbered `frame` (L,) ran by the plans `plan`; their ends are known at `known_s`.
 
         `slot` is theirs. `accuracy` (L,) is the mean one of their answers, `result` what becomes
         of them.

@@ -335,13 +335,10 @@ class Simulator:
             self.setting, correct - taken.right, outcome.device_s, outcome.bytes_sent
         )
         self.now_s = arrival + self.interval_s
-        ended, energy_j = (
-            self.now_s + self.deadline_s > self.link.duration_s,
-            self._energy_j(outcome),
-        )
+        ended = self.now_s + self.deadline_s > self.link.duration_s
         return StepResult(
-            outcome, arrival, correct, in_time, reward, device_cost, byte_cost, energy_j, ended,
-            ending, taken,
+            outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
+            self._energy_j(outcome), ended, ending, taken,
         )  # fmt: skip
 
     def _closed(
@@ -395,11 +392,8 @@ class Simulator:
         self._passed_s[slot] = np.where(offloads, self.resources.uplink_s, -np.inf)
 
     def _await_end(self, result: StepResult, plan: Ints) -> None:
-        outcome = result.outcome
+        answered = result.in_time | self.setting.closed_loop
         at_deadline = result.arrival_s + self.deadline_s
-        known = np.where(result.in_time, outcome.answered_s, at_deadline)
-        if self.setting.closed_loop:
-            known = outcome.answered_s
-        worth = self._worth(result)
-        self._ends.expect(self._slot, self.frame, plan, known, result, worth)
+        known = np.where(answered, result.outcome.answered_s, at_deadline)
+        self._ends.expect(self._slot, self.frame, plan, known, result, self._worth(result))
         self.frame = self.frame + 1

@@ -126,8 +126,7 @@ def run_frames(
         measured_bytes=up.payload_bytes, measured_duration_s=up.duration_s,
         measured_known_s=np.where(offloads, trip.known_s(back, up), np.inf),
         measured_complete=up.complete,
-        handed_s=handed,
-        asked_s=prefix.start_s + prefix.asked_s,
+        handed_s=handed, asked_s=prefix.start_s + prefix.asked_s,
         device_start_s=prefix.start_s, device_prefix_s=prefix.seconds,
         reached_s=trip.reached_s, served_s=trip.served_s, lost=kept.lost[:-1],
     )  # fmt: skip

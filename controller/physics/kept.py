@@ -43,20 +43,24 @@ class KeptTimes:
         as the device's next job from when its frame came.
         """
         shape = (most, *lanes)
-        times = np.full(shape, np.inf), *(np.zeros(shape) for _ in range(4))
-        return cls(*times, *(np.full(shape, -1, dtype=np.int64) for _ in range(2)))
+        latest, over, seconds, pause = (np.zeros(shape) for _ in range(4))
+        exit_, lost = (np.full(shape, -1, dtype=np.int64) for _ in range(2))
+        return cls(np.full(shape, np.inf), latest, over, seconds, pause, exit_, lost)
 
     def __len__(self) -> int:
         return len(self.begin_s)
 
     def copy(self) -> KeptTimes:
         """The same, to be changed by another frame's jobs: nothing is lost yet."""
+        begin, latest, over, seconds, pause = (part.copy() for part in self._parts)
         none = np.full(self.lost.shape, -1, dtype=np.int64)
-        return KeptTimes(*(part.copy() for part in self._parts), self.exit.copy(), none)
+        return KeptTimes(begin, latest, over, seconds, pause, self.exit.copy(), none)
 
     def take(self, lanes: Ints) -> KeptTimes:
         """Those of some of the lanes (L,)."""
-        return KeptTimes(*(part[:, lanes] for part in (*self._parts, self.exit, self.lost)))
+        begin, latest, over, seconds, pause = (part[:, lanes] for part in self._parts)
+        exit_, lost = self.exit[:, lanes], self.lost[:, lanes]
+        return KeptTimes(begin, latest, over, seconds, pause, exit_, lost)
 
     def forget(self, lanes: Bools) -> None:
         """Keep nothing in the masked lanes."""
@@ -129,10 +133,13 @@ class KeptTimes:
 
         The oldest of each lane makes room: its frame is over by now.
         """
-        new = np.where(kept, begin_s, np.inf), latest_s, over_s, *cost_s, -1, -1
-        for part, value in zip((*self._parts, self.exit, self.lost), new, strict=True):
+        new = np.where(kept, begin_s, np.inf), latest_s, over_s, *cost_s
+        for part, value in zip(self._parts, new, strict=True):
             part[:-1] = part[1:]
             part[-1] = value
+        for exits in (self.exit, self.lost):
+            exits[:-1] = exits[1:]
+            exits[-1] = -1
 
     def _end(self, k: int, begin_s: Floats) -> Floats:
         """When the k-th fallback ends if it begins at `begin_s`."""

@@ -26,7 +26,6 @@ import numpy as np
 from artefacts import CoinferError, UsageError
 from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
-from controller.planners.queue_values import LEAST_BPS
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.features import Observer
 from controller.policies.in_flight import InFlight
@@ -114,8 +113,7 @@ class InformedEncoder(ObservationEncoder):
         passed = simulator.link.bytes_between(begin, until)
         truth = self.belief.near(8.0 * passed / PRESENT_S, now_s - then_s + self.ahead_s)
         busy_s = np.maximum(free_s - now_s, 0.0)
-        rates = np.maximum(self.belief.rates_bps, LEAST_BPS)
-        due = in_flight.at_levels(rates, now_s, uplink_backlog_bytes)[2]
+        _, _, due = super().believed(observer, in_flight, now_s, uplink_backlog_bytes)
         return truth, np.broadcast_to(busy_s[:, None], truth.shape), due
 
 
