@@ -57,22 +57,17 @@ def test_the_guard_leaves_it_alone_on_its_own_device(camera, policy):
         assert controller.fallbacks == fallbacks + 1
 
 
-def test_many_streams_decide_as_one(camera, policy):
-    mine = paced(policy, 1.5)
+def test_the_guard_of_many_streams_leaves_it_alone_there(camera, policy):
     traces = [t.slice(0.0, 5.0) for t in camera.traces("test").traces[:2]]
-    there = slower_device(camera, 1.4)
-    many = evaluate(there, traces, lambda k: LearnedController(mine, camera))
-    again = evaluate(there, traces, lambda k: _Alone(LearnedController(mine, camera)))
-    assert [run.plan.tolist() for run in many] == [run.plan.tolist() for run in again]
-
-
-class _Alone:
-    """A controller that the evaluator cannot know for a learned one."""
-
-    def __init__(self, inner):
-        self.name, self.initial_probe_bytes = inner.name, inner.initial_probe_bytes
-        self.reset, self.observe = inner.reset, inner.observe
-        self.record, self.decide = inner.record, inner.decide
+    there, fallbacks = slower_device(camera, 1.5), []
+    for one in (policy, paced(policy, 1.5)):
+        made = [LearnedController(one, camera) for _ in traces]
+        runs = evaluate(there, traces, made.__getitem__)
+        frames = sum(len(run.plan) for run in runs)
+        fallbacks.append(sum(controller.fallbacks for controller in made) / frames)
+    # streams begin with nothing known, and a state that comes and goes is still the planner's
+    assert fallbacks[0] > 0.5
+    assert fallbacks[1] < 0.5 * fallbacks[0]
 
 
 def test_the_pace_is_kept_and_bounded(camera, policy, tmp_path):
