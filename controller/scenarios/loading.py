@@ -67,6 +67,10 @@ def at_pace(setting: Setting, pace: float) -> Setting:
     """The same plans on a device whose computing takes `pace` times what its profile says."""
     if pace == 1.0:
         return setting
+    return setting.once(f"at pace {pace!r}", lambda: _at_pace(setting, pace))
+
+
+def _at_pace(setting: Setting, pace: float) -> Setting:
     name = setting.topology.device
     profiles = {**setting.profiles, name: setting.profiles[name].slowed(pace)}
     stream = setting.scenario.kind == "frame-stream"
