@@ -156,5 +156,6 @@ def frame_info(group: ObservedLanes, result: StepResult, sampled: Floats) -> dic
         "device_s": result.outcome.device_s,
         "device_cost": result.device_cost,
         "byte_cost": result.byte_cost,
+        "answers_taken": result.taken.right,
         "sampled_reward": sampled,
     }

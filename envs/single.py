@@ -190,7 +190,8 @@ class FrameStreamEnv(CoInferenceEnv):
 
     ## Information
     `plan`, `correct`, `in_time`, `latency_s`, `exit` (from 0; -1: none in time), `bytes_sent`,
-    `device_s`, `device_cost`, `byte_cost` and `sampled_reward` of the frame.
+    `device_s`, `device_cost`, `byte_cost` and `sampled_reward` of the frame. `answers_taken`: right
+    answers of frames before that this one's jobs took the time of.
 
     ## Arguments
     - `scenario` (`"3g-alexnet"`): a shipped scenario's name, or the path of a `.toml` file.
