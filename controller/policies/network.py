@@ -79,7 +79,7 @@ class PolicyCard(LearntCard, frozen=True, forbid_unknown_fields=True, omit_defau
     network: NetworkCard | None = None
     """The layers of version 5."""
     device_pace: Annotated[float, msgspec.Meta(ge=LEAST_PACE, le=MOST_PACE)] = 1.0
-    """What computing takes on its device all the time, over the profile: as records told."""
+    """What computing takes on its device all the time, over the profile: as records have it."""
 
 
 @dataclass(frozen=True)

@@ -122,12 +122,12 @@ class ScorerWeights:
         second = np.ones((hidden + 1, CANDIDATES), dtype=np.float32)
         scores, zero = np.empty(CANDIDATES, dtype=np.float32), np.zeros((), dtype=np.float32)
         # what stands in the way of the loop is looked up once
-        about, by_units, by_middle = described[-1], described.T, middle.T
+        about, by_number, by_middle = described[-1], described.T, middle.T
         one, two, advantage = first[:-1], second[:-1], second[-1]
 
         def choose(seen: Float32s, candidates: Float32s, present: int) -> int:
             seen.dot(context, out=about)
-            by_units.dot(candidates, out=one)
+            by_number.dot(candidates, out=one)
             np.maximum(one, zero, out=one)
             by_middle.dot(first, out=two)
             np.maximum(two, zero, out=two)

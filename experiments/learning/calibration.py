@@ -142,7 +142,7 @@ def calibrate(setting: Setting, frames: Sequence[FrameRecord]) -> Calibration:
 
 
 def recorded_pace(setting: Setting, frames: Sequence[FrameRecord | KeptFrame]) -> float:
-    """What computing takes on a device all the time, over the profile; 1 where that is not told.
+    """What computing takes on a device all the time, over the profile; 1 where nobody knows.
 
     The median of whole runs on the device, slower states aside. Up to `AS_PROFILED` off it is the
     profile's: that much the medians of few frames are.
@@ -243,9 +243,9 @@ def _runs(
     by_fallback = np.array([f.where == "device" and not f.by_plan for f in frames], dtype=np.bool_)
     by_fallback &= np.isfinite(fallback_s) & ~table.local[plans]
     expected = table.prefix_s[plans] + np.where(by_fallback, fallback_s, 0.0)
-    told = (own | by_fallback) & ~table.gated[plans] & (expected > 0)
+    clear = (own | by_fallback) & ~table.gated[plans] & (expected > 0)
     at_s = np.array([f.arrival_s for f in frames])
-    return at_s[told], spent[told] / expected[told]
+    return at_s[clear], spent[clear] / expected[clear]
 
 
 def _on_edge(setting: Setting, frames: Sequence[FrameRecord | KeptFrame], plans: Ints) -> _Node:

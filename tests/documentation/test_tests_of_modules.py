@@ -29,6 +29,8 @@ ELSEWHERE = {
     "experiments/studies/results.py": (
         "tests/experiments/studies/test_headline.py", "read_evaluation",
     ),
+    "controller/policies/observation.py": ("tests/envs/test_environments.py", "CANDIDATES"),
+    "controller/policies/weights.py": ("tests/policies/test_single_stream.py", "MlpWeights"),
     "controller/physics/frames.py": ("tests/physics/test_batched_physics.py", "run_frames"),
     "experiments/studies/run.py": ("tests/experiments/studies/test_kept_runs.py", "run_evaluation"),
     "models/capture/graph.py": ("tests/models/capture/test_capture.py", "single_cuts"),

@@ -224,7 +224,7 @@ class RecordsKeeper:
 
 
 def engine_keeper(engine: FrameEngine, setting: Setting) -> RecordsKeeper:
-    """A keeper that hears of an engine's measurements; it is off at first, and told of no frames.
+    """A keeper that hears of an engine's measurements; it is off at first, and hears of no frames.
 
     The `engine` runs frames of `setting`.
     """

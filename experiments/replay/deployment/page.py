@@ -89,7 +89,7 @@ def _logs(found: Figures) -> list[str]:
 
 
 def _records(found: Figures) -> list[str]:
-    """What the records told, and the verdict of the training command."""
+    """What the records say, and the verdict of the training command."""
     lines = ["## What the training command says", ""]
     lines += [f"- {line}" for line in found.learnt.lines]
     lines += ["", "| held-back records | reward | right and in time | late |", "|---|---|---|---|"]

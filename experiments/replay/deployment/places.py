@@ -96,7 +96,7 @@ def _first_minutes(traces: Sequence[BandwidthTrace], minutes: float) -> tuple[Ba
 def slower_device(setting: Setting, factor: float) -> Setting:
     """The setting as it is where everything on its device takes `factor` times as long.
 
-    Its profile and plans stay: whoever decides is not told.
+    Its profile and plans stay: whoever decides does not hear of it.
     """
     device = setting.scenario.world.device
     spread = device.spread or _log_normal(setting.table.sigmas[0])

@@ -216,7 +216,7 @@ def test_without_an_edge_for_its_network_the_command_says_so_at_once(
     assert not (tmp_path / "w.toml").exists()
 
 
-def test_a_device_that_is_always_slower_is_told_by_its_records(camera):
+def test_a_device_that_is_always_slower_shows_in_its_records(camera):
     def pace(spread, frames=600):
         world = WorldSection(device=NodeWorldSection(spread=spread))
         return recorded_pace(camera, [kept_frame(f) for f in drawn_run(camera, world, frames)])
