@@ -75,16 +75,20 @@ def read_json(
     *,
     version: int | tuple[int, ...] | None = None,
     most_bytes: int = JSON_BYTES,
+    older: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> StructT:
     """Read a JSON artefact as `kind`; with `version`, refuse any other `format_version`.
 
-    A file of more than `most_bytes` is refused before it is read.
+    A file of more than `most_bytes` is refused before it is read. `older` makes fields of an older
+    format those of today's.
     """
     raw = read_bytes(path, most_bytes)
     try:
         plain = msgspec.json.decode(raw.removeprefix(codecs.BOM_UTF8))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtefactError(path, found=str(error), expected="valid JSON") from None
+    if older is not None and isinstance(plain, dict):
+        plain = older(plain)
     return _typed(path, plain, kind, version)
 
 

@@ -142,9 +142,9 @@ def _check_hop(hop: Hop, plan: Plan, spec: BranchySpec) -> None:
                 f"plan codec '{codec.name}': found a cut before layer {hop.start} of exit "
                 f"{plan.exit + 1}, expected one that '{spec.name}' has a learned codec for"
             )
-    if codec.carries == "picture" and hop.start != 0:
+    if codec.raw and hop.start != 0:
         raise UsageError(
-            f"plan codec '{hop.codec}' carries the raw picture: found a cut before layer "
+            f"plan codec '{hop.codec}' carries the raw sample: found a cut before layer "
             f"{hop.start}, expected 0"
         )
 

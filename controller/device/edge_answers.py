@@ -18,6 +18,7 @@ from controller.plans import suffix_start
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
 from models.codecs import Encoded, codec_named
+from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
 
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
@@ -56,8 +57,8 @@ class EdgeAnswers:
     def send(self, frame: Frame, encoded: Encoded) -> bool:
         """Give what crosses to the link; whether it could be."""
         exit_, hop = frame.plan.exit, frame.plan.hops[0]
-        picture = codec_named(hop.codec).carries == "picture"
-        shape = frame.picture.shape if picture else self.model.spec.shapes[exit_][hop.start]
+        raw = codec_named(hop.codec).raw
+        shape = frame.sample.shape if raw else self.model.spec.shapes[exit_][hop.start]
         meta = {
             "model": self.model.digest,
             "exit": exit_,
@@ -136,8 +137,8 @@ class EdgeAnswers:
         early = at_s < frame.limit_s
         self.admission.in_vain(frame.lane, now_s, frame.deadline_s, early)
 
-    def read(self, frame: Frame, reply: Reply) -> tuple[int, float] | Float32s:
-        """The edge's answer (label, confidence), or the tensor that the device goes on with.
+    def read(self, frame: Frame, reply: Reply) -> ExitAnswer | Float32s:
+        """The edge's answer, or the tensor that the device goes on with.
 
         Raises `CoinferError` for anything else.
         """
@@ -148,11 +149,14 @@ class EdgeAnswers:
             seconds = meta_number(reply.meta, key, 0.0)
             if 0.0 <= seconds <= longest_s:  # others are no reason to refuse an answer
                 frame.stages_s[stage] = seconds
-        if stop == len(spec.branches[exit_]):
+        shape, whole = spec.shapes[exit_][stop], stop == len(spec.branches[exit_])
+        if whole and self.model.answers.one_class:
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
-            return label, meta_within(reply.meta, "confidence", 0.0, 1.0)
-        shape = spec.shapes[exit_][stop]
+            return ExitAnswer(meta_within(reply.meta, "confidence", 0.0, 1.0), label)
         tensor = codec_named("float32").decode({}, reply.data, shape)[None]
         if not np.isfinite(tensor).all():
             raise RemoteProtocolError("tensor: found values that are not finite, expected numbers")
+        if whole:
+            sure = meta_within(reply.meta, "confidence", 0.0, 1.0)
+            return ExitAnswer(sure, None, tensor[0])
         return tensor

@@ -19,7 +19,7 @@ from controller.admission import Admission, Admitted
 from controller.device.cpu import CpuDone, DeviceCpu
 from controller.device.edge_answers import EdgeAnswers
 from controller.device.event_loop import EventLoop
-from controller.device.frame import EngineArgs, Event, Frame, FrameRecord, Pictures, Prefix
+from controller.device.frame import EngineArgs, Event, Frame, FrameRecord, Prefix, Raw
 from controller.device.link_monitor import LinkMonitor, ProbeSettings
 from controller.device.link_watch import LinkWatch
 from controller.device.local_answers import LocalAnswers
@@ -27,6 +27,7 @@ from controller.interface import Controller, Measurement, Overruled, Situation
 from controller.link.interface import Link, Reply
 from controller.physics import PlanTable
 from models.executors import Executor
+from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 
@@ -143,21 +144,21 @@ class FrameEngine:
         self,
         number: int,
         arrival_s: float,
-        picture: Pictures,
+        sample: Raw,
         deadline_s: float | None = None,
         threshold: float | None = None,
         done: Callable[[FrameRecord], None] | None = None,
     ) -> Frame:
         """Decide a frame's plan and set about it; `done` is given its one record.
 
-        `number` is new among the frames under way, `arrival_s` of the engine's clock, `picture`
-        (H, W, 3). `deadline_s` (None: the stream's own) and `threshold` are the frame's own.
+        `number` is new among the frames under way, `arrival_s` of the engine's clock, `sample` is
+        raw. `deadline_s` (None: the stream's own) and `threshold` are the frame's own.
         """
         deadline_s = self.args.deadline_s if deadline_s is None else deadline_s
         self.watch.asked_s = arrival_s - self.begin_s
         admitted = self._decide(number, arrival_s, deadline_s)
         frame = Frame(
-            number, admitted.plan, self.table.plans[admitted.plan], arrival_s, picture, deadline_s,
+            number, admitted.plan, self.table.plans[admitted.plan], arrival_s, sample, deadline_s,
             self.args.limit_s(arrival_s, deadline_s, self.end_s), threshold=threshold, done=done,
             lane=admitted.lane,
         )  # fmt: skip
@@ -215,7 +216,7 @@ class FrameEngine:
         elif event.frame is not None:
             self._job_done(event, event.frame, event.value)
 
-    def _gate_answered(self, frame: Frame, exit_: int, answer: tuple[int, float]) -> None:
+    def _gate_answered(self, frame: Frame, exit_: int, answer: ExitAnswer) -> None:
         if frame.over:
             return
         frame.local_exit, frame.local_answer = exit_, answer
@@ -255,7 +256,7 @@ class FrameEngine:
     def _suffix_done(self, frame: Frame, result: CpuDone) -> None:
         """The device has gone on with the edge's tensor."""
         answer, at_s = self.local.answer(frame.plan.exit, result.result), result.ended_s
-        if math.isfinite(answer[1]):
+        if math.isfinite(answer.confidence):
             self._answer(frame, answer, at_s)
             return
         # numbers, but such as no network gives
@@ -292,7 +293,7 @@ class FrameEngine:
             self._edge_lost(frame, f"the edge's answer: {error}", reply.at_s)
             self.edge.in_vain(frame, reply.at_s, self.clock())
             return
-        if isinstance(found, tuple):
+        if isinstance(found, ExitAnswer):
             frame.answered_by_edge = reply.at_s <= frame.limit_s
             self._answer(frame, found, reply.at_s)
         else:
@@ -338,12 +339,12 @@ class FrameEngine:
         return True
 
     def _answer(
-        self, frame: Frame, answer: tuple[int, float], at_s: float, exit_: int | None = None
+        self, frame: Frame, answer: ExitAnswer, at_s: float, gate: int | None = None
     ) -> None:
         """The plan's own answer: of its exit, or of the gate that was sure enough."""
         if at_s <= frame.limit_s:
             frame.answer, frame.answered_s = answer, at_s
-            frame.answer_exit = frame.plan.exit if exit_ is None else exit_
+            frame.answer_exit = frame.plan.exit if at is None else at
         self._end(frame, at_s)
 
     def _end(self, frame: Frame, at_s: float | None) -> None:

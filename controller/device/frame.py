@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
 from artefacts.arrays import Float32s
@@ -20,8 +19,10 @@ from controller.interface import FrameResult, Noticed
 from controller.physics import RESCUE_MARGIN_S
 from controller.plans import Plan
 from models.codecs import Encoded
+from models.facts.answers import ExitAnswer
 
-Pictures = npt.NDArray[np.uint8]
+Raw = npt.NDArray[Any]
+"""Samples as they come, of the type that the network's preprocessing takes."""
 
 
 class FrameRecord(msgspec.Struct, frozen=True):
@@ -46,11 +47,11 @@ class FrameRecord(msgspec.Struct, frozen=True):
     where: Literal["device", "edge"] | None
     """Where the answer's last layer ran."""
     label: int | None
-    """The class that was answered."""
+    """The class that was answered (null: what was answered is no class)."""
     confidence: float | None
-    """Its probability."""
+    """How sure it is, 0 to 1."""
     bytes_sent: int
-    """Of the tensor or picture."""
+    """Of the tensor or raw sample."""
     device_s: float
     """Computed on the device."""
     error: str | None
@@ -64,6 +65,8 @@ class FrameRecord(msgspec.Struct, frozen=True):
     """Whether time of the CPU was kept for its local fallback."""
     size: float | None = None
     """Bytes that crossed over their mean by its plan (null: nothing was to cross)."""
+    values: bytes | None = None
+    """What was answered where it is no class: an exit's row, float32, little-endian."""
 
     def result(self, known_s: float, deadline_s: float) -> FrameResult:
         """What the controller learns of it at `known_s`: late is late, also in the closed loop."""
@@ -108,7 +111,7 @@ class Frame:
     plan_index: int
     plan: Plan
     arrival_s: float
-    picture: Pictures
+    sample: Raw
     deadline_s: float
     limit_s: float
     """When it is given up, on the engine's clock."""
@@ -121,8 +124,8 @@ class Frame:
     """The edge it is for."""
     request: int | None = None
     local_exit: int = -1
-    local_answer: tuple[int, float] | None = None
-    answer: tuple[int, float] | None = None
+    local_answer: ExitAnswer | None = None
+    answer: ExitAnswer | None = None
     answer_exit: int = -1
     answered_s: float | None = None
     answered_by_edge: bool = False
@@ -152,7 +155,7 @@ class Frame:
         """Whether its own answer is as confident as was asked for."""
         if self.local_answer is None or self.threshold is None:
             return False
-        return self.local_answer[1] >= self.threshold
+        return self.local_answer.confidence >= self.threshold
 
     def passes(self, moment: str, at_s: float) -> None:
         """It reaches a moment of its way (`FrameRecord.moments_s`) at `at_s`; the first counts."""
@@ -178,8 +181,8 @@ class Frame:
             None if none else exit_,
             self.answer is not None,
             None if none else "edge" if self.answered_by_edge else "device",
-            None if answer is None else answer[0],
-            None if answer is None else answer[1],
+            None if answer is None else answer.label,
+            None if answer is None else answer.confidence,
             self.bytes_sent,
             self.device_s,
             self.error,
@@ -187,6 +190,7 @@ class Frame:
             self.moments_s,
             self.reserved,
             self.size,
+            None if answer is None or answer.values is None else answer.values.tobytes(),
         )
 
 
@@ -208,7 +212,7 @@ class Event:
     """Something the engine's thread must hear of.
 
     `prefix`, `local`, `suffix`: the CPU ended a frame's job (`value`: `CpuDone`); `gate`: one of
-    its gates has answered (label, confidence); `reply`: the link's `Reply`; `call`: a function to
+    its gates has answered (`ExitAnswer`); `reply`: the link's `Reply`; `call`: a function to
     call.
     """
 

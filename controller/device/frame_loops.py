@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controller.device.engine import FrameEngine
-from controller.device.frame import EngineArgs, FrameRecord, Pictures
+from controller.device.frame import EngineArgs, FrameRecord, Raw
 from controller.device.greeting import asked_intervals, most_reply_bytes
 from controller.device.link_monitor import ProbeSettings
 from controller.interface import Controller
@@ -62,7 +62,7 @@ class DeviceConfig:
 
 @dataclass
 class DeviceLoop:
-    """Runs a stream of pictures through an engine. One use, one stream."""
+    """Runs a stream of samples through an engine. One use, one stream."""
 
     engine: FrameEngine
     config: DeviceConfig
@@ -83,8 +83,8 @@ class DeviceLoop:
         """The engine's link to its edge."""
         return self.engine.link
 
-    def run(self, pictures: Pictures, start_at_s: float | None = None) -> list[FrameRecord]:
-        """Send every picture (cycling) through; gives a record per frame, in order.
+    def run(self, samples: Raw, start_at_s: float | None = None) -> list[FrameRecord]:
+        """Send every sample (cycling) through; gives a record per frame, in order.
 
         The stream begins at `start_at_s` of the clock (now).
         """
@@ -94,31 +94,31 @@ class DeviceLoop:
         engine.wait(begin_s + c.loading_s)
         engine.probe()
         if c.mode == "closed":
-            self._closed_loop(pictures)
+            self._closed_loop(samples)
         else:
-            self._stream(pictures)
+            self._stream(samples)
         engine.close()
         self.records.sort(key=lambda r: r.frame)
         return self.records
 
-    def _stream(self, pictures: Pictures) -> None:
+    def _stream(self, samples: Raw) -> None:
         number, c, engine = 0, self.config, self.engine
         while True:
             due = engine.begin_s + c.loading_s + number * c.interval_s
             if self._finished(number, due):
                 break
             engine.wait(due)
-            engine.start(number, due, pictures[number % len(pictures)])
+            engine.start(number, due, samples[number % len(samples)])
             engine.look_around()
             number += 1
         for frame in list(engine.live.values()):
             engine.wait(frame.limit_s, frame)
 
-    def _closed_loop(self, pictures: Pictures) -> None:
+    def _closed_loop(self, samples: Raw) -> None:
         number, engine = 0, self.engine
         while not self._finished(number, engine.clock()):
             now = engine.clock()
-            frame = engine.start(number, now, pictures[number % len(pictures)])
+            frame = engine.start(number, now, samples[number % len(samples)])
             engine.wait(frame.limit_s, frame)
             number += 1
 

@@ -22,7 +22,8 @@ from controller.physics.stages import Stage, last_resort
 from controller.plans import Plan, passed_exits
 from controller.sensing.pace import CLEARLY_SLOW
 from models.codecs import Encoded, codec_named
-from models.executors import Executor, softmax_answer
+from models.executors import Executor
+from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 
@@ -103,7 +104,7 @@ class LocalAnswers:
                 return Prefix()
             answer = self.answer(gate, logits)
             self.post(Event("gate", frame, answer, gate))
-            if answer[1] >= plan.threshold:
+            if answer.confidence >= plan.threshold:
                 return Prefix(confident=gate)
             further_s = self.cpu.pace * float(upto[number + 1] - upto[number])
             if self.clock() + further_s > frame.limit_s:
@@ -122,11 +123,10 @@ class LocalAnswers:
         return Prefix(encoded=encoded)
 
     def encode(self, frame: Frame) -> Encoded:
-        """What crosses at the plan's cut: of the tensor there, or of the picture."""
+        """What crosses at the plan's cut: of the tensor there, or of the raw sample."""
         hop = frame.plan.hops[0]
         frame.passes("encoding", self.clock())
-        picture = codec_named(hop.codec).carries == "picture"
-        source = frame.picture if picture else self._tensor(frame, hop.start)
+        source = frame.sample if codec_named(hop.codec).raw else self._tensor(frame, hop.start)
         return self.executor.encode(hop.codec, frame.plan.exit, hop.start, source)
 
     def go_on(self, frame: Frame, tensor: Float32s) -> None:
@@ -141,10 +141,10 @@ class LocalAnswers:
         seconds = compute_s(self.profile, suffix.work)
         self._job(frame, "suffix", work, seconds, frame.plan.exit)
 
-    def answer(self, exit_: int, logits: Float32s) -> tuple[int, float]:
-        """Label and calibrated confidence; not finite where no network gives such logits."""
+    def answer(self, exit_: int, logits: Float32s) -> ExitAnswer:
+        """What an exit says; its confidence is not finite where no network gives such logits."""
         with np.errstate(all="ignore"):  # of what no network gives, nothing is printed
-            return softmax_answer(logits, self.model.temperatures[exit_])
+            return self.model.answer(exit_, logits)
 
     # -- answers beside the plan's ---------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class LocalAnswers:
         a millisecond to scale, a raw one that is sent needs none.
         """
         if at == 0 and 0 not in frame.tensors:
-            frame.tensors[0] = self.model.normalise(frame.picture[None])
+            frame.tensors[0] = self.model.normalise(frame.sample[None])
         return frame.tensors[at]
 
     def _job(

@@ -12,13 +12,13 @@ from artefacts import UsageError
 from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
 from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
-from models.codecs import LEARNED, codec_named
-from models.executors import Executor, softmax_answer
+from models.codecs import LEARNED, Codec, codec_named
+from models.executors import Executor
 from models.facts.cards import Model
 from models.graphs.coding import latent_bytes
 
 ENCODED_EXTRA_BYTES = 4096
-"""What an encoded tensor or picture may have beyond 4 bytes a value (headers)."""
+"""What an encoded tensor or raw sample may have beyond 4 bytes a value (headers)."""
 
 Interval = tuple[str, int, int, int]
 """What can be computed together: model digest, exit, start, stop."""
@@ -32,13 +32,19 @@ class Served:
     executor: Executor
 
     def answer(self, interval: Interval, y: Float32s) -> tuple[dict[str, Any], bytes]:
-        """One sample's reply: the class where the branch ends on the edge, else the tensor."""
+        """One sample's reply: the answer where the branch ends on the edge, else the tensor.
+
+        A class needs no bytes; any other answer is the exit's row.
+        """
         _, branch, _, stop = interval
+        sure: dict[str, Any] = {}
         if stop == len(self.model.spec.branches[branch]):
-            label, confidence = softmax_answer(y, self.model.temperatures[branch])
-            return {"bytes": 0, "class": label, "confidence": confidence}, b""
+            answer = self.model.answer(branch, y)
+            if answer.label is not None:
+                return {"bytes": 0, "class": answer.label, "confidence": answer.confidence}, b""
+            sure = {"confidence": answer.confidence}
         out = np.ascontiguousarray(y[0], dtype="<f4").tobytes()
-        return {"bytes": len(out), "shape": list(y.shape[1:])}, out
+        return {"bytes": len(out), "shape": list(y.shape[1:])} | sure, out
 
     def prepare(self, interval: Interval) -> None:
         """Run an interval on zeros, so that no frame pays for what is compiled."""
@@ -87,8 +93,8 @@ class ServedModels:
         stop = meta_int(meta, "stop", start, length)
         codec, shape = codec_named(meta_text(meta, "codec")), meta_shape(meta, "shape")
         expected = spec.shapes[branch][start]
-        if codec.carries == "picture":
-            expected = (expected[1], expected[2], expected[0]) if start == 0 else ()
+        if codec.raw:
+            expected = self._raw_shape(digest, codec) if start == 0 else ()
         if shape != expected:
             raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec.name}")
         most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES
@@ -97,6 +103,16 @@ class ServedModels:
                 f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"
             )
         return (digest, branch, start, stop), codec.name
+
+    def _raw_shape(self, digest: str, codec: Codec) -> tuple[int, ...]:
+        """Of a raw sample that a codec carries; refuses one that the model does not take."""
+        model = self._models[digest].model
+        if codec.carries != model.preprocessing.carried:
+            raise UsageError(
+                f"codec: found '{codec.name}' of a {codec.carries}, expected one that model "
+                f"'{model.spec.name}' takes"
+            )
+        return model.preprocessing.raw_shape(model.spec.input_shape)
 
     def intervals(self, digest: str, value: Any, most: int) -> list[Interval]:
         """The intervals in a greeting; those a network lacks, and more than `most`, are passed

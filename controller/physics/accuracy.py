@@ -25,11 +25,11 @@ def plan_accuracy(
     codec, cut = outcome_key(plan)
     if not plan.gates:
         return outcomes.accuracy(plan.exit, codec, cut, half)
-    right = outcomes.correct(plan.exit, codec, cut)
+    quality = outcomes.quality_of(plan.exit, codec, cut)
     at = answering_gate(outcomes, plan, temperatures)
     for number, gate in enumerate(plan.gates):
-        right = np.where(at == number, outcomes.correct(gate), right)
-    return float(right[outcomes.half(half)].mean())
+        quality = np.where(at == number, outcomes.quality_of(gate), quality)
+    return float(quality[outcomes.half(half)].mean(dtype=np.float64))
 
 
 def answering_gate(outcomes: Outcomes, plan: Plan, temperatures: Sequence[float]) -> Ints:

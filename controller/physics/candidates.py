@@ -23,7 +23,7 @@ def candidate_plans(
 ) -> tuple[Plan, ...]:
     """Every plan of a network: device-only, edge-only, device-first and edge-first.
 
-    Edge-first plans send the picture up as float32 or by a picture's codec; the other codecs serve
+    Edge-first plans send the input up as float32 or by a raw sample's codec; the other codecs serve
     device-first cuts, whose accuracy is recorded (see `models.facts.outcomes`). `no_rescue` adds,
     for every plan that offloads before the first exit, one that keeps no time for a rescue. `node`:
     whose hop it is.
@@ -34,7 +34,7 @@ def candidate_plans(
     """
     plans: list[Plan] = []
     named = [codec_named(codec) for codec in codecs]
-    pictures = any(codec.carries == "picture" for codec in named)
+    raw = any(codec.raw for codec in named)
     for i, branch in enumerate(spec.branches):
         length = len(branch)
         plans.append(device_only(spec, i))
@@ -43,10 +43,10 @@ def candidate_plans(
                 own = [b.cut for b in spec.bottlenecks if b.cut <= spec.exits[i].after]
                 plans.extend(one_hop(i, cut, length, codec.name, node=node) for cut in own)
                 continue
-            picture, at_input = codec.carries == "picture", codec.serves_at_input(pictures)
-            starts = range(0 if at_input else 1, 1 if picture or not device_first else length)
+            at_input = codec.serves_at_input(raw)
+            starts = range(0 if at_input else 1, 1 if codec.raw or not device_first else length)
             plans.extend(one_hop(i, start, length, codec.name, node=node) for start in starts)
-            if edge_first and at_input and (picture or codec.exact):
+            if edge_first and at_input and (codec.raw or codec.exact):
                 plans.extend(
                     one_hop(i, 0, stop, codec.name, node=node) for stop in range(1, length)
                 )

@@ -206,10 +206,10 @@ class Setting:
 
     def _made_rows(self, half: str) -> OutcomeRows:
         index, exits = self.outcomes.half(half), len(self.spec.exits)
-        rows = [self.outcomes.correct(i)[index] for i in range(exits)]
+        rows = [self.outcomes.quality_of(i)[index] for i in range(exits)]
         for plan in self.gate_rows.table.plans:
             codec, cut = outcome_key(plan)
-            rows.append(self.outcomes.correct(plan.exit, codec, cut)[index])
+            rows.append(self.outcomes.quality_of(plan.exit, codec, cut)[index])
         at = None
         if self.table.gated.any():
             at = np.tile(np.arange(len(self.table), dtype=np.int32)[:, None], (1, len(index)))

@@ -28,6 +28,7 @@ from models.codecs import Encoded
 from models.facts.branchy import BranchySpec, ExitSpec
 from models.facts.cards import Card, Model
 from models.facts.layers import LayerSpec
+from models.facts.preprocessing import PictureInput
 
 KINDS = ("blocking", "coinfer", "grpc", "torch-rpc")
 CLASSES = 10
@@ -58,10 +59,7 @@ def wire_model(size_bytes: int) -> Model:
     """A network whose input is `size_bytes` (a multiple of 40) of float32."""
     layers = (LayerSpec("fc", "fc", channels=CLASSES),)
     spec = BranchySpec("wire", (size_bytes // 40, 10), CLASSES, layers, (ExitSpec(1),))
-    third = (0.0, 0.0, 0.0)
-    card = Card(
-        1, "wire", spec, "0" * 64, ("",) * CLASSES, "none", third, (1.0, 1.0, 1.0), {}, (), ()
-    )
+    card = Card(2, "wire", spec, "0" * 64, ("",) * CLASSES, "none", PictureInput(), {}, (), ())
     return Model(spec, {}, card, f"{size_bytes:064x}", Path())
 
 

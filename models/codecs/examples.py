@@ -14,15 +14,21 @@ from artefacts.arrays import Float32s
 from models.codecs.affine import INT8C, calibrate
 from models.codecs.interface import Codec, LatentNetworks, Shared
 
-TENSOR, PICTURE = (2, 3, 4), (8, 8, 3)
+TENSOR, PICTURE, TOKENS, SOUND = (2, 3, 4), (8, 8, 3), 24, 160
 
 
 def example_array(
     codec: Codec, rng: np.random.Generator, shape: tuple[int, ...] = TENSOR
 ) -> npt.NDArray[Any]:
-    """A tensor of `shape`, or for a picture's codec a picture of `PICTURE`, of random values."""
+    """A tensor of `shape`, or what else the codec carries, of random values."""
     if codec.carries == "picture":
         return rng.integers(0, 256, PICTURE, dtype=np.uint8)
+    if codec.carries == "tokens":
+        ids = rng.integers(0, 30_000, TOKENS, dtype=np.int32)
+        ids[rng.integers(1, TOKENS) :] = 0
+        return ids
+    if codec.carries == "sound":
+        return rng.integers(-(2**15), 2**15, SOUND, dtype=np.int16)
     return rng.normal(size=shape).astype(np.float32)
 
 

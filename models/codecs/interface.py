@@ -18,7 +18,9 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Float32s
 
-Carries = Literal["tensor", "picture", "latent"]
+Carries = Literal["tensor", "picture", "tokens", "sound", "latent"]
+RAW: tuple[Carries, ...] = ("picture", "tokens", "sound")
+"""What a network is given before it is scaled: carried at its input alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,9 @@ class Codec(ABC):
     """One codec.
 
     `name` is what plans, scenarios, profiles, outcomes and the wire call it. `carries`: a 'tensor'
-    crosses at any cut, a 'picture' (H, W, 3) uint8 only at the input, a 'latent' only where the
-    network brings a learned codec along. `exact`: answers behind it are those of no codec at all.
+    crosses at any cut; a 'picture' (H, W, 3) uint8, 'tokens' (L,) of whole numbers and 'sound' (T,)
+    int16 only at the input; a 'latent' only where the network brings a learned codec along.
+    `exact`: answers behind it are those of no codec at all.
     `needs_ranges`: both ends must hold calibrated ranges of the tensor. `quantises`: values become
     levels of few bits. `timed`: it takes real time, so that a profile must say how much.
     `answers_as` names the codec whose answers it gives: its own name, unless it packs another.
@@ -89,19 +92,24 @@ class Codec(ABC):
     timed: bool = False
 
     @property
+    def raw(self) -> bool:
+        """Whether it carries what a network is given before it is scaled."""
+        return self.carries in RAW
+
+    @property
     def answers_as(self) -> str:
         """Name of the codec whose answers it gives."""
         return self.name
 
-    def serves_at_input(self, beside_pictures: bool) -> bool:
+    def serves_at_input(self, beside_raw: bool) -> bool:
         """Whether the network's input may cross by it.
 
-        The input has no calibrated ranges. Where a picture's codec is at hand as well
-        (`beside_pictures`), a codec that quantises the normalised input is no rival to it.
+        The input has no calibrated ranges. Where a codec of the raw sample is at hand as well
+        (`beside_raw`), a codec that quantises the scaled input is no rival to it.
         """
         if self.carries != "tensor":
-            return self.carries == "picture"
-        return not self.needs_ranges and not (self.quantises and beside_pictures)
+            return self.raw
+        return not self.needs_ranges and not (self.quantises and beside_raw)
 
     @abstractmethod
     def size(self, shape: tuple[int, ...]) -> int | None:
@@ -109,7 +117,8 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, array: npt.NDArray[Any], shared: Shared = NOTHING_SHARED) -> Encoded:
-        """Encode one float32 tensor (C, ...), or one picture (H, W, 3) uint8.
+        """Encode one float32 tensor (C, ...), or one raw sample: a picture (H, W, 3) uint8, token
+        ids (L,) of whole numbers, a recording (T,) int16.
 
         Raises a `UsageError` where the array is none that the codec carries, or `shared` lacks
         what it needs.
@@ -123,7 +132,7 @@ class Codec(ABC):
         shape: tuple[int, ...],
         shared: Shared = NOTHING_SHARED,
     ) -> npt.NDArray[Any]:
-        """The tensor of `shape`: float32, or uint8 for a picture.
+        """The tensor of `shape`: float32; of a raw sample's type where it carries those.
 
         `meta` and `data` may come from anybody: a `UsageError` is raised where they do not fit,
         before memory is taken for more than `shape` says.

@@ -32,7 +32,7 @@ class Packed(Codec):
         """The codec that is packed: packing changes no answer."""
         return self._inner.name
 
-    def serves_at_input(self, beside_pictures: bool) -> bool:
+    def serves_at_input(self, beside_raw: bool) -> bool:
         """Never: how well the input packs is recorded nowhere."""
         return False
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from artefacts import UsageError
-from models.codecs import affine, bottleneck, floats, picture
+from models.codecs import affine, bottleneck, floats, picture, sound, tokens
 from models.codecs.interface import Codec, Family
 from models.codecs.packed import SUFFIX, Packed
 
@@ -17,6 +17,8 @@ FAMILIES: tuple[Family, ...] = (
     *floats.FAMILIES,
     *affine.FAMILIES,
     *picture.FAMILIES,
+    *tokens.FAMILIES,
+    *sound.FAMILIES,
     *bottleneck.FAMILIES,
 )
 

@@ -19,22 +19,26 @@ HELD_BACK_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """Labelled pictures: `x` uint8 (N, H, W, 3), `y` uint8 (uint16 above 256 classes) (N,).
+class Samples:
+    """Labelled samples: `x` (N, ...) as a network's preprocessing takes them, `y` (N, ...) labels.
 
-    `classes`: names of the classes, where they are known.
+    Pictures are uint8 (N, H, W, 3); classes are uint8 (uint16 above 256 of them), (N,). `classes`:
+    names of the classes, where they are known.
     """
 
-    x: npt.NDArray[np.uint8]
-    y: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
     classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, indices: npt.NDArray[np.int64]) -> Pictures:
-        """The pictures at `indices`, in that order."""
-        return Pictures(self.x[indices], self.y[indices], self.classes)
+    def take(self, indices: npt.NDArray[np.int64]) -> Samples:
+        """The samples at `indices`, in that order."""
+        return Samples(self.x[indices], self.y[indices], self.classes)
+
+
+Pictures = Samples
 
 
 def cifar10(part: str, folder: Path | None = None) -> Pictures:

@@ -6,7 +6,7 @@
 - `making`: executors by name.
 """
 
-from models.executors.interface import Executor, softmax_answer
+from models.executors.interface import Executor
 from models.executors.making import make_executor
 from models.executors.onnx import OnnxExecutor
 from models.executors.paced import PacedExecutor
@@ -16,5 +16,4 @@ __all__ = [
     "OnnxExecutor",
     "PacedExecutor",
     "make_executor",
-    "softmax_answer",
 ]

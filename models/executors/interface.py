@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from artefacts import UsageError
@@ -27,9 +26,10 @@ class Executor(Protocol):
         """
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        """What crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8.
+        """What crosses before layer `cut`: a tensor (1, ...), or one raw sample.
 
-        `codec` is a name, `branch` the exit, from 0; `x` is the tensor or picture.
+        `codec` is a name, `branch` the exit, from 0; `x` is the tensor, or the sample as the
+        model's preprocessing takes it.
         """
 
     def decode(
@@ -53,7 +53,7 @@ class CodingExecutor(ABC):
         """One layer of the network on a batch."""
 
     def encode(self, codec: str, branch: int, cut: int, x: npt.NDArray[Any]) -> Encoded:
-        """Encode a tensor (1, *shape before layer `cut`), or a picture (H, W, 3) uint8.
+        """Encode a tensor (1, *shape before layer `cut`), or one raw sample.
 
         See `Executor.encode`.
         """
@@ -62,22 +62,11 @@ class CodingExecutor(ABC):
     def decode(
         self, codec: str, branch: int, cut: int, meta: Mapping[str, Any], data: bytes
     ) -> Float32s:
-        """Decode to a batch of one; a picture comes back as the network's input.
+        """Decode to a batch of one; a raw sample comes back as the network's input.
 
         See `Executor.decode`.
         """
         return decode_at(self.model, self.layer, codec, branch, cut, meta, data)
-
-
-def softmax_answer(logits: Float32s, temperature: float = 1.0) -> tuple[int, float]:
-    """Class and greatest softmax probability of one sample's logits (1, classes).
-
-    `temperature`: the exit's (`Model.temperatures`); with it, 0.8 sure is right 8 times in 10.
-    """
-    row = (logits[0] - logits[0].max()) / temperature
-    weights = np.exp(row)
-    best = int(np.argmax(row))
-    return best, float(weights[best] / weights.sum())
 
 
 def check_shape(model: Model, branch: int, start: int, x: Float32s) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,11 @@ from artefacts import (
     write_json,
 )
 from models.codecs import Ranges
+from models.facts.answers import Answers, ClassAnswer, ExitAnswer, read_answer
 from models.facts.branchy import BranchySpec
+from models.facts.preprocessing import Preprocessing, Raw
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FLOAT_BYTES = 4
 NAMES_BYTES, WEIGHTS_BYTES = 2**24, 2**32
 """What the names of weights may take, and everything in their file."""
@@ -59,13 +60,11 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     digest: str
     """SHA-256 of architecture, parameters and calibrated ranges."""
     classes: tuple[str, ...]
-    """Names of the classes, in the order of the scores."""
+    """Names of the classes, in the order of the scores (of what is no class: none)."""
     dataset: str
     """What it was trained on."""
-    mean: tuple[float, float, float]
-    """Of red, green and blue, taken off a picture of 0 to 1."""
-    std: tuple[float, float, float]
-    """What a picture is divided by after that."""
+    preprocessing: Preprocessing
+    """How a raw sample becomes the network's input."""
     training: dict[str, Any]
     """Arguments of the training."""
     held_back_accuracies: tuple[float, ...]
@@ -74,6 +73,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of every exit, on all test pictures, measured once."""
     temperatures: tuple[float, ...] = ()
     """What every exit's scores are divided by for its confidence (empty: 1)."""
+    answers: Answers = ClassAnswer()
+    """What an exit's values mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,20 +107,23 @@ class Model:
         """Calibrated ranges of the tensor that crosses before layer `cut` of a branch, if any."""
         return self.ranges.get(self.spec.branches[branch][cut - 1].name) if cut > 0 else None
 
-    def normalise(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
-        given = np.empty((len(x), x.shape[3], *x.shape[1:3]), dtype=np.float32)
-        for channel, levels in enumerate(_levels(self.card.mean, self.card.std)):
-            given[:, channel] = levels[x[..., channel]]
-        return given
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How a raw sample becomes the network's input."""
+        return self.card.preprocessing
 
+    @property
+    def answers(self) -> Answers:
+        """What an exit's values mean."""
+        return self.card.answers
 
-@lru_cache(maxsize=8)
-def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
-    """What each of the 256 levels of a channel becomes: (channels, 256)."""
-    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
-    scaled = (levels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return np.ascontiguousarray(scaled.T)
+    def normalise(self, x: Raw) -> npt.NDArray[np.float32]:
+        """Raw samples (N, ...) as the network's input (N, *input shape) float32."""
+        return self.card.preprocessing.apply(x)
+
+    def answer(self, exit_: int, row: npt.NDArray[np.float32]) -> ExitAnswer:
+        """What the row (1, V) of an exit, from 0, says."""
+        return read_answer(self.card.answers, row, self.temperatures[exit_])
 
 
 def model_digest(
@@ -203,16 +207,36 @@ def read_card(folder_or_name: str | Path) -> Card:
     return _read_card(model_folder(folder_or_name) / "card.json")
 
 
+def _of_format_1(plain: dict[str, Any]) -> dict[str, Any]:
+    """A card of format 1, whose networks took pictures and gave a class, as of today's."""
+    if plain.get("format_version") != 1:
+        return plain
+    picture = {k: plain[k] for k in ("mean", "std") if k in plain}
+    if len(picture) < 2:
+        return plain | {"format_version": FORMAT_VERSION}
+    rest = {k: v for k, v in plain.items() if k not in picture}
+    kind = {"kind": "picture"} | picture
+    return rest | {"format_version": FORMAT_VERSION, "preprocessing": kind}
+
+
 def _read_card(path: Path) -> Card:
     try:
-        card = read_json(path, Card, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES)
+        card = read_json(
+            path, Card, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES, older=_of_format_1
+        )
         exits = len(card.network.shapes)
+        card.preprocessing.check(card.network.input_shape)
+        card.answers.check(card.network.classes)
+    except ArtefactError:
+        raise
     except UsageError as error:  # a network that cannot be: the spec's own message, and the file
         raise ArtefactError(
             path, field="network", found=str(error), expected="a possible network"
         ) from None
+    named_classes = card.answers.named(card.network.classes)
+    names = (named_classes,) if card.answers.one_class else (0, named_classes)
     for named, figures, counts in (
-        ("classes", card.classes, (card.network.classes,)),
+        ("classes", card.classes, names),
         ("held_back_accuracies", card.held_back_accuracies, (0, exits)),
         ("test_accuracies", card.test_accuracies, (0, exits)),
         ("temperatures", card.temperatures, (0, exits)),
@@ -224,8 +248,6 @@ def _read_card(path: Path) -> Card:
     if not all(0 < t < math.inf for t in card.temperatures):
         found = str(card.temperatures)
         raise ArtefactError(path, field="temperatures", found=found, expected="numbers above zero")
-    if not all(s > 0 for s in card.std):
-        raise ArtefactError(path, field="std", found=str(card.std), expected="three above zero")
     return card
 
 

@@ -1,7 +1,9 @@
-"""Outcomes: for every sample, exit and codec, whether the answer was right and how sure it was.
+"""Outcomes: for every sample, exit and codec, how good the answer was and how sure.
 
-Accuracy anywhere in coinfer comes from here, never from a typed constant. The samples are split
-once: policies are trained and chosen on the 'policy' half, every reported figure is from 'report'.
+Quality lies in 0 to 1: right or wrong of a class, what a judge says of anything else; the mean over
+samples is called accuracy. Accuracy anywhere in coinfer comes from here, never from a typed
+constant. The samples are split once: policies are trained and chosen on the 'policy' half, every
+reported figure is from 'report'.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from artefacts.arrays import read_npz
 from models.codecs import find_codec
 from models.facts.confidence import greatest, probabilities
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READ_VERSIONS = (1, FORMAT_VERSION)
 OUTCOMES_BYTES = 2**28
 """Of a file's arrays; shipped ones take a few MB."""
 SPLIT_SEED = 20201
@@ -51,7 +54,8 @@ def _recording(codec: str) -> str:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Recorded answers of S samples: `right` bool (V, S), `sure` uint8 (V, S) = confidence * 255.
+    """Recorded answers of S samples: `quality` bool (V, S) of right and wrong, or
+    float16; `sure` uint8 (V, S): 255 times the confidence.
 
     `keys[v]` says which exit, codec and cut row v is of; `chosen` (V, S), where recorded, the
     class that was answered. `wire`: mean bytes of codecs whose bytes depend on what they carry.
@@ -62,7 +66,7 @@ class Outcomes:
     model_digest: str
     dataset: str
     keys: tuple[Key, ...]
-    right: npt.NDArray[np.bool_]
+    quality: npt.NDArray[np.bool_] | npt.NDArray[np.float16]
     sure: npt.NDArray[np.uint8]
     chosen: Classes | None = None
     wire: Mapping[Key, float] = field(default_factory=dict)
@@ -72,7 +76,7 @@ class Outcomes:
     @property
     def samples(self) -> int:
         """Number of samples."""
-        return int(self.right.shape[1])
+        return int(self.quality.shape[1])
 
     @property
     def exits(self) -> int:
@@ -110,14 +114,17 @@ class Outcomes:
                 f"expected one ({_recording(codec)})"
             ) from None
 
-    def correct(self, exit_: int, codec: str = "float32", cut: int = 0) -> npt.NDArray[np.bool_]:
-        """Whether each sample is answered correctly (S,)."""
-        return np.asarray(self.right[self.row(exit_, codec, cut)])
+    def quality_of(
+        self, exit_: int, codec: str = "float32", cut: int = 0
+    ) -> npt.NDArray[np.float32]:
+        """How good each sample's answer is (S,), 0 to 1."""
+        found: npt.NDArray[Any] = self.quality[self.row(exit_, codec, cut)]
+        return found.astype(np.float32)
 
     def confidence(
         self, exit_: int, codec: str = "float32", cut: int = 0
     ) -> npt.NDArray[np.float32]:
-        """Greatest softmax probability of each sample (S,), kept to 1/255."""
+        """How sure each sample's answer is (S,), kept to 1/255."""
         return np.asarray(self.sure[self.row(exit_, codec, cut)] / np.float32(255.0))
 
     def calibrated(self, exit_: int, temperature: float) -> npt.NDArray[np.float64]:
@@ -163,23 +170,27 @@ class Outcomes:
     def accuracy(
         self, exit_: int, codec: str = "float32", cut: int = 0, half: str | None = None
     ) -> float:
-        """Share of samples answered correctly, over one half or all.
+        """Mean quality over one half or all: of classes, the share answered correctly.
 
         `exit_` counts from 0; `codec` and `cut` say what crossed before which layer. `half` is
         'policy' or 'report' (None: all).
         """
-        right = self.correct(exit_, codec, cut)
-        return float(right.mean() if half is None else right[self.half(half)].mean())
+        found = self.quality_of(exit_, codec, cut)
+        if half is not None:
+            found = found[self.half(half)]
+        return float(found.mean(dtype=np.float64))
 
     def standard_error(self) -> float:
         """Of the accuracies that plans are chosen by, which rest on one half: the widest exit's."""
-        chosen_on = len(self.half("policy"))
-        shares = [self.accuracy(i, half="policy") for i in range(self.exits)] if chosen_on else []
-        return max((math.sqrt(p * (1.0 - p) / chosen_on) for p in shares), default=math.inf)
+        index = self.half("policy")
+        if not len(index):
+            return math.inf
+        spread = [float(self.quality_of(i)[index].std(dtype=np.float64)) for i in range(self.exits)]
+        return max(spread) / math.sqrt(len(index))
 
 
 def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
-    """Write an npz without objects: bits packed, confidences as bytes."""
+    """Write an npz without objects: right and wrong as bits, other quality in half precision."""
     buffer = io.BytesIO()
     optional: dict[str, Any] = {} if outcomes.chosen is None else {"chosen": outcomes.chosen}
     if outcomes.wire:
@@ -193,6 +204,11 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
         optional["logits"] = outcomes.logits
     if outcomes.labels is not None:
         optional["labels"] = outcomes.labels
+    quality: npt.NDArray[Any] = outcomes.quality
+    if quality.dtype == np.bool_:
+        optional["right"] = np.packbits(quality, axis=1)
+    else:
+        optional["quality"] = quality
     np.savez_compressed(
         buffer,
         format_version=np.array(FORMAT_VERSION),
@@ -202,7 +218,6 @@ def save_outcomes(path: str | Path, outcomes: Outcomes) -> None:
         codecs=np.array([k[1] for k in outcomes.keys]),
         cuts=np.array([k[2] for k in outcomes.keys], dtype=np.int16),
         samples=np.array(outcomes.samples),
-        right=np.packbits(outcomes.right, axis=1),
         sure=outcomes.sure,
         **optional,
     )
@@ -215,16 +230,18 @@ def read_outcomes(path: str | Path) -> Outcomes:
     path = Path(path)
     arrays = read_npz(path, "outcomes (npz)", most_bytes=OUTCOMES_BYTES)
     version = _scalar(path, arrays, "format_version")
-    if version != FORMAT_VERSION:
-        raise ArtefactError(
-            path, field="format_version", found=str(version), expected=str(FORMAT_VERSION)
-        )
+    if version not in READ_VERSIONS:
+        expected = " or ".join(map(str, READ_VERSIONS))
+        raise ArtefactError(path, field="format_version", found=str(version), expected=expected)
     samples = _scalar(path, arrays, "samples")
     if not isinstance(samples, int) or samples < 1:
         raise ArtefactError(path, field="samples", found=str(samples), expected="1 or more")
     keys = _keys(path, arrays)
-    right, sure = _field(path, arrays, "right"), _field(path, arrays, "sure")
-    widths = [("right", right, -(-samples // 8)), ("sure", sure, samples)]
+    sure = _field(path, arrays, "sure")
+    widths = [("sure", sure, samples)]
+    quality = arrays.get("quality")
+    if quality is None:
+        widths.append(("right", _field(path, arrays, "right"), -(-samples // 8)))
     chosen = arrays.get("chosen")
     if chosen is not None:
         widths.append(("chosen", chosen, samples))
@@ -241,13 +258,29 @@ def read_outcomes(path: str | Path) -> Outcomes:
         str(_scalar(path, arrays, "model_digest")),
         str(_scalar(path, arrays, "dataset")),
         keys,
-        np.unpackbits(right, axis=1, count=samples).astype(np.bool_),
+        _quality(path, arrays, len(keys), samples),
         sure,
         chosen,
         _wire(path, arrays),
         _logits(path, arrays, samples, exits=1 + max(key[0] for key in keys)),
         _labels(path, arrays, samples),
     )
+
+
+def _quality(
+    path: Path, arrays: dict[str, npt.NDArray[Any]], rows: int, samples: int
+) -> npt.NDArray[np.bool_] | npt.NDArray[np.float16]:
+    """Bits of right and wrong, or what a judge said."""
+    quality = arrays.get("quality")
+    if quality is None:
+        return np.unpackbits(arrays["right"], axis=1, count=samples).astype(np.bool_)
+    fits = quality.shape == (rows, samples) and quality.dtype == np.float16
+    if not fits or not ((quality >= 0) & (quality <= 1)).all():
+        raise ArtefactError(
+            path, field="quality", found=f"{quality.dtype} {quality.shape}",
+            expected=f"float16 ({rows}, {samples}) of 0 to 1",
+        )  # fmt: skip
+    return quality
 
 
 def _wire(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> dict[Key, float]:

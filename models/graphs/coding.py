@@ -67,13 +67,13 @@ def networks_of(spec: BranchySpec, codec: str, cut: int) -> BottleneckSpec | Non
 def encode_at(
     model: Model, run: RunLayer, codec: str, branch: int, cut: int, x: npt.NDArray[Any]
 ) -> Encoded:
-    """Encode what crosses before layer `cut`: a tensor (1, ...), or a picture (H, W, 3) uint8.
+    """Encode what crosses before layer `cut`: a tensor (1, ...), or one raw sample.
 
     `model` brings ranges and learned codecs, `run` computes one layer. `codec` is a name, `branch`
-    the exit, from 0; `x` is the tensor or picture.
+    the exit, from 0; `x` is the tensor, or the sample as the model's preprocessing takes it.
     """
     named = codec_named(codec)
-    one = x if named.carries == "picture" else x[0]
+    one = x if named.raw else x[0]
     return named.encode(one, shared_at(model, run, named, branch, cut))
 
 
@@ -86,14 +86,14 @@ def decode_at(
     meta: Mapping[str, Any],
     data: bytes,
 ) -> Float32s:
-    """The batch of one that layer `cut` is given; a picture comes back as the network's input.
+    """The batch of one that layer `cut` is given; a raw sample comes back as the network's input.
 
     `model` brings ranges and learned codecs, `run` computes one layer. `codec` is a name, `branch`
     the exit, from 0. `data` are the bytes, `meta` what came with them.
     """
     named = codec_named(codec)
-    channels, *rest = model.spec.shapes[branch][cut]
-    picture = named.carries == "picture"
-    shape = (*rest, channels) if picture else (channels, *rest)
+    shape = model.spec.shapes[branch][cut]
+    if named.raw:
+        shape = model.preprocessing.raw_shape(model.spec.input_shape)
     one = named.decode(meta, data, shape, shared_at(model, run, named, branch, cut))[None]
-    return model.normalise(one) if picture else np.ascontiguousarray(one, dtype=np.float32)
+    return model.normalise(one) if named.raw else np.ascontiguousarray(one, dtype=np.float32)

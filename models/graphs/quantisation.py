@@ -26,6 +26,7 @@ from artefacts import (
 )
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
+from models.facts.preprocessing import Raw
 from models.graphs.onnx_graph import interval_model, output_name
 from models.graphs.onnx_runtime import onnxruntime, quantization
 
@@ -54,8 +55,8 @@ class Activations(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return digest_bytes(msgspec.json.encode(self) + version("onnxruntime").encode())
 
 
-def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activations:
-    """Run `pictures` (N, H, W, 3) through every branch and note the range of every tensor."""
+def observe_activations(model: Model, samples: Raw) -> Activations:
+    """Run raw `samples` (N, ...) through every branch and note the range of every tensor."""
     options = onnxruntime.SessionOptions()
     # what an optimiser fuses away would have no range
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -63,7 +64,7 @@ def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activa
     one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
     batch = max(1, min(16, MOST_BYTES // one))
     found: dict[str, Range] = {}
-    x = model.normalise(pictures)
+    x = model.normalise(samples)
     for branch in range(len(model.spec.branches)):
         stop = len(model.spec.branches[branch])
         graph = onnx.ModelProto.FromString(
@@ -79,7 +80,7 @@ def observe_activations(model: Model, pictures: npt.NDArray[np.uint8]) -> Activa
             for name, value in zip(names, session.run(None, {"x": part}), strict=True):
                 _note(found, name, value)
             _note(found, "x", part)
-    return Activations(FORMAT_VERSION, model.digest, len(pictures), found)
+    return Activations(FORMAT_VERSION, model.digest, len(samples), found)
 
 
 def _note(found: dict[str, Range], name: str, value: npt.NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Ranges of what may cross between layers, from pictures that judge nothing."""
+"""Ranges of what may cross between layers, from samples that judge nothing."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ import numpy as np
 from artefacts.arrays import Float32s
 from models.codecs import Ranges
 from models.codecs.affine import calibrate
-from models.data.datasets import Pictures
+from models.data.datasets import Samples
 from models.facts.branchy import BranchySpec
 from models.facts.cards import State
 from models.facts.layers import LayerSpec
+from models.facts.preprocessing import Preprocessing
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
-from models.networks.training_data import Normalisation
 
 CALIBRATION_PICTURES, LEAST_PICTURES = 256, 32
 MOST_TENSOR_BYTES = 128 * 2**20
 
 
 def calibrate_network(
-    spec: BranchySpec, state: State, normalisation: Normalisation, pictures: Pictures
+    spec: BranchySpec, state: State, preprocessing: Preprocessing, samples: Samples
 ) -> dict[str, Ranges]:
     """Ranges of everything that may cross, by layer, from the first `CALIBRATION_PICTURES`.
 
     From fewer where the greatest tensor of so many would be larger than `MOST_TENSOR_BYTES`.
-    `spec` and `state` are the network's architecture and weights; `pictures` are normalised by
-    `normalisation`.
+    `spec` and `state` are the network's architecture and weights, `samples` raw ones that
+    `preprocessing` makes its input of.
     """
     found: dict[str, Ranges] = {}
     largest = max(4 * math.prod(shape) for shapes in spec.shapes for shape in shapes)
     count = max(LEAST_PICTURES, min(CALIBRATION_PICTURES, MOST_TENSOR_BYTES // largest))
-    few = pictures.take(np.arange(min(count, len(pictures))))
-    x = normalisation.apply(few.x).numpy()
+    x = preprocessing.apply(samples.x[:count])
     for done in range(len(spec.trunk) + 1):
         if done:
             layer = spec.trunk[done - 1]

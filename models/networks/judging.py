@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +13,13 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Float32s
 from models.codecs import Codec, Shared, codec_named
-from models.data.datasets import Pictures
+from models.data.datasets import Samples
 from models.facts.branchy import BottleneckSpec
 from models.facts.cards import Model
+from models.facts.judges import Judge, Labels, default_judge, judged
 from models.facts.layers import LayerSpec
 from models.facts.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
+from models.facts.preprocessing import Raw
 from models.graphs.coding import latent_bytes, latent_networks
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
@@ -29,70 +33,89 @@ PACKED_SAMPLES = 256
 
 def judge(
     model: Model,
-    pictures: Pictures,
+    samples: Samples,
     dataset: str,
     progress: Callable[[int, int], None] = lambda done, total: None,
     batch: int | None = None,
     codecs: Sequence[str] = LOSSY_CODECS,
     threads: int = 1,
     activations: Activations | None = None,
+    judge_by: Judge | None = None,
 ) -> Outcomes:
-    """Run all pictures once; what crosses is encoded, decoded and carried on to the exit.
+    """Run all samples once; what crosses is encoded, decoded and carried on to the exit.
 
     A cut in the trunk is shared by every exit behind it, so each cut is continued once through
     the trunk rather than once for each exit. Of packed codecs only the bytes are recorded: their
     answers are those of the codec that is packed. With `activations` every whole branch is judged
     in int8 too, under the name of that executor (`QUANTISED`).
 
-    `model` is judged on `pictures` of `dataset`, a name. `batch` pictures are run at once (100, or
+    `model` is judged on `samples` of `dataset`, a name, by `judge_by` (None: the usual judge of its
+    kind of answers). `batch` samples are run at once (100, or
     as many as `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
-    `progress(done, total)` counts pictures.
+    `progress(done, total)` counts samples.
     """
     if batch is None:
         one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
         batch = max(1, min(100, MOST_BYTES // one))
-    judged = _Judged(model, codecs, threads, activations)
-    parts: list[tuple[Classes, npt.NDArray[np.uint8]]] = []
-    logits: list[npt.NDArray[np.float16]] = []
-    keys: tuple[Key, ...] = ()
-    for start in range(0, len(pictures), batch):
-        found = judged.answers(pictures.x[start : start + batch])
+    tried = _Tried(model, codecs, threads, activations)
+    rows = _Rows(model, judge_by or default_judge(model.answers))
+    for start in range(0, len(samples), batch):
+        found = tried.answers(samples.x[start : start + batch])
         for (exit_, _, _), scores in found.items():
             if not np.isfinite(scores).all():
                 raise UsageError(
                     f"network '{model.spec.name}', exit {exit_ + 1}: found scores that are not "
-                    f"finite numbers for some of pictures {start} to {start + batch - 1}, expected "
-                    "class scores"
+                    f"finite numbers for some of samples {start} to {start + batch - 1}, expected "
+                    "answers"
                 )
-        keys = tuple(sorted(found))
-        parts.append(_rows(found, keys))
-        exits = [found[(i, "float32", 0)] for i in range(len(model.spec.exits))]
-        logits.append(np.stack(exits).astype(np.float16))
-        progress(min(start + batch, len(pictures)), len(pictures))
-    chosen = np.concatenate([p[0] for p in parts], axis=1)
-    sure = np.concatenate([p[1] for p in parts], axis=1)
-    right = chosen == pictures.y
-    return Outcomes(
-        model.digest, dataset, keys, right, sure, chosen, judged.mean_bytes(),
-        np.concatenate(logits, axis=1), pictures.y,
-    )  # fmt: skip
+        rows.add(found, samples.y[start : start + batch])
+        progress(min(start + batch, len(samples)), len(samples))
+    return rows.outcomes(dataset, samples, tried.mean_bytes())
 
 
-def _rows(
-    found: dict[Key, Float32s], keys: tuple[Key, ...]
-) -> tuple[Classes, npt.NDArray[np.uint8]]:
-    chosen, sure = [], []
-    for key in keys:
-        logits = found[key].astype(np.float64)
-        chosen.append(logits.argmax(axis=1).astype(class_type(logits.shape[1])))
-        # the greatest softmax probability: exp(0) over the sum
-        best = 1.0 / np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
-        sure.append(np.rint(best * 255.0).astype(np.uint8))
-    return np.stack(chosen), np.stack(sure)
+class _Rows:
+    """Judged answers, batch by batch."""
+
+    def __init__(self, model: Model, judge_by: Judge) -> None:
+        self._model, self._judge, self._class = model, judge_by, model.answers.one_class
+        self._keys: tuple[Key, ...] = ()
+        self._quality: list[Float32s] = []
+        self._sure: list[npt.NDArray[np.uint8]] = []
+        self._chosen: list[Classes] = []
+        self._logits: list[npt.NDArray[np.float16]] = []
+
+    def add(self, found: dict[Key, Float32s], labels: Labels) -> None:
+        """One batch's rows (N, V) of every key, and what is right of it."""
+        self._keys = tuple(sorted(found))
+        rows = [found[key] for key in self._keys]
+        kind = self._model.answers
+        self._quality.append(np.stack([judged(self._judge, row, labels) for row in rows]))
+        sure = np.stack([kind.confidence(row) for row in rows])
+        self._sure.append(np.rint(sure * 255.0).astype(np.uint8))
+        if self._class:
+            exits = [found[(i, "float32", 0)] for i in range(len(self._model.spec.exits))]
+            self._logits.append(np.stack(exits).astype(np.float16))
+            kept = class_type(rows[0].shape[1])
+            self._chosen.append(np.stack([row.argmax(axis=1).astype(kept) for row in rows]))
+
+    def outcomes(self, dataset: str, samples: Samples, sent: dict[Key, float]) -> Outcomes:
+        """All of them; classes, scores and labels are kept where answers are classes."""
+        quality: Any = np.concatenate(self._quality, axis=1)
+        right = quality > 0.5
+        quality = right if np.array_equal(right, quality) else quality.astype(np.float16)
+        sure = np.concatenate(self._sure, axis=1)
+        model = self._model.digest
+        if not self._class:
+            return Outcomes(model, dataset, self._keys, quality, sure, wire=sent)
+        chosen: Any = np.concatenate(self._chosen, axis=1)
+        logits = np.concatenate(self._logits, axis=1)
+        return Outcomes(
+            model, dataset, self._keys, quality, sure, chosen, sent, logits, samples.y
+        )  # fmt: skip
 
 
-class _Judged:
-    """A model's answers to batches of pictures under every codec, and the bytes those took."""
+class _Tried:
+    """A model's answers to batches of samples under every codec, and the bytes those took."""
 
     def __init__(
         self, model: Model, codecs: Sequence[str], threads: int, activations: Activations | None
@@ -107,7 +130,8 @@ class _Judged:
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
         named = [codec_named(name) for name in codecs]
         tensors = [c for c in named if c.carries == "tensor"]
-        self._pictures = [c for c in named if c.carries == "picture" and not c.exact]
+        # of an exact one only the bytes are to be learnt, where they depend on the sample
+        self._raw = [c for c in named if c.raw and not (c.exact and c.size((1,)) is not None)]
         self._learned = [c for c in named if c.carries == "latent"]
         self._varying = [c for c in tensors if c.size((1,)) is None]
         answering = dict.fromkeys(c.answers_as for c in tensors if not c.exact)
@@ -118,11 +142,11 @@ class _Judged:
         """Mean bytes of every codec whose bytes depend on what it carries."""
         return {key: float(np.mean(sent)) for key, sent in sorted(self._sent.items())}
 
-    def answers(self, pictures: npt.NDArray[np.uint8]) -> dict[Key, Float32s]:
-        """Logits by exit, codec and cut."""
+    def answers(self, samples: Raw) -> dict[Key, Float32s]:
+        """Rows (N, V) by exit, codec and cut."""
         spec = self._model.spec
         found: dict[Key, Float32s] = {}
-        trunk = [self._model.normalise(pictures)]
+        trunk = [self._model.normalise(samples)]
         for k in range(len(spec.trunk)):
             trunk.append(self._layer(-1, k, trunk[-1]))
         for i, exit_spec in enumerate(spec.exits):
@@ -136,14 +160,12 @@ class _Judged:
             self._cross_trunk(cut, trunk[cut], found)
         for i in range(len(spec.exits)) if self._activations is not None else ():
             found[(i, QUANTISED, 0)] = self._quantised(i, trunk[0])
-        for codec in self._learned:
-            for own in spec.bottlenecks:
-                self._continue(
-                    self._squeezed(codec, own, trunk[own.cut]), codec.name, own.cut, found
-                )
-        for codec in self._pictures:
-            seen = self._model.normalise(self._sent_pictures(codec, pictures))
-            self._continue(seen, codec.name, 0, found)
+        for codec, own in itertools.product(self._learned, spec.bottlenecks):
+            self._continue(self._squeezed(codec, own, trunk[own.cut]), codec.name, own.cut, found)
+        for codec in self._raw:
+            seen = self._sent_raw(codec, samples)
+            if not codec.exact:
+                self._continue(self._model.normalise(seen), codec.name, 0, found)
         return found
 
     def _quantised(self, branch: int, x: Float32s) -> Float32s:
@@ -224,13 +246,12 @@ class _Judged:
             for i in exits[1:]:
                 self._sent[(i, codec.name, cut)] = known
 
-    def _sent_pictures(
-        self, codec: Codec, pictures: npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.uint8]:
+    def _sent_raw(self, codec: Codec, samples: Raw) -> Raw:
+        """What the edge sees of raw samples; notes their bytes, where those vary."""
         seen = []
-        for picture in pictures:
-            encoded = codec.encode(picture)
-            for i in range(len(self._model.spec.exits)):
+        for sample in samples:
+            encoded = codec.encode(sample)
+            for i in range(len(self._model.spec.exits)) if codec.size((1,)) is None else ():
                 self._sent.setdefault((i, codec.name, 0), []).append(len(encoded.data))
-            seen.append(codec.decode(encoded.meta, encoded.data, picture.shape))
+            seen.append(codec.decode(encoded.meta, encoded.data, sample.shape))
         return np.stack(seen)

@@ -13,17 +13,19 @@ import torch
 
 from artefacts import UsageError
 from models.codecs import Ranges, codec_named
-from models.data.datasets import Pictures
+from models.data.datasets import Samples
+from models.facts.answers import CLASSES, Answers
 from models.facts.branchy import BranchySpec
 from models.facts.cards import FORMAT_VERSION, Card, State, load_model, model_digest, save_model
 from models.facts.confidence import fit_temperature
+from models.facts.judges import Judge
 from models.facts.outcomes import Outcomes, save_outcomes
+from models.facts.preprocessing import Preprocessing
 from models.facts.sizes import save_sizes
 from models.graphs.quantisation import observe_activations, save_activations
 from models.networks.calibration import CALIBRATION_PICTURES, calibrate_network
 from models.networks.judging import LOSSY_CODECS, judge
 from models.networks.sizes import record_sizes
-from models.networks.training_data import Normalisation
 
 Progress = Callable[[int, int], None]
 
@@ -38,28 +40,40 @@ class Origin:
     training: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a network takes and gives, and how an answer is judged (None: as is usual for it)."""
+
+    preprocessing: Preprocessing
+    answers: Answers = CLASSES
+    judge: Judge | None = None
+
+
 def publish(
     folder: Path,
     spec: BranchySpec,
     state: State,
     origin: Origin,
-    normalisation: Normalisation,
-    held_back: Pictures,
-    test: Pictures,
+    signature: Signature,
+    held_back: Samples,
+    test: Samples,
     *,
     codecs: Sequence[str] = LOSSY_CODECS,
     more_ranges: Mapping[str, Ranges] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Outcomes:
-    """Write weights, card and outcomes to `folder`; the `test` pictures are run here, once.
+    """Write weights, card and outcomes to `folder`; the `test` samples are run here, once.
 
-    `held_back` pictures judge nothing but choices: ranges, temperatures, thresholds and gates.
+    `held_back` samples judge nothing but choices: ranges, temperatures, thresholds and gates.
     `more_ranges`: of learned codecs' latents. `spec` and `state` are architecture and weights from
-    `origin`, after `normalisation`; `codecs` are judged too. `progress(done, total)`: pictures.
+    `origin`, which take and give what `signature` says; `codecs` are judged too.
+    `progress(done, total)`: samples.
     """
-    _fits(spec, test)
+    _fits(spec, signature, test)
     calibrated = any(codec_named(c).needs_ranges for c in codecs)
-    ranges = calibrate_network(spec, state, normalisation, held_back) if calibrated else {}
+    ranges = (
+        calibrate_network(spec, state, signature.preprocessing, held_back) if calibrated else {}
+    )
     ranges |= dict(more_ranges or {})
     held: tuple[float, ...] = ()
     temperatures: tuple[float, ...] = ()
@@ -72,27 +86,32 @@ def publish(
             digest=model_digest(spec, state, ranges),
             classes=origin.classes,
             dataset=origin.trained_on,
-            mean=normalisation.mean,
-            std=normalisation.std,
+            preprocessing=signature.preprocessing,
             training=origin.training
             | {"torch": str(torch.__version__), "machine": platform.machine()},
             held_back_accuracies=held,
             test_accuracies=accuracies,
             temperatures=temperatures,
+            answers=signature.answers,
         )
 
     save_model(folder, state, card(()), ranges)
     model = load_model(folder)
     threads = torch.get_num_threads()
-    known = judge(model, held_back, "held-back training pictures", codecs=(), threads=threads)
+    judge_by = signature.judge
+    known = judge(
+        model, held_back, "held-back training samples", codecs=(), threads=threads,
+        judge_by=judge_by,
+    )  # fmt: skip
     save_outcomes(folder / "held_back.npz", known)
     held = _accuracies(known)
     temperatures = fitted_temperatures(known)
     seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
     save_activations(folder, seen)
     outcomes = judge(
-        model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen
-    )
+        model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen,
+        judge_by=judge_by,
+    )  # fmt: skip
     save_outcomes(folder / "outcomes.npz", outcomes)
     if (sizes := record_sizes(model, outcomes, test)).keys:
         save_sizes(folder, sizes)
@@ -105,22 +124,25 @@ def _accuracies(outcomes: Outcomes) -> tuple[float, ...]:
 
 
 def fitted_temperatures(held_back: Outcomes) -> tuple[float, ...]:
-    """Every exit's temperature, to four digits, from what it gave the held-back pictures."""
+    """Every exit's temperature, to four digits, from what it gave the held-back samples.
+
+    None where answers are no classes: what they say of their confidence is left as it is.
+    """
     logits, labels = held_back.logits, held_back.labels
-    assert logits is not None
-    assert labels is not None
+    if logits is None or labels is None:
+        return ()
     return tuple(round(fit_temperature(one, labels.astype(np.int64)), 4) for one in logits)
 
 
-def _fits(spec: BranchySpec, pictures: Pictures) -> None:
-    height, width = pictures.x.shape[1:3]
-    if spec.input_shape != (3, height, width):
+def _fits(spec: BranchySpec, signature: Signature, samples: Samples) -> None:
+    wanted = signature.preprocessing.raw_shape(spec.input_shape)
+    if tuple(samples.x.shape[1:]) != wanted:
         raise UsageError(
-            f"network '{spec.name}': found pictures of {width} x {height}, expected "
-            f"{spec.input_shape[2]} x {spec.input_shape[1]}"
+            f"network '{spec.name}': found samples of shape {tuple(samples.x.shape[1:])}, "
+            f"expected {wanted}"
         )
-    if int(pictures.y.max(initial=0)) >= spec.classes:
+    if signature.answers.one_class and int(samples.y.max(initial=0)) >= spec.classes:
         raise UsageError(
-            f"network '{spec.name}': found class {int(pictures.y.max())} among the labels, "
+            f"network '{spec.name}': found class {int(samples.y.max())} among the labels, "
             f"expected 0 to {spec.classes - 1}"
         )

@@ -24,7 +24,7 @@ from models.networks.bottleneck import BottleneckArgs, lowered_bottleneck, train
 from models.networks.judging import LOSSY_CODECS
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork, folded_network
-from models.networks.publishing import Origin, publish
+from models.networks.publishing import Origin, Signature, publish
 from models.networks.training import EpochReport, TrainingArgs, train
 from models.networks.training_data import (
     Batch,
@@ -95,7 +95,7 @@ def train_alexnet(out: Path, epochs: int | None, seed: int, listener: Listener) 
         _training(args) | {"batch_normalisation": "after every conv in training, folded into it"},
     )
     return publish(
-        out, spec, state, origin, normalisation, held, test,
+        out, spec, state, origin, Signature(normalisation.preprocessing), held, test,
         codecs=LOSSY_CODECS, progress=listener.step,
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def train_mobilenet(out: Path, epochs: int | None, seed: int, listener: Listener
         _training(args) | {"width": MOBILENET_WIDTH, "bottleneck": asdict(squeezed)},
     )
     return publish(
-        out, spec, state, origin, data.normalisation, held, test,
+        out, spec, state, origin, Signature(data.normalisation.preprocessing), held, test,
         codecs=CAMERA_CODECS, more_ranges={learned.encoder.name: ranges}, progress=listener.step,
     )  # fmt: skip
 

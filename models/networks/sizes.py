@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import CoinferError, UsageError
 from artefacts.arrays import Float32s
@@ -22,6 +21,7 @@ from models.data.datasets import Pictures, judged_pictures
 from models.executors import Executor, make_executor
 from models.facts.cards import Model, load_model
 from models.facts.outcomes import Key, Outcomes, read_outcomes
+from models.facts.preprocessing import Raw
 from models.facts.sizes import FILE, SampleSizes, save_sizes
 
 BATCH = 100
@@ -58,7 +58,7 @@ def record_sizes(
         tensors = dict(_tensors(model, executor, part, {(k[0], k[2]) for k in sent}))
         for exit_, name, cut in sent:
             codec, shared = codec_named(name), Shared(model.ranges_at(exit_, cut))
-            crossing = part if codec.carries == "picture" else tensors[exit_, cut]
+            crossing = part if codec.raw else tensors[exit_, cut]
             sent[exit_, name, cut] += [len(codec.encode(one, shared).data) for one in crossing]
         progress(min(start + batch, len(pictures)), len(pictures))
     found = {key: np.array(sent[_shared(model, key)], dtype=np.uint32) for key in wanted}
@@ -82,7 +82,7 @@ def _shared(model: Model, key: Key) -> Key:
 
 
 def _tensors(
-    model: Model, executor: Executor, pictures: npt.NDArray[np.uint8], wanted: set[tuple[int, int]]
+    model: Model, executor: Executor, pictures: Raw, wanted: set[tuple[int, int]]
 ) -> Iterator[tuple[tuple[int, int], Float32s]]:
     """The tensors (N, ...) before the wanted layers, by branch and cut; 0 is the input."""
     x = model.normalise(pictures)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.data.datasets import Pictures
+from models.facts.preprocessing import PictureInput
 
 Batch = tuple[Tensor, Tensor]
 MOST_PIXELS = 2**20
@@ -40,6 +41,11 @@ class Normalisation:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+
+    @property
+    def preprocessing(self) -> PictureInput:
+        """The same for a card: the device does it without torch."""
+        return PictureInput(self.mean, self.std)
 
     @classmethod
     def of(cls, pictures: Pictures) -> Normalisation:

@@ -15,7 +15,7 @@ from controller.planners.fixed import FixedController
 from controller.plans import check_plan, device_only, one_hop
 from controller.scenarios import load_setting, read_scenario
 from models.data.pictures import generated_pictures
-from models.executors import OnnxExecutor, softmax_answer
+from models.executors import OnnxExecutor
 
 PICTURES = 24
 
@@ -41,7 +41,8 @@ def pictures(executor):
         row = []
         for i, branch in enumerate(spec.branches):
             logits = executor.run(i, 0, len(branch), x)
-            row.append(softmax_answer(logits, model.temperatures[i]))
+            found = model.answer(i, logits)
+            row.append((found.label, found.confidence))
         answers.append(row)
     return made, answers
 

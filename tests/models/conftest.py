@@ -10,6 +10,7 @@ import pytest
 from models.facts.branchy import BranchySpec, ExitSpec
 from models.facts.cards import Card, Model, expected_shapes, load_model, model_digest, save_model
 from models.facts.layers import LayerSpec
+from models.facts.preprocessing import PictureInput
 
 
 @pytest.fixture(scope="session")
@@ -34,14 +35,13 @@ def tiny_spec() -> BranchySpec:
 
 def card_of(spec: BranchySpec, digest: str) -> Card:
     return Card(
-        format_version=1,
+        format_version=2,
         name=spec.name,
         network=spec,
         digest=digest,
         classes=tuple(f"class {i}" for i in range(10)),
         dataset="made up",
-        mean=(0.4912, 0.482, 0.4464),
-        std=(0.2469, 0.2433, 0.2614),
+        preprocessing=PictureInput((0.4912, 0.482, 0.4464), (0.2469, 0.2433, 0.2614)),
         training={"epochs": 0},
         held_back_accuracies=(),
         test_accuracies=(0.1, 0.2),

@@ -118,7 +118,7 @@ def exit_rows(network: str, also_in_int8: bool) -> Rows:
     outcomes = read_outcomes(load_model(network).folder / "outcomes.npz")
 
     def shares(codec: str) -> list[str]:
-        right = (np.mean(outcomes.correct(k, codec)) for k in range(outcomes.exits))
+        right = (np.mean(outcomes.quality_of(k, codec)) for k in range(outcomes.exits))
         return [f"{100 * share:.2f} %" for share in right]
 
     found: Rows = [("accuracy", *shares("float32"))]

@@ -31,7 +31,7 @@ from models.networks.brought.brought_module import (
 )
 from models.networks.brought.exit_placement import with_exits
 from models.networks.brought.factories import HeadFactory
-from models.networks.publishing import Origin, publish
+from models.networks.publishing import Origin, Signature, publish
 from models.networks.training_data import Normalisation
 
 SAMPLES = 4
@@ -83,8 +83,9 @@ def convert_module(
         spec, state = _lowered(brought, whole, lesson, args)
     listener.stage("outcomes")
     return publish(
-        folder, spec, state, _origin(spec, points, lesson, args, names), brought.normalisation,
-        lesson.held, lesson.judged, codecs=codecs, progress=listener.step,
+        folder, spec, state, _origin(spec, points, lesson, args, names),
+        Signature(brought.normalisation.preprocessing), lesson.held, lesson.judged,
+        codecs=codecs, progress=listener.step,
     )  # fmt: skip
 
 

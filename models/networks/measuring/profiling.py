@@ -266,7 +266,7 @@ def _codec_profiles(
             if codec.carries == "latent":
                 if learned is not None:
                     found.append(_learned_profile(codec, model, learned, tensor, args, clock))
-            elif (codec.carries == "picture") == (cut == 0) and (ranges or not codec.needs_ranges):
+            elif codec.raw == (cut == 0) and (ranges or not codec.needs_ranges):
                 source = picture if cut == 0 else tensor
                 found.append(_codec_profile(codec, after, source, Shared(ranges), args, clock))
         crossing = run(crossing)

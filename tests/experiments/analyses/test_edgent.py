@@ -22,6 +22,7 @@ from experiments.analyses.figures.edgent import (
 )
 from models.facts.alexnet import alexnet
 from models.facts.cards import FORMAT_VERSION, Card, expected_shapes, model_digest, save_model
+from models.facts.preprocessing import PictureInput
 
 ACCURACIES = (0.70, 0.74, 0.77, 0.79, 0.80)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -158,8 +159,7 @@ def model_folder(tmp_path):
         digest=model_digest(spec, state),
         classes=tuple("abcdefghij"),
         dataset="none",
-        mean=(0.5, 0.5, 0.5),
-        std=(0.2, 0.2, 0.2),
+        preprocessing=PictureInput((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
         training={},
         held_back_accuracies=ACCURACIES,
         test_accuracies=ACCURACIES,

@@ -12,6 +12,7 @@ from experiments.analyses.confidence.records import read_record, write_record
 from models.facts.branchy import BranchySpec, ExitSpec
 from models.facts.cards import Card, expected_shapes, load_model, model_digest, save_model
 from models.facts.layers import LayerSpec
+from models.facts.preprocessing import PictureInput
 
 SPEC = BranchySpec(
     "tiny", (3, 8, 8), 3,
@@ -50,8 +51,8 @@ def model(tmp_path):
         for name, shape in expected_shapes(SPEC).items()
     }
     card = Card(
-        1, "tiny", SPEC, model_digest(SPEC, state), ("a", "b", "c"), "made up",
-        (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), {}, (), (),
+        2, "tiny", SPEC, model_digest(SPEC, state), ("a", "b", "c"), "made up",
+        PictureInput((0.5,) * 3, (0.2,) * 3), {}, (), (),
     )  # fmt: skip
     save_model(tmp_path / "tiny", state, card)
     return load_model(tmp_path / "tiny")

@@ -9,7 +9,8 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from models.data.pictures import generated_pictures
-from models.executors import OnnxExecutor, PacedExecutor, make_executor, softmax_answer
+from models.executors import OnnxExecutor, PacedExecutor, make_executor
+from models.facts.answers import CLASSES, read_answer
 from models.facts.cards import load_model
 from models.networks.torch_executor import any_executor
 
@@ -157,7 +158,8 @@ def test_the_pace_is_the_profiles(stream):
 
 
 def test_softmax_answers():
-    label, sure = softmax_answer(np.array([[0.0, np.log(3.0)]], dtype=np.float32))
+    found = read_answer(CLASSES, np.array([[0.0, np.log(3.0)]], dtype=np.float32))
+    label, sure = found.label, found.confidence
     assert (label, sure) == (1, pytest.approx(0.75))
 
 

@@ -14,6 +14,7 @@ from models.codecs import LEARNED
 from models.executors import OnnxExecutor
 from models.facts.branchy import BranchySpec
 from models.facts.cards import Card, load_model, model_digest, save_model
+from models.facts.preprocessing import PictureInput
 from models.networks.bottleneck import (
     TOP,
     Bottleneck,
@@ -72,8 +73,8 @@ def published(lowered, bottleneck, folder):
     whole = msgspec.structs.replace(spec, bottlenecks=(learned,))
     named, merged = {learned.encoder.name: ranges}, state | more
     card = Card(
-        1, "net", whole, model_digest(whole, merged, named), ("a", "b", "c"), "made up",
-        (0.0,) * 3, (1.0,) * 3, {}, (), (),
+        2, "net", whole, model_digest(whole, merged, named), ("a", "b", "c"), "made up",
+        PictureInput(), {}, (), (),
     )  # fmt: skip
     save_model(folder, merged, card, named)
     return load_model(folder)

@@ -1,0 +1,262 @@
+"""What a network takes: how a raw sample (a picture, a sentence, a recording) becomes its input.
+
+Torch-free: the device does it with every frame. A network's input is one float32 array per sample,
+whatever was brought: token ids are whole numbers below 2^24, which float32 holds exactly, and
+several tensors are laid end to end. What a raw sample may cross a link by are the codecs that carry
+its kind (`models.codecs`, `Codec.carries`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import UsageError
+from artefacts.arrays import Float32s
+from models.facts.layers import Shape
+
+Raw = npt.NDArray[Any]
+MOST_WHOLE = 2**24
+"""Whole numbers below it are the same in float32."""
+Datatype = Literal[
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16",
+    "FP32", "FP64",
+]  # fmt: skip
+"""Of a tensor's values, as the Open Inference Protocol calls them."""
+NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"), "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
+}  # fmt: skip
+"""By the protocol's name; BF16 has no type in NumPy and is widened before it comes here."""
+FULL_SCALE = 32768.0
+"""Of 16-bit sound: the greatest magnitude becomes 1."""
+
+
+class NamedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One tensor of a network's signature: its name, type, and one sample's shape."""
+
+    name: str
+    """As the network's author calls it."""
+    datatype: Datatype = "FP32"
+    """Of its values."""
+    shape: tuple[int, ...] = ()
+    """Of one sample."""
+
+    @property
+    def values(self) -> int:
+        """How many values one sample has."""
+        return math.prod(self.shape)
+
+
+class PictureInput(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="picture"
+):
+    """A picture: uint8 (H, W, 3); levels of 0 to 1, less `mean`, over `std`, channels first."""
+
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Of red, green and blue, taken off a picture of 0 to 1."""
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """What a picture is divided by after that."""
+
+    carried: ClassVar[str] = "picture"
+    name: ClassVar[str] = "picture"
+    datatype: ClassVar[Datatype] = "UINT8"
+
+    def check(self, shape: Shape) -> None:
+        """Refuse figures that mean nothing, and a network whose input is no picture."""
+        if not all(s > 0 for s in self.std):
+            raise UsageError(f"std: found {self.std}, expected three above zero")
+        if len(shape) != 3 or shape[0] != 3:
+            raise UsageError(f"input: found shape {shape}, expected (3, height, width)")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """(H, W, 3) of a network's input (3, H, W)."""
+        return (shape[1], shape[2], shape[0])
+
+    def apply(self, batch: Raw) -> Float32s:
+        """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
+        given = np.empty((len(batch), batch.shape[3], *batch.shape[1:3]), dtype=np.float32)
+        for channel, levels in enumerate(_levels(self.mean, self.std)):
+            given[:, channel] = levels[batch[..., channel]]
+        return given
+
+
+class TokenInput(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tokens"
+):
+    """Token ids: int32 (L,), the rest of a shorter text filled with `padding`."""
+
+    vocabulary: int
+    """Ids lie below it."""
+    padding: int = 0
+    """The id that fills what a text is shorter than L."""
+
+    carried: ClassVar[str] = "tokens"
+    name: ClassVar[str] = "tokens"
+    datatype: ClassVar[Datatype] = "INT32"
+
+    def check(self, shape: Shape) -> None:
+        """Refuse figures that mean nothing, and a network whose input is no row of ids."""
+        if not 1 < self.vocabulary <= MOST_WHOLE:
+            raise UsageError(
+                f"vocabulary: found {self.vocabulary}, expected 2 to {MOST_WHOLE} token ids"
+            )
+        if not 0 <= self.padding < self.vocabulary:
+            raise UsageError(f"padding: found {self.padding}, expected 0 to {self.vocabulary - 1}")
+        if len(shape) != 1:
+            raise UsageError(f"input: found shape {shape}, expected (tokens,)")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """(L,) as the network's input."""
+        return shape
+
+    def apply(self, batch: Raw) -> Float32s:
+        """Ids (N, L) as the network's input (N, L) float32; refuses ids beyond the vocabulary."""
+        if batch.size and not 0 <= int(batch.min()) <= int(batch.max()) < self.vocabulary:
+            raise UsageError(
+                f"tokens: found ids from {batch.min()} to {batch.max()}, expected 0 to "
+                f"{self.vocabulary - 1}"
+            )
+        return batch.astype(np.float32)
+
+
+class SoundInput(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="sound"
+):
+    """A recording: int16 (T,), divided by 32,768; the rest of a shorter one is silence."""
+
+    rate_hz: int
+    """Samples a second."""
+
+    carried: ClassVar[str] = "sound"
+    name: ClassVar[str] = "sound"
+    datatype: ClassVar[Datatype] = "INT16"
+
+    def check(self, shape: Shape) -> None:
+        """Refuse figures that mean nothing, and a network whose input is no row of samples."""
+        if not 0 < self.rate_hz <= 384_000:
+            raise UsageError(f"rate_hz: found {self.rate_hz}, expected 1 to 384,000")
+        if len(shape) != 1:
+            raise UsageError(f"input: found shape {shape}, expected (samples,)")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """(T,) as the network's input."""
+        return shape
+
+    def apply(self, batch: Raw) -> Float32s:
+        """Recordings (N, T) int16 as the network's input (N, T) float32 within -1 and 1."""
+        return batch.astype(np.float32) / np.float32(FULL_SCALE)
+
+
+class TensorInput(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="tensors"
+):
+    """Tensors as the network's author has them, made ready by whoever sends them.
+
+    One float32 tensor is the network's input as it is; anything else is laid end to end as float32
+    (`pack`), and the network takes it apart.
+    """
+
+    tensors: tuple[NamedTensor, ...]
+    """In the order of the network's parameters."""
+
+    carried: ClassVar[str] = ""
+    name: ClassVar[str] = "tensors"
+    datatype: ClassVar[Datatype] = "FP32"
+
+    @property
+    def alone(self) -> bool:
+        """Whether one float32 tensor is the input as it is."""
+        return len(self.tensors) == 1 and self.tensors[0].datatype == "FP32"
+
+    def input_shape(self) -> Shape:
+        """Of the network's input for one sample."""
+        if self.alone:
+            return self.tensors[0].shape
+        return (sum(t.values for t in self.tensors),)
+
+    def check(self, shape: Shape) -> None:
+        """Refuse a signature that is none, or that is not of the network's input."""
+        names = [t.name for t in self.tensors]
+        if not names or len(set(names)) != len(names) or not all(names):
+            raise UsageError(f"tensors: found names {names}, expected one or more, all different")
+        for tensor in self.tensors:
+            if not all(size > 0 for size in tensor.shape):
+                raise UsageError(
+                    f"tensor '{tensor.name}': found shape {tensor.shape}, expected sizes above 0"
+                )
+        if self.input_shape() != shape:
+            raise UsageError(f"input: found shape {shape}, expected {self.input_shape()}")
+
+    def raw_shape(self, shape: Shape) -> Shape:
+        """As the network's input."""
+        return shape
+
+    def apply(self, batch: Raw) -> Float32s:
+        """The batch itself, float32."""
+        return np.ascontiguousarray(batch, dtype=np.float32)
+
+    def pack(self, tensors: Sequence[Raw]) -> Float32s:
+        """One sample's tensors, in their order, as the network's input.
+
+        Raises `UsageError` for another shape, and for whole numbers that float32 does not hold.
+        """
+        if len(tensors) != len(self.tensors):
+            raise UsageError(f"tensors: found {len(tensors)}, expected {len(self.tensors)}")
+        parts = []
+        for given, wanted in zip(tensors, self.tensors, strict=True):
+            if tuple(given.shape) != wanted.shape:
+                raise UsageError(
+                    f"tensor '{wanted.name}': found shape {tuple(given.shape)}, expected "
+                    f"{wanted.shape}"
+                )
+            if given.dtype.kind in "iu" and given.size and abs(given).max() >= MOST_WHOLE:
+                raise UsageError(
+                    f"tensor '{wanted.name}': found {abs(given).max()}, expected whole numbers "
+                    f"below {MOST_WHOLE} in magnitude"
+                )
+            parts.append(np.asarray(given, dtype=np.float32))
+        if self.alone:
+            return np.ascontiguousarray(parts[0])
+        return np.concatenate([part.ravel() for part in parts])
+
+
+Preprocessing = PictureInput | TokenInput | SoundInput | TensorInput
+
+
+def signature(preprocessing: Preprocessing, shape: Shape) -> tuple[NamedTensor, ...]:
+    """The tensors that a raw sample of a network with input `shape` consists of."""
+    if isinstance(preprocessing, TensorInput):
+        return preprocessing.tensors
+    raw = preprocessing.raw_shape(shape)
+    return (NamedTensor(preprocessing.name, preprocessing.datatype, raw),)
+
+
+def raw_type(preprocessing: Preprocessing) -> np.dtype[Any]:
+    """Of a raw sample's values."""
+    return NUMPY_TYPES[preprocessing.datatype]
+
+
+def check_raw(preprocessing: Preprocessing, shape: Shape, raw: Raw) -> None:
+    """Refuse a raw sample that a network of input `shape` does not take."""
+    wanted, kind = preprocessing.raw_shape(shape), raw_type(preprocessing)
+    if tuple(raw.shape) != wanted or raw.dtype != kind:
+        raise UsageError(
+            f"{preprocessing.name}: found {raw.dtype} {tuple(raw.shape)}, expected {kind} {wanted}"
+        )
+
+
+@lru_cache(maxsize=8)
+def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
+    """What each of the 256 levels of a channel becomes: (channels, 256)."""
+    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
+    scaled = (levels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
+    return np.ascontiguousarray(scaled.T)
