@@ -338,13 +338,11 @@ class FrameEngine:
         self._end(frame, self.clock())
         return True
 
-    def _answer(
-        self, frame: Frame, answer: ExitAnswer, at_s: float, gate: int | None = None
-    ) -> None:
+    def _answer(self, frame: Frame, answer: ExitAnswer, at_s: float, by: int | None = None) -> None:
         """The plan's own answer: of its exit, or of the gate that was sure enough."""
         if at_s <= frame.limit_s:
             frame.answer, frame.answered_s = answer, at_s
-            frame.answer_exit = frame.plan.exit if at is None else at
+            frame.answer_exit = frame.plan.exit if by is None else by
         self._end(frame, at_s)
 
     def _end(self, frame: Frame, at_s: float | None) -> None:
