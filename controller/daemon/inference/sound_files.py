@@ -79,4 +79,5 @@ def _samples(data: bytes, start: int, stop: int, channels: int, most: int) -> np
     found = np.frombuffer(data, "<i2", count * channels, start).reshape(count, channels)
     if channels == 1:
         return found[:, 0].astype(np.int16)
-    return np.rint(found.mean(axis=1)).astype(np.int16)
+    mixed: npt.NDArray[np.int16] = np.rint(found.mean(axis=1)).astype(np.int16)
+    return mixed
