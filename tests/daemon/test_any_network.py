@@ -345,3 +345,34 @@ def test_labels_are_flags_scores_and_names(models):
         assert found.as_numpy("names").tolist() == filled
 
     serve(models["tokens"], work)
+
+
+def test_a_sentence_is_asked_in_words(models, tmp_path):
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "##s", "sat"]
+    model = made_model("words", tmp_path)
+    (model.folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    rows = np.zeros((2, TOKENS), np.int32)
+    rows[0, :6], rows[1, :5] = [2, 4, 5, 6, 7, 3], [2, 5, 3, 7, 3]
+    labels = whole(model, rows).argmax(axis=1).tolist()
+
+    def work(way, library, client):
+        texts = np.array([[b"The cats sat"]], dtype=np.object_)
+        given = made_input(library, way, "tokens", texts, "BYTES")
+        found = client.infer("words", [given], parameters=PATIENT)
+        assert found.as_numpy("label").tolist() == labels[:1]
+        pair = made_input(
+            library, way, "tokens", np.array([[b"cat", b"sat"]], dtype=np.object_), "BYTES"
+        )
+        found = client.infer("words", [pair], parameters=PATIENT)
+        assert found.as_numpy("label").tolist() == labels[1:]
+
+    serve(model, work)
+    with (
+        made_service(model, 1) as served,
+        listening(served) as (address,),
+        Client(address) as client,
+    ):
+        found = client.infer("The cats sat", deadline_s=20.0)
+        check("words", model, found, rows[0])
+        assert found.where == "edge"
+        check("words", model, client.infer(("cat", "sat"), deadline_s=20.0), rows[1])
