@@ -27,7 +27,7 @@ def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
     Of several cuts that the same tensor crosses the first stands.
     """
     found: dict[str, Cut] = {}
-    for cut in model.single_cuts:
+    for cut in model.carried_cuts:
         crossing = cut.crossings[0]
         inside = crossing.name not in (model.input.name, model.output.name)
         if inside and crossing.dtype is torch.float32 and crossing.shape:

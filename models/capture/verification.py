@@ -22,6 +22,7 @@ from artefacts.arrays import Float32s
 from models.capture.comparison import TOLERANCE, difference
 from models.capture.modules import answers
 from models.capture.reference import Reference
+from models.codecs.crossing import first
 from models.data.pictures import generated_pictures
 from models.facts.branchy import BranchySpec
 from models.facts.layers import LayerSpec, Shape
@@ -88,7 +89,7 @@ def verify(
     values = ran.values([x.numpy() for x in batches])
     exits, inside, matched = 0.0, 0.0, len(ran.layers)
     for x, crossing in zip(batches, values, strict=True):
-        near = _Nearest(crossing, {layer.name: tensor_of(layer) for layer in ran.layers})
+        near = _Nearest(ran.carried(crossing), {x.name: tensor_of(x) for x in ran.layers})
         reference.inside(x, near.see)
         wanted = reference.exits(x)
         if len(wanted) != len(spec.exits):
@@ -216,6 +217,15 @@ class _Stretches:
             for values in found:
                 values[layer.name] = run(values[spec.crossing(branch, k)])
         return found
+
+    def carried(self, values: Mapping[str, Float32s]) -> dict[str, Float32s]:
+        """Of what stretches give the tensors that codecs carry."""
+        return {
+            layer.name: first(
+                () if layer.segment is None else layer.segment.gives, values[layer.name]
+            )
+            for layer in self.layers
+        }
 
 
 class _Nearest:

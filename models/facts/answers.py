@@ -18,7 +18,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Float32s, Floats
 from models.facts.confidence import greatest, probabilities
-from models.facts.preprocessing import NamedTensor
+from models.facts.tensors import NamedTensor
 
 IN_QUESTION = 0.1
 """A box whose score is below it is no box: nobody asks how sure that is."""

@@ -265,9 +265,9 @@ def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
         return {}
     tensors = _read_tensors(path, RANGES_BYTES)
     channels = {
-        layer.name: shape[0]
-        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
-        for layer, shape in zip(branch, shapes[1:], strict=True)
+        layer.name: spec.crossing_shape(number, at)[0]
+        for number, branch in enumerate(spec.branches)
+        for at, layer in enumerate(branch, 1)
     } | {b.encoder.name: b.encoder.output_shape(())[0] for b in spec.bottlenecks}
     found: dict[str, Ranges] = {}
     for key, tensor in tensors.items():

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
-from models.codecs import Codec, Shared, codec_named
+from models.codecs import Codec, Shared, codec_named, crossing
 from models.data.datasets import Samples
 from models.facts.branchy import BottleneckSpec
 from models.facts.cards import Model
@@ -232,8 +232,8 @@ class _Tried:
                 found[(i, codec, cut)] = head
 
     def _through(self, codec: Codec, x: Float32s, branch: int, cut: int) -> Float32s:
-        seen: Float32s = codec.round_trip(x, Shared(self._model.ranges_at(branch, cut)))
-        return seen
+        shared = Shared(self._model.ranges_at(branch, cut))
+        return crossing.round_trip(codec, self._model.spec.parts(branch, cut), x, shared)
 
     def _pack(self, x: Float32s, cut: int, exits: Sequence[int]) -> None:
         """Note the bytes of codecs whose bytes depend on the tensor, where it may cross by them."""
@@ -241,8 +241,9 @@ class _Tried:
         for codec in varying if exits else ():
             known = self._sent.setdefault((exits[0], codec.name, cut), [])
             shared = Shared(self._model.ranges_at(exits[0], cut))
+            parts = self._model.spec.parts(exits[0], cut)
             for one in x[: max(PACKED_SAMPLES - len(known), 0)]:
-                known.append(len(codec.encode(one, shared).data))
+                known.append(len(crossing.encode(codec, parts, one, shared).data))
             for i in exits[1:]:
                 self._sent[(i, codec.name, cut)] = known
 
