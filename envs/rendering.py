@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from controller.plans import Plan
 from envs.observed import ObservedLanes
-from envs.records import StepResult
+from envs.records import GOOD_QUALITY, StepResult
 
 WINDOW_S = 6.0
 WIDTH, HEIGHT, LEFT, RIGHT = 640, 360, 70, 10
@@ -41,7 +41,8 @@ class Frame:
     plan: Plan
     latency_s: float
     in_time: bool
-    correct: bool
+    quality: float
+    """Of the answer, 0 to 1."""
 
     @property
     def place(self) -> str:
@@ -55,7 +56,7 @@ class Frame:
         """Of its outcome."""
         if not self.in_time:
             return LATE_COLOUR
-        return RIGHT_COLOUR if self.correct else WRONG_COLOUR
+        return RIGHT_COLOUR if self.quality >= GOOD_QUALITY else WRONG_COLOUR
 
 
 class Recorder:
@@ -86,7 +87,7 @@ class Recorder:
                     self.frames[-before],
                     latency_s=2.0 * self.deadline_s,
                     in_time=False,
-                    correct=False,
+                    quality=0.0,
                 )
         self.frames.append(
             Frame(
@@ -94,7 +95,7 @@ class Recorder:
                 float(8.0 * (passed / (until - arrival))[lane]),
                 setting.table.plans[int(self._lanes.plan[lane])],
                 latency if np.isfinite(latency) else 2.0 * self.deadline_s,
-                bool(result.in_time[lane]), bool(result.correct[lane]),
+                bool(result.in_time[lane]), float(result.quality[lane]),
             )
         )  # fmt: skip
         while self.frames[0].arrival_s < self.frames[-1].until_s - WINDOW_S:
@@ -102,8 +103,8 @@ class Recorder:
 
     @property
     def good_share(self) -> float:
-        """Share of the frames kept that were answered right and in time."""
-        return float(np.mean([f.correct for f in self.frames])) if self.frames else 0.0
+        """Mean quality of the frames kept: of classes the share that is right and in time."""
+        return float(np.mean([f.quality for f in self.frames])) if self.frames else 0.0
 
 
 def draw(recorder: Recorder) -> npt.NDArray[np.uint8]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controller.registry import colour_of, is_drawn
+from envs.records import GOOD_QUALITY
 from experiments.reporting.drawing import new_figure
 from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
@@ -31,7 +32,7 @@ def series_figure(series: Series, deadline_s: float) -> Figure:
         at, index = np.array(own.at_s), np.array(own.plan, dtype=int)
         height = np.array([plans[name].index(p) for p in own.plans] or [0])
         good = np.array(own.in_time, dtype=bool)
-        right = good & np.array(own.correct, dtype=bool)
+        right = good & (np.array(own.quality) >= GOOD_QUALITY)
         for mask, colour, marker, label in (
             (right, RIGHT, "|", "correct, in time"),
             (good & ~right, WRONG, "|", "in time, wrong"),

@@ -18,6 +18,7 @@ import numpy as np
 from artefacts import atomic_write
 from controller.plans import Plan
 from controller.scenarios import load_setting, read_scenario
+from envs.records import GOOD_QUALITY
 from experiments.arguments import count
 from experiments.evaluation.evaluator import TraceRun
 from experiments.replay.choosing import liveliest
@@ -95,8 +96,8 @@ def replay_figure(
 
 def _title(name: str, run: TraceRun) -> str:
     frames = max(len(run.plan), 1)
-    right, late = run.correct.sum() / frames, 1.0 - run.in_time.sum() / frames
-    return f"{name}: {100 * right:.1f} % right and in time, {100 * late:.1f} % late"
+    quality, late = run.quality.sum() / frames, 1.0 - run.in_time.sum() / frames
+    return f"{name}: {100 * quality:.1f} % right and in time, {100 * late:.1f} % late"
 
 
 def _draw_rate(axes: Any, trace: BandwidthTrace) -> None:
@@ -132,8 +133,9 @@ def stretches(values: Sequence[object]) -> list[tuple[int, int]]:
 def _draw_latencies(axes: Any, run: TraceRun, deadline_s: float) -> None:
     longest_s = LONGEST * deadline_s
     late, beyond = ~run.in_time, ~(run.latency_s <= longest_s)
+    right = run.quality >= GOOD_QUALITY
     masks = (
-        run.in_time & run.correct & ~beyond, run.in_time & ~run.correct & ~beyond, late & ~beyond,
+        run.in_time & right & ~beyond, run.in_time & ~right & ~beyond, late & ~beyond,
         beyond,
     )  # fmt: skip
     shown_s = np.where(beyond, longest_s, run.latency_s)

@@ -93,9 +93,9 @@ def test_the_parts_add_up_to_the_reward(stream):
     for k in range(50):
         step = core.step(np.full(16, k % CANDIDATES))
         (result,) = step.results
-        parts = result.correct - result.taken.right - result.device_cost - result.byte_cost
+        parts = result.quality - result.taken.quality - result.device_cost - result.byte_cost
         assert step.sampled == pytest.approx(parts)
-        assert not np.any(result.correct & ~result.in_time)
+        assert not result.quality[~result.in_time].any()
         assert np.array_equal(step.reward, core.groups[0].simulator.mean_reward(result))
 
 

@@ -39,7 +39,7 @@ def simulated(setting, real=False, seed=0):
     kept = np.flatnonzero(~still.table.gated)
     order = picture_order(still, 1)
     places = np.searchsorted(still.outcomes.half("report"), order)
-    rows, frames, right = still.rows("report"), [], []
+    rows, frames, quality = still.rows("report"), [], []
     for number in range(200):
         plan = rng.choice(kept, 1)
         found = simulator.step(plan).outcome
@@ -63,9 +63,9 @@ def simulated(setting, real=False, seed=0):
         )  # fmt: skip
         sample = places[number % len(places)]
         row = rows.row(plan, np.maximum(found.answer_exit, 0), found.by_plan)[0]
-        right.append(bool(answered and rows.correct[row, sample]))
+        quality.append(float(rows.quality[row, sample]) if answered else 0.0)
     return RunRecord(
-        FORMAT_VERSION, still.scenario.name, "random", "drawn", tuple(frames), tuple(right),
+        FORMAT_VERSION, still.scenario.name, "random", "drawn", tuple(frames), tuple(quality),
         0, 0, 0, None, real,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_what_takes_longer_than_predicted_is_found_in_its_stage(profiled, stage)
 def test_pictures_that_no_outcome_was_recorded_of_are_judged_by_time_alone(profiled):
     found = audit(profiled, TRACE, simulated(profiled, real=False), seed=1)
     assert found.agreement == found.in_time_agreement
-    assert {row.predicted_right for row in found.rows} == {None}
+    assert {row.predicted_quality for row in found.rows} == {None}
 
 
 def test_a_frame_that_time_was_kept_for_runs_with_its_fallback(profiled):

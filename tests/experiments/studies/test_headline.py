@@ -96,7 +96,7 @@ def flat_run(trace, reward, frames=10):
     ones = np.ones(frames)
     yes = np.ones(frames, dtype=bool)
     return TraceRun(trace, np.zeros(frames, dtype=np.int64), np.arange(frames) * 1.0, 0.05 * ones,
-                    yes, yes, reward * ones, 100 * ones, 0.01 * ones, np.nan * ones, 0.0, 0.0,
+                    ones, yes, reward * ones, 100 * ones, 0.01 * ones, np.nan * ones, 0.0, 0.0,
                     float(frames))  # fmt: skip
 
 
