@@ -94,7 +94,7 @@ def build_link(
             intervals=intervals,
             security=security,
             seed=None,
-            reply_bytes=most_reply_bytes(setting.table),
+            reply_bytes=most_reply_bytes(setting.table, setting.model.answers),
         )
 
     return LinkPool([partial(make, address) for address in edges], on_reply)

@@ -8,13 +8,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from artefacts import CoinferError
 from artefacts.heartbeat import HANG_S, Heartbeat
 from controller.device.engine import FrameEngine
-from controller.device.frame import FrameRecord
+from controller.device.frame import FrameRecord, Raw
 from controller.interface import Controller
 
 TICK_S = 0.25
@@ -91,14 +88,14 @@ class FrameService:
 
     def submit(
         self,
-        picture: npt.NDArray[np.uint8],
+        sample: Raw,
         done: Done,
         *,
         deadline_s: float | None = None,
         threshold: float | None = None,
         arrival_s: float | None = None,
     ) -> None:
-        """Have a picture (H, W, 3) answered: `done` is called once, on the engine's thread.
+        """Have a raw sample answered: `done` is called once, on the engine's thread.
 
         `arrival_s` (the engine's clock, now): what the deadline counts from. Raises `BusyError`.
         """
@@ -117,21 +114,19 @@ class FrameService:
                 self._idle.notify_all()
             done(record)
 
-        self.engine.post(
-            lambda: self._begin(number, arrived, picture, deadline_s, threshold, ended)
-        )
+        self.engine.post(lambda: self._begin(number, arrived, sample, deadline_s, threshold, ended))
 
     def _begin(
         self,
         number: int,
         arrived_s: float,
-        picture: npt.NDArray[np.uint8],
+        sample: Raw,
         deadline_s: float | None,
         threshold: float | None,
         ended: Done,
     ) -> None:
         try:
-            self.engine.start(number, arrived_s, picture, deadline_s, threshold, ended)
+            self.engine.start(number, arrived_s, sample, deadline_s, threshold, ended)
         except Exception as error:  # a frame must end, and the engine must outlive it
             log.exception("frame %d", number)
             why = f"{type(error).__name__}: {error}"

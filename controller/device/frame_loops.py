@@ -152,7 +152,7 @@ def connect_engine(
 
     link = EdgeLink(
         edge[0], edge[1], model.digest, on_reply, intervals=asked_intervals(table), clock=clock,
-        security=security, reply_bytes=most_reply_bytes(table),
+        security=security, reply_bytes=most_reply_bytes(table, model.answers),
     )  # fmt: skip
     made.append(
         FrameEngine(

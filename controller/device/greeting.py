@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from artefacts import UsageError
 from controller.physics import PlanTable, plan_stages
 from controller.physics.costs import reply_tensor_bytes
 from controller.physics.stages import Layers, Reply, on_node
+from controller.wire.inbox import MAX_TENSOR_BYTES
+from models.facts.answers import CLASSES, Answers
 
 
-def most_reply_bytes(table: PlanTable) -> int:
-    """Of the longest tensor that an edge gives back by any plan (0: all of them end there)."""
+def most_reply_bytes(table: PlanTable, answers: Answers = CLASSES) -> int:
+    """Of the longest tensor that an edge gives back by any plan (0: all of them end there).
+
+    A class needs none; `answers` of another kind come back as an exit's row. Raises `UsageError`
+    where that is more than crosses a link.
+    """
+    row_bytes = 0 if answers.one_class else 4 * table.spec.classes
+    if row_bytes > MAX_TENSOR_BYTES:
+        raise UsageError(
+            f"network '{table.spec.name}': found answers of {row_bytes:,} bytes, expected at most "
+            f"{MAX_TENSOR_BYTES:,}, as much as crosses a link"
+        )
     downlink = table.topology.links[0].downlink
     replies = {
         work
@@ -17,7 +30,8 @@ def most_reply_bytes(table: PlanTable) -> int:
         for work in stage.work
         if isinstance(work, Reply)
     }
-    return max((reply_tensor_bytes(table.spec, reply) for reply in replies), default=0)
+    ends = [reply_tensor_bytes(table.spec, reply) or row_bytes for reply in replies]
+    return max(ends, default=0)
 
 
 def asked_intervals(table: PlanTable) -> list[tuple[int, int, int]]:

@@ -25,12 +25,13 @@ from models.codecs import Encoded, codec_named
 from models.executors import Executor
 from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
+from models.facts.made_up import made_up_input
 from models.facts.profiles import Profile
 
 WAKING_S = 0.001
 """What the engine may take to wake."""
 LEARNING_S = 10.0
-"""What a made-up picture may take."""
+"""What a made-up sample may take."""
 
 
 @dataclass
@@ -246,12 +247,12 @@ class LocalAnswers:
     # -- jobs ------------------------------------------------------------------------------------
 
     def learn_pace(self) -> None:
-        """Queue the last resort of made-up pictures, so that the CPU's pace is known from them."""
-        stage, shape = self._last_resort, self.model.spec.input_shape
-        zeros, seconds = np.zeros((1, *shape), np.float32), compute_s(self.profile, stage.work)
+        """Queue the last resort of made-up samples, so that the CPU's pace is known from them."""
+        stage, seconds = self._last_resort, compute_s(self.profile, self._last_resort.work)
+        given = made_up_input(self.model.preprocessing, self.model.spec.input_shape)
 
         def work() -> Float32s:
-            x = zeros
+            x = given
             for piece in stage.layers:
                 x = self.executor.run(piece.branch, piece.start, piece.stop, x)
             return x
@@ -284,7 +285,7 @@ class LocalAnswers:
         """The tensor before a layer of the frame's branch: the network's input, or one kept.
 
         The input is made where it is first needed, on the CPU's own time: a camera's picture takes
-        a millisecond to scale, a raw one that is sent needs none.
+        a millisecond to scale, a raw sample that is sent needs none.
         """
         if at == 0 and 0 not in frame.tensors:
             frame.tensors[0] = self.model.normalise(frame.sample[None])

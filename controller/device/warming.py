@@ -8,6 +8,7 @@ from artefacts.arrays import Float32s
 from controller.physics.stages import Encode, Layers, last_resort, on_node
 from controller.scenarios import Setting
 from models.executors import Executor
+from models.facts.made_up import made_up_input
 from models.graphs.coding import networks_of
 
 
@@ -19,12 +20,14 @@ def warm(setting: Setting, executor: Executor) -> None:
     )
     for piece in (*work, *last_resort(spec, topology).work):
         if isinstance(piece, Layers) and piece.start < piece.stop:
-            executor.run(piece.branch, piece.start, piece.stop, _zeros(setting, piece))
+            executor.run(piece.branch, piece.start, piece.stop, _given(setting, piece))
         elif isinstance(piece, Encode) and networks_of(spec, piece.codec, piece.cut):
-            executor.encode(piece.codec, piece.branch, piece.cut, _zeros(setting, piece))
+            executor.encode(piece.codec, piece.branch, piece.cut, _given(setting, piece))
 
 
-def _zeros(setting: Setting, piece: Layers | Encode) -> Float32s:
-    """A batch of one as the piece is given it."""
+def _given(setting: Setting, piece: Layers | Encode) -> Float32s:
+    """A batch of one as the piece is given it: of a made-up sample at the input, else zeros."""
     at = piece.start if isinstance(piece, Layers) else piece.cut
+    if at == 0:
+        return made_up_input(setting.model.preprocessing, setting.spec.input_shape)
     return np.zeros((1, *setting.spec.shapes[piece.branch][at]), dtype=np.float32)

@@ -15,6 +15,7 @@ from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
 from models.codecs import LEARNED, Codec, codec_named
 from models.executors import Executor
 from models.facts.cards import Model
+from models.facts.made_up import made_up_input
 from models.graphs.coding import latent_bytes
 
 ENCODED_EXTRA_BYTES = 4096
@@ -47,11 +48,15 @@ class Served:
         return {"bytes": len(out), "shape": list(y.shape[1:])} | sure, out
 
     def prepare(self, interval: Interval) -> None:
-        """Run an interval on zeros, so that no frame pays for what is compiled."""
+        """Run an interval on a made-up sample, or on zeros, so that no frame pays for what is
+        compiled.
+        """
         _, branch, start, stop = interval
         spec = self.model.spec
-        zeros = np.zeros((1, *spec.shapes[branch][start]), dtype=np.float32)
-        self.executor.run(branch, start, stop, zeros)
+        given = np.zeros((1, *spec.shapes[branch][start]), dtype=np.float32)
+        if start == 0:
+            given = made_up_input(self.model.preprocessing, spec.input_shape)
+        self.executor.run(branch, start, stop, given)
         learned = spec.bottleneck(start)
         if learned is not None and start <= spec.exits[branch].after:
             self.executor.decode(LEARNED, branch, start, {}, bytes(latent_bytes(learned)))

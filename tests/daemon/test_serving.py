@@ -61,7 +61,7 @@ def serve(local, do):
 
 
 def test_frames_are_answered_where_it_says_that_it_listens(local, served):
-    height, width = served.size
+    height, width = served.signature.size
     picture = np.zeros((1, height, width, 3), dtype=np.uint8)
     body = {
         "inputs": [{"name": "picture", "datatype": "UINT8", "shape": list(picture.shape),

@@ -96,10 +96,12 @@ class Calls:
                 read, len(sent), left_s=served.limits.longest_deadline_s
             )
             answers = await served.answers(request, arrival_s, call.until_s)
-        return messages.build_answer(served.name, served.version, request, answers, served.classes)
+        return messages.build_answer(
+            served.name, served.version, request, answers, served.signature
+        )
 
     def _understood(self, sent: bytes) -> InferRequest:
-        messages.check_bounds(sent)
+        messages.check_bounds(sent, messages.most_values(self._served.expected))
         asked = messages.read("ModelInferRequest", sent)
         self._served.check(asked.model_name, asked.model_version)
         return messages.parse_infer(asked, self._served.expected)

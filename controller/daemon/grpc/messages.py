@@ -8,32 +8,30 @@ of the same names may live in the process. Needs protobuf (extra `grpc`).
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from artefacts import UsageError
-from controller.daemon.inference.open_inference import (
+from controller.daemon.grpc.typed_data import FIELDS, TypedData
+from controller.daemon.inference.answering import (
     Answer,
+    OutputTensor,
+    answer_parameters,
+    outputs_of,
+)
+from controller.daemon.inference.open_inference import (
     Expected,
     InferRequest,
-    OutputTensor,
-    RawData,
     SentRequest,
-    SentTensor,
-    TensorData,
-    answer_parameters,
     known,
-    one_input,
-    outputs_of,
-    short,
     understand,
 )
-from controller.daemon.inference.pictures import Pictures
+from controller.daemon.inference.samples import SentTensor, check_count
+from controller.daemon.inference.signature import MOST_SAMPLES, Signature
+from controller.daemon.inference.tensor_data import RawData, TensorData, short
 
 DESCRIPTORS = Path(__file__).with_name("open_inference.binpb")
 """Compiled from `open_inference.proto` by `python -m controller.daemon.grpc.build`."""
@@ -45,13 +43,10 @@ MOST_FIELDS = 1024
 """Of a request and its inputs in all, each repetition counted: 16 pictures are far fewer."""
 FIELD_BYTES, BESIDE_BYTES = 16_384, 65_536
 """Of a field beside a tensor's data, and of all of them."""
-CONTENTS = {
-    "INT32": "int_contents",
-    "INT64": "int64_contents",
-    "FP32": "fp32_contents",
-    "BYTES": "bytes_contents",
-}
-"""Where an output's values go, by its datatype."""
+BYTES_CONTENTS = 8
+"""The number of the field of contents whose elements are of any length."""
+LONGEST_VALUE = 10
+"""Bytes that a packed value has at most."""
 
 
 @functools.cache
@@ -82,19 +77,20 @@ def read(name: str, data: bytes) -> Any:
         raise UsageError(f"{name}: found {len(data)} bytes that are no such message") from None
 
 
-def check_bounds(data: bytes) -> None:
+def check_bounds(data: bytes, most_values: int | None = None) -> None:
     """Refuse a request of very many fields by `UsageError`, before any of them is made.
 
     Two bytes of a message can become an object of a hundred. Only tensors may be long, and of
-    their values only what is packed, or a file each.
+    their values only what is packed, or a file each: of values those of `most_values` (None: any).
     """
     room = _Room()
     for number, start, stop in _fields(data, 0, len(data), "request", room):
         if number == INPUTS_FIELD:
             for inner, begin, end in _fields(data, start, stop, "inputs[0]", room):
                 if inner == CONTENTS_FIELD:
-                    for _ in _fields(data, begin, end, "inputs[0].contents", room):
-                        pass
+                    for kind, low, high in _fields(data, begin, end, "inputs[0].contents", room):
+                        if kind != BYTES_CONTENTS:
+                            room.take_values(high - low, most_values)
                 else:
                     room.take(end - begin, "inputs[0]")
         elif number != RAW_FIELD:
@@ -105,7 +101,16 @@ class _Room:
     """What a request may still hold."""
 
     def __init__(self) -> None:
-        self.fields, self._beside = MOST_FIELDS, BESIDE_BYTES
+        self.fields, self._beside, self._values = MOST_FIELDS, BESIDE_BYTES, 0
+
+    def take_values(self, length: int, most: int | None) -> None:
+        """Packed values: as long as as many of them could be, and no longer."""
+        self._values += length
+        if most is not None and self._values > LONGEST_VALUE * most:
+            raise UsageError(
+                f"inputs[0].contents: found {self._values:,} bytes of values, expected at most "
+                f"{most:,} values"
+            )
 
     def take(self, length: int, where: str) -> None:
         """A field beside data."""
@@ -160,66 +165,23 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     raise UsageError("request: found bytes that are no such message")
 
 
-class TypedData:
-    """Contents in the repeated field of their datatype."""
-
-    def __init__(self, contents: Any) -> None:
-        self._contents = contents
-
-    def numbers(self, shape: Sequence[int]) -> Pictures:
-        """Checked against the shape and the type before an array is made."""
-        found, count = self._only("uint_contents"), math.prod(shape)
-        if len(found) != count:
-            raise UsageError(
-                f"inputs[0].contents.uint_contents: found {len(found)} values, expected {count}"
-            )
-        values = np.array(found, dtype=np.uint32)
-        if values.max() > 255:
-            raise UsageError(
-                f"inputs[0].contents.uint_contents: found {values.max()}, expected 0 to 255"
-            )
-        return values.astype(np.uint8).reshape(tuple(shape))
-
-    def elements(self, count: int) -> list[bytes]:
-        """One element a file."""
-        found = self._only("bytes_contents")
-        if len(found) != count:
-            raise UsageError(
-                f"inputs[0].contents.bytes_contents: found {len(found)} elements, expected {count}"
-            )
-        return list(found)
-
-    def _only(self, name: str) -> Any:
-        """The field where the values must be; refuses values anywhere else."""
-        for field, _ in self._contents.ListFields():
-            if field.name != name:
-                raise UsageError(f"inputs[0].contents: found {field.name}, expected {name}")
-        return getattr(self._contents, name)
+def most_values(expected: Expected) -> int:
+    """How many values the largest request has that can be served."""
+    return MOST_SAMPLES * expected.signature.input_values
 
 
 def parse_infer(sent: Any, expected: Expected) -> InferRequest:
     """A `ModelInferRequest`; refuses what is malformed, unknown or not served by `UsageError`."""
-    one_input(len(sent.inputs))
-    given, raw = sent.inputs[0], sent.raw_input_contents
-    parameters = _parameters(given.parameters)
-    known("inputs[0].parameters", parameters, (BINARY_SIZE,))
-    data: TensorData
-    if not raw:
-        data = TypedData(given.contents)
-    elif given.HasField("contents"):
-        raise UsageError("inputs[0]: found contents and raw_input_contents, expected one of them")
-    elif len(raw) != 1:
+    check_count(len(sent.inputs), expected.signature)
+    raw = sent.raw_input_contents
+    if (
+        raw
+        and len(raw) != len(sent.inputs)
+        and not any(g.HasField("contents") for g in sent.inputs)
+    ):
         raise UsageError(f"raw_input_contents: found {len(raw)}, expected one an input")
-    else:
-        data = RawData(raw[0])
-    size = parameters.get(BINARY_SIZE)
-    if size is not None and (not raw or size != len(raw[0])):
-        raise UsageError(
-            f"inputs[0].parameters.{BINARY_SIZE}: found {short(size)}, expected the size of "
-            "raw_input_contents"
-        )
     request = SentRequest(
-        inputs=[SentTensor(given.name, given.datatype, list(given.shape), data)],
+        inputs=[_tensor(g, raw, k) for k, g in enumerate(sent.inputs)],
         id=sent.id or None,
         parameters=_parameters(sent.parameters),
         outputs=[(o.name, _parameters(o.parameters)) for o in sent.outputs],
@@ -231,22 +193,45 @@ def parse_infer(sent: Any, expected: Expected) -> InferRequest:
     return asked
 
 
+def _tensor(given: Any, raws: Sequence[bytes], number: int) -> SentTensor:
+    where, parameters = f"inputs[{number}]", _parameters(given.parameters)
+    known(f"{where}.parameters", parameters, (BINARY_SIZE,))
+    data: TensorData
+    if not raws:
+        data = TypedData(given.contents, where)
+    elif given.HasField("contents"):
+        raise UsageError(f"{where}: found contents and raw_input_contents, expected one of them")
+    else:
+        data = RawData(raws[number], where)
+    size = parameters.get(BINARY_SIZE)
+    if size is not None and (not raws or size != len(raws[number])):
+        raise UsageError(
+            f"{where}.parameters.{BINARY_SIZE}: found {short(size)}, expected the size of "
+            "raw_input_contents"
+        )
+    return SentTensor(given.name, given.datatype, list(given.shape), data)
+
+
 def build_answer(
     model: str,
     version: str,
     asked: InferRequest,
     answers: Sequence[Answer],
-    classes: Sequence[str] = (),
+    given: Signature,
 ) -> bytes:
-    """A `ModelInferResponse`, serialised. Its outputs are raw or typed as the request wants."""
-    tensors = outputs_of(asked, answers, classes)
-    raw = asked.outputs[0].binary
+    """A `ModelInferResponse`, serialised. Its outputs are raw or typed as the request wants, raw
+    where one is of a datatype that has no typed contents (FP16).
+
+    `model` and `version` are repeated, `given` says what the answers are.
+    """
+    tensors = outputs_of(asked.outputs, answers, given)
+    raw = asked.outputs[0].binary or any(t.datatype not in FIELDS for t in tensors)
     return make(
         "ModelInferResponse",
         model_name=model,
         model_version=version,
         id=asked.id or "",
-        parameters={name: _parameter(v) for name, v in answer_parameters(answers).items()},
+        parameters={name: _parameter(v) for name, v in answer_parameters(answers, given).items()},
         outputs=[_output(tensor, raw) for tensor in tensors],
         raw_output_contents=[tensor.raw() for tensor in tensors] if raw else [],
     )
@@ -259,7 +244,7 @@ def _output(tensor: OutputTensor, raw: bool) -> dict[str, Any]:
         "shape": tensor.shape,
     }
     if not raw:
-        made["contents"] = {CONTENTS[tensor.datatype]: tensor.values}
+        made["contents"] = {FIELDS[tensor.datatype]: tensor.flat()}
     return made
 
 

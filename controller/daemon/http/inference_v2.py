@@ -10,37 +10,31 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import numpy as np
 
 from artefacts import UsageError
 from controller.daemon.http.browsers import JPEG
+from controller.daemon.http.json_data import VALUE_BYTES, JsonData
+from controller.daemon.inference.answering import Answer, answer_parameters, outputs_of
 from controller.daemon.inference.open_inference import (
     ASKED,
     BINARY,
     BINARY_OUTPUT,
     CLASSIFICATION,
-    INPUT,
-    MOST_PICTURES,
-    Answer,
     Expected,
     InferRequest,
-    RawData,
     SentRequest,
-    SentTensor,
-    TensorData,
-    answer_parameters,
     asked_of,
     earliest,
     known,
-    one_input,
-    outputs_of,
-    short,
     understand,
 )
-from controller.daemon.inference.pictures import Pictures, file_kind
+from controller.daemon.inference.pictures import file_kind
+from controller.daemon.inference.samples import SentTensor, check_count
+from controller.daemon.inference.signature import MOST_SAMPLES, Signature
+from controller.daemon.inference.tensor_data import BYTES, RawData, TensorData, short
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 REQUEST = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
@@ -50,13 +44,8 @@ BINARY_SIZE = "binary_data_size"
 
 FIELD_BYTES = 16_384
 """Of JSON that a field beside a tensor's data may have."""
-VALUE_BYTES = 64
-"""Of JSON for each value of data: its own line and a share of its lists', all of them indented."""
-PART_BYTES = 65_536
-"""So much is read of data before others have their turn at the interpreter."""
 
 Object = dict[str, msgspec.Raw]
-_Byte = Annotated[int, msgspec.Meta(ge=0, le=255)]
 _NULL = msgspec.Raw(b"null")
 
 
@@ -69,80 +58,12 @@ class _Name:
         self.text = text
 
 
-class JsonData:
-    """Contents as JSON: numbers, flat or nested as the shape is."""
-
-    def __init__(self, text: msgspec.Raw) -> None:
-        self._text = text
-
-    def numbers(self, shape: Sequence[int]) -> Pictures:
-        """Checked against the shape before anything is made of them, and read by the type alone."""
-        count, text = math.prod(shape), bytes(self._text)
-        # as many commas as there are values less one, however they are nested
-        if len(text) > count * VALUE_BYTES or text.count(b",") != count - 1:
-            raise _no_numbers(count, "another number of them")
-        inner = text[1:].lstrip()[:1]
-        try:
-            read = _nested if text[:1] == inner == b"[" else _flat
-            found = read(text, shape)
-        except msgspec.ValidationError as error:
-            raise _no_numbers(count, str(error).replace("`", "'")) from None
-        except msgspec.DecodeError as error:
-            raise _no_numbers(count, str(error)) from None
-        return found.reshape(tuple(shape))
-
-    def elements(self, count: int) -> list[bytes]:
-        """Refused: a file is no text."""
-        raise UsageError("inputs[0]: found BYTES as JSON, expected JPEG files as binary data")
-
-
-def _flat(text: bytes, shape: Sequence[int]) -> Pictures:
-    """One list. It is read in parts that end with a comma: each is a list of its own."""
-    if not (text.startswith(b"[") and text.endswith(b"]")):
-        msgspec.json.decode(text, type=list[_Byte])  # says what it is instead
-        raise msgspec.DecodeError("it is no list")
-    found, at, last = bytearray(), 1, len(text) - 1
-    while at < last:
-        stop = text.find(b",", at + PART_BYTES, last)
-        stop = last if stop < 0 else stop
-        found += bytes(msgspec.json.decode(b"[%b]" % text[at:stop], type=list[_Byte]))
-        at = stop + 1
-    if len(found) != math.prod(shape):
-        raise msgspec.DecodeError(f"{len(found)} of them")
-    return np.frombuffer(bytes(found), dtype=np.uint8)
-
-
-def _nested(text: bytes, shape: Sequence[int]) -> Pictures:
-    """Lists as deep as the shape, each as long as it says; one picture at a time."""
-    # of a fixed length where a list could be empty, or go on for ever
-    kind: Any = tuple[(_Byte,) * shape[-1]]  # type: ignore[misc]
-    for _ in shape[1:-1]:
-        kind = list[kind]
-    pictures: Any = tuple[(msgspec.Raw,) * shape[0]]  # type: ignore[misc]
-    whole = msgspec.json.decode(text, type=pictures)
-    try:
-        found = [np.array(msgspec.json.decode(one, type=kind), dtype=np.uint8) for one in whole]
-    except msgspec.ValidationError:
-        raise
-    except ValueError:
-        raise msgspec.DecodeError("rows of different lengths") from None
-    for one in found:
-        if one.shape != tuple(shape[1:]):
-            raise msgspec.DecodeError(f"the shape {[len(found), *one.shape]}")
-    return np.stack(found)
-
-
-def _no_numbers(count: int, found: str) -> UsageError:
-    return UsageError(
-        f"inputs[0].data: found no {count} whole numbers from 0 to 255 ({found[:120]}), expected "
-        "one a value"
-    )
-
-
 def most_json_bytes(expected: Expected) -> int:
     """How much JSON the largest request has that can be served."""
-    height, width = expected.size
-    return MOST_PICTURES * height * width * 3 * VALUE_BYTES + len(REQUEST) * FIELD_BYTES
+    given = expected.signature
+    fields = len(REQUEST) + len(TENSOR) * (len(given.inputs) - 1)
+    sample = given.input_values * VALUE_BYTES + given.input_bytes
+    return MOST_SAMPLES * sample + fields * FIELD_BYTES
 
 
 def parse_infer(
@@ -160,7 +81,8 @@ def parse_infer(
     length = len(body) if header_length is None else _number(header_length, len(body))
     kind = file_kind(body)
     if kind is not None:
-        raise UsageError(f"infer request: found {kind}, expected JSON, or a JPEG file as {JPEG}")
+        other = f", or a JPEG file as {JPEG}" if expected.signature.takes_pictures else ""
+        raise UsageError(f"infer request: found {kind}, expected JSON{other}")
     most = most_json_bytes(expected)
     if length > most:
         raise UsageError(
@@ -169,7 +91,7 @@ def parse_infer(
     header = _object(memoryview(body)[:length], "infer request", REQUEST)
     _same_model(header, model)
     sent = SentRequest(
-        inputs=[_tensor(_one(header), body[length:])],
+        inputs=_tensors(_inputs(header, expected.signature), body[length:]),
         id=_value(header, "id"),
         parameters=_parameters(header, "parameters", (*ASKED, BINARY_OUTPUT)),
         outputs=[_output(raw, k) for k, raw in enumerate(_list(header, "outputs"))],
@@ -213,11 +135,15 @@ def build_answer(
     version: str,
     asked: InferRequest,
     answers: Sequence[Answer],
-    classes: Sequence[str] = (),
+    given: Signature,
 ) -> tuple[bytes, int | None]:
-    """The response's body, and the length of its JSON part where raw bytes follow it."""
-    outputs, tail = [], b""
-    for wanted, tensor in zip(asked.outputs, outputs_of(asked, answers, classes), strict=True):
+    """The response's body, and the length of its JSON part where raw bytes follow it.
+
+    `model` and `version` are repeated, `given` says what the answers are.
+    """
+    outputs, tails = [], []
+    tensors = outputs_of(asked.outputs, answers, given)
+    for wanted, tensor in zip(asked.outputs, tensors, strict=True):
         output: dict[str, Any] = {
             "name": tensor.name,
             "datatype": tensor.datatype,
@@ -226,44 +152,61 @@ def build_answer(
         if wanted.binary:
             raw = tensor.raw()
             output["parameters"] = {BINARY_SIZE: len(raw)}
-            tail += raw
+            tails.append(raw)
         else:
-            text = tensor.datatype == "BYTES"
-            output["data"] = [v.decode() for v in tensor.values] if text else tensor.values
+            text, flat = tensor.datatype == BYTES, tensor.flat()
+            output["data"] = [v.decode() for v in flat] if text else flat
         outputs.append(output)
     header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if asked.id is not None:
         header["id"] = asked.id
-    header["parameters"] = answer_parameters(answers)
+    header["parameters"] = answer_parameters(answers, given)
     head = json.dumps(header).encode()
-    return head + tail, len(head) if tail else None
+    return head + b"".join(tails), len(head) if tails else None
 
 
-def _tensor(raw: msgspec.Raw, tail: bytes) -> SentTensor:
-    given = _object(raw, "inputs[0]", TENSOR)
-    parameters = _parameters(given, "parameters", (BINARY_SIZE,), "inputs[0].")
+def _tensors(inputs: Sequence[msgspec.Raw], tail: bytes) -> list[SentTensor]:
+    """Inputs, and which part of the bytes behind the JSON is each one's: in their order."""
+    found, at = [], 0
+    for number, raw in enumerate(inputs):
+        last = number + 1 == len(inputs)
+        tensor, took = _tensor(raw, tail[at:], f"inputs[{number}]", last)
+        found.append(tensor)
+        at += took
+    return found
+
+
+def _tensor(raw: msgspec.Raw, tail: bytes, where: str, last: bool) -> tuple[SentTensor, int]:
+    """An input, and how many bytes of the `tail` are its own: all, where it is the `last`."""
+    given = _object(raw, where, TENSOR)
+    parameters = _parameters(given, "parameters", (BINARY_SIZE,), f"{where}.")
     announced = parameters.get(BINARY_SIZE)
     listed = given.get("data", _NULL)
     data: TensorData
+    took = 0
     if announced is None:
-        if tail:
+        if tail and last:
             raise UsageError(
                 f"infer request: found {len(tail)} bytes behind the JSON, expected none without "
-                f"inputs[0].parameters.{BINARY_SIZE}"
+                f"{where}.parameters.{BINARY_SIZE}"
             )
-        data = JsonData(listed)
-    elif type(announced) is not int or announced != len(tail):
+        data = JsonData(listed, where)
+    elif (
+        type(announced) is not int
+        or not 0 <= announced <= len(tail)
+        or (last and announced != len(tail))
+    ):
         raise UsageError(
-            f"inputs[0].parameters.{BINARY_SIZE}: found {short(announced)}, expected the "
+            f"{where}.parameters.{BINARY_SIZE}: found {short(announced)}, expected the "
             f"{len(tail)} bytes behind the JSON"
         )
     elif not _is_null(listed):
-        raise UsageError("inputs[0]: found data as JSON and as bytes, expected one of them")
+        raise UsageError(f"{where}: found data as JSON and as bytes, expected one of them")
     else:
-        data = RawData(tail)
-    return SentTensor(
-        _value(given, "name"), _value(given, "datatype"), _value(given, "shape"), data
-    )
+        took = announced
+        data = RawData(tail[:took], where)
+    name, datatype, shape = (_value(given, field) for field in ("name", "datatype", "shape"))
+    return SentTensor(name, datatype, shape, data), took
 
 
 def _output(raw: msgspec.Raw, number: int) -> tuple[Any, dict[str, Any]]:
@@ -309,20 +252,27 @@ def _object(raw: memoryview | msgspec.Raw, what: str, names: Sequence[str]) -> O
     return {name.text: value for name, value in found.items()}
 
 
-def _one(header: Object) -> msgspec.Raw:
-    """The only input; refuses several before the second is read."""
+def _inputs(header: Object, wanted: Signature) -> Sequence[msgspec.Raw]:
+    """As many inputs as the network has; refuses another number before one is read."""
     raw = header.get("inputs", _NULL)
     if _is_null(raw):
-        one_input(0)
+        check_count(0, wanted)
+    names = [t.name for t in wanted.inputs]
+    kind: Any = tuple[(msgspec.Raw,) * len(names)]  # type: ignore[misc]
     try:
-        (found,) = msgspec.json.decode(raw, type=tuple[msgspec.Raw])
+        found: Sequence[msgspec.Raw] = msgspec.json.decode(raw, type=kind)
         return found
     except msgspec.ValidationError:
         start = bytes(memoryview(raw)[:64])
         if start[:1] != b"[":
             raise UsageError(f"inputs: found {_shown(raw)}, expected a list") from None
         number = "none" if start[1:].lstrip()[:1] == b"]" else "several"
-        raise UsageError(f"inputs: found {number}, expected one, called '{INPUT}'") from None
+        if len(names) > 1:
+            number = "none" if number == "none" else "another number"
+            expected = f"{len(names)}: {', '.join(names)}"
+        else:
+            expected = f"one, called '{names[0]}'"
+        raise UsageError(f"inputs: found {number}, expected {expected}") from None
 
 
 def _value(given: Object, name: str) -> Any:

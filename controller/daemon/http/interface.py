@@ -26,6 +26,7 @@ from controller.daemon.http.inference_v2 import (
     read_query,
     with_query,
 )
+from controller.daemon.inference.answering import short_answer
 from controller.daemon.inference.open_inference import InferRequest, asked_of
 from controller.daemon.inference.pictures import JpegFiles, is_jpeg
 from controller.daemon.inference.refusals import (
@@ -222,7 +223,7 @@ class LocalInterface:
         read = partial(parse_infer, body, length, served.expected, model, query)
         asked = await served.work.run(read, len(body), left_s=served.limits.longest_deadline_s)
         answers = await served.answers(asked, arrival_s)
-        made, header_length = build_answer(*model, asked, answers, served.classes)
+        made, header_length = build_answer(*model, asked, answers, served.signature)
         if header_length is None:
             return web.Response(body=made, content_type="application/json")
         headers = {HEADER_LENGTH: str(header_length)}
@@ -234,17 +235,7 @@ class LocalInterface:
         served = self._served
         asked = with_query(InferRequest(JpegFiles((body,))), query, served.expected)
         (answer,) = await served.answers(asked, arrival_s)
-        return _json(
-            {
-                "label": answer.label,
-                "class": served.classes[answer.label],
-                "confidence": answer.confidence,
-                "exit": answer.exit + 1,
-                "plan": answer.plan,
-                "where": answer.where,
-                "latency_ms": round(1e3 * answer.latency_s, 3),
-            }
-        )
+        return _json(short_answer(answer, served.signature))
 
     # -- what is seen ----------------------------------------------------------------------------
 

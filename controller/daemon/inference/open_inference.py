@@ -1,41 +1,28 @@
-"""The Open Inference Protocol (version 2) as REST and gRPC share it: requests, answers, refusals.
+"""The Open Inference Protocol (version 2) as REST and gRPC share it: what is asked, and refusals.
 
 Knows neither JSON nor protobuf nor sockets. Each of the two ways in hands over a `SentRequest`;
-what is asked and what is refused is decided here, once. One input, `picture`: UINT8 (N, H, W, 3),
-or BYTES (N) of JPEG files. Outputs: `label` INT64 (N), `confidence` FP32 (N), `exit` INT32 (N,
-counted from 1); `confidence` also as a classification. (KServe, "Open Inference Protocol"; Triton,
-"Binary Tensor Data", "Classification" and "Parameters" extensions.)
+what is asked and what is refused is decided here, once. Inputs and outputs are those of the
+network's signature (`signature`): pictures as `picture` UINT8 (N, H, W, 3), or BYTES (N) of JPEG
+files, and whatever else a network takes; for classes `label` INT64 (N), for all `confidence` FP32
+(N) and `exit` INT32 (N, counted from 1). `confidence` of a class also as a classification. (KServe,
+"Open Inference Protocol"; Triton, "Binary Tensor Data", "Classification" and "Parameters"
+extensions.)
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from artefacts import UsageError
-from controller.daemon.inference.pictures import JpegFiles, Pictures
+from controller.daemon.inference.answering import Wanted
+from controller.daemon.inference.samples import Samples, SentTensor, check_count, samples_of
+from controller.daemon.inference.signature import CONFIDENCE, Signature
+from controller.daemon.inference.tensor_data import short
+from models.facts.answers import ClassAnswer
 
-INPUT, OUTPUTS = "picture", {"label": "INT64", "confidence": "FP32", "exit": "INT32"}
-DTYPES: dict[str, np.dtype[Any]] = {
-    "INT64": np.dtype("<i8"),
-    "FP32": np.dtype("<f4"),
-    "INT32": np.dtype("<i4"),
-}
-DATATYPES = (
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16",
-    "FP32", "FP64", "BF16", "BYTES",
-)  # fmt: skip
-"""Every datatype that the protocol names."""
-TAKEN = "UINT8 (N, H, W, 3) or BYTES (N)"
-EXTENSIONS = ("binary_tensor_data", "parameters")
-PLATFORM = "onnx_onnxv1"
-VERSION = "1"
-MOST_PICTURES = 16
 LEAST_DEADLINE_S = 0.003
 """Of a request: so much is kept for the answer's way back, and nothing is answered in less."""
 LONGEST_ID = 1024
@@ -48,68 +35,26 @@ BINARY_OUTPUT, BINARY, CLASSIFICATION = "binary_data_output", "binary_data", "cl
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One output of an answer: as raw bytes or not; `classes` above 0: as a classification."""
-
-    name: str
-    binary: bool = False
-    classes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class InferRequest:
-    """Pictures (N, H, W, 3) or files that are to be decoded, and how they are to be answered.
+    """Samples (N, ...), or files that are to be decoded, and how they are to be answered.
 
     `id` is None where the request has none. `deadline_s` and `threshold` are None where the request
-    leaves them to the device.
+    leaves them to the device. `outputs` are those that are wanted.
     """
 
-    pictures: Pictures | JpegFiles
+    samples: Samples
     id: str | None = None
     deadline_s: float | None = None
     threshold: float | None = None
-    outputs: tuple[Wanted, ...] = tuple(Wanted(name) for name in OUTPUTS)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One picture's answer; `exit` is 0-based."""
-
-    label: int
-    confidence: float
-    exit: int
-    plan: str
-    where: str
-    latency_s: float
+    outputs: tuple[Wanted, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What is served: (height, width), classes' names, deadlines."""
+    """What is served: the network's signature, deadlines."""
 
-    size: tuple[int, int]
-    classes: tuple[str, ...] = ()
+    signature: Signature
     longest_deadline_s: float = math.inf
-
-
-class TensorData(Protocol):
-    """A tensor's contents in whatever form they came. Both refuse by `UsageError`."""
-
-    def numbers(self, shape: Sequence[int]) -> Pictures:
-        """As UINT8 of `shape`."""
-
-    def elements(self, count: int) -> Sequence[bytes]:
-        """As `count` elements of BYTES."""
-
-
-@dataclass(frozen=True, slots=True)
-class SentTensor:
-    """An input as it came: nothing of it is checked yet."""
-
-    name: Any
-    datatype: Any
-    shape: Any
-    data: TensorData
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,65 +71,21 @@ class SentRequest:
     binary: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class OutputTensor:
-    """One output of an answer, its values in row-major order."""
-
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    values: list[Any]
-
-    def raw(self) -> bytes:
-        """Little-endian, or BYTES elements behind their lengths."""
-        if self.datatype != "BYTES":
-            return np.array(self.values, dtype=DTYPES[self.datatype]).tobytes()
-        return b"".join(struct.pack("<I", len(v)) + v for v in self.values)
-
-
-class RawData:
-    """Contents as the protocol's raw bytes."""
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-
-    def numbers(self, shape: Sequence[int]) -> Pictures:
-        """One byte a value."""
-        if len(self._raw) != math.prod(shape):
-            raise UsageError(
-                f"inputs[0]: found {len(self._raw)} bytes, expected {math.prod(shape)}"
-            )
-        return np.frombuffer(self._raw, dtype=np.uint8).reshape(tuple(shape))
-
-    def elements(self, count: int) -> list[bytes]:
-        """Every element is its length (4 bytes, little-endian) and itself."""
-        raw, found, at = self._raw, [], 0
-        for _ in range(count):
-            if at + 4 > len(raw):
-                break
-            (length,) = struct.unpack_from("<I", raw, at)
-            found.append(raw[at + 4 : at + 4 + length])
-            at += 4 + length
-        if len(found) != count or at != len(raw):
-            raise UsageError(
-                f"inputs[0]: found {len(raw)} bytes that are not {count} elements of BYTES"
-            )
-        return found
-
-
 def understand(sent: SentRequest, expected: Expected) -> InferRequest:
     """What a request asks for. Raises `UsageError` for the first thing that is not served."""
-    one_input(len(sent.inputs))
+    check_count(len(sent.inputs), expected.signature)
     known("parameters", sent.parameters, (*ASKED, BINARY_OUTPUT))
     binary = flag(sent.parameters, BINARY_OUTPUT, "parameters")
     numbers = {name: _positive(sent.parameters, name) for name in ASKED}
     deadline_s, threshold = asked_of(numbers, expected)
     return InferRequest(
-        pictures=_pictures(sent.inputs[0], expected),
+        samples=samples_of(sent.inputs, expected.signature),
         id=_request_id(sent.id),
         deadline_s=deadline_s,
         threshold=threshold,
-        outputs=_wanted(sent.outputs, sent.binary if binary is None else binary, expected.classes),
+        outputs=_wanted(
+            sent.outputs, sent.binary if binary is None else binary, expected.signature
+        ),
     )
 
 
@@ -210,74 +111,9 @@ def asked_of(
     return earliest(*found), threshold
 
 
-def one_input(count: int) -> None:
-    """Refuse requests of several inputs, or of none."""
-    if count != 1:
-        raise UsageError(f"inputs: found {count}, expected one, called '{INPUT}'")
-
-
 def earliest(*deadlines_s: float | None) -> float | None:
     """The first of deadlines of which any may be missing: whoever keeps it keeps all."""
     return min((d for d in deadlines_s if d is not None), default=None)
-
-
-def outputs_of(
-    asked: InferRequest, answers: Sequence[Answer], classes: Sequence[str]
-) -> list[OutputTensor]:
-    """The outputs that a request wants."""
-    columns: dict[str, list[Any]] = {
-        "label": [a.label for a in answers],
-        "confidence": [a.confidence for a in answers],
-        "exit": [a.exit + 1 for a in answers],
-    }
-    found = []
-    for one in asked.outputs:
-        if one.classes:
-            named = [f"{a.confidence:.6f}:{a.label}:{classes[a.label]}".encode() for a in answers]
-            found.append(OutputTensor(one.name, "BYTES", (len(answers), 1), named))
-        else:
-            values = columns[one.name]
-            found.append(OutputTensor(one.name, OUTPUTS[one.name], (len(answers),), values))
-    return found
-
-
-def answer_parameters(answers: Sequence[Answer]) -> dict[str, Any]:
-    """What else is said of an answer: the first picture's plan, the latest one's latency."""
-    return {
-        "plan": answers[0].plan,
-        "where": answers[0].where,
-        "latency_ms": round(1e3 * max(a.latency_s for a in answers), 3),
-    }
-
-
-def metadata(model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """A model's metadata."""
-    return {
-        "name": model,
-        "versions": [VERSION],
-        "platform": PLATFORM,
-        "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *size, 3]}],
-        "outputs": [{"name": n, "datatype": d, "shape": [-1]} for n, d in OUTPUTS.items()],
-    }
-
-
-def model_config(model: str, size: tuple[int, int]) -> dict[str, Any]:
-    """A model's configuration, in Triton's words (its `ModelConfig` as JSON).
-
-    Dimensions leave out the pictures' number; an answer has one value a picture.
-    """
-    taken = {"name": INPUT, "data_type": "TYPE_UINT8", "dims": [*size, 3]}
-    given = [
-        {"name": n, "data_type": f"TYPE_{d}", "dims": [1], "reshape": {"shape": []}}
-        for n, d in OUTPUTS.items()
-    ]
-    return {
-        "name": model,
-        "platform": PLATFORM,
-        "max_batch_size": MOST_PICTURES,
-        "input": [taken],
-        "output": given,
-    }
 
 
 def known(where: str, found: Iterable[str], names: Sequence[str]) -> None:
@@ -296,13 +132,6 @@ def flag(found: Mapping[str, Any], name: str, where: str) -> bool | None:
     return value
 
 
-def short(value: Any) -> str:
-    """A value of any kind for one line."""
-    if isinstance(value, list | str | bytes):
-        value = value[:60]  # what is left out of the line is not made for it either
-    return repr(value)[:60]
-
-
 def _request_id(found: Any) -> str | None:
     if found is None:
         return None
@@ -315,56 +144,30 @@ def _request_id(found: Any) -> str | None:
     return found
 
 
-def _pictures(given: SentTensor, expected: Expected) -> Pictures | JpegFiles:
-    shape, datatype = given.shape, given.datatype
-    if given.name != INPUT:
-        raise UsageError(f"inputs[0].name: found {short(given.name)}, expected '{INPUT}'")
-    if datatype not in DATATYPES:
-        raise UsageError(
-            f"inputs[0].datatype: found {short(datatype)}, which is no datatype of the protocol, "
-            f"expected {TAKEN}"
-        )
-    if datatype not in ("UINT8", "BYTES"):
-        raise UsageError(f"inputs[0].datatype: found {datatype}, expected {TAKEN}")
-    whole = isinstance(shape, list) and bool(shape) and all(type(n) is int and n > 0 for n in shape)
-    if not whole or not 1 <= shape[0] <= MOST_PICTURES:
-        raise UsageError(
-            f"inputs[0].shape: found {short(shape)}, expected 1 to {MOST_PICTURES} pictures first"
-        )
-    if datatype == "UINT8":
-        height, width = expected.size
-        if tuple(shape[1:]) != (height, width, 3):
-            raise UsageError(
-                f"inputs[0].shape: found {short(shape)}, expected (N, {height}, {width}, 3)"
-            )
-        return given.data.numbers(shape)
-    if shape[1:] not in ([], [1]):
-        raise UsageError(f"inputs[0].shape: found {short(shape)}, expected (N) for BYTES")
-    return JpegFiles(tuple(given.data.elements(shape[0])))
-
-
 def _wanted(
-    outputs: Sequence[tuple[Any, Mapping[str, Any]]], usual: bool, classes: Sequence[str]
+    outputs: Sequence[tuple[Any, Mapping[str, Any]]], usual: bool, given: Signature
 ) -> tuple[Wanted, ...]:
     found: dict[str, Wanted] = {}
+    names = given.outputs
     for name, parameters in outputs:
-        if not isinstance(name, str) or name not in OUTPUTS:
-            raise UsageError(f"outputs: found {short(name)}, expected {', '.join(OUTPUTS)}")
+        if not isinstance(name, str) or name not in names:
+            raise UsageError(f"outputs: found {short(name)}, expected {', '.join(names)}")
         if name in found:
             raise UsageError(f"outputs: found '{name}' twice, expected it once")
         where = f"outputs '{name}'"
         known(where, parameters, (BINARY, CLASSIFICATION))
         own = flag(parameters, BINARY, where)
-        count = _classes(name, parameters.get(CLASSIFICATION), bool(classes))
+        count = _classes(name, parameters.get(CLASSIFICATION), given)
         found[name] = Wanted(name, usual if own is None else own, count)
-    return tuple(found.values()) or tuple(Wanted(name, usual) for name in OUTPUTS)
+    return tuple(found.values()) or tuple(Wanted(name, usual) for name in names)
 
 
-def _classes(name: str, count: Any, named: bool) -> int:
+def _classes(name: str, count: Any, given: Signature) -> int:
     """How many classes a classification asks for (0: none is asked for)."""
     if count is None:
         return 0
-    if name != "confidence" or not named:
+    named = isinstance(given.answers, ClassAnswer) and given.classes
+    if name != CONFIDENCE or not named:
         raise UsageError(
             f"outputs '{name}'.{CLASSIFICATION}: found {short(count)}, expected none (it is served "
             "for 'confidence')"

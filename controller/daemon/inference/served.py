@@ -11,21 +11,18 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from controller.daemon.configuration.settings import LimitSettings
+from controller.daemon.inference.answering import Answer
 from controller.daemon.inference.open_inference import (
-    EXTENSIONS,
     LEAST_DEADLINE_S,
-    VERSION,
-    Answer,
     Expected,
     InferRequest,
     earliest,
-    metadata,
-    model_config,
 )
 from controller.daemon.inference.pictures import (
     Jpeg,
@@ -35,9 +32,18 @@ from controller.daemon.inference.pictures import (
     inspect_jpeg,
 )
 from controller.daemon.inference.refusals import TooLateError, UnknownModelError
+from controller.daemon.inference.signature import (
+    EXTENSIONS,
+    VERSION,
+    metadata,
+    model_config,
+    signature_of,
+)
+from controller.daemon.inference.texts import WORK, Texts, tokeniser_beside
 from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError, FrameService
-from controller.device.frame import FrameRecord
+from controller.device.frame import FrameRecord, Raw
+from models.facts.preprocessing import TokenInput
 
 REPLY_S = LEAST_DEADLINE_S
 """An answer is given out so long before its deadline: it still has to be written and read."""
@@ -134,10 +140,11 @@ class ServedModel:
         self, service: FrameService, limits: LimitSettings, version: str, classes: tuple[str, ...]
     ) -> None:
         """`version`: of the server; `classes`: names in the order of their numbers."""
-        self.service, self.limits, self.classes = service, limits, classes
-        model = service.engine.model
+        self.service, self.limits = service, limits
+        model, takes = service.engine.model, service.engine.model.preprocessing
         self.name, self.version = model.spec.name, VERSION
-        self.size = (model.spec.input_shape[1], model.spec.input_shape[2])
+        beside = tokeniser_beside(model.folder, takes) if isinstance(takes, TokenInput) else None
+        self.signature = signature_of(model, classes, beside)
         self.bytes = HeldBytes(lambda: self.limits)
         self.work = WorkPool(lambda: self.limits.decoding_pixels)
         self.stopping = False
@@ -152,7 +159,7 @@ class ServedModel:
     @property
     def expected(self) -> Expected:
         """What a request may hold."""
-        return Expected(self.size, self.classes, self.limits.longest_deadline_s)
+        return Expected(self.signature, self.limits.longest_deadline_s)
 
     def now_s(self) -> float:
         """The clock that deadlines count on."""
@@ -168,11 +175,11 @@ class ServedModel:
 
     def metadata(self) -> dict[str, Any]:
         """The model's."""
-        return metadata(self.name, self.size)
+        return metadata(self.name, self.signature)
 
     def config(self) -> dict[str, Any]:
         """The model's configuration, as Triton's clients ask for it."""
-        return model_config(self.name, self.size)
+        return model_config(self.name, self.signature)
 
     def server_metadata(self) -> dict[str, Any]:
         """The server's."""
@@ -185,21 +192,23 @@ class ServedModel:
     async def answers(
         self, asked: InferRequest, arrival_s: float, until_s: float | None = None
     ) -> list[Answer]:
-        """One answer a picture. Raises `BusyError` and `TooLateError`.
+        """One answer a sample. Raises `BusyError` and `TooLateError`.
 
         `arrival_s`: when the request came; `until_s`: after which nobody waits for an answer,
         whatever the deadline is. Both on the engine's clock.
         """
         deadline_s = self._deadline_s(asked, arrival_s, until_s)
-        pictures = asked.pictures
-        if isinstance(pictures, JpegFiles):
-            pictures = await self._decoded(pictures, arrival_s + deadline_s)
+        samples = asked.samples
+        if isinstance(samples, JpegFiles):
+            samples = await self._decoded(samples, arrival_s + deadline_s)
+        elif isinstance(samples, Texts):
+            samples = await self._tokenised(samples, arrival_s + deadline_s)
         # some of them begun and the others refused would be computed for nobody
-        self.service.check_room(len(pictures))
+        self.service.check_room(len(samples))
         under_way: list[asyncio.Future[FrameRecord]] = []
         try:
-            for picture in pictures:
-                under_way.append(self._submit(picture, asked, arrival_s, deadline_s))
+            for sample in samples:
+                under_way.append(self._submit(sample, asked, arrival_s, deadline_s))
         except BusyError:
             # the others are answered all the same, and nobody hears it
             for future in under_way:
@@ -213,7 +222,7 @@ class ServedModel:
         return np.stack([await self._picture(file, until_s) for file in sent.files])
 
     async def _picture(self, file: bytes, until_s: float) -> Pictures:
-        clock, limits, size = self.now_s, self.limits, self.size
+        clock, limits, size = self.now_s, self.limits, self.signature.size
         most_s = limits.decode_s
 
         def decode(jpeg: Jpeg) -> Pictures:
@@ -221,7 +230,7 @@ class ServedModel:
 
             def over() -> bool:
                 if clock() > until_s:
-                    raise TooLateError("no answer in time: the picture was not yet decoded")
+                    raise TooLateError("no answer in time: what was sent was not yet read")
                 return clock() > end_s
 
             return decode_jpeg(jpeg, size, over)
@@ -237,6 +246,20 @@ class ServedModel:
             lambda: decode(found), found.work, left_s=until_s - clock(), pixels=found.pixels
         )
 
+    async def _tokenised(self, sent: Texts, until_s: float) -> Raw:
+        """Every text's ids, one after the other."""
+        takes, tokeniser = self.signature.preprocessing, self.signature.tokeniser
+        assert isinstance(takes, TokenInput)  # else no text is taken
+        assert tokeniser is not None
+        (length,) = self.signature.input_shape
+        found = np.full((len(sent), length), takes.padding, dtype=np.int32)
+        for row, (text, other) in zip(found, sent.texts, strict=True):
+            encode = partial(tokeniser.encode, text, other, length=length)
+            cost = WORK * (len(text) + len(other or ""))
+            ids = await self.work.run(encode, cost, left_s=until_s - self.now_s())
+            row[: len(ids)] = ids
+        return found
+
     def _deadline_s(self, asked: InferRequest, arrival_s: float, until_s: float | None) -> float:
         deadline_s = asked.deadline_s or self.service.engine.args.deadline_s
         left_s = None if until_s is None else until_s - arrival_s
@@ -245,7 +268,7 @@ class ServedModel:
         return earliest(deadline_s, left_s) or deadline_s
 
     def _submit(
-        self, picture: Pictures, asked: InferRequest, arrival_s: float, deadline_s: float
+        self, sample: Raw, asked: InferRequest, arrival_s: float, deadline_s: float
     ) -> asyncio.Future[FrameRecord]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[FrameRecord] = loop.create_future()
@@ -261,7 +284,7 @@ class ServedModel:
                 loop.call_soon_threadsafe(set_result, record, made_s)
 
         self.service.submit(
-            picture,
+            sample,
             done,
             deadline_s=self._margin.engine_s(deadline_s),
             threshold=asked.threshold,
@@ -271,10 +294,17 @@ class ServedModel:
 
     def _answer(self, record: FrameRecord) -> Answer:
         plan = str(self.service.engine.table.plans[record.plan])
-        if record.latency_s is None or record.label is None or record.exit is None:
+        none = record.label is None and record.values is None
+        if record.latency_s is None or none or record.exit is None:
             why = f" ({record.error})" if record.error else ""
             raise TooLateError(f"no answer in time by plan '{plan}'{why}")
+        values = None if record.values is None else np.frombuffer(record.values, dtype="<f4")
+        if values is not None and not np.isfinite(values).all():
+            raise TooLateError(
+                f"no answer by plan '{plan}': found values of exit {record.exit + 1} that are no "
+                "numbers"
+            )
         return Answer(
             record.label, record.confidence or 0.0, record.exit, plan, record.where or "",
-            record.latency_s,
+            record.latency_s, values,
         )  # fmt: skip

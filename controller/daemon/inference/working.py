@@ -99,7 +99,7 @@ class WorkPool:
             async with asyncio.timeout(None if math.isinf(left_s) else left_s):
                 return await future
         except TimeoutError:
-            raise TooLateError("no answer in time: the picture was not yet decoded") from None
+            raise TooLateError("no answer in time: what was sent was not yet read") from None
         finally:
             work.gone = True
 

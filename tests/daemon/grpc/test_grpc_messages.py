@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from signatures import of_pictures
 
 from artefacts import UsageError
-from controller.daemon.inference.open_inference import Expected, Wanted
+from controller.daemon.inference.answering import Wanted
+from controller.daemon.inference.open_inference import Expected
 
 pytestmark = pytest.mark.quick
 
 messages = pytest.importorskip("controller.daemon.grpc.messages", reason="no protobuf (extra grpc)")
 
-EXPECTED = Expected((4, 6), ("cat", "dog"), 60.0)
+EXPECTED = Expected(of_pictures((4, 6), ("cat", "dog")), 60.0)
 
 
 def new(name, /, **fields):
@@ -69,8 +71,8 @@ def test_raw_and_typed_contents_give_the_same_pictures():
     raw = messages.parse_infer(sent(raw=picture.tobytes()), EXPECTED)
     typed = {"contents": {"uint_contents": picture.ravel().tolist()}}
     found = messages.parse_infer(sent(typed, id="x"), EXPECTED)
-    assert np.array_equal(raw.pictures, picture)
-    assert np.array_equal(found.pictures, picture)
+    assert np.array_equal(raw.samples, picture)
+    assert np.array_equal(found.samples, picture)
     assert (raw.id, found.id) == (None, "x")
     assert raw.outputs[0] == Wanted("label", True)
     assert found.outputs[0] == Wanted("label", False)
@@ -126,7 +128,7 @@ def test_no_bytes_do_more_than_be_refused(data):
         except UsageError as error:
             assert "\n" not in str(error)
         else:
-            assert found.pictures.shape == (1, 4, 6, 3)
+            assert found.samples.shape == (1, 4, 6, 3)
 
 
 @pytest.mark.parametrize(

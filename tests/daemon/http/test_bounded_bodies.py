@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signatures import of_pictures
 
 from artefacts import UsageError
 from controller.daemon.http.inference_v2 import (
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.quick
 
 SIZE = (4, 6)
 CLASSES = ("cat", "dog: a breed", "żółw", "d", "e", "f", "g", "h")
-EXPECTED = Expected(SIZE, CLASSES)
+EXPECTED = Expected(of_pictures(SIZE, CLASSES))
 
 
 def request(**changed):
@@ -30,7 +31,7 @@ def request(**changed):
     return {"inputs": [{k: v for k, v in given.items() if v is not None}]}
 
 
-LARGE = Expected((224, 224), CLASSES)
+LARGE = Expected(of_pictures((224, 224), CLASSES))
 """For which eight megabytes of JSON may be meant."""
 MANY = 400_000
 
@@ -81,7 +82,7 @@ def test_json_is_no_longer_than_the_largest_request():
     with pytest.raises(UsageError, match=f"found {most + 1:,} bytes of JSON, expected at most"):
         parse_infer(b" " * (most - 1) + b"{}", None, EXPECTED)
     indented = json.dumps(request(data=np.zeros((1, 4, 6, 3), int).tolist()), indent=4).encode()
-    assert parse_infer(indented, None, EXPECTED).pictures.shape == (1, 4, 6, 3)
+    assert parse_infer(indented, None, EXPECTED).samples.shape == (1, 4, 6, 3)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_flat_data_is_read_in_parts_as_it_would_be_whole(data):
     body = text("[" + ",".join(parts) + "]")
     if other.strip() == "7":
         values[at] = 7
-        found = parse_infer(body, None, LARGE).pictures
+        found = parse_infer(body, None, LARGE).samples
         assert np.array_equal(found.ravel(), values)
     else:
         with pytest.raises(UsageError, match="inputs|infer request"):

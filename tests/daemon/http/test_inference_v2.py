@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from signatures import of_pictures
 
 from artefacts import UsageError
 from controller.daemon.http.inference_v2 import (
@@ -16,23 +17,19 @@ from controller.daemon.http.inference_v2 import (
     parse_infer,
     read_query,
 )
-from controller.daemon.inference.open_inference import (
-    DATATYPES,
-    LONGEST_ID,
-    OUTPUTS,
-    Answer,
-    Expected,
-    Wanted,
-    metadata,
-)
+from controller.daemon.inference.answering import Answer, Wanted
+from controller.daemon.inference.open_inference import LONGEST_ID, Expected
 from controller.daemon.inference.pictures import JpegFiles, decode_jpeg, inspect_jpeg
+from controller.daemon.inference.signature import metadata
+from controller.daemon.inference.tensor_data import DATATYPES
 
 pytestmark = pytest.mark.quick
 
 SIZE = (4, 6)
 PIXELS = 10_000
 CLASSES = ("cat", "dog: a breed", "żółw", "d", "e", "f", "g", "h")
-EXPECTED = Expected(SIZE, CLASSES)
+GIVEN = of_pictures(SIZE, CLASSES)
+EXPECTED = Expected(GIVEN)
 
 
 def request(**changed):
@@ -62,11 +59,11 @@ def test_raw_pictures_come_as_bytes_or_as_numbers():
     picture = np.arange(72, dtype=np.uint8).reshape(1, 4, 6, 3)
     binary = request(parameters={"binary_data_size": 72}) | {"id": "seven"}
     found = parse(binary, picture.tobytes())
-    assert np.array_equal(found.pictures, picture)
+    assert np.array_equal(found.samples, picture)
     assert (found.id, found.deadline_s, found.threshold) == ("seven", None, None)
-    assert found.outputs == tuple(Wanted(name) for name in OUTPUTS)
-    assert np.array_equal(parse(request(data=picture.tolist()), length=False).pictures, picture)
-    assert np.array_equal(parse(request(data=picture.ravel().tolist())).pictures, picture)
+    assert found.outputs == tuple(Wanted(name) for name in ("label", "confidence", "exit"))
+    assert np.array_equal(parse(request(data=picture.tolist()), length=False).samples, picture)
+    assert np.array_equal(parse(request(data=picture.ravel().tolist())).samples, picture)
 
 
 def test_parameters_say_how_it_is_to_be_answered():
@@ -85,8 +82,8 @@ def test_jpeg_files_come_as_bytes_elements_and_are_squashed():
     tail = b"".join(struct.pack("<I", len(f)) + f for f in (one, two))
     made = request(shape=[2], datatype="BYTES", parameters={"binary_data_size": len(tail)})
     found = parse(made, tail)
-    assert found.pictures == JpegFiles((one, two))
-    for file in found.pictures.files:
+    assert found.samples == JpegFiles((one, two))
+    for file in found.samples.files:
         picture = decoded(file)
         assert picture.shape == (4, 6, 3)
         assert np.abs(picture.astype(int) - (200, 30, 90)).max() < 8
@@ -96,21 +93,28 @@ def test_answers_are_json_or_raw_bytes():
     asked = parse(request(data=[0] * 72) | {"id": "x", "outputs": [
         {"name": "label", "parameters": {"binary_data": True}}, {"name": "confidence"},
         {"name": "exit", "parameters": {"binary_data": True}}]})  # fmt: skip
-    body, length = build_answer("net", "1", asked, [Answer(7, 0.5, 1, "a plan", "edge", 0.02)])
+    body, length = build_answer(
+        "net", "1", asked, [Answer(7, 0.5, 1, "a plan", "edge", 0.02)], GIVEN
+    )
     head, tail = json.loads(body[:length]), body[length:]
     assert head["id"] == "x"
-    assert head["parameters"] == {"plan": "a plan", "where": "edge", "latency_ms": 20.0}
+    assert head["parameters"] == {
+        "plan": "a plan",
+        "where": "edge",
+        "latency_ms": 20.0,
+        "class": "h",
+    }
     assert head["outputs"][0] == {
         "name": "label", "datatype": "INT64", "shape": [1], "parameters": {"binary_data_size": 8},
     }  # fmt: skip
     assert head["outputs"][1]["data"] == [0.5]
     assert tail == struct.pack("<q", 7) + struct.pack("<i", 2)
     plain, none = build_answer(
-        "net", "1", parse(request(data=[0] * 72)), [Answer(7, 0.5, 1, "a", "edge", 0.02)]
+        "net", "1", parse(request(data=[0] * 72)), [Answer(7, 0.5, 1, "a", "edge", 0.02)], GIVEN
     )
     assert none is None
     assert [o["data"] for o in json.loads(plain)["outputs"]] == [[7], [0.5], [2]]
-    assert metadata("net", SIZE)["inputs"][0]["shape"] == [-1, 4, 6, 3]
+    assert metadata("net", GIVEN)["inputs"][0]["shape"] == [-1, 4, 6, 3]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +226,7 @@ def test_no_field_of_another_kind_does_more_than_be_refused(name, value):
     except UsageError as error:
         assert "\n" not in str(error)
     else:
-        assert found.pictures.shape == (1, 4, 6, 3)
+        assert found.samples.shape == (1, 4, 6, 3)
 
 
 @given(parameters=JSON, outputs=JSON)
@@ -232,18 +236,18 @@ def test_no_parameters_do_more_than_be_refused(parameters, outputs):
     except UsageError as error:
         assert "\n" not in str(error)
     else:
-        assert found.pictures.shape == (1, 4, 6, 3)
+        assert found.samples.shape == (1, 4, 6, 3)
 
 
 def test_ids_come_back_as_they_came():
     for sent in ({}, {"id": None}):
         found = parse(ZEROS | sent)
         assert found.id is None
-        body, _ = build_answer("net", "1", found, [Answer(7, 0.5, 1, "a", "edge", 0.02)])
+        body, _ = build_answer("net", "1", found, [Answer(7, 0.5, 1, "a", "edge", 0.02)], GIVEN)
         assert "id" not in json.loads(body)
     for sent in ("", "7", "x" * 300, "x" * LONGEST_ID, 'quoted " \\ and żółw \0'):
         found = parse(ZEROS | {"id": sent})
-        body, _ = build_answer("net", "1", found, [Answer(7, 0.5, 1, "a", "edge", 0.02)])
+        body, _ = build_answer("net", "1", found, [Answer(7, 0.5, 1, "a", "edge", 0.02)], GIVEN)
         assert json.loads(body)["id"] == sent
 
 
@@ -252,7 +256,7 @@ def test_a_null_is_a_missing_field_and_a_body_may_repeat_its_model():
     given = ZEROS["inputs"][0] | {"parameters": None}
     assert parse({"inputs": [given]} | nothing).id is None
     tail = bytes(72)
-    assert parse(request(data=None, parameters={"binary_data_size": 72}), tail).pictures.sum() == 0
+    assert parse(request(data=None, parameters={"binary_data_size": 72}), tail).samples.sum() == 0
     parse(ZEROS | {"model_name": "net", "model_version": "1"})
     parse(ZEROS | {"model_version": ""})
 
@@ -272,7 +276,7 @@ def test_a_classification_is_the_most_likely_class():
     wanted = [{"name": "confidence", "parameters": {"classification": 1}}, {"name": "label"}]
     asked = parse(ZEROS | {"outputs": wanted})
     answers = [Answer(1, 0.5, 0, "a", "edge", 0.02), Answer(2, 0.25, 0, "a", "edge", 0.02)]
-    body, length = build_answer("net", "1", asked, answers, CLASSES)
+    body, length = build_answer("net", "1", asked, answers, GIVEN)
     assert length is None
     found = json.loads(body)["outputs"]
     assert found[0] == {
@@ -281,7 +285,7 @@ def test_a_classification_is_the_most_likely_class():
     }  # fmt: skip
     assert found[1]["data"] == [1, 2]
     wanted[0]["parameters"]["binary_data"] = True
-    body, length = build_answer("net", "1", parse(ZEROS | {"outputs": wanted}), answers, CLASSES)
+    body, length = build_answer("net", "1", parse(ZEROS | {"outputs": wanted}), answers, GIVEN)
     raw = body[length:]
     texts = [b"0.500000:1:dog: a breed", "0.250000:2:żółw".encode()]
     assert raw == b"".join(struct.pack("<I", len(t)) + t for t in texts)
@@ -345,7 +349,7 @@ def test_numbers_are_nested_in_any_layout():
     for indent in (None, 1):
         for data in (picture.tolist(), picture.ravel().tolist()):
             text = json.dumps(request(data=data), indent=indent).replace("[[", "[ \n[").encode()
-            assert np.array_equal(parse_infer(text, None, EXPECTED).pictures, picture)
+            assert np.array_equal(parse_infer(text, None, EXPECTED).samples, picture)
 
 
 @given(values=st.lists(st.integers(-3, 259) | st.floats(0, 9) | st.booleans(), max_size=90))
@@ -357,7 +361,7 @@ def test_only_as_many_bytes_as_the_shape_has_are_taken(values):
         assert not good
     else:
         assert good
-        assert found.pictures.ravel().tolist() == values
+        assert found.samples.ravel().tolist() == values
 
 
 def text(data="[0]", shape="[1, 224, 224, 3]", more=""):
