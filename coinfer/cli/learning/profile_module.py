@@ -155,6 +155,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from artefacts import ready_folder
     from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
+    from models.networks.brought.class_names import class_names
     from models.networks.brought.exit_placement import CHOSEN
     from models.networks.brought.factories import load_factory, load_head
     from models.networks.brought.profile_module import convert_module
@@ -169,10 +170,11 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     side = _side(given.side) if given.side or given.data is None else None
-    pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
+    module = load_factory(given.named)
+    likely = class_names(module)
+    pictures = None if given.data is None else read_pictures(given.data, side, args.classes, likely)
     size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     assert size is not None
-    module = load_factory(given.named)
     ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")
