@@ -46,7 +46,10 @@ class DeviceError(CoinferError):
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """One picture's answer: the class's number, how sure, and which exit gave it (from 1)."""
+    """One picture's answer: the class's number, how sure, and which exit gave it (from 1).
+
+    `class_name` is the class's name ('' of a daemon that is older than names in every answer).
+    """
 
     label: int
     confidence: float
@@ -54,6 +57,7 @@ class Inference:
     plan: str
     where: str
     latency_s: float
+    class_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ def _inference(status: int, body: bytes) -> Inference:
             _typed(str, found["plan"]),
             _typed(str, found["where"]),
             _number(found["latency_ms"]) / 1e3,
+            _typed(str, found.get("class", "")),
         )
     except (TypeError, KeyError, IndexError, ValueError):
         expected = "label, confidence, exit, plan, where and latency_ms"

@@ -246,7 +246,9 @@ def build_answer(
         model_name=model,
         model_version=version,
         id=asked.id or "",
-        parameters={name: _parameter(v) for name, v in answer_parameters(answers).items()},
+        parameters={
+            name: _parameter(v) for name, v in answer_parameters(answers, classes).items()
+        },
         outputs=[_output(tensor, raw) for tensor in tensors],
         raw_output_contents=[tensor.raw() for tensor in tensors] if raw else [],
     )

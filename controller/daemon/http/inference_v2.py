@@ -234,7 +234,7 @@ def build_answer(
     header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
     if asked.id is not None:
         header["id"] = asked.id
-    header["parameters"] = answer_parameters(answers)
+    header["parameters"] = answer_parameters(answers, classes)
     head = json.dumps(header).encode()
     return head + tail, len(head) if tail else None
 

@@ -241,9 +241,13 @@ def outputs_of(
     return found
 
 
-def answer_parameters(answers: Sequence[Answer]) -> dict[str, Any]:
-    """What else is said of an answer: the first picture's plan, the latest one's latency."""
-    return {
+def answer_parameters(answers: Sequence[Answer], classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What else is said of an answer: the first picture's class and plan, the latest one's latency.
+
+    `classes` are the classes' names, by their numbers.
+    """
+    named = {"class": classes[answers[0].label]} if classes else {}
+    return named | {
         "plan": answers[0].plan,
         "where": answers[0].where,
         "latency_ms": round(1e3 * max(a.latency_s for a in answers), 3),

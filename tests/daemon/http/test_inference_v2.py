@@ -110,6 +110,11 @@ def test_answers_are_json_or_raw_bytes():
     )
     assert none is None
     assert [o["data"] for o in json.loads(plain)["outputs"]] == [[7], [0.5], [2]]
+    names = tuple(f"kind {k}" for k in range(8))
+    named, none = build_answer(
+        "net", "1", parse(request(data=[0] * 72)), [Answer(7, 0.5, 1, "a", "edge", 0.02)], names
+    )
+    assert json.loads(named)["parameters"]["class"] == "kind 7"
     assert metadata("net", SIZE)["inputs"][0]["shape"] == [-1, 4, 6, 3]
 
 
