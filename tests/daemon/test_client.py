@@ -77,7 +77,8 @@ BOTH = [(kind, what) for kind in (Client, AsyncClient) for what in ("infer", "st
 NO_ANSWERS = [
     b"", b"[]", b"3", b"null", b"{}", b'{"outputs": []}', b'{"outputs": 3}', b'"x"',
     b"\xff\xfe\x00x",
-    b"[" * 200_000, b"9" * 5000, changed(RIGHT, label="cat"), changed(RIGHT, **{"class": 3}), changed(RIGHT, label=True),
+    b"[" * 200_000, b"9" * 5000, changed(RIGHT, label="cat"), changed(RIGHT, label=True),
+    changed(RIGHT, **{"class": 3}),
     changed(RIGHT, confidence=float("nan")), changed(RIGHT, latency_ms=float("inf")),
     changed(RIGHT).replace(b"0.5", b"1e999"), changed(RIGHT, plan=3), changed(STATE, seconds=3),
     changed(STATE, seconds=[[]]), changed(STATE, seconds=[SECOND | {"exits": {"1": "x"}}]),

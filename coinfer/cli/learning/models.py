@@ -118,6 +118,7 @@ def profile(
     joint_epochs: options.JointEpochs = 0,
     mean: options.Mean = "0,0,0",
     std: options.Std = "1,1,1",
+    on_device: options.OnDevice = False,
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -129,6 +130,11 @@ def profile(
 
     found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
     named = tuple(c.name for c in found)
+    if on_device:
+        from coinfer.cli.learning.on_device import profile_here
+
+        profile_here(model, out, threads, repeats, named, json=json)
+        return
     if ":" in model:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
         from models.data.own_pictures import has_own_size

@@ -82,4 +82,12 @@ Std = Annotated[
         help="A model brought: R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
     ),
 ]
+OnDevice = Annotated[
+    bool,
+    typer.Option(
+        "--on-device",
+        help="Measure a model's folder where it will run, without torch; OUT is a file, or the "
+        "folder, whose device profile this then is.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]

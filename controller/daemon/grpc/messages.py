@@ -246,9 +246,7 @@ def build_answer(
         model_name=model,
         model_version=version,
         id=asked.id or "",
-        parameters={
-            name: _parameter(v) for name, v in answer_parameters(answers, classes).items()
-        },
+        parameters={name: _parameter(v) for name, v in answer_parameters(answers, classes).items()},
         outputs=[_output(tensor, raw) for tensor in tensors],
         raw_output_contents=[tensor.raw() for tensor in tensors] if raw else [],
     )
