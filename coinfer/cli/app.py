@@ -39,6 +39,7 @@ def _whole(
     """Device-edge co-inference with branchy networks over links whose bandwidth moves."""
 
 
+app.command("init")(learning.init.init)
 app.command("train-model")(learning.models.train_model)
 app.command("train-gates")(learning.gates.train_gates)
 app.command("plan")(deciding.plan.plan)

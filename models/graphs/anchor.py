@@ -6,6 +6,8 @@ folded. Only its time counts, so no torch and no trained weights are needed: a d
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -30,7 +32,7 @@ class _Graph:
         for name, value in (("low", 0.0), ("high", 6.0)):
             self.weights.append(numpy_helper.from_array(np.array(value, np.float32), name))
 
-    def add(self, kind: str, *inputs: str, **attributes: object) -> None:
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> None:
         """A node of a kind; its output is the newest value."""
         output = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, list(inputs), [output], **attributes))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+from coinfer.cli.learning.begun import FILE
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
@@ -119,7 +120,10 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     write_profile(out / "profiles" / "edge.json", brought.edge)
     write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
-    if scenario.exists():
+    begun = (out / FILE).exists()  # by `coinfer init`, which writes its own
+    if begun:
+        pass
+    elif scenario.exists():
         console.print(
             f"{scenario} is kept as it is; remove it and run again for one that fits this profile"
         )
@@ -127,7 +131,8 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
         _write_scenario(scenario, brought.device, timing.codecs)
     _print_brought(brought, given)
     say_samples(brought.outcomes, least_error=0.0)
-    console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
+    if not begun:
+        console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
     outcomes, device = brought.outcomes, brought.device
     return {
         "folder": str(out),
