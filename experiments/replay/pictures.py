@@ -82,8 +82,7 @@ def _given(setting: Setting, data: Path) -> Pictures:
     """A user's pictures: all of them, or the half that judged; refused where they are others."""
     outcomes, card = setting.outcomes, setting.model.card
     height, width = setting.spec.input_shape[1:]
-    side = (height, width) if data.is_dir() else None
-    found = read_pictures(data, side, card.classes if data.is_dir() else ())
+    found = read_pictures(data, (height, width), likely=card.classes)
     if found.x.shape[1:3] != (height, width):
         raise UsageError(
             f"--data: found pictures of {found.x.shape[2]} x {found.x.shape[1]} in '{data}', "

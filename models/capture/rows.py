@@ -65,7 +65,7 @@ class RowModule(nn.Module):
             return self.module(ids)
         if not isinstance(kind, TensorInput) or kind.alone:
             return self.module(x)
-        parts = torch.split(x, [t.values for t in kind.tensors], dim=1)  # type: ignore[no-untyped-call]
+        parts = torch.split(x, [t.values for t in kind.tensors], dim=1)
         given = [_typed(part, t) for part, t in zip(parts, kind.tensors, strict=True)]
         if self._named:
             return self.module(**{t.name: v for t, v in zip(kind.tensors, given, strict=True)})

@@ -118,6 +118,7 @@ def profile(
     joint_epochs: options.JointEpochs = 0,
     mean: options.Mean = "0,0,0",
     std: options.Std = "1,1,1",
+    on_device: options.OnDevice = False,
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -129,13 +130,19 @@ def profile(
 
     found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
     named = tuple(c.name for c in found)
+    if on_device:
+        from coinfer.cli.learning.on_device import profile_here
+
+        profile_here(model, out, threads, repeats, named, json=json)
+        return
     if ":" in model:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
+        from models.data.own_pictures import has_own_size
 
         _refuse_of_brought({
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
             "--reference": reference is not None,
-            "--input": bool(side) and data is not None and not data.is_dir(),
+            "--input": bool(side) and data is not None and has_own_size(data),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
@@ -222,7 +229,7 @@ OF_OURS_ALONE = {
     "--executor": "it is run on ONNX Runtime",
     "--grid": "its layers are of no kind that a regression knows",
     "--reference": "a reference is of the paper's network",
-    "--input": "an npz's pictures have their size; those of a folder are squashed to --input",
+    "--input": "an npz's pictures have their size; those of other forms are squashed to --input",
     "--codecs": "its latent is trained with a network of ours",
 }
 """Why an option is refused beside a model that is brought."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+from coinfer.cli.learning.begun import FILE
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
@@ -119,7 +120,10 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     write_profile(out / "profiles" / "edge.json", brought.edge)
     write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
-    if scenario.exists():
+    begun = (out / FILE).exists()  # by `coinfer init`, which writes its own
+    if begun:
+        pass
+    elif scenario.exists():
         console.print(
             f"{scenario} is kept as it is; remove it and run again for one that fits this profile"
         )
@@ -127,7 +131,8 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
         _write_scenario(scenario, brought.device, timing.codecs)
     _print_brought(brought, given)
     say_samples(brought.outcomes, least_error=0.0)
-    console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
+    if not begun:
+        console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
     outcomes, device = brought.outcomes, brought.device
     return {
         "folder": str(out),
@@ -155,6 +160,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from artefacts import ready_folder
     from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
+    from models.networks.brought.class_names import class_names
     from models.networks.brought.exit_placement import CHOSEN
     from models.networks.brought.factories import load_factory, load_head
     from models.networks.brought.profile_module import convert_module
@@ -169,10 +175,11 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     side = _side(given.side) if given.side or given.data is None else None
-    pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
+    module = load_factory(given.named)
+    likely = class_names(module)
+    pictures = None if given.data is None else read_pictures(given.data, side, args.classes, likely)
     size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     assert size is not None
-    module = load_factory(given.named)
     ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")

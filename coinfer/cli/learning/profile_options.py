@@ -33,16 +33,17 @@ CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="A model brought: labelled pictures, an npz (x uint8 NxHxWx3, y) or a folder that "
-        "holds a folder of pictures for each class."
+        help="A model brought: labelled pictures. An npz (x uint8 NxHxWx3, y), a folder that holds "
+        "a folder of pictures for each class, a CSV of paths and labels, MODULE:FUNCTION of a "
+        "torch.utils.data.Dataset, or a folder of datasets' save_to_disk."
     ),
 ]
 Side = Annotated[
     str,
     typer.Option(
         "--input",
-        help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures of a "
-        "folder are squashed to, or are generated in.",
+        help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures are "
+        "squashed to, or generated in.",
     ),
 ]
 Classes = Annotated[
@@ -79,6 +80,14 @@ Std = Annotated[
     str,
     typer.Option(
         help="A model brought: R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
+    ),
+]
+OnDevice = Annotated[
+    bool,
+    typer.Option(
+        "--on-device",
+        help="Measure a model's folder where it will run, without torch; OUT is a file, or the "
+        "folder, whose device profile this then is.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]

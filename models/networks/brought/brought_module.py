@@ -15,7 +15,7 @@ from artefacts.printing import first_of
 from models.capture.graph import CapturedModel
 from models.capture.modules import answers
 from models.data.datasets import Pictures, hold_back, judging_half
-from models.data.own_pictures import MOST_CLASSES
+from models.data.labels import MOST_CLASSES
 from models.networks.training import EpochReport
 from models.networks.training_data import Normalisation, plain_batches
 

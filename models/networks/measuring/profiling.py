@@ -10,13 +10,13 @@ import itertools
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from artefacts import usable_cpus
 from artefacts.arrays import Floats
@@ -25,12 +25,18 @@ from models.data.generated import generated_samples
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model, load_model
 from models.facts.layers import Shape
-from models.facts.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
+from models.facts.profiles import (
+    FORMAT_VERSION,
+    CodecProfile,
+    FittedPredictor,
+    HostFacts,
+    LayerProfile,
+    Profile,
+)
 from models.facts.tensors import NamedTensor
 from models.graphs.coding import latent_codec
 from models.graphs.onnx_graph import chain_model
 from models.networks.measuring.memory import measured_activations
-from models.networks.measuring.predictors import Progress, Timed, fit_predictors
 from models.networks.measuring.timing import (
     SYSTEM_CLOCK,
     Clock,
@@ -42,6 +48,9 @@ from models.networks.measuring.timing import (
     pinned_threads,
     runner,
 )
+
+if TYPE_CHECKING:
+    from models.networks.measuring.predictors import Progress, Timed
 
 _LOADINGS = 3
 LEAST_SHARE = 0.1
@@ -69,7 +78,7 @@ def profile_model(
     spec = model.spec
     rng = np.random.default_rng(args.seed)
     x = model.normalise(generated_samples(model.preprocessing, spec.input_shape, 1, rng))
-    with pinned_threads(args.threads), torch.inference_mode():
+    with _torch_ready(args):
         ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
         stretches, spread = _stretches(spec, ready, x, args, clock)
@@ -83,7 +92,7 @@ def profile_model(
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
         own = _own_layers(spec, alone)
-        predictors = fit_predictors(own, args, rng, progress, clock) if args.grid else ()
+        predictors = _fitted(own, args, rng, progress, clock) if args.grid else ()
     return Profile(
         format_version=FORMAT_VERSION,
         name=name,
@@ -103,6 +112,31 @@ def profile_model(
         memory="measured" if activations else "from shapes",
         codecs=coding,
     )
+
+
+@contextmanager
+def _torch_ready(args: ProfilingArgs) -> Iterator[None]:
+    """Torch computing as `args` say, where it computes at all: a device has none."""
+    if args.executor != "torch" and not args.grid:
+        yield
+        return
+    import torch
+
+    with pinned_threads(args.threads), torch.inference_mode():
+        yield
+
+
+def _fitted(
+    own: list[Timed],
+    args: ProfilingArgs,
+    rng: np.random.Generator,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[FittedPredictor, ...]:
+    """The regression, whose generated layers are torch's."""
+    from models.networks.measuring.predictors import fit_predictors
+
+    return fit_predictors(own, args, rng, progress, clock)
 
 
 def _alone(
