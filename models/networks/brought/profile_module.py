@@ -29,7 +29,7 @@ from models.networks.brought.brought_module import (
     check_classes,
     check_scores,
 )
-from models.networks.brought.exit_placement import with_exits
+from models.networks.brought.exit_placement import read_reasons, with_exits
 from models.networks.brought.factories import HeadFactory
 from models.networks.publishing import Origin, publish
 from models.networks.training_data import Normalisation
@@ -83,8 +83,8 @@ def convert_module(
         spec, state = _lowered(brought, whole, lesson, args)
     listener.stage("outcomes")
     return publish(
-        folder, spec, state, _origin(spec, points, lesson, args, names), brought.normalisation,
-        lesson.held, lesson.judged, codecs=codecs, progress=listener.step,
+        folder, spec, state, _origin(spec, points, lesson, args, names, read_reasons(folder)),
+        brought.normalisation, lesson.held, lesson.judged, codecs=codecs, progress=listener.step,
     )  # fmt: skip
 
 
@@ -110,6 +110,7 @@ def _origin(
     lesson: PictureUses,
     args: ProfileArgs,
     names: tuple[str, ...],
+    why: tuple[str, ...],
 ) -> Origin:
     what = lesson.described
     return Origin(
@@ -118,7 +119,10 @@ def _origin(
         f"{len(lesson.judged)} of {what}",
         {
             "exits_at": [p.crossings[0].name for p in points],
+            "exits_why": list(why[: len(points)]),
             "placement": args.placed if args.with_exits else None,
+            "distillation": args.distillation if args.with_exits else 0.0,
+            "own_blocks": args.own_blocks if args.with_exits else 0,
             "epochs": args.epochs if args.with_exits else 0,
             "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,
