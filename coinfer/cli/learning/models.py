@@ -124,6 +124,7 @@ def profile(
     own_blocks: options.OwnBlocks = 0,
     max_latency: options.MaxLatency = "",
     max_device_memory: options.MaxDeviceMemory = "",
+    train_data: options.TrainData = None,
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -146,7 +147,9 @@ def profile(
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
             placement, heads, epochs, joint_epochs, mean, std, seed,
-            HeadOptions(head_kind, distillation, own_blocks, max_latency, max_device_memory),
+            HeadOptions(
+                head_kind, distillation, own_blocks, max_latency, max_device_memory, train_data
+            ),
         )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
@@ -157,6 +160,7 @@ def profile(
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
         "--classes": classes is not None, "--exit-after": bool(exit_after),
         "--exit-accuracy": bool(exit_accuracy), "--own-blocks": own_blocks > 0,
+        "--train-data": train_data is not None,
         "--max-latency": bool(max_latency), "--max-device-memory": bool(max_device_memory),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
@@ -22,6 +23,8 @@ class HeadOptions:
     own_blocks: int = 0
     max_latency: str = ""
     max_device_memory: str = ""
+    train_data: Path | None = None
+    """Labelled pictures that train the heads, too."""
 
     @property
     def max_latency_s(self) -> float | None:

@@ -157,7 +157,7 @@ class _Brought:
 
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
-    from artefacts import ready_folder
+    from artefacts import UsageError, ready_folder
     from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
     from models.networks.brought.exit_placement import CHOSEN
@@ -177,6 +177,11 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
     size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     assert size is not None
+    more = None
+    if given.more.train_data is not None:
+        if pictures is None:
+            raise UsageError("--train-data: found it without --data, expected both")
+        more = read_pictures(given.more.train_data, side, args.classes or pictures.classes)
     module = load_factory(given.named)
     ready_folder(out, make=False)
     with progress_bar() as bar:
@@ -184,7 +189,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         try:
             outcomes = convert_module(
                 out, module, _name(out), pictures, size, args, _listener(bar, task), head,
-                timing.codecs,
+                timing.codecs, more,
             )  # fmt: skip
             model = load_model(out)
             memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines

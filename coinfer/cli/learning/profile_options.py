@@ -84,6 +84,13 @@ MaxLatency = Annotated[
 MaxDeviceMemory = Annotated[
     str, typer.Option(help="A model brought: what it may take of the device's memory, as 4MiB.")
 ]
+TrainData = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model brought: more labelled pictures, as for --data, that train the heads and "
+        "judge nothing."
+    ),
+]
 HeadKind = Annotated[
     str,
     typer.Option(

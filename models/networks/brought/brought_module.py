@@ -141,9 +141,23 @@ class PictureUses:
     labelled: bool
 
     @classmethod
-    def of(cls, pictures: Pictures, seed: int, labelled: bool) -> PictureUses:
-        """Half of the pictures, by seed, train and choose; the other half judge."""
+    def of(
+        cls, pictures: Pictures, seed: int, labelled: bool, more: Pictures | None = None
+    ) -> PictureUses:
+        """Half of the pictures, by seed, train and choose; the other half judge.
+
+        `more` pictures of the same size train and choose, too, and never judge. `labelled` says
+        whether the labels are more than the network's own answers.
+        """
         mine, judged = (pictures.take(half) for half in judging_half(pictures, seed))
+        if more is not None:
+            if more.x.shape[1:] != pictures.x.shape[1:]:
+                raise UsageError(
+                    f"--train-data: found pictures of {more.x.shape[2]} x {more.x.shape[1]}, "
+                    f"expected {pictures.x.shape[2]} x {pictures.x.shape[1]}, the size of --data"
+                )
+            labels = np.concatenate([mine.y, more.y])
+            mine = Pictures(np.concatenate([mine.x, more.x]), labels, mine.classes)
         known, held = hold_back(mine, seed)
         if min(len(known), len(held), len(judged)) < 2:
             raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")

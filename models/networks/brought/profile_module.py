@@ -49,6 +49,7 @@ def convert_module(
     listener: Listener,
     head: HeadFactory | None = None,
     codecs: tuple[str, ...] = CODECS,
+    more: Pictures | None = None,
 ) -> Outcomes:
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
@@ -58,7 +59,7 @@ def convert_module(
 
     `folder` is the model's, `name` the network's. `module` takes pictures of `side` (height, width)
     pixels. Where there are no `pictures`, made ones with the module's own answers stand in. `args`
-    say how it is done, `listener` hears of it.
+    say how it is done, `listener` hears of it. `more` labelled pictures train, too.
     """
     listener.stage("capture")
     module = unwrapped(module, name)
@@ -66,6 +67,8 @@ def convert_module(
     brought = BroughtModule(name, module, captured, Normalisation(args.mean, args.std))
     names = args.classes or (pictures.classes if pictures is not None else ())
     check_classes(captured, pictures, names)
+    if more is not None:
+        check_classes(captured, more, names)
     given = unlabelled_pictures(side, args.seed) if pictures is None else pictures.x
     check_scores(brought, given[:2])
     # what cannot be cut, or not rightly, is said before hours of training
@@ -74,7 +77,7 @@ def convert_module(
     labelled = pictures is not None
     if pictures is None:
         pictures = Pictures(given, agreement_labels(given, brought.scores, 50))
-    lesson = PictureUses.of(pictures, args.seed, labelled)
+    lesson = PictureUses.of(pictures, args.seed, labelled, more)
     verify_answers(spec, state, module, brought.batches(lesson.judged), allowed(found))
     points: tuple[Cut, ...] = ()
     if args.with_exits:

@@ -24,6 +24,8 @@ AUGMENTATIONS = 3
 """Augmentations of each picture."""
 MOST_BYTES = 8 * 2**30
 """Of the file: a trunk whose tensors need more is run in every epoch."""
+MOST_PASSES = 12_000
+"""Of pictures through the trunk: many pictures need no augmentation beside their own number."""
 FEW_PIXELS = 2**18
 """Of pictures that pass the trunk together: more of them leave the processor's caches."""
 
@@ -167,6 +169,10 @@ def augmentations_that_fit(whole: WithExits, data: SmallPictures, epochs: int, f
     """
     room = min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
     row = 4 * row_values(whole)
+    count = max(len(data.pictures), 1)
     return min(
-        AUGMENTATIONS, epochs, (room - row * len(data.kept)) // (row * max(len(data.pictures), 1))
+        AUGMENTATIONS,
+        epochs,
+        max(1, MOST_PASSES // count),
+        (room - row * len(data.kept)) // (row * count),
     )
