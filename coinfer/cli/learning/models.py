@@ -11,6 +11,7 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning import profile_options as options
+from coinfer.cli.learning.profile_heads import DISTILLATION, HeadOptions
 from coinfer.cli.options import JsonOption, TorchThreadsOption
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def profile(
     data: options.Data = None,
     side: options.Side = "",
     classes: options.Classes = None,
-    exits: options.Exits = 0,
+    exits: options.Exits = None,
     exit_after: options.ExitAfter = None,
     exit_accuracy: options.ExitAccuracy = "",
     placement: options.Placement = "linear",
@@ -119,6 +120,12 @@ def profile(
     mean: options.Mean = "0,0,0",
     std: options.Std = "1,1,1",
     on_device: options.OnDevice = False,
+    head_kind: options.HeadKind = "auto",
+    distillation: options.Distillation = DISTILLATION,
+    own_blocks: options.OwnBlocks = 0,
+    max_latency: options.MaxLatency = "",
+    max_device_memory: options.MaxDeviceMemory = "",
+    train_data: options.TrainData = None,
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -147,16 +154,21 @@ def profile(
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
             placement, heads, epochs, joint_epochs, mean, std, seed,
+            HeadOptions(
+                head_kind, distillation, own_blocks, max_latency, max_device_memory, train_data
+            ),
         )  # fmt: skip
         brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
         if json:
             emit_json(brought)
         return
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
-        "--data": data is not None, "--input": bool(side), "--exits": exits > 0,
+        "--data": data is not None, "--input": bool(side), "--exits": bool(exits),
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
         "--classes": classes is not None, "--exit-after": bool(exit_after),
-        "--exit-accuracy": bool(exit_accuracy),
+        "--exit-accuracy": bool(exit_accuracy), "--own-blocks": own_blocks > 0,
+        "--train-data": train_data is not None,
+        "--max-latency": bool(max_latency), "--max-device-memory": bool(max_device_memory),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)

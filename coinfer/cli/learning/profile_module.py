@@ -6,12 +6,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning.begun import FILE
+from coinfer.cli.learning.profile_heads import HeadOptions, beyond_limit, exits_wanted, reasons
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class ModuleOptions:
     data: Path | None
     side: str
     classes: Path | None
-    exits: int
+    exits: int | None
     exit_after: tuple[str, ...]
     exit_accuracy: str
     placement: str
@@ -78,17 +79,20 @@ class ModuleOptions:
     mean: str
     std: str
     seed: int
+    more: HeadOptions = field(default_factory=HeadOptions)
 
-    def arguments(self) -> ProfileArgs:
-        """The same, checked."""
+    def arguments(self, slowdown: float) -> ProfileArgs:
+        """The same, checked, for a device that is `slowdown` times slower than this machine."""
         from models.data.own_pictures import read_class_names
         from models.networks.brought.brought_module import ProfileArgs
 
+        exits, fewer = exits_wanted(self.exits, bool(self.exit_after or self.exit_accuracy))
         return ProfileArgs(
-            self.exits, self.placement, self.epochs, self.joint_epochs,
+            exits, self.placement, self.epochs, self.joint_epochs,
             _three("mean", self.mean), _three("std", self.std), self.exit_after,
             exit_accuracies(self.exit_accuracy), self.seed,
             () if self.classes is None else read_class_names(self.classes),
+            fewer=fewer, **self.more.arguments(slowdown),
         )  # fmt: skip
 
 
@@ -132,7 +136,8 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     _print_brought(brought, given)
     say_samples(brought.outcomes, least_error=0.0)
     if not begun:
-        console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
+        limits = given.more.for_plan
+        console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2{limits}")
     outcomes, device = brought.outcomes, brought.device
     return {
         "folder": str(out),
@@ -157,7 +162,7 @@ class _Brought:
 
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
-    from artefacts import ready_folder
+    from artefacts import UsageError, ready_folder
     from models.data.own_pictures import read_pictures
     from models.facts.cards import load_model
     from models.networks.brought.class_names import class_names
@@ -168,7 +173,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from models.networks.measuring.profiling import profile_model
     from models.networks.measuring.timing import ProfilingArgs
 
-    args, out = given.arguments(), given.out
+    args, out = given.arguments(timing.slowdown), given.out
     head = load_head(given.heads) if given.heads else None
     plain = ProfilingArgs(
         "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
@@ -180,13 +185,18 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     pictures = None if given.data is None else read_pictures(given.data, side, args.classes, likely)
     size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     assert size is not None
+    more = None
+    if given.more.train_data is not None:
+        if pictures is None:
+            raise UsageError("--train-data: found it without --data, expected both")
+        more = read_pictures(given.more.train_data, side, args.classes or pictures.classes)
     ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")
         try:
             outcomes = convert_module(
                 out, module, _name(out), pictures, size, args, _listener(bar, task), head,
-                timing.codecs,
+                timing.codecs, more,
             )  # fmt: skip
             model = load_model(out)
             memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
@@ -271,9 +281,14 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
         console.print(line)
+    for line in reasons(brought.places, brought.model.card.training.get("exits_why", ())):
+        console.print(line)
+    device_s = [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)]
+    for line in beyond_limit(given.more.max_latency_s, device_s):
+        console.print(line)
     for line in out_of_reach(exit_accuracies(given.exit_accuracy), read_probes(given.out)):
         console.print(line)
-    if len(spec.exits) <= given.exits:
+    if len(spec.exits) <= (given.exits or 0):
         console.print(
             f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
             f"'{given.placement}' has no more"

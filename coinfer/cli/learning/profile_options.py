@@ -50,7 +50,14 @@ Classes = Annotated[
     Path | None,
     typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
 ]
-Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
+Exits = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=16,
+        help="A model brought: exits to put into it (five, or as many as it has places for).",
+    ),
+]
 ExitAfter = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,7 +73,48 @@ ExitAccuracy = Annotated[
     ),
 ]
 Placement = Annotated[
-    str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
+    str,
+    typer.Option(
+        help="Of those exits: linear (marks at i/(n+1) of the compute), pareto-marks (1 - 0.8^i), "
+        "front (accuracy against latency) or front-memory."
+    ),
+]
+MaxLatency = Annotated[
+    str, typer.Option(help="A model brought: what an exit may take on the device, as 80ms.")
+]
+MaxDeviceMemory = Annotated[
+    str, typer.Option(help="A model brought: what it may take of the device's memory, as 4MiB.")
+]
+TrainData = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model brought: more labelled pictures, as for --data, that train the heads and "
+        "judge nothing."
+    ),
+]
+HeadKind = Annotated[
+    str,
+    typer.Option(
+        help="Kind of the exits' heads: linear, conv, deep, attention, token, or auto: the kinds "
+        "that fit are measured at every exit."
+    ),
+]
+Distillation = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of the heads' loss that is their distance from the network's own answers.",
+    ),
+]
+OwnBlocks = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=8,
+        help="Blocks before each exit that the exit has a trained copy of; the network's answers "
+        "stay.",
+    ),
 ]
 Heads = Annotated[
     str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
