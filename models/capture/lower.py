@@ -63,15 +63,17 @@ def lower_verified(
     name: str,
     most_cuts: int = MOST_CUTS,
     samples: Tensor | None = None,
+    made_up: bool = True,
 ) -> tuple[BranchySpec, State, Verified]:
     """As `lower`, and what its verification found.
 
     `module`, `example` (N, ...), `name`, `most_cuts` and `samples` (N, ...) are those of `lower`.
+    Without `made_up` only `samples` are tried: of whole numbers few are valid.
     """
     made = to_onnx(module, example, name)
     spec, state = take_apart(made.proto, name, most_cuts)
     reference = ModuleReference(made.module, made.program)
-    batches = sample_batches(spec.input_shape, samples)
+    batches = sample_batches(spec.input_shape, samples, made_up=made_up)
     return spec, state, verify(spec, state, reference, batches)
 
 

@@ -52,11 +52,17 @@ class Verified:
     """Tensors that cross inside the network."""
 
 
-def sample_batches(shape: Shape, real: Tensor | None = None) -> list[Tensor]:
+def sample_batches(
+    shape: Shape, real: Tensor | None = None, *, made_up: bool = True
+) -> list[Tensor]:
     """Batches of one and of three: made-up pictures, noise, and of `real` (N, ...) the first few.
 
-    Inputs of three channels and two sides get pictures; others get uniform noise.
+    Inputs of three channels and two sides get pictures; others get uniform noise. Without `made_up`
+    there are the `real` ones alone.
     """
+    if not made_up:
+        assert real is not None
+        return [real[:size].contiguous() for size in BATCHES if size <= len(real)]
     rng = np.random.default_rng(0)
     count = max(BATCHES)
     noise = rng.normal(0.0, 1.0, (count, *shape)).astype(np.float32)

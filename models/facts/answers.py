@@ -22,6 +22,7 @@ from models.facts.tensors import NamedTensor
 
 IN_QUESTION = 0.1
 """A box whose score is below it is no box: nobody asks how sure that is."""
+Scores = Literal["softmax", "sigmoid"]
 CONFIDENCE = "confidence"
 """A tensor of this name, of one value, is a network's own word on how sure it is."""
 
@@ -112,7 +113,7 @@ class BoxesAnswer(
 
     queries: int
     """Boxes that an exit gives, most of them empty."""
-    scores: Literal["softmax", "sigmoid"] = "sigmoid"
+    scores: Scores = "sigmoid"
     """softmax: the last score is that of nothing (as DETR has it); sigmoid: each stands alone."""
     corners: bool = False
     """Whether coordinates are corners (left, top, right, bottom), not centre and size."""

@@ -43,7 +43,8 @@ Side = Annotated[
     typer.Option(
         "--input",
         help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures are "
-        "squashed to, or generated in.",
+        "squashed to, or generated in. Of others: tokens:LENGTH:VOCABULARY[:PADDING], "
+        "sound:SAMPLES:RATE_HZ, tensors:NAME=FP32[3x4],NAME=INT64[5].",
     ),
 ]
 Classes = Annotated[
@@ -139,3 +140,17 @@ OnDevice = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]
+Answers = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners], "
+        "vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
+    ),
+]
+Judge = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: how good an answer is: top-K, f1, map, cosine, closeness, or "
+        "MODULE:FUNCTION of rows and labels."
+    ),
+]

@@ -19,7 +19,13 @@ from models.capture.placement import PLACEMENTS, RENAMED
 from models.data.datasets import Pictures, hold_back, judging_half
 from models.data.labels import MOST_CLASSES
 from models.networks.training import EpochReport
-from models.networks.training_data import Normalisation, plain_batches
+from models.networks.training_data import (
+    Normalisation,
+    PlainSamples,
+    Prepared,
+    SmallPictures,
+    plain_batches,
+)
 
 Progress = Callable[[int, int], None]
 
@@ -112,7 +118,7 @@ class BroughtModule:
     name: str
     module: nn.Module
     captured: CapturedModel
-    normalisation: Normalisation
+    normalisation: Normalisation | Prepared
 
     @property
     def example(self) -> torch.Tensor:
@@ -122,6 +128,15 @@ class BroughtModule:
     def batches(self, pictures: Pictures) -> Iterator[torch.Tensor]:
         """All pictures in order, as the model takes them."""
         return (x for x, _ in plain_batches(pictures, self.normalisation, 50))
+
+    def lessons(
+        self, known: Pictures, held: Pictures, batch: int, seed: int
+    ) -> SmallPictures | PlainSamples:
+        """Batches to train exits on: of pictures varied ones."""
+        given = self.normalisation
+        if isinstance(given, Prepared):
+            return PlainSamples(known, held, batch, seed, given)
+        return SmallPictures(known, held, batch, seed, 0, given)
 
     def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""

@@ -26,7 +26,7 @@ from models.networks.brought.brought_module import BroughtModule, Listener, Pict
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.head_choice import head_seconds
 from models.networks.brought.head_training import ChosenHeads, HeadRun, trained
-from models.networks.training_data import SmallPictures, plain_batches
+from models.networks.training_data import plain_batches
 
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1
@@ -90,7 +90,7 @@ def with_exits(
         write_json(path, msgspec.structs.replace(chosen, heads=heads.kinds, heads_why=heads.why))
 
     kept = ChosenHeads(chosen.heads, chosen.heads_why) if chosen.heads else None
-    data = SmallPictures(known, lesson.held, 64, args.seed, 0, brought.normalisation)
+    data = brought.lessons(known, lesson.held, 64, args.seed)
     run = HeadRun(captured, points, given, head, data, folder, args, places.network_s)
     return points, trained(run, listener, kept, keep)
 

@@ -20,7 +20,7 @@ from models.networks.brought.factories import HeadFactory
 from models.networks.brought.head_choice import choose, measured, said
 from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
 from models.networks.training import TrainingArgs, train
-from models.networks.training_data import SmallPictures
+from models.networks.training_data import PlainSamples, SmallPictures
 
 LEAST_PATIENCE = 5
 
@@ -36,7 +36,7 @@ class HeadRun:
     """The pictures and how they are scaled, in words that tell runs apart."""
     head: HeadFactory | None
     """The user's own; None: a kind of ours."""
-    data: SmallPictures
+    data: SmallPictures | PlainSamples
     folder: Path
     args: ProfileArgs
     network_s: Callable[[], float]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from artefacts.arrays import Float32s, Ints
 from models.capture.exits import WithExits
-from models.networks.training_data import Batch, SmallPictures
+from models.networks.training_data import Batch, PlainSamples, SmallPictures
 
 AUGMENTATIONS = 3
 """Augmentations of each picture."""
@@ -67,7 +67,7 @@ class KeptFeatures:
     """Batches of rows for `HeadsAlone`; the trunk is run when the first is asked for."""
 
     def __init__(
-        self, whole: WithExits, data: SmallPictures, folder: Path, augmentations: int
+        self, whole: WithExits, data: SmallPictures | PlainSamples, folder: Path, augmentations: int
     ) -> None:
         """`folder` is where the file lies, `augmentations` how many of each picture are kept."""
         self._whole, self._data, self._path, self._augmentations = (
@@ -161,7 +161,9 @@ def row_values(whole: WithExits) -> int:
     return heads + int(whole.model.output.shape[-1])
 
 
-def augmentations_that_fit(whole: WithExits, data: SmallPictures, epochs: int, folder: Path) -> int:
+def augmentations_that_fit(
+    whole: WithExits, data: SmallPictures | PlainSamples, epochs: int, folder: Path
+) -> int:
     """How many augmentations of the pictures may be kept in a folder; 0 where none fits.
 
     `whole` says how large one of a picture is, `data` how many pictures there are. More of them
