@@ -14,6 +14,16 @@ GOOD_QUALITY = 0.5
 """An answer of so much is drawn as a right one; of a class it is 0 or 1."""
 
 
+def drawn_words(quality: Floats) -> tuple[str, str, str]:
+    """What pictures call answers from `GOOD_QUALITY` on, those below it, and their mean in time.
+
+    `quality` (F,) is of the frames drawn: where all are 0 or 1 answers are right or wrong.
+    """
+    if np.isin(quality, (0.0, 1.0)).all():
+        return "right", "wrong", "right and in time"
+    return f"quality {GOOD_QUALITY:g} or more", "less", "mean quality in time"
+
+
 @dataclass(frozen=True, slots=True)
 class StepResult:
     """One frame a lane: the outcome, how good it was in time, the reward's parts."""

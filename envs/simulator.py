@@ -50,7 +50,6 @@ class Simulator:
         """Chances of the traces where lanes are placed randomly: by duration at first."""
         self.rows: OutcomeRows = setting.rows(half)
         self.model = setting.link_model
-        self._flat = np.ascontiguousarray(self.rows.quality).ravel()
         self._accuracy = self.rows.means
         frames = setting.scenario.frames
         self.deadline_s = frames.deadline_s
@@ -329,7 +328,7 @@ class Simulator:
     ) -> StepResult:
         in_time = outcome.answer_exit >= 0
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        quality = self._quality(row, sample, in_time)
+        quality = np.where(in_time, self.rows.of(row, sample), 0.0)
         taken = self._ends.take_back(outcome.lost, self._slot)
         reward, device_cost, byte_cost = priced(
             self.setting, quality - taken.quality, outcome.device_s, outcome.bytes_sent
@@ -347,7 +346,7 @@ class Simulator:
         latency = outcome.latency_s
         in_time = latency <= self.deadline_s
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        quality = self._quality(row, sample, in_time)
+        quality = np.where(in_time, self.rows.of(row, sample), 0.0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
         duration = self.link.duration_s
@@ -359,11 +358,6 @@ class Simulator:
             outcome, arrival, quality, in_time, reward, zero, zero, self._energy_j(outcome), ended,
             ending, Taken.none(self.lanes),
         )  # fmt: skip
-
-    def _quality(self, row: Ints, sample: Ints, in_time: Bools) -> Floats:
-        """Of the samples' answers of rows of `OutcomeRows.quality`; 0 where none is in time."""
-        found = self._flat.take(row * self.rows.samples + sample).astype(np.float64)
-        return np.where(in_time, found, 0.0)
 
     def _energy_j(self, outcome: FrameOutcome) -> Floats:
         power = self.setting.device.power

@@ -37,6 +37,16 @@ class OutcomeRows:
         """Samples in this half."""
         return int(self.quality.shape[1])
 
+    def of(
+        self, row: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Quality of each sample's answer of a row of `quality`, arrays of one shape."""
+        return self._flat.take(row * self.samples + sample).astype(np.float64)
+
+    @cached_property
+    def _flat(self) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(self.quality).ravel()
+
     @cached_property
     def means(self) -> npt.NDArray[np.float64]:
         """Mean quality of each row of `quality`, (E + R,)."""

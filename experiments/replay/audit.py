@@ -218,7 +218,7 @@ def _quality(
     rows = setting.rows("report")
     plans = np.array([f.plan for f in frames], dtype=np.int64)
     row = rows.row(rows.ending(plans, samples), np.maximum(found.exit, 0), found.by_plan)
-    return np.where(found.exit >= 0, rows.quality[row, samples].astype(np.float64), 0.0)
+    return np.where(found.exit >= 0, rows.of(row, samples), 0.0)
 
 
 def measured_stages(setting: Setting, frames: Sequence[FrameRecord]) -> dict[str, Floats]:

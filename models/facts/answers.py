@@ -166,11 +166,13 @@ class BoxesAnswer(
         """What one row (V,) says is there, with scores above `least` (the threshold)."""
         corners, things = (part[0] for part in self.parts(row[None]))
         labels, scores = things.argmax(axis=-1), things.max(axis=-1)
-        kept = np.flatnonzero(scores > (self.threshold if least is None else least))
+        boxes = np.clip(corners if self.corners else corners_of(corners), 0.0, 1.0)
+        # what has no area within the picture is nothing that anybody could find
+        there = (boxes[:, 2:] > boxes[:, :2]).all(axis=-1)
+        kept = np.flatnonzero(there & (scores > (self.threshold if least is None else least)))
         kept = kept[np.argsort(-scores[kept], kind="stable")]
-        boxes = corners[kept] if self.corners else corners_of(corners[kept])
         found = Detections(
-            np.clip(boxes, 0.0, 1.0).astype(np.float32),
+            boxes[kept].astype(np.float32),
             labels[kept].astype(np.int64),
             scores[kept].astype(np.float32),
         )

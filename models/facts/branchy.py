@@ -9,6 +9,7 @@ published networks is spent on flattening.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
@@ -97,10 +98,12 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
             # what came after the first published digests counts only where it is used
             if layer["segment"] is None:
                 del layer["segment"]
-                continue
-            for several in ("takes", "gives"):
-                if not layer["segment"][several]:
-                    del layer["segment"][several]
+            else:
+                _without_several(layer["segment"])
+        for own in plain["bottlenecks"]:
+            for end in ("encoder", "decoder"):
+                if own[end]["segment"] is not None:
+                    _without_several(own[end]["segment"])
         if not self.bottlenecks:
             del plain["bottlenecks"]
         if not self.returns_row:
@@ -144,3 +147,10 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""
         return self.branches[branch][cut - 1].name if cut > 0 else ""
+
+
+def _without_several(segment: dict[str, Any]) -> None:
+    """Take lists of tensors out of a plain segment that has none: older digests are without."""
+    for several in ("takes", "gives"):
+        if not segment[several]:
+            del segment[several]

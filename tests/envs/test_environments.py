@@ -186,6 +186,8 @@ def test_every_form_gives_the_same_numbers():
         assert reward == rewards[0] == pytest.approx(scores[0])
         assert over == overs[0] == dones[0] == (k % 20 == 19)
         assert info["plan"] == infos["plan"][0] == found[0]["plan"]
+        assert info["quality"] == infos["quality"][0] == found[0]["quality"]
+        assert info["correct"] == (info["quality"] == 1.0)  # its name of before, of a class
         if over:
             assert np.array_equal(a, infos["final_obs"][0])
             assert np.array_equal(a, found[0]["terminal_observation"])

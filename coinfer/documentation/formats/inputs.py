@@ -5,15 +5,20 @@ from __future__ import annotations
 from coinfer.documentation.formats.entry import Format
 
 OUTCOME_ARRAYS = (
-    ("format_version", "whole number", "1"),
+    ("format_version", "whole number", "2; 1 is read as well."),
     ("model_digest", "text", "Of the network whose answers these are."),
     ("dataset", "text", "Whose samples they are."),
     ("exits", "int16 (V)", "Exit of every row, counted from 0."),
     ("codecs", "text (V)", "Codec of every row."),
     ("cuts", "int16 (V)", "Layers before the cut at which the codec was applied."),
     ("samples", "whole number", "S, the number of samples."),
-    ("right", "uint8 (V, S/8)", "Whether each sample was answered right, eight a byte."),
-    ("sure", "uint8 (V, S)", "The answer's greatest probability x 255."),
+    (
+        "right",
+        "uint8 (V, S/8)",
+        "Whether each answer is right, eight a byte; or `quality`.",
+    ),
+    ("quality", "float16 (V, S)", "How good each answer is, 0 to 1, where not all are 0 or 1."),
+    ("sure", "uint8 (V, S)", "How sure the answer is, x 255; of a class its greatest probability."),
     ("chosen", "uint8 or uint16 (V, S)", "Optional: the class that was answered."),
     ("wire_exits", "int16 (W)", "Optional: exit of each row of `wire_bytes`."),
     ("wire_codecs", "text (W)", "Its codec."),

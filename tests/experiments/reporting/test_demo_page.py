@@ -61,6 +61,19 @@ def test_every_frame_is_a_dot_and_every_controller_has_its_rows(runs, figure):
         assert sum(len(line.get_xdata()) for line in late) == int((~run.in_time).sum())
 
 
+def test_answers_between_right_and_wrong_are_not_called_so(trace, stream, runs):
+    run, deadline_s = runs["stays"], stream.scenario.frames.deadline_s
+    quality = np.linspace(0.0, 1.0, len(run.plan))
+    drawn = replay_figure(
+        trace, {"a": replace(run, quality=quality)}, stream.table.plans, deadline_s
+    )
+    said = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert any(text.startswith("a: 50.0 % mean quality in time, ") for text in said)
+    labels = {line.get_label() for line in drawn.axes[-1].lines}
+    assert {"quality 0.5 or more, in time", "less, in time"} <= labels
+    assert not {"right, in time", "wrong, in time"} & labels
+
+
 def test_what_is_beyond_the_axis_is_seen_as_such(trace, stream, runs):
     run, deadline_s = runs["stays"], stream.scenario.frames.deadline_s
     latency_s = np.full(len(run.plan), 0.5 * deadline_s)

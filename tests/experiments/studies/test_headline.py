@@ -325,6 +325,19 @@ def written(logs, tmp_path):
     return out / "e.evaluation.json"
 
 
+def test_an_evaluation_of_format_1_is_read(written):
+    now = read_evaluation(written)
+    assert now.format_version == 2
+    plain = json.loads(written.read_text())
+    plain["format_version"] = 1
+    assert plain["series"]["controllers"]
+    for own in plain["series"]["controllers"].values():
+        own["correct"] = [quality == 1.0 for quality in own.pop("quality")]
+    written.write_text(json.dumps(plain))
+    assert read_evaluation(written).series == now.series
+    assert any(sum(own.quality) > 0 for own in now.series.controllers.values())
+
+
 def test_results_that_do_not_fit_together_are_refused(written):
     plain = json.loads(written.read_text())
     assert isinstance(read_evaluation(written), Evaluation)
