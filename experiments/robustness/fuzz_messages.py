@@ -13,10 +13,12 @@ import numpy as np
 from controller.daemon.http.inference_v2 import parse_infer
 from controller.daemon.inference.open_inference import Expected
 from controller.daemon.inference.pictures import decode_jpeg, inspect_jpeg
+from controller.daemon.inference.signature import Signature
 from controller.wire import Connection, Inbox, Message, MessageType, Role, serialise
 from experiments.robustness.structures import many_scans
 from models.codecs import codec_named, example_names
 from models.codecs.examples import example_array, example_shared
+from models.facts.preprocessing import PictureInput
 
 Target = Callable[[bytes], Any]
 """Takes one input; does nothing, or raises a documented error."""
@@ -48,7 +50,7 @@ def wire(data: bytes) -> None:
     connection.end_of_stream()
 
 
-EXPECTED = Expected((4, 4))
+EXPECTED = Expected(Signature(PictureInput(), (3, 4, 4)))
 
 
 def _codec(name: str) -> tuple[Target, list[bytes]]:

@@ -145,8 +145,10 @@ def test_what_cannot_be_answered_is_one_line(running, pictures):
             ):
                 with pytest.raises(DeviceError, match=said):
                     client.infer(wrong)
-            with pytest.raises(UsageError, match="found str"):
+            with pytest.raises(DeviceError, match="found 'tokens', expected 'picture'"):
                 client.infer("no picture")
+            with pytest.raises(UsageError, match="sample: found NoneType"):
+                client.infer(None)
             with pytest.raises(DeviceError, match="threshold: found 2, expected at most 1"):
                 client.infer(pictures[0], threshold=2.0)
             with pytest.raises(DeviceError, match="at most 2 s"):

@@ -69,8 +69,8 @@ def test_a_local_plan_is_run_whole_and_its_logits_are_the_result(stream, local):
     assert local.executor.ran == [(one.plan.exit, 0, len(stream.spec.branches[one.plan.exit]))]
     prefix = event.value.result
     assert prefix.encoded is None
-    label, confidence = local.answer(one.plan.exit, prefix.logits)
-    assert (label, confidence) == (0, pytest.approx(1 / stream.spec.classes))
+    answer = local.answer(one.plan.exit, prefix.logits)
+    assert (answer.label, answer.confidence) == (0, pytest.approx(1 / stream.spec.classes))
 
 
 def test_the_prefix_keeps_the_last_passed_exit_s_tensor_and_encodes_that_of_the_cut(stream, local):

@@ -9,7 +9,7 @@ from typing import Any
 
 from artefacts import CoinferError, UsageError
 from controller.daemon.grpc import messages
-from controller.daemon.grpc.channel import OK, Call, Reply
+from controller.daemon.grpc.channel import ANSWER_BYTES, OK, Call, Reply
 from controller.daemon.inference.open_inference import InferRequest
 from controller.daemon.inference.refusals import (
     TooLargeError,
@@ -96,9 +96,15 @@ class Calls:
                 read, len(sent), left_s=served.limits.longest_deadline_s
             )
             answers = await served.answers(request, arrival_s, call.until_s)
-        return messages.build_answer(
+        made = messages.build_answer(
             served.name, served.version, request, answers, served.signature
         )
+        if len(made) > ANSWER_BYTES:
+            raise TooLargeError(
+                f"answer: found {len(made):,} bytes, expected at most {ANSWER_BYTES:,}: ask for "
+                "fewer samples or outputs"
+            )
+        return made
 
     def _understood(self, sent: bytes) -> InferRequest:
         messages.check_bounds(sent, messages.most_values(self._served.expected))

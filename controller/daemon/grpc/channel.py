@@ -19,6 +19,8 @@ _LENGTHS = struct.Struct(">II")
 NOTE_BYTES = 65_536
 BUFFER_BYTES = 262_144
 """Of what came and is not read."""
+ANSWER_BYTES = 16_777_216
+"""Of an answer; a longer one is refused."""
 PIPE_BYTES = 1_048_576
 """That the system holds of what is said: the fewer, the more often both ends must take turns."""
 OK = "OK"

@@ -26,6 +26,7 @@ import grpc
 import grpc.aio
 
 from controller.daemon.grpc.channel import (
+    ANSWER_BYTES,
     OK,
     Beat,
     Begin,
@@ -68,8 +69,6 @@ MORE_STREAMS = 8
 """Calls at once of one connection, beside as many as there may be frames; more wait there."""
 AHEAD_BYTES = 32_768
 """What the library takes of a call before it is read, and beyond what is read."""
-ANSWER_BYTES = 16_777_216
-"""Far more than one has."""
 SMALL_BYTES = 4096
 """Of a message that asks for health or metadata."""
 

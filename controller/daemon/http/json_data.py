@@ -80,7 +80,10 @@ def _text_types(count: int) -> list[Any]:
     """One list of texts, or a list of one for each, or of two where they may be pairs."""
     rows: list[Any] = [str, tuple[str]] + ([tuple[str, str]] if count % 2 == 0 else [])
     counts = (count, count, count // 2)
-    return [tuple[(row,) * most] for row, most in zip(rows, counts, strict=False)]
+    return [
+        tuple[(row,) * most]  # type: ignore[misc]
+        for row, most in zip(rows, counts, strict=False)
+    ]
 
 
 def _called(datatype: str) -> str:
@@ -125,12 +128,13 @@ def _bf16(values: Values) -> Values:
     """Rounded to the nearest of BF16, as float32."""
     bits = values.astype("<f4").view("<u4")
     up = (bits >> 16 & 1) + 0x7FFF
-    return ((bits + up) & np.uint32(0xFFFF0000)).view("<f4")
+    rounded: Values = ((bits + up) & np.uint32(0xFFFF0000)).view("<f4")
+    return rounded
 
 
 def _flat(text: bytes, shape: Sequence[int], datatype: str) -> Values:
     """One list. It is read in parts that end with a comma: each is a list of its own."""
-    kind = list[_value_type(datatype)]  # type: ignore[misc]
+    kind: Any = list[_value_type(datatype)]  # type: ignore[misc]
     if not (text.startswith(b"[") and text.endswith(b"]")):
         msgspec.json.decode(text, type=kind)  # says what it is instead
         raise msgspec.DecodeError("it is no list")

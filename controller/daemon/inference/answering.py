@@ -210,7 +210,7 @@ def _held(values: Values, datatype: str) -> Values:
     """A row's float32 values as an author's datatype; what that cannot hold becomes its end."""
     kind = DTYPES[datatype]
     if kind.kind == "b":
-        return values != 0
+        return np.asarray(values != 0)
     if kind.kind == "f":
         most = float(np.finfo(kind).max)
         return np.clip(values.astype(np.float64), -most, most).astype(kind)

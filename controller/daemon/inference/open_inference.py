@@ -25,6 +25,8 @@ from models.facts.answers import ClassAnswer
 
 LEAST_DEADLINE_S = 0.003
 """Of a request: so much is kept for the answer's way back, and nothing is answered in less."""
+MOST_ANSWER_VALUES = 2**21
+"""Of all answers of a request together: as many as cross a link for one."""
 LONGEST_ID = 1024
 """Characters of a request's id."""
 
@@ -78,8 +80,10 @@ def understand(sent: SentRequest, expected: Expected) -> InferRequest:
     binary = flag(sent.parameters, BINARY_OUTPUT, "parameters")
     numbers = {name: _positive(sent.parameters, name) for name in ASKED}
     deadline_s, threshold = asked_of(numbers, expected)
+    samples = samples_of(sent.inputs, expected.signature)
+    _check_answers(len(samples), expected.signature)
     return InferRequest(
-        samples=samples_of(sent.inputs, expected.signature),
+        samples=samples,
         id=_request_id(sent.id),
         deadline_s=deadline_s,
         threshold=threshold,
@@ -87,6 +91,15 @@ def understand(sent: SentRequest, expected: Expected) -> InferRequest:
             sent.outputs, sent.binary if binary is None else binary, expected.signature
         ),
     )
+
+
+def _check_answers(count: int, given: Signature) -> None:
+    """Refuse samples whose answers would be longer together than one may be."""
+    if count > 1 and count * given.values > MOST_ANSWER_VALUES:
+        raise UsageError(
+            f"inputs: found {count} samples, whose answers have {count * given.values:,} values, "
+            f"expected at most {MOST_ANSWER_VALUES:,}"
+        )
 
 
 def asked_of(

@@ -117,7 +117,7 @@ def fitted(values: Values, wanted: NamedTensor) -> Values:
         )
     with np.errstate(all="ignore"):
         made: Values = values.astype(kind)
-    if values.dtype.kind == kind.kind == "f" and (made.astype(values.dtype) != values).any():
+    if kind.kind == "f" and (made.astype(np.float64) != values).any():
         raise UsageError(
             f"{where}: found values that {wanted.datatype} does not hold, expected them rounded "
             "by whoever sends them"

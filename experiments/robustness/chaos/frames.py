@@ -71,7 +71,8 @@ async def _ask(
         return
     seen[who + "answered"] += 1
     seen[who + found.where] += 1
-    if not truth.fits(picture, found.exit, found.label, found.confidence):
+    label = -1 if found.label is None else found.label  # no class at all is a wrong one
+    if not truth.fits(picture, found.exit, label, found.confidence):
         seen[who + "wrong"] += 1
         print(f"wrong: picture {picture}: {found}", file=sys.stderr)
 
