@@ -62,6 +62,7 @@ def of_people() -> tuple[Format, ...]:
 
 def of_models() -> tuple[Format, ...]:
     """What a network is, costs and answers."""
+    from coinfer.cli.learning.begun import Begun
     from models.facts.cards import Card
     from models.facts.profiles import Profile
     from models.graphs.quantisation import Activations
@@ -74,7 +75,9 @@ def of_models() -> tuple[Format, ...]:
             "calibrated, `calibration.safetensors`.",
             Card,
         ),
-        Format("Profile (`.json`)", "Written by `coinfer profile`.", Profile),
+        Format(
+            "Profile (`.json`)", "Written by `coinfer profile`, `init` and `machines`.", Profile
+        ),
         Format(
             "Outcomes (`outcomes.npz`)",
             "Written by `coinfer train-model` and `coinfer profile --model`. V rows, S samples, "
@@ -90,6 +93,7 @@ def of_models() -> tuple[Format, ...]:
             arrays=SIZE_ARRAYS,
         ),
         Format("Activations (`activations.json`)", "Beside a card, for int8.", Activations),
+        Format("Beginning (`init.json`)", "Kept by `coinfer init`, which goes on from it.", Begun),
     )
 
 
