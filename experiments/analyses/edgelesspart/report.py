@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from artefacts import UsageError
-from experiments.analyses.edgelesspart.choosing import CONSTRAINTS
 from experiments.analyses.edgelesspart.networks import ProfiledNetwork, read_network
 from experiments.analyses.edgelesspart.placement import PLACEMENTS, placed_exits, shares_before
 from experiments.analyses.edgelesspart.tables import Question, Row, network_rows
@@ -17,9 +16,10 @@ from experiments.analyses.edgelesspart.tariffs import MB, TARIFFS, Tariff
 SHOWN_THRESHOLD, SHOWN_BPS = 0.7, 1e6
 """Of the tables that have one of each; the nearest that were asked for."""
 WAY_COLUMNS = (
-    "network", "way", "split or exits", "s", "right", "in the cloud", "MiB", "MiB x s",
-    "device MiB", "GB-s, AWS", "$/million, AWS", "$/million, Azure",
+    "way", "split or exits", "s, all requests", "right", "reach the cloud", "MiB", "MiB x s",
+    "device MiB", "GB-s, AWS", "$ a million, AWS", "$ a million, Azure",
 )  # fmt: skip
+"""MiB and MiB x s are the function's, means of the requests that reach it."""
 Cells = list[tuple[str, ...]]
 
 
@@ -105,23 +105,23 @@ def _facts(network: ProfiledNetwork, count: int) -> NetworkFacts:
     )
 
 
-def way_cells(report: Report) -> Cells:
-    """Every way of every network at one threshold and bandwidth, in `WAY_COLUMNS`."""
-    return [_cells(row) for row in report.at_both()]
+def way_cells(report: Report, network: str) -> Cells:
+    """Every way of a network at one threshold and bandwidth, in `WAY_COLUMNS`."""
+    return [_cells(row) for row in report.at_both() if row.network == network]
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     called = [row.placement] if row.placement else []
     if row.constraint:
         called.append({"none": "fastest"}.get(row.constraint, f"{row.constraint}-constrained"))
-    head = (row.network, ", ".join((row.way, *called)))
+    head = ", ".join((row.way, *called))
     own = row.figures
     if own is None:
-        return (*head, "none obeys", *("" for _ in WAY_COLUMNS[3:]))
+        return (head, "none obeys", *("" for _ in WAY_COLUMNS[2:]))
     aws, azure = own.bills
     million = 1e6 / own.requests
     return (
-        *head, where(row), f"{own.total_s:.1f}", f"{100 * own.accuracy:.1f} %",
+        head, where(row), f"{own.total_s:.1f}", f"{100 * own.accuracy:.1f} %",
         f"{100 * own.calls / own.requests:.1f} %", f"{own.function_bytes / MB:.2f}",
         f"{own.function_byte_s / MB:.2g}", f"{own.device_bytes / MB:.1f}",
         f"{aws.gb_s:.2f}", f"{million * aws.usd:.3f}", f"{million * azure.usd:.3f}",
@@ -181,15 +181,30 @@ def _crossed(
     return [(*key, *cells) for key, cells in found.items()]
 
 
+def exit_cells(report: Report) -> Cells:
+    """A row an exit: network, compute before it, accuracy, and which placements ask it."""
+    found: Cells = []
+    for network in report.networks:
+        for number, accuracy in enumerate(network.accuracies, 1):
+            early = number <= len(network.exit_shares)
+            share = network.exit_shares[number - 1] if early else 1.0
+            asked = [p for p in PLACEMENTS if number in getattr(network, p)]
+            found.append((
+                network.name if number == 1 else "", str(number), f"{100 * share:.0f} %",
+                f"{100 * accuracy:.1f} %", ", ".join(asked) if early else "the end",
+            ))  # fmt: skip
+    return found
+
+
 def table_lines(report: Report) -> list[str]:
-    """The table of all ways in Markdown."""
+    """The tables of all ways in Markdown, one a network."""
     first = report.at_both()[0]
     requests = next(row.figures.requests for row in report.rows if row.figures is not None)
     lines = [
-        f"{requests} requests, threshold {first.threshold:g}, "
-        f"{first.bandwidth_bps / 1e6:g} Mbit/s; constraints: {', '.join(CONSTRAINTS[1:])}",
-        "",
-        f"| {' | '.join(WAY_COLUMNS)} |",
-        f"|{'---|' * len(WAY_COLUMNS)}",
+        f"{requests} requests, threshold {first.threshold:g}, {first.bandwidth_bps / 1e6:g} Mbit/s"
     ]
-    return lines + [f"| {' | '.join(cells)} |" for cells in way_cells(report)]
+    for network in report.networks:
+        lines += ["", f"{network.name}, {network.judged_on}", ""]
+        lines += [f"| {' | '.join(WAY_COLUMNS)} |", f"|{'---|' * len(WAY_COLUMNS)}"]
+        lines += [f"| {' | '.join(cells)} |" for cells in way_cells(report, network.name)]
+    return lines

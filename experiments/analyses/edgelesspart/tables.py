@@ -53,8 +53,8 @@ class Question:
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         for share in self.thresholds:
-            if not 0.0 < share <= 1.0:
-                raise UsageError(f"--thresholds: found {share:g}, expected numbers from 0 to 1")
+            if not 0.0 < share < 1.0:
+                raise UsageError(f"--thresholds: found {share:g}, expected numbers between 0 and 1")
         for rate in self.bandwidths_bps:
             if not 0.0 < rate < float("inf"):
                 raise UsageError(f"--mbps: found {rate / 1e6:g}, expected numbers above 0")

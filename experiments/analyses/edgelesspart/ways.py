@@ -186,11 +186,11 @@ def with_exits(whole: Plans, exits: Sequence[int], threshold: float) -> Plans:
 def exits_in_function(
     whole: Plans, p: int, exits: Sequence[int], threshold: float, bandwidth_bps: float, rtt_s: float
 ) -> Endings:
-    """The picture is sent as the plan at `p` of `whole` does, and the function asks the exits.
+    """The picture is sent as the plan at `p` of `whole` does, and the function asks `exits`.
 
     What the function computes until an exit is sure is what a device of its speed would. Which exit
-    is sure is taken from answers to the picture as it was, which is right from those to the picture
-    as it crossed.
+    is `threshold` sure is taken from answers to the picture as it was, which is right from those to
+    the picture as it crossed. The link passes `bandwidth_bps` and has a round trip of `rtt_s`.
     """
     network, sent = whole.network, whole.endings(p, bandwidth_bps, rtt_s)
     plain = device_only(network.spec, network.last)
