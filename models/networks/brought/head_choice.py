@@ -7,6 +7,7 @@ guessing to its accuracy at about that rate.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,9 @@ from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures
 from models.networks.training import TrainingArgs, exit_accuracies, train
 from models.networks.training_data import Batch
 
-CHOICE_EPOCHS = 8
+CHOICE_STEPS = 120
+"""Batches that every kind is trained on at least: fewer tell nothing apart."""
+CHOICE_EPOCHS = 6
 CHOICE_PICTURES = 2000
 """Rows that the choice looks at, at most."""
 HELD_SHARE = 0.25
@@ -97,15 +100,14 @@ def measured(
     """What every kind of head is worth at every exit of `whole`.
 
     `heads` are untrained ones of the `kinds`, a list for each exit; they are trained here. `kept`
-    has the trunk's features. `args` train them, but for `CHOICE_EPOCHS` at most; `folder` is for
+    has the trunk's features. `args` train them, but for other epochs; `folder` is for
     files that nobody needs afterwards; `step` hears of the batches done, of all.
     """
     tried = HeadsAlone(whole, heads)
     count = tried.exit_count
-    few = replace(
-        args, epochs=min(CHOICE_EPOCHS, args.epochs), exit_weights=(1.0,) * count, patience=0
-    )
     part = _Part(kept, args.batch, args.seed)
+    epochs = max(CHOICE_EPOCHS, math.ceil(CHOICE_STEPS / max(part.steps, 1)))
+    few = replace(args, epochs=epochs, exit_weights=(1.0,) * count, patience=0)
     train(tried, few, part, folder / "choice.pt", lambda now: None, step)
     accuracies = iter(exit_accuracies(tried, part.held_back()))
     shapes = [p.crossings[0].shape for p in whole.points]

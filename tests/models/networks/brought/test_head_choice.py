@@ -1,11 +1,14 @@
 """The kind of an exit's head is measured, and priced by its time."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from models.capture.export import capture
+from models.capture.heads import head_of_kind
 from models.data.datasets import Pictures
 from models.networks.brought import exit_placement
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
@@ -66,10 +69,13 @@ def test_the_head_that_does_best_is_found_and_kept(brought, lesson, tmp_path, mo
     heard = listener(stages, epochs)
     _, whole = exit_placement.with_exits(tmp_path, brought, lesson, args, heard, None)
     assert "kinds of heads" in stages
-    assert any(isinstance(part, nn.Conv2d) for part in whole.heads.modules())
     [why] = exit_placement.read_reasons(tmp_path)
-    assert why.startswith("it was named; head ")
-    assert all(kind in why for kind in ("linear", "conv", "deep", "attention"))
+    chosen, shares = re.fullmatch(r"it was named; head (\w+) of: (.*)", why).groups()
+    found = dict(re.findall(r"(\w+) ([\d.]+) %", shares.replace("of its time", "")))
+    measured = {kind: float(found[kind]) for kind in ("linear", "conv", "deep", "attention")}
+    assert measured[chosen] == max(measured.values()) > 80.0
+    crossing = whole.points[0].crossings[0]
+    assert repr(whole.heads[0]) == repr(head_of_kind(chosen, crossing, 2))
     # a run that was interrupted does not choose again
     again: list[str] = []
     exit_placement.with_exits(tmp_path, brought, lesson, args, listener(again, epochs), None)
