@@ -102,7 +102,9 @@ class TextEncoder(nn.Module):
 
     channels_last = False
 
-    def __init__(self, shape: TextShape | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self, shape: TextShape | None = None, *, dropout: float = 0.0, layer_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.shape = shape = shape or TextShape()
         self.exit_count = shape.layers
@@ -112,7 +114,9 @@ class TextEncoder(nn.Module):
         self.positions = nn.Parameter(torch.empty(shape.length, shape.width).normal_(0.0, 0.02))
         self.norm = nn.LayerNorm(shape.width, eps=1e-12)
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList([EncoderLayer(shape, dropout) for _ in range(shape.layers)])
+        self.layers = nn.ModuleList(
+            [EncoderLayer(shape, layer_dropout) for _ in range(shape.layers)]
+        )
         pooled = shape.width * (2 if shape.pool == "both" else 1)
         self.heads = nn.ModuleList([nn.Linear(pooled, shape.classes) for _ in self.layers])
         for module in self.modules():
@@ -125,7 +129,7 @@ class TextEncoder(nn.Module):
         """Tokens (N, L, width) after the embedding and after every layer."""
         mask = ids.eq(PADDING).to(self.positions.dtype)[:, None, None, :] * MASKED
         x = self.words(ids) + self.positions[: ids.shape[1]]
-        given = [self.dropout(self.norm(x))]
+        given = [self.norm(x)]
         for layer in self.layers:
             given.append(layer(given[-1], mask))
         return given

