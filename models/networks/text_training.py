@@ -35,8 +35,10 @@ JUDGED_TOGETHER = 64
 class TextArgs:
     """Everything that decides a fine-tuning run."""
 
-    epochs: int = 2
+    epochs: int = 1
     """Passes over the sentences."""
+    repeated: int = 2
+    """How often a pass has each sentence that is cut out of no other; a phrase it has once."""
     batch: int = 64
     """Sentences per step."""
     learning_rate: float = 1e-4
@@ -61,7 +63,7 @@ class TextArgs:
     """Seeds heads, order and dropout."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
+        for name in ("epochs", "batch", "repeated"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name}: found {getattr(self, name)}, expected 1 or more")
         for name in ("distilled", "dropout", "layer_dropout", "warm_up"):

@@ -130,7 +130,7 @@ def _stray_scale(tensors):
                           r"\(1, 192\) or \(64, 1\)"),
         (_half_scale, "fc1.weight.scale': found float16"),
         (_endless_scale, "fc1.weight.scale': found float32"),
-        (_wrong_levels, r"fc1.weight': found int8 \(8, 192\), expected int8 or float32 \(64, 192\)"),
+        (_wrong_levels, r"found int8 \(8, 192\), expected int8 or float32 \(64, 192\)"),
         (_int8_bias, r"fc1.bias': found int8 \(64,\), expected float32 \(64,\)"),
         (_stray_scale, "fc2.weight.scale': found a tensor"),
     ],
