@@ -85,7 +85,10 @@ def published():
 
 def test_made_up_text_gives_the_ids_of_the_published_tokeniser(published):
     theirs, ours = published
-    signs = "aZé ñüß中文한국語ⅷ½.,!?'\"-–—_$^`+<=>|~@#()[]{}\t\n\r\u00a0\u200b\u00ad\ufeff\u0301İıΣς😀ﬁ०"
+    signs = (
+        "aZé ñüß中文한국語ⅷ½.,!?'\"-–—_$^`+<=>|~@#()[]{}"
+        "\t\n\r\u00a0\u200b\u00ad\ufeff\u0301İıΣς😀ﬁ०"
+    )
     rng = random.Random(7)
     words = ["the", "unaffable", "movie", "xyzzyq", "Ünïcode", "don't", "3.14", "[MASK]"]
     for _ in range(3000):
