@@ -26,6 +26,7 @@ PADDING = 0
 """Token id of what is no token."""
 MASKED = -1e4
 """Added to the score of a padding token: its weight is exactly 0 in float32, and never NaN."""
+NORM_EPSILON = 1e-12
 WEIGHTS_BYTES = 2**30
 
 
@@ -74,10 +75,10 @@ class EncoderLayer(nn.Module):
         self.mixed = nn.Linear(shape.width, 3 * shape.width)
         """Queries, keys and values, one after the other."""
         self.attended = nn.Linear(shape.width, shape.width)
-        self.attention_norm = nn.LayerNorm(shape.width, eps=1e-12)
+        self.attention_norm = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
         self.wide = nn.Linear(shape.width, shape.inner)
         self.narrow = nn.Linear(shape.inner, shape.width)
-        self.norm = nn.LayerNorm(shape.width, eps=1e-12)
+        self.norm = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class TextEncoder(nn.Module):
         self.identity = hashlib.sha256(f"text encoder {text}".encode()).hexdigest()
         self.words = nn.Embedding(shape.vocabulary, shape.width)
         self.positions = nn.Parameter(torch.empty(shape.length, shape.width).normal_(0.0, 0.02))
-        self.norm = nn.LayerNorm(shape.width, eps=1e-12)
+        self.norm = nn.LayerNorm(shape.width, eps=NORM_EPSILON)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
             [EncoderLayer(shape, layer_dropout) for _ in range(shape.layers)]

@@ -14,7 +14,15 @@ import numpy as np
 import safetensors.torch
 import torch
 
-from artefacts import UsageError, atomic_write, read_bytes, write_json
+from artefacts import (
+    DEVICE_JSON_BYTES,
+    ArtefactError,
+    UsageError,
+    atomic_write,
+    read_bytes,
+    read_json,
+    write_json,
+)
 from models.data.sentences import (
     PARTS,
     Sentences,
@@ -25,7 +33,8 @@ from models.data.sentences import (
     whole_sentences,
 )
 from models.data.wordpiece import VOCABULARY_BYTES, read_wordpiece
-from models.networks.text import TextEncoder, TextShape, load_pretrained
+from models.facts.stored import rounded
+from models.networks.text import NORM_EPSILON, TextEncoder, TextShape, load_pretrained
 from models.networks.text_training import TextArgs, judge_text, train_text
 from models.networks.training import EpochReport
 
@@ -39,11 +48,25 @@ ARGS = {
 FORMAT_VERSION = 1
 
 
+class _Published(msgspec.Struct, frozen=True):
+    """What we read of a published BERT's `config.json`."""
+
+    vocab_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+    hidden_act: str
+    layer_norm_eps: float
+
+
 class TextAccuracies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What every exit makes of one part of a task."""
 
     part: str
     """`held back` of training, `dev` (the published validation sentences), or `test`."""
+    stored: str
+    """`float32`, or `int8` (`models.facts.stored`)."""
     sentences: int
     accuracies: tuple[float, ...]
     """Share answered correctly, by exit."""
@@ -110,6 +133,23 @@ def published_folder(named: Path | None = None) -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def published_shape(folder: Path, classes: int, length: int, pool: str) -> TextShape:
+    """Sizes of the published encoder in `folder`, with our exits' classes, tokens and pooling."""
+    path = folder / "config.json"
+    found = read_json(path, _Published, most_bytes=DEVICE_JSON_BYTES)
+    for name, expected in (("hidden_act", "gelu"), ("layer_norm_eps", NORM_EPSILON)):
+        value = getattr(found, name)
+        if value != expected:
+            raise ArtefactError(path, field=name, found=str(value), expected=str(expected))
+    try:
+        return TextShape(
+            classes, found.num_hidden_layers, found.hidden_size, found.num_attention_heads,
+            found.intermediate_size, found.vocab_size, length, pool,
+        )  # fmt: skip
+    except UsageError as error:
+        raise ArtefactError(path, found=str(error), expected="sizes of an encoder") from None
+
+
 def text_data(name: str, vocabulary: Path, seed: int, length: int, repeated: int = 1) -> TextData:
     """A task's sentences: trained on, held back by `seed`, and judged; `length` tokens at most.
 
@@ -145,7 +185,7 @@ def train_task(
     listener.stage("sentences")
     data = text_data(name, published / "vocab.txt", args.seed, task.length, args.repeated)
     torch.manual_seed(args.seed)
-    shape = TextShape(classes=len(task.classes), length=task.length, pool=pool)
+    shape = published_shape(published, len(task.classes), task.length, pool)
     network = TextEncoder(shape, dropout=args.dropout, layer_dropout=args.layer_dropout)
     load_pretrained(network, published / "model.safetensors")
     listener.stage("training")
@@ -153,10 +193,7 @@ def train_task(
         network, args, data.train, data.held, out / "checkpoint.pt", listener.epoch, listener.step
     )
     listener.stage("judging")
-    judged = tuple(
-        _accuracies(part, network, some, listener)
-        for part, some in {"held back": data.held, **data.judged}.items()
-    )
+    judged = accuracies(network, data, listener.step)
     save_text(out, network, read_bytes(published / "vocab.txt", VOCABULARY_BYTES))
     made = TextTraining(
         FORMAT_VERSION, name, task.classes, asdict(shape), asdict(args), len(data.train), best,
@@ -182,8 +219,18 @@ def arguments(name: str, epochs: int | None, seed: int) -> TextArgs:
     return args if epochs is None else replace(args, epochs=epochs)
 
 
-def _accuracies(
-    part: str, network: TextEncoder, sentences: Sentences, listener: TextListener
-) -> TextAccuracies:
-    judged = judge_text(network, sentences, listener.step)
-    return TextAccuracies(part, len(sentences), judged.accuracies, judged.correlations)
+def accuracies(
+    network: TextEncoder, data: TextData, progress: Callable[[int, int], None]
+) -> tuple[TextAccuracies, ...]:
+    """What every exit makes of every part, with the weights as they are and as int8 has them."""
+    small = TextEncoder(network.shape).eval()
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    small.load_state_dict({name: torch.from_numpy(w) for name, w in rounded(state).items()})
+    found = []
+    for stored, judge in (("float32", network), ("int8", small)):
+        for part, some in {"held back": data.held, **data.judged}.items():
+            judged = judge_text(judge, some, progress)
+            found.append(
+                TextAccuracies(part, stored, len(some), judged.accuracies, judged.correlations)
+            )
+    return tuple(found)
