@@ -122,7 +122,8 @@ def _one_more(example: Tensor, seed: int, label: str) -> Tensor:
     """Random input of one sample more than `example` (N, ...), of its type.
 
     Of an example whose samples differ, and of whole numbers, only what it holds is known to be
-    valid (a vocabulary's size, a category's number stand nowhere): every position takes one of those that samples have there.
+    valid (a vocabulary's size, a category's number stand nowhere): every position takes one of
+    those that samples have there.
     Its samples must differ, else nothing could show that an answer depends on another sample.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -124,7 +124,7 @@ def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
         if kind == "labels" and len(more) < 2:
             return answers.LabelsAnswer(*map(float, more)), outputs
         if kind == "boxes" and more and set(more[1:]) <= {"softmax", "sigmoid", "corners"}:
-            scores = cast("Scores", "softmax" if "softmax" in more else "sigmoid")
+            scores: Scores = "softmax" if "softmax" in more else "sigmoid"
             return answers.BoxesAnswer(int(more[0]), scores, "corners" in more), outputs
     except ValueError:
         pass

@@ -72,7 +72,9 @@ def of_models() -> tuple[Format, ...]:
             "Card of a model (`card.json`)",
             "Written by `coinfer train-model` and `coinfer profile --model`. Beside it lie "
             "`weights.safetensors` (`LAYER.weight`, `LAYER.bias`, float32) and, where ranges were "
-            "calibrated, `calibration.safetensors`.",
+            "calibrated, `calibration.safetensors`. A large matrix may be stored as int8, beside "
+            "`NAME.scale` (float32, one value a row or a column): their product is the weight, and "
+            "the digest is of that.",
             Card,
         ),
         Format(

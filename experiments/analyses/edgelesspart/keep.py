@@ -30,7 +30,7 @@ def needed(outcomes: Outcomes) -> Outcomes:
         outcomes.model_digest,
         outcomes.dataset,
         tuple(outcomes.keys[r] for r in rows),
-        outcomes.right[rows],
+        outcomes.quality[rows],
         outcomes.sure[rows],
         None,
         {k: v for k, v in outcomes.wire.items() if k[0] == last or k[2] == 0},

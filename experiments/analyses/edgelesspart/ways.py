@@ -113,9 +113,9 @@ class Plans:
         function_s, called = np.zeros((2, len(seconds)))
         function_s[-1], called[-1] = self.function_s[p], not plan.is_local
         at = answering_gate(network.outcomes, plan, network.temperatures)
-        right = network.outcomes.correct(plan.exit, *outcome_key(plan))
+        right = network.outcomes.quality_of(plan.exit, *outcome_key(plan))
         for number, gate in enumerate(plan.gates):
-            right = np.where(at == number, network.outcomes.correct(gate), right)
+            right = np.where(at == number, network.outcomes.quality_of(gate), right)
         return Endings(
             # the plan's own row is the first of the table, and the last here
             np.roll(seconds, -1), function_s, called > 0, at, right,
@@ -200,7 +200,7 @@ def exits_in_function(
     # more than the whole network takes, or less
     other_s = asked.seconds - alone.table.prefix_s[0]
     codec, cut = outcome_key(whole.table.plans[p])
-    rights = [network.outcomes.correct(e, codec, cut) for e in (*exits, network.last)]
+    rights = [network.outcomes.quality_of(e, codec, cut) for e in (*exits, network.last)]
     held = _held_bytes(network.edge, plan_stages(network.spec, plan), "device")
     return Endings(
         sent.seconds[-1] + other_s, sent.function_s[-1] + other_s,

@@ -113,9 +113,7 @@ def trained(
     with temporary_folder("features", run.folder) as place:
         features = KeptFeatures(bare, run.data, place, augmentations) if augmentations > 0 else None
         if features is not None:
-            features.progress = lambda done, total: (
-                listener.stage("features of the trunk"), listener.step(done, total)
-            )[0]  # fmt: skip
+            features.progress = _reporting(listener, "features of the trunk")
         if kept is None:
             kept = _chosen(run, bare, features, listener, place)
             keep(kept)
@@ -134,6 +132,16 @@ def trained(
     checkpoint = run.folder / "joint.pt"
     train(joint, slower, run.data, checkpoint, listener.epoch, listener.step)
     return joint
+
+
+def _reporting(listener: Listener, stage: str) -> Callable[[int, int], None]:
+    """Shows steps of a stage."""
+
+    def step(done: int, total: int) -> None:
+        listener.stage(stage)
+        listener.step(done, total)
+
+    return step
 
 
 def _whole(run: HeadRun, heads: list[nn.Module], kinds: str) -> WithExits:
