@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from artefacts import UsageError
-from artefacts.arrays import Bools, Floats, Ints
+from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.physics.accuracy import answering_gate, outcome_key
 from controller.physics.building import build_table
 from controller.physics.candidates import candidate_plans
@@ -37,7 +37,7 @@ class Endings:
 
     `seconds` (K,): from a request to its answer, every resource idle. `function_s` (K,): of them
     in the function. `called` (K,): whether the function is called at all. `at` (S,): the ending of
-    a sample; `right` (S,): whether its answer is. Memory is of parameters and activations, in
+    a sample; `quality` (S,): of its answer, 0 to 1. Memory is of parameters and activations, in
     bytes: what the function holds for any request, and the device.
     """
 
@@ -45,7 +45,7 @@ class Endings:
     function_s: Floats
     called: Bools
     at: Ints
-    right: Bools
+    quality: Float32s
     function_bytes: int
     device_bytes: int
 
