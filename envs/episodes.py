@@ -148,7 +148,8 @@ def frame_info(group: ObservedLanes, result: StepResult, sampled: Floats) -> dic
     """What is reported of a group's step beside its reward (arrays of length L)."""
     return {
         "plan": group.plan,
-        "correct": result.correct,
+        "quality": result.quality,
+        "correct": result.quality >= 1.0,
         "in_time": result.in_time,
         "latency_s": result.outcome.latency_s,
         "exit": result.outcome.answer_exit,
@@ -156,6 +157,6 @@ def frame_info(group: ObservedLanes, result: StepResult, sampled: Floats) -> dic
         "device_s": result.outcome.device_s,
         "device_cost": result.device_cost,
         "byte_cost": result.byte_cost,
-        "answers_taken": result.taken.right,
+        "answers_taken": result.taken.quality,
         "sampled_reward": sampled,
     }

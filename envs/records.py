@@ -10,14 +10,28 @@ from artefacts.arrays import Bools, Floats, Ints
 from controller.interface import Noticed
 from controller.physics import FrameOutcome
 
+GOOD_QUALITY = 0.5
+"""An answer of so much is drawn as a right one; of a class it is 0 or 1."""
+
+
+def drawn_words(quality: Floats) -> tuple[str, str, str]:
+    """What pictures call answers from `GOOD_QUALITY` on, those below it, and their mean in time.
+
+    `quality` (F,) is of the frames drawn: where all are 0 or 1 answers are right or wrong.
+    """
+    if np.isin(quality, (0.0, 1.0)).all():
+        return "right", "wrong", "right and in time"
+    return f"quality {GOOD_QUALITY:g} or more", "less", "mean quality in time"
+
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """One frame a lane: the outcome, whether it was right and in time, the reward's parts."""
+    """One frame a lane: the outcome, how good it was in time, the reward's parts."""
 
     outcome: FrameOutcome
     arrival_s: Floats
-    correct: Bools
+    quality: Floats
+    """Of the sample's answer, 0 to 1: of a class right or wrong. 0 where none is in time."""
     in_time: Bools
     reward: Floats
     device_cost: Floats
@@ -29,7 +43,7 @@ class StepResult:
     ending: Ints
     """The row of `OutcomeRows.gate_rows` that each plan became for its sample."""
     taken: Taken
-    """From frames before; `reward` is less by what was right of it."""
+    """From frames before; `reward` is less by its quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +51,11 @@ class Taken:
     """Answers of earlier frames that a frame's jobs took the time of (`FrameOutcome.lost`).
 
     `frames` (K, L): which of the K frames before have none any more, the last before at the end. Of
-    them all, (L,): how many were `right`, and the sum of their answers' `accuracy`.
+    them all, (L,): the sum of their answers' `quality`, and of its means over samples, `accuracy`.
     """
 
     frames: Bools
-    right: Floats
+    quality: Floats
     accuracy: Floats
 
     @classmethod
@@ -97,9 +111,9 @@ class PendingEnds:
     """(3, slots, L): as of `Ended`."""
     pace: Floats
     """What the device took over its profile; NaN where it computed nothing of note."""
-    right: Bools
+    quality: Floats
     accuracy: Floats
-    """Of the answer: whether it is right, and its mean over the samples."""
+    """Of the answer: how good it is, and the mean of that over the samples."""
 
     @classmethod
     def of(cls, slots: int, lanes: int) -> PendingEnds:
@@ -109,8 +123,8 @@ class PendingEnds:
         never = np.full(shape, np.inf)
         return cls(
             numbers, numbers.copy(), never, never.copy(), numbers.copy(), none, none.copy(),
-            np.full((len(fields(Noticed)), *shape), np.nan), np.full(shape, np.nan), none.copy(),
-            np.zeros(shape),
+            np.full((len(fields(Noticed)), *shape), np.nan), np.full(shape, np.nan),
+            np.zeros(shape), np.zeros(shape),
         )  # fmt: skip
 
     def take_back(self, lost: Ints, slot: int) -> Taken:
@@ -119,17 +133,17 @@ class PendingEnds:
         Those frames will be known to have none at their deadlines.
         """
         frames = lost >= 0
-        right, accuracy = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
+        quality, accuracy = np.zeros(frames.shape[1:]), np.zeros(frames.shape[1:])
         for before, gone in enumerate(frames[::-1], 1):
             if gone.any():
                 at = (slot - before) % len(self.frame)
-                right += gone & self.right[at]
+                quality += np.where(gone, self.quality[at], 0.0)
                 accuracy += np.where(gone, self.accuracy[at], 0.0)
                 self.in_time[at, gone] = False
                 self.exit[at, gone] = -1
                 self.latency_s[at, gone] = np.inf
                 self.noticed[-1, at, gone] = np.nan  # nobody hears how sure it was
-        return Taken(frames, right, accuracy)
+        return Taken(frames, quality, accuracy)
 
     def expect(
         self, slot: int, frame: Ints, plan: Ints, known_s: Floats, result: StepResult,
@@ -143,5 +157,5 @@ class PendingEnds:
         self.frame[slot], self.plan[slot] = frame, plan
         self.known_s[slot], self.latency_s[slot] = known_s, result.outcome.latency_s
         self.exit[slot], self.in_time[slot] = result.outcome.answer_exit, result.in_time
-        self.by_plan[slot], self.right[slot] = result.outcome.by_plan, result.correct
+        self.by_plan[slot], self.quality[slot] = result.outcome.by_plan, result.quality
         self.accuracy[slot] = accuracy

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from controller.plans import Plan
 from envs.observed import ObservedLanes
-from envs.records import StepResult
+from envs.records import GOOD_QUALITY, StepResult, drawn_words
 
 WINDOW_S = 6.0
 WIDTH, HEIGHT, LEFT, RIGHT = 640, 360, 70, 10
@@ -41,7 +41,8 @@ class Frame:
     plan: Plan
     latency_s: float
     in_time: bool
-    correct: bool
+    quality: float
+    """Of the answer, 0 to 1."""
 
     @property
     def place(self) -> str:
@@ -55,7 +56,7 @@ class Frame:
         """Of its outcome."""
         if not self.in_time:
             return LATE_COLOUR
-        return RIGHT_COLOUR if self.correct else WRONG_COLOUR
+        return RIGHT_COLOUR if self.quality >= GOOD_QUALITY else WRONG_COLOUR
 
 
 class Recorder:
@@ -86,7 +87,7 @@ class Recorder:
                     self.frames[-before],
                     latency_s=2.0 * self.deadline_s,
                     in_time=False,
-                    correct=False,
+                    quality=0.0,
                 )
         self.frames.append(
             Frame(
@@ -94,7 +95,7 @@ class Recorder:
                 float(8.0 * (passed / (until - arrival))[lane]),
                 setting.table.plans[int(self._lanes.plan[lane])],
                 latency if np.isfinite(latency) else 2.0 * self.deadline_s,
-                bool(result.in_time[lane]), bool(result.correct[lane]),
+                bool(result.in_time[lane]), float(result.quality[lane]),
             )
         )  # fmt: skip
         while self.frames[0].arrival_s < self.frames[-1].until_s - WINDOW_S:
@@ -102,8 +103,13 @@ class Recorder:
 
     @property
     def good_share(self) -> float:
-        """Share of the frames kept that were answered right and in time."""
-        return float(np.mean([f.correct for f in self.frames])) if self.frames else 0.0
+        """Mean quality of the frames kept: of classes the share that is right and in time."""
+        return float(np.mean([f.quality for f in self.frames])) if self.frames else 0.0
+
+    @property
+    def words(self) -> tuple[str, str, str]:
+        """What the frames kept are called: `drawn_words`."""
+        return drawn_words(np.array([f.quality for f in self.frames]))
 
 
 def draw(recorder: Recorder) -> npt.NDArray[np.uint8]:
@@ -143,7 +149,8 @@ def _fill(pen: ImageDraw.ImageDraw, recorder: Recorder) -> None:
     pen.text((6, top + 14), f"0 to {fastest / 1e6:.2f}", fill=INK)
     pen.text((6, y - 5), f"{1e3 * deadline_s:.0f} ms", fill=LATE_COLOUR)
     pen.text((LEFT, 4), f"{frames[-1].plan}", fill=INK)
-    said = f"right and in time: {100 * recorder.good_share:.0f} % of the last {len(frames)} frames"
+    called = recorder.words[2]
+    said = f"{called}: {100 * recorder.good_share:.0f} % of the last {len(frames)} frames"
     pen.text((LEFT, HEIGHT - 30), said, fill=INK)
 
 
@@ -179,12 +186,13 @@ def text(recorder: Recorder) -> list[str]:
 
     marks = {"device": "d", "edge": "e", "both": "b"}
     outcome = {RIGHT_COLOUR: "+", WRONG_COLOUR: "x", LATE_COLOUR: "-"}
+    good, poor, share = recorder.words
     return [
         f"{newest.until_s:8.2f} s  {newest.rate_bps / 1e6:6.2f} Mbit/s  "
-        f"{100 * recorder.good_share:3.0f} % right and in time  {newest.plan}",
+        f"{100 * recorder.good_share:3.0f} % {share}  {newest.plan}",
         f"link     {bars([f.rate_bps / fastest for f in frames])}",
         f"plan     {''.join(marks[f.place] for f in frames)}  (device, edge, both)",
         f"latency  {bars([min(f.latency_s / longest, 1.0) for f in frames])}  "
         f"(full: {1e3 * longest:.0f} ms)",
-        f"answers  {''.join(outcome[f.colour] for f in frames)}  (+ right, x wrong, - late)",
+        f"answers  {''.join(outcome[f.colour] for f in frames)}  (+ {good}, x {poor}, - late)",
     ]

@@ -50,8 +50,7 @@ class Simulator:
         """Chances of the traces where lanes are placed randomly: by duration at first."""
         self.rows: OutcomeRows = setting.rows(half)
         self.model = setting.link_model
-        self._flat = np.ascontiguousarray(self.rows.correct).ravel()
-        self._accuracy = self.rows.correct.mean(axis=1)
+        self._accuracy = self.rows.means
         frames = setting.scenario.frames
         self.deadline_s = frames.deadline_s
         self.interval_s = 1.0 / frames.rate_fps if frames.rate_fps > 0 else 0.0
@@ -319,7 +318,7 @@ class Simulator:
         return np.asarray(self._worth(result) - costs)
 
     def _worth(self, result: StepResult) -> Floats:
-        """Mean accuracy of the answers, 0 where there is none in time."""
+        """Mean quality of the answers, 0 where there is none in time."""
         outcome, exit_ = result.outcome, np.maximum(result.outcome.answer_exit, 0)
         accuracy = self.rows.accuracy(result.ending, exit_, outcome.by_plan)
         return np.asarray(np.where(result.in_time, accuracy, 0.0))
@@ -329,15 +328,15 @@ class Simulator:
     ) -> StepResult:
         in_time = outcome.answer_exit >= 0
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        correct = in_time & (self._flat.take(row * self.rows.samples + sample) > 0)
+        quality = np.where(in_time, self.rows.of(row, sample), 0.0)
         taken = self._ends.take_back(outcome.lost, self._slot)
         reward, device_cost, byte_cost = priced(
-            self.setting, correct - taken.right, outcome.device_s, outcome.bytes_sent
+            self.setting, quality - taken.quality, outcome.device_s, outcome.bytes_sent
         )
         self.now_s = arrival + self.interval_s
         ended = self.now_s + self.deadline_s > self.link.duration_s
         return StepResult(
-            outcome, arrival, correct, in_time, reward, device_cost, byte_cost,
+            outcome, arrival, quality, in_time, reward, device_cost, byte_cost,
             self._energy_j(outcome), ended, ending, taken,
         )  # fmt: skip
 
@@ -347,7 +346,7 @@ class Simulator:
         latency = outcome.latency_s
         in_time = latency <= self.deadline_s
         row = self.rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-        correct = in_time & (self._flat[row * self.rows.samples + sample] > 0)
+        quality = np.where(in_time, self.rows.of(row, sample), 0.0)
         reward = edgent_reward(self._accuracy[row], latency, self.deadline_s)
         # an inference that the rest of the trace cannot finish ends the lane, unrewarded
         duration = self.link.duration_s
@@ -356,7 +355,7 @@ class Simulator:
         ended = ~(self.now_s < duration)
         zero = np.zeros(self.lanes)
         return StepResult(
-            outcome, arrival, correct, in_time, reward, zero, zero, self._energy_j(outcome), ended,
+            outcome, arrival, quality, in_time, reward, zero, zero, self._energy_j(outcome), ended,
             ending, Taken.none(self.lanes),
         )  # fmt: skip
 

@@ -176,9 +176,10 @@ class FrameStreamEnv(CoInferenceEnv):
     The last 12 numbers, 216 to 227, say which candidates there are (1), and which fill up (0).
 
     ## Rewards
-    The recorded accuracy of the exit that answered within the deadline, else 0, minus the
-    scenario's prices for device seconds and megabytes. `info["sampled_reward"]` has in its place
-    whether one random recorded sample was answered right: the same on average, with more noise.
+    The recorded accuracy (mean quality) of the exit that answered within the deadline, else 0,
+    minus the scenario's prices for device seconds and megabytes. `info["sampled_reward"]` has in
+    its place the quality of one random recorded sample's answer: the same on average, with more
+    noise.
 
     ## Starting State
     A random place of a random trace of `part`, nothing measured, idle device and link.
@@ -189,9 +190,10 @@ class FrameStreamEnv(CoInferenceEnv):
     the trace ends. A step after that raises `gymnasium.error.ResetNeeded`.
 
     ## Information
-    `plan`, `correct`, `in_time`, `latency_s`, `exit` (from 0; -1: none in time), `bytes_sent`,
-    `device_s`, `device_cost`, `byte_cost` and `sampled_reward` of the frame. `answers_taken`: right
-    answers of frames before that this one's jobs took the time of.
+    `plan`, `quality` (0 to 1; 0 where no answer is in time), `in_time`, `latency_s`, `exit` (from
+    0; -1: none in time), `bytes_sent`, `device_s`, `device_cost`, `byte_cost` and `sampled_reward`
+    of the frame. `correct`: whether its quality is 1. `answers_taken`: quality of the answers of
+    frames before that this one's jobs took the time of.
 
     ## Arguments
     - `scenario` (`"3g-alexnet"`): a shipped scenario's name, or the path of a `.toml` file.

@@ -39,6 +39,7 @@ def _whole(
     """Device-edge co-inference with branchy networks over links whose bandwidth moves."""
 
 
+app.command("init")(learning.init.init)
 app.command("train-model")(learning.models.train_model)
 app.command("train-gates")(learning.gates.train_gates)
 app.command("plan")(deciding.plan.plan)
@@ -60,6 +61,7 @@ app.command("edge")(running.runtime.edge)
 app.command("device")(running.runtime.device)
 app.command("top")(running.top.top)
 app.command("profile")(learning.models.profile)
+app.command("machines")(learning.machines.machines)
 app.command("figures")(judging.figures.figures)
 app.add_typer(bench.app, name="bench")
 app.add_typer(traces.app, name="traces")

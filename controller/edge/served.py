@@ -102,7 +102,7 @@ class ServedModels:
             expected = self._raw_shape(digest, codec) if start == 0 else ()
         if shape != expected:
             raise UsageError(f"tensor shape: found {shape}, expected {expected} as {codec.name}")
-        most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES
+        most = 4 * math.prod(shape) + ENCODED_EXTRA_BYTES  # each value is one of float32 inside
         if len(arrival.data) > most:
             raise UsageError(
                 f"payload: found {len(arrival.data)} bytes, expected at most {most} for {shape}"

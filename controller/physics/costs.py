@@ -11,7 +11,7 @@ from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
 from models.facts.outcomes import Outcomes
 from models.facts.profiles import Profile
-from models.graphs.coding import networks_of
+from models.graphs.coding import crossing_bytes, networks_of
 
 ANSWER_BYTES = 64.0
 """What an answer weighs on a downlink: class, confidence and the other nodes' own times."""
@@ -48,15 +48,16 @@ def payload_bytes(spec: BranchySpec, outcomes: Outcomes, work: Work) -> float:
         return ANSWER_BYTES + float(reply_tensor_bytes(spec, work))
     if isinstance(work, Layers | Encode | Decode):
         raise TypeError(f"payload: found {work}, expected what crosses a link")
-    known = codec_named(work.codec).size(spec.shapes[work.branch][work.cut])
+    known = crossing_bytes(codec_named(work.codec), spec, work.branch, work.cut)
     # what a picture or a learned codec weighs differs from sample to sample
     return outcomes.mean_bytes(work.branch, work.codec, work.cut) if known is None else known
 
 
 def reply_tensor_bytes(spec: BranchySpec, reply: Reply) -> int:
-    """Of the float32 tensor that comes back; 0 where the answer does."""
+    """Of the float32 tensor that comes back; 0 where the answer does, and it is a class."""
     shapes = spec.shapes[reply.branch]
-    return 4 * math.prod(shapes[reply.cut]) if reply.cut + 1 < len(shapes) else 0
+    comes_back = reply.cut + 1 < len(shapes) or spec.returns_row
+    return 4 * math.prod(shapes[reply.cut]) if comes_back else 0
 
 
 def device_bytes(

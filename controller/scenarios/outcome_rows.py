@@ -13,14 +13,14 @@ from controller.physics.gates import GateRows
 
 @dataclass(frozen=True)
 class OutcomeRows:
-    """Whether each sample is answered correctly, and where gated plans end for it.
+    """How good each sample's answer is, and where gated plans end for it.
 
-    `correct` is uint8 (E + R, S) over the samples of one half; row `exit` serves local answers,
+    `quality`, 0 to 1, is (E + R, S) over the samples of one half; row `exit` serves local answers,
     row E + r the own answer of row r of `gate_rows`. `at` (P, S): the row that a plan becomes for a
     sample; None where no plan has gates.
     """
 
-    correct: npt.NDArray[np.uint8]
+    quality: npt.NDArray[np.float32]
     exits: int
     gate_rows: GateRows
     at: npt.NDArray[np.int32] | None
@@ -35,7 +35,23 @@ class OutcomeRows:
     @property
     def samples(self) -> int:
         """Samples in this half."""
-        return int(self.correct.shape[1])
+        return int(self.quality.shape[1])
+
+    def of(
+        self, row: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Quality of each sample's answer of a row of `quality`, arrays of one shape."""
+        return self._flat.take(row * self.samples + sample).astype(np.float64)
+
+    @cached_property
+    def _flat(self) -> npt.NDArray[np.float32]:
+        return np.ascontiguousarray(self.quality).ravel()
+
+    @cached_property
+    def means(self) -> npt.NDArray[np.float64]:
+        """Mean quality of each row of `quality`, (E + R,)."""
+        # in double precision: of right and wrong the sum is a count then
+        return np.asarray(self.quality.mean(axis=1, dtype=np.float64))
 
     def ending(
         self, plan: npt.NDArray[np.int64], sample: npt.NDArray[np.int64]
@@ -67,7 +83,7 @@ class OutcomeRows:
         exit_: npt.NDArray[np.int64],
         by_plan: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.int64]:
-        """Row of `correct` of an answer given by exit `exit_`, by the plan itself or on the way."""
+        """Row of `quality` of an answer given by exit `exit_`, by the plan itself or on the way."""
         return np.where(by_plan, self.exits + ending, exit_)
 
     @cached_property
@@ -81,7 +97,7 @@ class OutcomeRows:
         exit_: npt.NDArray[np.int64],
         by_plan: npt.NDArray[np.bool_],
     ) -> npt.NDArray[np.float64]:
-        """Accuracy of answers among the samples that end in that row (harder ones go on)."""
+        """Mean quality of answers among the samples that end in that row (harder ones go on)."""
         _, own, local = self._by_row
         return np.where(by_plan, own[ending], local[ending, exit_])
 
@@ -90,7 +106,7 @@ class OutcomeRows:
         self,
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Share (R,), accuracy of the own answer (R,) and of every local one (R, E)."""
-        mean = self.correct.mean(axis=1)
+        mean = self.means
         rows = len(self.gate_rows.owner)
         share, own = np.ones(rows), mean[self.exits :].copy()
         local = np.tile(mean[: self.exits], (rows, 1))
@@ -100,6 +116,6 @@ class OutcomeRows:
                 mine = self.at[plan] == row if self.at is not None else np.array([])
                 share[row] = mine.mean()
                 if mine.any():
-                    own[row] = self.correct[self.exits + row, mine].mean()
-                    local[row] = self.correct[: self.exits, mine].mean(axis=1)
+                    own[row] = self.quality[self.exits + row, mine].mean(dtype=np.float64)
+                    local[row] = self.quality[: self.exits, mine].mean(axis=1, dtype=np.float64)
         return share, own, local

@@ -30,20 +30,20 @@ def edgent_reward(accuracy: Floats, latency_s: Floats, requirement_s: float) -> 
 
 
 def priced(
-    setting: Setting, correct: Floats, device_s: Floats, bytes_sent: Floats
+    setting: Setting, quality: Floats, device_s: Floats, bytes_sent: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """The frame stream's reward and its two costs: answers minus device seconds and megabytes."""
+    """The frame stream's reward and its two costs: quality minus device seconds and megabytes."""
     prices = setting.prices
     device_cost = prices.device_second * device_s
     byte_cost = prices.megabyte * bytes_sent / 1e6
-    return correct - device_cost - byte_cost, device_cost, byte_cost
+    return quality - device_cost - byte_cost, device_cost, byte_cost
 
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """Of S bandwidths x P plans: expected reward, and what it is made of.
 
-    `answer`: the reward before prices (the probability of a correct answer in time, in a stream);
+    `answer`: the reward before prices (the expected quality of an answer in time, in a stream);
     `own`: the probability that the plan's own answer is in time; the seconds that device and uplink
     are kept; the bytes sent.
     """

@@ -217,10 +217,10 @@ class Setting:
                 answers = answering_gate(self.outcomes, plan, self.model.temperatures)[index]
                 for g in range(len(plan.gates)):
                     at[p, answers == g] = self.gate_rows.row[p, g]
-        correct = np.stack(rows).astype(np.uint8)
+        quality = np.stack(rows)
         world = self.scenario.world
         if world.tidy:
-            return OutcomeRows(correct, exits, self.gate_rows, at)
+            return OutcomeRows(quality, exits, self.gate_rows, at)
         sure = [
             self.outcomes.calibrated(exit_, temperature)[index]
             for exit_, temperature in enumerate(self.model.temperatures)
@@ -229,7 +229,7 @@ class Setting:
         if world.picture_sizes:
             weights = weights_of(self.sizes, self.outcomes, self.gate_rows.table.plans, index)
         confidences = np.stack(sure).astype(np.float32)
-        return OutcomeRows(correct, exits, self.gate_rows, at, *weights, confidences)
+        return OutcomeRows(quality, exits, self.gate_rows, at, *weights, confidences)
 
     def once(self, kind: str, make: Callable[[], Made], *of: object) -> Made:
         """What is made of this setting and of the objects `of`, once for all who ask.

@@ -8,6 +8,7 @@ from models.codecs import codec_named
 from models.facts.cards import Model
 from models.facts.outcomes import QUANTISED, Outcomes
 from models.facts.profiles import Profile
+from models.graphs.coding import crossing_bytes
 
 
 class CodecRow(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ def codec_rows(
         after = spec.crossing(branch, cut)
         sent = outcomes.wire.get((branch, codec, cut))
         named = codec_named(codec)
-        known = named.size(spec.shapes[branch][cut]) if sent is None else sent
+        known = crossing_bytes(named, spec, branch, cut) if sent is None else sent
         if known is None:  # it serves no such cut: nothing was ever sent so
             continue
         accuracy = outcomes.accuracy(branch, named.answers_as, cut, half)

@@ -291,7 +291,7 @@ def figures_of(
     spent = sum(_spent_s(r) for r in runs)
     return TraceFigures(
         frames=len(rewards),
-        goodput_accuracy=float(np.concatenate([r.correct for r in runs]).sum()) / frames,
+        goodput_accuracy=float(np.concatenate([r.quality for r in runs]).sum()) / frames,
         late_share=1.0 - float(in_time.sum()) / frames,
         mean_latency_s=float(seen.mean()) if len(seen) else 0.0,
         p95_latency_s=float(np.quantile(seen, 0.95)) if len(seen) else 0.0,

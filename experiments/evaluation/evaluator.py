@@ -1,7 +1,7 @@
 """One evaluator for every controller: whole traces, once, without wrapping, and what came of it.
 
 Frames, samples and compute times are drawn by the scenario's evaluation seed and are the same for
-every controller of a frame stream. Correctness comes from the report half of the outcomes, which
+every controller of a frame stream. Quality comes from the report half of the outcomes, which
 nothing was trained or chosen on. Rewards are expectations over the samples, as the clairvoyant
 bound they are held against is: the answers' accuracies stand in the place of single answers.
 """
@@ -41,15 +41,16 @@ from traces.trace import BandwidthTrace
 class TraceRun:
     """One controller on one trace, a value a frame; `loading_s` is the closed loop's one charge.
 
-    `correct` is of the sample that was drawn, `reward` with the answer's accuracy in its place. A
-    frame that takes the answer away from one before bears what that costs in its own `reward`.
+    `quality`, 0 to 1, is of the sample that was drawn, `reward` with the answer's accuracy in its
+    place. A frame that takes the answer away from one before bears what that costs in its own
+    `reward`.
     """
 
     trace: str
     plan: npt.NDArray[np.int64]
     arrival_s: Floats
     latency_s: Floats
-    correct: npt.NDArray[np.bool_]
+    quality: Floats
     in_time: npt.NDArray[np.bool_]
     reward: Floats
     bytes_sent: Floats
@@ -94,7 +95,7 @@ class _Recorder:
                 plan,
                 result.arrival_s[lane],
                 latency,
-                result.correct[lane] and not cut_off,
+                0.0 if cut_off else result.quality[lane],
                 result.in_time[lane] and not cut_off,
                 reward,
                 result.outcome.bytes_sent[lane],
@@ -117,7 +118,7 @@ class _Recorder:
         """The frames as arrays."""
         table = np.array(self.rows, dtype=np.float64).reshape(-1, 9)
         return TraceRun(
-            trace, table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3] > 0,
+            trace, table[:, 0].astype(np.int64), table[:, 1], table[:, 2], table[:, 3],
             table[:, 4] > 0, table[:, 5], table[:, 6], table[:, 7], table[:, 8], probe, loading,
             duration,
         )  # fmt: skip

@@ -64,11 +64,11 @@ def look_ahead(optimum: Optimum, frame: int, arrival_s: Floats, resources: Resou
 
 
 def _taken(queue: CoupledQueue, outcome: FrameOutcome) -> Floats:
-    """What answers are worth that frames' jobs take from frames before, as their exits are right.
+    """What answers are worth that frames' jobs take from frames before, by their exits' accuracies.
 
     The optimum itself counts a fallback as the next job, so that none is ever taken.
     """
-    exits = queue.rows.correct[: queue.rows.exits].mean(axis=1)
+    exits = queue.rows.means[: queue.rows.exits]
     lost = outcome.lost
     return np.asarray(np.where(lost >= 0, exits.take(np.maximum(lost, 0)), 0.0).sum(axis=0))
 

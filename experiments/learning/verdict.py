@@ -87,6 +87,6 @@ def judge(
 
 def _judged(runs: Sequence[TraceRun]) -> Judged:
     in_time = np.concatenate([run.in_time for run in runs])
-    right = np.concatenate([run.correct for run in runs]) & in_time
+    quality = np.concatenate([np.where(run.in_time, run.quality, 0.0) for run in runs])
     rewards = np.array([run.reward.mean() for run in runs])
-    return Judged(rewards, float(right.mean()), float((~in_time).mean()))
+    return Judged(rewards, float(quality.mean()), float((~in_time).mean()))

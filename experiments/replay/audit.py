@@ -2,9 +2,9 @@
 
 The physics is given what really happened outside it: the trace, when frames arrived, which pictures
 they were, and the plans that were executed. It predicts every frame's latency, each of its stages,
-and whether it was answered right and in time. What differs then is the physics' own fault, not that
-of a controller which decided otherwise. Of a scenario's `[world]` the physics has pictures' own
-sizes and the means of overheads; what nobody could know beforehand is not drawn.
+and how good its answer in time is. What differs then is the physics' own fault, not that of a
+controller which decided otherwise. Of a scenario's `[world]` the physics has pictures' own sizes
+and the means of overheads; what nobody could know beforehand is not drawn.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class FrameComparison(msgspec.Struct, frozen=True):
     measured_s: float | None
     """Latency."""
     predicted_s: float | None
-    right: bool
-    """Whether its answer was right and in time."""
-    predicted_right: bool | None
+    quality: float
+    """Of its answer in time, 0 to 1: of a class right or wrong."""
+    predicted_quality: float | None
     """None where the picture is none that outcomes were recorded of."""
 
 
@@ -76,7 +76,8 @@ class Audit(msgspec.Struct, frozen=True):
     p95_error: float
     """Their 95th percentile."""
     agreement: float
-    """Share of frames that are right and in time in both, or in neither."""
+    """Of qualities in time: 1 less their mean difference. Of classes the share of frames that are
+    right and in time in both, or in neither."""
     in_time_agreement: float
     """The same for being in time."""
     goodput_accuracy: float
@@ -126,25 +127,28 @@ def audit(
     deadline_s = setting.scenario.frames.deadline_s + 1e-6
     latency = np.array([np.inf if f.latency_s is None else f.latency_s for f in frames])
     in_time, expected = latency <= deadline_s, found.latency_s <= deadline_s
-    right = np.array(record.correct, dtype=np.bool_) & in_time
-    predicted_right = (
-        None if samples is None else expected & _right(setting, frames, found, samples)
+    quality = np.where(in_time, np.array(record.quality, dtype=np.float64), 0.0)
+    predicted = (
+        None
+        if samples is None
+        else np.where(expected, _quality(setting, frames, found, samples), 0.0)
     )
     measured = measured_stages(setting, frames)
     replied = np.isfinite(measured["link, both ways"])
     by_edge = np.array([f.where == "edge" or (f.by_plan and f.bytes_sent > 0) for f in frames])
     both = replied & by_edge & found.by_plan & np.isfinite(latency) & np.isfinite(found.latency_s)
     errors = np.abs(found.latency_s[both] - latency[both]) / np.maximum(latency[both], 1e-9)
-    judged = in_time if predicted_right is None else right
-    guessed = expected if predicted_right is None else predicted_right
+    # of samples that nothing was recorded of time alone is compared
+    judged = in_time.astype(np.float64) if predicted is None else quality
+    guessed = expected.astype(np.float64) if predicted is None else predicted
     return Audit(
         setting.scenario.name, trace.name, record.controller, len(frames), int(both.sum()),
         _quantile(errors, 0.5), _quantile(errors, 0.95),
-        float((judged == guessed).mean()), float((in_time == expected).mean()),
-        float(right.mean()), float(guessed.mean()),
+        float((1.0 - np.abs(judged - guessed)).mean()), float((in_time == expected).mean()),
+        float(quality.mean()), float(guessed.mean()),
         float((~in_time).mean()), float((~expected).mean()),
         tuple(_stage(name, measured[name][both], found.stages[name][both]) for name in STAGES),
-        _rows(setting, frames, found, right, predicted_right) if rows else (),
+        _rows(setting, frames, found, quality, predicted) if rows else (),
     )  # fmt: skip
 
 
@@ -207,14 +211,14 @@ def _samples(setting: Setting, record: RunRecord, seed: int) -> Ints | None:
     return places[np.array([f.frame for f in record.frames], dtype=np.int64) % len(places)]
 
 
-def _right(
+def _quality(
     setting: Setting, frames: Sequence[FrameRecord], found: Prediction, samples: Ints
-) -> Bools:
-    """Whether the answers that are predicted are right, by the outcomes of the same pictures."""
+) -> Floats:
+    """Of the answers that are predicted, by the outcomes of the same samples; 0 of none."""
     rows = setting.rows("report")
     plans = np.array([f.plan for f in frames], dtype=np.int64)
     row = rows.row(rows.ending(plans, samples), np.maximum(found.exit, 0), found.by_plan)
-    return np.asarray((found.exit >= 0) & (rows.correct[row, samples] > 0))
+    return np.where(found.exit >= 0, rows.of(row, samples), 0.0)
 
 
 def measured_stages(setting: Setting, frames: Sequence[FrameRecord]) -> dict[str, Floats]:
@@ -295,14 +299,14 @@ def _rows(
     setting: Setting,
     frames: Sequence[FrameRecord],
     found: Prediction,
-    right: Bools,
-    predicted_right: Bools | None,
+    quality: Floats,
+    predicted: Floats | None,
 ) -> tuple[FrameComparison, ...]:
     return tuple(
         FrameComparison(
             f.frame, str(setting.table.plans[f.plan]), f.arrival_s, f.bytes_sent > 0, f.latency_s,
-            float(latency) if np.isfinite(latency) else None, bool(right[k]),
-            None if predicted_right is None else bool(predicted_right[k]),
+            float(latency) if np.isfinite(latency) else None, float(quality[k]),
+            None if predicted is None else float(predicted[k]),
         )
         for k, (f, latency) in enumerate(zip(frames, found.latency_s, strict=True))
     )  # fmt: skip

@@ -19,17 +19,20 @@ from artefacts.endings import Terminated
 from controller.daemon.records.entries import RecordSettings
 from controller.daemon.records.keeping import RecordsKeeper, engine_keeper
 from controller.device.frame import FrameRecord
-from controller.device.frame_loops import DeviceConfig, DeviceLoop, connect_loop, labels_agree
+from controller.device.frame_loops import DeviceConfig, DeviceLoop, connect_loop
 from controller.device.warming import warm
 from controller.interface import Controller
 from controller.registry import SHIPPED, find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.controllers import ControllerFactory
+from experiments.replay.answers import answers_quality
 from experiments.replay.pictures import run_pictures
 from models.executors import Executor, PacedExecutor
 from models.networks.torch_executor import any_executor
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READ_VERSIONS = (2, FORMAT_VERSION)
+"""Format 2 has right or wrong in the place of quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class DeviceRun:
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run on disk: every frame and whether its answer was right."""
+    """A run on disk: every frame and how good its answer was."""
 
     format_version: int
     scenario: str
@@ -73,8 +76,8 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where they are from."""
     frames: tuple[FrameRecord, ...]
     """Every frame."""
-    correct: tuple[bool, ...]
-    """Whether each was answered right."""
+    quality: tuple[float, ...]
+    """Of each frame's answer, 0 to 1: of a class right or wrong. 0 where there is none."""
     probe_bytes: int
     """Sent to learn of the link alone."""
     late_replies: int
@@ -93,7 +96,14 @@ class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_run(path: Path) -> RunRecord:
     """Read a run's record."""
-    return read_json(path, RunRecord, version=FORMAT_VERSION)
+    return read_json(path, RunRecord, version=READ_VERSIONS, older=_with_quality)
+
+
+def _with_quality(plain: dict[str, Any]) -> dict[str, Any]:
+    """A record of format 2, or a damaged one as it is, with the names of today's."""
+    if plain.get("format_version") == 2 and isinstance(plain.get("correct"), list):
+        plain["quality"] = [float(right is True) for right in plain.pop("correct")]
+    return plain
 
 
 def check_deployable(controller: str) -> None:
@@ -156,14 +166,14 @@ def run_loop(
     loop.link.close()
     if keeper is not None:
         keeper.close()
-    correct = labels_agree(loop.records, pictures.labels)
+    quality = answers_quality(loop.records, pictures.labels, setting.model.answers)
     return RunRecord(
         FORMAT_VERSION,
         setting.scenario.name,
         run.controller,
         pictures.what,
         tuple(loop.records),
-        tuple(bool(c) for c in correct),
+        tuple(quality.tolist()),
         loop.engine.watch.initial_probe_bytes,
         loop.link.late_replies,
         loop.link.reconnects,
@@ -209,7 +219,7 @@ def run_figures(record: RunRecord) -> dict[str, Any]:
     latencies = np.array([f.latency_s for f in record.frames if f.latency_s is not None])
     return {
         "frames": len(record.frames),
-        "goodput_accuracy": sum(record.correct) / frames,
+        "goodput_accuracy": sum(record.quality) / frames,
         "late_share": sum(f.latency_s is None for f in record.frames) / frames,
         "mean_latency_s": float(latencies.mean()) if len(latencies) else 0.0,
         "p95_latency_s": float(np.quantile(latencies, 0.95)) if len(latencies) else 0.0,

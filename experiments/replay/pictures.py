@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +16,19 @@ from models.data.datasets import Pictures, judged_pictures, judging_half
 from models.data.own_pictures import read_pictures
 from models.data.pictures import generated_pictures, unlabelled_pictures
 from models.executors import Executor
+from models.facts.judges import Labels, own_labels
 
 GENERATED = 500
+BATCH = 100
+"""Samples that the whole network labels at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunPictures:
-    """Pictures `x` (N, H, W, 3) with what is right of each (N,), and what they are."""
+    """Pictures `x` (N, H, W, 3) with what is right of each (N, ...), and what they are."""
 
     x: npt.NDArray[np.uint8]
-    labels: npt.NDArray[Any]
+    labels: Labels
     what: str
     judged: bool
     """Whether the network's recorded outcomes are of these pictures."""
@@ -40,7 +42,7 @@ def run_pictures(setting: Setting, executor: Executor, seed: int, data: Path | N
     right where it is the whole network's.
     """
     outcomes = setting.outcomes
-    pictures = _given(setting, data) if data is not None else _known(setting)
+    pictures = _given(setting, data) if data is not None else _known(setting, executor)
     if pictures is None:
         return _generated(setting, executor, seed)
     order = picture_order(setting, seed)
@@ -53,7 +55,7 @@ def picture_order(setting: Setting, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(setting.outcomes.half("report"))
 
 
-def _known(setting: Setting) -> Pictures | None:
+def _known(setting: Setting, executor: Executor) -> Pictures | None:
     """Those of a public set that is here, or those that were generated for judging."""
     outcomes, training = setting.outcomes, setting.model.card.training
     public = judged_pictures(outcomes.dataset)
@@ -66,16 +68,21 @@ def _known(setting: Setting) -> Pictures | None:
     x = unlabelled_pictures((height, width), seed)
     everything = Pictures(x, np.zeros(len(x), dtype=np.uint8))
     judged = everything.take(judging_half(everything, seed)[1])
-    # what is right of them was recorded
-    return judged if outcomes.labels is not None and len(judged) == outcomes.samples else None
+    if len(judged) != outcomes.samples:
+        return None
+    if outcomes.labels is not None:  # what is right of them was recorded
+        return judged
+    if setting.model.answers.one_class:
+        return None
+    # of what is no class it was not: it is the whole network's own answer
+    return Pictures(judged.x, _own_labels(setting, executor, judged.x))
 
 
 def _given(setting: Setting, data: Path) -> Pictures:
     """A user's pictures: all of them, or the half that judged; refused where they are others."""
     outcomes, card = setting.outcomes, setting.model.card
     height, width = setting.spec.input_shape[1:]
-    side = (height, width) if data.is_dir() else None
-    found = read_pictures(data, side, card.classes if data.is_dir() else ())
+    found = read_pictures(data, (height, width), likely=card.classes)
     if found.x.shape[1:3] != (height, width):
         raise UsageError(
             f"--data: found pictures of {found.x.shape[2]} x {found.x.shape[1]} in '{data}', "
@@ -98,7 +105,16 @@ def _generated(setting: Setting, executor: Executor, seed: int) -> RunPictures:
     height, width = setting.spec.input_shape[1:]
     made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
     made = np.ascontiguousarray(made[:, :height, :width])
-    last = len(setting.spec.exits) - 1
-    logits = executor.run(last, 0, len(setting.spec.branches[last]), setting.model.normalise(made))
     what = "generated pictures, right = agrees with the whole network"
-    return RunPictures(made, np.argmax(logits, axis=1), what, False)
+    return RunPictures(made, _own_labels(setting, executor, made), what, False)
+
+
+def _own_labels(setting: Setting, executor: Executor, x: npt.NDArray[np.uint8]) -> Labels:
+    """What is right of samples (N, ...) if the whole network's own answers are."""
+    last, model = len(setting.spec.exits) - 1, setting.model
+    stop = len(setting.spec.branches[last])
+    rows = [
+        executor.run(last, 0, stop, model.normalise(x[k : k + BATCH]))
+        for k in range(0, len(x), BATCH)
+    ]
+    return own_labels(model.answers, np.concatenate(rows))

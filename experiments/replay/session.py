@@ -259,8 +259,8 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
     """
     requirement = setting.scenario.frames.deadline_s
     kept = [
-        (frame, right)
-        for frame, right in zip(record.frames, record.correct, strict=True)
+        (frame, quality)
+        for frame, quality in zip(record.frames, record.quality, strict=True)
         if not setting.closed_loop
         or frame.latency_s is not None
         or trace.duration_s - frame.arrival_s > requirement
@@ -273,23 +273,23 @@ def measured_run(setting: Setting, trace: BandwidthTrace, record: RunRecord) -> 
     sent = np.asarray(setting.link_model.on_wire(payload), dtype=np.float64)
     device_s = np.array([f.device_s for f, _ in kept])
     in_time = latency <= setting.scenario.frames.deadline_s + 1e-6
-    correct = np.array([right for _, right in kept], dtype=np.bool_) & in_time
+    quality = np.where(in_time, np.array([own for _, own in kept], dtype=np.float64), 0.0)
     plan = np.array([f.plan for f, _ in kept], dtype=np.int64)
     if setting.closed_loop:
-        accuracy = setting.rows("report").correct.mean(axis=1)
+        accuracy = setting.rows("report").means
         exits = np.array([-1 if f.exit is None else f.exit for f, _ in kept], dtype=np.int64)
         own = np.array([f.by_plan for f, _ in kept], dtype=np.bool_)
         row = setting.rows("report").row(plan, np.maximum(exits, 0), own)
         reward = edgent_reward(accuracy[row], latency, requirement)
     else:
         prices = setting.prices
-        reward = correct - prices.device_second * device_s - prices.megabyte * sent / 1e6
+        reward = quality - prices.device_second * device_s - prices.megabyte * sent / 1e6
     return TraceRun(
         trace.name,
         plan,
         np.array([f.arrival_s for f, _ in kept]),
         latency,
-        correct,
+        quality,
         in_time,
         np.asarray(reward, dtype=np.float64),
         sent,

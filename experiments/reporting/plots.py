@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from controller.registry import colour_of, is_drawn
+from envs.records import GOOD_QUALITY, drawn_words
 from experiments.reporting.drawing import new_figure
 from experiments.studies.results import QUANTILES, ControllerResult, Evaluation, MapFigure, Series
 from traces.plots import plain_label
@@ -27,14 +28,16 @@ def series_figure(series: Series, deadline_s: float) -> Figure:
     edges = [*series.rate_at_s, series.start_s + series.seconds]
     rows[0].stairs([r / 1e6 for r in series.rate_bps], edges, color="black", linewidth=0.8)
     rows[0].set(ylabel="Mbit/s", title=f"true rate of {plain_label(series.trace)}", ylim=(0, None))
+    every = [own.quality for own in series.controllers.values()]
+    better, worse, _ = drawn_words(np.concatenate([np.array(own) for own in every]))
     for axes, (name, own) in zip(rows[1:], series.controllers.items(), strict=True):
         at, index = np.array(own.at_s), np.array(own.plan, dtype=int)
         height = np.array([plans[name].index(p) for p in own.plans] or [0])
         good = np.array(own.in_time, dtype=bool)
-        right = good & np.array(own.correct, dtype=bool)
+        right = good & (np.array(own.quality) >= GOOD_QUALITY)
         for mask, colour, marker, label in (
-            (right, RIGHT, "|", "correct, in time"),
-            (good & ~right, WRONG, "|", "in time, wrong"),
+            (right, RIGHT, "|", f"{better}, in time"),
+            (good & ~right, WRONG, "|", f"in time, {worse}"),
             (~good, LATE, "x", "not in time"),
         ):
             axes.plot(at[mask], height[index[mask]], marker, color=colour, label=label,

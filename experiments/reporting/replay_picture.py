@@ -18,6 +18,7 @@ import numpy as np
 from artefacts import atomic_write
 from controller.plans import Plan
 from controller.scenarios import load_setting, read_scenario
+from envs.records import GOOD_QUALITY, drawn_words
 from experiments.arguments import count
 from experiments.evaluation.evaluator import TraceRun
 from experiments.replay.choosing import liveliest
@@ -37,7 +38,7 @@ MARKS = (
     (RIGHT, ".", "right, in time"), (WRONG, ".", "wrong, in time"), (LATE, "x", "late"),
     (LATE, "^", "beyond the axis, or never"),
 )  # fmt: skip
-"""A frame's dot: its colour, its marker, and what the legend says of it."""
+"""A frame's dot: its colour, its marker, and what the legend says of it where a class answers."""
 HEIGHTS = (1.1, 0.22, 1.1)
 """Of the rate, and for every controller of its plans and its latencies."""
 
@@ -95,8 +96,8 @@ def replay_figure(
 
 def _title(name: str, run: TraceRun) -> str:
     frames = max(len(run.plan), 1)
-    right, late = run.correct.sum() / frames, 1.0 - run.in_time.sum() / frames
-    return f"{name}: {100 * right:.1f} % right and in time, {100 * late:.1f} % late"
+    quality, late = run.quality.sum() / frames, 1.0 - run.in_time.sum() / frames
+    return f"{name}: {100 * quality:.1f} % {drawn_words(run.quality)[2]}, {100 * late:.1f} % late"
 
 
 def _draw_rate(axes: Any, trace: BandwidthTrace) -> None:
@@ -132,12 +133,15 @@ def stretches(values: Sequence[object]) -> list[tuple[int, int]]:
 def _draw_latencies(axes: Any, run: TraceRun, deadline_s: float) -> None:
     longest_s = LONGEST * deadline_s
     late, beyond = ~run.in_time, ~(run.latency_s <= longest_s)
+    right = run.quality >= GOOD_QUALITY
     masks = (
-        run.in_time & run.correct & ~beyond, run.in_time & ~run.correct & ~beyond, late & ~beyond,
+        run.in_time & right & ~beyond, run.in_time & ~right & ~beyond, late & ~beyond,
         beyond,
     )  # fmt: skip
+    good, poor, _ = drawn_words(run.quality)
+    called = (f"{good}, in time", f"{poor}, in time", *(label for *_, label in MARKS[2:]))
     shown_s = np.where(beyond, longest_s, run.latency_s)
-    for mask, (colour, marker, label) in zip(masks, MARKS, strict=True):
+    for mask, (colour, marker, _), label in zip(masks, MARKS, called, strict=True):
         axes.plot(run.arrival_s[mask], 1000 * shown_s[mask], marker, color=colour, label=label,
                   markersize=3.5, linestyle="none")  # fmt: skip
     axes.axhline(1000 * deadline_s, color="black", linewidth=0.8, linestyle=":", label="deadline")

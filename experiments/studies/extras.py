@@ -76,7 +76,7 @@ def _frames(run: TraceRun, start_s: float, end_s: float, table: PlanTable) -> Se
         tuple(run.arrival_s[inside].tolist()), tuple(index.tolist()),
         tuple(str(table.plans[k]) for k in rows),
         tuple(s if np.isfinite(s) else None for s in run.latency_s[inside].tolist()),
-        tuple(run.in_time[inside].tolist()), tuple(run.correct[inside].tolist()),
+        tuple(run.in_time[inside].tolist()), tuple(run.quality[inside].tolist()),
     )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ def with_deadline(setting: Setting, deadline_s: float) -> Setting:
 def _point(
     deadline_s: float, controller: str, runs: Sequence[TraceRun], seed: int
 ) -> DeadlinePoint:
-    own = [float(r.correct.mean()) if len(r.correct) else 0.0 for r in runs]
+    own = [float(r.quality.mean()) if len(r.quality) else 0.0 for r in runs]
     return DeadlinePoint(deadline_s, controller, float(np.mean(own)), bootstrap_mean(own, seed))
 
 

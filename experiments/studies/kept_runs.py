@@ -41,12 +41,14 @@ from experiments.studies.inputs import Group, TrainedOn
 from traces.trace import traces_digest
 
 FORMAT_VERSION = 1
-PER_FRAME = ("plan", "arrival_s", "latency_s", "correct", "in_time", "reward", "bytes_sent",
+PER_FRAME = ("plan", "arrival_s", "latency_s", "quality", "in_time", "reward", "bytes_sent",
              "device_s", "energy_j")  # fmt: skip
 PER_TRACE = ("probe_bytes", "loading_s", "duration_s")
-STORED = {"plan": "<i4", "correct": "?", "in_time": "?", "bytes_sent": "<f4", "device_s": "<f4",
+STORED = {"plan": "<i4", "quality": "<f4", "in_time": "?", "bytes_sent": "<f4", "device_s": "<f4",
           "energy_j": "<f4"}  # fmt: skip
 """Types on disk; what is not named is float64."""
+RIGHT = "correct"
+"""In the place of `quality`, as bits, where every answer is either right or wrong."""
 
 
 class KeptRunsFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -213,6 +215,9 @@ def pack_runs(runs: Sequence[TraceRun]) -> bytes:
         name: np.concatenate([getattr(r, name) for r in runs]).astype(STORED.get(name, "<f8"))
         for name in PER_FRAME
     }
+    quality = arrays["quality"]
+    if np.isin(quality, (0.0, 1.0)).all():
+        arrays[RIGHT] = arrays.pop("quality") > 0
     arrays |= {name: np.array([getattr(r, name) for r in runs]) for name in PER_TRACE}
     arrays["frames"] = np.array([len(r.plan) for r in runs])
     arrays["trace"] = np.array([r.trace for r in runs])
@@ -224,9 +229,11 @@ def pack_runs(runs: Sequence[TraceRun]) -> bytes:
 def unpack_runs(packed: bytes) -> tuple[TraceRun, ...]:
     """What `pack_runs` packed."""
     arrays = unpack_npz("kept runs", io.BytesIO(packed), "an npz of frames")
+    if "quality" not in arrays:
+        arrays["quality"] = arrays[RIGHT]
     ends = np.cumsum(arrays["frames"])
     whole = {
-        name: arrays[name] if name in ("correct", "in_time") else arrays[name].astype(
+        name: arrays[name] if name == "in_time" else arrays[name].astype(
             np.int64 if name == "plan" else np.float64
         )
         for name in PER_FRAME

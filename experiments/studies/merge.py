@@ -61,7 +61,7 @@ class Runs:
     def goodput(self) -> Floats:
         """Goodput accuracy, (seeds, traces)."""
         return np.array(
-            [[float(r.correct.mean()) if len(r.correct) else 0.0 for r in s] for s in self.runs]
+            [[float(r.quality.mean()) if len(r.quality) else 0.0 for r in s] for s in self.runs]
         )
 
     @cached_property

@@ -8,12 +8,16 @@ point (of an answer in a frame stream).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from artefacts import ArtefactError, read_json
 
 FORMAT_VERSION = 1
+EVALUATION_VERSION = 2
+READ_VERSIONS = (1, EVALUATION_VERSION)
+"""Of evaluations: format 1 has right or wrong in the place of drawn frames' quality."""
 EVALUATION, MATRIX, STUDY = ".evaluation.json", ".matrix.json", "study.json"
 Interval = tuple[float, float]
 QUANTILES = 101
@@ -75,7 +79,7 @@ class ControllerResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seeds: int
     """Runs of every trace."""
     goodput_accuracy: float
-    """Frames answered right and in time, of all."""
+    """Mean quality over all frames, 0 of one without an answer in time."""
     late_share: float
     """Frames without an answer in time."""
     mean_latency_s: float
@@ -168,8 +172,8 @@ class SeriesOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Null where nothing answered."""
     in_time: tuple[bool, ...]
     """Whether the answer was."""
-    correct: tuple[bool, ...]
-    """Whether it was right."""
+    quality: tuple[float, ...]
+    """Of the answer, 0 to 1: of a class right or wrong. 0 where none was in time."""
 
 
 class Series(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -346,7 +350,7 @@ class StudyRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def read_evaluation(path: Path) -> Evaluation:
     """Read one, refusing figures that do not belong together."""
-    found = read_json(path, Evaluation, version=FORMAT_VERSION)
+    found = read_json(path, Evaluation, version=READ_VERSIONS, older=_with_quality)
     for name, figures in found.controllers.items():
         field = f"controllers.{name}"
         if set(figures.per_trace) != set(found.traces):
@@ -365,6 +369,18 @@ def read_evaluation(path: Path) -> Evaluation:
             expected=f"one of {', '.join(found.controllers)}",
         )  # fmt: skip
     return found
+
+
+def _with_quality(plain: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation of format 1, or a damaged one as it is, with the names of today's."""
+    series = plain.get("series")
+    drawn = series.get("controllers") if isinstance(series, dict) else None
+    if plain.get("format_version") != 1 or not isinstance(drawn, dict):
+        return plain
+    for own in drawn.values():
+        if isinstance(own, dict) and isinstance(own.get("correct"), list):
+            own["quality"] = [float(right is True) for right in own.pop("correct")]
+    return plain
 
 
 def read_matrix(path: Path) -> Matrix:

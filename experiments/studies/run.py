@@ -29,6 +29,7 @@ from experiments.studies.kept_runs import GroupRunner, KeptRuns
 from experiments.studies.merge import Runs, best_baseline, controller_results, headline
 from experiments.studies.results import (
     EVALUATION,
+    EVALUATION_VERSION,
     FORMAT_VERSION,
     MATRIX,
     STUDY,
@@ -223,7 +224,7 @@ def _provenance(spec: EvaluationSpec, setting: Setting, groups: Sequence[Group])
     sources = dict.fromkeys(g.traces.source for g in groups)
     training = dict.fromkeys(g.training.source for g in groups)
     return {
-        "format_version": FORMAT_VERSION,
+        "format_version": EVALUATION_VERSION,
         "name": spec.name,
         "scenario": scenario.name,
         "scenario_digest": scenario.digest,

@@ -15,8 +15,11 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from artefacts import UsageError
 from models.facts.layers import Shape
+from models.facts.tensors import Datatype, NamedTensor
 
 BATCH, UNKNOWN = "N", "?"
+Crossing = tuple[str, ...]
+"""Names of the tensors that cross a cut, the one that a codec carries first."""
 
 
 def _free_size(proto: onnx.ModelProto) -> str:
@@ -54,6 +57,13 @@ def _keep_paddings_apart(
 
 
 _LEAST = "least_positive_number"
+LEAST_RATIO = 8
+"""A tensor is carried with others beside it where it is so many times greater than all of them."""
+_DATATYPES: dict[int, Datatype] = {
+    TensorProto.BOOL: "BOOL", TensorProto.UINT8: "UINT8", TensorProto.INT8: "INT8",
+    TensorProto.INT32: "INT32", TensorProto.INT64: "INT64", TensorProto.FLOAT: "FP32",
+}  # fmt: skip
+"""Of tensors that may cross beside the one that a codec carries."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +151,52 @@ class Dataflow:
         except UsageError:
             return 4
 
+    def part(self, tensor: str) -> NamedTensor:
+        """A tensor as one of several that cross a cut."""
+        return NamedTensor(tensor, _DATATYPES[self.types[tensor]], self.shape(tensor))
+
+    def _can_cross(self, tensor: str) -> bool:
+        return self.apart(tensor) and self.types.get(tensor) in _DATATYPES
+
+    def _is_carried(self, tensor: str) -> bool:
+        """Whether a codec can carry a tensor."""
+        return self.types.get(tensor) == TensorProto.FLOAT and self.apart(tensor)
+
+    def _source(self, tensor: str) -> str:
+        """The smallest tensor that this one is made of, and of nothing else of the sample: what
+        crosses in its place is made into it behind the cut.
+        """
+        best, now = tensor, tensor
+        while (maker := self.makers.get(now)) is not None:
+            read = self.reads(maker)
+            if len(set(read)) != 1 or self._uses_weights(maker):
+                break
+            now = read[0]
+            if self._can_cross(now) and (
+                not self._can_cross(best)
+                or self.part(now).packed_bytes < self.part(best).packed_bytes
+            ):
+                best = now
+        return best
+
+    def _uses_weights(self, node: int) -> bool:
+        """Whether a node multiplies by a matrix, or looks something up in one."""
+        known = [self.constants[n] for n in self.nodes[node].input if n in self.constants]
+        return any(x.ndim > 1 and x.dtype.kind == "f" and x.size > 1 for x in known)
+
+    def crossing(self, live: set[str]) -> tuple[str, ...]:
+        """What crosses where these are alive: the greatest, which a codec carries, and before it
+        is given on what the small others are made of; nothing where that cannot be.
+        """
+        carried = max(sorted(live), key=self.sample_bytes)
+        others = sorted({self._source(t) for t in live - {carried}} - {carried})
+        if not others:
+            return (carried,)
+        if not self._is_carried(carried) or not all(self._can_cross(t) for t in others):
+            return ()
+        beside = sum(self.part(t).packed_bytes for t in others)
+        return (carried, *others) if beside * LEAST_RATIO <= self.sample_bytes(carried) else ()
+
     def reads(self, node: int) -> list[str]:
         """Tensors that depend on the sample and that a node reads."""
         return [
@@ -162,74 +218,81 @@ class Dataflow:
             left.extend(self.reads(at))
         return sorted(found)
 
-    def exit_point(self, output: str, trunk: Sequence[int]) -> str:
-        """The trunk's tensor that an exit hangs at; refuses an exit that needs several."""
+    def exit_point(self, output: str, trunk: Sequence[int]) -> tuple[str, ...]:
+        """What of the trunk an exit takes, as it crosses (`crossing`); refuses what cannot."""
         inside = set(trunk)
         given = {t for k in trunk for t in self.nodes[k].output} | {self.input}
         own = [k for k in self.behind(output, ()) if k not in inside]
-        entering = sorted({t for k in own for t in self.reads(k) if t in given})
-        if not own:
-            entering = [output]
-        if len(entering) != 1:
+        entering = {t for k in own for t in self.reads(k) if t in given} if own else {output}
+        found = self.crossing(entering)
+        if not found:
             raise UsageError(
                 f"model '{self.name}': exit '{output}' takes {len(entering)} tensors of the trunk "
-                f"({', '.join(entering)}), expected one"
+                f"({', '.join(sorted(entering))}), expected one, or small ones beside it"
             )
-        return entering[0]
+        return found
 
     def cuts(
-        self, nodes: Sequence[int], begin: str, end: str, must: set[str], most: int
-    ) -> list[str]:
-        """Tensors that cross alone, from `begin` to `end`, `must` among them, at most `most`.
+        self,
+        nodes: Sequence[int],
+        begin: Crossing,
+        end: str,
+        must: Mapping[str, Crossing],
+        most: int,
+    ) -> list[Crossing]:
+        """What crosses from `begin` to `end`, `must` among it, at most `most` places.
 
-        `nodes` are operations by their number, in the order in which they run; `begin` and `end`
-        name tensors.
+        A crossing is one tensor, or one that a codec carries and small ones beside it. `nodes` are
+        operations by their number, in the order in which they run; `end` names a tensor. `must`, by
+        the tensor that is carried, are crossings that exits hang at: what they take crosses too.
         """
         last = {t: k for k in nodes for t in self.reads(k)}
         last[end] = len(self.nodes)
-        live, single = {begin}, [begin]
+        live, found = set(begin), [begin]
         for k in nodes:
             live |= {t for t in self.nodes[k].output if t in last}
             live = {t for t in live if last[t] > k}
-            if len(live) == 1 and (alone := next(iter(live))) != single[-1]:
-                single.append(alone)
-        lost = must - set(single)
+            crossing = self.crossing(live) if live else ()
+            if crossing and crossing[0] in must:
+                others = sorted({*crossing[1:], *must[crossing[0]][1:]})
+                crossing = (crossing[0], *others)
+            if crossing and crossing[0] != found[-1][0]:
+                found.append(crossing)
+        lost = set(must) - {crossing[0] for crossing in found}
         if lost:
             raise UsageError(
                 f"model '{self.name}': found exits at {', '.join(sorted(lost))}, expected them "
-                "where one tensor crosses"
+                "where one tensor crosses, or small ones beside it"
             )
-        floats = [
-            t for t in single[1:-1] if self.types.get(t) == TensorProto.FLOAT and self.apart(t)
-        ]
-        kept = self._worth_cutting([begin, *floats, end], must)
+        inside = [c for c in found[1:] if c[0] != end and self._is_carried(c[0])]
+        kept = self._worth_cutting([begin, *inside, (end,)], must)
         while len(kept) - 1 > most:
-            free = [t for t in kept[1:-1] if t not in must]
+            free = [c for c in kept[1:-1] if c[0] not in must]
             if not free:
                 break
-            kept.remove(max(free, key=self.sample_bytes))
+            kept.remove(max(free, key=lambda c: self.sample_bytes(c[0])))
         return kept
 
-    def _worth_cutting(self, cuts: list[str], must: set[str]) -> list[str]:
+    def _worth_cutting(self, cuts: list[Crossing], must: Mapping[str, Crossing]) -> list[Crossing]:
         """Of cuts with no multiplication between them the one of fewest bytes (the last of equals).
 
         Nothing is won by stopping before an activation or a pooling that shrinks the tensor.
         """
-        groups: list[list[str]] = []
-        for before, tensor in zip([None, *cuts], cuts, strict=False):
-            if before is None or self._adds_between(before, tensor) > 0 or len(groups) == 1:
+        groups: list[list[Crossing]] = []
+        for before, now in zip([None, *cuts], cuts, strict=False):
+            if before is None or self._adds_between(before, now[0]) > 0 or len(groups) == 1:
                 groups.append([])
-            groups[-1].append(tensor)
+            groups[-1].append(now)
         kept = []
         for group in groups:
-            wanted = [t for t in group if t in must or t in (cuts[0], cuts[-1])]
+            wanted = [c for c in group if c[0] in must or c in (cuts[0], cuts[-1])]
             if not wanted:
-                wanted = [min(reversed(group), key=self.sample_bytes)]
+                wanted = [min(reversed(group), key=lambda c: self.sample_bytes(c[0]))]
             kept.extend(wanted)
         return kept
 
-    def _adds_between(self, begin: str, end: str) -> int:
-        return sum(self.multiply_adds(k) for k in self.behind(end, (begin,)))
+    def _adds_between(self, begin: Crossing, end: str) -> int:
+        return sum(self.multiply_adds(k) for k in self.behind(end, begin))
 
     def multiply_adds(self, node: int) -> int:
         """Multiply-adds of one sample: convolutions and matrix products."""
@@ -246,13 +309,13 @@ class Dataflow:
             return numbers * (depth if isinstance(depth, int) else 1)
         return 0
 
-    def peak_bytes(self, nodes: Sequence[int], begin: str, end: str) -> int:
+    def peak_bytes(self, nodes: Sequence[int], begin: Crossing, end: Crossing) -> int:
         """Bytes of one sample alive at most while `nodes` run."""
         last = {t: k for k in nodes for t in self.reads(k)}
-        last[end] = len(self.nodes)
-        live, peak = {begin}, self.sample_bytes(begin)
+        last |= dict.fromkeys(end, len(self.nodes))
+        live, peak = set(begin), sum(map(self.sample_bytes, begin))
         for k in nodes:
             live |= {t for t in self.nodes[k].output if t in last}
             peak = max(peak, sum(self.sample_bytes(t) for t in live))
-            live = {t for t in live if last[t] > k}
+            live = {t for t in live if last.get(t, -1) > k}
         return peak

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from artefacts import UsageError
 from models.capture.cost import Costs
 from models.capture.graph import CapturedModel, Crossing, Cut
+from models.capture.heads import head_of_kind, kinds_for
 
 Batch = tuple[Tensor, Tensor]
 
@@ -27,7 +28,7 @@ def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
     Of several cuts that the same tensor crosses the first stands.
     """
     found: dict[str, Cut] = {}
-    for cut in model.single_cuts:
+    for cut in model.carried_cuts:
         crossing = cut.crossings[0]
         inside = crossing.name not in (model.input.name, model.output.name)
         if inside and crossing.dtype is torch.float32 and crossing.shape:
@@ -173,36 +174,9 @@ def _pooled(value: Tensor) -> Tensor:
     return value.mean(dim=1) if value.dim() == 3 else value.flatten(1)
 
 
-class _MeanTokens(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean(dim=1)
-
-
 def default_head(crossing: Crossing, classes: int) -> nn.Module:
     """A small head for (C, H, W), (T, D) or (D,): looks around once, pools, decides."""
-    shape = crossing.shape
-    if len(shape) == 3:
-        channels, hidden = shape[0], max(32, min(2 * shape[0], 256))
-        stride = 2 if min(shape[1:]) >= 8 else 1
-        return nn.Sequential(
-            nn.Conv2d(channels, channels, 3, stride, 1, groups=channels, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.Conv2d(channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU6(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(hidden, classes),
-        )
-    if len(shape) == 2:
-        return nn.Sequential(_MeanTokens(), nn.LayerNorm(shape[1]), nn.Linear(shape[1], classes))
-    if len(shape) == 1:
-        # features of any size, as pooled ones are, would take any learning rate
-        return nn.Sequential(nn.BatchNorm1d(shape[0]), nn.Linear(shape[0], classes))
-    raise UsageError(
-        f"exit at '{crossing.name}': found a tensor of shape {shape}, expected one, two or three "
-        "sizes a sample (give a head of your own)"
-    )
+    return head_of_kind("conv" if "conv" in kinds_for(crossing) else "linear", crossing, classes)
 
 
 class WithExits(nn.Module):
@@ -244,6 +218,8 @@ class WithExits(nn.Module):
         self.exit_count = len(points) + 1
         # another memory layout takes other kernels, which round otherwise
         self.channels_last = joint
+        # heads on a trunk that stays learn each by itself
+        self.apart = () if joint else self.heads
         self.identity = (
             f"{model.name}, {len(model)} operations, exits at {[p.at for p in points]}, "
             f"{'jointly' if joint else 'heads only'}, weights {_digest(model)}"

@@ -121,15 +121,17 @@ def _compare(model: CapturedModel, module: nn.Module, example: Tensor) -> None:
 def _one_more(example: Tensor, seed: int, label: str) -> Tensor:
     """Random input of one sample more than `example` (N, ...), of its type.
 
-    Of whole numbers only those that the example holds are known to be valid (a vocabulary's size,
-    a category's number stand nowhere): every position takes one of those that samples have there.
+    Of an example whose samples differ, and of whole numbers, only what it holds is known to be
+    valid (a vocabulary's size, a category's number stand nowhere): every position takes one of
+    those that samples have there.
     Its samples must differ, else nothing could show that an answer depends on another sample.
     """
     generator = torch.Generator().manual_seed(seed)
     size = (len(example) + 1, *example.shape[1:])
-    if example.dtype.is_floating_point:
+    same = bool((example == example[:1]).all())
+    if example.dtype.is_floating_point and same:
         return torch.rand(size, generator=generator).to(example.dtype)
-    if bool((example == example[:1]).all()):
+    if same:
         raise UsageError(
             f"model '{label}': found an example in {example.dtype} whose samples are all the same, "
             "expected different ones (what other values are valid is not known)"

@@ -19,6 +19,8 @@ from torch import Tensor, fx
 from artefacts import UsageError
 
 Shape = tuple[int, ...]
+LEAST_RATIO = 8
+"""An exit hangs at a tensor that is so many times greater than all that lives beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +140,40 @@ class CapturedModel:
         for at in range(len(self) + 1):
             live = self._live(at)
             if all(self._apart(n) for n in live):
-                found.append(Cut(at, tuple(_crossing(n) for n in live)))
+                crossings = [_crossing(n) for n in live]
+                found.append(Cut(at, tuple(sorted(crossings, key=lambda c: -c.sample_bytes))))
         return tuple(found)
 
     @cached_property
     def single_cuts(self) -> tuple[Cut, ...]:
         """Cuts that one tensor crosses: the ends of the segments a plan may split at."""
         return tuple(cut for cut in self.cuts if len(cut.crossings) == 1)
+
+    @cached_property
+    def carried_cuts(self) -> tuple[Cut, ...]:
+        """Cuts that one tensor crosses, or one and such as are made of small ones alone (a mask):
+        the first of a cut's crossings is what exits hang at.
+        """
+        return tuple(cut for cut in self.cuts if self._is_carried(cut))
+
+    def _is_carried(self, cut: Cut) -> bool:
+        others = {self._source(self._node(c.name)) for c in cut.crossings[1:]}
+        beside = sum(_crossing(node).sample_bytes for node in others)
+        return beside * LEAST_RATIO <= cut.crossings[0].sample_bytes
+
+    def _source(self, node: fx.Node) -> fx.Node:
+        """The smallest value that this one is made of, and of nothing else of the input."""
+        best = node
+        while node is not self._entry:
+            made = {s for s in node.all_input_nodes if s in self._made_of_input and not is_size(s)}
+            weights = [self._constants.get(s.name) for s in node.all_input_nodes]
+            if len(made) != 1 or any(w is not None and w.dim() > 1 for w in weights):
+                break
+            node = made.pop()
+            smaller = self._apart(node) and _crossing(node).sample_bytes
+            if smaller and smaller < _crossing(best).sample_bytes:
+                best = node
+        return best
 
     def cut(self, at: int) -> Cut:
         """The cut before operation `at`; refuses a place where there is none."""

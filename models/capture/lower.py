@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.capture.dataflow import Dataflow
+from models.capture.dataflow import Crossing, Dataflow
 from models.capture.onnx_export import to_onnx
 from models.capture.reference import ModuleReference
 from models.capture.verification import (
@@ -63,15 +63,17 @@ def lower_verified(
     name: str,
     most_cuts: int = MOST_CUTS,
     samples: Tensor | None = None,
+    made_up: bool = True,
 ) -> tuple[BranchySpec, State, Verified]:
     """As `lower`, and what its verification found.
 
     `module`, `example` (N, ...), `name`, `most_cuts` and `samples` (N, ...) are those of `lower`.
+    Without `made_up` only `samples` are tried: of whole numbers few are valid.
     """
     made = to_onnx(module, example, name)
     spec, state = take_apart(made.proto, name, most_cuts)
     reference = ModuleReference(made.module, made.program)
-    batches = sample_batches(spec.input_shape, samples)
+    batches = sample_batches(spec.input_shape, samples, made_up=made_up)
     return spec, state, verify(spec, state, reference, batches)
 
 
@@ -84,7 +86,7 @@ def lower_stretch(module: nn.Module, example: Tensor, name: str) -> tuple[LayerS
     if len(graph.outputs) != 1:
         raise UsageError(f"module '{name}': found {len(graph.outputs)} outputs, expected one")
     chain = _Chain(graph, name)
-    layer = chain.layer(graph.input, graph.outputs[0], name)
+    layer = chain.layer((graph.input,), (graph.outputs[0],), name)
     shape = graph.shape(graph.input)
     reference = ModuleReference(made.module, made.program)
     verify_layer(layer, shape, chain.state, reference)
@@ -111,16 +113,17 @@ def take_apart(
             "input, expected scores of the pictures"
         )
     points = [graph.exit_point(output, trunk) for output in graph.outputs[:-1]]
-    must = {p for p in points if p != graph.input}
-    cuts = graph.cuts(trunk, graph.input, last, must, most_cuts)
-    order = {tensor: k for k, tensor in enumerate(cuts)}
+    must = {p[0]: p for p in points if p[0] != graph.input}
+    cuts = graph.cuts(trunk, (graph.input,), last, must, most_cuts)
+    order = {crossing[0]: k for k, crossing in enumerate(cuts)}
     chain = _Chain(graph, name)
     layers = chain.layers(cuts, "")
     exits = []
     for i, (output, point) in enumerate(zip(graph.outputs[:-1], points, strict=True)):
-        head = graph.behind(output, (point,))
-        found = graph.cuts(head, point, output, set(), MOST_HEAD_CUTS)
-        exits.append(ExitSpec(order[point], tuple(chain.layers(found, f"exit{i + 1}."))))
+        point = cuts[order[point[0]]]
+        head = graph.behind(output, point)
+        found = graph.cuts(head, point, output, {}, MOST_HEAD_CUTS)
+        exits.append(ExitSpec(order[point[0]], tuple(chain.layers(found, f"exit{i + 1}."))))
     shapes = [graph.shape(o) for o in graph.outputs]
     if any(len(s) != 1 for s in shapes) or len({s[-1] for s in shapes}) != 1:
         raise UsageError(
@@ -145,14 +148,16 @@ class _Chain:
         self._graph, self._name = graph, name
         self._used: set[str] = set()
 
-    def layers(self, cuts: Sequence[str], prefix: str) -> list[LayerSpec]:
+    def layers(self, cuts: Sequence[Crossing], prefix: str) -> list[LayerSpec]:
         """A layer for every stretch between neighbours of `cuts`."""
         return [self.layer(a, b, None, prefix) for a, b in itertools.pairwise(cuts)]
 
-    def layer(self, begin: str, end: str, named: str | None, prefix: str = "") -> LayerSpec:
-        """The stretch from one tensor to another, called `named` or after what it holds."""
+    def layer(
+        self, begin: Crossing, end: Crossing, named: str | None, prefix: str = ""
+    ) -> LayerSpec:
+        """The stretch from one crossing to another, called `named` or after what it holds."""
         graph = self._graph
-        nodes = graph.behind(end, (begin,))
+        nodes = sorted({k for tensor in end for k in graph.behind(tensor, begin)})
         sizes, constants = self._needs(nodes)
         heavy = [
             c for c in constants
@@ -160,10 +165,10 @@ class _Chain:
         ]  # fmt: skip
         name = named or self._named(prefix, heavy, nodes)
         made = helper.make_graph(
-            [_at_own_batch(graph.nodes[k], begin) for k in sorted([*nodes, *sizes])],
+            [_at_own_batch(graph.nodes[k], begin[0]) for k in sorted([*nodes, *sizes])],
             name,
-            [helper.make_tensor_value_info(begin, TensorProto.FLOAT, None)],
-            [helper.make_tensor_value_info(end, TensorProto.FLOAT, None)],
+            [self._value(tensor) for tensor in begin],
+            [self._value(tensor) for tensor in end],
             [
                 numpy_helper.from_array(graph.constants[c], c)
                 for c in constants
@@ -177,14 +182,21 @@ class _Chain:
             node.ClearField("name")
         for c in heavy:
             self.state[f"{name}.{c}"] = np.ascontiguousarray(graph.constants[c])
+        takes, gives = ([graph.part(t) for t in c] if len(c) > 1 else () for c in (begin, end))
         segment = SegmentSpec(
             made.SerializeToString(deterministic=True),
-            graph.shape(end),
+            (sum(part.values for part in gives),) if gives else graph.shape(end[0]),
             tuple((c, tuple(graph.constants[c].shape)) for c in heavy),
             sum(graph.multiply_adds(k) for k in nodes),
             graph.peak_bytes(nodes, begin, end),
+            tuple(takes),
+            tuple(gives),
         )
         return LayerSpec(name, "segment", segment=segment)
+
+    def _value(self, tensor: str) -> onnx.ValueInfoProto:
+        kind = self._graph.types.get(tensor, TensorProto.FLOAT)
+        return helper.make_tensor_value_info(tensor, kind, None)
 
     def _needs(self, nodes: Sequence[int]) -> tuple[list[int], list[str]]:
         """Batch-size arithmetic and constants that these nodes read, directly or through it."""

@@ -22,6 +22,7 @@ from artefacts.arrays import Float32s
 from models.capture.comparison import TOLERANCE, difference
 from models.capture.modules import answers
 from models.capture.reference import Reference
+from models.codecs.crossing import first
 from models.data.pictures import generated_pictures
 from models.facts.branchy import BranchySpec
 from models.facts.layers import LayerSpec, Shape
@@ -51,11 +52,17 @@ class Verified:
     """Tensors that cross inside the network."""
 
 
-def sample_batches(shape: Shape, real: Tensor | None = None) -> list[Tensor]:
+def sample_batches(
+    shape: Shape, real: Tensor | None = None, *, made_up: bool = True
+) -> list[Tensor]:
     """Batches of one and of three: made-up pictures, noise, and of `real` (N, ...) the first few.
 
-    Inputs of three channels and two sides get pictures; others get uniform noise.
+    Inputs of three channels and two sides get pictures; others get uniform noise. Without `made_up`
+    there are the `real` ones alone.
     """
+    if not made_up:
+        assert real is not None
+        return [real[:size].contiguous() for size in BATCHES if size <= len(real)]
     rng = np.random.default_rng(0)
     count = max(BATCHES)
     noise = rng.normal(0.0, 1.0, (count, *shape)).astype(np.float32)
@@ -88,7 +95,7 @@ def verify(
     values = ran.values([x.numpy() for x in batches])
     exits, inside, matched = 0.0, 0.0, len(ran.layers)
     for x, crossing in zip(batches, values, strict=True):
-        near = _Nearest(crossing, {layer.name: tensor_of(layer) for layer in ran.layers})
+        near = _Nearest(ran.carried(crossing), {x.name: tensor_of(x) for x in ran.layers})
         reference.inside(x, near.see)
         wanted = reference.exits(x)
         if len(wanted) != len(spec.exits):
@@ -216,6 +223,15 @@ class _Stretches:
             for values in found:
                 values[layer.name] = run(values[spec.crossing(branch, k)])
         return found
+
+    def carried(self, values: Mapping[str, Float32s]) -> dict[str, Float32s]:
+        """Of what stretches give the tensors that codecs carry."""
+        return {
+            layer.name: first(
+                () if layer.segment is None else layer.segment.gives, values[layer.name]
+            )
+            for layer in self.layers
+        }
 
 
 class _Nearest:

@@ -1,6 +1,7 @@
-"""Labelled pictures of a user: an npz, or a folder that holds a folder of pictures for each class.
+"""Labelled pictures of a user, in each form that `--data` takes.
 
-Torch-free: a device that replays reads the same pictures.
+Here are an npz, and a folder that holds a folder of pictures for each class; the other forms have
+modules of their own. Torch-free: a device that replays reads the same pictures.
 """
 
 from __future__ import annotations
@@ -10,33 +11,57 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from artefacts import ArtefactError, UsageError, read_bytes
+from artefacts import ArtefactError, read_bytes
 from artefacts.arrays import read_npz
+from artefacts.imported import is_named
 from artefacts.printing import first_of
+from models.data.brought_sets import is_saved_set, read_object, read_saved_set
 from models.data.datasets import Pictures
+from models.data.labels import MOST_CLASSES
+from models.data.listed_pictures import LIST_SUFFIXES, read_list
+from models.data.picture_files import SUFFIXES, picture_array
 from models.facts.outcomes import class_type
 
-MOST_CLASSES = 65_536
 MOST_NAMES_BYTES = 4 * 1024 * 1024
-MOST_BYTES = 8 * 1024**3
-"""Of all pictures, decoded."""
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 
 
 def read_pictures(
-    path: Path, side: tuple[int, int] | None = None, classes: Sequence[str] = ()
+    path: Path,
+    side: tuple[int, int] | None = None,
+    classes: Sequence[str] = (),
+    likely: Sequence[str] = (),
 ) -> Pictures:
-    """Labelled pictures of an npz (`x` uint8 (N, H, W, 3), whole numbers `y` (N,)) or of a folder.
+    """Labelled pictures of a file, a folder, or of a data set that a function makes.
 
-    A folder holds one of pictures for each class, called as the class. They are squashed to `side`
-    (height, width), as the daemon does, or all have one size. `classes`: their names in the order
-    of the scores; where they are not given, in alphabetical order.
+    - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,).
+    - A folder holds one of pictures for each class, called as the class.
+    - A CSV has paths and labels (`models.data.listed_pictures`).
+    - A folder that the package datasets has saved, and MODULE:FUNCTION of a
+      `torch.utils.data.Dataset`, are of `models.data.brought_sets`.
+
+    All but an npz are squashed to `side` (height, width), as the daemon does, or have one size.
+    `classes`: their names in the order of the scores. Where they are not given, `likely` ones (a
+    model's own) count if the data set's are among them; else its order, or that of the alphabet.
     """
+    names, own = tuple(classes), tuple(likely)
     if path.is_dir():
-        return _of_folder(path, side, tuple(classes))
+        read = read_saved_set if is_saved_set(path) else _of_folder
+        return read(path, side, names, own)
+    if not path.exists() and is_named(str(path)):
+        return read_object(str(path), side, names, own)
+    if path.suffix.lower() in LIST_SUFFIXES:
+        return read_list(path, side, names, own)
+    return _of_npz(path, names)
+
+
+def has_own_size(path: Path) -> bool:
+    """Whether pictures come in the size that they have: those of an npz are never squashed."""
+    others = path.is_dir() or path.suffix.lower() in LIST_SUFFIXES
+    return not others and (path.exists() or not is_named(str(path)))
+
+
+def _of_npz(path: Path, classes: tuple[str, ...]) -> Pictures:
     expected = "an npz with arrays x and y, or a folder of pictures by class"
     arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
     if len(arrays) < 2:
@@ -54,7 +79,7 @@ def read_pictures(
             found=f"{y.dtype} {y.shape}",
             expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
         )
-    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)), tuple(classes))
+    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)), classes)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
@@ -77,9 +102,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _of_folder(path: Path, side: tuple[int, int] | None, classes: tuple[str, ...]) -> Pictures:
+def _of_folder(
+    path: Path, side: tuple[int, int] | None, classes: tuple[str, ...], likely: tuple[str, ...]
+) -> Pictures:
     files = _files(path)
-    names = classes or tuple(files)
+    names = classes or (likely if set(files) <= set(likely) else tuple(files))
     unknown = [name for name in files if name not in names]
     if unknown:
         raise ArtefactError(
@@ -89,16 +116,7 @@ def _of_folder(path: Path, side: tuple[int, int] | None, classes: tuple[str, ...
         )
     number = {name: k for k, name in enumerate(names)}
     listed = [(file, number[name]) for name, found in files.items() for file in found]
-    height, width = side or _common_side([file for file, _ in listed])
-    if len(listed) * height * width * 3 > MOST_BYTES:
-        raise ArtefactError(
-            path,
-            found=f"{len(listed)} pictures of {width} x {height}",
-            expected=f"at most {MOST_BYTES // 2**30} GiB of them (fewer, or a smaller --input)",
-        )
-    x = np.empty((len(listed), height, width, 3), dtype=np.uint8)
-    for k, (file, _) in enumerate(listed):
-        x[k] = _decoded(file, height, width)
+    x = picture_array(path, [file for file, _ in listed], side)
     labels: Any = np.array([label for _, label in listed])
     return Pictures(x, labels.astype(class_type(len(names))), names)
 
@@ -120,65 +138,3 @@ def _files(path: Path) -> dict[str, list[Path]]:
             expected=f"a folder of pictures ({', '.join(SUFFIXES)}) for each class",
         )
     return found
-
-
-def _common_side(files: Sequence[Path]) -> tuple[int, int]:
-    """Height and width of all pictures."""
-    sizes = {_size(file): file for file in files}
-    if len(sizes) > 1:
-        (one, other), (here, there) = list(sizes)[:2], list(sizes.values())[:2]
-        raise UsageError(
-            f"pictures: found {one[1]} x {one[0]} in '{here}' and {other[1]} x {other[0]} in "
-            f"'{there}', expected one size, or --input HEIGHTxWIDTH to squash them to"
-        )
-    return next(iter(sizes))
-
-
-def _size(file: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
-    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
-        raise _damaged(file, error) from None
-    return (width, height) if turned else (height, width)
-
-
-def _decoded(file: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A file as an upright picture (height, width, 3), squashed to that size."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            # decodes at half, a quarter or an eighth where that is still larger
-            image.draft("RGB", (max(height, width),) * 2)
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            if upright.size != (width, height):
-                upright = upright.resize((width, height), Image.Resampling.BILINEAR)
-            return np.asarray(upright, dtype=np.uint8)
-    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
-        raise _damaged(file, error) from None
-
-
-def _damaged(file: Path, error: Exception) -> ArtefactError:
-    return ArtefactError(
-        file,
-        found=f"no picture that can be read ({_damage(file, error)})",
-        expected=f"one of {', '.join(FORMATS)}",
-    )
-
-
-def _damage(file: Path, error: Exception) -> str:
-    """What is wrong with a file, in words where Pillow has some."""
-    from PIL import UnidentifiedImageError
-
-    if file.stat().st_size == 0:
-        return "an empty file"
-    if isinstance(error, UnidentifiedImageError):
-        return "of no such format"
-    said = " ".join(str(error).split())
-    if "truncated" in said or "Truncated" in said:
-        return "truncated: its end is missing"
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

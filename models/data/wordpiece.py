@@ -107,7 +107,8 @@ def _words(text: str) -> list[str]:
         else:
             spaced.append(sign)
     plain = unicodedata.normalize("NFD", "".join(spaced))
-    plain = "".join(sign for sign in plain if unicodedata.category(sign) != "Mn").lower()
+    # sign by sign: what a letter becomes does not depend on where it stands in its word
+    plain = "".join(sign.lower() for sign in plain if unicodedata.category(sign) != "Mn")
     words: list[str] = []
     for whole in plain.split():
         begun = False

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Float32s, Floats
 from models.facts.confidence import greatest, probabilities
-from models.facts.preprocessing import NamedTensor
+from models.facts.tensors import NamedTensor
 
 IN_QUESTION = 0.1
 """A box whose score is below it is no box: nobody asks how sure that is."""
+Scores = Literal["softmax", "sigmoid"]
 CONFIDENCE = "confidence"
 """A tensor of this name, of one value, is a network's own word on how sure it is."""
 
@@ -112,7 +113,7 @@ class BoxesAnswer(
 
     queries: int
     """Boxes that an exit gives, most of them empty."""
-    scores: Literal["softmax", "sigmoid"] = "sigmoid"
+    scores: Scores = "sigmoid"
     """softmax: the last score is that of nothing (as DETR has it); sigmoid: each stands alone."""
     corners: bool = False
     """Whether coordinates are corners (left, top, right, bottom), not centre and size."""
@@ -165,11 +166,13 @@ class BoxesAnswer(
         """What one row (V,) says is there, with scores above `least` (the threshold)."""
         corners, things = (part[0] for part in self.parts(row[None]))
         labels, scores = things.argmax(axis=-1), things.max(axis=-1)
-        kept = np.flatnonzero(scores > (self.threshold if least is None else least))
+        boxes = np.clip(corners if self.corners else corners_of(corners), 0.0, 1.0)
+        # what has no area within the picture is nothing that anybody could find
+        there = (boxes[:, 2:] > boxes[:, :2]).all(axis=-1)
+        kept = np.flatnonzero(there & (scores > (self.threshold if least is None else least)))
         kept = kept[np.argsort(-scores[kept], kind="stable")]
-        boxes = corners[kept] if self.corners else corners_of(corners[kept])
         found = Detections(
-            np.clip(boxes, 0.0, 1.0).astype(np.float32),
+            boxes[kept].astype(np.float32),
             labels[kept].astype(np.int64),
             scores[kept].astype(np.float32),
         )

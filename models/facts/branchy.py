@@ -9,11 +9,13 @@ published networks is spent on flattening.
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
 from artefacts import UsageError, digest_bytes
 from models.facts.layers import LayerSpec, Shape
+from models.facts.tensors import NamedTensor
 
 
 class ExitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,13 +51,15 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     input_shape: tuple[int, ...]
     """Of one sample, channels first."""
     classes: int
-    """Number of scores."""
+    """Number of scores, or of whatever values an exit gives."""
     trunk: tuple[LayerSpec, ...]
     """The layers up to the last exit."""
     exits: tuple[ExitSpec, ...]
     """In the order of their depth."""
     bottlenecks: tuple[BottleneckSpec, ...] = ()
     """Learned codecs."""
+    returns_row: bool = False
+    """Whether an exit's whole row is the answer, not the class of its greatest score."""
 
     def __post_init__(self) -> None:
         """Refuse exits out of order, duplicate layer names, or a last exit before the end."""
@@ -94,8 +98,16 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
             # what came after the first published digests counts only where it is used
             if layer["segment"] is None:
                 del layer["segment"]
+            else:
+                _without_several(layer["segment"])
+        for own in plain["bottlenecks"]:
+            for end in ("encoder", "decoder"):
+                if own[end]["segment"] is not None:
+                    _without_several(own[end]["segment"])
         if not self.bottlenecks:
             del plain["bottlenecks"]
+        if not self.returns_row:
+            del plain["returns_row"]
         return digest_bytes(msgspec.json.encode(plain))
 
     def _shapes(self, branch: tuple[LayerSpec, ...]) -> tuple[Shape, ...]:
@@ -122,6 +134,23 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
         """The learned codec of what crosses after `cut` trunk layers, if there is one."""
         return next((b for b in self.bottlenecks if b.cut == cut), None)
 
+    def parts(self, branch: int, cut: int) -> tuple[NamedTensor, ...]:
+        """The tensors that cross before layer `cut` of a branch; none where it is one alone."""
+        segment = self.branches[branch][cut - 1].segment if cut > 0 else None
+        return () if segment is None else segment.gives
+
+    def crossing_shape(self, branch: int, cut: int) -> Shape:
+        """Shape of the tensor that a codec carries before layer `cut`: the first of several."""
+        parts = self.parts(branch, cut)
+        return parts[0].shape if parts else self.shapes[branch][cut]
+
     def crossing(self, branch: int, cut: int) -> str:
         """Name of the layer whose output crosses before layer `cut` of a branch; '' the input."""
         return self.branches[branch][cut - 1].name if cut > 0 else ""
+
+
+def _without_several(segment: dict[str, Any]) -> None:
+    """Take lists of tensors out of a plain segment that has none: older digests are without."""
+    for several in ("takes", "gives"):
+        if not segment[several]:
+            del segment[several]

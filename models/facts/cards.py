@@ -32,6 +32,7 @@ from models.codecs import Ranges
 from models.facts.answers import Answers, ClassAnswer, ExitAnswer, read_answer
 from models.facts.branchy import BranchySpec
 from models.facts.preprocessing import Preprocessing, Raw
+from models.facts.stored import packed, unpacked
 
 FORMAT_VERSION = 2
 FLOAT_BYTES = 4
@@ -157,12 +158,17 @@ def expected_shapes(spec: BranchySpec) -> dict[str, tuple[int, ...]]:
 
 
 def save_model(
-    folder: str | Path, state: State, card: Card, ranges: Mapping[str, Ranges] | None = None
+    folder: str | Path,
+    state: State,
+    card: Card,
+    ranges: Mapping[str, Ranges] | None = None,
+    *,
+    int8: bool = False,
 ) -> None:
     """Write weights, calibrated ranges where there are any, and the card last.
 
     `folder` is the model's. `state` are arrays by layer and name, `ranges` by layer; `card` holds
-    their digests.
+    their digests. `int8`: matrices take a quarter of their bytes; `state` is `stored.rounded` then.
     """
     folder = Path(folder)
     if ranges:
@@ -171,7 +177,8 @@ def save_model(
         with atomic_write(folder / RANGES, "wb") as stream:
             stream.write(safetensors.numpy.save(dict(sorted(ends.items()))))
     with atomic_write(folder / "weights.safetensors", "wb") as stream:
-        stream.write(safetensors.numpy.save(dict(sorted(state.items()))))
+        tensors = packed(state) if int8 else state
+        stream.write(safetensors.numpy.save(dict(sorted(tensors.items()))))
     write_json(folder / "card.json", card)
 
 
@@ -265,9 +272,9 @@ def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
         return {}
     tensors = _read_tensors(path, RANGES_BYTES)
     channels = {
-        layer.name: shape[0]
-        for branch, shapes in zip(spec.branches, spec.shapes, strict=True)
-        for layer, shape in zip(branch, shapes[1:], strict=True)
+        layer.name: spec.crossing_shape(number, at)[0]
+        for number, branch in enumerate(spec.branches)
+        for at, layer in enumerate(branch, 1)
     } | {b.encoder.name: b.encoder.output_shape(())[0] for b in spec.bottlenecks}
     found: dict[str, Ranges] = {}
     for key, tensor in tensors.items():
@@ -295,6 +302,7 @@ def _read_weights(path: Path, spec: BranchySpec) -> State:
     wanted = expected_shapes(spec)
     values = sum(math.prod(shape) for shape in wanted.values())
     state = _read_tensors(path, min(FLOAT_BYTES * values + NAMES_BYTES, WEIGHTS_BYTES))
+    state = unpacked(path, state, wanted)
     for name in sorted(set(wanted) | set(state)):
         if name not in state:
             raise ArtefactError(

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from artefacts import UsageError
+from models.facts.tensors import NamedTensor
 
 LayerKind = Literal["conv", "relu", "pool", "lrn", "flatten", "fc", "dropout", "segment"]
 Shape = tuple[int, ...]
@@ -20,9 +21,10 @@ Shape = tuple[int, ...]
 class SegmentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a captured stretch of a network is: its operations, and what it gives and costs.
 
-    `graph`: the operations, a serialised ONNX `GraphProto` of one input and one output whose
-    float weights are left out (`weights`: their names and shapes). `multiply_adds` and `peak_bytes`
-    (activations alive at once, in and out included) are of one sample.
+    `graph`: the operations, a serialised ONNX `GraphProto` whose float weights are left out
+    (`weights`: their names and shapes). It has one input and one output, or those that `takes` and
+    `gives` list. `multiply_adds` and `peak_bytes` (activations alive at once, in and out included)
+    are of one sample.
     """
 
     graph: bytes
@@ -35,6 +37,11 @@ class SegmentSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one sample."""
     peak_bytes: int
     """Of activations alive at once, of one sample."""
+    takes: tuple[NamedTensor, ...] = ()
+    """The tensors that cross before it, where they are several: the greatest first."""
+    gives: tuple[NamedTensor, ...] = ()
+    """The tensors that cross behind it, where they are several; `output` is then how many values
+    they have together, laid end to end."""
 
 
 class LayerSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,10 +8,9 @@ its kind (`models.codecs`, `Codec.carries`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -19,41 +18,15 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
-from models.facts.layers import Shape
+from models.facts.tensors import MOST_WHOLE as MOST_WHOLE
+from models.facts.tensors import NUMPY_TYPES as NUMPY_TYPES
+from models.facts.tensors import Datatype as Datatype
+from models.facts.tensors import NamedTensor as NamedTensor
 
 Raw = npt.NDArray[Any]
-MOST_WHOLE = 2**24
-"""Whole numbers below it are the same in float32."""
-Datatype = Literal[
-    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16",
-    "FP32", "FP64",
-]  # fmt: skip
-"""Of a tensor's values, as the Open Inference Protocol calls them."""
-NUMPY_TYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"), "UINT64": np.dtype("<u8"), "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"), "INT32": np.dtype("<i4"), "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"), "FP32": np.dtype("<f4"), "FP64": np.dtype("<f8"),
-}  # fmt: skip
-"""By the protocol's name; BF16 has no type in NumPy and is widened before it comes here."""
+Shape = tuple[int, ...]
 FULL_SCALE = 32768.0
 """Of 16-bit sound: the greatest magnitude becomes 1."""
-
-
-class NamedTensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One tensor of a network's signature: its name, type, and one sample's shape."""
-
-    name: str
-    """As the network's author calls it."""
-    datatype: Datatype = "FP32"
-    """Of its values."""
-    shape: tuple[int, ...] = ()
-    """Of one sample."""
-
-    @property
-    def values(self) -> int:
-        """How many values one sample has."""
-        return math.prod(self.shape)
 
 
 class PictureInput(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
-from models.codecs import LEARNED, Codec, Encoded, LatentNetworks, Shared, codec_named
+from models.codecs import LEARNED, Codec, Encoded, LatentNetworks, Shared, codec_named, crossing
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model
 from models.facts.layers import LayerSpec
@@ -59,6 +59,11 @@ def latent_bytes(bottleneck: BottleneckSpec) -> int:
     return size
 
 
+def crossing_bytes(codec: Codec, spec: BranchySpec, branch: int, cut: int) -> int | None:
+    """Bytes of what crosses before layer `cut`; None where they depend on what it holds."""
+    return crossing.size(codec, spec.parts(branch, cut), spec.shapes[branch][cut])
+
+
 def networks_of(spec: BranchySpec, codec: str, cut: int) -> BottleneckSpec | None:
     """The networks that a codec runs at a cut, None where it runs none."""
     return spec.bottleneck(cut) if codec_named(codec).carries == "latent" else None
@@ -73,8 +78,10 @@ def encode_at(
     the exit, from 0; `x` is the tensor, or the sample as the model's preprocessing takes it.
     """
     named = codec_named(codec)
-    one = x if named.raw else x[0]
-    return named.encode(one, shared_at(model, run, named, branch, cut))
+    if named.raw:
+        return named.encode(x)
+    shared = shared_at(model, run, named, branch, cut)
+    return crossing.encode(named, model.spec.parts(branch, cut), x[0], shared)
 
 
 def decode_at(
@@ -92,8 +99,10 @@ def decode_at(
     the exit, from 0. `data` are the bytes, `meta` what came with them.
     """
     named = codec_named(codec)
-    shape = model.spec.shapes[branch][cut]
     if named.raw:
         shape = model.preprocessing.raw_shape(model.spec.input_shape)
-    one = named.decode(meta, data, shape, shared_at(model, run, named, branch, cut))[None]
-    return model.normalise(one) if named.raw else np.ascontiguousarray(one, dtype=np.float32)
+        return model.normalise(named.decode(meta, data, shape)[None])
+    shared = shared_at(model, run, named, branch, cut)
+    parts, shape = model.spec.parts(branch, cut), model.spec.shapes[branch][cut]
+    one = crossing.decode(named, parts, meta, data, shape, shared)[None]
+    return np.ascontiguousarray(one, dtype=np.float32)

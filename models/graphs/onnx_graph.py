@@ -12,9 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from models.facts.branchy import BranchySpec
 from models.facts.layers import LayerSpec, SegmentSpec, Shape
+from models.facts.tensors import NUMPY_TYPES, NamedTensor
 
 OPSET = 20
 IR_VERSION = 10
+APART = "apart/"
+"""Begins the names of operations that lay several tensors end to end, or take them apart."""
 State = Mapping[str, npt.NDArray[np.float32]]
 
 
@@ -38,16 +41,20 @@ def chain_model(
 ) -> bytes:
     """Layers one after the other as a serialised ONNX model; `shapes` before, between and after.
 
-    `name` is the graph's; `layers` find their weights in `state`.
+    `name` is the graph's; `layers` find their weights in `state`. Where several tensors cross at
+    its ends they are taken from `x` and laid into `y` end to end; inside they stay apart.
     """
     nodes: list[onnx.NodeProto] = []
     weights: list[onnx.TensorProto] = []
-    at = "x"
+    at: str | list[str] = "x"
+    if layers and layers[0].segment is not None and layers[0].segment.takes:
+        at = taken_apart(layers[0].segment.takes, "x", nodes, weights)
     for k, layer in enumerate(layers):
         shape, made = shapes[k], layer.name
         if layer.segment is not None:
             at = _segment(layer.name, layer.segment, state, at, nodes, weights)
             continue
+        assert isinstance(at, str)  # only a captured stretch gives several tensors
         if layer.kind == "fc" and len(shape) > 1:
             nodes.append(helper.make_node("Flatten", [at], [f"{made}_flat"], axis=1))
             at = f"{made}_flat"
@@ -61,7 +68,10 @@ def chain_model(
             continue
         nodes.append(_node(layer, inputs, made))
         at = made
-    nodes.append(helper.make_node("Identity", [at], ["y"]))
+    if isinstance(at, str):
+        nodes.append(helper.make_node("Identity", [at], ["y"]))
+    else:
+        lay_end_to_end(at, "y", nodes, weights)
     graph = helper.make_graph(
         nodes,
         name,
@@ -75,7 +85,7 @@ def chain_model(
 
 
 def output_name(layer: LayerSpec) -> str:
-    """What a layer's output is called inside every graph that computes it."""
+    """What a layer's output, the first of several, is called inside every graph with it."""
     if layer.segment is None:
         return layer.name
     graph = onnx.GraphProto.FromString(layer.segment.graph)
@@ -86,13 +96,16 @@ def _segment(
     layer: str,
     segment: SegmentSpec,
     state: State,
-    x: str,
+    x: str | list[str],
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
-) -> str:
-    """A captured stretch's operations, its names made its own; gives the name of its output."""
+) -> str | list[str]:
+    """A captured stretch's operations, its names made its own; gives the name of its output, or of
+    its several ones.
+    """
     graph = onnx.GraphProto.FromString(segment.graph)
-    named = {"": "", graph.input[0].name: x}
+    given = [x] if isinstance(x, str) else x
+    named = {"": ""} | dict(zip((i.name for i in graph.input), given, strict=True))
 
     def own(name: str) -> str:
         return named.get(name, f"{layer}/{name}")
@@ -112,7 +125,55 @@ def _segment(
         renamed.input[:] = [own(n) for n in node.input]
         renamed.output[:] = [own(n) for n in node.output]
         nodes.append(renamed)
-    return own(graph.output[0].name)
+    found = [own(o.name) for o in graph.output]
+    return found if segment.gives else found[0]
+
+
+def taken_apart(
+    parts: Sequence[NamedTensor],
+    x: str,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+) -> list[str]:
+    """Names of the tensors that rows `x` (N, values) hold end to end, each of its own type."""
+    lengths = np.array([part.values for part in parts], dtype=np.int64)
+    weights.append(numpy_helper.from_array(lengths, f"{x}/lengths"))
+    rows = [f"{x}/row{k}" for k in range(len(parts))]
+    nodes.append(helper.make_node("Split", [x, f"{x}/lengths"], rows, f"{APART}{x}", axis=1))
+    found = []
+    for k, part in enumerate(parts):
+        shape = np.array([-1, *part.shape], dtype=np.int64)
+        weights.append(numpy_helper.from_array(shape, f"{x}/shape{k}"))
+        made = f"{x}/part{k}"
+        nodes.append(
+            helper.make_node("Reshape", [rows[k], f"{x}/shape{k}"], [made], f"{APART}{made}")
+        )
+        if part.datatype != "FP32":
+            kind = helper.np_dtype_to_tensor_dtype(NUMPY_TYPES[part.datatype])
+            nodes.append(
+                helper.make_node("Cast", [made], [f"{made}/own"], f"{APART}{made}/own", to=kind)
+            )
+            made = f"{made}/own"
+        found.append(made)
+    return found
+
+
+def lay_end_to_end(
+    tensors: Sequence[str],
+    y: str,
+    nodes: list[onnx.NodeProto],
+    weights: list[onnx.TensorProto],
+) -> None:
+    """Tensors (N, ...) of any type as rows `y` (N, values) of float32."""
+    rows = []
+    for k, tensor in enumerate(tensors):
+        cast, row = f"{y}/float{k}", f"{y}/row{k}"
+        nodes.append(
+            helper.make_node("Cast", [tensor], [cast], f"{APART}{cast}", to=TensorProto.FLOAT)
+        )
+        nodes.append(helper.make_node("Flatten", [cast], [row], f"{APART}{row}", axis=1))
+        rows.append(row)
+    nodes.append(helper.make_node("Concat", rows, [y], f"{APART}{y}", axis=1))
 
 
 def _flat_lrn(

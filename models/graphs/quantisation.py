@@ -24,10 +24,10 @@ from artefacts import (
     read_json,
     write_json,
 )
-from models.facts.branchy import BranchySpec
 from models.facts.cards import Model
+from models.facts.layers import LayerSpec
 from models.facts.preprocessing import Raw
-from models.graphs.onnx_graph import interval_model, output_name
+from models.graphs.onnx_graph import APART, interval_model, output_name
 from models.graphs.onnx_runtime import onnxruntime, quantization
 
 FORMAT_VERSION = 1
@@ -124,20 +124,29 @@ def quantised_interval(
     )
     ranges = dict(activations.ranges)
     if start > 0:
-        ranges["x"] = ranges[_crossing_name(model.spec, branch, start)]
-    ranges["y"] = ranges[_crossing_name(model.spec, branch, stop)]
+        for name, crossing in _entering(model.spec.branches[branch][start - 1]).items():
+            if crossing in ranges:  # a mask of booleans has none
+                ranges[name] = ranges[crossing]
+    ranges["y"] = ranges[output_name(model.spec.branches[branch][stop - 1])]
     seen = {
         name: calibrate.TensorData(lowest=np.float32(low), highest=np.float32(high))
         for name, (low, high) in ranges.items()
     }
     quantiser = tools.QDQQuantizer(
         graph, True, False, tools.QuantType.QInt8, tools.QuantType.QUInt8,
-        calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, seen), [], [], OPERATORS, {},
+        calibrate.TensorsData(calibrate.CalibrationMethod.MinMax, seen), [],
+        [node.name for node in graph.graph.node if node.name.startswith(APART)], OPERATORS, {},
     )  # fmt: skip
     quantiser.quantize_model()
     made: bytes = quantiser.model.model.SerializeToString()
     return made
 
 
-def _crossing_name(spec: BranchySpec, branch: int, cut: int) -> str:
-    return output_name(spec.branches[branch][cut - 1])
+def _entering(layer: LayerSpec) -> dict[str, str]:
+    """What an interval behind `layer` calls the tensors that it begins with, and what graphs with
+    the layer inside call them.
+    """
+    if layer.segment is None or not layer.segment.gives:
+        return {"x": output_name(layer)}
+    given = onnx.GraphProto.FromString(layer.segment.graph).output
+    return {f"x/part{k}": f"{layer.name}/{one.name}" for k, one in enumerate(given)}

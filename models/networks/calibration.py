@@ -9,11 +9,13 @@ import numpy as np
 from artefacts.arrays import Float32s
 from models.codecs import Ranges
 from models.codecs.affine import calibrate
+from models.codecs.crossing import first
 from models.data.datasets import Samples
 from models.facts.branchy import BranchySpec
 from models.facts.cards import State
 from models.facts.layers import LayerSpec
 from models.facts.preprocessing import Preprocessing
+from models.facts.tensors import NamedTensor
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 
@@ -39,13 +41,17 @@ def calibrate_network(
             layer = spec.trunk[done - 1]
             x = _through(layer, state, x)
             if done < len(spec.trunk):
-                found[layer.name] = calibrate(x)
+                found[layer.name] = calibrate(first(_gives(layer), x))
         for exit_spec in spec.exits:
             head = x
             for layer in exit_spec.head[:-1] if exit_spec.after == done else ():
                 head = _through(layer, state, head)
-                found[layer.name] = calibrate(head)
+                found[layer.name] = calibrate(first(_gives(layer), head))
     return found
+
+
+def _gives(layer: LayerSpec) -> tuple[NamedTensor, ...]:
+    return () if layer.segment is None else layer.segment.gives
 
 
 def _through(layer: LayerSpec, state: State, x: Float32s) -> Float32s:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from artefacts import UsageError
+from artefacts import UsageError, usable_cpus
 from artefacts.arrays import Float32s
-from models.codecs import Codec, Shared, codec_named
+from models.codecs import Codec, Shared, codec_named, crossing
 from models.data.datasets import Samples
 from models.facts.branchy import BottleneckSpec
 from models.facts.cards import Model
@@ -27,6 +29,8 @@ from models.graphs.quantisation import Activations, quantised_interval
 
 LOSSY_CODECS = ("int8", "float16")
 MOST_BYTES = 2**27
+MOST_TOGETHER = 25
+"""Samples that are run at once, at most: more of them leave the processor's caches."""
 PACKED_SAMPLES = 256
 """Samples (the first) whose packed bytes are averaged: packing one by one takes its time."""
 
@@ -50,13 +54,14 @@ def judge(
     in int8 too, under the name of that executor (`QUANTISED`).
 
     `model` is judged on `samples` of `dataset`, a name, by `judge_by` (None: the usual judge of its
-    kind of answers). `batch` samples are run at once (100, or
-    as many as `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
-    `progress(done, total)` counts samples.
+    kind of answers). `batch` samples are run at once (`MOST_TOGETHER`, or as many as
+    `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
+    `progress(done, total)` counts samples. Cuts are computed side by side, on as many processors as
+    there are.
     """
     if batch is None:
         one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
-        batch = max(1, min(100, MOST_BYTES // one))
+        batch = max(1, min(MOST_TOGETHER, MOST_BYTES // one))
     tried = _Tried(model, codecs, threads, activations)
     rows = _Rows(model, judge_by or default_judge(model.answers))
     for start in range(0, len(samples), batch):
@@ -128,6 +133,8 @@ class _Tried:
         # every layer is a session with threads of its own: waiting in a loop they starve each other
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+        self._making = threading.Lock()
+        self._side_by_side = max(1, usable_cpus() // threads)
         named = [codec_named(name) for name in codecs]
         tensors = [c for c in named if c.carries == "tensor"]
         # of an exact one only the bytes are to be learnt, where they depend on the sample
@@ -156,8 +163,14 @@ class _Tried:
             found[(i, "float32", 0)] = heads[-1]
             for k in range(1, len(exit_spec.head)):
                 self._cross_head(i, exit_spec.after + k, heads[k], found)
-        for cut in range(len(spec.trunk)):
-            self._cross_trunk(cut, trunk[cut], found)
+        # a cut's answers and bytes are its own: nothing is shared but sessions, which are made once
+        with ThreadPoolExecutor(self._side_by_side) as pool:
+            cuts = [
+                pool.submit(self._cross_trunk, cut, trunk[cut], found)
+                for cut in range(len(spec.trunk))
+            ]
+            for cut_done in cuts:
+                cut_done.result()
         for i in range(len(spec.exits)) if self._activations is not None else ():
             found[(i, QUANTISED, 0)] = self._quantised(i, trunk[0])
         for codec, own in itertools.product(self._learned, spec.bottlenecks):
@@ -189,10 +202,11 @@ class _Tried:
         return seen
 
     def _alone(self, layer: LayerSpec, x: Float32s) -> Float32s:
-        if layer.name not in self._sessions:
-            shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
-            graph = chain_model(layer.name, [layer], shapes, self._model.state)
-            self._sessions[layer.name] = onnxruntime.InferenceSession(graph, self._options)
+        with self._making:
+            if layer.name not in self._sessions:
+                shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
+                graph = chain_model(layer.name, [layer], shapes, self._model.state)
+                self._sessions[layer.name] = onnxruntime.InferenceSession(graph, self._options)
         result: Float32s = self._sessions[layer.name].run(None, {"x": np.ascontiguousarray(x)})[0]
         return result
 
@@ -232,8 +246,8 @@ class _Tried:
                 found[(i, codec, cut)] = head
 
     def _through(self, codec: Codec, x: Float32s, branch: int, cut: int) -> Float32s:
-        seen: Float32s = codec.round_trip(x, Shared(self._model.ranges_at(branch, cut)))
-        return seen
+        shared = Shared(self._model.ranges_at(branch, cut))
+        return crossing.round_trip(codec, self._model.spec.parts(branch, cut), x, shared)
 
     def _pack(self, x: Float32s, cut: int, exits: Sequence[int]) -> None:
         """Note the bytes of codecs whose bytes depend on the tensor, where it may cross by them."""
@@ -241,8 +255,9 @@ class _Tried:
         for codec in varying if exits else ():
             known = self._sent.setdefault((exits[0], codec.name, cut), [])
             shared = Shared(self._model.ranges_at(exits[0], cut))
+            parts = self._model.spec.parts(exits[0], cut)
             for one in x[: max(PACKED_SAMPLES - len(known), 0)]:
-                known.append(len(codec.encode(one, shared).data))
+                known.append(len(crossing.encode(codec, parts, one, shared).data))
             for i in exits[1:]:
                 self._sent[(i, codec.name, cut)] = known
 

@@ -6,7 +6,7 @@ is refused by name (ONNX Runtime runs them all). Operators mean what the ONNX sp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from artefacts import UsageError
 from models.facts.layers import SegmentSpec
+from models.facts.tensors import NUMPY_TYPES, NamedTensor
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[list[Any], Attributes], Any]
@@ -36,7 +37,9 @@ class Segment(nn.Module):
         self._constants = {
             t.name: torch.from_numpy(np.array(numpy_helper.to_array(t))) for t in graph.initializer
         }
-        self._entry, self._result = graph.input[0].name, graph.output[0].name
+        self._takes, self._gives = spec.takes, spec.gives
+        self._entries = [given.name for given in graph.input]
+        self._results = [made.name for made in graph.output]
         self._steps = [self._step(node) for node in graph.node]
 
     def _step(self, node: onnx.NodeProto) -> tuple[Operator, list[str], list[str], Attributes]:
@@ -54,8 +57,9 @@ class Segment(nn.Module):
         return self.get_parameter(_plain(key))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The stretch's output for a batch of inputs (N, ...)."""
-        values: dict[str, Any] = {self._entry: x}
+        """The stretch's output for a batch of inputs (N, ...); several tensors as rows (N, V)."""
+        given = _taken_apart(self._takes, x) if self._takes else [x]
+        values: dict[str, Any] = dict(zip(self._entries, given, strict=True))
         own = {key: self.parameter(key) for key in self.keys}
 
         def value(name: str) -> Any:
@@ -71,8 +75,20 @@ class Segment(nn.Module):
                 values[outputs[0]] = found
             else:
                 values.update(zip(outputs, found, strict=False))
-        result: Tensor = values[self._result]
+        found = [values[name] for name in self._results]
+        if self._gives:
+            return torch.cat([made.float().flatten(1) for made in found], dim=1)
+        result: Tensor = found[0]
         return result
+
+
+def _taken_apart(parts: Sequence[NamedTensor], rows: Tensor) -> list[Tensor]:
+    """The tensors that rows (N, V) hold end to end, each of its own type."""
+    found = []
+    for part, row in zip(parts, torch.split(rows, [p.values for p in parts], dim=1), strict=True):
+        kind = torch.from_numpy(np.zeros(0, dtype=NUMPY_TYPES[part.datatype])).dtype
+        found.append(row.reshape(-1, *part.shape).to(kind))
+    return found
 
 
 def _plain(key: str) -> str:
@@ -179,6 +195,14 @@ def _reduce_mean(i: list[Any], a: Attributes) -> Tensor:
     return mean
 
 
+def _reduce_sum(i: list[Any], a: Attributes) -> Tensor:
+    axes = _axes(i, a)
+    total: Tensor = i[0].sum(
+        dim=tuple(axes or range(i[0].dim())), keepdim=bool(a.get("keepdims", 1))
+    )
+    return total
+
+
 def _reduce_max(i: list[Any], a: Attributes) -> Tensor:
     axes = _axes(i, a)
     return torch.amax(i[0], tuple(axes or range(i[0].dim())), bool(a.get("keepdims", 1)))
@@ -267,11 +291,14 @@ def _expand(i: list[Any], a: Attributes) -> Tensor:
 
 
 OPERATORS: dict[str, Operator] = {
+    "Abs": lambda i, a: torch.abs(i[0]),
     "Add": lambda i, a: i[0] + i[1],
+    "And": lambda i, a: torch.logical_and(i[0], i[1]),
     "ArgMax": lambda i, a: i[0].argmax(a.get("axis", 0), bool(a.get("keepdims", 1))),
     "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
+    "Cos": lambda i, a: torch.cos(i[0]),
     "Clip": lambda i, a: torch.clamp(i[0], _get(i, 1), _get(i, 2)),
     "Concat": lambda i, a: torch.cat(i, dim=a["axis"]),
     "Conv": _conv,
@@ -285,24 +312,34 @@ OPERATORS: dict[str, Operator] = {
     "Gelu": _gelu,
     "Gemm": _gemm,
     "GlobalAveragePool": lambda i, a: i[0].mean(dim=tuple(range(2, i[0].dim())), keepdim=True),
+    "Greater": lambda i, a: i[0] > i[1],
+    "GreaterOrEqual": lambda i, a: i[0] >= i[1],
     "HardSigmoid": _hard_sigmoid,
     "Equal": lambda i, a: i[0] == i[1],
     "IsNaN": lambda i, a: torch.isnan(i[0]),
     "HardSwish": lambda i, a: functional.hardswish(i[0]),
     "Identity": lambda i, a: i[0],
     "LayerNormalization": _layer_norm,
+    "Less": lambda i, a: i[0] < i[1],
+    "LessOrEqual": lambda i, a: i[0] <= i[1],
+    "Log": lambda i, a: torch.log(i[0]),
     "MatMul": lambda i, a: i[0] @ i[1],
     "MaxPool": _max_pool,
     "Mul": lambda i, a: i[0] * i[1],
     "Neg": lambda i, a: -i[0],
+    "Not": lambda i, a: torch.logical_not(i[0]),
+    "Or": lambda i, a: torch.logical_or(i[0], i[1]),
     "Pad": _pad,
     "Pow": lambda i, a: i[0] ** i[1],
     "ReduceMax": _reduce_max,
+    "Reciprocal": lambda i, a: torch.reciprocal(i[0]),
     "ReduceMean": _reduce_mean,
+    "ReduceSum": _reduce_sum,
     "Relu": lambda i, a: functional.relu(i[0]),
     "Reshape": _reshape,
     "Shape": _shape,
     "Sigmoid": lambda i, a: torch.sigmoid(i[0]),
+    "Sin": lambda i, a: torch.sin(i[0]),
     "Slice": _slice,
     "Softmax": lambda i, a: torch.softmax(i[0], dim=a.get("axis", -1)),
     "Split": _split,

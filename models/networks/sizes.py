@@ -16,7 +16,7 @@ import numpy as np
 
 from artefacts import CoinferError, UsageError
 from artefacts.arrays import Float32s
-from models.codecs import Shared, codec_named
+from models.codecs import Shared, codec_named, crossing
 from models.data.datasets import Pictures, judged_pictures
 from models.executors import Executor, make_executor
 from models.facts.cards import Model, load_model
@@ -58,8 +58,10 @@ def record_sizes(
         tensors = dict(_tensors(model, executor, part, {(k[0], k[2]) for k in sent}))
         for exit_, name, cut in sent:
             codec, shared = codec_named(name), Shared(model.ranges_at(exit_, cut))
-            crossing = part if codec.raw else tensors[exit_, cut]
-            sent[exit_, name, cut] += [len(codec.encode(one, shared).data) for one in crossing]
+            parts = () if codec.raw else model.spec.parts(exit_, cut)
+            for one in part if codec.raw else tensors[exit_, cut]:
+                encoded = crossing.encode(codec, parts, one, shared)
+                sent[exit_, name, cut].append(len(encoded.data))
         progress(min(start + batch, len(pictures)), len(pictures))
     found = {key: np.array(sent[_shared(model, key)], dtype=np.uint32) for key in wanted}
     return SampleSizes.of(model.digest, found)

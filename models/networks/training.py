@@ -1,7 +1,8 @@
 """BranchyNet's joint training: one loss, the weighted sum of every exit's cross-entropy.
 
 (Teerapittayanon et al., ICPR 2016, section III-B.) Seeded, resumable after every epoch, and judged
-on pictures held back from training; the test pictures are not seen here.
+on pictures held back from training; the test pictures are not seen here. The weights that stay are
+those of the epoch that did best on the held-back pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
+from models.networks.best_epoch import BestEpoch
 from models.networks.checkpoints import resume, save_checkpoint
+from models.networks.losses import exit_loss
 from models.networks.training_data import TrainingData
 
 
@@ -50,6 +53,14 @@ class TrainingArgs:
     """Compute convolutions in bfloat16 during training; the weights stay float32."""
     seed: int = 0
     """Seeds initialisation, order and augmentation."""
+    distillation: float = 0.0
+    """Share of an earlier exit's loss that is its distance from the last exit's own answers."""
+    temperature: float = 2.0
+    """That both answers are divided by before they are compared (Hinton et al. 2015)."""
+    patience: int = 0
+    """Epochs without a better one, in the second half, after which training ends; 0: never."""
+    keep_start: bool = False
+    """Whether what was there before the first epoch stays where no epoch does better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +85,8 @@ def train(
 
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
     `report` is called after every epoch, `step` after every batch, of those of all epochs. The
-    checkpoint is rewritten after every epoch, so an interrupted run loses at most one.
+    checkpoint is rewritten after every epoch, so an interrupted run loses at most one. `network`
+    ends with the weights of its best epoch (`BestEpoch`).
 
     `args` say how long, how fast and from which seed; `data` gives batches and what is held back.
     """
@@ -96,13 +108,25 @@ def train(
     total = data.steps * args.epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _one_cycle(done / total))
     run = _Run(
-        network, optimiser, schedule, {"args": repr(asdict(args)), "network": network.identity}
+        network,
+        optimiser,
+        schedule,
+        {"args": repr(asdict(args)), "network": network.identity},
+        BestEpoch(args.exit_weights),
     )
-    for epoch in range(resume(checkpoint, run.identity, run.parts), args.epochs):
+    done = resume(checkpoint, run.identity, run.parts)
+    if args.keep_start and not done:
+        run.best.see(0, network, exit_accuracies(network, data.held_back()), math.inf)
+    for epoch in range(done, args.epochs):
+        # the first half of the schedule is the fast one: what is learned shows in the second
+        if args.patience and epoch - max(run.best.epoch, args.epochs // 2) >= args.patience:
+            break
         loss = _epoch(run, args, data, epoch, step)
         accuracies = exit_accuracies(network, data.held_back())
+        run.best.see(epoch + 1, network, accuracies, loss)
         save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
+    run.best.restore(network)
 
 
 def exit_accuracies(
@@ -121,10 +145,26 @@ def exit_accuracies(
 
 
 def _groups(network: nn.Module, args: TrainingArgs) -> list[dict[str, Any]]:
-    """Parameters with the L2 penalty, and those without where `decay_vectors` is off."""
-    matrices = [p for p in network.parameters() if p.dim() > 1 or args.decay_vectors]
-    vectors = [p for p in network.parameters() if p.dim() <= 1 and not args.decay_vectors]
-    return [{"params": matrices}] + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])
+    """Parameters with the L2 penalty, and those without where `decay_vectors` is off.
+
+    A part that says `learning_share` is a copy of trained operations: it learns at that share of
+    the rate.
+    """
+    slow = {
+        id(p): float(part.learning_share)  # type: ignore[arg-type]
+        for part in network.modules()
+        if hasattr(part, "learning_share")
+        for p in part.parameters()
+    }
+    whole = [p for p in network.parameters() if id(p) not in slow]
+    matrices = [p for p in whole if p.dim() > 1 or args.decay_vectors]
+    vectors = [p for p in whole if p.dim() <= 1 and not args.decay_vectors]
+    groups: list[dict[str, Any]] = [{"params": matrices}]
+    groups += [{"params": vectors, "weight_decay": 0.0}] if vectors else []
+    for share in sorted(set(slow.values())):
+        copied = [p for p in network.parameters() if slow.get(id(p)) == share]
+        groups.append({"params": copied, "lr": share * args.learning_rate})
+    return groups
 
 
 def _epoch(
@@ -140,11 +180,9 @@ def _epoch(
         run.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             outputs = network(x)
-        loss = torch.zeros(())
-        for weight, logits in zip(args.exit_weights, outputs, strict=True):
-            loss = loss + weight * nn.functional.cross_entropy(
-                logits.float(), y, label_smoothing=args.label_smoothing
-            )
+        loss = exit_loss(
+            outputs, y, args.exit_weights, args.label_smoothing, args.distillation, args.temperature
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         run.optimiser.step()
         run.schedule.step()
@@ -168,10 +206,12 @@ class _Run:
     optimiser: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     identity: dict[str, Any]
+    best: BestEpoch
 
     @property
     def parts(self) -> dict[str, Any]:
         """What a checkpoint keeps, by name."""
         return {
             "network": self.network, "optimiser": self.optimiser, "schedule": self.schedule,
+            "best": self.best,
         }  # fmt: skip

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.data.datasets import Pictures
-from models.facts.preprocessing import PictureInput
+from models.data.datasets import Pictures, Samples
+from models.facts.preprocessing import PictureInput, Preprocessing, Raw
 
 Batch = tuple[Tensor, Tensor]
 MOST_PIXELS = 2**20
@@ -69,6 +69,46 @@ class Normalisation:
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         # some captured models look at memory as it lies, and expect it channels first
         return ((x - mean[:, None, None]) / std[:, None, None]).contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Raw samples of any kind as a network's input, by the card's own preprocessing."""
+
+    preprocessing: Preprocessing
+
+    def apply(self, x: Raw) -> Tensor:
+        """Raw samples (N, ...) as the network's float32 input."""
+        return torch.from_numpy(self.preprocessing.apply(x))
+
+
+@dataclass(frozen=True)
+class PlainSamples:
+    """Samples as they are, each epoch in another order: of what is no picture."""
+
+    pictures: Samples
+    kept: Samples
+    batch: int
+    seed: int
+    given: Prepared
+
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch; a last one of a single sample is left out (batch normalisation)."""
+        count = len(self.pictures)
+        return count // self.batch + (count % self.batch > 1)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Batches in a new order."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pictures))
+        for step in range(self.steps):
+            index = order[step * self.batch : (step + 1) * self.batch]
+            y = self.pictures.y[index].astype(np.int64)
+            yield self.given.apply(self.pictures.x[index]), torch.from_numpy(y)
+
+    def held_back(self) -> Iterator[Batch]:
+        """The held-back samples."""
+        yield from plain_batches(self.kept, self.given)
 
 
 @dataclass(frozen=True)
@@ -176,7 +216,7 @@ class CameraPictures:
 
 
 def plain_batches(
-    pictures: Pictures, normalisation: Normalisation, batch: int = 500
+    pictures: Samples, normalisation: Normalisation | Prepared, batch: int = 500
 ) -> Iterator[Batch]:
     """All pictures in order, normalised and not augmented; large ones in smaller batches."""
     batch = max(1, min(batch, MOST_PIXELS // math.prod(pictures.x.shape[1:3])))

@@ -109,11 +109,15 @@ def test_both_clients_over_tcp_and_unix_and_many_at_once(running, stream, pictur
                 labels(stream, pictures[k : k + 1], a.exit - 1)[0] for k, a in enumerate(answers)
             ]
             assert by_exit
+            names = stream.model.card.classes
+            assert [a.class_name for a in answers] == [names[a.label] for a in answers]
         assert len(expected) == len(pictures)
         stream_ = io.BytesIO()
         Image.fromarray(pictures[0]).resize((64, 48)).save(stream_, "JPEG", quality=95)
         with Client(daemon.address) as client:
-            assert client.infer(stream_.getvalue(), deadline_s=5.0).exit >= 1
+            found = client.infer(stream_.getvalue(), deadline_s=5.0)
+            assert found.exit >= 1
+            assert found.class_name == stream.model.card.classes[found.label]
         status, text = get(daemon.address, "/metrics")
         assert status == 200
         assert b"coinfer_frames_total{" in text

@@ -27,6 +27,7 @@ LESS = {
     "compare": {"--frames": "10"},
     "evaluate": {"--frames": "5"},
     "train": {"--frames": "0", "--validation-frames": "50"},
+    "init": {"--repeats": "2"},
     "profile": {"--repeats": "2"},
     "replay": {"--seconds": "2"},
     "bench deadlines": {"--frames": "5"},

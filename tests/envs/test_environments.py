@@ -93,9 +93,9 @@ def test_the_parts_add_up_to_the_reward(stream):
     for k in range(50):
         step = core.step(np.full(16, k % CANDIDATES))
         (result,) = step.results
-        parts = result.correct - result.taken.right - result.device_cost - result.byte_cost
+        parts = result.quality - result.taken.quality - result.device_cost - result.byte_cost
         assert step.sampled == pytest.approx(parts)
-        assert not np.any(result.correct & ~result.in_time)
+        assert not result.quality[~result.in_time].any()
         assert np.array_equal(step.reward, core.groups[0].simulator.mean_reward(result))
 
 
@@ -186,6 +186,8 @@ def test_every_form_gives_the_same_numbers():
         assert reward == rewards[0] == pytest.approx(scores[0])
         assert over == overs[0] == dones[0] == (k % 20 == 19)
         assert info["plan"] == infos["plan"][0] == found[0]["plan"]
+        assert info["quality"] == infos["quality"][0] == found[0]["quality"]
+        assert info["correct"] == (info["quality"] == 1.0)  # its name of before, of a class
         if over:
             assert np.array_equal(a, infos["final_obs"][0])
             assert np.array_equal(a, found[0]["terminal_observation"])

@@ -110,7 +110,7 @@ def test_the_bound_is_above_the_best_of_the_coupled_queue(stream):
     values, _ = clairvoyant_values(stream, trace, np.arange(4) * stream.interval_s)
     bound = np.maximum(values.max(axis=1), 0).sum()
     rows = stream.rows("report")
-    accuracy = rows.correct.mean(axis=1)
+    accuracy = rows.means
     best = 0.0
     chosen = [k for k, p in enumerate(table.plans) if p.exit in (0, 3)][:6]
     sequences = np.array(np.meshgrid(*[chosen] * 4)).reshape(4, -1)

@@ -50,10 +50,10 @@ def test_a_job_that_cannot_wait_takes_the_answer_of_the_frame_before(setting):
     assert second.in_time.all()
     assert second.taken.frames[-1].tolist() == [True]
     assert second.taken.frames.sum() == 1
-    worth = setting.rows("report").correct.mean(axis=1)[0]
+    worth = setting.rows("report").means[0]
     assert second.taken.accuracy == pytest.approx([worth])
-    assert second.taken.right.tolist() == [float(first.correct[0])]
-    assert second.reward[0] == float(second.correct[0]) - float(first.correct[0])
+    assert second.taken.quality.tolist() == [float(first.quality[0])]
+    assert second.reward[0] == float(second.quality[0]) - float(first.quality[0])
     third = simulator.step(np.array([deep]))
     assert third.taken.frames.sum() == 0
     simulator.now_s += 1.0
@@ -84,9 +84,9 @@ def test_the_evaluator_counts_it_late(setting):
     assert own.sum() >= 10
     # the device has time for one of the two
     assert not (own & sent).any()
-    assert not run.correct[::2][own].any()
+    assert not run.quality[::2][own].any()
     assert np.isinf(run.latency_s[::2][own]).all()
     # and what is earned is what the answers that are left are worth
-    accuracy = setting.rows("report").correct.mean(axis=1)
+    accuracy = setting.rows("report").means
     worth = accuracy[int(setting.table.exit[deep])] * own.sum() + accuracy[0] * sent.sum()
     assert run.reward.sum() == pytest.approx(worth)

@@ -143,6 +143,6 @@ def test_the_same_seed_draws_the_same_world_whatever_is_decided():
     one, two = simulated(setting, local), simulated(setting, local)
     for a, b in zip(one, two, strict=True):
         assert np.array_equal(a.outcome.latency_s, b.outcome.latency_s)
-        assert np.array_equal(a.correct, b.correct)
+        assert np.array_equal(a.quality, b.quality)
     other = simulated(setting, local, seed=1)
-    assert any(not np.array_equal(a.correct, b.correct) for a, b in zip(one, other, strict=True))
+    assert any(not np.array_equal(a.quality, b.quality) for a, b in zip(one, other, strict=True))

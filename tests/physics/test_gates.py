@@ -112,8 +112,8 @@ def test_planners_expect_the_mean_of_what_happens_to_every_sample():
                 ConstantLink(np.full(rows.samples, rate)), setting.link_model, setting.timing,
             )  # fmt: skip
             row = rows.row(ending, np.maximum(outcome.answer_exit, 0), outcome.by_plan)
-            right = (outcome.answer_exit >= 0) & (rows.correct[row, samples] > 0)
-            assert right.mean() == pytest.approx(expected.reward[0, p])
+            quality = np.where(outcome.answer_exit >= 0, rows.quality[row, samples], 0.0)
+            assert quality.mean() == pytest.approx(expected.reward[0, p])
             assert outcome.device_s.mean() == pytest.approx(expected.device_s[0, p])
 
 

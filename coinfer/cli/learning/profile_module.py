@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
+from coinfer.cli.learning.begun import FILE
+from coinfer.cli.learning.exit_remarks import exit_accuracies, out_of_reach, weak_exits
+from coinfer.cli.learning.profile_heads import HeadOptions, beyond_limit, exits_wanted, reasons
+from coinfer.cli.learning.signature import SignatureOptions
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from models.data.datasets import Samples
     from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
@@ -54,8 +59,6 @@ confidence = [0.5, 0.7, 0.9]
 DEADLINE_FACTOR = 1.25
 LEAST_DEADLINE_S = 0.1
 CAMERA_FPS = (30.0, 25.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
-WEAK = 0.1
-"""An exit that is right so much less often than the network is worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class ModuleOptions:
     data: Path | None
     side: str
     classes: Path | None
-    exits: int
+    exits: int | None
     exit_after: tuple[str, ...]
     exit_accuracy: str
     placement: str
@@ -77,17 +80,21 @@ class ModuleOptions:
     mean: str
     std: str
     seed: int
+    more: HeadOptions = field(default_factory=HeadOptions)
+    signature: SignatureOptions = field(default_factory=SignatureOptions)
 
-    def arguments(self) -> ProfileArgs:
-        """The same, checked."""
+    def arguments(self, slowdown: float) -> ProfileArgs:
+        """The same, checked, for a device that is `slowdown` times slower than this machine."""
         from models.data.own_pictures import read_class_names
         from models.networks.brought.brought_module import ProfileArgs
 
+        exits, fewer = exits_wanted(self.exits, bool(self.exit_after or self.exit_accuracy))
         return ProfileArgs(
-            self.exits, self.placement, self.epochs, self.joint_epochs,
+            exits, self.placement, self.epochs, self.joint_epochs,
             _three("mean", self.mean), _three("std", self.std), self.exit_after,
             exit_accuracies(self.exit_accuracy), self.seed,
             () if self.classes is None else read_class_names(self.classes),
+            fewer=fewer, **self.more.arguments(slowdown),
         )  # fmt: skip
 
 
@@ -108,26 +115,29 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
 
     from artefacts import UsageError
     from models.facts.profiles import write_profile
-    from models.networks.brought.profile_module import CODECS
 
     out = given.out
     if out.suffix == ".json" or out.is_file():
         raise UsageError(f"--out: found '{out}', expected a folder (for a model that is brought)")
-    timing = replace(timing, codecs=timing.codecs or CODECS)
     torch.set_num_threads(timing.threads)
     brought = _converted(given, timing)
     write_profile(out / "profiles" / "edge.json", brought.edge)
     write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
-    if scenario.exists():
+    begun = (out / FILE).exists()  # by `coinfer init`, which writes its own
+    if begun:
+        pass
+    elif scenario.exists():
         console.print(
             f"{scenario} is kept as it is; remove it and run again for one that fits this profile"
         )
     else:
-        _write_scenario(scenario, brought.device, timing.codecs)
+        _write_scenario(scenario, brought.device, brought.codecs)
     _print_brought(brought, given)
     say_samples(brought.outcomes, least_error=0.0)
-    console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2")
+    if not begun:
+        limits = given.more.for_plan
+        console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2{limits}")
     outcomes, device = brought.outcomes, brought.device
     return {
         "folder": str(out),
@@ -148,39 +158,60 @@ class _Brought:
     outcomes: Outcomes
     device: Profile
     edge: Profile
+    codecs: tuple[str, ...]
 
 
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
-    from artefacts import ready_folder
+    from artefacts import UsageError, ready_folder
     from models.data.own_pictures import read_pictures
+    from models.data.own_samples import read_samples
     from models.facts.cards import load_model
+    from models.networks.brought.class_names import class_names
     from models.networks.brought.exit_placement import CHOSEN
     from models.networks.brought.factories import load_factory, load_head
-    from models.networks.brought.profile_module import convert_module
+    from models.networks.brought.profile_module import CODECS, convert_module
+    from models.networks.brought.signed_module import convert_signed, without_exits
     from models.networks.measuring.memory import measured_activations
     from models.networks.measuring.profiling import profile_model
     from models.networks.measuring.timing import ProfilingArgs
 
-    args, out = given.arguments(), given.out
+    args, out = given.arguments(timing.slowdown), given.out
     head = load_head(given.heads) if given.heads else None
     plain = ProfilingArgs(
         "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
-    side = _side(given.side) if given.side or given.data is None else None
-    pictures = None if given.data is None else read_pictures(given.data, side, args.classes)
-    size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
-    assert size is not None
     module = load_factory(given.named)
+    size, pictures = None, None
+    if given.signature.of_pictures:
+        size, pictures = _pictures(given, args, class_names(module))
+    taken = given.signature.taken(module, size, args)
+    codecs = timing.codecs or (CODECS if taken is None else taken.codecs)
+    plain, slow = (replace(timed, codecs=codecs) for timed in (plain, slow))
+    if taken is not None and not given.signature.of_pictures and given.data is not None:
+        pictures = read_samples(given.data, taken.preprocessing, taken.shape)
+    more = None
+    if given.more.train_data is not None:
+        if pictures is None:
+            raise UsageError("--train-data: found it without --data, expected both")
+        more = read_pictures(given.more.train_data, size, args.classes or pictures.classes)
     ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")
         try:
-            outcomes = convert_module(
-                out, module, _name(out), pictures, size, args, _listener(bar, task), head,
-                timing.codecs,
-            )  # fmt: skip
+            if taken is None:
+                assert size is not None
+                outcomes = convert_module(
+                    out, module, _name(out), pictures, size, args, _listener(bar, task), head,
+                    codecs, more,
+                )  # fmt: skip
+            else:
+                args = without_exits(args, given.exits, module, taken)
+                outcomes = convert_signed(
+                    out, module, _name(out), pictures, taken, args, _listener(bar, task), head,
+                    codecs,
+                )  # fmt: skip
             model = load_model(out)
             memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
             edge, device = (
@@ -192,7 +223,21 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
             say_interrupted(left[0] if left else out / "checkpoint.pt")
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
-    return _Brought(model, places, outcomes, device, edge)
+    return _Brought(model, places, outcomes, device, edge, codecs)
+
+
+def _pictures(
+    given: ModuleOptions, args: ProfileArgs, likely: tuple[str, ...]
+) -> tuple[tuple[int, int], Samples | None]:
+    """The size of pictures, and the pictures where there are some."""
+    from models.data.own_pictures import read_pictures
+
+    side = _side(given.side) if given.side or given.data is None else None
+    if given.data is None:
+        assert side is not None
+        return side, None
+    found = read_pictures(given.data, side, args.classes, likely)
+    return (found.x.shape[1], found.x.shape[2]), found
 
 
 def _name(out: Path) -> str:
@@ -264,9 +309,14 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
     accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
     for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
         console.print(line)
+    for line in reasons(brought.places, brought.model.card.training.get("exits_why", ())):
+        console.print(line)
+    device_s = [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)]
+    for line in beyond_limit(given.more.max_latency_s, device_s):
+        console.print(line)
     for line in out_of_reach(exit_accuracies(given.exit_accuracy), read_probes(given.out)):
         console.print(line)
-    if len(spec.exits) <= given.exits:
+    if len(spec.exits) <= (given.exits or 0):
         console.print(
             f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
             f"'{given.placement}' has no more"
@@ -278,7 +328,7 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
         [
             (
                 i + 1,
-                brought.places[i] if e.head else "the end",
+                "the end" if not e.head else brought.places[i] if brought.places else "its own",
                 f"{100 * brought.outcomes.accuracy(i):.2f} %",
                 f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
                 f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
@@ -287,63 +337,6 @@ def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
             for i, e in enumerate(spec.exits)
         ],
     )
-
-
-def weak_exits(
-    places: Sequence[str], accuracies: Sequence[float], probes: Mapping[str, float]
-) -> list[str]:
-    """A line for each exit that is right far less often than the network.
-
-    `places` are where the exits hang, `accuracies` the exits' own and last the network's, `probes`
-    what probes reached, by place from the first on: a place that does better is named.
-    """
-    whole, order, said = accuracies[-1], list(probes), []
-    for i, (name, accuracy) in enumerate(zip(places, accuracies, strict=False)):
-        if accuracy >= whole - WEAK:
-            continue
-        enough = max(whole - WEAK, accuracy + WEAK)
-        places_behind = order[order.index(name) :] if name in probes else order
-        better = next((place for place in places_behind if probes[place] >= enough), None)
-        if better is None:
-            advice = "Deeper exits (--exit-after), more --epochs or --joint-epochs may do better"
-        elif better == name:
-            advice = f"A linear probe reaches {100 * probes[name]:.1f} % there: more --epochs"
-        else:
-            advice = (
-                f"A linear probe reaches {100 * probes[better]:.1f} % after {better} "
-                f"(--exit-after {better})"
-            )
-        said.append(
-            f"exit {i + 1}, after {name}, is weak: {100 * accuracy:.1f} %, the network "
-            f"{100 * whole:.1f} %. {advice}"
-        )
-    return said
-
-
-def exit_accuracies(text: str) -> tuple[float, ...]:
-    """The accuracies of `--exit-accuracy`, shares of the pictures."""
-    from artefacts import UsageError
-
-    try:
-        found = tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        found = (math.nan,)
-    if not all(0.0 < share <= 1.0 for share in found):
-        raise UsageError(
-            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
-        )
-    return found
-
-
-def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:
-    """A line for each wished accuracy that no probe reaches; `probes` by place."""
-    best = max(probes, key=lambda place: probes[place], default="")
-    return [
-        f"no exit for {100 * share:g} %: the best linear probe reaches {100 * probes[best]:.1f} %, "
-        f"after {best}"
-        for share in wished
-        if probes and share > probes[best]
-    ]
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

@@ -33,23 +33,32 @@ CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (
 Data = Annotated[
     Path | None,
     typer.Option(
-        help="A model brought: labelled pictures, an npz (x uint8 NxHxWx3, y) or a folder that "
-        "holds a folder of pictures for each class."
+        help="A model brought: labelled pictures. An npz (x uint8 NxHxWx3, y), a folder that holds "
+        "a folder of pictures for each class, a CSV of paths and labels, MODULE:FUNCTION of a "
+        "torch.utils.data.Dataset, or a folder of datasets' save_to_disk."
     ),
 ]
 Side = Annotated[
     str,
     typer.Option(
         "--input",
-        help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures of a "
-        "folder are squashed to, or are generated in.",
+        help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures are "
+        "squashed to, or generated in. Of others: tokens:LENGTH:VOCABULARY[:PADDING], "
+        "sound:SAMPLES:RATE_HZ, tensors:NAME=FP32[3x4],NAME=INT64[5].",
     ),
 ]
 Classes = Annotated[
     Path | None,
     typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
 ]
-Exits = Annotated[int, typer.Option(min=0, max=16, help="A model brought: exits to put into it.")]
+Exits = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=16,
+        help="A model brought: exits to put into it (five, or as many as it has places for).",
+    ),
+]
 ExitAfter = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,7 +74,48 @@ ExitAccuracy = Annotated[
     ),
 ]
 Placement = Annotated[
-    str, typer.Option(help="Of those exits: linear, pareto (latency) or pareto-memory.")
+    str,
+    typer.Option(
+        help="Of those exits: linear (marks at i/(n+1) of the compute), pareto-marks (1 - 0.8^i), "
+        "front (accuracy against latency) or front-memory."
+    ),
+]
+MaxLatency = Annotated[
+    str, typer.Option(help="A model brought: what an exit may take on the device, as 80ms.")
+]
+MaxDeviceMemory = Annotated[
+    str, typer.Option(help="A model brought: what it may take of the device's memory, as 4MiB.")
+]
+TrainData = Annotated[
+    Path | None,
+    typer.Option(
+        help="A model brought: more labelled pictures, as for --data, that train the heads and "
+        "judge nothing."
+    ),
+]
+HeadKind = Annotated[
+    str,
+    typer.Option(
+        help="Kind of the exits' heads: linear, conv, deep, attention, token, or auto: the kinds "
+        "that fit are measured at every exit."
+    ),
+]
+Distillation = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of the heads' loss that is their distance from the network's own answers.",
+    ),
+]
+OwnBlocks = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=8,
+        help="Blocks before each exit that the exit has a trained copy of; the network's answers "
+        "stay.",
+    ),
 ]
 Heads = Annotated[
     str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
@@ -81,4 +131,26 @@ Std = Annotated[
         help="A model brought: R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
     ),
 ]
+OnDevice = Annotated[
+    bool,
+    typer.Option(
+        "--on-device",
+        help="Measure a model's folder where it will run, without torch; OUT is a file, or the "
+        "folder, whose device profile this then is.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]
+Answers = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners], "
+        "vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
+    ),
+]
+Judge = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: how good an answer is: top-K, f1, map, cosine, closeness, or "
+        "MODULE:FUNCTION of rows and labels."
+    ),
+]

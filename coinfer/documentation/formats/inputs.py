@@ -5,15 +5,20 @@ from __future__ import annotations
 from coinfer.documentation.formats.entry import Format
 
 OUTCOME_ARRAYS = (
-    ("format_version", "whole number", "1"),
+    ("format_version", "whole number", "2; 1 is read as well."),
     ("model_digest", "text", "Of the network whose answers these are."),
     ("dataset", "text", "Whose samples they are."),
     ("exits", "int16 (V)", "Exit of every row, counted from 0."),
     ("codecs", "text (V)", "Codec of every row."),
     ("cuts", "int16 (V)", "Layers before the cut at which the codec was applied."),
     ("samples", "whole number", "S, the number of samples."),
-    ("right", "uint8 (V, S/8)", "Whether each sample was answered right, eight a byte."),
-    ("sure", "uint8 (V, S)", "The answer's greatest probability x 255."),
+    (
+        "right",
+        "uint8 (V, S/8)",
+        "Whether each answer is right, eight a byte; or `quality`.",
+    ),
+    ("quality", "float16 (V, S)", "How good each answer is, 0 to 1, where not all are 0 or 1."),
+    ("sure", "uint8 (V, S)", "How sure the answer is, x 255; of a class its greatest probability."),
     ("chosen", "uint8 or uint16 (V, S)", "Optional: the class that was answered."),
     ("wire_exits", "int16 (W)", "Optional: exit of each row of `wire_bytes`."),
     ("wire_codecs", "text (W)", "Its codec."),
@@ -57,6 +62,7 @@ def of_people() -> tuple[Format, ...]:
 
 def of_models() -> tuple[Format, ...]:
     """What a network is, costs and answers."""
+    from coinfer.cli.learning.begun import Begun
     from models.facts.cards import Card
     from models.facts.profiles import Profile
     from models.graphs.quantisation import Activations
@@ -66,10 +72,14 @@ def of_models() -> tuple[Format, ...]:
             "Card of a model (`card.json`)",
             "Written by `coinfer train-model` and `coinfer profile --model`. Beside it lie "
             "`weights.safetensors` (`LAYER.weight`, `LAYER.bias`, float32) and, where ranges were "
-            "calibrated, `calibration.safetensors`.",
+            "calibrated, `calibration.safetensors`. A large matrix may be stored as int8, beside "
+            "`NAME.scale` (float32, one value a row or a column): their product is the weight, and "
+            "the digest is of that.",
             Card,
         ),
-        Format("Profile (`.json`)", "Written by `coinfer profile`.", Profile),
+        Format(
+            "Profile (`.json`)", "Written by `coinfer profile`, `init` and `machines`.", Profile
+        ),
         Format(
             "Outcomes (`outcomes.npz`)",
             "Written by `coinfer train-model` and `coinfer profile --model`. V rows, S samples, "
@@ -85,6 +95,7 @@ def of_models() -> tuple[Format, ...]:
             arrays=SIZE_ARRAYS,
         ),
         Format("Activations (`activations.json`)", "Beside a card, for int8.", Activations),
+        Format("Beginning (`init.json`)", "Kept by `coinfer init`, which goes on from it.", Begun),
     )
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from coinfer.documentation.results import edgelesspart
+
 Run = Callable[..., Any]
 """The JSON of a command of coinfer, by its arguments."""
 Rows = list[tuple[str, ...]]
@@ -133,5 +135,6 @@ MADE: dict[tuple[str, str], Callable[[Run], Rows]] = {
     ("networks", "mobilenetv2-with-five-exits"): lambda _: exit_rows("mobilenetv2", True),
     ("traces", "change-points"): change_point_rows,
     ("traces", "as-the-sensor-of-the-configuration-map"): detector_rows,
+    **edgelesspart.MADE,
 }
 """By (page, table): its rows."""

@@ -247,9 +247,9 @@ class Deployment:
 
 
 def _run_of(when: str, controller: str, found: TraceRun) -> Run:
-    right = found.correct & found.in_time
+    quality = np.where(found.in_time, found.quality, 0.0)
     return Run(
-        when, controller, found.trace, len(right), float(right.mean()),
+        when, controller, found.trace, len(quality), float(quality.mean()),
         float((~found.in_time).mean()), float(found.reward.mean()),
     )  # fmt: skip
 

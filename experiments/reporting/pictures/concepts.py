@@ -23,6 +23,7 @@ from experiments.reporting.pictures.timeline import (
     timeline,
 )
 from models.codecs import codec_named
+from models.graphs.coding import crossing_bytes
 
 CAMERA = "lte-mobilenet"
 WHOLE_TO_EDGE = "exit 5, edge [0, 24), jpeg75"
@@ -132,7 +133,7 @@ def codec() -> Drawing:
 
 def _bytes(setting: Setting, exit_: int, name: str, cut_: int) -> float:
     """What a codec's tensor weighs: by its shape, or the mean that was recorded."""
-    size = codec_named(name).size(setting.spec.shapes[exit_][cut_])
+    size = crossing_bytes(codec_named(name), setting.spec, exit_, cut_)
     return setting.outcomes.mean_bytes(exit_, name, cut_) if size is None else float(size)
 
 

@@ -13,13 +13,20 @@ from torch import nn
 from artefacts import UsageError
 from artefacts.printing import first_of
 from models.capture.graph import CapturedModel
+from models.capture.heads import AUTO, HEAD_KINDS
 from models.capture.modules import answers
+from models.capture.placement import PLACEMENTS, RENAMED
 from models.data.datasets import Pictures, hold_back, judging_half
-from models.data.own_pictures import MOST_CLASSES
+from models.data.labels import MOST_CLASSES
 from models.networks.training import EpochReport
-from models.networks.training_data import Normalisation, plain_batches
+from models.networks.training_data import (
+    Normalisation,
+    PlainSamples,
+    Prepared,
+    SmallPictures,
+    plain_batches,
+)
 
-PLACEMENTS = ("linear", "pareto", "pareto-memory")
 Progress = Callable[[int, int], None]
 
 
@@ -30,7 +37,7 @@ class ProfileArgs:
     exits: int = 0
     """Exits to put into it, beside its own end."""
     placement: str = "linear"
-    """Where: evenly spaced in compute, or on the front of accuracy against latency or memory."""
+    """Where: by marks on the compute, or on the front of accuracy against latency or memory."""
     epochs: int = 15
     """Passes over the training pictures for the exits' heads."""
     joint_epochs: int = 0
@@ -47,9 +54,28 @@ class ProfileArgs:
     """Of the split of the pictures, the heads and the generated pictures."""
     classes: tuple[str, ...] = ()
     """Names of its classes in the order of the scores (the pictures', or 'class 0' and so on)."""
+    head_kind: str = AUTO
+    """The kind of the exits' heads, or 'auto': measured at every exit."""
+    distillation: float = 0.5
+    """Share of the heads' loss that is their distance from the network's own answers."""
+    own_blocks: int = 0
+    """Blocks before each exit that it has a trained copy of."""
+    fewer: bool = False
+    """Whether fewer `exits` will do where there are not so many places."""
+    most_seconds: float | None = None
+    """That trunk and head of an exit may take for one sample on this machine."""
+    most_bytes: float | None = None
+    """That weights and activations up to an exit and its head may take."""
 
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
+        object.__setattr__(self, "placement", RENAMED.get(self.placement, self.placement))
+        if self.head_kind not in (AUTO, *HEAD_KINDS):
+            raise UsageError(
+                f"--head-kind: found '{self.head_kind}', expected {', '.join((AUTO, *HEAD_KINDS))}"
+            )
+        if not 0.0 <= self.distillation <= 1.0:
+            raise UsageError(f"--distillation: found {self.distillation}, expected 0 to 1")
         if self.placement not in PLACEMENTS:
             raise UsageError(
                 f"placement: found '{self.placement}', expected {', '.join(PLACEMENTS)}"
@@ -92,7 +118,7 @@ class BroughtModule:
     name: str
     module: nn.Module
     captured: CapturedModel
-    normalisation: Normalisation
+    normalisation: Normalisation | Prepared
 
     @property
     def example(self) -> torch.Tensor:
@@ -102,6 +128,15 @@ class BroughtModule:
     def batches(self, pictures: Pictures) -> Iterator[torch.Tensor]:
         """All pictures in order, as the model takes them."""
         return (x for x, _ in plain_batches(pictures, self.normalisation, 50))
+
+    def lessons(
+        self, known: Pictures, held: Pictures, batch: int, seed: int
+    ) -> SmallPictures | PlainSamples:
+        """Batches to train exits on: of pictures varied ones."""
+        given = self.normalisation
+        if isinstance(given, Prepared):
+            return PlainSamples(known, held, batch, seed, given)
+        return SmallPictures(known, held, batch, seed, 0, given)
 
     def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
         """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""
@@ -121,9 +156,23 @@ class PictureUses:
     labelled: bool
 
     @classmethod
-    def of(cls, pictures: Pictures, seed: int, labelled: bool) -> PictureUses:
-        """Half of the pictures, by seed, train and choose; the other half judge."""
+    def of(
+        cls, pictures: Pictures, seed: int, labelled: bool, more: Pictures | None = None
+    ) -> PictureUses:
+        """Half of the pictures, by seed, train and choose; the other half judge.
+
+        `more` pictures of the same size train and choose, too, and never judge. `labelled` says
+        whether the labels are more than the network's own answers.
+        """
         mine, judged = (pictures.take(half) for half in judging_half(pictures, seed))
+        if more is not None:
+            if more.x.shape[1:] != pictures.x.shape[1:]:
+                raise UsageError(
+                    f"--train-data: found pictures of {more.x.shape[2]} x {more.x.shape[1]}, "
+                    f"expected {pictures.x.shape[2]} x {pictures.x.shape[1]}, the size of --data"
+                )
+            labels = np.concatenate([mine.y, more.y])
+            mine = Pictures(np.concatenate([mine.x, more.x]), labels, mine.classes)
         known, held = hold_back(mine, seed)
         if min(len(known), len(held), len(judged)) < 2:
             raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")

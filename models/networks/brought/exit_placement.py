@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 import numpy as np
-import torch
 
-from artefacts import ArtefactError, UsageError, digest_bytes, read_json, ready_folder, write_json
-from artefacts.owners import temporary_folder
-from models.capture.cost import measure_costs
+from artefacts import ArtefactError, UsageError, digest_bytes, read_json, write_json
+from models.capture.cost import Costs, measure_costs
 from models.capture.exits import (
     Probe,
     WithExits,
     candidate_points,
     default_head,
     first_reaching,
-    linear_points,
     named_points,
     pareto_points,
     probe_points,
 )
-from models.capture.graph import CapturedModel, Crossing, Cut
-from models.data.datasets import Pictures
+from models.capture.graph import Crossing, Cut
+from models.capture.placement import MARKS, Placed, marked_points, probed, within
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
-from models.networks.training import EpochReport, TrainingArgs, exit_accuracies, train
-from models.networks.training_data import Normalisation, SmallPictures, plain_batches
+from models.networks.brought.head_choice import head_seconds
+from models.networks.brought.head_training import ChosenHeads, HeadRun, trained
+from models.networks.training_data import plain_batches
 
 CHOSEN = "exits.json"
 FORMAT_VERSION = 1
 PROBE_POINTS = 16
 PROBE_PICTURES = 1000
-HEAD_RUNS = 5
+PROBE_BATCH = 10
+"""Pictures that pass the trunk together: more of them leave the processor's caches."""
 
 
 class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +44,12 @@ class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: tuple[int, ...]
     probes: tuple[tuple[str, float], ...] = ()
     """By the name of a place: what a probe there answers right of the held-back pictures."""
+    why: tuple[str, ...] = ()
+    """For every exit: why it stands there."""
+    heads: tuple[str, ...] = ()
+    """For every exit: the kind of its head."""
+    heads_why: tuple[str, ...] = ()
+    """For every exit: why it has that head."""
 
 
 def with_exits(
@@ -63,142 +66,153 @@ def with_exits(
     keeps checkpoints, `listener` hears of the progress; `head` makes an exit's head (None: the
     default one).
     """
-    captured, normalisation, known = brought.captured, brought.normalisation, lesson.known
+    captured, known = brought.captured, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
     given = f", pictures {seen}, mean {args.mean}, std {args.std}"
     wanted = f"{args.placed} {args.exits}, {WithExits(captured, ()).identity}{given}"
-    points = _kept_points(folder / CHOSEN, wanted, captured)
+    path, places = folder / CHOSEN, _Places(brought, lesson, args, listener)
+    chosen = _kept(path, wanted)
+    if chosen is None:
+        placed, probes = places.found()
+        chosen = ChosenPoints(
+            FORMAT_VERSION,
+            wanted,
+            tuple(p.cut.at for p in placed),
+            tuple((p.cut.crossings[0].name, p.accuracy) for p in probes),
+            tuple(p.why for p in placed),
+        )
+        write_json(path, chosen)
+    points = tuple(cut for cut in candidate_points(captured) if cut.at in chosen.at)
     if not points:
-        points, probes = _points(captured, known, lesson.held, normalisation, args, listener)
-        at = tuple(p.at for p in points)
-        seen_of = tuple((p.cut.crossings[0].name, p.accuracy) for p in probes)
-        write_json(folder / CHOSEN, ChosenPoints(FORMAT_VERSION, wanted, at, seen_of))
-    data = SmallPictures(known, lesson.held, 64, args.seed, 0, normalisation)
-    return points, _with_heads(captured, points, given, head, data, folder, args, listener)
+        return (), WithExits(captured, ())
+
+    def keep(heads: ChosenHeads) -> None:
+        write_json(path, msgspec.structs.replace(chosen, heads=heads.kinds, heads_why=heads.why))
+
+    kept = ChosenHeads(chosen.heads, chosen.heads_why) if chosen.heads else None
+    data = brought.lessons(known, lesson.held, 64, args.seed)
+    run = HeadRun(captured, points, given, head, data, folder, args, places.network_s)
+    return points, trained(run, listener, kept, keep)
 
 
-def _with_heads(
-    captured: CapturedModel,
-    points: tuple[Cut, ...],
-    given: str,
-    head: HeadFactory | None,
-    data: SmallPictures,
-    folder: Path,
-    args: ProfileArgs,
-    listener: Listener,
-) -> WithExits:
-    """The model with trained heads; with `joint_epochs` everything is trained after them."""
-    classes = int(captured.output.shape[0])
-    torch.manual_seed(args.seed)
-    heads = None if head is None else [head(p.crossings[0].shape, classes) for p in points]
-    whole = WithExits(captured, points, heads)
-    own = "" if head is None else f", heads {digest_bytes(repr(whole.heads).encode())[:16]}"
-    whole.identity += given + own
-    training = TrainingArgs(
-        epochs=args.epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
-        exit_weights=(1.0,) * (len(points) + 1), bfloat16=False, seed=args.seed,
-    )  # fmt: skip
-    _train_heads(whole, training, data, folder, listener)
-    if not args.joint_epochs:
-        return whole
-    listener.stage("everything")
-    joint = WithExits(captured, points, list(whole.heads), joint=True)
-    joint.identity += given + own + f", after {args.epochs} epochs of heads"
-    slower = replace(training, epochs=args.joint_epochs, learning_rate=0.01)
-    train(joint, slower, data, folder / "joint.pt", listener.epoch, listener.step)
-    return joint
-
-
-def _train_heads(
-    whole: WithExits, training: TrainingArgs, data: SmallPictures, folder: Path, listener: Listener
-) -> None:
-    """Train the heads on what the frozen trunk gave once; where that is too much, through it."""
-    checkpoint = ready_folder(folder) / "checkpoint.pt"
-    augmentations = augmentations_that_fit(whole, data, training.epochs, folder)
-    if augmentations < 1:
-        listener.stage("exits")
-        train(whole, training, data, checkpoint, listener.epoch, listener.step)
-        return
-    own: list[float] = []
-
-    def epoch(now: EpochReport) -> None:
-        if not own:  # the frozen network's
-            own.append(exit_accuracies(whole, data.held_back())[-1])
-        listener.epoch(replace(now, accuracies=(*now.accuracies, *own)))
-
-    with temporary_folder("features", folder) as place:
-        kept = KeptFeatures(whole, data, place, augmentations)
-        kept.progress = listener.step
-        listener.stage("features of the trunk")
-        alone = replace(training, exit_weights=training.exit_weights[:-1])
-
-        def step(done: int, total: int) -> None:
-            listener.stage("exits")
-            listener.step(done, total)
-
-        train(HeadsAlone(whole), alone, kept, checkpoint, epoch, step)
-
-
-def _kept_points(path: Path, wanted: str, captured: CapturedModel) -> tuple[Cut, ...]:
-    """The points an interrupted run chose: measured anew they might be others."""
+def _kept(path: Path, wanted: str) -> ChosenPoints | None:
+    """What an interrupted run chose: measured anew it might be something else."""
     if not path.exists():
-        return ()
+        return None
     kept = read_json(path, ChosenPoints, version=FORMAT_VERSION)
-    if kept.wanted != wanted:
-        if (path.parent / "checkpoint.pt").exists():
-            raise ArtefactError(
-                path,
-                found=f"a run for '{kept.wanted[:120]}'",
-                expected=f"one for '{wanted[:120]}' (use another --out, or remove the folder)",
-            )
-        return ()
-    return tuple(cut for cut in candidate_points(captured) if cut.at in kept.at)
+    if kept.wanted == wanted:
+        return kept
+    if (path.parent / "checkpoint.pt").exists():
+        raise ArtefactError(
+            path,
+            found=f"a run for '{kept.wanted[:120]}'",
+            expected=f"one for '{wanted[:120]}' (use another --out, or remove the folder)",
+        )
+    return None
 
 
-def _points(
-    captured: CapturedModel,
-    known: Pictures,
-    held: Pictures,
-    normalisation: Normalisation,
-    args: ProfileArgs,
-    listener: Listener,
-) -> tuple[tuple[Cut, ...], list[Probe]]:
-    """The points, and what probes found (none are asked where places are given by hand)."""
-    if args.exit_after:
-        return named_points(captured, args.exit_after), []
-    listener.stage("costs")
-    costs = measure_costs(captured, normalisation.apply(known.x[:1]))
-    listener.stage("probes")
-    every = candidate_points(captured)
-    some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, PROBE_POINTS).astype(int))]
-    few = known.take(np.arange(min(PROBE_PICTURES, len(known))))
+class _Places:
+    """Finds the places of a module's exits by the rule that was asked for."""
 
-    def price(cut: Cut) -> float:
+    def __init__(
+        self, brought: BroughtModule, lesson: PictureUses, args: ProfileArgs, listener: Listener
+    ) -> None:
+        self._brought, self._lesson, self._args, self._listener = brought, lesson, args, listener
+        self._model = brought.captured
+        self._head_prices: dict[str, tuple[float, int]] = {}
+
+    @cached_property
+    def _costs(self) -> Costs:
+        self._listener.stage("costs")
+        sample = self._brought.normalisation.apply(self._lesson.known.x[:1])
+        return measure_costs(self._model, sample)
+
+    def network_s(self) -> float:
+        """Seconds of the whole network, one sample."""
+        return float(self._costs.seconds.sum())
+
+    def _seconds(self, cut: Cut) -> float:
         """Of the trunk up to there and of a head hung there."""
-        head_s, head_bytes = _head_price(cut.crossings[0], int(captured.output.shape[0]))
-        if args.placement != "pareto-memory":
-            return float(costs.seconds[: cut.at].sum()) + head_s
-        held = float(costs.parameter_bytes[: cut.at].sum()) + head_bytes
-        return held + costs.peak_bytes(0, cut.at)
+        return float(self._costs.seconds[: cut.at].sum()) + self._head(cut.crossings[0])[0]
 
-    probes = probe_points(
-        captured,
-        some,
-        plain_batches(few, normalisation, 50),
-        plain_batches(held, normalisation, 50),
-        price,
-    )
-    if args.exit_accuracies:
-        return _reaching(probes, args.exit_accuracies), probes
-    if args.placement == "linear":
-        return linear_points(captured, costs, args.exits), probes
-    whole = float(costs.seconds.sum())
-    if args.placement == "pareto-memory":
-        whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(captured))
-    return pareto_points(probes, args.exits, whole), probes
+    def _bytes(self, cut: Cut) -> float:
+        """Of weights up to there and of a head, and of activations at most."""
+        held = float(self._costs.parameter_bytes[: cut.at].sum())
+        return held + self._head(cut.crossings[0])[1] + self._costs.peak_bytes(0, cut.at)
+
+    def _head(self, crossing: Crossing) -> tuple[float, int]:
+        known = self._head_prices
+        if crossing.name not in known:
+            known[crossing.name] = _head_price(crossing, int(self._model.output.shape[0]))
+        return known[crossing.name]
+
+    def _allowed(self) -> tuple[Cut, ...] | None:
+        """The places whose exits keep the limits; None where there is no limit."""
+        args, points = self._args, candidate_points(self._model)
+        if args.most_seconds is None and args.most_bytes is None:
+            return None
+        if args.most_seconds is not None:
+            what = "the limit of latency: {:.3g} s of this machine"
+            points = within(self._model, points, self._seconds, args.most_seconds, what)
+        if args.most_bytes is not None:
+            what = "the limit of memory: {:,.0f} bytes"
+            points = within(self._model, points, self._bytes, args.most_bytes, what)
+        return points
+
+    def found(self) -> tuple[tuple[Placed, ...], list[Probe]]:
+        """The places, and what probes found (none are asked where places are given by hand)."""
+        args, model, allowed = self._args, self._model, self._allowed()
+        if args.exit_after:
+            points = named_points(model, args.exit_after)
+            for point in points:
+                if allowed is not None and point.at not in [p.at for p in allowed]:
+                    raise UsageError(
+                        f"exit after '{point.crossings[0].name}': found a place beyond the limits, "
+                        f"expected one up to {allowed[-1].crossings[0].name}"
+                    )
+            return tuple(Placed(p, "it was named") for p in points), []
+        every = candidate_points(model) if allowed is None else allowed
+        count = min(args.exits, len(every)) if args.fewer else args.exits
+        if args.placement in MARKS and not args.exit_accuracies:
+            if not count:
+                return (), []
+            marked = marked_points(model, self._costs, MARKS[args.placement](count), allowed)
+            return marked, self._probes(every)
+        probes = self._probes(every)
+        if args.exit_accuracies:
+            return _reaching(probes, args.exit_accuracies), probes
+        return self._on_front(probes, count), probes
+
+    def _probes(self, every: tuple[Cut, ...]) -> list[Probe]:
+        lesson, normalisation = self._lesson, self._brought.normalisation
+        price = self._bytes if self._args.placement == "front-memory" else self._seconds
+        for cut in every[:1]:
+            price(cut)  # costs are a stage of their own
+        self._listener.stage("probes")
+        count = min(PROBE_POINTS, len(every))
+        some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, count).astype(int))]
+        few = lesson.known.take(np.arange(min(PROBE_PICTURES, len(lesson.known))))
+        return probe_points(
+            self._model,
+            some,
+            plain_batches(few, normalisation, PROBE_BATCH),
+            plain_batches(lesson.held, normalisation, PROBE_BATCH),
+            price,
+        )
+
+    def _on_front(self, probes: list[Probe], count: int) -> tuple[Placed, ...]:
+        costs, model = self._costs, self._model
+        if self._args.placement == "front-memory":
+            whole = float(costs.parameter_bytes.sum()) + costs.peak_bytes(0, len(model))
+            points = pareto_points(probes, count, whole)
+            return probed(
+                points, probes, "on the front of accuracy against memory", "{:,.0f} bytes"
+            )
+        points = pareto_points(probes, count, self.network_s())
+        return probed(points, probes, "on the front of accuracy against latency", "{:.3g} s here")
 
 
-def _reaching(probes: list[Probe], accuracies: tuple[float, ...]) -> tuple[Cut, ...]:
+def _reaching(probes: list[Probe], accuracies: tuple[float, ...]) -> tuple[Placed, ...]:
     found = first_reaching(probes, accuracies)
     if not found:
         best = max(probes, key=lambda p: p.accuracy)
@@ -207,7 +221,7 @@ def _reaching(probes: list[Probe], accuracies: tuple[float, ...]) -> tuple[Cut, 
             f"expected at most {best.accuracy:.3f}, which one reaches after "
             f"{best.cut.crossings[0].name}"
         )
-    return found
+    return probed(found, probes, "the first place that is right so often", "{:.3g} s here")
 
 
 def read_probes(folder: Path) -> dict[str, float]:
@@ -218,13 +232,17 @@ def read_probes(folder: Path) -> dict[str, float]:
     return dict(read_json(path, ChosenPoints, version=FORMAT_VERSION).probes)
 
 
+def read_reasons(folder: Path) -> tuple[str, ...]:
+    """Why every exit of a folder stands where it does, and why it has its head: a line each."""
+    path = folder / CHOSEN
+    if not path.exists():
+        return ()
+    kept = read_json(path, ChosenPoints, version=FORMAT_VERSION)
+    heads = kept.heads_why or ("",) * len(kept.why)
+    return tuple("; ".join(filter(None, both)) for both in zip(kept.why, heads, strict=True))
+
+
 def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:
     """(seconds, parameter bytes) of the default head of a tensor, one sample."""
     head = default_head(crossing, classes).eval()
-    x, times = torch.zeros(1, *crossing.shape), []
-    with torch.inference_mode():
-        for _ in range(HEAD_RUNS):
-            begun = time.perf_counter()
-            head(x)
-            times.append(time.perf_counter() - begun)
-    return float(np.median(times)), sum(4 * p.numel() for p in head.parameters())
+    return head_seconds(head, crossing.shape), sum(4 * p.numel() for p in head.parameters())

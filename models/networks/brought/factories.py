@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from artefacts import UsageError
-from artefacts.namesakes import ROOMS
+from artefacts.imported import imported
 
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
 
-def _imported(what: str, named: str) -> Any:
-    """What `package.module:name` names; the working folder is looked in too."""
-    module_name, _, factory = named.partition(":")
-    if not module_name or not factory.isidentifier():
-        raise UsageError(f"{what}: found '{named}', expected PACKAGE.MODULE:FACTORY")
-    room = module_name.partition(".")[0]
-    if room in ROOMS:
-        raise UsageError(
-            f"{what}: found '{named}', expected a module of another name ('{room}' is a package of "
-            "coinfer's: rename yours)"
-        )
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module_name), factory)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{what} '{named}': found no module '{error.name}', expected PACKAGE.MODULE:FACTORY "
-            "that can be imported from here"
-        ) from None
-    except AttributeError:
-        raise UsageError(
-            f"{what} '{named}': found no '{factory}' in '{module_name}', expected a function or "
-            "class"
-        ) from None
-    except (Exception, SystemExit) as error:  # whatever the user's module raises meanwhile
-        raise UsageError(
-            f"{what} '{named}': importing '{module_name}' failed: {type(error).__name__}: {error}"
-        ) from None
-
-
 def load_factory(named: str) -> nn.Module:
     """The module that `package.module:factory` makes."""
-    found = _imported("model", named)
+    found = imported("model", named)
     factory = named.partition(":")[2]
     try:
         made = found() if callable(found) and not isinstance(found, nn.Module) else found
@@ -67,7 +32,7 @@ def load_factory(named: str) -> nn.Module:
 
 def load_head(named: str) -> HeadFactory:
     """`package.module:factory`, a function of (shape, classes) that gives an exit's head."""
-    factory = _imported("heads", named)
+    factory = imported("heads", named)
     if not callable(factory):
         raise UsageError(
             f"heads '{named}': found a {type(factory).__name__}, expected a function of "

@@ -29,7 +29,8 @@ from models.networks.brought.brought_module import (
     check_classes,
     check_scores,
 )
-from models.networks.brought.exit_placement import with_exits
+from models.networks.brought.class_names import class_names
+from models.networks.brought.exit_placement import read_reasons, with_exits
 from models.networks.brought.factories import HeadFactory
 from models.networks.publishing import Origin, Signature, publish
 from models.networks.training_data import Normalisation
@@ -49,6 +50,7 @@ def convert_module(
     listener: Listener,
     head: HeadFactory | None = None,
     codecs: tuple[str, ...] = CODECS,
+    more: Pictures | None = None,
 ) -> Outcomes:
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
@@ -58,14 +60,19 @@ def convert_module(
 
     `folder` is the model's, `name` the network's. `module` takes pictures of `side` (height, width)
     pixels. Where there are no `pictures`, made ones with the module's own answers stand in. `args`
-    say how it is done, `listener` hears of it.
+    say how it is done, `listener` hears of it. `more` labelled pictures train, too.
     """
     listener.stage("capture")
     module = unwrapped(module, name)
     captured = capture(module, torch.zeros(2, 3, *side), name)
     brought = BroughtModule(name, module, captured, Normalisation(args.mean, args.std))
     names = args.classes or (pictures.classes if pictures is not None else ())
+    own = class_names(module)
+    if not names and len(own) == captured.output.shape[-1]:
+        names = own
     check_classes(captured, pictures, names)
+    if more is not None:
+        check_classes(captured, more, names)
     given = unlabelled_pictures(side, args.seed) if pictures is None else pictures.x
     check_scores(brought, given[:2])
     # what cannot be cut, or not rightly, is said before hours of training
@@ -74,7 +81,7 @@ def convert_module(
     labelled = pictures is not None
     if pictures is None:
         pictures = Pictures(given, agreement_labels(given, brought.scores, 50))
-    lesson = PictureUses.of(pictures, args.seed, labelled)
+    lesson = PictureUses.of(pictures, args.seed, labelled, more)
     verify_answers(spec, state, module, brought.batches(lesson.judged), allowed(found))
     points: tuple[Cut, ...] = ()
     if args.with_exits:
@@ -83,7 +90,7 @@ def convert_module(
         spec, state = _lowered(brought, whole, lesson, args)
     listener.stage("outcomes")
     return publish(
-        folder, spec, state, _origin(spec, points, lesson, args, names),
+        folder, spec, state, _origin(spec, points, lesson, args, names, read_reasons(folder)),
         Signature(brought.normalisation.preprocessing), lesson.held, lesson.judged,
         codecs=codecs, progress=listener.step,
     )  # fmt: skip
@@ -111,6 +118,7 @@ def _origin(
     lesson: PictureUses,
     args: ProfileArgs,
     names: tuple[str, ...],
+    why: tuple[str, ...],
 ) -> Origin:
     what = lesson.described
     return Origin(
@@ -119,7 +127,10 @@ def _origin(
         f"{len(lesson.judged)} of {what}",
         {
             "exits_at": [p.crossings[0].name for p in points],
+            "exits_why": list(why[: len(points)]),
             "placement": args.placed if args.with_exits else None,
+            "distillation": args.distillation if args.with_exits else 0.0,
+            "own_blocks": args.own_blocks if args.with_exits else 0,
             "epochs": args.epochs if args.with_exits else 0,
             "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,40 +18,56 @@ from torch import Tensor, nn
 
 from artefacts.arrays import Float32s, Ints
 from models.capture.exits import WithExits
-from models.networks.training_data import MOST_PIXELS, Batch, SmallPictures
+from models.networks.training_data import Batch, PlainSamples, SmallPictures
 
 AUGMENTATIONS = 3
 """Augmentations of each picture."""
 MOST_BYTES = 8 * 2**30
 """Of the file: a trunk whose tensors need more is run in every epoch."""
+MOST_PASSES = 12_000
+"""Of pictures through the trunk: many pictures need no augmentation beside their own number."""
+FEW_PIXELS = 2**18
+"""Of pictures that pass the trunk together: more of them leave the processor's caches."""
 
 
 class HeadsAlone(nn.Module):
-    """The heads of a model with exits, on rows of what reaches them."""
+    """Heads of a model with exits, on rows of what reaches them and of what the model answered."""
 
     channels_last = False
 
-    def __init__(self, whole: WithExits) -> None:
+    def __init__(self, whole: WithExits, heads: Sequence[Sequence[nn.Module]] = ()) -> None:
+        """`heads` are several for each exit, one exit after the other (none: those of `whole`)."""
         super().__init__()
-        self.heads = whole.heads
-        self.exit_count = len(whole.points)
+        several = heads or [[head] for head in whole.heads]
+        self.heads = nn.ModuleList(head for of_exit in several for head in of_exit)
+        self._counts = [len(of_exit) for of_exit in several]
+        self.exit_count = len(self.heads) + 1
         self.identity = f"{whole.identity}, on features kept of {AUGMENTATIONS} augmentations"
         self._shapes = [p.crossings[0].shape for p in whole.points]
+        self._classes = int(whole.model.output.shape[-1])
+
+    @property
+    def apart(self) -> nn.ModuleList:
+        """The modules that are trained each by itself, an exit after the other."""
+        return self.heads
 
     def forward(self, rows: Tensor) -> list[Tensor]:
-        """Logits (N, classes) of every exit but the last, for rows (N, values)."""
-        parts = torch.split(rows, [math.prod(shape) for shape in self._shapes], dim=1)
-        return [
-            head(part.reshape(len(rows), *shape))
-            for head, part, shape in zip(self.heads, parts, self._shapes, strict=True)
-        ]
+        """Logits (N, classes) of every head, and last the model's own, for rows (N, values)."""
+        widths = [math.prod(shape) for shape in self._shapes]
+        *parts, own = torch.split(rows, [*widths, self._classes], dim=1)
+        heads = iter(self.heads)
+        found = []
+        for part, shape, count in zip(parts, self._shapes, self._counts, strict=True):
+            value = part.reshape(len(rows), *shape)
+            found += [next(heads)(value) for _ in range(count)]
+        return [*found, own]
 
 
 class KeptFeatures:
     """Batches of rows for `HeadsAlone`; the trunk is run when the first is asked for."""
 
     def __init__(
-        self, whole: WithExits, data: SmallPictures, folder: Path, augmentations: int
+        self, whole: WithExits, data: SmallPictures | PlainSamples, folder: Path, augmentations: int
     ) -> None:
         """`folder` is where the file lies, `augmentations` how many of each picture are kept."""
         self._whole, self._data, self._path, self._augmentations = (
@@ -77,19 +93,28 @@ class KeptFeatures:
         labels = self._labels[augmentation]
         order = np.random.default_rng([self._data.seed, epoch]).permutation(len(labels))
         for step in range(self.steps):
-            yield self._rows(augmentation, order[step * batch : (step + 1) * batch])
+            yield self.rows(augmentation, order[step * batch : (step + 1) * batch])
 
     def held_back(self) -> Iterator[Batch]:
         """The held-back pictures, as they are."""
         self._fill()
         count = len(self._labels[self._augmentations])
         for start in range(0, count, self._data.batch):
-            yield self._rows(
+            yield self.rows(
                 self._augmentations, np.arange(start, min(start + self._data.batch, count))
             )
 
-    def _rows(self, part: int, index: Ints) -> Batch:
-        """Rows of a augmentation, or (behind the augmentations) of the held-back pictures."""
+    def count(self, augmentation: int) -> int:
+        """How many pictures an augmentation has rows of."""
+        self._fill()
+        return len(self._labels[augmentation])
+
+    def rows(self, part: int, index: Ints) -> Batch:
+        """Rows of an augmentation, or (behind the augmentations) of the held-back pictures.
+
+        `index` numbers its pictures, in the order of that augmentation.
+        """
+        self._fill()
         before = sum(len(labels) for labels in self._labels[:part])
         rows = np.empty((len(index), self._width), dtype=np.float32)
         with self._path.open("rb", buffering=0) as stream:
@@ -118,7 +143,7 @@ class KeptFeatures:
 
     def _features(self, x: Tensor) -> Iterator[Float32s]:
         """Rows of a batch, a few pictures at a time."""
-        model, few = self._whole.model, max(1, MOST_PIXELS // math.prod(x.shape[2:]))
+        model, few = self._whole.model, max(1, FEW_PIXELS // math.prod(x.shape[2:]))
         for part in torch.split(x, few):
             found, at, tensors = [], 0, {model.input.name: part}
             with torch.inference_mode():
@@ -126,15 +151,19 @@ class KeptFeatures:
                     tensors = model.run(at, point.at, tensors)
                     at = point.at
                     found.append(tensors[point.crossings[0].name].flatten(1))
+                found.append(model.run(at, len(model), tensors)[model.output.name])
                 yield torch.cat(found, dim=1).numpy()
 
 
 def row_values(whole: WithExits) -> int:
-    """How many values of a picture reach the heads together."""
-    return sum(math.prod(p.crossings[0].shape) for p in whole.points)
+    """How many values of a picture are kept: what reaches the heads, and the model's answer."""
+    heads = sum(math.prod(p.crossings[0].shape) for p in whole.points)
+    return heads + int(whole.model.output.shape[-1])
 
 
-def augmentations_that_fit(whole: WithExits, data: SmallPictures, epochs: int, folder: Path) -> int:
+def augmentations_that_fit(
+    whole: WithExits, data: SmallPictures | PlainSamples, epochs: int, folder: Path
+) -> int:
     """How many augmentations of the pictures may be kept in a folder; 0 where none fits.
 
     `whole` says how large one of a picture is, `data` how many pictures there are. More of them
@@ -142,6 +171,10 @@ def augmentations_that_fit(whole: WithExits, data: SmallPictures, epochs: int, f
     """
     room = min(MOST_BYTES, shutil.disk_usage(folder).free // 2)
     row = 4 * row_values(whole)
+    count = max(len(data.pictures), 1)
     return min(
-        AUGMENTATIONS, epochs, (room - row * len(data.kept)) // (row * max(len(data.pictures), 1))
+        AUGMENTATIONS,
+        epochs,
+        max(1, MOST_PASSES // count),
+        (room - row * len(data.kept)) // (row * count),
     )

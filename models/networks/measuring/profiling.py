@@ -10,26 +10,33 @@ import itertools
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from artefacts import usable_cpus
 from artefacts.arrays import Floats
-from models.codecs import Codec, Encoded, Shared, codec_named
-from models.data.pictures import generated_pictures
+from models.codecs import Codec, Encoded, Shared, codec_named, crossing
+from models.data.generated import generated_samples
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model, load_model
 from models.facts.layers import Shape
-from models.facts.profiles import FORMAT_VERSION, CodecProfile, HostFacts, LayerProfile, Profile
+from models.facts.profiles import (
+    FORMAT_VERSION,
+    CodecProfile,
+    FittedPredictor,
+    HostFacts,
+    LayerProfile,
+    Profile,
+)
+from models.facts.tensors import NamedTensor
 from models.graphs.coding import latent_codec
 from models.graphs.onnx_graph import chain_model
 from models.networks.measuring.memory import measured_activations
-from models.networks.measuring.predictors import Progress, Timed, fit_predictors
 from models.networks.measuring.timing import (
     SYSTEM_CLOCK,
     Clock,
@@ -41,6 +48,9 @@ from models.networks.measuring.timing import (
     pinned_threads,
     runner,
 )
+
+if TYPE_CHECKING:
+    from models.networks.measuring.predictors import Progress, Timed
 
 _LOADINGS = 3
 LEAST_SHARE = 0.1
@@ -67,9 +77,8 @@ def profile_model(
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)
-    pictures = rng.integers(0, 256, (1, *spec.input_shape[1:], spec.input_shape[0]))
-    x = model.normalise(pictures.astype(np.uint8))
-    with pinned_threads(args.threads), torch.inference_mode():
+    x = model.normalise(generated_samples(model.preprocessing, spec.input_shape, 1, rng))
+    with _torch_ready(args):
         ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
         stretches, spread = _stretches(spec, ready, x, args, clock)
@@ -83,7 +92,7 @@ def profile_model(
         loading_s = _loading_s(model, args, clock)
         coding = _codec_profiles(model, args, progress, clock)
         own = _own_layers(spec, alone)
-        predictors = fit_predictors(own, args, rng, progress, clock) if args.grid else ()
+        predictors = _fitted(own, args, rng, progress, clock) if args.grid else ()
     return Profile(
         format_version=FORMAT_VERSION,
         name=name,
@@ -103,6 +112,31 @@ def profile_model(
         memory="measured" if activations else "from shapes",
         codecs=coding,
     )
+
+
+@contextmanager
+def _torch_ready(args: ProfilingArgs) -> Iterator[None]:
+    """Torch computing as `args` say, where it computes at all: a device has none."""
+    if args.executor != "torch" and not args.grid:
+        yield
+        return
+    import torch
+
+    with pinned_threads(args.threads), torch.inference_mode():
+        yield
+
+
+def _fitted(
+    own: list[Timed],
+    args: ProfilingArgs,
+    rng: np.random.Generator,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[FittedPredictor, ...]:
+    """The regression, whose generated layers are torch's."""
+    from models.networks.measuring.predictors import fit_predictors
+
+    return fit_predictors(own, args, rng, progress, clock)
 
 
 def _alone(
@@ -248,18 +282,18 @@ def _layer_profiles(
 def _codec_profiles(
     model: Model, args: ProfilingArgs, progress: Progress, clock: Clock
 ) -> tuple[CodecProfile, ...]:
-    """Encoding and decoding at every trunk cut, of what a made-up picture gives there."""
+    """Encoding and decoding at every trunk cut, of what a made-up sample gives there."""
     spec = model.spec
-    picture = generated_pictures(1, np.random.default_rng(args.seed), max(spec.input_shape[1:]))[0]
-    picture = np.ascontiguousarray(picture[: spec.input_shape[1], : spec.input_shape[2]])
+    rng = np.random.default_rng(args.seed)
+    sample = generated_samples(model.preprocessing, spec.input_shape, 1, rng)
     ready = runner(model, args.executor, args.threads)
     # a learned codec first: `sorted` keeps the others in their order
     named = sorted(map(codec_named, args.codecs), key=lambda c: c.carries != "latent")
-    crossing: Any = ready.input(model.normalise(picture[None]))
+    crosses: Any = ready.input(model.normalise(sample))
     found: list[CodecProfile] = []
     for cut, run in enumerate([*ready.layers(len(spec.branches) - 1)]):
         progress("codecs", cut, len(spec.trunk))
-        tensor = np.asarray(crossing, dtype=np.float32)[0]
+        tensor = np.asarray(crosses, dtype=np.float32)[0]
         ranges = model.ranges_at(-1, cut)
         after, learned = spec.crossing(-1, cut), spec.bottleneck(cut)
         for codec in named:
@@ -267,9 +301,10 @@ def _codec_profiles(
                 if learned is not None:
                     found.append(_learned_profile(codec, model, learned, tensor, args, clock))
             elif codec.raw == (cut == 0) and (ranges or not codec.needs_ranges):
-                source = picture if cut == 0 else tensor
-                found.append(_codec_profile(codec, after, source, Shared(ranges), args, clock))
-        crossing = run(crossing)
+                source, parts = (sample[0], ()) if cut == 0 else (tensor, spec.parts(-1, cut))
+                shared = Shared(ranges)
+                found.append(_codec_profile(codec, after, source, parts, shared, args, clock))
+        crosses = run(crosses)
     return tuple(found)
 
 
@@ -294,7 +329,7 @@ def _learned_profile(
     computed = np.median(chain_times(runs, tensor[None], args, clock), axis=0)
     shared = Shared(model.ranges[learned.encoder.name])
     zeros = np.zeros(latent, dtype=np.float32)
-    rounding = _codec_profile(latent_codec(learned), "", zeros, shared, args, clock)
+    rounding = _codec_profile(latent_codec(learned), "", zeros, (), shared, args, clock)
     after = model.spec.crossing(-1, learned.cut)
     return CodecProfile(
         codec.name,
@@ -308,16 +343,17 @@ def _codec_profile(
     codec: Codec,
     after: str,
     source: npt.NDArray[Any],
+    parts: tuple[NamedTensor, ...],
     shared: Shared,
     args: ProfilingArgs,
     clock: Clock,
 ) -> CodecProfile:
     def back(encoded: Encoded) -> Any:
-        return codec.decode(encoded.meta, encoded.data, source.shape, shared)
+        return crossing.decode(codec, parts, encoded.meta, encoded.data, source.shape, shared)
 
     if args.codec_slowdown is not None:
         args = replace(args, slowdown=args.codec_slowdown)
-    runs = [lambda x: codec.encode(x, shared), back]
+    runs = [lambda x: crossing.encode(codec, parts, x, shared), back]
     encode_s, decode_s = np.median(chain_times(runs, source, args, clock), axis=0)
     return CodecProfile(codec.name, after, float(encode_s), float(decode_s))
 

@@ -1,10 +1,12 @@
 """The audit: the simulator predicts its own runs exactly, and finds the stage that differs."""
 
+import json
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
+from made_vectors import made_setting
 from tidy import tidy
 
 from coinfer.cli.main import app
@@ -14,7 +16,7 @@ from controller.scenarios import load_setting
 from envs.simulator import Simulator
 from experiments.replay import audit as audits
 from experiments.replay.audit import STAGES, audit, bar_rows, stage_rows
-from experiments.replay.device_run import FORMAT_VERSION, RunRecord
+from experiments.replay.device_run import FORMAT_VERSION, RunRecord, read_run
 from experiments.replay.pictures import picture_order
 from experiments.replay.session import ReplayArgs, run_replay
 from experiments.reporting.audit_picture import audit_figure
@@ -30,7 +32,7 @@ def profiled():
     return load_setting(tidy("3g-alexnet"))
 
 
-def simulated(setting, real=False, seed=0):
+def simulated(setting, real=False, seed=0, frames=200):
     """A run of the simulator without spread, by plans at random, as a device would write it."""
     still = replace(setting, table=replace(setting.table, sigmas=(0.0, 0.0)))
     rng = np.random.default_rng(seed)
@@ -39,8 +41,8 @@ def simulated(setting, real=False, seed=0):
     kept = np.flatnonzero(~still.table.gated)
     order = picture_order(still, 1)
     places = np.searchsorted(still.outcomes.half("report"), order)
-    rows, frames, right = still.rows("report"), [], []
-    for number in range(200):
+    rows, records, quality = still.rows("report"), [], []
+    for number in range(frames):
         plan = rng.choice(kept, 1)
         found = simulator.step(plan).outcome
         answered = np.isfinite(found.answered_s[0])
@@ -51,7 +53,7 @@ def simulated(setting, real=False, seed=0):
                    "replied": found.measured_known_s[0] - arrival}  # fmt: skip
         wait = float(found.served_s[0] - found.reached_s[0]) if on_edge else 0.0
         compute = float(still.table.cost_of("compute", 1)[plan[0]])
-        frames.append(
+        records.append(
             FrameRecord(
                 number, int(plan[0]), arrival,
                 float(found.latency_s[0]) if answered else None,
@@ -63,9 +65,9 @@ def simulated(setting, real=False, seed=0):
         )  # fmt: skip
         sample = places[number % len(places)]
         row = rows.row(plan, np.maximum(found.answer_exit, 0), found.by_plan)[0]
-        right.append(bool(answered and rows.correct[row, sample]))
+        quality.append(float(rows.quality[row, sample]) if answered else 0.0)
     return RunRecord(
-        FORMAT_VERSION, still.scenario.name, "random", "drawn", tuple(frames), tuple(right),
+        FORMAT_VERSION, still.scenario.name, "random", "drawn", tuple(records), tuple(quality),
         0, 0, 0, None, real,
     )  # fmt: skip
 
@@ -83,6 +85,31 @@ def test_the_simulator_predicts_its_own_run_to_the_last_frame(profiled):
     exact = [s for s in found.stages if s.stage not in ("prefix", "encoding")]
     assert max(s.p95_error_s for s in exact) < 1e-9
     assert any(s.frames > 20 and s.measured_s > 1e-3 for s in exact)
+
+
+def test_quality_between_right_and_wrong_is_predicted_frame_by_frame(tmp_path):
+    vectors = made_setting(tmp_path)
+    run = simulated(vectors, real=True, frames=100)
+    found = audit(vectors, TRACE, run, seed=1)
+    assert found.agreement == found.in_time_agreement == 1.0
+    assert found.goodput_accuracy == pytest.approx(np.mean(run.quality))
+    assert len({row.quality for row in found.rows}) > 10
+    assert [row.quality for row in found.rows] == [row.predicted_quality for row in found.rows]
+    worse = msgspec.structs.replace(run, quality=tuple(0.5 * q for q in run.quality))
+    off = audit(vectors, TRACE, worse, seed=1)
+    assert off.agreement == pytest.approx(1.0 - np.mean(run.quality) / 2)
+    assert off.in_time_agreement == 1.0
+
+
+def test_a_record_of_format_2_is_read(profiled, tmp_path):
+    run = simulated(profiled, real=True)
+    run.save(tmp_path / "run.json")
+    assert read_run(tmp_path / "run.json") == run
+    plain = json.loads((tmp_path / "run.json").read_text())
+    plain["format_version"] = 2
+    plain["correct"] = [quality == 1.0 for quality in plain.pop("quality")]
+    (tmp_path / "run.json").write_text(json.dumps(plain))
+    assert read_run(tmp_path / "run.json").quality == run.quality
 
 
 @pytest.mark.parametrize("stage", ["device wait", "link, both ways", "edge compute"])
@@ -117,7 +144,7 @@ def test_what_takes_longer_than_predicted_is_found_in_its_stage(profiled, stage)
 def test_pictures_that_no_outcome_was_recorded_of_are_judged_by_time_alone(profiled):
     found = audit(profiled, TRACE, simulated(profiled, real=False), seed=1)
     assert found.agreement == found.in_time_agreement
-    assert {row.predicted_right for row in found.rows} == {None}
+    assert {row.predicted_quality for row in found.rows} == {None}
 
 
 def test_a_frame_that_time_was_kept_for_runs_with_its_fallback(profiled):

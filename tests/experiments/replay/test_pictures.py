@@ -72,7 +72,7 @@ def test_answers_are_those_that_were_recorded(brought, name, data):
     assert (found.judged, found.what) == (True, setting.outcomes.dataset)
     outcomes = setting.outcomes
     order = np.random.default_rng(5).permutation(outcomes.half("report"))
-    recorded = outcomes.correct(outcomes.exits - 1)[order]
+    recorded = outcomes.quality_of(outcomes.exits - 1)[order]
     assert right(setting, executor, found).tolist() == recorded.tolist()
     assert 0 < len(order) == outcomes.samples // 2
 

@@ -53,7 +53,7 @@ def test_every_frame_is_a_dot_and_every_controller_has_its_rows(runs, figure):
     assert rate.get_title(loc="left") == "bandwidth of the link"
     assert len(rows) == 2 * len(runs)
     for (name, run), bands, dots in zip(runs.items(), rows[::2], rows[1::2], strict=True):
-        right = 100 * run.correct.sum() / len(run.plan)
+        right = 100 * run.quality.sum() / len(run.plan)
         assert bands.get_title(loc="left").startswith(f"{name}: {right:.1f} % right and in time")
         drawn = [line for line in dots.lines if line.get_linestyle() == "None"]
         assert sum(len(line.get_xdata()) for line in drawn) == len(run.plan)
@@ -61,12 +61,25 @@ def test_every_frame_is_a_dot_and_every_controller_has_its_rows(runs, figure):
         assert sum(len(line.get_xdata()) for line in late) == int((~run.in_time).sum())
 
 
+def test_answers_between_right_and_wrong_are_not_called_so(trace, stream, runs):
+    run, deadline_s = runs["stays"], stream.scenario.frames.deadline_s
+    quality = np.linspace(0.0, 1.0, len(run.plan))
+    drawn = replay_figure(
+        trace, {"a": replace(run, quality=quality)}, stream.table.plans, deadline_s
+    )
+    said = [axes.get_title(loc="left") for axes in drawn.axes]
+    assert any(text.startswith("a: 50.0 % mean quality in time, ") for text in said)
+    labels = {line.get_label() for line in drawn.axes[-1].lines}
+    assert {"quality 0.5 or more, in time", "less, in time"} <= labels
+    assert not {"right, in time", "wrong, in time"} & labels
+
+
 def test_what_is_beyond_the_axis_is_seen_as_such(trace, stream, runs):
     run, deadline_s = runs["stays"], stream.scenario.frames.deadline_s
     latency_s = np.full(len(run.plan), 0.5 * deadline_s)
     latency_s[:3] = 1.1 * deadline_s, 9.0 * deadline_s, np.inf
     in_time = latency_s <= deadline_s
-    late = replace(run, latency_s=latency_s, in_time=in_time, correct=in_time)
+    late = replace(run, latency_s=latency_s, in_time=in_time, quality=in_time.astype(float))
     drawn = replay_figure(trace, {"late": late}, stream.table.plans, deadline_s)
     dots = {line.get_marker(): line for line in drawn.axes[-1].lines if line.get_marker() in "x^"}
     assert dots["x"].get_ydata() == pytest.approx([1100 * deadline_s])

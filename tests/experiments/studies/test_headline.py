@@ -96,7 +96,7 @@ def flat_run(trace, reward, frames=10):
     ones = np.ones(frames)
     yes = np.ones(frames, dtype=bool)
     return TraceRun(trace, np.zeros(frames, dtype=np.int64), np.arange(frames) * 1.0, 0.05 * ones,
-                    yes, yes, reward * ones, 100 * ones, 0.01 * ones, np.nan * ones, 0.0, 0.0,
+                    ones, yes, reward * ones, 100 * ones, 0.01 * ones, np.nan * ones, 0.0, 0.0,
                     float(frames))  # fmt: skip
 
 
@@ -323,6 +323,19 @@ def written(logs, tmp_path):
     out = tmp_path / "results"
     run_study(Study(1, (spec_of(logs, controllers=("robust", "device-only")),)), out, "c")
     return out / "e.evaluation.json"
+
+
+def test_an_evaluation_of_format_1_is_read(written):
+    now = read_evaluation(written)
+    assert now.format_version == 2
+    plain = json.loads(written.read_text())
+    plain["format_version"] = 1
+    assert plain["series"]["controllers"]
+    for own in plain["series"]["controllers"].values():
+        own["correct"] = [quality == 1.0 for quality in own.pop("quality")]
+    written.write_text(json.dumps(plain))
+    assert read_evaluation(written).series == now.series
+    assert any(sum(own.quality) > 0 for own in now.series.controllers.values())
 
 
 def test_results_that_do_not_fit_together_are_refused(written):

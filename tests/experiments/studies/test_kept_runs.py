@@ -1,6 +1,8 @@
 """Runs are made once, kept by digest, and made anew where anything they depend on has changed."""
 
+import io
 import shutil
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -115,6 +117,24 @@ def test_frames_survive_the_disk(stream, logs):
         assert (before.trace, before.probe_bytes, before.duration_s) == (
             after.trace, after.probe_bytes, after.duration_s,
         )  # fmt: skip
+
+
+def test_right_and_wrong_are_kept_as_bits_under_the_name_that_they_had(stream):
+    trace = made_traces(1)
+    (run,) = evaluate(stream, trace, ControllerFactory(stream).maker("device-only", trace),
+                      max_frames=FRAMES)  # fmt: skip
+    assert set(run.quality) <= {0.0, 1.0}
+    with np.load(io.BytesIO(pack_runs([run]))) as kept:
+        assert "quality" not in kept
+        assert kept["correct"].dtype == np.bool_
+        assert np.array_equal(kept["correct"], run.quality > 0)
+    better = replace(run, quality=np.full(len(run.quality), np.float32(0.3)).astype(np.float64))
+    packed = pack_runs([run, better])
+    with np.load(io.BytesIO(packed)) as kept:
+        assert "correct" not in kept
+        assert kept["quality"].dtype == np.float32
+    for before, after in zip([run, better], unpack_runs(packed), strict=True):
+        assert np.array_equal(before.quality, after.quality)
 
 
 def test_other_prices_are_other_results_for_everybody(logs, tmp_path, runs):

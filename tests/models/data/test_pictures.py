@@ -54,7 +54,7 @@ def test_the_shipped_network_tells_generated_pictures_apart():
     x = generated_pictures(60, np.random.default_rng(11))
     labels = agreement_labels(x, logits)
     assert len(np.unique(labels)) >= 4
-    normalisation = Normalisation(model.card.mean, model.card.std)
+    normalisation = Normalisation(model.preprocessing.mean, model.preprocessing.std)
     agreement = exit_accuracies(network, plain_batches(Pictures(x, labels), normalisation))
     assert agreement[4] == 1.0
     assert 0.2 < agreement[0] < 1.0

@@ -38,7 +38,7 @@ def test_the_digest_sees_parameters_and_architecture(tiny_model):
 
 def test_normalising_equals_the_training_sides(tiny_model):
     x = generated_pictures(5, np.random.default_rng(1))
-    theirs = Normalisation(tiny_model.card.mean, tiny_model.card.std).apply(x)
+    theirs = Normalisation(tiny_model.preprocessing.mean, tiny_model.preprocessing.std).apply(x)
     mine = tiny_model.normalise(x)
     assert mine.dtype == np.float32
     assert mine.flags.c_contiguous
@@ -59,16 +59,23 @@ def _drop_stride(card):
 
 CARD_CHANGES = {
     "version": (
-        lambda c: c.update(format_version=2),
-        "field 'format_version': found 2, expected 1",
+        lambda c: c.update(format_version=9),
+        "field 'format_version': found 9, expected 2",
     ),
-    "missing": (lambda c: c.pop("mean"), "no field 'mean'"),
+    "missing": (lambda c: c.pop("preprocessing"), "no field 'preprocessing'"),
     "unknown": (lambda c: c.update(colour=1), "unknown field 'colour'"),
     "type": (lambda c: c["network"].update(classes="ten"), "field 'network.classes'"),
     "network": (_drop_stride, "field 'network': found layer 'pool1'"),
     "classes": (lambda c: c.update(classes=["a"]), "field 'classes': found 1, expected 10"),
     "exits": (lambda c: c.update(test_accuracies=[0.5]), "field 'test_accuracies': found 1"),
-    "std": (lambda c: c.update(std=[1, 0, 1]), "field 'std'"),
+    "std": (
+        lambda c: c["preprocessing"].update(std=[1, 0, 1]),
+        r"field 'network': found std: found \(1\.0, 0\.0, 1\.0\), expected three above zero",
+    ),
+    "answers": (
+        lambda c: c.update(answers={"kind": "boxes", "queries": 3}),
+        "field 'network': found answers: found 10 values of 3 boxes",
+    ),
 }
 
 
@@ -79,6 +86,19 @@ def test_a_card_that_does_not_fit_names_file_and_field(case, tiny_folder):
     with pytest.raises(ArtefactError, match=message) as caught:
         load_model(tiny_folder)
     assert str(tiny_folder / "card.json") in str(caught.value)
+
+
+def test_a_card_of_format_1_is_of_pictures_and_classes(tiny_folder, tiny_model):
+    def older(card):
+        picture = card.pop("preprocessing")
+        card.pop("answers", None)
+        card.update(format_version=1, mean=picture["mean"], std=picture["std"])
+
+    _change_card(tiny_folder, older)
+    assert load_model(tiny_folder).card == tiny_model.card
+    _change_card(tiny_folder, lambda card: card.pop("std"))
+    with pytest.raises(ArtefactError, match=r"card\.json"):
+        load_model(tiny_folder)
 
 
 def _rename(state):

@@ -30,29 +30,68 @@ def test_outcomes_come_back_as_saved(samples, seed, tmp_path_factory):
     save_outcomes(path, outcomes)
     again = read_outcomes(path)
     assert (again.model_digest, again.dataset, again.keys) == ("digest", "made up", KEYS)
-    assert np.array_equal(again.right, outcomes.right)
+    assert np.array_equal(again.quality, outcomes.quality)
     assert np.array_equal(again.sure, outcomes.sure)
     assert np.array_equal(again.chosen, outcomes.chosen)
     assert (again.samples, again.exits) == (samples, 2)
 
 
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(1, 40), seed=st.integers(0, 100))
+def test_quality_between_right_and_wrong_comes_back_as_saved(samples, seed, tmp_path_factory):
+    path = tmp_path_factory.mktemp("o") / "outcomes.npz"
+    quality = np.random.default_rng(seed).random((len(KEYS), samples)).astype(np.float16)
+    outcomes = replace(make(samples, seed), quality=quality, chosen=None)
+    save_outcomes(path, outcomes)
+    again = read_outcomes(path)
+    assert again.quality.dtype == np.float16
+    assert np.array_equal(again.quality, quality)
+    for row, (exit_, codec, cut) in enumerate(KEYS):
+        assert again.quality_of(exit_, codec, cut).tolist() == quality[row].tolist()
+        by_hand = sum(quality[row].tolist()) / samples
+        assert again.accuracy(exit_, codec, cut) == pytest.approx(by_hand, abs=1e-12)
+    report = again.half("report")
+    by_hand = sum(quality[3][report].tolist()) / max(len(report), 1)
+    if len(report):
+        assert again.accuracy(1, half="report") == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_the_standard_error_of_quality_is_that_of_its_spread():
+    quality = np.tile(np.array([0.25, 0.75], np.float16), (len(KEYS), 500))
+    outcomes = replace(make(1000), quality=quality)
+    index = outcomes.half("policy")
+    share = (index % 2).mean()
+    expected = 0.5 * (share * (1 - share)) ** 0.5 / len(index) ** 0.5
+    assert outcomes.standard_error() == pytest.approx(expected)
+
+
+def test_outcomes_of_format_1_are_read(tmp_path):
+    path = tmp_path / "o.npz"
+    save_outcomes(path, make())
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    assert int(arrays["format_version"]) == 2
+    np.savez(path, **(arrays | {"format_version": np.array(1)}))
+    assert np.array_equal(read_outcomes(path).quality, make().quality)
+
+
 def test_outcomes_without_classes_say_so(tmp_path):
     save_outcomes(tmp_path / "o.npz", replace(make(), chosen=None))
     again = read_outcomes(tmp_path / "o.npz")
-    assert np.array_equal(again.right, make().right)
+    assert np.array_equal(again.quality, make().quality)
     with pytest.raises(UsageError, match="outcomes: found no predicted classes"):
         again.predicted(0)
 
 
 def test_figures_are_those_of_the_rows():
     outcomes = make()
-    assert np.array_equal(outcomes.correct(0, "int8", 2), outcomes.right[2])
-    assert np.array_equal(outcomes.correct(1, "uint8"), outcomes.right[3])
+    assert np.array_equal(outcomes.quality_of(0, "int8", 2), outcomes.quality[2])
+    assert np.array_equal(outcomes.quality_of(1, "uint8"), outcomes.quality[3])
     assert np.array_equal(outcomes.predicted(1, "uint8"), outcomes.chosen[3])
     assert outcomes.confidence(0, "int8", 0) == pytest.approx(outcomes.sure[1] / 255)
-    assert outcomes.accuracy(0) == outcomes.right[0].mean()
+    assert outcomes.accuracy(0) == outcomes.quality[0].mean()
     report = outcomes.half("report")
-    assert outcomes.accuracy(1, half="report") == outcomes.right[3][report].mean()
+    assert outcomes.accuracy(1, half="report") == outcomes.quality[3][report].mean()
 
 
 def test_the_halves_share_no_sample_and_never_move():
@@ -71,7 +110,7 @@ FIRST_POLICY = [0, 3, 4, 5, 6, 7, 10, 11]
 def test_what_was_not_recorded_is_refused():
     command = r"coinfer profile --model MODULE:FACTORY --data FILE --codecs int8; .*train-model\)$"
     with pytest.raises(UsageError, match=f"no record of exit 2, codec 'int8', cut 3.*{command}"):
-        make().correct(1, "int8", 3)
+        make().quality_of(1, "int8", 3)
     with pytest.raises(UsageError, match=f"no bytes of codec 'int8' at cut 3 of exit 2.*{command}"):
         make().mean_bytes(1, "int8", 3)
     with pytest.raises(UsageError, match="outcomes half: found 'all'"):
@@ -88,7 +127,21 @@ CHANGES = {
     "no keys": (_without("cuts"), "field 'cuts': found nothing"),
     "no digest": (_without("model_digest"), "field 'model_digest': found nothing"),
     "samples": (lambda a: a.update(samples=np.array(-4)), "field 'samples': found -4"),
-    "width": (lambda a: a.update(samples=np.array(300)), r"field 'right': found uint8 \(4, 3\)"),
+    "width": (lambda a: a.update(samples=np.array(300)), r"field 'sure': found uint8 \(4, 21\)"),
+    "neither": (_without("right"), "field 'right': found nothing"),
+    "bits": (lambda a: a.update(right=a["right"][:, :2]), r"field 'right': found uint8 \(4, 2\)"),
+    "quality": (
+        lambda a: a.update(quality=np.zeros((4, 21))),
+        r"field 'quality': found float64 \(4, 21\), expected float16 \(4, 21\) of 0 to 1",
+    ),
+    "much": (
+        lambda a: a.update(quality=np.full((4, 21), 1.5, np.float16)),
+        r"field 'quality': found float16 \(4, 21\), expected float16 \(4, 21\) of 0 to 1",
+    ),
+    "no number": (
+        lambda a: a.update(quality=np.full((4, 21), np.nan, np.float16)),
+        "field 'quality'",
+    ),
     "rows": (lambda a: a.update(sure=a["sure"][:2]), r"field 'sure': found uint8 \(2, 21\)"),
     "classes": (lambda a: a.update(chosen=np.zeros((4, 2))), "field 'chosen': found float64"),
     "codecs": (lambda a: a.update(codecs=np.zeros(4)), "field 'codecs': found float64"),
@@ -160,7 +213,7 @@ def test_damaged_files_give_outcomes_or_one_error(data, tmp_path_factory):
     else:
         # the changed byte sat in a field of the zip that no reader looks at: nothing is lost
         named = path
-        assert np.array_equal(found.right, make().right)
+        assert np.array_equal(found.quality, make().quality)
     assert named == path
 
 

@@ -39,7 +39,7 @@ def test_every_device_first_cut_is_recorded(judged):
 
 def test_float32_is_the_plain_network(judged):
     model, network, pictures, outcomes = judged
-    normalisation = Normalisation(model.card.mean, model.card.std)
+    normalisation = Normalisation(model.preprocessing.mean, model.preprocessing.std)
     accuracies = exit_accuracies(network, plain_batches(pictures, normalisation))
     assert [outcomes.accuracy(i) for i in range(2)] == pytest.approx(accuracies)
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_a_cut_is_what_the_wire_would_give_sample_by_sample(judged, codec):
                 scores = network.run_interval(torch.from_numpy(received), i, cut, len(branch))
             best, choice = torch.softmax(scores, 1).max(1)
             assert np.array_equal(outcomes.predicted(i, codec, cut), choice.numpy())
-            assert np.array_equal(outcomes.correct(i, codec, cut), choice.numpy() == pictures.y)
+            assert np.array_equal(outcomes.quality_of(i, codec, cut), choice.numpy() == pictures.y)
             assert outcomes.confidence(i, codec, cut) == pytest.approx(best.numpy(), abs=0.003)
     assert changed > 1e-4  # the codec did lose something, or the test would say nothing
 

@@ -114,7 +114,7 @@ def test_publishing_writes_what_was_judged(tiny_spec, pictures, tmp_path):
     assert model.card.training["seed"] == 4
     again = read_outcomes(tmp_path / "out" / "outcomes.npz")
     assert again.model_digest == model.digest
-    assert np.array_equal(again.right, outcomes.right)
+    assert np.array_equal(again.quality, outcomes.quality)
     assert again.logits.shape == (2, len(pictures), 10)
     assert set(model.ranges) == {x.name for x in tiny_spec.trunk[:-1]} | {
         "exit1.pool",

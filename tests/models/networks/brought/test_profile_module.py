@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from artefacts import ArtefactError, UsageError
-from coinfer.cli.learning.profile_module import suggested_frames, weak_exits
+from coinfer.cli.learning.exit_remarks import weak_exits
+from coinfer.cli.learning.profile_module import suggested_frames
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
 from models.data.own_pictures import read_pictures
@@ -258,7 +259,7 @@ def test_a_weak_exit_is_named_with_a_place_that_does_better():
 
 def test_more_than_256_classes_are_kept_whole(here):
     result = run(
-        "profile", "--model", "brought:wide", "--input", "24x32", "--repeats", "2",
+        "profile", "--model", "brought:wide", "--input", "24x32", "--repeats", "2", "--exits", "0",
         "--out", "wide",
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
@@ -273,7 +274,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
     """Times measured anew might place the exits elsewhere, and the heads would be lost."""
     args = (
         "profile", "--model", "brought:flat", "--data", "pictures.npz", "--exits", "1",
-        "--placement", "pareto", "--epochs", "2", "--repeats", "2", "--out", "mine",
+        "--placement", "front", "--epochs", "2", "--repeats", "2", "--out", "mine",
     )  # fmt: skip
 
     def interrupted(*args, **options):
@@ -336,7 +337,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         (("--model", "brought:make", "--data", "pictures.npz", "--mean", "nan,1,1"), "'nan,1,1'"),
         (
             ("--model", "brought:make", "--input", "24x32", "--placement", "best"),
-            "expected linear, pareto",
+            "expected linear, pareto-marks",
         ),
     ],
 )

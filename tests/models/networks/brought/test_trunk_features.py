@@ -50,7 +50,7 @@ def test_rows_are_what_the_trunk_gives(whole, data, tmp_path):
     with torch.no_grad():
         for (rows, labels), (x, y) in zip(kept.held_back(), data.held_back(), strict=True):
             assert torch.equal(labels, y)
-            for ours, theirs in zip(alone(rows), whole(x)[:-1], strict=True):
+            for ours, theirs in zip(alone(rows), whole(x), strict=True):
                 assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -81,7 +81,7 @@ def test_an_epoch_is_a_view_in_an_order_of_its_own(whole, data, tmp_path):
 def test_what_does_not_fit_is_not_kept(whole, data, tmp_path, monkeypatch):
     assert augmentations_that_fit(whole, data, 15, tmp_path) == 3
     assert augmentations_that_fit(whole, data, 1, tmp_path) == 1
-    row = 4 * (6 * 8 * 8 + 8 * 4 * 4)
+    row = 4 * (6 * 8 * 8 + 8 * 4 * 4 + 3)
     monkeypatch.setattr(trunk_features, "MOST_BYTES", row * (20 + 2 * 70))
     assert augmentations_that_fit(whole, data, 15, tmp_path) == 2
     monkeypatch.setattr(trunk_features, "MOST_BYTES", row * 89)
@@ -101,9 +101,9 @@ def test_heads_are_trained_with_and_without_the_file(captured, tmp_path, monkeyp
     brought = BroughtModule("small", module, model, PLAIN)
     args = ProfileArgs(exit_after=("relu",), epochs=40)
     _, whole = exit_placement.with_exits(tmp_path, brought, lesson, args, listener, None)
-    assert len(reports) == 40
-    assert [len(r.accuracies) for r in reports] == [2] * 40
-    assert reports[-1].accuracies[0] > 0.9
+    assert 10 < len(reports) <= 40
+    assert {len(r.accuracies) for r in reports} == {2}
+    assert max(r.accuracies[0] for r in reports) > 0.9
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "exits.json"]
     # the run is at its end: nothing is left to train, and the trunk is not run
     again = replace(listener, epoch=lambda now: pytest.fail("it was trained already"))

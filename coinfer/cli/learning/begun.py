@@ -1,0 +1,120 @@
+"""What `coinfer init` keeps in the folder that it makes: the answers, and how far it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from artefacts import UsageError, digest_file, read_json, ready_folder, write_json
+
+FILE = "init.json"
+FORMAT_VERSION = 1
+
+
+class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the network is made of; another answer makes another folder."""
+
+    model: str
+    """MODULE:FACTORY."""
+    data: str = ""
+    """Labelled pictures, as `--data` names them ('': generated ones)."""
+    input: str = ""
+    """HEIGHTxWIDTH that pictures are squashed to ('': they have a size)."""
+    classes: str = ""
+    """File of the classes' names."""
+    exits: int = 5
+    """To put into it."""
+    epochs: int = 15
+    """Passes that train their heads."""
+    mean: str = "0,0,0"
+    """R,G,B subtracted from pixels of 0 to 1."""
+    std: str = "1,1,1"
+    """R,G,B divided by after that."""
+    seed: int = 0
+    """Of the split of the pictures, and of the heads."""
+
+
+class WorldAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where it will run; another answer changes the scenario alone."""
+
+    device: str = "pi4"
+    """A known machine, or 'this' one."""
+    link: str = "lte"
+    """'3g', 'lte', 'wifi', or a trace's file."""
+    rate_fps: float | None = None
+    """Frames a second (null: what suits the device)."""
+    deadline_s: float | None = None
+    """How late is too late (null: what suits the device)."""
+
+
+class Begun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`init.json`."""
+
+    format_version: int
+    network: ModelAnswers
+    """What the network is made of."""
+    world: WorldAnswers
+    """Where it will run."""
+    profiled: bool = False
+    """Whether the network, its outcomes and the profile of this machine are there."""
+    anchor_s: float | None = None
+    """Seconds of the published benchmarks' network on the machine that profiled."""
+    written: dict[str, str] = {}
+    """SHA-256 of every file as it was written, by name: another digest is somebody's own."""
+
+
+def opened(out: Path, make: Callable[[Begun | None], Begun]) -> Begun:
+    """The folder's own beginning, or a new one: `make` gives it from the answers that are there.
+
+    Refuses a folder of something else.
+    """
+    found = None
+    if (out / FILE).is_file():
+        found = read_json(out / FILE, Begun, version=FORMAT_VERSION)
+    elif out.is_dir() and (others := sorted(p.name for p in out.iterdir())):
+        raise UsageError(
+            f"--out: found the folder '{out}' of something else ({', '.join(others[:3])}), "
+            "expected a new one, or one that 'coinfer init' has begun"
+        )
+    elif out.exists() and not out.is_dir():
+        raise UsageError(f"--out: found the file '{out}', expected a folder")
+    begun = make(found)
+    if found is not None:
+        _check_same(out, found.network, begun.network)
+    ready_folder(out, make=True)
+    write_json(out / FILE, begun)
+    return begun
+
+
+def _check_same(out: Path, before: ModelAnswers, now: ModelAnswers) -> None:
+    for field in before.__struct_fields__:
+        old, new = getattr(before, field), getattr(now, field)
+        if old != new:
+            raise UsageError(
+                f"{field if field == 'model' else '--' + field}: found '{new}', expected '{old}', "
+                f"with which '{out}' was begun (another --out begins anew)"
+            )
+
+
+class Kept:
+    """A folder's files and its `init.json`, which knows each as it was written."""
+
+    def __init__(self, out: Path, begun: Begun) -> None:
+        self.out, self.begun = out, begun
+
+    def note(self, **changes: object) -> None:
+        """Remember that something is done."""
+        self.begun = msgspec.structs.replace(self.begun, **changes)
+        write_json(self.out / FILE, self.begun)
+
+    def place(self, name: str, write: Callable[[Path], None]) -> bool:
+        """Write a file by `write`, unless it was changed since it was written here; whether so."""
+        path = self.out / name
+        last = self.begun.written.get(name)
+        if last is not None and path.is_file() and digest_file(path) != last:
+            return False
+        write(path)
+        self.note(written={**self.begun.written, name: digest_file(path)})
+        return True

@@ -1,0 +1,66 @@
+"""What is worth a word of the exits of a model that was brought: weak ones, and wishes unmet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+WEAK = 0.1
+"""An exit that is right so much less often than the network is worth a word."""
+
+
+def weak_exits(
+    places: Sequence[str], accuracies: Sequence[float], probes: Mapping[str, float]
+) -> list[str]:
+    """A line for each exit that is right far less often than the network.
+
+    `places` are where the exits hang, `accuracies` the exits' own and last the network's, `probes`
+    what probes reached, by place from the first on: a place that does better is named.
+    """
+    whole, order, said = accuracies[-1], list(probes), []
+    for i, (name, accuracy) in enumerate(zip(places, accuracies, strict=False)):
+        if accuracy >= whole - WEAK:
+            continue
+        enough = max(whole - WEAK, accuracy + WEAK)
+        places_behind = order[order.index(name) :] if name in probes else order
+        better = next((place for place in places_behind if probes[place] >= enough), None)
+        if better is None:
+            advice = "Deeper exits (--exit-after), more --epochs or --joint-epochs may do better"
+        elif better == name:
+            advice = f"A linear probe reaches {100 * probes[name]:.1f} % there: more --epochs"
+        else:
+            advice = (
+                f"A linear probe reaches {100 * probes[better]:.1f} % after {better} "
+                f"(--exit-after {better})"
+            )
+        said.append(
+            f"exit {i + 1}, after {name}, is weak: {100 * accuracy:.1f} %, the network "
+            f"{100 * whole:.1f} %. {advice}"
+        )
+    return said
+
+
+def exit_accuracies(text: str) -> tuple[float, ...]:
+    """The accuracies of `--exit-accuracy`, shares of the pictures."""
+    from artefacts import UsageError
+
+    try:
+        found = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (math.nan,)
+    if not all(0.0 < share <= 1.0 for share in found):
+        raise UsageError(
+            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
+        )
+    return found
+
+
+def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:
+    """A line for each wished accuracy that no probe reaches; `probes` by place."""
+    best = max(probes, key=lambda place: probes[place], default="")
+    return [
+        f"no exit for {100 * share:g} %: the best linear probe reaches {100 * probes[best]:.1f} %, "
+        f"after {best}"
+        for share in wished
+        if probes and share > probes[best]
+    ]

@@ -1,0 +1,153 @@
+"""What a model that is brought takes and gives, as the command line says it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from models.facts.answers import Answers, Scores
+    from models.facts.judges import Judge
+    from models.facts.preprocessing import Preprocessing
+    from models.facts.tensors import Datatype, NamedTensor
+    from models.networks.brought.signed_module import Taken
+
+INPUTS = (
+    "HEIGHTxWIDTH, tokens:LENGTH:VOCABULARY[:PADDING], sound:SAMPLES:RATE_HZ or "
+    "tensors:NAME=FP32[3x4],NAME=INT64[5]"
+)
+ANSWERS = (
+    "class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners], vector or tensors, each also "
+    "with =NAME,NAME of what is taken of a mapping"
+)
+_TENSOR = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=([A-Z]+[0-9]*)\[([0-9x]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureOptions:
+    """The options `--input`, `--answers` and `--judge`, as they were given."""
+
+    side: str = ""
+    answers: str = ""
+    judge: str = ""
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the input is a picture: what no other kind is said of."""
+        return not self.side or self.side[0].isdigit()
+
+    def taken(self, module: nn.Module, size: tuple[int, int] | None, args: object) -> Taken | None:
+        """What `module` takes and gives; None for a picture in and one class out.
+
+        `size` (height, width) is that of pictures, `args` (`ProfileArgs`) has what they are scaled
+        by. Raises `UsageError` for what means nothing.
+        """
+        from artefacts import UsageError
+        from models.capture.rows import own_exits
+        from models.facts.preprocessing import PictureInput
+        from models.networks.brought.brought_module import ProfileArgs
+        from models.networks.brought.signed_module import Taken
+
+        assert isinstance(args, ProfileArgs)
+        if self.of_pictures:
+            if not (self.answers or self.judge or own_exits(module)):
+                return None
+            if size is None:
+                raise UsageError("--input: found none, expected HEIGHTxWIDTH, or --data")
+            picture: Preprocessing = PictureInput(args.mean, args.std)
+            shape: tuple[int, ...] = (3, *size)
+        else:
+            picture, shape = parse_input(self.side)
+        answers, outputs = parse_answers(self.answers)
+        return Taken(picture, shape, answers, outputs, load_judge(self.judge, answers))
+
+
+def parse_input(text: str) -> tuple[Preprocessing, tuple[int, ...]]:
+    """What `--input` says of anything but pictures: how it is taken, and the network's input."""
+    from artefacts import UsageError
+    from models.facts.preprocessing import SoundInput, TensorInput, TokenInput
+
+    kind, _, rest = text.partition(":")
+    found: Preprocessing | None = None
+    shape: tuple[int, ...] = ()
+    whole = re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})*", rest)
+    numbers = [int(n) for n in rest.split(":")] if whole else []
+    if kind == "tokens" and len(numbers) in (2, 3):
+        found, shape = TokenInput(*numbers[1:]), (numbers[0],)
+    elif kind == "sound" and len(numbers) == 2:
+        found, shape = SoundInput(numbers[1]), (numbers[0],)
+    elif kind == "tensors" and rest:
+        tensors = TensorInput(tuple(_tensor(part) for part in _parts(rest)))
+        found, shape = tensors, tensors.input_shape()
+    if found is None or not all(0 < size <= 10**8 for size in shape):
+        raise UsageError(f"--input: found '{text}', expected {INPUTS}")
+    found.check(shape)
+    return found, shape
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+def _tensor(text: str) -> NamedTensor:
+    from artefacts import UsageError
+    from models.facts.tensors import NUMPY_TYPES, NamedTensor
+
+    match = _TENSOR.fullmatch(text)
+    sizes = [s for s in match[3].split("x") if s] if match else []
+    if match is None or match[2] not in NUMPY_TYPES or not all(int(s) > 0 for s in sizes):
+        raise UsageError(
+            f"--input: found '{text}', expected NAME=DATATYPE[SIZExSIZE] with a datatype of "
+            f"{', '.join(NUMPY_TYPES)}"
+        )
+    return NamedTensor(match[1], cast("Datatype", match[2]), tuple(int(s) for s in sizes))
+
+
+def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
+    """What `--answers` says: the kind (None: found out), and names of outputs."""
+    from artefacts import UsageError
+    from models.facts import answers
+
+    said, _, names = text.partition("=")
+    outputs = tuple(part for part in _parts(names) if part)
+    kind, *more = said.split(":")
+    try:
+        if kind in ("", "tensors") and not more:
+            return None, outputs
+        if kind == "class" and not more:
+            return answers.ClassAnswer(), outputs
+        if kind == "vector" and not more:
+            return answers.VectorAnswer(), outputs
+        if kind == "labels" and len(more) < 2:
+            return answers.LabelsAnswer(*map(float, more)), outputs
+        if kind == "boxes" and more and set(more[1:]) <= {"softmax", "sigmoid", "corners"}:
+            scores: Scores = "softmax" if "softmax" in more else "sigmoid"
+            return answers.BoxesAnswer(int(more[0]), scores, "corners" in more), outputs
+    except ValueError:
+        pass
+    raise UsageError(f"--answers: found '{text}', expected {ANSWERS}")
+
+
+def load_judge(text: str, answers: Answers | None) -> Judge | None:
+    """What `--judge` names: a built-in judge, or MODULE:FUNCTION of (rows, labels)."""
+    from artefacts import UsageError
+    from artefacts.imported import is_named
+    from models.facts.answers import CLASSES
+    from models.facts.judges import judge_named
+
+    if not text:
+        return None
+    if not is_named(text):
+        return judge_named(text, answers or CLASSES)
+    from artefacts.imported import imported
+
+    found = imported("judge", text)
+    if not callable(found):
+        raise UsageError(
+            f"--judge: found a {type(found).__name__}, expected a function of rows (N, V) and "
+            "labels (N, ...) that gives N numbers of 0 to 1"
+        )
+    return cast("Judge", found)

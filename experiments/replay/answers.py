@@ -1,0 +1,41 @@
+"""How good the answers of a run are, frame by frame, by what is right of its samples.
+
+Imports no torch: a device judges its own run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from artefacts import UsageError
+from artefacts.arrays import Floats
+from controller.device.frame import FrameRecord
+from controller.device.frame_loops import labels_agree
+from models.facts.answers import Answers
+from models.facts.judges import Labels, default_judge, judged
+
+
+def answers_quality(records: Sequence[FrameRecord], labels: Labels, kind: Answers) -> Floats:
+    """Quality of every record's answer (F,), 0 to 1; 0 where a frame has no answer.
+
+    `labels` (N, ...) are those of the samples, which cycle; what they are depends on the network's
+    `kind` of answers. A class is right or wrong. Anything else is judged by the usual judge of its
+    kind. `UsageError` where an answer is no row that this judge can hold against its label.
+    """
+    if kind.one_class:
+        return labels_agree(records, labels).astype(np.float64)
+    found = np.zeros(len(records))
+    answered = [k for k, record in enumerate(records) if record.values is not None]
+    if not answered:
+        return found
+    rows = [np.frombuffer(records[k].values or b"", dtype="<f4") for k in answered]
+    if len({len(row) for row in rows}) != 1:
+        raise UsageError(
+            f"run: found answers of {min(map(len, rows))} to {max(map(len, rows))} values, "
+            "expected as many in every frame"
+        )
+    right = labels[[records[k].frame % len(labels) for k in answered]]
+    found[answered] = judged(default_judge(kind), np.stack(rows).astype(np.float32), right)
+    return found

@@ -1,0 +1,126 @@
+"""Pictures of files and of Pillow's kind as arrays: decoded, upright, squashed to one size.
+
+Torch-free: a device that replays reads the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artefacts import ArtefactError, UsageError
+
+MOST_BYTES = 8 * 1024**3
+"""Of all pictures, decoded."""
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
+
+
+def picture_array(
+    source: Path, files: Sequence[Path], side: tuple[int, int] | None
+) -> npt.NDArray[np.uint8]:
+    """Files as pictures (N, H, W, 3), squashed to `side` (height, width), or all of one size.
+
+    `source` is what a refusal of too many names.
+    """
+    height, width = side or common_side(files)
+    x = room_for(source, len(files), (height, width))
+    for k, file in enumerate(files):
+        x[k] = decoded(file, height, width)
+    return x
+
+
+def room_for(source: Path, count: int, side: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """An array for `count` pictures of `side` (height, width); refused beyond `MOST_BYTES`."""
+    height, width = side
+    if count * height * width * 3 > MOST_BYTES:
+        raise ArtefactError(
+            source,
+            found=f"{count} pictures of {width} x {height}",
+            expected=f"at most {MOST_BYTES // 2**30} GiB of them (fewer, or a smaller --input)",
+        )
+    return np.empty((count, height, width, 3), dtype=np.uint8)
+
+
+def common_side(files: Sequence[Path]) -> tuple[int, int]:
+    """Height and width of all pictures; refuses files of several sizes."""
+    sizes: dict[tuple[int, int], Path] = {}
+    for file in files:
+        sizes.setdefault(_size(file), file)
+        if len(sizes) > 1:
+            (one, other), (here, there) = list(sizes), list(sizes.values())
+            raise several_sizes(one, f"'{here}'", other, f"'{there}'")
+    return next(iter(sizes))
+
+
+def several_sizes(
+    one: tuple[int, int], here: str, other: tuple[int, int], there: str
+) -> UsageError:
+    """Two pictures of different (height, width), and where they are."""
+    return UsageError(
+        f"pictures: found {one[1]} x {one[0]} in {here} and {other[1]} x {other[0]} in "
+        f"{there}, expected one size, or --input HEIGHTxWIDTH to squash them to"
+    )
+
+
+def _size(file: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
+        raise _damaged(file, error) from None
+    return (width, height) if turned else (height, width)
+
+
+def decoded(file: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A file as an upright picture (height, width, 3), squashed to that size."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            # decodes at half, a quarter or an eighth where that is still larger
+            image.draft("RGB", (max(height, width),) * 2)
+            return upright(image, (height, width))
+    except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
+        raise _damaged(file, error) from None
+
+
+def upright(image: Any, side: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
+    """A Pillow image as an upright picture (H, W, 3), squashed to `side` where one is given."""
+    from PIL import Image, ImageOps
+
+    made = ImageOps.exif_transpose(image).convert("RGB")
+    if side is not None and made.size != (side[1], side[0]):
+        made = made.resize((side[1], side[0]), Image.Resampling.BILINEAR)
+    return np.asarray(made, dtype=np.uint8)
+
+
+def _damaged(file: Path, error: Exception) -> ArtefactError:
+    return ArtefactError(
+        file,
+        found=f"no picture that can be read ({damage(file, error)})",
+        expected=f"one of {', '.join(FORMATS)}",
+    )
+
+
+def damage(file: Path, error: Exception) -> str:
+    """What is wrong with a file, in words where Pillow has some."""
+    from PIL import UnidentifiedImageError
+
+    if not file.exists():
+        return "no such file"
+    if file.stat().st_size == 0:
+        return "an empty file"
+    if isinstance(error, UnidentifiedImageError):
+        return "of no such format"
+    said = " ".join(str(error).split())
+    if "truncated" in said or "Truncated" in said:
+        return "truncated: its end is missing"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
