@@ -188,17 +188,18 @@ def read_inference(status: int, body: bytes) -> Inference:
 
 
 def _array(output: Mapping[str, Any]) -> Any:
-    """An output (N, ...); of BYTES, a list of N texts or of N lists of them."""
+    """An output (1, ...); of BYTES, a list of one list of texts."""
     shape, data, datatype = output["shape"], output["data"], output["datatype"]
     if type(shape) is not list or type(data) is not list or len(shape) > 32:
         raise ValueError(shape)
     if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) != len(data):
         raise ValueError(shape)
+    if not shape or shape[0] != 1:  # one sample was asked of
+        raise ValueError(shape)
     if datatype == "BYTES":
         if not all(type(text) is str for text in data):
             raise ValueError(datatype)
-        width = len(data) // shape[0]
-        return [data[k * width : (k + 1) * width] for k in range(shape[0])]
+        return [data]
     kind = TYPES[datatype]
     if not all(type(value) in (int, float, bool) for value in data):
         raise ValueError(datatype)

@@ -84,6 +84,22 @@ NO_ANSWERS = [
     changed(STATE, seconds=[[]]), changed(STATE, seconds=[SECOND | {"exits": {"1": "x"}}]),
     changed(STATE, seconds=[SECOND | {"p95_ms": float("inf")}]), changed(STATE, rtt_ms="soon"),
     changed(STATE, deadline_ms=10**400),
+    *(
+        changed({"parameters": RIGHT}, outputs=[{"name": "x", "datatype": "FP32"} | output])
+        for output in (
+            {}, {"shape": [1], "data": ["a"]}, {"shape": [1], "data": [{}]},
+            {"shape": [0], "data": []}, {"shape": [], "data": [1]}, {"shape": [-1], "data": [1]},
+            {"shape": [2**40, 2**40], "data": [1]}, {"shape": [1] * 40, "data": [1]},
+            {"shape": [1], "data": [1], "datatype": "FP128"}, {"shape": [1], "data": [10**400]},
+            {"shape": [0], "data": [], "datatype": "BYTES"},
+            {"name": [], "shape": [1], "data": [1]},
+            {"shape": [1], "data": [3], "datatype": "BYTES"},
+            {"shape": [1], "data": [2**70], "datatype": "INT64"},
+        )
+    ),
+    changed(RIGHT, detections=[{"box": [1, 2, 3], "label": 1, "score": 0.5}]),
+    changed(RIGHT, detections=[{"box": "abcd", "label": 1, "score": 0.5}]),
+    changed(RIGHT, detections=3), changed(RIGHT, labels=[{"label": "x", "score": 0.5}]),
 ]  # fmt: skip
 
 
@@ -91,7 +107,7 @@ NO_ANSWERS = [
 def test_what_the_daemon_says_is_believed(kind, what):
     with serving(whole(json.dumps(STATE if what == "state" else RIGHT).encode())) as address:
         found = ask(address, kind, what)
-    assert found == STATE if what == "state" else (found.label, found.class_name) == (3, "")
+    assert found == STATE if what == "state" else (found.label, found.class_name) == (3, None)
 
 
 @pytest.mark.parametrize("body", NO_ANSWERS, ids=lambda body: repr(body[:60]))

@@ -12,6 +12,9 @@ from signatures import of_pictures
 from artefacts import UsageError
 from controller.daemon.inference.answering import Wanted
 from controller.daemon.inference.open_inference import Expected
+from controller.daemon.inference.signature import Signature
+from controller.daemon.inference.tensor_data import DATATYPES
+from models.facts.preprocessing import NamedTensor, TensorInput
 
 pytestmark = pytest.mark.quick
 
@@ -76,6 +79,50 @@ def test_raw_and_typed_contents_give_the_same_pictures():
     assert (raw.id, found.id) == (None, "x")
     assert raw.outputs[0] == Wanted("label", True)
     assert found.outputs[0] == Wanted("label", False)
+
+
+TENSOR = Signature(TensorInput((NamedTensor("x", "FP32", (3,)),)), (3,), values=2)
+FIELDS = {
+    "bool": ["BOOL"], "int": ["INT8", "INT16", "INT32"], "int64": ["INT64"],
+    "uint": ["UINT8", "UINT16", "UINT32"], "uint64": ["UINT64"], "fp32": ["FP32"], "fp64": ["FP64"],
+}  # fmt: skip
+
+
+def tensor(datatype, raw=None, **contents):
+    given = {"name": "x", "datatype": datatype, "shape": [1, 3]}
+    return sent(given | ({"contents": contents} if contents else {}), raw)
+
+
+def test_every_datatype_has_its_field_but_the_two_short_floats():
+    for field, datatypes in FIELDS.items():
+        for datatype in datatypes:
+            values = [True, False, True] if datatype == "BOOL" else [3, 0, 1]
+            typed = tensor(datatype, **{f"{field}_contents": values})
+            found = messages.parse_infer(typed, Expected(TENSOR)).samples
+            assert found.tolist() == [[float(v) for v in values]]
+    assert {d for named in FIELDS.values() for d in named} | {"FP16", "BF16", "BYTES"} == set(
+        DATATYPES
+    )
+    halves = np.array([3, 0, 1], np.float16)
+    raw = messages.parse_infer(tensor("FP16", halves.tobytes()), Expected(TENSOR))
+    assert raw.samples.tolist() == [[3.0, 0.0, 1.0]]
+    for datatype in ("FP16", "BF16"):
+        with pytest.raises(UsageError, match=f"found {datatype} without raw_input_contents"):
+            messages.parse_infer(tensor(datatype, fp32_contents=[1, 2, 3]), Expected(TENSOR))
+    for values, said in (([1, 2, -129], "found -129, expected -128 to 127"), ([1], "found 1 val")):
+        with pytest.raises(UsageError, match=said):
+            messages.parse_infer(tensor("INT8", int_contents=values), Expected(TENSOR))
+
+
+def test_no_more_values_are_taken_than_the_largest_request_has():
+    """A byte of packed values becomes eight: more than may be meant are refused before."""
+    most = messages.most_values(Expected(TENSOR))
+    assert most == 16 * 3
+    made = tensor("INT64", int64_contents=[-1] * most)
+    messages.check_bounds(made.SerializeToString(), most)
+    with pytest.raises(UsageError, match=r"found 490 bytes of values, expected at most 48 values"):
+        made = tensor("INT64", int64_contents=[-1] * (most + 1))
+        messages.check_bounds(made.SerializeToString(), most)
 
 
 @pytest.mark.parametrize(
