@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
+from coinfer.cli.learning import on_device as on_device_only
 from coinfer.cli.learning import profile_options as options
 from coinfer.cli.options import JsonOption, TorchThreadsOption
 
@@ -130,19 +131,12 @@ def profile(
 
     found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
     named = tuple(c.name for c in found)
-    if on_device:
-        from coinfer.cli.learning.on_device import profile_here
-
-        profile_here(model, out, threads, repeats, named, json=json)
-        return
-    if ":" in model:
+    if ":" in model and not on_device:
         from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
-        from models.data.own_pictures import has_own_size
 
         _refuse_of_brought({
             "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
             "--reference": reference is not None,
-            "--input": bool(side) and data is not None and has_own_size(data),
         } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
@@ -159,7 +153,7 @@ def profile(
         "--exit-accuracy": bool(exit_accuracy),
     })  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
-    _profile_ours(model, out, reference, reading, timing, json=json)
+    _profile_ours(model, out, reference, reading, timing, on_device=on_device, json=json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +186,15 @@ class _Timing:
 
 
 def _profile_ours(
-    model: str, out: Path, reference: str | None, reading: str, timing: _Timing, *, json: bool
-) -> None:
+    model: str, out: Path, reference: str | None, reading: str, timing: _Timing, *,
+    on_device: bool, json: bool,
+) -> None:  # fmt: skip
     """Profile a network of ours on this machine, or write a published reference of it."""
+    if on_device:
+        on_device_only.profile_here(
+            model, out, timing.threads, timing.repeats, timing.codecs, json=json
+        )
+        return
     from artefacts import ready_file
     from models.facts.cards import load_model
     from models.facts.profiles import write_profile
@@ -229,7 +229,6 @@ OF_OURS_ALONE = {
     "--executor": "it is run on ONNX Runtime",
     "--grid": "its layers are of no kind that a regression knows",
     "--reference": "a reference is of the paper's network",
-    "--input": "an npz's pictures have their size; those of other forms are squashed to --input",
     "--codecs": "its latent is trained with a network of ours",
 }
 """Why an option is refused beside a model that is brought."""

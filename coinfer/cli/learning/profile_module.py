@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
-from coinfer.cli.learning.begun import FILE
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
@@ -55,6 +54,8 @@ confidence = [0.5, 0.7, 0.9]
 DEADLINE_FACTOR = 1.25
 LEAST_DEADLINE_S = 0.1
 CAMERA_FPS = (30.0, 25.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+BEGUN = "init.json"
+"""Kept by `coinfer init`, which writes a scenario of its own and says what comes next."""
 WEAK = 0.1
 """An exit that is right so much less often than the network is worth a word."""
 
@@ -120,7 +121,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     write_profile(out / "profiles" / "edge.json", brought.edge)
     write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
-    begun = (out / FILE).exists()  # by `coinfer init`, which writes its own
+    begun = (out / BEGUN).exists()
     if begun:
         pass
     elif scenario.exists():
@@ -157,17 +158,21 @@ class _Brought:
 
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
-    from artefacts import ready_folder
-    from models.data.own_pictures import read_pictures
+    from artefacts import UsageError, ready_folder
+    from models.data.own_pictures import has_own_size, read_pictures
     from models.facts.cards import load_model
-    from models.networks.brought.class_names import class_names
     from models.networks.brought.exit_placement import CHOSEN
-    from models.networks.brought.factories import load_factory, load_head
+    from models.networks.brought.factories import load_head, load_named
     from models.networks.brought.profile_module import convert_module
     from models.networks.measuring.memory import measured_activations
     from models.networks.measuring.profiling import profile_model
     from models.networks.measuring.timing import ProfilingArgs
 
+    if given.side and given.data is not None and has_own_size(given.data):
+        raise UsageError(
+            "--input: found it given for a model that is brought, expected none (an npz's pictures "
+            "have their size; those of other forms are squashed to --input)"
+        )
     args, out = given.arguments(), given.out
     head = load_head(given.heads) if given.heads else None
     plain = ProfilingArgs(
@@ -175,8 +180,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     side = _side(given.side) if given.side or given.data is None else None
-    module = load_factory(given.named)
-    likely = class_names(module)
+    module, likely = load_named(given.named)
     pictures = None if given.data is None else read_pictures(given.data, side, args.classes, likely)
     size = side if pictures is None else (pictures.x.shape[1], pictures.x.shape[2])
     assert size is not None
