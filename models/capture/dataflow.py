@@ -14,8 +14,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from artefacts import UsageError
+from models.codecs.tensors import Datatype, NamedTensor
 from models.facts.layers import Shape
-from models.facts.tensors import Datatype, NamedTensor
 
 BATCH, UNKNOWN = "N", "?"
 Crossing = tuple[str, ...]

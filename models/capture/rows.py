@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from artefacts import UsageError
 from models.capture.modules import tensors_in
+from models.codecs.tensors import NamedTensor
 from models.facts.preprocessing import NUMPY_TYPES, Preprocessing, TensorInput, TokenInput
-from models.facts.tensors import NamedTensor
 
 MASK = "attention_mask"
 """A parameter of this name is given which token ids are no padding."""

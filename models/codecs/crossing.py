@@ -17,7 +17,7 @@ import numpy.typing as npt
 from artefacts import UsageError
 from artefacts.arrays import Float32s
 from models.codecs.interface import Codec, Encoded, Shared
-from models.facts.tensors import NUMPY_TYPES, NamedTensor
+from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 
 Parts = Sequence[NamedTensor]
 

@@ -39,7 +39,7 @@ def is_saved_set(path: Path) -> bool:
 def read_saved_set(
     path: Path, side: tuple[int, int] | None, classes: tuple[str, ...], likely: tuple[str, ...] = ()
 ) -> Pictures:
-    """Pictures of a folder that `save_to_disk` has written; of several splits one is named.
+    """Pictures of a folder (`path`) of `save_to_disk`; where it holds several splits one is named.
 
     Pictures are squashed to `side` (height, width), or all have one size. `classes`: names in the
     order of the scores, else the model's (`likely`) where the set's are among them, else the set's.

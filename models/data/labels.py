@@ -23,7 +23,7 @@ def numbered(
     refuse: Refuse,
     likely: Sequence[str] = (),
 ) -> tuple[Any, tuple[str, ...]]:
-    """Numbers of classes (N,), and the classes' names where they are known.
+    """The numbers of `labels` (N,), and the classes' names where they are known.
 
     `classes` are names in the order of the scores, where somebody has given them; `own` those that
     the data set itself has for its numbers. Names are looked up in `classes`, else in `own`, else

@@ -39,7 +39,7 @@ def read_list(
     classes: tuple[str, ...],
     likely: tuple[str, ...] = (),
 ) -> Pictures:
-    """Pictures of a CSV (commas, semicolons or tabs) of paths and labels.
+    """Pictures of the CSV `path` (commas, semicolons or tabs) of paths and labels.
 
     Paths are seen from the CSV's folder. Labels are names or numbers. Without a header a row is a
     path and a label. Pictures are squashed to `side` (height, width), or all have one size.

@@ -32,7 +32,7 @@ def read_pictures(
     classes: Sequence[str] = (),
     likely: Sequence[str] = (),
 ) -> Pictures:
-    """Labelled pictures of a file, a folder, or of a data set that a function makes.
+    """Labelled pictures of `path`: a file, a folder, or a data set that a function makes.
 
     - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,).
     - A folder holds one of pictures for each class, called as the class.

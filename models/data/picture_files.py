@@ -60,7 +60,7 @@ def common_side(files: Sequence[Path]) -> tuple[int, int]:
 def several_sizes(
     one: tuple[int, int], here: str, other: tuple[int, int], there: str
 ) -> UsageError:
-    """Two pictures of different (height, width), and where they are."""
+    """Two pictures of (height, width) `one` and `other`, and where: `here` and `there`."""
     return UsageError(
         f"pictures: found {one[1]} x {one[0]} in {here} and {other[1]} x {other[0]} in "
         f"{there}, expected one size, or --input HEIGHTxWIDTH to squash them to"

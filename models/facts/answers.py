@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s, Floats
+from models.codecs.tensors import NamedTensor
 from models.facts.confidence import greatest, probabilities
-from models.facts.tensors import NamedTensor
 
 IN_QUESTION = 0.1
 """A box whose score is below it is no box: nobody asks how sure that is."""

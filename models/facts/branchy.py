@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from artefacts import UsageError, digest_bytes
+from models.codecs.tensors import NamedTensor
 from models.facts.layers import LayerSpec, Shape
-from models.facts.tensors import NamedTensor
 
 
 class ExitSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

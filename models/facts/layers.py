@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from artefacts import UsageError
-from models.facts.tensors import NamedTensor
+from models.codecs.tensors import NamedTensor
 
 LayerKind = Literal["conv", "relu", "pool", "lrn", "flatten", "fc", "dropout", "segment"]
 Shape = tuple[int, ...]

@@ -61,7 +61,7 @@ def write_published(model: Model, anchor_s: float, host: HostFacts) -> list[Prof
 
 
 def merge_profile(model: Model, found: Profile, path: Path, name: str = DEVICE) -> Path:
-    """Take a profile of this model in as `name`; gives where it lies.
+    """Take `found`, a profile of `model`, in as `name`; gives where it lies.
 
     It comes from `path`, which a refusal names: a profile of another network, or one that lacks the
     time of a codec that the one in its place has.

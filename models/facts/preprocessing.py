@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
-from models.facts.tensors import MOST_WHOLE as MOST_WHOLE
-from models.facts.tensors import NUMPY_TYPES as NUMPY_TYPES
-from models.facts.tensors import Datatype as Datatype
-from models.facts.tensors import NamedTensor as NamedTensor
+from models.codecs.tensors import MOST_WHOLE as MOST_WHOLE
+from models.codecs.tensors import NUMPY_TYPES as NUMPY_TYPES
+from models.codecs.tensors import Datatype as Datatype
+from models.codecs.tensors import NamedTensor as NamedTensor
 
 Raw = npt.NDArray[Any]
 Shape = tuple[int, ...]

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 from models.facts.branchy import BranchySpec
 from models.facts.layers import LayerSpec, SegmentSpec, Shape
-from models.facts.tensors import NUMPY_TYPES, NamedTensor
 
 OPSET = 20
 IR_VERSION = 10

@@ -10,12 +10,12 @@ from artefacts.arrays import Float32s
 from models.codecs import Ranges
 from models.codecs.affine import calibrate
 from models.codecs.crossing import first
+from models.codecs.tensors import NamedTensor
 from models.data.datasets import Samples
 from models.facts.branchy import BranchySpec
 from models.facts.cards import State
 from models.facts.layers import LayerSpec
 from models.facts.preprocessing import Preprocessing
-from models.facts.tensors import NamedTensor
 from models.graphs.onnx_graph import chain_model
 from models.graphs.onnx_runtime import onnxruntime
 

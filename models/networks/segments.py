@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from artefacts import UsageError
+from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 from models.facts.layers import SegmentSpec
-from models.facts.tensors import NUMPY_TYPES, NamedTensor
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[list[Any], Attributes], Any]

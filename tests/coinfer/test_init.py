@@ -19,7 +19,7 @@ from coinfer import Client
 from coinfer.cli.app import app
 from coinfer.cli.learning.begun import Begun, ModelAnswers, WorldAnswers
 from coinfer.cli.learning.first_scenario import frames_of, remarks
-from coinfer.cli.learning.init import Questions, answered
+from coinfer.cli.learning.init_questions import Questions, answered
 from controller.scenarios import load_setting, read_scenario
 from models.facts.profiles import read_profile, write_profile
 

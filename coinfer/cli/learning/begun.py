@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from artefacts import UsageError, digest_file, read_json, ready_folder, write_json
+from coinfer.cli.learning.profile_module import BEGUN as FILE
 
-FILE = "init.json"
 FORMAT_VERSION = 1
 
 

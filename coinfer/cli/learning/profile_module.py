@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
-from coinfer.cli.learning.begun import FILE
 from coinfer.cli.learning.exit_remarks import exit_accuracies, out_of_reach, weak_exits
 from coinfer.cli.learning.profile_heads import HeadOptions, beyond_limit, exits_wanted, reasons
 from coinfer.cli.learning.signature import SignatureOptions
@@ -58,6 +57,8 @@ confidence = [0.5, 0.7, 0.9]
 """
 DEADLINE_FACTOR = 1.25
 LEAST_DEADLINE_S = 0.1
+BEGUN = "init.json"
+"""Kept by `coinfer init`, which writes a scenario of its own and says what comes next."""
 CAMERA_FPS = (30.0, 25.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 
 
@@ -124,7 +125,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     write_profile(out / "profiles" / "edge.json", brought.edge)
     write_profile(out / "profiles" / "device.json", brought.device)
     scenario = out / "scenario.toml"
-    begun = (out / FILE).exists()  # by `coinfer init`, which writes its own
+    begun = (out / BEGUN).exists()  # by `coinfer init`, which writes its own
     if begun:
         pass
     elif scenario.exists():
@@ -167,9 +168,8 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     from models.data.own_pictures import read_pictures
     from models.data.own_samples import read_samples
     from models.facts.cards import load_model
-    from models.networks.brought.class_names import class_names
     from models.networks.brought.exit_placement import CHOSEN
-    from models.networks.brought.factories import load_factory, load_head
+    from models.networks.brought.factories import load_head, load_named
     from models.networks.brought.profile_module import CODECS, convert_module
     from models.networks.brought.signed_module import convert_signed, without_exits
     from models.networks.measuring.memory import measured_activations
@@ -182,10 +182,10 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
     )
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
-    module = load_factory(given.named)
+    module, likely = load_named(given.named)
     size, pictures = None, None
     if given.signature.of_pictures:
-        size, pictures = _pictures(given, args, class_names(module))
+        size, pictures = _pictures(given, args, likely)
     taken = given.signature.taken(module, size, args)
     codecs = timing.codecs or (CODECS if taken is None else taken.codecs)
     plain, slow = (replace(timed, codecs=codecs) for timed in (plain, slow))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from torch import nn
 
+    from models.codecs.tensors import Datatype, NamedTensor
     from models.facts.answers import Answers, Scores
     from models.facts.judges import Judge
     from models.facts.preprocessing import Preprocessing
-    from models.facts.tensors import Datatype, NamedTensor
     from models.networks.brought.signed_module import Taken
 
 INPUTS = (
@@ -94,7 +94,7 @@ def _parts(text: str) -> list[str]:
 
 def _tensor(text: str) -> NamedTensor:
     from artefacts import UsageError
-    from models.facts.tensors import NUMPY_TYPES, NamedTensor
+    from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 
     match = _TENSOR.fullmatch(text)
     sizes = [s for s in match[3].split("x") if s] if match else []

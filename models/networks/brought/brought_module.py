@@ -18,6 +18,7 @@ from models.capture.modules import answers
 from models.capture.placement import PLACEMENTS, RENAMED
 from models.data.datasets import Pictures, hold_back, judging_half
 from models.data.labels import MOST_CLASSES
+from models.networks.brought.class_names import class_names
 from models.networks.training import EpochReport
 from models.networks.training_data import (
     Normalisation,
@@ -185,6 +186,18 @@ class PictureUses:
         if self.labelled:
             return f"{count} labelled pictures"
         return f"{count} generated pictures; right = agrees with the model as it was brought"
+
+
+def names_of_classes(
+    brought: BroughtModule, pictures: Pictures | None, args: ProfileArgs
+) -> tuple[str, ...]:
+    """Names in the order of the scores: those that were given, the pictures', the module's own.
+
+    () where nobody has any.
+    """
+    names = args.classes or (pictures.classes if pictures is not None else ())
+    own = class_names(brought.module)
+    return own if not names and len(own) == brought.captured.output.shape[-1] else names
 
 
 def check_classes(

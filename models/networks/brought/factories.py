@@ -9,6 +9,7 @@ from torch import nn
 
 from artefacts import UsageError
 from artefacts.imported import imported
+from models.networks.brought.class_names import class_names
 
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
 
@@ -28,6 +29,12 @@ def load_factory(named: str) -> nn.Module:
             f"model '{named}': found a {type(made).__name__}, expected a torch.nn.Module"
         )
     return made.eval()
+
+
+def load_named(named: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module that `package.module:factory` makes, and the names that it has for its classes."""
+    module = load_factory(named)
+    return module, class_names(module)
 
 
 def load_head(named: str) -> HeadFactory:

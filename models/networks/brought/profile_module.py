@@ -28,8 +28,8 @@ from models.networks.brought.brought_module import (
     ProfileArgs,
     check_classes,
     check_scores,
+    names_of_classes,
 )
-from models.networks.brought.class_names import class_names
 from models.networks.brought.exit_placement import read_reasons, with_exits
 from models.networks.brought.factories import HeadFactory
 from models.networks.publishing import Origin, Signature, publish
@@ -66,10 +66,7 @@ def convert_module(
     module = unwrapped(module, name)
     captured = capture(module, torch.zeros(2, 3, *side), name)
     brought = BroughtModule(name, module, captured, Normalisation(args.mean, args.std))
-    names = args.classes or (pictures.classes if pictures is not None else ())
-    own = class_names(module)
-    if not names and len(own) == captured.output.shape[-1]:
-        names = own
+    names = names_of_classes(brought, pictures, args)
     check_classes(captured, pictures, names)
     if more is not None:
         check_classes(captured, more, names)

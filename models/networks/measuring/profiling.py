@@ -21,6 +21,7 @@ import numpy.typing as npt
 from artefacts import usable_cpus
 from artefacts.arrays import Floats
 from models.codecs import Codec, Encoded, Shared, codec_named, crossing
+from models.codecs.tensors import NamedTensor
 from models.data.generated import generated_samples
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model, load_model
@@ -33,7 +34,6 @@ from models.facts.profiles import (
     LayerProfile,
     Profile,
 )
-from models.facts.tensors import NamedTensor
 from models.graphs.coding import latent_codec
 from models.graphs.onnx_graph import chain_model
 from models.networks.measuring.memory import measured_activations

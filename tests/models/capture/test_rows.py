@@ -12,8 +12,8 @@ from artefacts import UsageError
 from models.capture.lower import lower_verified
 from models.capture.rows import RowModule, output_tensors, own_exits
 from models.codecs import codec_named, crossing
+from models.codecs.tensors import NamedTensor
 from models.facts.preprocessing import PictureInput, TensorInput, TokenInput
-from models.facts.tensors import NamedTensor
 from models.graphs.onnx_graph import interval_model
 from models.graphs.onnx_runtime import onnxruntime
 from models.networks.network import BranchyNetwork
