@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from experiments.analyses.edgelesspart.report import Report
 
 PAGE = "edgelesspart"
-NETWORKS = ("mobilenetv2",)
+NETWORKS = ("mobilenetv2", "efficientnet-lite0",)
 Rows = list[tuple[str, ...]]
 Made = Callable[[Callable[..., Any]], Rows]
 
