@@ -10,7 +10,11 @@ if TYPE_CHECKING:
     from experiments.analyses.edgelesspart.report import Report
 
 PAGE = "edgelesspart"
-NETWORKS = ("mobilenetv2",)
+NETWORKS = (
+    "mobilenetv2",
+    "efficientnet-lite0",
+    "resnet50-quarter",
+)
 Rows = list[tuple[str, ...]]
 Made = Callable[[Callable[..., Any]], Rows]
 

@@ -311,6 +311,23 @@ def test_what_is_kept_gives_the_same_figures(folder, tmp_path):
     assert again == before
 
 
+def test_profiles_of_a_busy_machine_are_scaled_by_a_known_network(folder, tmp_path):
+    anchor = read_network("mobilenetv2")
+    # a machine three times slower than the Pi, all of it
+    slow = tmp_path / "beside.json"
+    write_profile(slow, anchor.device.slowed(3.0))
+    found = read_network(keep(folder, tmp_path / "kept", slow))
+    assert found.device.interval_s(2, 0, 3) == pytest.approx(0.060 / 3)
+    ends = [one.interval_s(4, 0, 24) for one in (anchor.device, anchor.edge)]
+    assert found.edge.interval_s(2, 0, 3) == pytest.approx(0.060 / 3 * ends[1] / ends[0])
+    with pytest.raises(ArtefactError, match="network_digest"):
+        keep(folder, tmp_path / "kept", folder / "profiles" / "device.json")
+    silent = tmp_path / "silent.json"
+    write_profile(silent, msgspec.structs.replace(anchor.device, codecs=()))
+    with pytest.raises(UsageError, match="found no seconds of jpeg75 of a picture"):
+        keep(folder, tmp_path / "kept", silent)
+
+
 @pytest.mark.parametrize("name", network_names())
 def test_each_network_of_the_page_has_what_the_tables_need(name):
     network = read_network(name)
