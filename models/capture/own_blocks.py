@@ -81,7 +81,8 @@ def blocks_before(model: CapturedModel, points: Sequence[Cut], count: int) -> tu
     A point stays where it is when there is no place so far before it, or when the exit before it
     leaves the trunk there already.
     """
-    starts, found = block_starts(model), []
+    starts = block_starts(model)
+    found: list[Cut] = []
     candidates = candidate_points(model)
     for point in points:
         begun = [at for at in starts if at < point.at]

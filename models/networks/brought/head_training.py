@@ -113,9 +113,7 @@ def trained(
     with temporary_folder("features", run.folder) as place:
         features = KeptFeatures(bare, run.data, place, augmentations) if augmentations > 0 else None
         if features is not None:
-            features.progress = lambda done, total: (
-                listener.stage("features of the trunk"), listener.step(done, total)
-            )[0]  # fmt: skip
+            features.progress = _heard(listener, "features of the trunk")
         if kept is None:
             kept = _chosen(run, bare, features, listener, place)
             keep(kept)
@@ -134,6 +132,16 @@ def trained(
     checkpoint = run.folder / "joint.pt"
     train(joint, slower, run.data, checkpoint, listener.epoch, listener.step)
     return joint
+
+
+def _heard(listener: Listener, stage: str) -> Callable[[int, int], None]:
+    """What is called with the steps of a stage that is done, and of all; it says the stage, too."""
+
+    def step(done: int, total: int) -> None:
+        listener.stage(stage)
+        listener.step(done, total)
+
+    return step
 
 
 def _whole(run: HeadRun, heads: list[nn.Module], kinds: str) -> WithExits:
@@ -166,11 +174,9 @@ def _chosen(
     made = [run.made(column) for column in columns[: max(map(len, kinds))]]
     heads = [[made[k][i] for k in range(len(of_exit))] for i, of_exit in enumerate(kinds)]
 
-    def step(done: int, total: int) -> None:
-        listener.stage("kinds of heads")
-        listener.step(done, total)
-
-    found = measured(bare, kinds, heads, features, run.training, place, step)
+    found = measured(
+        bare, kinds, heads, features, run.training, place, _heard(listener, "kinds of heads")
+    )
     network_s = run.network_s()
     best = [choose(candidates, network_s) for candidates in found]
     return ChosenHeads(
@@ -185,10 +191,7 @@ def _train_heads(
     """Train the heads on what the frozen trunk gave once; where that is too much, through it."""
     checkpoint = run.folder / "checkpoint.pt"
 
-    def step(done: int, total: int) -> None:
-        listener.stage("exits")
-        listener.step(done, total)
-
+    step = _heard(listener, "exits")
     if features is None:
         train(whole, run.training, run.data, checkpoint, listener.epoch, step)
     else:
