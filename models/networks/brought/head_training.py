@@ -104,8 +104,8 @@ def trained(
 ) -> WithExits:
     """The module with trained heads; with `joint_epochs` everything is trained after them.
 
-    `listener` hears of the progress. `kept` are the kinds that an interrupted run chose; otherwise
-    they are chosen here and given to `keep`.
+    `run` says of what and how; `listener` hears of the progress. `kept` are the kinds that an
+    interrupted run chose; otherwise they are chosen here and given to `keep`.
     """
     bare = _whole(run, [nn.Identity() for _ in run.points], "")
     augmentations = augmentations_that_fit(bare, run.data, run.args.epochs, run.folder)
