@@ -5,7 +5,7 @@
         --mean 0.498,0.498,0.498 --std 0.502,0.502,0.502 --exits 2 --out efficientnet
 
 Run the second command in this folder. The pictures are those of Imagenette's ten classes, in its
-order; ``python examples/efficientnet_lite.py pictures.npz`` writes 2,000 of them from the folder
+order; `python examples/efficientnet_lite.py pictures.npz` writes 2,000 of them from the folder
 that COINFER_DATA names. The weights stay in the package that they came in.
 """
 
@@ -19,8 +19,7 @@ from torch import nn
 SIDE = 144
 """Height and width of the pictures, in pixels."""
 CLASSES = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
-"""Imagenette's ten classes among ImageNet's thousand: tench, English springer, cassette player,
-chain saw, church, French horn, garbage truck, gas pump, golf ball, parachute."""
+"""Imagenette's ten classes among ImageNet's thousand: tench to parachute, in its order."""
 
 
 def make() -> nn.Module:
@@ -50,4 +49,6 @@ def write_pictures(path: Path, count: int = 2000, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/efficientnet_lite.py PICTURES.npz")
     write_pictures(Path(sys.argv[1]))

@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
 
     subprocess.run(
         [sys.executable, "-m", "coinfer.cli.entry", "profile", "--model", "own_model:make",
-         "--input", "96x96", "--slowdown", "1000",
+         "--input", "96x96", "--exits", "0", "--slowdown", "1000",
          "--codec-slowdown", "20", "--out", str(folder)],
         cwd=Path(__file__).parent, check=True,
     )  # fmt: skip

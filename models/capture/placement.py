@@ -87,7 +87,8 @@ def within(
 ) -> tuple[Cut, ...]:
     """Those of `points` whose `price` is at most `limit`; refuses a limit that none keeps.
 
-    `what` names the limit and formats a price, as in '--max-latency: {:.4f} s'.
+    `points` are places in `model`. `what` names the limit and formats a price, as in
+    '--max-latency: {:.4f} s'.
     """
     prices = [price(p) for p in points]
     found = tuple(p for p, paid in zip(points, prices, strict=True) if paid <= limit)

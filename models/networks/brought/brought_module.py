@@ -160,7 +160,7 @@ class PictureUses:
     def of(
         cls, pictures: Pictures, seed: int, labelled: bool, more: Pictures | None = None
     ) -> PictureUses:
-        """Half of the pictures, by seed, train and choose; the other half judge.
+        """Half of the `pictures`, drawn by `seed`, train and choose; the other half judge.
 
         `more` pictures of the same size train and choose, too, and never judge. `labelled` says
         whether the labels are more than the network's own answers.

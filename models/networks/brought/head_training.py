@@ -104,8 +104,8 @@ def trained(
 ) -> WithExits:
     """The module with trained heads; with `joint_epochs` everything is trained after them.
 
-    `listener` hears of the progress. `kept` are the kinds that an interrupted run chose; otherwise
-    they are chosen here and given to `keep`.
+    `run` says of what and how; `listener` hears of the progress. `kept` are the kinds that an
+    interrupted run chose; otherwise they are chosen here and given to `keep`.
     """
     bare = _whole(run, [nn.Identity() for _ in run.points], "")
     augmentations = augmentations_that_fit(bare, run.data, run.args.epochs, run.folder)
@@ -113,7 +113,7 @@ def trained(
     with temporary_folder("features", run.folder) as place:
         features = KeptFeatures(bare, run.data, place, augmentations) if augmentations > 0 else None
         if features is not None:
-            features.progress = _reporting(listener, "features of the trunk")
+            features.progress = _heard(listener, "features of the trunk")
         if kept is None:
             kept = _chosen(run, bare, features, listener, place)
             keep(kept)
@@ -134,8 +134,8 @@ def trained(
     return joint
 
 
-def _reporting(listener: Listener, stage: str) -> Callable[[int, int], None]:
-    """Shows steps of a stage."""
+def _heard(listener: Listener, stage: str) -> Callable[[int, int], None]:
+    """What is called with the steps of a stage that is done, and of all; it says the stage, too."""
 
     def step(done: int, total: int) -> None:
         listener.stage(stage)
@@ -174,11 +174,9 @@ def _chosen(
     made = [run.made(column) for column in columns[: max(map(len, kinds))]]
     heads = [[made[k][i] for k in range(len(of_exit))] for i, of_exit in enumerate(kinds)]
 
-    def step(done: int, total: int) -> None:
-        listener.stage("kinds of heads")
-        listener.step(done, total)
-
-    found = measured(bare, kinds, heads, features, run.training, place, step)
+    found = measured(
+        bare, kinds, heads, features, run.training, place, _heard(listener, "kinds of heads")
+    )
     network_s = run.network_s()
     best = [choose(candidates, network_s) for candidates in found]
     return ChosenHeads(
@@ -193,10 +191,7 @@ def _train_heads(
     """Train the heads on what the frozen trunk gave once; where that is too much, through it."""
     checkpoint = run.folder / "checkpoint.pt"
 
-    def step(done: int, total: int) -> None:
-        listener.stage("exits")
-        listener.step(done, total)
-
+    step = _heard(listener, "exits")
     if features is None:
         train(whole, run.training, run.data, checkpoint, listener.epoch, step)
     else:

@@ -92,7 +92,7 @@ def test_exits_stand_where_probes_first_reach_an_accuracy(here):
 def test_pixels_are_from_0_to_1_before_mean_and_std(here, factory, options, right):
     result = run(
         "profile", "--model", f"wished:{factory}", "--data", "pictures.npz", "--repeats", "1",
-        "--out", "mine", *options,
+        "--exits", "0", "--out", "mine", *options,
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     assert (read_outcomes(here / "mine" / "outcomes.npz").accuracy(0) == 1.0) is right

@@ -128,7 +128,7 @@ def test_the_command_ends_with_two_and_one_line(here):
 def test_without_labels_the_last_exit_says_what_the_module_says(here, factory):
     result = run(
         "profile", "--model", f"handed:{factory}", "--input", "24x32", "--repeats", "1",
-        "--out", "mine",
+        "--exits", "0", "--out", "mine",
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
     outcomes, model = read_outcomes(here / "mine" / "outcomes.npz"), load_model(here / "mine")
