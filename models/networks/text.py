@@ -98,7 +98,7 @@ class TextEncoder(nn.Module):
     """Token ids (N, L) int64 to the scores of an exit after every layer.
 
     Padding is id 0; the module makes its own mask of it. L is at most `shape.length`. Every token
-    counts as of the first sentence; a pair of sentences is told apart by the separator between.
+    counts as of the first sentence; a pair of sentences has a separator between them.
     """
 
     channels_last = False

@@ -138,7 +138,11 @@ def published_folder(named: Path | None = None) -> Path:
 
 
 def published_shape(folder: Path, classes: int, length: int, pool: str) -> TextShape:
-    """Sizes of the published encoder in `folder`, with our exits' classes, tokens and pooling."""
+    """Sizes of the published encoder in `folder`.
+
+    `classes` of our exits, `length` of the longest sentence in tokens, `pool`: how exits see their
+    tokens. Raises `ArtefactError` where the encoder is of another kind.
+    """
     path = folder / "config.json"
     found = read_json(path, _Published, most_bytes=DEVICE_JSON_BYTES)
     for name, expected in (("hidden_act", "gelu"), ("layer_norm_eps", NORM_EPSILON)):
@@ -155,9 +159,10 @@ def published_shape(folder: Path, classes: int, length: int, pool: str) -> TextS
 
 
 def text_data(name: str, vocabulary: Path, seed: int, length: int, repeated: int = 1) -> TextData:
-    """A task's sentences: trained on, held back by `seed`, and judged; `length` tokens at most.
+    """The sentences of the task called `name`: trained on, held back by `seed`, and judged.
 
-    What trains has each sentence that is no phrase of another `repeated` times.
+    `vocabulary` is the file of the tokens' pieces; a sentence has `length` tokens at most. What is
+    trained on has each sentence that is no phrase of another `repeated` times.
     """
     task, wordpiece = task_named(name), read_wordpiece(vocabulary)
     texts = glue(name, "train")
@@ -180,8 +185,9 @@ def train_task(
     pool: str = "mean",
     within: Budget | None = None,
 ) -> TextTraining:
-    """Fine-tune on a task; `out` gets the checkpoint, weights, vocabulary and `training.json`.
+    """Fine-tune on the task called `name`; `listener` hears how it goes.
 
+    `out` gets the checkpoint, weights, vocabulary and `training.json`; `args` decide the training.
     `weights`: folder of the published ones. What was published for judging is run once, at the
     end, by the epoch that was best on what is held back. `pool`: how exits see their tokens.
     `within`: the time that training may take.

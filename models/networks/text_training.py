@@ -126,6 +126,19 @@ class _Best:
     epoch: int = 0
     state: dict[str, Tensor] | None = None
 
+    def take(
+        self,
+        network: nn.Module,
+        accuracies: tuple[float, ...],
+        weights: tuple[float, ...],
+        epoch: int,
+    ) -> None:
+        """Keep the network where its exits are better than they were."""
+        score = sum(w * a for w, a in zip(weights, accuracies, strict=True))
+        if score > self.score:
+            self.score, self.epoch = score, epoch
+            self.state = copy.deepcopy(network.state_dict())
+
     def state_dict(self) -> dict[str, Any]:
         return {"score": self.score, "epoch": self.epoch, "state": self.state}
 
@@ -165,11 +178,12 @@ def train_text(
     *,
     within: Budget | None = None,
 ) -> Trained:
-    """Fine-tune `network`; it is left as after the epoch whose exits were best on `held`.
+    """Fine-tune `network` on `sentences` as `args` say.
 
-    Best: by the accuracies' mean, weighted as the losses. Continues from `checkpoint` if it is this
-    run's; `report` hears of every epoch, `step` of every step of all. `within`: the time that the
-    call may take; where it is too short for all steps, the rate falls to zero by its end.
+    It is left as after the epoch whose exits were best on `held`, by their accuracies' mean,
+    weighted as the losses. Continues from `checkpoint` if it is this run's; `report` hears of every
+    epoch, `step` of every step of all. `within`: the time that the call may take; where it is too
+    short for all steps, the rate falls to zero by its end.
     """
     steps = -(-len(sentences) // args.batch)
     total = steps * args.epochs
@@ -179,8 +193,10 @@ def train_text(
         optimiser, lambda done: min(_planned(args, done, total), within.left)
     )
     run = _Run(network, optimiser, schedule, _Best())
-    told = {"args": repr(asdict(args)), "network": network.identity, "sentences": len(sentences)}
-    begun = done = resume(checkpoint, told, run.parts)
+    identity = {
+        "args": repr(asdict(args)), "network": network.identity, "sentences": len(sentences),
+    }  # fmt: skip
+    begun = done = resume(checkpoint, identity, run.parts)
     saved_s = time.monotonic()
     losses: list[float] = []
     network.train()
@@ -195,16 +211,11 @@ def train_text(
             if within.left <= 0:
                 break
             if time.monotonic() - saved_s > SAVED_EVERY_S and done % steps:
-                save_checkpoint(checkpoint, told, run.parts, done)
+                save_checkpoint(checkpoint, identity, run.parts, done)
                 saved_s = time.monotonic()
         judged = judge_text(network, held).accuracies
-        weights = exit_weights(network.exit_count, args.depth)
-        score = sum(w * a for w, a in zip(weights, judged, strict=True))
-        if score > run.best.score:
-            run.best.load_state_dict(
-                {"score": score, "epoch": epoch + 1, "state": copy.deepcopy(network.state_dict())}
-            )
-        save_checkpoint(checkpoint, told, run.parts, done)
+        run.best.take(network, judged, exit_weights(network.exit_count, args.depth), epoch + 1)
+        save_checkpoint(checkpoint, identity, run.parts, done)
         saved_s = time.monotonic()
         report(EpochReport(epoch + 1, args.epochs, float(np.mean(losses)), judged))
         losses.clear()
@@ -225,10 +236,10 @@ def _planned(args: TextArgs, done: int, total: int) -> float:
 def batches(
     sentences: Sentences, args: TextArgs, epoch: int, skipped: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch's batches, ids (N, L) and classes (N,), from the one numbered `skipped` on.
+    """Batches of `epoch`, ids (N, L) and classes (N,), from the one numbered `skipped` on.
 
-    Sentences of about one length lie together, each batch no wider than its longest one; order by
-    seed and epoch, whatever ran before.
+    `sentences` of about one length lie together, each batch no wider than its longest one; order by
+    the seed in `args` and the epoch, whatever ran before.
     """
     rng = np.random.default_rng([args.seed, epoch])
     order, lengths = rng.permutation(len(sentences)), sentences.lengths
@@ -247,7 +258,9 @@ def judge_text(
     sentences: Sentences,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Judged:
-    """Every exit's scores of `sentences`, in their order (float32)."""
+    """Scores by every exit of `network` for `sentences`, in their order; `progress` hears of each
+    batch.
+    """
     network.eval()
     lengths = sentences.lengths
     order = np.argsort(lengths, kind="stable")
