@@ -19,7 +19,7 @@ from controller.admission import Admission, Admitted
 from controller.device.cpu import CpuDone, DeviceCpu
 from controller.device.edge_answers import EdgeAnswers
 from controller.device.event_loop import EventLoop
-from controller.device.frame import EngineArgs, Event, Frame, FrameRecord, Prefix, Raw
+from controller.device.frame import EngineArgs, Event, ExitAnswer, Frame, FrameRecord, Prefix, Raw
 from controller.device.link_monitor import LinkMonitor, ProbeSettings
 from controller.device.link_watch import LinkWatch
 from controller.device.local_answers import LocalAnswers
@@ -27,7 +27,6 @@ from controller.interface import Controller, Measurement, Overruled, Situation
 from controller.link.interface import Link, Reply
 from controller.physics import PlanTable
 from models.executors import Executor
-from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
 from models.facts.profiles import Profile
 

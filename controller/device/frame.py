@@ -19,7 +19,7 @@ from controller.interface import FrameResult, Noticed
 from controller.physics import RESCUE_MARGIN_S
 from controller.plans import Plan
 from models.codecs import Encoded
-from models.facts.answers import ExitAnswer
+from models.facts.answers import ExitAnswer as ExitAnswer
 
 Raw = npt.NDArray[Any]
 """Samples as they come, of the type that the network's preprocessing takes."""

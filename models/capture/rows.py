@@ -91,7 +91,10 @@ def own_exits(module: nn.Module) -> int:
 def output_tensors(
     module: nn.Module, x: Tensor, preprocessing: Preprocessing, outputs: Sequence[str] = ()
 ) -> tuple[NamedTensor, ...]:
-    """Names, types and shapes of what a module answers (of its last exit) to a batch `x`."""
+    """Names, types and shapes of what a module answers (of its last exit) to a batch `x`.
+
+    `module` takes what `preprocessing` says; `outputs` names what is taken of a mapping.
+    """
     rows = RowModule(module, preprocessing, outputs)
     with torch.inference_mode():
         found = rows._ask(x)

@@ -37,7 +37,11 @@ def first(parts: Parts, batch: Float32s) -> Float32s:
 
 
 def encode(codec: Codec, parts: Parts, one: npt.NDArray[Any], shared: Shared) -> Encoded:
-    """Encode what crosses of one sample: a tensor, or the values of several. See `Codec.encode`."""
+    """Encode what crosses of one sample: a tensor, or the values of several.
+
+    `codec` carries the first of `parts` (none: `one` is the tensor itself), with what `shared`
+    holds of the cut. See `Codec.encode`.
+    """
     if not parts:
         return codec.encode(one, shared)
     carried, *others = (tensor[0] for tensor in split(parts, one[None]))
@@ -54,7 +58,11 @@ def decode(
     shape: tuple[int, ...],
     shared: Shared,
 ) -> npt.NDArray[Any]:
-    """What crossed of one sample, of `shape`. See `Codec.decode`."""
+    """What crossed of one sample, of `shape`.
+
+    `codec` carried the first of `parts` (none: a tensor alone) with what `shared` holds of the cut;
+    `meta` and `data` came from the other end. See `Codec.decode`.
+    """
     if not parts:
         return codec.decode(meta, data, shape, shared)
     view = memoryview(data)
@@ -84,7 +92,10 @@ def others_bytes(parts: Parts) -> int:
 
 
 def round_trip(codec: Codec, parts: Parts, batch: Float32s, shared: Shared) -> Float32s:
-    """What the other end sees of each sample of a batch (N, ...)."""
+    """What the other end sees of each sample of a `batch` (N, ...).
+
+    `codec` carries the first of `parts` (none: a tensor alone) with what `shared` holds.
+    """
     if not parts:
         seen: Float32s = codec.round_trip(batch, shared)
         return seen

@@ -23,10 +23,10 @@ LOUDNESS = 3000.0
 def generated_samples(
     preprocessing: Preprocessing, shape: Shape, count: int, rng: np.random.Generator
 ) -> Raw:
-    """`count` raw samples (count, ...) that a network of input `shape` takes.
+    """`count` raw samples (count, ...) that a network of input `shape` takes, drawn from `rng`.
 
-    Pictures of blobs, texts of random ids and lengths, recordings of decaying tones, tensors of
-    normal numbers. Raises `UsageError` for tensors of whole numbers: which are valid is not known.
+    `preprocessing` says what they are. Pictures are of blobs, texts of random ids and lengths,
+    recordings of decaying tones, tensors of normal numbers. Raises `UsageError` for tensors of whole numbers: which are valid is not known.
     """
     if isinstance(preprocessing, PictureInput):
         height, width = shape[1:]

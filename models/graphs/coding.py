@@ -60,7 +60,10 @@ def latent_bytes(bottleneck: BottleneckSpec) -> int:
 
 
 def crossing_bytes(codec: Codec, spec: BranchySpec, branch: int, cut: int) -> int | None:
-    """Bytes of what crosses before layer `cut`; None where they depend on what it holds."""
+    """Bytes of what crosses before layer `cut`; None where they depend on what it holds.
+
+    It crosses by `codec`, in the branch of exit `branch` (from 0) of the network `spec`.
+    """
     return crossing.size(codec, spec.parts(branch, cut), spec.shapes[branch][cut])
 
 

@@ -135,7 +135,10 @@ def taken_apart(
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
 ) -> list[str]:
-    """Names of the tensors that rows `x` (N, values) hold end to end, each of its own type."""
+    """Names of the tensors that rows `x` (N, values) hold end to end, each of its own type.
+
+    `parts` say what they are; the operations are added to `nodes`, their constants to `weights`.
+    """
     lengths = np.array([part.values for part in parts], dtype=np.int64)
     weights.append(numpy_helper.from_array(lengths, f"{x}/lengths"))
     rows = [f"{x}/row{k}" for k in range(len(parts))]
@@ -164,7 +167,10 @@ def lay_end_to_end(
     nodes: list[onnx.NodeProto],
     weights: list[onnx.TensorProto],
 ) -> None:
-    """Tensors (N, ...) of any type as rows `y` (N, values) of float32."""
+    """Names of `tensors` (N, ...) of any type: they become rows `y` (N, values) of float32.
+
+    The operations are added to `nodes`, their constants to `weights`.
+    """
     rows = []
     for k, tensor in enumerate(tensors):
         cast, row = f"{y}/float{k}", f"{y}/row{k}"

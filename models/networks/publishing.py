@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
@@ -75,27 +76,8 @@ def publish(
         calibrate_network(spec, state, signature.preprocessing, held_back) if calibrated else {}
     )
     ranges |= dict(more_ranges or {})
-    held: tuple[float, ...] = ()
-    temperatures: tuple[float, ...] = ()
-
-    def card(accuracies: tuple[float, ...]) -> Card:
-        return Card(
-            format_version=FORMAT_VERSION,
-            name=spec.name,
-            network=spec,
-            digest=model_digest(spec, state, ranges),
-            classes=origin.classes,
-            dataset=origin.trained_on,
-            preprocessing=signature.preprocessing,
-            training=origin.training
-            | {"torch": str(torch.__version__), "machine": platform.machine()},
-            held_back_accuracies=held,
-            test_accuracies=accuracies,
-            temperatures=temperatures,
-            answers=signature.answers,
-        )
-
-    save_model(folder, state, card(()), ranges)
+    card = _card(spec, model_digest(spec, state, ranges), origin, signature)
+    save_model(folder, state, card, ranges)
     model = load_model(folder)
     threads = torch.get_num_threads()
     judge_by = signature.judge
@@ -104,8 +86,9 @@ def publish(
         judge_by=judge_by,
     )  # fmt: skip
     save_outcomes(folder / "held_back.npz", known)
-    held = _accuracies(known)
-    temperatures = fitted_temperatures(known)
+    card = msgspec.structs.replace(
+        card, held_back_accuracies=_accuracies(known), temperatures=fitted_temperatures(known)
+    )
     seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
     save_activations(folder, seen)
     outcomes = judge(
@@ -115,8 +98,26 @@ def publish(
     save_outcomes(folder / "outcomes.npz", outcomes)
     if (sizes := record_sizes(model, outcomes, test)).keys:
         save_sizes(folder, sizes)
-    save_model(folder, state, card(_accuracies(outcomes)), ranges)
+    card = msgspec.structs.replace(card, test_accuracies=_accuracies(outcomes))
+    save_model(folder, state, card, ranges)
     return outcomes
+
+
+def _card(spec: BranchySpec, digest: str, origin: Origin, signature: Signature) -> Card:
+    """A card without what judging will say."""
+    return Card(
+        format_version=FORMAT_VERSION,
+        name=spec.name,
+        network=spec,
+        digest=digest,
+        classes=origin.classes,
+        dataset=origin.trained_on,
+        preprocessing=signature.preprocessing,
+        training=origin.training | {"torch": str(torch.__version__), "machine": platform.machine()},
+        held_back_accuracies=(),
+        test_accuracies=(),
+        answers=signature.answers,
+    )
 
 
 def _accuracies(outcomes: Outcomes) -> tuple[float, ...]:

@@ -52,7 +52,7 @@ def answered(
     """All answers to what makes `model` a folder.
 
     Options come first (`of_model`, `of_world`, by name), then answers of an earlier call (`found`),
-    then what `ask` is told.
+    then what `ask` gets.
     """
     replace = msgspec.structs.replace
     if found is not None:

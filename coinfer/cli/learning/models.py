@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -131,47 +132,69 @@ def profile(
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
-    from models.codecs import codec_named
-
-    found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
-    named = tuple(c.name for c in found)
+    given = Namespace(**locals())  # every option by its name: they are many
+    codecs_named = _codecs(codecs)
     if on_device:
         from coinfer.cli.learning.on_device import profile_here
 
-        profile_here(model, out, threads, repeats, named, json=json)
-        return
-    if ":" in model:
-        from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
-        from coinfer.cli.learning.signature import SignatureOptions
-        from models.data.own_pictures import has_own_size
+        profile_here(model, out, threads, repeats, codecs_named, json=json)
+    elif ":" in model:
+        _bring(given, codecs_named)
+    else:
+        _profile_ours(given, codecs_named)
 
-        _refuse_of_brought({
-            "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
-            "--reference": reference is not None,
-            "--input": side[:1].isdigit() and data is not None and has_own_size(data),
-        } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
-        given = ModuleOptions(
-            model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
-            placement, heads, epochs, joint_epochs, mean, std, seed,
-            HeadOptions(
-                head_kind, distillation, own_blocks, max_latency, max_device_memory, train_data
-            ),
-            SignatureOptions(side, answers, judge),
-        )  # fmt: skip
-        brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
-        if json:
-            emit_json(brought)
-        return
+
+def _codecs(text: str) -> tuple[str, ...]:
+    from models.codecs import codec_named
+
+    return tuple(codec_named(c.strip()).name for c in text.split(",") if c.strip())
+
+
+def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
+    """Take in a model that is brought."""
+    from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
+    from coinfer.cli.learning.signature import SignatureOptions
+    from models.codecs import codec_named
+
+    _refuse_of_brought({
+        "--executor": given.executor not in ("", "onnxruntime"), "--grid": bool(given.grid),
+        "--reference": given.reference is not None,
+    } | {f"--codecs {c}": True for c in codecs if codec_named(c).carries == "latent"})  # fmt: skip
+    module = ModuleOptions(
+        given.model, given.out, given.data, given.side, given.classes, given.exits,
+        tuple(given.exit_after or ()), given.exit_accuracy, given.placement, given.heads,
+        given.epochs, given.joint_epochs, given.mean, given.std, given.seed,
+        HeadOptions(
+            given.head_kind, given.distillation, given.own_blocks, given.max_latency,
+            given.max_device_memory, given.train_data,
+        ),
+        SignatureOptions(given.side, given.answers, given.judge),
+    )  # fmt: skip
+    brought = bring(
+        module,
+        TimingOptions(given.threads, given.repeats, given.slowdown, given.codec_slowdown, codecs),
+    )
+    if given.json:
+        emit_json(brought)
+
+
+def _profile_ours(given: Namespace, codecs: tuple[str, ...]) -> None:
+    """Time a network of ours; refuse what only a model that is brought has."""
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
-        "--data": data is not None, "--input": bool(side), "--exits": bool(exits),
-        "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
-        "--classes": classes is not None, "--exit-after": bool(exit_after),
-        "--exit-accuracy": bool(exit_accuracy), "--own-blocks": own_blocks > 0,
-        "--train-data": train_data is not None, "--answers": bool(answers), "--judge": bool(judge),
-        "--max-latency": bool(max_latency), "--max-device-memory": bool(max_device_memory),
+        "--data": given.data is not None, "--input": bool(given.side),
+        "--exits": bool(given.exits), "--heads": bool(given.heads),
+        "--joint-epochs": given.joint_epochs > 0, "--classes": given.classes is not None,
+        "--exit-after": bool(given.exit_after), "--exit-accuracy": bool(given.exit_accuracy),
+        "--own-blocks": given.own_blocks > 0, "--train-data": given.train_data is not None,
+        "--answers": bool(given.answers), "--judge": bool(given.judge),
+        "--max-latency": bool(given.max_latency),
+        "--max-device-memory": bool(given.max_device_memory),
     })  # fmt: skip
-    timing = OursTiming(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
-    profile_ours(model, out, reference, reading, timing, json=json)
+    timing = OursTiming(
+        given.executor, given.threads, given.repeats, given.slowdown, given.grid, given.seed,
+        codecs, given.codec_slowdown,
+    )  # fmt: skip
+    profile_ours(given.model, given.out, given.reference, given.reading, timing, json=given.json)
 
 
 def _refuse(what: str, why: str, given: Mapping[str, bool]) -> None:

@@ -19,7 +19,6 @@ from coinfer.cli.scenario import say_samples
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from models.data.datasets import Samples
     from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
@@ -164,80 +163,48 @@ class _Brought:
 
 def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
     """Take the module in, and profile it as device and as edge."""
-    from artefacts import UsageError, ready_folder
-    from models.data.own_pictures import read_pictures
-    from models.data.own_samples import read_samples
+    from artefacts import ready_folder
     from models.facts.cards import load_model
-    from models.networks.brought.exit_placement import CHOSEN
     from models.networks.brought.factories import load_head, load_named
-    from models.networks.brought.profile_module import CODECS, convert_module
-    from models.networks.brought.signed_module import convert_signed, without_exits
+    from models.networks.brought.taking_in import NamedModule, Source, interrupted_at, take_in
     from models.networks.measuring.memory import measured_activations
     from models.networks.measuring.profiling import profile_model
     from models.networks.measuring.timing import ProfilingArgs
 
     args, out = given.arguments(timing.slowdown), given.out
     head = load_head(given.heads) if given.heads else None
-    plain = ProfilingArgs(
-        "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=timing.codecs
-    )
-    slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     module, likely = load_named(given.named)
-    size, pictures = None, None
-    if given.signature.of_pictures:
-        size, pictures = _pictures(given, args, likely)
-    taken = given.signature.taken(module, size, args)
-    codecs = timing.codecs or (CODECS if taken is None else taken.codecs)
-    plain, slow = (replace(timed, codecs=codecs) for timed in (plain, slow))
-    if taken is not None and not given.signature.of_pictures and given.data is not None:
-        pictures = read_samples(given.data, taken.preprocessing, taken.shape)
-    more = None
-    if given.more.train_data is not None:
-        if pictures is None:
-            raise UsageError("--train-data: found it without --data, expected both")
-        more = read_pictures(given.more.train_data, size, args.classes or pictures.classes)
+    signature = given.signature
+    side = None
+    if signature.of_pictures and (given.side or given.data is None):
+        side = _side(given.side)
+    source = Source(
+        given.data, side, given.more.train_data, signature.of_pictures,
+        lambda size: signature.taken(module, size, args),
+    )  # fmt: skip
     ready_folder(out, make=False)
     with progress_bar() as bar:
         task = bar.add_task("capture", total=None, note="")
         try:
-            if taken is None:
-                assert size is not None
-                outcomes = convert_module(
-                    out, module, _name(out), pictures, size, args, _listener(bar, task), head,
-                    codecs, more,
-                )  # fmt: skip
-            else:
-                args = without_exits(args, given.exits, module, taken)
-                outcomes = convert_signed(
-                    out, module, _name(out), pictures, taken, args, _listener(bar, task), head,
-                    codecs,
-                )  # fmt: skip
+            outcomes, codecs = take_in(
+                out, NamedModule(module, _name(out), likely), source, args, _listener(bar, task),
+                head, timing.codecs, given.exits,
+            )  # fmt: skip
+            plain = ProfilingArgs(
+                "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=codecs
+            )
+            slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
             model = load_model(out)
             memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
             edge, device = (
-                profile_model(model, name, args, _timed(bar, task, name), activations=memory)
-                for name, args in (("edge", plain), ("device", slow))
+                profile_model(model, name, timed, _timed(bar, task, name), activations=memory)
+                for name, timed in (("edge", plain), ("device", slow))
             )
         except KeyboardInterrupt:
-            left = [p for p in (out / "checkpoint.pt", out / CHOSEN) if p.exists()]
-            say_interrupted(left[0] if left else out / "checkpoint.pt")
+            say_interrupted(interrupted_at(out))
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
     return _Brought(model, places, outcomes, device, edge, codecs)
-
-
-def _pictures(
-    given: ModuleOptions, args: ProfileArgs, likely: tuple[str, ...]
-) -> tuple[tuple[int, int], Samples | None]:
-    """The size of pictures, and the pictures where there are some."""
-    from models.data.own_pictures import read_pictures
-
-    side = _side(given.side) if given.side or given.data is None else None
-    if given.data is None:
-        assert side is not None
-        return side, None
-    found = read_pictures(given.data, side, args.classes, likely)
-    return (found.x.shape[1], found.x.shape[2]), found
 
 
 def _name(out: Path) -> str:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from models.facts.answers import Answers, Scores
     from models.facts.judges import Judge
     from models.facts.preprocessing import Preprocessing
-    from models.networks.brought.signed_module import Taken
+    from models.networks.brought.signatures import Taken
 
 INPUTS = (
     "HEIGHTxWIDTH, tokens:LENGTH:VOCABULARY[:PADDING], sound:SAMPLES:RATE_HZ or "
@@ -49,7 +49,7 @@ class SignatureOptions:
         from models.capture.rows import own_exits
         from models.facts.preprocessing import PictureInput
         from models.networks.brought.brought_module import ProfileArgs
-        from models.networks.brought.signed_module import Taken
+        from models.networks.brought.signatures import Taken
 
         assert isinstance(args, ProfileArgs)
         if self.of_pictures:

@@ -133,7 +133,10 @@ class BroughtModule:
     def lessons(
         self, known: Pictures, held: Pictures, batch: int, seed: int
     ) -> SmallPictures | PlainSamples:
-        """Batches to train exits on: of pictures varied ones."""
+        """Batches of `batch` samples to train exits on, in an order by `seed`: of pictures varied ones.
+
+        `known` are trained on, `held` are for choices.
+        """
         given = self.normalisation
         if isinstance(given, Prepared):
             return PlainSamples(known, held, batch, seed, given)

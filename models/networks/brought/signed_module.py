@@ -8,7 +8,7 @@ one class are `profile_module`'s.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,16 +22,15 @@ from models.capture.export import capture
 from models.capture.lower import State, lower_verified
 from models.capture.modules import answers as given_answers
 from models.capture.modules import unwrapped
-from models.capture.rows import RowModule, output_tensors, own_exits
+from models.capture.rows import RowModule
 from models.capture.verification import allowed, verify_answers
 from models.data.datasets import Samples
 from models.data.generated import generated_samples
-from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
+from models.facts.answers import Answers, ClassAnswer
 from models.facts.branchy import BranchySpec
-from models.facts.judges import Judge, own_labels
-from models.facts.layers import Shape
+from models.facts.judges import own_labels
 from models.facts.outcomes import Outcomes
-from models.facts.preprocessing import PictureInput, Preprocessing, SoundInput, TokenInput
+from models.facts.preprocessing import Raw
 from models.networks.brought.brought_module import (
     BroughtModule,
     Listener,
@@ -41,38 +40,13 @@ from models.networks.brought.brought_module import (
 )
 from models.networks.brought.exit_placement import read_reasons, with_exits
 from models.networks.brought.factories import HeadFactory
+from models.networks.brought.signatures import Taken, check_answers, usual_answers
 from models.networks.publishing import Origin, Signature, publish
 from models.networks.training_data import Prepared
 
 GENERATED = 400
 BATCH = 25
 SAMPLES = 4
-TENSOR_CODECS = ("int8", "int8c", "int4c", "int4c+zstd")
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a model takes and gives, as its author says it."""
-
-    preprocessing: Preprocessing
-    shape: Shape
-    """Of the network's input for one sample."""
-    answers: Answers | None = None
-    """None: one class where it gives one row of scores, else tensors as they are."""
-    outputs: tuple[str, ...] = ()
-    """Names of what is taken of a mapping; none: everything."""
-    judge: Judge | None = None
-    """None: the usual one of the answers."""
-
-    @property
-    def codecs(self) -> tuple[str, ...]:
-        """What may cross the cuts of such a network, where nobody says."""
-        kind = self.preprocessing
-        if isinstance(kind, PictureInput):
-            return (*TENSOR_CODECS, "uint8", "jpeg35", "jpeg75")
-        if isinstance(kind, TokenInput):
-            return (*TENSOR_CODECS, "ids16" if kind.vocabulary <= 2**16 else "ids32")
-        return (*TENSOR_CODECS, "pcm16", "mulaw") if isinstance(kind, SoundInput) else TENSOR_CODECS
 
 
 def convert_signed(
@@ -88,8 +62,9 @@ def convert_signed(
 ) -> Outcomes:
     """Write the model's folder (weights, ranges, card, outcomes); gives the outcomes.
 
-    As `profile_module.convert_module`, for a `module` that takes and gives what `taken` says. Half
-    of the `samples`, by seed, train and choose; the other half judge. Where there are none, made
+    As `profile_module.convert_module`, for a `module` that takes and gives what `taken` says:
+    `folder` is the model's, `name` the network's, `args` say how it is done, `listener` hears of
+    it, `head` makes exits' heads, `codecs` may cross a cut. Half of the `samples`, by seed, train and choose; the other half judge. Where there are none, made
     ones with the module's own answers stand in. Where `samples` have no labels (`y` of no columns)
     its own answers are right, too.
     """
@@ -103,40 +78,47 @@ def convert_signed(
     )
     rows = RowModule(module, taken.preprocessing, taken.outputs)
     first = torch.from_numpy(taken.preprocessing.apply(x[:SAMPLES]))
-    _check(rows, first, name)
+    check_answers(rows, first, name)
     spec, state, found = lower_verified(rows, first[:2], name, samples=first, made_up=False)
-    answers = taken.answers or _usual(module, first, taken, spec.classes)
+    answers = taken.answers or usual_answers(module, first, taken, spec.classes)
     answers.check(spec.classes)
     spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
     labelled = samples is not None and samples.y.size > 0
     if samples is None or not labelled:
         samples = Samples(x, own_labels(answers, _all_rows(rows, x, taken)))
     lesson = PictureUses.of(samples, args.seed, labelled)
-    batches = (
-        torch.from_numpy(taken.preprocessing.apply(lesson.judged.x[k : k + BATCH]))
-        for k in range(0, len(lesson.judged), BATCH)
-    )
-    verify_answers(spec, state, rows, batches, allowed(found))
+    verify_answers(spec, state, rows, _batches(lesson.judged.x, taken), allowed(found))
     names = args.classes or samples.classes
     if args.with_exits:
-        if rows.exit_count or not isinstance(answers, ClassAnswer):
-            why = f"{rows.exit_count} exits of its own" if rows.exit_count else "no one class"
-            raise UsageError(
-                f"--exits: found model '{name}' with {why}, expected a model without exits that "
-                "gives class scores (exits of others: a module with exit_count)"
-            )
+        _takes_exits(rows, name, answers)
         spec, state = _with_exits(folder, rows, name, first, lesson, taken, args, listener, head)
     listener.stage("outcomes")
-    counted = answers.named(spec.classes)
-    if len(names) not in (0, counted):
-        raise UsageError(f"classes: found {len(names)} names, expected {counted}")
-    origin = _origin(spec.name, lesson, args, read_reasons(folder))
-    usual = tuple(f"class {k}" for k in range(counted)) if answers.one_class else ()
+    origin = replace(
+        _origin(lesson, args, read_reasons(folder)), classes=_names(spec, answers, names)
+    )
     signature = Signature(taken.preprocessing, answers, taken.judge)
     return publish(
-        folder, spec, state, replace(origin, classes=names or usual), signature, lesson.held,
-        lesson.judged, codecs=codecs or taken.codecs, progress=listener.step,
+        folder, spec, state, origin, signature, lesson.held, lesson.judged,
+        codecs=codecs or taken.codecs, progress=listener.step,
     )  # fmt: skip
+
+
+def _takes_exits(rows: RowModule, name: str, answers: Answers) -> None:
+    if rows.exit_count or not isinstance(answers, ClassAnswer):
+        why = f"{rows.exit_count} exits of its own" if rows.exit_count else "no one class"
+        raise UsageError(
+            f"--exits: found model '{name}' with {why}, expected a model without exits that gives "
+            "class scores (exits of others: a module with exit_count)"
+        )
+
+
+def _names(spec: BranchySpec, answers: Answers, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of classes: those that were given, else numbers where the answer is one class."""
+    count = answers.named(spec.classes)
+    if len(names) not in (0, count):
+        raise UsageError(f"classes: found {len(names)} names, expected {count}")
+    usual = tuple(f"class {k}" for k in range(count)) if answers.one_class else ()
+    return names or usual
 
 
 def _with_exits(
@@ -162,57 +144,17 @@ def _with_exits(
     return spec, state
 
 
-def without_exits(
-    args: ProfileArgs, exits: int | None, module: nn.Module, taken: Taken
-) -> ProfileArgs:
-    """`args` without exits where nobody asked for any (`exits` is None) and none could be put in:
-    the `module` has its own, or `taken` says that its answers are no one class.
-    """
-    one_class = taken.answers is None or taken.answers.one_class
-    if exits is not None or (one_class and not own_exits(module)):
-        return args
-    return replace(args, exits=0)
-
-
-def _check(rows: RowModule, x: Tensor, name: str) -> None:
-    """Refuse a module that cannot take its samples, or gives what are no finite numbers."""
-    try:
-        found = given_answers(rows, x)
-    except UsageError:
-        raise
-    except Exception as error:  # whatever the user's module raises
-        raise UsageError(
-            f"model '{name}': cannot take an input of shape {tuple(x.shape)}: "
-            f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-        ) from None
-    for one in found:
-        if len(one) != len(x) or not bool(torch.isfinite(one).all()):
-            raise UsageError(
-                f"model '{name}': found an answer of shape {tuple(one.shape)} that is not one row "
-                f"of finite numbers for each of {len(x)} samples"
-            )
-
-
-def _usual(module: nn.Module, x: Tensor, taken: Taken, values: int) -> Answers:
-    """One class where the answer is one row of two numbers or more, else its tensors."""
-    tensors = output_tensors(module, x, taken.preprocessing, taken.outputs)
-    if len(tensors) == 1 and len(tensors[0].shape) == 1 and values > 1:
-        return ClassAnswer()
-    return TensorsAnswer(tensors)
-
-
-def _all_rows(rows: RowModule, x: np.ndarray, taken: Taken) -> Float32s:
-    """What the last exit gives of every sample (N, V)."""
-    return np.concatenate([one[-1].numpy() for one in _answers(rows, x, taken)])
-
-
-def _answers(rows: RowModule, x: np.ndarray, taken: Taken) -> Iterator[list[Tensor]]:
+def _batches(x: Raw, taken: Taken) -> Iterator[Tensor]:
     for k in range(0, len(x), BATCH):
-        batch = torch.from_numpy(taken.preprocessing.apply(x[k : k + BATCH]))
-        yield given_answers(rows, batch)
+        yield torch.from_numpy(taken.preprocessing.apply(x[k : k + BATCH]))
 
 
-def _origin(name: str, lesson: PictureUses, args: ProfileArgs, why: tuple[str, ...]) -> Origin:
+def _all_rows(rows: RowModule, x: Raw, taken: Taken) -> Float32s:
+    """What the last exit gives of every sample (N, V)."""
+    return np.concatenate([given_answers(rows, one)[-1].numpy() for one in _batches(x, taken)])
+
+
+def _origin(lesson: PictureUses, args: ProfileArgs, why: tuple[str, ...]) -> Origin:
     what = lesson.described.replace("pictures", "samples")
     return Origin(
         (),
