@@ -12,11 +12,13 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning import profile_options as options
 from coinfer.cli.learning.profile_heads import DISTILLATION, HeadOptions
+from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
 from coinfer.cli.options import JsonOption, TorchThreadsOption
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from models.codecs import Codec
     from models.facts.branchy import BranchySpec
     from models.facts.cards import Model
     from models.facts.profiles import LayerProfile, Profile
@@ -132,39 +134,41 @@ def profile(
     A torch model that is not ours (MODULE:FACTORY) is captured first, given exits if asked, judged
     on its pictures, and profiled; OUT then holds the model, its profiles and a scenario to go on.
     """
-    from models.codecs import codec_named
-
-    found = [codec_named(c.strip()) for c in codecs.split(",") if c.strip()]
+    found = _codecs(codecs)
     named = tuple(c.name for c in found)
+    more = HeadOptions(
+        head_kind, distillation, own_blocks, max_latency, max_device_memory, train_data
+    )
     if ":" in model:
-        from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
-
-        _refuse_of_brought({
-            "--executor": executor not in ("", "onnxruntime"), "--grid": bool(grid),
-            "--reference": reference is not None,
-            "--input": bool(side) and data is not None and not data.is_dir(),
-        } | {f"--codecs {c.name}": True for c in found if c.carries == "latent"})  # fmt: skip
+        sized = bool(side) and data is not None and not data.is_dir()
+        _refuse_of_brought(executor, bool(grid), reference is not None, sized, found)
         given = ModuleOptions(
             model, out, data, side, classes, exits, tuple(exit_after or ()), exit_accuracy,
-            placement, heads, epochs, joint_epochs, mean, std, seed,
-            HeadOptions(
-                head_kind, distillation, own_blocks, max_latency, max_device_memory, train_data
-            ),
+            placement, heads, epochs, joint_epochs, mean, std, seed, more,
         )  # fmt: skip
-        brought = bring(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named))
-        if json:
-            emit_json(brought)
+        _brought(given, TimingOptions(threads, repeats, slowdown, codec_slowdown, named), json)
         return
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
         "--data": data is not None, "--input": bool(side), "--exits": bool(exits),
         "--heads": bool(heads), "--joint-epochs": joint_epochs > 0,
         "--classes": classes is not None, "--exit-after": bool(exit_after),
-        "--exit-accuracy": bool(exit_accuracy), "--own-blocks": own_blocks > 0,
-        "--train-data": train_data is not None,
-        "--max-latency": bool(max_latency), "--max-device-memory": bool(max_device_memory),
-    })  # fmt: skip
+        "--exit-accuracy": bool(exit_accuracy),
+    } | more.given)  # fmt: skip
     timing = _Timing(executor, threads, repeats, slowdown, grid, seed, named, codec_slowdown)
     _profile_ours(model, out, reference, reading, timing, json=json)
+
+
+def _codecs(text: str) -> list[Codec]:
+    """Codecs by their names, which stand between commas."""
+    from models.codecs import codec_named
+
+    return [codec_named(name.strip()) for name in text.split(",") if name.strip()]
+
+
+def _brought(given: ModuleOptions, timing: TimingOptions, json: bool) -> None:
+    brought = bring(given, timing)
+    if json:
+        emit_json(brought)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +244,13 @@ OF_OURS_ALONE = {
 """Why an option is refused beside a model that is brought."""
 
 
-def _refuse_of_brought(given: Mapping[str, bool]) -> None:
+def _refuse_of_brought(
+    executor: str, grid: bool, reference: bool, sized: bool, codecs: Iterable[Codec]
+) -> None:
+    given = {
+        "--executor": executor not in ("", "onnxruntime"), "--grid": grid,
+        "--reference": reference, "--input": sized,
+    } | {f"--codecs {c.name}": True for c in codecs if c.carries == "latent"}  # fmt: skip
     for option, found in given.items():
         _refuse("a model that is brought", OF_OURS_ALONE[option.split()[0]], {option: found})
 

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
-from coinfer.cli.learning.profile_heads import HeadOptions, beyond_limit, exits_wanted, reasons
+from coinfer.cli.learning.profile_heads import (
+    HeadOptions,
+    beyond_limit,
+    epochs_on,
+    exits_wanted,
+    reasons,
+)
 from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
-    from models.networks.brought.brought_module import Listener, ProfileArgs
+    from models.networks.brought.brought_module import ProfileArgs
 
 SCENARIO = """format_version = 1
 name = {name}
@@ -188,7 +194,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         task = bar.add_task("capture", total=None, note="")
         try:
             outcomes = convert_module(
-                out, module, _name(out), pictures, size, args, _listener(bar, task), head,
+                out, module, _name(out), pictures, size, args, epochs_on(bar, task), head,
                 timing.codecs, more,
             )  # fmt: skip
             model = load_model(out)
@@ -208,22 +214,6 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
 def _name(out: Path) -> str:
     """A model that is brought is called as its folder is."""
     return out.name or "model"
-
-
-def _listener(bar: Progress, task: TaskID) -> Listener:
-    """Shows on a bar how far the taking in is, and every epoch on a line."""
-    from models.networks.brought.brought_module import Listener
-    from models.networks.training import EpochReport
-
-    def epoch(now: EpochReport) -> None:
-        shares = " ".join(f"{100 * a:.1f}" for a in now.accuracies)
-        console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
-
-    return Listener(
-        lambda stage: bar.update(task, description=stage),
-        lambda done, total: bar.update(task, completed=done, total=total),
-        epoch,
-    )
 
 
 def _timed(bar: Progress, task: TaskID, name: str) -> Callable[[str, int, int], None]:
