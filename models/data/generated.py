@@ -26,7 +26,8 @@ def generated_samples(
     """`count` raw samples (count, ...) that a network of input `shape` takes, drawn from `rng`.
 
     `preprocessing` says what they are. Pictures are of blobs, texts of random ids and lengths,
-    recordings of decaying tones, tensors of normal numbers. Raises `UsageError` for tensors of whole numbers: which are valid is not known.
+    recordings of decaying tones, tensors of normal numbers. Raises `UsageError` for tensors of
+    whole numbers: which are valid is not known.
     """
     if isinstance(preprocessing, PictureInput):
         height, width = shape[1:]

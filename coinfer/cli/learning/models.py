@@ -150,6 +150,13 @@ def _codecs(text: str) -> tuple[str, ...]:
     return tuple(codec_named(c.strip()).name for c in text.split(",") if c.strip())
 
 
+def _heads(given: Namespace) -> HeadOptions:
+    return HeadOptions(
+        given.head_kind, given.distillation, given.own_blocks, given.max_latency,
+        given.max_device_memory, given.train_data,
+    )  # fmt: skip
+
+
 def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
     """Take in a model that is brought."""
     from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
@@ -164,11 +171,7 @@ def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
         given.model, given.out, given.data, given.side, given.classes, given.exits,
         tuple(given.exit_after or ()), given.exit_accuracy, given.placement, given.heads,
         given.epochs, given.joint_epochs, given.mean, given.std, given.seed,
-        HeadOptions(
-            given.head_kind, given.distillation, given.own_blocks, given.max_latency,
-            given.max_device_memory, given.train_data,
-        ),
-        SignatureOptions(given.side, given.answers, given.judge),
+        _heads(given), SignatureOptions(given.side, given.answers, given.judge),
     )  # fmt: skip
     brought = bring(
         module,
@@ -185,11 +188,8 @@ def _profile_ours(given: Namespace, codecs: tuple[str, ...]) -> None:
         "--exits": bool(given.exits), "--heads": bool(given.heads),
         "--joint-epochs": given.joint_epochs > 0, "--classes": given.classes is not None,
         "--exit-after": bool(given.exit_after), "--exit-accuracy": bool(given.exit_accuracy),
-        "--own-blocks": given.own_blocks > 0, "--train-data": given.train_data is not None,
         "--answers": bool(given.answers), "--judge": bool(given.judge),
-        "--max-latency": bool(given.max_latency),
-        "--max-device-memory": bool(given.max_device_memory),
-    })  # fmt: skip
+    } | _heads(given).given)  # fmt: skip
     timing = OursTiming(
         given.executor, given.threads, given.repeats, given.slowdown, given.grid, given.seed,
         codecs, given.codec_slowdown,

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from coinfer.cli.console import console
 from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, quantity
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from models.networks.brought.brought_module import Listener
 
 DISTILLATION = 0.5
 DEFAULT_EXITS = 5
@@ -25,6 +31,15 @@ class HeadOptions:
     max_device_memory: str = ""
     train_data: Path | None = None
     """Labelled pictures that train the heads, too."""
+
+    @property
+    def given(self) -> dict[str, bool]:
+        """Options that only a model that is brought has, and whether they were given."""
+        return {
+            "--own-blocks": self.own_blocks > 0, "--train-data": self.train_data is not None,
+            "--max-latency": bool(self.max_latency),
+            "--max-device-memory": bool(self.max_device_memory),
+        }  # fmt: skip
 
     @property
     def max_latency_s(self) -> float | None:
@@ -84,3 +99,19 @@ def beyond_limit(limit_s: float | None, device_s: Sequence[float]) -> list[str]:
         for i, found in enumerate(device_s[:-1])
         if limit_s is not None and found > limit_s
     ]
+
+
+def epochs_on(bar: Progress, task: TaskID) -> Listener:
+    """Shows on the `task` of a `bar` how far the taking in is, and every epoch on a line."""
+    from models.networks.brought.brought_module import Listener
+    from models.networks.training import EpochReport
+
+    def epoch(now: EpochReport) -> None:
+        shares = " ".join(f"{100 * a:.1f}" for a in now.accuracies)
+        console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
+
+    return Listener(
+        lambda stage: bar.update(task, description=stage),
+        lambda done, total: bar.update(task, completed=done, total=total),
+        epoch,
+    )

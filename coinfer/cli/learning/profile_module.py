@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning.exit_remarks import exit_accuracies, out_of_reach, weak_exits
-from coinfer.cli.learning.profile_heads import HeadOptions, beyond_limit, exits_wanted, reasons
+from coinfer.cli.learning.profile_heads import (
+    HeadOptions,
+    beyond_limit,
+    epochs_on,
+    exits_wanted,
+    reasons,
+)
 from coinfer.cli.learning.signature import SignatureOptions
 from coinfer.cli.scenario import say_samples
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from models.facts.cards import Model
     from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
-    from models.networks.brought.brought_module import Listener, ProfileArgs
+    from models.networks.brought.brought_module import ProfileArgs
 
 SCENARIO = """format_version = 1
 name = {name}
@@ -187,7 +193,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         task = bar.add_task("capture", total=None, note="")
         try:
             outcomes, codecs = take_in(
-                out, NamedModule(module, _name(out), likely), source, args, _listener(bar, task),
+                out, NamedModule(module, _name(out), likely), source, args, epochs_on(bar, task),
                 head, timing.codecs, given.exits,
             )  # fmt: skip
             plain = ProfilingArgs(
@@ -210,22 +216,6 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
 def _name(out: Path) -> str:
     """A model that is brought is called as its folder is."""
     return out.name or "model"
-
-
-def _listener(bar: Progress, task: TaskID) -> Listener:
-    """Shows on a bar how far the taking in is, and every epoch on a line."""
-    from models.networks.brought.brought_module import Listener
-    from models.networks.training import EpochReport
-
-    def epoch(now: EpochReport) -> None:
-        shares = " ".join(f"{100 * a:.1f}" for a in now.accuracies)
-        console.print(f"epoch {now.epoch}/{now.epochs}: held-back accuracy by exit {shares} %")
-
-    return Listener(
-        lambda stage: bar.update(task, description=stage),
-        lambda done, total: bar.update(task, completed=done, total=total),
-        epoch,
-    )
 
 
 def _timed(bar: Progress, task: TaskID, name: str) -> Callable[[str, int, int], None]:

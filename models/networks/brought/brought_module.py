@@ -133,9 +133,9 @@ class BroughtModule:
     def lessons(
         self, known: Pictures, held: Pictures, batch: int, seed: int
     ) -> SmallPictures | PlainSamples:
-        """Batches of `batch` samples to train exits on, in an order by `seed`: of pictures varied ones.
+        """Batches of `batch` samples to train exits on, in an order by `seed`.
 
-        `known` are trained on, `held` are for choices.
+        `known` are trained on (pictures are varied), `held` are for choices.
         """
         given = self.normalisation
         if isinstance(given, Prepared):

@@ -64,9 +64,9 @@ def convert_signed(
 
     As `profile_module.convert_module`, for a `module` that takes and gives what `taken` says:
     `folder` is the model's, `name` the network's, `args` say how it is done, `listener` hears of
-    it, `head` makes exits' heads, `codecs` may cross a cut. Half of the `samples`, by seed, train and choose; the other half judge. Where there are none, made
-    ones with the module's own answers stand in. Where `samples` have no labels (`y` of no columns)
-    its own answers are right, too.
+    it, `head` makes exits' heads, `codecs` may cross a cut. Half of the `samples`, by seed, train
+    and choose; the other half judge. Where there are none, made ones with the module's own answers
+    stand in. Where `samples` have no labels (`y` of no columns) its own answers are right, too.
     """
     listener.stage("capture")
     module = unwrapped(module, name)
