@@ -14,15 +14,18 @@ from artefacts.arrays import Floats
 from controller.device.frame import FrameRecord
 from controller.device.frame_loops import labels_agree
 from models.facts.answers import Answers
-from models.facts.judges import Labels, default_judge, judged
+from models.facts.judges import Labels, judge_of, judged
 
 
-def answers_quality(records: Sequence[FrameRecord], labels: Labels, kind: Answers) -> Floats:
+def answers_quality(
+    records: Sequence[FrameRecord], labels: Labels, kind: Answers, judge: str = ""
+) -> Floats:
     """Quality of every record's answer (F,), 0 to 1; 0 where a frame has no answer.
 
     `labels` (N, ...) are those of the samples, which cycle; what they are depends on the network's
-    `kind` of answers. A class is right or wrong. Anything else is judged by the usual judge of its
-    kind. `UsageError` where an answer is no row that this judge can hold against its label.
+    `kind` of answers. A class is right or wrong. Anything else is judged by `judge`, a card's name
+    of one (empty: the usual one of its kind). `UsageError` where an answer is no row that this
+    judge can hold against its label.
     """
     if kind.one_class:
         return labels_agree(records, labels).astype(np.float64)
@@ -37,5 +40,5 @@ def answers_quality(records: Sequence[FrameRecord], labels: Labels, kind: Answer
             "expected as many in every frame"
         )
     right = labels[[records[k].frame % len(labels) for k in answered]]
-    found[answered] = judged(default_judge(kind), np.stack(rows).astype(np.float32), right)
+    found[answered] = judged(judge_of(judge, kind), np.stack(rows).astype(np.float32), right)
     return found

@@ -166,7 +166,9 @@ def run_loop(
     loop.link.close()
     if keeper is not None:
         keeper.close()
-    quality = answers_quality(loop.records, pictures.labels, setting.model.answers)
+    quality = answers_quality(
+        loop.records, pictures.labels, setting.model.answers, setting.model.card.judge
+    )
     return RunRecord(
         FORMAT_VERSION,
         setting.scenario.name,

@@ -76,6 +76,8 @@ class Card(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What every exit's scores are divided by for its confidence (empty: 1)."""
     answers: Answers = ClassAnswer()
     """What an exit's values mean."""
+    judge: str = ""
+    """By which judge outcomes were recorded (empty: the usual one of the answers)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,13 @@ def judge_named(name: str, kind: Answers) -> Judge:
     )
 
 
+def judge_of(name: str, kind: Answers) -> Judge:
+    """The judge that a card names; the usual one for none, and for a function that is not ours:
+    what a folder from elsewhere names is not imported.
+    """
+    return default_judge(kind) if not name or ":" in name else judge_named(name, kind)
+
+
 def own_labels(kind: Answers, rows: Float32s) -> Labels:
     """Labels that say of rows (N, V) that they are right."""
     if isinstance(kind, ClassAnswer):

@@ -48,6 +48,8 @@ class Signature:
     preprocessing: Preprocessing
     answers: Answers = CLASSES
     judge: Judge | None = None
+    judge_name: str = ""
+    """What the card calls the judge."""
 
 
 def publish(
@@ -117,6 +119,7 @@ def _card(spec: BranchySpec, digest: str, origin: Origin, signature: Signature) 
         held_back_accuracies=(),
         test_accuracies=(),
         answers=signature.answers,
+        judge=signature.judge_name,
     )
 
 

@@ -194,7 +194,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
         try:
             outcomes, codecs = take_in(
                 out, NamedModule(module, _name(out), likely), source, args, epochs_on(bar, task),
-                head, timing.codecs, given.exits,
+                head, timing.codecs,
             )  # fmt: skip
             plain = ProfilingArgs(
                 "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=codecs

@@ -62,7 +62,8 @@ class SignatureOptions:
         else:
             picture, shape = parse_input(self.side)
         answers, outputs = parse_answers(self.answers)
-        return Taken(picture, shape, answers, outputs, load_judge(self.judge, answers))
+        judge = load_judge(self.judge, answers)
+        return Taken(picture, shape, answers, outputs, judge, self.judge)
 
 
 def parse_input(text: str) -> tuple[Preprocessing, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from experiments.analyses.architectures.library import (
     library_model,
 )
 from experiments.analyses.architectures.plain import NETWORKS
+from experiments.analyses.architectures.signed import SIGNED, signed_model, signed_samples
 from models.capture.comparison import TOLERANCE
 from models.capture.exits import candidate_points
 from models.capture.export import capture
@@ -50,8 +51,8 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def names() -> list[str]:
-    """Every architecture of the table: those of torch alone, then those of the library."""
-    return [*NETWORKS, *CONFIGURATIONS]
+    """Every architecture of the table: of torch alone, of the library, of other signatures."""
+    return [*NETWORKS, *CONFIGURATIONS, *SIGNED]
 
 
 def make(name: str) -> nn.Module:
@@ -69,10 +70,15 @@ def make(name: str) -> nn.Module:
 
 def row_of(name: str) -> Row:
     """Capture, lower and verify one architecture."""
-    module, example = make(name), torch.zeros(2, 3, SIDE, SIDE)
+    signed = name in SIGNED
+    module = signed_model(name) if signed else make(name)
+    samples = signed_samples(name) if signed else None
+    example = torch.zeros(2, 3, SIDE, SIDE) if samples is None else samples[:2]
     try:
         captured = capture(module, example, name)
-        spec, _, found = lower_verified(module, example, name)
+        spec, _, found = lower_verified(
+            module, example, name, samples=samples, made_up=samples is None
+        )
     except UsageError as error:
         return Row(name, 0, 0, "", "", _plain(str(error)))
     places = len(candidate_points(captured))
@@ -103,7 +109,8 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         "operations are those of the published ones. Each is captured, lowered and verified, as "
         "`coinfer profile --model MODULE:FACTORY` does it.",
         "",
-        f"Versions: {packages}. Pictures of {SIDE} x {SIDE}.",
+        f"Versions: {packages}. Pictures of {SIDE} x {SIDE}. The last rows take or give something "
+        "else than a picture and class scores.",
         "",
         "- *stretches*: layers that a plan may cut between; *places for exits*: where `--exits` "
         "can put one.",

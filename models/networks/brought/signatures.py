@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
 from models.capture.modules import answers as given_answers
-from models.capture.rows import RowModule, output_tensors, own_exits
+from models.capture.rows import RowModule, output_tensors
 from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
 from models.facts.judges import Judge
 from models.facts.layers import Shape
 from models.facts.preprocessing import PictureInput, Preprocessing, SoundInput, TokenInput
-from models.networks.brought.brought_module import ProfileArgs
 
 TENSOR_CODECS = ("int8", "int8c", "int4c", "int4c+zstd")
 
@@ -32,6 +31,7 @@ class Taken:
     """Names of what is taken of a mapping; none: everything."""
     judge: Judge | None = None
     """None: the usual one of the answers."""
+    judge_name: str = ""
 
     @property
     def codecs(self) -> tuple[str, ...]:
@@ -42,18 +42,6 @@ class Taken:
         if isinstance(kind, TokenInput):
             return (*TENSOR_CODECS, "ids16" if kind.vocabulary <= 2**16 else "ids32")
         return (*TENSOR_CODECS, "pcm16", "mulaw") if isinstance(kind, SoundInput) else TENSOR_CODECS
-
-
-def without_exits(
-    args: ProfileArgs, exits: int | None, module: nn.Module, taken: Taken
-) -> ProfileArgs:
-    """`args` without exits where nobody asked for any (`exits` is None) and none could be put in:
-    the `module` has its own, or `taken` says that its answers are no one class.
-    """
-    one_class = taken.answers is None or taken.answers.one_class
-    if exits is not None or (one_class and not own_exits(module)):
-        return args
-    return replace(args, exits=0)
 
 
 def check_answers(rows: RowModule, x: Tensor, name: str) -> None:

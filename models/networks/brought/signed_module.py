@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +31,7 @@ from models.data.generated import generated_samples
 from models.facts.answers import Answers, ClassAnswer
 from models.facts.branchy import BranchySpec
 from models.facts.judges import own_labels
-from models.facts.outcomes import Outcomes
+from models.facts.outcomes import Classes, Outcomes, class_type
 from models.facts.preprocessing import Raw
 from models.networks.brought.brought_module import (
     BroughtModule,
@@ -83,33 +85,52 @@ def convert_signed(
     answers = taken.answers or usual_answers(module, first, taken, spec.classes)
     answers.check(spec.classes)
     spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
+    if samples is not None and samples.y.size and isinstance(answers, ClassAnswer):
+        samples = replace(samples, y=_classes(samples.y, spec.classes))
     labelled = samples is not None and samples.y.size > 0
     if samples is None or not labelled:
         samples = Samples(x, own_labels(answers, _all_rows(rows, x, taken)))
     lesson = PictureUses.of(samples, args.seed, labelled)
     verify_answers(spec, state, rows, _batches(lesson.judged.x, taken), allowed(found))
     names = args.classes or samples.classes
+    args = _exits_that_fit(args, rows, name, answers)
     if args.with_exits:
-        _takes_exits(rows, name, answers)
         spec, state = _with_exits(folder, rows, name, first, lesson, taken, args, listener, head)
     listener.stage("outcomes")
     origin = replace(
         _origin(lesson, args, read_reasons(folder)), classes=_names(spec, answers, names)
     )
-    signature = Signature(taken.preprocessing, answers, taken.judge)
+    signature = Signature(taken.preprocessing, answers, taken.judge, taken.judge_name)
     return publish(
         folder, spec, state, origin, signature, lesson.held, lesson.judged,
         codecs=codecs or taken.codecs, progress=listener.step,
     )  # fmt: skip
 
 
-def _takes_exits(rows: RowModule, name: str, answers: Answers) -> None:
+def _exits_that_fit(args: ProfileArgs, rows: RowModule, name: str, answers: Answers) -> ProfileArgs:
+    """Without exits where none can be put in and nobody asked for them; refuses who did."""
+    if not args.with_exits:
+        return args
     if rows.exit_count or not isinstance(answers, ClassAnswer):
+        if args.fewer:
+            return replace(args, exits=0)
         why = f"{rows.exit_count} exits of its own" if rows.exit_count else "no one class"
         raise UsageError(
             f"--exits: found model '{name}' with {why}, expected a model without exits that gives "
             "class scores (exits of others: a module with exit_count)"
         )
+    return args
+
+
+def _classes(y: npt.NDArray[Any], count: int) -> Classes:
+    """Labels as classes of `count`, in as few bytes as outcomes keep; refuses what are none."""
+    if y.ndim != 1 or y.dtype.kind not in "iu" or not 0 <= int(y.min()) <= int(y.max()) < count:
+        raise UsageError(
+            f"labels: found {y.dtype} {y.shape}, expected classes 0 to {count - 1}, (N,)"
+        )
+    kept: Any = y.astype(class_type(count))
+    found: Classes = kept
+    return found
 
 
 def _names(spec: BranchySpec, answers: Answers, names: tuple[str, ...]) -> tuple[str, ...]:

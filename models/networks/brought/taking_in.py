@@ -17,7 +17,7 @@ from models.networks.brought.brought_module import Listener, ProfileArgs
 from models.networks.brought.exit_placement import CHOSEN
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.profile_module import CODECS, convert_module
-from models.networks.brought.signatures import Taken, without_exits
+from models.networks.brought.signatures import Taken
 from models.networks.brought.signed_module import convert_signed
 
 Size = tuple[int, int]
@@ -55,13 +55,12 @@ def take_in(
     listener: Listener,
     head: HeadFactory | None,
     codecs: tuple[str, ...],
-    exits: int | None,
 ) -> tuple[Outcomes, tuple[str, ...]]:
     """Write the model's folder; gives the outcomes, and the codecs that may cross its cuts.
 
-    `folder` is the model's, `brought` the module, `source` its samples. `args` say how it is done
-    and `exits` what was asked for (None: nothing was), `listener` hears of it, `head` makes exits'
-    heads (None: the usual ones). `codecs` are those that were asked for (none: the usual ones).
+    `folder` is the model's, `brought` the module, `source` its samples. `args` say how it is done,
+    `listener` hears of it, `head` makes exits' heads (None: the usual ones). `codecs` are those
+    that were asked for (none: the usual ones).
     """
     samples: Samples | None = None
     if source.of_pictures and source.data is not None:
@@ -86,7 +85,6 @@ def take_in(
     if not source.of_pictures and source.data is not None:
         samples = read_samples(source.data, taken.preprocessing, taken.shape)
     usual = codecs or taken.codecs
-    args = without_exits(args, exits, brought.module, taken)
     outcomes = convert_signed(
         folder, brought.module, brought.name, samples, taken, args, listener, head, usual
     )

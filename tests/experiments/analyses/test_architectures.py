@@ -7,6 +7,7 @@ import pytest
 
 from experiments.analyses.architectures.library import CONFIGURATIONS
 from experiments.analyses.architectures.plain import NETWORKS
+from experiments.analyses.architectures.signed import SIGNED
 from experiments.analyses.architectures.table import (
     HEADER,
     Row,
@@ -25,7 +26,7 @@ pytestmark = [
 ]
 FEW = (
     "Inception", "U-Net", "pooling with a divisor", "zeros before max pooling",
-    "torch.compile around", "ResNet", "Swin", "Beit",
+    "torch.compile around", "ResNet", "Swin", "Beit", "Bert, a class of a text", "Yolos, boxes",
 )  # fmt: skip
 REFUSED = [name for name in NETWORKS if read_table(PAGE).get(name, ("",) * 6)[5]]
 
@@ -33,7 +34,7 @@ REFUSED = [name for name in NETWORKS if read_table(PAGE).get(name, ("",) * 6)[5]
 def test_every_architecture_has_a_row_and_those_of_the_field_are_lowered():
     table = read_table(PAGE)
     assert list(table) == names()
-    assert not [name for name in CONFIGURATIONS if table[name][5]]
+    assert not [name for name in (*CONFIGURATIONS, *SIGNED) if table[name][5]]
     assert len(REFUSED) >= 8
     for name, cells in table.items():
         assert bool(cells[5]) != all(cells[1:5]), name
@@ -44,7 +45,7 @@ def test_every_architecture_has_a_row_and_those_of_the_field_are_lowered():
 
 @pytest.mark.parametrize("name", FEW)
 def test_what_is_lowered_is_still_lowered(name):
-    if name in CONFIGURATIONS:
+    if name in CONFIGURATIONS or name in SIGNED:
         pytest.importorskip("transformers")
     kept, found = read_table(PAGE)[name], row_of(name).cells
     assert found[:3] == kept[:3]

@@ -55,3 +55,13 @@ def test_answers_of_different_lengths_are_refused_in_a_line():
     records = [record(0, row=[1, 2]), record(1, row=[1, 2, 3])]
     with pytest.raises(UsageError, match="^run: found answers of 2 to 3 values, expected as many"):
         answers_quality(records, np.zeros((2, 2), np.float32), VectorAnswer())
+
+
+def test_the_judge_that_a_card_names_counts_and_no_function_of_a_folder_does():
+    records = [record(0, row=[3.0, 4.0])]
+    right = np.array([[6.0, 8.0]], dtype=np.float32)
+    by = {
+        name: answers_quality(records, right, VectorAnswer(), name)[0]
+        for name in ("", "cosine", "closeness", "os:system")
+    }
+    assert by == {"": 1.0, "cosine": 1.0, "closeness": 0.5, "os:system": 1.0}
