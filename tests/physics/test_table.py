@@ -68,7 +68,7 @@ def test_plans_that_do_not_fit_are_named(stream):
         check_plan(one_hop(5, 0, 1), spec)
     with pytest.raises(UsageError, match=r"found layers \[3, 40\)"):
         check_plan(one_hop(0, 3, 40), spec)
-    with pytest.raises(UsageError, match="carries the raw picture"):
+    with pytest.raises(UsageError, match="carries the raw sample"):
         check_plan(one_hop(0, 3, 12, "uint8"), spec)
     with pytest.raises(UsageError, match="found 'zip'"):
         check_plan(one_hop(0, 0, 12, "zip"), spec)

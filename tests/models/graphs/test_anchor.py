@@ -2,9 +2,9 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from models.graphs.anchor import anchor_graph
+from models.graphs.onnx_runtime import onnxruntime
 from models.networks.measuring.anchor import REPEATS, WARMUP, anchor_s
 
 
