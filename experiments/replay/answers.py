@@ -20,7 +20,7 @@ from models.facts.judges import Labels, judge_of, judged
 def answers_quality(
     records: Sequence[FrameRecord], labels: Labels, kind: Answers, judge: str = ""
 ) -> Floats:
-    """Quality of every record's answer (F,), 0 to 1; 0 where a frame has no answer.
+    """Quality of the answer of each of `records` (F,), 0 to 1; 0 where a frame has no answer.
 
     `labels` (N, ...) are those of the samples, which cycle; what they are depends on the network's
     `kind` of answers. A class is right or wrong. Anything else is judged by `judge`, a card's name

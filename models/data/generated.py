@@ -7,6 +7,7 @@ import numpy as np
 from artefacts import UsageError
 from models.data.pictures import generated_pictures
 from models.facts.layers import Shape
+from models.facts.made_up import made_up_sample
 from models.facts.preprocessing import (
     PictureInput,
     Preprocessing,
@@ -38,6 +39,13 @@ def generated_samples(
     if isinstance(preprocessing, SoundInput):
         return _tones(preprocessing, shape[0], count, rng)
     return _tensors(preprocessing, shape, count, rng)
+
+
+def timed_sample(preprocessing: Preprocessing, shape: Shape, rng: np.random.Generator) -> Raw:
+    """A raw sample (1, ...) to time a network of input `shape` with, whatever it takes."""
+    if isinstance(preprocessing, TensorInput):
+        return made_up_sample(preprocessing, shape)[None]
+    return generated_samples(preprocessing, shape, 1, rng)
 
 
 def _texts(kind: TokenInput, length: int, count: int, rng: np.random.Generator) -> Raw:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 WEAK = 0.1
@@ -38,21 +37,6 @@ def weak_exits(
             f"{100 * whole:.1f} %. {advice}"
         )
     return said
-
-
-def exit_accuracies(text: str) -> tuple[float, ...]:
-    """The accuracies of `--exit-accuracy`, shares of the pictures."""
-    from artefacts import UsageError
-
-    try:
-        found = tuple(float(part) for part in text.split(",")) if text else ()
-    except ValueError:
-        found = (math.nan,)
-    if not all(0.0 < share <= 1.0 for share in found):
-        raise UsageError(
-            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
-        )
-    return found
 
 
 def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:

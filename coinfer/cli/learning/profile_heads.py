@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,3 +116,18 @@ def epochs_on(bar: Progress, task: TaskID) -> Listener:
         lambda done, total: bar.update(task, completed=done, total=total),
         epoch,
     )
+
+
+def exit_accuracies(text: str) -> tuple[float, ...]:
+    """The accuracies of `--exit-accuracy`, shares of the pictures."""
+    from artefacts import UsageError
+
+    try:
+        found = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        found = (math.nan,)
+    if not all(0.0 < share <= 1.0 for share in found):
+        raise UsageError(
+            f"--exit-accuracy: found '{text}', expected numbers from 0 to 1 by commas (0.9,0.95)"
+        )
+    return found

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coinfer.cli.console import console, print_table, progress_bar, say_interrupted
-from coinfer.cli.learning.exit_remarks import exit_accuracies, out_of_reach, weak_exits
+from coinfer.cli.console import console, progress_bar, say_interrupted
+from coinfer.cli.learning.brought_table import Brought, print_brought
 from coinfer.cli.learning.profile_heads import (
     HeadOptions,
-    beyond_limit,
     epochs_on,
+    exit_accuracies,
     exits_wanted,
-    reasons,
 )
 from coinfer.cli.learning.signature import SignatureOptions
 from coinfer.cli.scenario import say_samples
@@ -25,8 +24,6 @@ from coinfer.cli.scenario import say_samples
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from models.facts.cards import Model
-    from models.facts.outcomes import Outcomes
     from models.facts.profiles import Profile
     from models.networks.brought.brought_module import ProfileArgs
 
@@ -139,7 +136,9 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
         )
     else:
         _write_scenario(scenario, brought.device, brought.codecs)
-    _print_brought(brought, given)
+    print_brought(
+        brought, out, given.exits, given.exit_accuracy, given.more.max_latency_s, given.placement
+    )
     say_samples(brought.outcomes, least_error=0.0)
     if not begun:
         limits = given.more.for_plan
@@ -154,20 +153,7 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    """A model that was brought, judged and profiled."""
-
-    model: Model
-    places: tuple[str, ...]
-    """Where its exits hang, by the names that `--exit-after` takes."""
-    outcomes: Outcomes
-    device: Profile
-    edge: Profile
-    codecs: tuple[str, ...]
-
-
-def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
+def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
     """Take the module in, and profile it as device and as edge."""
     from artefacts import ready_folder
     from models.facts.cards import load_model
@@ -179,6 +165,8 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
 
     args, out = given.arguments(timing.slowdown), given.out
     head = load_head(given.heads) if given.heads else None
+    plain = ProfilingArgs("onnxruntime", timing.threads, timing.repeats, grid=0)
+    slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     module, likely = load_named(given.named)
     signature = given.signature
     side = None
@@ -196,10 +184,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
                 out, NamedModule(module, _name(out), likely), source, args, epochs_on(bar, task),
                 head, timing.codecs,
             )  # fmt: skip
-            plain = ProfilingArgs(
-                "onnxruntime", timing.threads, timing.repeats, grid=0, codecs=codecs
-            )
-            slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
+            plain, slow = (replace(timed, codecs=codecs) for timed in (plain, slow))
             model = load_model(out)
             memory = measured_activations(out, "onnxruntime") or {}  # the same on both machines
             edge, device = (
@@ -210,7 +195,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> _Brought:
             say_interrupted(interrupted_at(out))
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
-    return _Brought(model, places, outcomes, device, edge, codecs)
+    return Brought(model, places, outcomes, device, edge, codecs)
 
 
 def _name(out: Path) -> str:
@@ -255,45 +240,6 @@ def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> Non
     )
     with atomic_write(path) as stream:
         stream.write(text)
-
-
-def _print_brought(brought: _Brought, given: ModuleOptions) -> None:
-    """The table of a model's exits, and what is odd of them."""
-    from models.networks.brought.exit_placement import read_probes
-
-    spec, device, edge = brought.model.spec, brought.device, brought.edge
-    outcomes = brought.outcomes
-    accuracies = [outcomes.accuracy(i) for i in range(outcomes.exits)]
-    for line in weak_exits(brought.places, accuracies, read_probes(given.out)):
-        console.print(line)
-    for line in reasons(brought.places, brought.model.card.training.get("exits_why", ())):
-        console.print(line)
-    device_s = [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)]
-    for line in beyond_limit(given.more.max_latency_s, device_s):
-        console.print(line)
-    for line in out_of_reach(exit_accuracies(given.exit_accuracy), read_probes(given.out)):
-        console.print(line)
-    if len(spec.exits) <= (given.exits or 0):
-        console.print(
-            f"{len(spec.exits) - 1} of {given.exits} exits were put in: the front of placement "
-            f"'{given.placement}' has no more"
-        )
-    print_table(
-        f"{_name(given.out)}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; accuracy on "
-        f"{brought.outcomes.dataset}",
-        ["exit", "after", "accuracy", "device ms", "edge ms", "device MiB"],
-        [
-            (
-                i + 1,
-                "the end" if not e.head else brought.places[i] if brought.places else "its own",
-                f"{100 * brought.outcomes.accuracy(i):.2f} %",
-                f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
-                f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
-                f"{device.device_bytes((i, 0, len(spec.branches[i]))) / 2**20:.1f}",
-            )
-            for i, e in enumerate(spec.exits)
-        ],
-    )
 
 
 def _three(name: str, text: str) -> tuple[float, float, float]:

@@ -15,9 +15,9 @@ OUTCOME_ARRAYS = (
     (
         "right",
         "uint8 (V, S/8)",
-        "Whether each answer is right, eight a byte; or `quality`.",
+        "Whether each answer is right, eight a byte. Where quality lies between 0 and 1, "
+        "`quality` float16 (V, S) stands in its place.",
     ),
-    ("quality", "float16 (V, S)", "How good each answer is, 0 to 1, where not all are 0 or 1."),
     ("sure", "uint8 (V, S)", "How sure the answer is, x 255; of a class its greatest probability."),
     ("chosen", "uint8 or uint16 (V, S)", "Optional: the class that was answered."),
     ("wire_exits", "int16 (W)", "Optional: exit of each row of `wire_bytes`."),

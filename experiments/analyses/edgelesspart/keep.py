@@ -16,14 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from artefacts import CoinferError, UsageError, read_json, write_json
+from artefacts import CoinferError, UsageError, write_json
 from experiments.analyses.edgelesspart.networks import (
     DEVICE_PROFILES,
     EDGE_PROFILES,
     KEPT,
     read_network,
 )
-from models.facts.cards import FORMAT_VERSION, Card
+from models.facts.cards import read_card
 from models.facts.outcomes import Outcomes, save_outcomes
 from models.facts.profiles import Profile, check_profile, read_profile, write_profile
 
@@ -96,8 +96,7 @@ def keep(folder: Path, kept: Path = KEPT, beside: Path | None = None) -> Path:
     save_outcomes(place / "outcomes.npz", needed(network.outcomes))
     write_profile(place / "profiles" / f"{DEVICE_PROFILES[-1]}.json", device)
     write_profile(place / "profiles" / f"{EDGE_PROFILES[-1]}.json", edge)
-    card = read_json(folder / "card.json", Card, version=FORMAT_VERSION)
-    write_json(place / "card.json", card)
+    write_json(place / "card.json", read_card(folder))
     return place
 
 

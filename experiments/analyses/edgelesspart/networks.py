@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from artefacts import DEVICE_JSON_BYTES, ArtefactError, UsageError, read_json
+from artefacts import ArtefactError, UsageError
 from models.facts.branchy import BranchySpec
-from models.facts.cards import FORMAT_VERSION, SHIPPED, Card
+from models.facts.cards import SHIPPED, read_card
 from models.facts.outcomes import Outcomes, read_outcomes
 from models.facts.profiles import Profile, check_profile, read_profile
 
@@ -50,9 +50,7 @@ def read_network(named: str | Path) -> ProfiledNetwork:
     `UsageError` where there is none, `ArtefactError` where the files are not of one network.
     """
     folder = _folder(named)
-    card = read_json(
-        folder / "card.json", Card, version=FORMAT_VERSION, most_bytes=DEVICE_JSON_BYTES
-    )
+    card = read_card(folder)
     path = folder / "outcomes.npz"
     outcomes = read_outcomes(path)
     if outcomes.model_digest != card.digest:

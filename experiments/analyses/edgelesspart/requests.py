@@ -64,6 +64,6 @@ def figures_of(endings: Endings, samples: Ints, tariffs: tuple[Tariff, ...] = TA
         float(endings.function_bytes) if len(called) else 0.0,
         float(endings.function_bytes * spent_s.mean()) if len(called) else 0.0,
         endings.device_bytes,
-        float(endings.quality[samples].mean()),
+        float(endings.quality[samples].mean(dtype=np.float64)),
         tuple(bills),
     )

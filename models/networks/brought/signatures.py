@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s
 from models.capture.modules import answers as given_answers
 from models.capture.rows import RowModule, output_tensors
+from models.data.datasets import Samples
 from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
-from models.facts.judges import Judge
+from models.facts.judges import Judge, own_labels
 from models.facts.layers import Shape
-from models.facts.preprocessing import PictureInput, Preprocessing, SoundInput, TokenInput
+from models.facts.outcomes import Classes, class_type
+from models.facts.preprocessing import PictureInput, Preprocessing, Raw, SoundInput, TokenInput
 
+BATCH = 25
 TENSOR_CODECS = ("int8", "int8c", "int4c", "int4c+zstd")
 
 
@@ -75,3 +83,42 @@ def usual_answers(module: nn.Module, x: Tensor, taken: Taken, values: int) -> An
     if len(tensors) == 1 and len(tensors[0].shape) == 1 and values > 1:
         return ClassAnswer()
     return TensorsAnswer(tensors)
+
+
+def input_batches(x: Raw, taken: Taken) -> Iterator[Tensor]:
+    """Raw samples `x` (N, ...) as inputs, a few at a time."""
+    for k in range(0, len(x), BATCH):
+        yield torch.from_numpy(taken.preprocessing.apply(x[k : k + BATCH]))
+
+
+def _all_rows(rows: RowModule, x: Raw, taken: Taken) -> Float32s:
+    """What the last exit gives of every sample (N, V)."""
+    return np.concatenate([given_answers(rows, one)[-1].numpy() for one in input_batches(x, taken)])
+
+
+def with_labels(
+    samples: Samples | None, x: Raw, rows: RowModule, taken: Taken, answers: Answers, values: int
+) -> tuple[Samples, bool]:
+    """Samples with what is right of them, and whether somebody has said it.
+
+    `samples` are a user's (None: `x` (N, ...) were made up); `rows` is the module, which takes what
+    `taken` says and gives `answers` of so many `values`. Where there are no labels its own answers
+    are right.
+    """
+    if samples is None or not samples.y.size:
+        classes = () if samples is None else samples.classes
+        return Samples(x, own_labels(answers, _all_rows(rows, x, taken)), classes), False
+    if isinstance(answers, ClassAnswer):
+        return replace(samples, y=_classes(samples.y, values)), True
+    return samples, True
+
+
+def _classes(y: npt.NDArray[Any], count: int) -> Classes:
+    """Labels as classes of `count`, in as few bytes as outcomes keep; refuses what are none."""
+    if y.ndim != 1 or y.dtype.kind not in "iu" or not 0 <= int(y.min()) <= int(y.max()) < count:
+        raise UsageError(
+            f"labels: found {y.dtype} {y.shape}, expected classes 0 to {count - 1}, (N,)"
+        )
+    kept: Any = y.astype(class_type(count))
+    found: Classes = kept
+    return found

@@ -22,12 +22,10 @@ from artefacts import usable_cpus
 from artefacts.arrays import Floats
 from models.codecs import Codec, Encoded, Shared, codec_named, crossing
 from models.codecs.tensors import NamedTensor
-from models.data.generated import generated_samples
+from models.data.generated import timed_sample
 from models.facts.branchy import BottleneckSpec, BranchySpec
 from models.facts.cards import Model, load_model
 from models.facts.layers import Shape
-from models.facts.made_up import made_up_sample
-from models.facts.preprocessing import Raw, TensorInput
 from models.facts.profiles import (
     FORMAT_VERSION,
     CodecProfile,
@@ -79,7 +77,7 @@ def profile_model(
     """
     spec = model.spec
     rng = np.random.default_rng(args.seed)
-    x = model.normalise(_sample(model, rng))
+    x = model.normalise(timed_sample(model.preprocessing, spec.input_shape, rng))
     with _torch_ready(args):
         ready = runner(model, args.executor, args.threads)
         alone = _alone(spec, ready, x, args, progress, clock)
@@ -139,14 +137,6 @@ def _fitted(
     from models.networks.measuring.predictors import fit_predictors
 
     return fit_predictors(own, args, rng, progress, clock)
-
-
-def _sample(model: Model, rng: np.random.Generator) -> Raw:
-    """A raw sample (1, ...) to time the network with."""
-    kind, shape = model.preprocessing, model.spec.input_shape
-    if isinstance(kind, TensorInput):
-        return made_up_sample(kind, shape)[None]
-    return generated_samples(kind, shape, 1, rng)
 
 
 def _alone(
@@ -295,7 +285,7 @@ def _codec_profiles(
     """Encoding and decoding at every trunk cut, of what a made-up sample gives there."""
     spec = model.spec
     rng = np.random.default_rng(args.seed)
-    sample = _sample(model, rng)
+    sample = timed_sample(model.preprocessing, spec.input_shape, rng)
     ready = runner(model, args.executor, args.threads)
     # a learned codec first: `sorted` keeps the others in their order
     named = sorted(map(codec_named, args.codecs), key=lambda c: c.carries != "latent")

@@ -23,6 +23,7 @@ from models.facts.branchy import BranchySpec, ExitSpec
 from models.facts.cards import Card
 from models.facts.layers import LayerSpec
 from models.facts.outcomes import Outcomes, save_outcomes
+from models.facts.preprocessing import PictureInput
 from models.facts.profiles import LayerProfile, Profile, write_profile
 
 ROOT = Path(__file__).parents[3]
@@ -71,8 +72,8 @@ def folder(tmp_path):
     right = np.tile(np.array(RIGHT, dtype=np.bool_), 30)
     keys = tuple((exit_, "float32", 0) for exit_ in range(3))
     save_outcomes(place / "outcomes.npz", Outcomes("digest", "eight made ones", keys, right, sure))
-    write_json(place / "card.json", Card(1, "small", spec, "digest", ("x", "y", "z"), "made",
-                                         (0, 0, 0), (1, 1, 1), {}, (), ()))  # fmt: skip
+    write_json(place / "card.json", Card(2, "small", spec, "digest", ("x", "y", "z"), "made",
+                                         PictureInput(), {}, (), ()))  # fmt: skip
     for name, faster in (("device", 1.0), ("edge", 10.0)):
         write_profile(place / "profiles" / f"{name}.json", made_profile(spec, name, faster))
     return place
@@ -126,7 +127,7 @@ def test_cloud_only_and_split_only_by_hand(whole):
     split = whole.endings(plan_at(whole, 1, "float32"), BPS, RTT_S)
     assert split.seconds == pytest.approx([0.010 + 320e-6 + 0.005 + 0.030])
     assert (split.function_bytes, split.device_bytes) == (10_700, 48 + 1500)
-    assert split.right[:8].tolist() == [bool(r) for r in RIGHT[2]]
+    assert split.quality[:8].tolist() == [bool(r) for r in RIGHT[2]]
     assert fastest_whole(whole, BPS, RTT_S) == plan_at(whole, 0, "uint8")
 
 
@@ -140,7 +141,7 @@ def test_split_and_exits_by_hand(whole):
     assert found.function_s == pytest.approx([0.0, 0.0, 0.003])
     assert found.called.tolist() == [False, False, True]
     assert found.at[:8].tolist() == [0, 1, 0, 2, 2, 0, 1, 2]
-    assert found.right[:8].tolist() == [True, True, False, True, True, True, True, True]
+    assert found.quality[:8].tolist() == [True, True, False, True, True, True, True, True]
     assert found.function_bytes == 8100
     assert found.device_bytes == 48 + 1000 + 2000 + 300 + 400 + 700
     policy = asked.network.outcomes.half("policy")
@@ -163,7 +164,7 @@ def test_exits_alone_by_hand(whole):
     assert cloud.function_s == pytest.approx([0.0011, 0.0033, 0.0063])
     assert cloud.called.all()
     assert cloud.function_bytes == 11_000 + 700 + 700
-    assert cloud.right[:8].tolist() == device.right[:8].tolist()
+    assert cloud.quality[:8].tolist() == device.quality[:8].tolist()
 
 
 def test_splits_obey_their_constraint(whole):

@@ -13,7 +13,7 @@ from models.data.datasets import Pictures, cifar10, hold_back, imagenette
 from models.facts.outcomes import read_outcomes
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.network import BranchyNetwork
-from models.networks.publishing import Origin, publish
+from models.networks.publishing import Origin, Signature, publish
 from models.networks.training import TrainingArgs, exit_accuracies
 from models.networks.training import train as train_network
 from models.networks.training_data import (
@@ -101,7 +101,7 @@ def test_publishing_writes_what_was_judged(tiny_spec, pictures, tmp_path):
         network.spec,
         network.eval().folded_state(),
         origin,
-        Normalisation.of(pictures),
+        Signature(Normalisation.of(pictures).preprocessing),
         pictures,
         pictures,
         codecs=("int8", "int4c+zstd", "jpeg50"),

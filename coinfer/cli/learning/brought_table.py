@@ -1,0 +1,75 @@
+"""What became of a model that was brought, and the table that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coinfer.cli.console import console, print_table
+from coinfer.cli.learning.exit_remarks import out_of_reach, weak_exits
+from coinfer.cli.learning.profile_heads import beyond_limit, exit_accuracies, reasons
+
+if TYPE_CHECKING:
+    from models.facts.cards import Model
+    from models.facts.outcomes import Outcomes
+    from models.facts.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A model that was brought, judged and profiled."""
+
+    model: Model
+    places: tuple[str, ...]
+    """Where its exits hang, by the names that `--exit-after` takes."""
+    outcomes: Outcomes
+    device: Profile
+    edge: Profile
+    codecs: tuple[str, ...]
+
+
+def print_brought(
+    brought: Brought, out: Path, exits: int | None, accuracies: str, limit_s: float | None,
+    placement: str,
+) -> None:  # fmt: skip
+    """The table of a model's exits, and what is odd of them.
+
+    `brought` is what was made in the folder `out`. `exits`, `accuracies`, `limit_s` (seconds) and
+    `placement` are what was asked for.
+    """
+    from models.networks.brought.exit_placement import read_probes
+
+    spec, device, edge = brought.model.spec, brought.device, brought.edge
+    outcomes = brought.outcomes
+    shares = [outcomes.accuracy(i) for i in range(outcomes.exits)]
+    for line in weak_exits(brought.places, shares, read_probes(out)):
+        console.print(line)
+    for line in reasons(brought.places, brought.model.card.training.get("exits_why", ())):
+        console.print(line)
+    device_s = [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)]
+    for line in beyond_limit(limit_s, device_s):
+        console.print(line)
+    for line in out_of_reach(exit_accuracies(accuracies), read_probes(out)):
+        console.print(line)
+    if len(spec.exits) <= (exits or 0):
+        console.print(
+            f"{len(spec.exits) - 1} of {exits} exits were put in: the front of placement "
+            f"'{placement}' has no more"
+        )
+    print_table(
+        f"{brought.model.card.name}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; "
+        f"accuracy on {brought.outcomes.dataset}",
+        ["exit", "after", "accuracy", "device ms", "edge ms", "device MiB"],
+        [
+            (
+                i + 1,
+                "the end" if not e.head else brought.places[i] if brought.places else "its own",
+                f"{100 * brought.outcomes.accuracy(i):.2f} %",
+                f"{1e3 * device.interval_s(i, 0, len(spec.branches[i])):.2f}",
+                f"{1e3 * edge.interval_s(i, 0, len(spec.branches[i])):.2f}",
+                f"{device.device_bytes((i, 0, len(spec.branches[i]))) / 2**20:.1f}",
+            )
+            for i, e in enumerate(spec.exits)
+        ],
+    )
