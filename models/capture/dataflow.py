@@ -248,7 +248,8 @@ class Dataflow:
         """
         last = {t: k for k in nodes for t in self.reads(k)}
         last[end] = len(self.nodes)
-        live, found = set(begin), [begin]
+        # of what crosses beside, a head may need nothing
+        live, found = {t for t in begin if t in last}, [begin]
         for k in nodes:
             live |= {t for t in self.nodes[k].output if t in last}
             live = {t for t in live if last[t] > k}

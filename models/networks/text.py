@@ -128,7 +128,8 @@ class TextEncoder(nn.Module):
 
     def tokens(self, ids: Tensor) -> list[Tensor]:
         """Tokens (N, L, width) after the embedding and after every layer."""
-        mask = ids.eq(PADDING).to(self.positions.dtype)[:, None, None, :] * MASKED
+        # of one comparison: both masks are made of the same bit a token behind a cut
+        mask = (1.0 - self._kept(ids)[:, None, None, :]) * MASKED
         x = self.words(ids) + self.positions[: ids.shape[1]]
         given = [self.norm(x)]
         for layer in self.layers:
@@ -137,12 +138,16 @@ class TextEncoder(nn.Module):
 
     def forward(self, ids: Tensor) -> list[Tensor]:
         """Scores (N, classes) of every exit, the first layer's first."""
-        kept = ids.ne(PADDING).to(self.positions.dtype)[:, :, None]
+        kept = self._kept(ids)[:, :, None]
         after = self.tokens(ids)[1:]
         return [
             head(self.dropout(self._pooled(x, kept)))
             for head, x in zip(self.heads, after, strict=True)
         ]
+
+    def _kept(self, ids: Tensor) -> Tensor:
+        """1 for a token, 0 for padding (N, L)."""
+        return ids.ne(PADDING).to(self.positions.dtype)
 
     def _pooled(self, x: Tensor, kept: Tensor) -> Tensor:
         if self.shape.pool == "first":

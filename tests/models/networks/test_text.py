@@ -8,6 +8,10 @@ import safetensors.torch
 import torch
 
 from artefacts import ArtefactError, UsageError
+from models.capture.lower import lower_verified
+from models.capture.rows import RowModule
+from models.facts.preprocessing import TokenInput
+from models.networks.network import BranchyNetwork
 from models.networks.text import POOLS, TextEncoder, TextShape, load_pretrained
 
 TINY = TextShape(
@@ -132,3 +136,22 @@ def test_weights_of_another_shape_are_refused(bert, tiny, tmp_path):
     (tmp_path / "none").write_bytes(b"none")
     with pytest.raises(ArtefactError, match="expected safetensors weights"):
         load_pretrained(tiny, tmp_path / "none")
+
+
+@pytest.mark.parametrize("pool", ["first", "both"])
+def test_it_is_cut_behind_every_layer_with_a_bit_a_token_beside(pool):
+    torch.manual_seed(1)
+    tiny = TextEncoder(replace(TINY, pool=pool)).eval()
+    rows = RowModule(tiny, TokenInput(TINY.vocabulary, 0))
+    x = _ids(5).float()
+    spec, state, _ = lower_verified(rows, x[:2], "text", samples=x)
+    assert len(spec.exits) == TINY.layers
+    for branch, place in enumerate(spec.exits[:-1]):
+        carried, *others = spec.parts(branch, place.after)
+        assert carried.shape == (TINY.length, TINY.width)
+        assert [(part.datatype, part.shape) for part in others] == [("BOOL", (TINY.length,))]
+    network = BranchyNetwork(spec)
+    network.load_folded(state)
+    with torch.inference_mode():
+        for found, right in zip(network(x), tiny(x.long()), strict=True):
+            assert torch.allclose(found, right, atol=2e-5)
