@@ -7,12 +7,18 @@ import atexit
 import contextlib
 import functools
 import os
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+# kept figures rest on choices between nearly equal plans, and a processor's own kernels round
+# otherwise: every x86 machine computes with those of the oldest that NumPy's wheels are tuned for
+if platform.machine() in ("x86_64", "AMD64"):
+    os.environ.setdefault("OPENBLAS_CORETYPE", "Haswell")
 
 import numpy as np
 import pytest

@@ -82,7 +82,8 @@ def test_an_answer_is_read_and_its_times_are_kept(stream, edge):
     times = {"receive_s": 0.01, "queue_s": 1e9, "compute_s": -1.0}
     reply = Reply(1, 10.2, {"class": 3, "confidence": 0.5} | times)
     assert edge.heard(reply, 10.2) is one
-    assert edge.read(one, reply) == (3, 0.5)
+    answer = edge.read(one, reply)
+    assert (answer.label, answer.confidence) == (3, 0.5)
     assert one.stages_s == {"receive": 0.01}, "times that cannot be are left out"
     assert edge.heard(reply, 10.3) is None, "a second answer is nobody's"
 

@@ -143,8 +143,8 @@ Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]
 Answers = Annotated[
     str,
     typer.Option(
-        help="A model brought: class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners], "
-        "vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
+        help="A model brought: class, labels, labels:THRESHOLD, boxes:QUERIES (with :softmax, "
+        ":corners behind it), vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
     ),
 ]
 Judge = Annotated[
