@@ -28,15 +28,11 @@ OutOption = Annotated[
     Path | None, typer.Option(help="Folder for everything (the module's own name).")
 ]
 DataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --data'.")]
-SideOption = Annotated[
-    str | None, typer.Option("--input", help="Of pictures, HEIGHTxWIDTH, as of coinfer profile.")
-]
+SideOption = Annotated[str | None, typer.Option("--input", help="Of pictures, HEIGHTxWIDTH.")]
 ClassesOption = Annotated[Path | None, typer.Option(help="File of the classes' names.")]
 ExitsOption = Annotated[int | None, typer.Option(min=0, max=16, help="To put into it (5).")]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="That train the exits (15).")]
-ScaleOption = Annotated[
-    str | None, typer.Option(help="Mean and std, R,G,B each, as of coinfer profile.")
-]
+ScaleOption = Annotated[str | None, typer.Option(help="R,G,B, as of coinfer profile.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Of pictures and heads (0).")]
 DeviceOption = Annotated[
     str | None, typer.Option(help=f"A name of 'coinfer machines', or this {HELP}.")
