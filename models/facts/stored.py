@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError
+from artefacts.arrays import Float32s
 
-Floats = npt.NDArray[np.float32]
 LEAST_VALUES = 4096
 """A tensor of fewer stays float32: its scales would save little."""
 LEVELS = 127
@@ -27,7 +27,7 @@ LEAST_SCALE = float(np.float32(2.0**-100))
 SUFFIX = ".scale"
 
 
-def rounded(state: Mapping[str, Floats], kept: Collection[str] = ()) -> dict[str, Floats]:
+def rounded(state: Mapping[str, Float32s], kept: Collection[str] = ()) -> dict[str, Float32s]:
     """Parameters as they come back from int8; those called in `kept` as they are.
 
     Whoever stores a model so judges it so, and takes its digest from these.
@@ -36,7 +36,9 @@ def rounded(state: Mapping[str, Floats], kept: Collection[str] = ()) -> dict[str
     return _floats(stored, {name for name, values in stored.items() if values.dtype == np.int8})
 
 
-def packed(state: Mapping[str, Floats], kept: Collection[str] = ()) -> dict[str, npt.NDArray[Any]]:
+def packed(
+    state: Mapping[str, Float32s], kept: Collection[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
     """Parameters as they are stored: int8 and scales of every matrix of `LEAST_VALUES` or more.
 
     Rows or columns have the scales, whichever is closer to the values. Those called in `kept` stay
@@ -82,7 +84,7 @@ def _floats(
     }
 
 
-def _levels(values: Floats, axis: int) -> tuple[npt.NDArray[np.int8], Floats]:
+def _levels(values: Float32s, axis: int) -> tuple[npt.NDArray[np.int8], Float32s]:
     """int8 levels and scales (size 1 but along `axis`) of a matrix's rows or columns."""
     others = tuple(k for k in range(values.ndim) if k != axis)
     most = np.abs(values).max(axis=others, keepdims=True).astype(np.float64)

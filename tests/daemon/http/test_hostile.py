@@ -94,9 +94,10 @@ def test_hosts_of_the_configuration_are_served(running):
 
 
 def test_chunks_of_a_byte_are_refused_and_longer_ones_are_not(daemon, pictures):
+    # with time enough: on a busy machine the scenario's own deadline would be over first
     head = (
-        b"POST /infer HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\n"
-        b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+        b"POST /infer?deadline_ms=5000 HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: image/jpeg\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     )
     found = raw(daemon, head + b"1\r\n0\r\n" * 40_000 + b"0\r\n\r\n")
     assert b" 400 " in found[:20]
