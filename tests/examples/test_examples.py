@@ -36,8 +36,8 @@ def environment(folder):
 
 def test_all_are_run():
     assert {p.name for p in EXAMPLES.glob("*.py")} == {
-        "camera.py", "efficientnet_lite.py", "own_controller.py", "own_model.py", "own_policy.py",
-        "own_trace.py",
+        "camera.py", "edgelesspart_networks.py", "efficientnet_lite.py", "own_controller.py",
+        "own_model.py", "own_policy.py", "own_trace.py",
     }  # fmt: skip
 
 
