@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     )  # fmt: skip
     setting = load_setting(read_scenario(folder / "scenario.toml"))
     plans, round_trip_s = setting.candidates, 0.030
-    for mbps in (0.2, 2, 20):
+    for mbps in (0.02, 2, 20):
         latency_s = plans.latency_s(mbps * 1e6, round_trip_s)
         fastest = int(latency_s.argmin())
         print(f"{mbps:4} Mbit/s: {plans.plans[fastest]}, {1000 * latency_s[fastest]:.1f} ms")

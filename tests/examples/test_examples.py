@@ -53,7 +53,7 @@ def test_a_camera_without_an_address_says_how_it_is_called(tmp_path):
 def test_a_plan_for_a_torch_model(tmp_path):
     said = ran(tmp_path, "own_model.py", tmp_path / "model")
     *_, slow, _, fast = said.strip().splitlines()
-    assert slow.startswith(" 0.2 Mbit/s: exit 1 on the device")
+    assert slow.startswith("0.02 Mbit/s: exit 1 on the device")
     assert fast.startswith("  20 Mbit/s: exit 1, edge [0, ")
     assert (tmp_path / "model" / "scenario.toml").exists()
 
