@@ -36,7 +36,7 @@ def kept(tmp_path):
             for k in range(20)
         )  # fmt: skip
         run = RunRecord(
-            FORMAT_VERSION, "lte-mobilenet", controller, "drawn", frames, (True,) * 20, 0, 0, 0,
+            FORMAT_VERSION, "lte-mobilenet", controller, "drawn", frames, (1.0,) * 20, 0, 0, 0,
             None,
         )  # fmt: skip
         made_of = audits._digest(setting, "lte-mobilenet", controller)
