@@ -234,12 +234,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_small_hostile_files_take_seconds_and_little_memory(tmp_path, name):
-    """Of processor time, so that a busy machine does not fail it."""
+    """Of processor time, so that a busy machine does not fail it: 4 to 14 s by machine. Hostile
+    files took minutes before there were limits.
+    """
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(HOSTILE[name](), compresslevel=1))
     done = subprocess.run(
         [sys.executable, "-c", CHILD, str(path)], capture_output=True, text=True, check=True
     )
     used_s, peak_mib = map(float, done.stdout.split())
-    assert used_s < 10
+    assert used_s < 30
     assert peak_mib < 400
