@@ -31,6 +31,7 @@ from artefacts import (
 from models.codecs import Ranges
 from models.facts.answers import Answers, ClassAnswer, ExitAnswer, read_answer
 from models.facts.branchy import BranchySpec
+from models.facts.judges import judge_of
 from models.facts.preprocessing import Preprocessing, Raw
 from models.facts.stored import packed, unpacked
 
@@ -236,6 +237,7 @@ def _read_card(path: Path) -> Card:
         exits = len(card.network.shapes)
         card.preprocessing.check(card.network.input_shape)
         card.answers.check(card.network.classes)
+        judge_of(card.judge, card.answers)  # a name that fits nothing would cost a run at its end
     except ArtefactError:
         raise
     except UsageError as error:  # a network that cannot be: the spec's own message, and the file

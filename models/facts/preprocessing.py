@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
+from models.codecs.sound import FULL_SCALE as FULL_SCALE
 from models.codecs.tensors import MOST_WHOLE as MOST_WHOLE
 from models.codecs.tensors import NUMPY_TYPES as NUMPY_TYPES
 from models.codecs.tensors import Datatype as Datatype
@@ -25,8 +26,6 @@ from models.codecs.tensors import NamedTensor as NamedTensor
 
 Raw = npt.NDArray[Any]
 Shape = tuple[int, ...]
-FULL_SCALE = 32768.0
-"""Of 16-bit sound: the greatest magnitude becomes 1."""
 
 
 class PictureInput(

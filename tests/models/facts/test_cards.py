@@ -158,3 +158,10 @@ def test_the_shipped_model_meets_its_bars():
     assert accuracies[-1] >= 0.84
     assert accuracies[0] >= 0.65
     assert all(b >= a - 0.005 for a, b in itertools.pairwise(accuracies))
+
+
+def test_a_judge_that_does_not_fit_the_answers_is_found_when_the_card_is_read(tiny_folder):
+    card = json.loads((tiny_folder / "card.json").read_text())
+    (tiny_folder / "card.json").write_text(json.dumps(card | {"judge": "map"}))
+    with pytest.raises(ArtefactError, match="judge: found 'map', expected top-K"):
+        load_model(tiny_folder)
