@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from types import FrameType
@@ -47,6 +48,7 @@ class Terminated(SystemExit):
 
 
 def _raise(number: int) -> None:
+    sys.unraisablehook = _left_half_made
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise Terminated(number)
@@ -62,6 +64,14 @@ def _received(number: int, frame: FrameType | None) -> None:
         _State.waiting = number
         return
     _raise(number)
+
+
+def _left_half_made(unraisable: sys.UnraisableHookArgs) -> None:
+    """Say nothing of an error in a destructor.
+
+    A signal cuts short what is being made, at any line: an event loop without its attributes fails
+    as it is taken down, and that is no fault of anybody's.
+    """
 
 
 def unwind_from_start() -> None:

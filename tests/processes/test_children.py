@@ -129,6 +129,34 @@ def test_cleaning_up_is_not_cut_short(tool, program, second, code, begin):
     assert one.process.wait(10) == code
 
 
+HALF_MADE = """
+import os
+from artefacts.endings import orderly, unwind_from_start
+
+class Loop:
+    def __init__(self):
+        os.kill(os.getpid(), {number})
+        self.handlers = {{}}
+
+    def __del__(self):
+        print("taken down", flush=True)
+        self.handlers.clear()
+
+{begin}
+"""
+
+
+@pytest.mark.parametrize(
+    "begin", ["with orderly():\n    Loop()", "unwind_from_start()\nLoop()"], ids=["script", "command"]
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
+def test_what_a_signal_leaves_half_made_fails_in_silence(tool, program, number, code, begin):
+    one = tool(program(HALF_MADE.format(begin=begin, number=int(number))))
+    assert one.line() == "taken down"
+    assert one.end() == code
+    assert "AttributeError" not in one.said[1]
+
+
 WORK = """
 import asyncio, sys
 from artefacts.endings import run_async, unwind_from_start
