@@ -18,9 +18,11 @@ from artefacts.owners import temporary_folder
 from controller.scenarios import Scenario
 from experiments.sweeps.grid import TRAINING_PARTS, Cell
 from models.facts.cards import RANGES
+from models.facts.packaged import HEADS, SOURCE, WEIGHTS
+from models.facts.sizes import FILE as SIZES
 from traces.library import FOLDERS, read_split
 
-MODEL_FILES = ("card.json", "weights.safetensors", RANGES, "outcomes.npz")
+MODEL_FILES = ("card.json", WEIGHTS, RANGES, "outcomes.npz", SIZES, SOURCE, HEADS)
 Bundle = dict[str, bytes]
 
 

@@ -32,6 +32,14 @@ from models.codecs import Ranges
 from models.facts.answers import Answers, ClassAnswer, ExitAnswer, read_answer
 from models.facts.branchy import BranchySpec
 from models.facts.judges import judge_of
+from models.facts.packaged import (
+    SOURCE,
+    WEIGHTS,
+    place_for_weights,
+    read_source,
+    weights_file,
+    without_weights,
+)
 from models.facts.preprocessing import Preprocessing, Raw
 from models.facts.stored import packed, unpacked
 
@@ -95,8 +103,14 @@ class Model:
 
     @property
     def parameters(self) -> State:
-        """`state`, read anew where it was let go (`release`)."""
-        return self.state or load_model(self.folder).state
+        """`state`, read anew where it was let go (`release`).
+
+        `UsageError` where the weights come in a package and were not put together yet.
+        """
+        state = self.state or load_model(self.folder).state
+        if not state and read_source(self.folder) is not None:
+            raise without_weights(self.folder)
+        return state
 
     def release(self) -> None:
         """Let the parameters go: sessions hold their own, and a device has little memory."""
@@ -179,7 +193,7 @@ def save_model(
         ends |= {f"{n}.high": r.high for n, r in ranges.items()}
         with atomic_write(folder / RANGES, "wb") as stream:
             stream.write(safetensors.numpy.save(dict(sorted(ends.items()))))
-    with atomic_write(folder / "weights.safetensors", "wb") as stream:
+    with atomic_write(folder / WEIGHTS, "wb") as stream:
         tensors = packed(state) if int8 else state
         stream.write(safetensors.numpy.save(dict(sorted(tensors.items()))))
     write_json(folder / "card.json", card)
@@ -200,16 +214,41 @@ def model_folder(folder_or_name: str | Path) -> Path:
 
 
 def load_model(folder_or_name: str | Path) -> Model:
-    """A shipped model by name, or a folder's; refuses weights that do not match their card."""
+    """A shipped model by name, or a folder's; refuses weights that do not match their card.
+
+    Where they come in a package and were not put together yet, the model has no parameters.
+    """
     folder = model_folder(folder_or_name)
     card = _read_card(folder / "card.json")
-    path = folder / "weights.safetensors"
-    state = _read_weights(path, card.network)
+    path = weights_file(folder, card.digest)
+    if path is None:
+        ranges = _read_ranges(folder / RANGES, card.network)
+        return Model(card.network, {}, card, card.digest, folder, ranges)
+    state = read_weights(path, card.network)
     ranges = _read_ranges(folder / RANGES, card.network)
     digest = model_digest(card.network, state, ranges)
     if digest != card.digest:
         raise ArtefactError(path, field="digest", found=digest, expected=card.digest)
     return Model(card.network, state, card, digest, folder, ranges)
+
+
+def keep_weights(folder: Path, state: State | Path) -> Path:
+    """Keep the parameters of a shipped model that come in a package; the file that now has them.
+
+    `folder` is the model's; `state` are its parameters, or a file that holds them. Refused where
+    they are not what the card says.
+    """
+    card = _read_card(folder / "card.json")
+    where = state if isinstance(state, Path) else folder / SOURCE
+    if isinstance(state, Path):
+        state = read_weights(state, card.network)
+    found = model_digest(card.network, state, _read_ranges(folder / RANGES, card.network))
+    if found != card.digest:
+        raise ArtefactError(where, field="digest", found=found, expected=card.digest)
+    path = place_for_weights(folder, card.digest)
+    with atomic_write(path, "wb") as stream:
+        stream.write(safetensors.numpy.save(dict(sorted(state.items()))))
+    return path
 
 
 def read_card(folder_or_name: str | Path) -> Card:
@@ -302,7 +341,8 @@ def _read_ranges(path: Path, spec: BranchySpec) -> dict[str, Ranges]:
     return found
 
 
-def _read_weights(path: Path, spec: BranchySpec) -> State:
+def read_weights(path: Path, spec: BranchySpec) -> State:
+    """A network's parameters from a file; refused where they are not those of `spec`."""
     wanted = expected_shapes(spec)
     values = sum(math.prod(shape) for shape in wanted.values())
     state = _read_tensors(path, min(FLOAT_BYTES * values + NAMES_BYTES, WEIGHTS_BYTES))

@@ -33,7 +33,7 @@ def example():
 
 @pytest.mark.slow
 def test_the_ten_scores_are_those_of_the_ten_classes(example, tmp_path):
-    example.write_pictures(tmp_path / "pictures.npz", PICTURES)
+    example.write_pictures(tmp_path / "pictures.npz", count=PICTURES)
     with np.load(tmp_path / "pictures.npz") as kept:
         x, y = kept["x"], kept["y"]
     scale = Normalisation((0.498,) * 3, (0.502,) * 3)
@@ -49,4 +49,4 @@ def test_without_a_file_it_says_how_it_is_called():
         [sys.executable, str(EXAMPLE)], text=True, check=False, capture_output=True, timeout=60
     )
     assert done.returncode == 1
-    assert done.stderr == "usage: python examples/efficientnet_lite.py PICTURES.npz\n"
+    assert done.stderr == "usage: python examples/efficientnet_lite.py PICTURES.npz [MORE.npz]\n"

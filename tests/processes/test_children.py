@@ -147,7 +147,9 @@ class Loop:
 
 
 @pytest.mark.parametrize(
-    "begin", ["with orderly():\n    Loop()", "unwind_from_start()\nLoop()"], ids=["script", "command"]
+    "begin",
+    ["with orderly():\n    Loop()", "unwind_from_start()\nLoop()"],
+    ids=["script", "command"],
 )
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, -2)])
 def test_what_a_signal_leaves_half_made_fails_in_silence(tool, program, number, code, begin):

@@ -64,6 +64,7 @@ def of_models() -> tuple[Format, ...]:
     """What a network is, costs and answers."""
     from coinfer.cli.learning.begun import Begun
     from models.facts.cards import Card
+    from models.facts.packaged import Source
     from models.facts.profiles import Profile
     from models.graphs.quantisation import Activations
 
@@ -76,6 +77,13 @@ def of_models() -> tuple[Format, ...]:
             "`NAME.scale` (float32, one value a row or a column): their product is the weight, and "
             "the digest is of that.",
             Card,
+        ),
+        Format(
+            "Source of a model's weights (`source.json`)",
+            "Of a shipped network whose weights stay in the package that published them. "
+            "`heads.safetensors` beside it has the other parameters; `coinfer weights` puts both "
+            "together.",
+            Source,
         ),
         Format(
             "Profile (`.json`)", "Written by `coinfer profile`, `init` and `machines`.", Profile

@@ -263,6 +263,7 @@ def test_a_sweep_that_is_broken_off_ends_what_runs(here, tmp_path):
 def test_files_of_one_s_own_travel_with_the_cells(here, tmp_path, data):
     mine = tmp_path / "mine"
     shutil.copytree(MODELS / "alexnet", mine / "model")
+    shutil.copy(MODELS / "mobilenetv2" / "sizes.npz", mine / "model")  # any such file travels
     text = (SHIPPED / "3g-alexnet.toml").read_text().replace('"alexnet"', '"model"')
     (mine / "scenario.toml").write_text(text)
     path = definition(tmp_path)
@@ -271,7 +272,7 @@ def test_files_of_one_s_own_travel_with_the_cells(here, tmp_path, data):
     bundle = pack([cell])
     shutil.rmtree(mine)
     names = {Path(name).name for name in bundle}
-    assert {"card.json", "weights.safetensors", "outcomes.npz"} <= names
+    assert {"card.json", "weights.safetensors", "outcomes.npz", "sizes.npz"} <= names
     split = read_split("norway")
     assert {f.file for f in (*split.train, *split.validation)} <= names
     assert not {f.file for f in split.test} & names
