@@ -133,6 +133,9 @@ MADE: dict[tuple[str, str], Callable[[Run], Rows]] = {
     ("confidence", "calibration"): calibration_rows,
     ("networks", "alexnet-with-five-exits"): lambda _: exit_rows("alexnet", False),
     ("networks", "mobilenetv2-with-five-exits"): lambda _: exit_rows("mobilenetv2", True),
+    ("networks", "efficientnet-lite0-with-five-exits"): (
+        lambda _: exit_rows("efficientnet-lite0", False)
+    ),
     ("traces", "change-points"): change_point_rows,
     ("traces", "as-the-sensor-of-the-configuration-map"): detector_rows,
     **edgelesspart.MADE,
