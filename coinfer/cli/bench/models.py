@@ -12,7 +12,8 @@ import typer
 
 from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
+from coinfer.cli.scenario import setting_of
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
 ExitOption = Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")]
@@ -199,14 +200,15 @@ def optimum(
     scenario: ScenarioOption,
     frames: Annotated[int, typer.Option(min=1, help="Of every test log.")] = 600,
     refine: Annotated[bool, typer.Option(help="Tell the grid's error (8 times the time).")] = False,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """The clairvoyant optimum over the coupled queue, its error, and what its policy earns."""
-    from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.optimum_play import optimum_row
     from experiments.evaluation.optimum_queue import CoupledQueue
 
-    setting = load_setting(read_scenario(scenario))
+    setting = setting_of(scenario, device_second, megabyte)
     queue, traces = CoupledQueue(setting), setting.traces("test")
     rows = []
     with progress_bar() as bar:
