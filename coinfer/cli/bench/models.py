@@ -13,7 +13,7 @@ import typer
 from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
-from coinfer.cli.scenario import setting_of
+from coinfer.cli.scenario import prices_of, setting_of
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
 ExitOption = Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")]
@@ -155,6 +155,8 @@ def deadlines(
     scenario: ScenarioOption,
     at_ms: Annotated[str, typer.Option("--ms", help="Deadlines, separated by commas.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of every training log.")] = 1500,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """The best single plan against the bound at each deadline, on the training logs alone."""
@@ -174,6 +176,7 @@ def deadlines(
             wanted,
             frames,
             lambda done, total: bar.update(task, completed=done, total=total),
+            prices_of(device_second, megabyte),
         )
     if json:
         emit_json(rows)
