@@ -37,14 +37,17 @@ def trained_setting(
 ) -> Setting:
     """The scenario that a policy is made for, at its own prices or at those given.
 
-    Who asks for a range of prices asks for prices.
+    Who asks for a range of prices asks for prices; a range that cannot be is refused.
     """
     from controller.scenarios import Prices, read_scenario
+    from experiments.learning.tasks import price_grids
 
     own = read_scenario(scenario)
     if not prices.given and max(most_device_second, most_megabyte) > 0:
         prices = Prices(own.reward.device_second, own.reward.megabyte)
-    return prices.applied(own)
+    setting = prices.applied(own)
+    price_grids(setting, most_device_second, most_megabyte)
+    return setting
 
 
 def policy_of(

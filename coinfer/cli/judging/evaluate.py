@@ -51,9 +51,7 @@ def evaluate(
     ):
         look_here()
     ready_folder(out, make=False)
-    command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
-    command += [part for folder in policy or () for part in ("--policy", str(folder))]
-    command += prices.options()
+    command = _command(study, scenario, policy, prices)
     if frames is not None:
         limited = [msgspec.structs.replace(e, frames=frames) for e in planned.evaluations]
         planned = msgspec.structs.replace(planned, evaluations=tuple(limited))
@@ -80,6 +78,15 @@ def evaluate(
     console.print(
         f"results in {out}; 'coinfer report --results {out} --out report.html' shows them"
     )
+
+
+def _command(
+    study: Path | None, scenario: str, policies: list[Path] | None, prices: Prices
+) -> list[str]:
+    """What was asked for, but for how much of it and where to."""
+    command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
+    command += [part for folder in policies or () for part in ("--policy", str(folder))]
+    return command + prices.options()
 
 
 def _study(path: Path | None, scenario: str, policies: list[Path] | None, prices: Prices) -> Study:

@@ -25,7 +25,6 @@ from coinfer.cli.learning.scenario_file import (
     suggested_frames,
 )
 from coinfer.cli.learning.signature import SignatureOptions
-from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -112,7 +111,6 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     print_brought(
         brought, out, given.exits, given.exit_accuracy, given.more.max_latency_s, given.placement
     )
-    say_samples(brought.outcomes, least_error=0.0)
     if not begun:
         limits = given.more.for_plan
         console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2{limits}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -92,17 +92,12 @@ def train(
 ) -> None:
     """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there.
 
-    A policy serves the prices that it was made for, those of --device-second and --megabyte, or all
-    up to --most-device-second and --most-megabyte.
+    A policy serves the prices that it was made for, or all up to the greatest that are named.
     """
     import torch
 
-    from artefacts import UsageError
-    from experiments.learning.tasks import price_grids
     from experiments.learning.training import TrainArgs
 
-    if algorithm not in ("ppo", "dqn"):
-        raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
     torch.set_num_threads(threads)
     prices = prices_of(device_second, megabyte)
     if records is not None:
@@ -121,12 +116,10 @@ def train(
     setting = trained_setting(scenario, prices, most_device_second, most_megabyte)
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
-        algorithm="dqn" if algorithm == "dqn" else "ppo", most_device_second=most_device_second,
+        algorithm=_algorithm(algorithm), most_device_second=most_device_second,
         most_megabyte=most_megabyte, generated=generated, curriculum=curriculum,
         validation_frames=validation_frames,
     )  # fmt: skip
-    # refused before there is a folder
-    price_grids(setting, most_device_second, most_megabyte)
     _check_tensorboard(tensorboard)
     say_samples(setting.outcomes)
     left_out = LeftOut()
@@ -134,6 +127,14 @@ def train(
     out = out or usual_out(scenario, setting)
     say(f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json)
     left_out.end()
+
+
+def _algorithm(text: str) -> Literal["ppo", "dqn"]:
+    from artefacts import UsageError
+
+    if text == "ppo" or text == "dqn":
+        return text
+    raise UsageError(f"--algorithm: found '{text}', expected ppo or dqn")
 
 
 def _check_tensorboard(folder: Path | None) -> None:
