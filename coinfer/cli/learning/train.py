@@ -132,9 +132,9 @@ def train(
 def _algorithm(text: str) -> Literal["ppo", "dqn"]:
     from artefacts import UsageError
 
-    if text == "ppo" or text == "dqn":
-        return text
-    raise UsageError(f"--algorithm: found '{text}', expected ppo or dqn")
+    if text not in ("ppo", "dqn"):
+        raise UsageError(f"--algorithm: found '{text}', expected ppo or dqn")
+    return "dqn" if text == "dqn" else "ppo"
 
 
 def _check_tensorboard(folder: Path | None) -> None:
