@@ -21,7 +21,7 @@ from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import as_written, encoder_of, load_policy, read_card
 from controller.policies.observation import ObservationEncoder
 from controller.policies.probing import BLIND_S
-from controller.scenarios import Scenario, Setting, load_setting, read_scenario
+from controller.scenarios import NO_PRICES, Prices, Scenario, Setting, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes
 
@@ -76,6 +76,7 @@ def prepare(
     part: str = "train",
     policy: str | Path | None = None,
     kind: str | None = None,
+    prices: Prices = NO_PRICES,
 ) -> Prepared:
     """Make a scenario ready; what a process has made ready is used again.
 
@@ -84,6 +85,7 @@ def prepare(
         part: traces of `train`, `validation` or `test`.
         policy: the folder of a policy of this scenario whose observations are wanted.
         kind: refuse a scenario of another kind (`frame-stream`, `closed-loop`).
+        prices: what a device second and a megabyte cost, where it is not what the scenario says.
 
     """
     if part not in PARTS:
@@ -94,7 +96,7 @@ def prepare(
     named = None if policy is None else Path(policy)
     marks = "" if named is None else read_card(named).weights_digest
     return _kept(_Wanted(read.name, read.digest, part, str(policy), marks,
-                             str(data_directory()), read, named))  # fmt: skip
+                             str(data_directory()), prices, read, named))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,14 @@ class _Wanted:
     folder: str
     weights_digest: str
     data: str
+    prices: Prices
     scenario: Scenario = field(compare=False)
     policy: Path | None = field(compare=False)
 
 
 @lru_cache(maxsize=KEPT)
 def _kept(wanted: _Wanted) -> Prepared:
-    return prepared(load_setting(wanted.scenario), wanted.part, wanted.policy)
+    return prepared(wanted.prices.applied(wanted.scenario), wanted.part, wanted.policy)
 
 
 def prepared(setting: Setting, part: str = "train", policy: Path | None = None) -> Prepared:

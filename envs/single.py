@@ -13,7 +13,7 @@ from gymnasium.error import ResetNeeded
 from artefacts import UsageError
 from artefacts.arrays import Float32s
 from controller.policies.observation import CANDIDATES
-from controller.scenarios import Setting
+from controller.scenarios import Prices, Setting
 from envs.actions import checked_actions, checked_seed
 from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
 from envs.preparation import HALVES, Prepared, prepare
@@ -34,6 +34,8 @@ class CoInferenceEnv(gym.Env[Float32s, np.int64]):
         episode_frames: int = EPISODE_FRAMES,
         policy: str | Path | None = None,
         render_mode: str | None = None,
+        device_second: float | None = None,
+        megabyte: float | None = None,
     ) -> None:
         if half not in HALVES:
             raise UsageError(f"half: found {half!r}, expected {' or '.join(HALVES)}")
@@ -41,7 +43,9 @@ class CoInferenceEnv(gym.Env[Float32s, np.int64]):
         if render_mode is not None and render_mode not in modes:
             raise UsageError(f"render_mode: found {render_mode!r}, expected {' or '.join(modes)}")
         self.render_mode = render_mode
-        self.prepared: Prepared = prepare(scenario, part, policy, self.kind)
+        self.prepared: Prepared = prepare(
+            scenario, part, policy, self.kind, Prices(device_second, megabyte)
+        )
         lanes = self.prepared.lanes(1, half, np.random.default_rng())
         self.episodes = Episodes((lanes,), episode_frames)
         self.observation_space = ObservationSpace(self.prepared.origin)  # type: ignore[assignment]
@@ -204,6 +208,8 @@ class FrameStreamEnv(CoInferenceEnv):
       observations, in the place of the shipped policy's. Where neither is there, both are made
       of the training traces, which takes seconds to a minute.
     - `render_mode` (`None`): `"rgb_array"` or `"human"` (in the terminal) draws the last seconds.
+    - `device_second`, `megabyte` (`None`): prices in correct answers, in the place of the
+      scenario's. A scenario without prices then has hedged plans, too.
 
     ```python
     >>> import gymnasium

@@ -20,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from artefacts import UsageError
 from artefacts.arrays import Bools, Float32s, Ints
 from controller.policies.observation import CANDIDATES
+from controller.scenarios import Prices
 from envs.actions import checked_actions
 from envs.episodes import (
     EPISODE_FRAMES,
@@ -146,6 +147,8 @@ def stable_baselines_env(
     half: str = "policy",
     episode_frames: int = EPISODE_FRAMES,
     policy: str | Path | None = None,
+    device_second: float | None = None,
+    megabyte: float | None = None,
 ) -> ObservedVecEnv:
     """`num_envs` lanes of a scenario for stable-baselines3, stepped together in this process.
 
@@ -154,12 +157,13 @@ def stable_baselines_env(
 
     `scenario` is a shipped name or a file, `part` of its traces `train`, `validation` or `test`,
     `half` of the recorded answers `policy` or `report`. An episode has `episode_frames` frames.
-    With the folder of a `policy` observations are that policy's own.
+    With the folder of a `policy` observations are that policy's own. `device_second` and `megabyte`
+    are prices in correct answers, in the place of the scenario's.
     """
     if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
         raise UsageError(f"num_envs: found {num_envs!r}, expected a whole number above 0")
     if half not in HALVES:
         raise UsageError(f"half: found {half!r}, expected {' or '.join(HALVES)}")
-    prepared = prepare(scenario, part, policy)
+    prepared = prepare(scenario, part, policy, prices=Prices(device_second, megabyte))
     lanes = prepared.lanes(num_envs, half, np.random.default_rng())
     return ObservedVecEnv((lanes,), episode_frames, prepared)

@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from artefacts import UsageError
 from artefacts.arrays import Bools, Float32s, Floats, Ints
 from controller.policies.observation import CANDIDATES
-from controller.scenarios import Setting
+from controller.scenarios import Prices, Setting
 from envs.actions import checked_actions, lane_seeds, reset_mask
 from envs.episodes import EPISODE_FRAMES, Episodes, ObservationSpace, action_space, frame_info
 from envs.preparation import HALVES, prepare
@@ -47,6 +47,8 @@ class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
         episode_frames: int = EPISODE_FRAMES,
         policy: str | Path | None = None,
         render_mode: str | None = None,
+        device_second: float | None = None,
+        megabyte: float | None = None,
     ) -> None:
         if isinstance(num_envs, bool) or not isinstance(num_envs, int) or num_envs < 1:
             raise UsageError(f"num_envs: found {num_envs!r}, expected a whole number above 0")
@@ -58,7 +60,8 @@ class CoInferenceVectorEnv(VectorEnv[Any, Any, Any]):
                 "environment is drawn: gymnasium.make)"
             )
         self.num_envs, self.render_mode = num_envs, render_mode
-        self.prepared = prepare(scenario, part, policy, self.kind)
+        prices = Prices(device_second, megabyte)
+        self.prepared = prepare(scenario, part, policy, self.kind, prices)
         lanes = self.prepared.lanes(num_envs, half, np.random.default_rng())
         self.episodes = Episodes((lanes,), episode_frames)
         self._placed = False

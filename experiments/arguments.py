@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from controller.scenarios import Prices
+
 
 def count(text: str) -> int:
     """A whole number, 1 or more."""
@@ -36,3 +38,24 @@ def _at_least(least: int, text: str) -> int:
             f"found '{text}', expected a whole number of {least} or more"
         )
     return value
+
+
+def add_price_options(parser: argparse.ArgumentParser, before: str = "") -> None:
+    """Let a scenario be taken at prices, in correct answers; `before` begins what help says."""
+    for option, what in (("--device-second", "a device second"), ("--megabyte", "a megabyte")):
+        parser.add_argument(option, type=_price, help=f"{before}price of {what} (the scenario's)")
+
+
+def prices_given(args: argparse.Namespace) -> Prices:
+    """The prices that were given."""
+    return Prices(args.device_second, args.megabyte)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0.0 <= price < float("inf"):
+        raise argparse.ArgumentTypeError(f"found '{text}', expected a number of 0 or more")
+    return price

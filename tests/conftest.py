@@ -116,10 +116,10 @@ def random_policy():
     planned = {}
 
     def make(setting, seed=0, training=None, hidden=8):
-        digest = setting.scenario.digest
+        digest = setting.digest
         if digest not in planned:
             belief = BandwidthBelief.from_traces(setting.traces("train").traces)
-            own = setting.scenario.reward
+            own = setting.prices
             grids = np.array([own.device_second]), np.array([own.megabyte])
             solved = solve_prices(setting, belief, *grids, Solving(4, sweeps=20))
             planned[digest] = belief, solved

@@ -21,13 +21,16 @@ from controller.link.edge_link import EdgeLink
 from controller.link.interface import Link, NoLink, Reply
 from controller.link.pool import LinkPool
 from controller.link.secure import client_security
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Prices, Setting, load_setting, read_scenario
 from models.executors import make_executor
 
 
 def load_served(settings: DeviceSettings) -> Setting:
     """The scenario that a daemon serves; a `UsageError` for one that cannot be."""
-    setting = load_setting(read_scenario(settings.scenario))
+    own, now = read_scenario(settings.scenario), settings.prices
+    prices = Prices(now.device_second, now.megabyte)
+    # its plans are those of the prices, which change while it runs: it begins at the file's own
+    setting = load_setting(prices.scenario(own)).at_prices(*Prices().over(own.reward))
     if setting.closed_loop:
         raise UsageError(
             f"scenario '{setting.scenario.name}': found a closed loop, expected a frame stream"

@@ -258,8 +258,11 @@ def has_policy(folder: Path) -> bool:
     return (folder / "policy.json").exists()
 
 
-def load_policy(folder: str | Path, setting: Setting) -> Policy:
-    """Read a policy and hold it against the setting it shall decide for."""
+def load_policy(folder: str | Path, setting: Setting, *, any_prices: bool = False) -> Policy:
+    """Read a policy and hold it against the setting it shall decide for.
+
+    With `any_prices` it need not serve the setting's: for who wants its belief alone.
+    """
     folder, card = Path(folder), read_card(folder)
     path = folder / "policy.json"
     if card.scenario != setting.scenario.name:
@@ -300,7 +303,8 @@ def load_policy(folder: str | Path, setting: Setting) -> Policy:
         setting,
     )
     prices = setting.prices
-    if not policy.advantages.covers(prices.device_second, prices.megabyte):
+    covered = policy.advantages.covers(prices.device_second, prices.megabyte)
+    if not (any_prices or covered):
         raise ArtefactError(
             path,
             field="prices",

@@ -13,7 +13,7 @@ import msgspec
 from artefacts import ArtefactError, UsageError, check_name, read_toml
 from controller.scenarios.format1 import FIELDS, ScenarioFormat1
 from controller.scenarios.profiles import profile_file
-from controller.scenarios.sections import FORMAT_VERSION, NodeLinkSection, Scenario
+from controller.scenarios.sections import FORMAT_VERSION, PRICED, NodeLinkSection, Scenario
 from controller.scenarios.world import check_world
 from models.codecs import codec_named, known_codecs
 from models.facts.cards import model_folder
@@ -48,6 +48,7 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
     if path.suffix != ".toml":
         path = SHIPPED / f"{name_or_path}.toml"
         if not path.exists():
+            _refuse_priced(str(name_or_path))
             raise UsageError(
                 f"scenario: found '{name_or_path}', expected one of "
                 f"{', '.join(shipped_scenarios())} or the path of a .toml file"
@@ -59,6 +60,17 @@ def read_scenario(name_or_path: str | Path) -> Scenario:
         found = found.with_node(number, profile=_beside(path, node.profile))
     _check_names(path, found, names)
     return found
+
+
+def _refuse_priced(name: str) -> None:
+    """Prices are options; there were scenarios that had them, and their names are still known."""
+    plain = name.removesuffix(PRICED)
+    if plain != name and plain in shipped_scenarios():
+        raise UsageError(
+            f"scenario: found '{name}', expected '{plain}' with prices: --device-second 0.5 "
+            "--megabyte 3 (in a study prices = [0.5, 3.0], in device.toml [prices], in Python "
+            "device_second=0.5, megabyte=3.0)"
+        )
 
 
 def _read(path: Path) -> tuple[Scenario, dict[str, str]]:

@@ -17,6 +17,8 @@ from controller.physics.topology import DEVICE, EDGE
 from controller.scenarios.world import WorldSection
 
 FORMAT_VERSION = 2
+PRICED = "-priced"
+"""Follows the name of a scenario that is taken at prices which its file does not name."""
 
 
 class LinkSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

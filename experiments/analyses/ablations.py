@@ -23,10 +23,17 @@ import torch
 from artefacts import CoinferError, digest_bytes, read_json, write_json
 from controller.physics import TraceBank
 from controller.policies.probing import BLIND_S
-from controller.scenarios import PlanSection, Setting, load_setting, read_scenario
+from controller.scenarios import (
+    NO_PRICES,
+    PlanSection,
+    Prices,
+    Setting,
+    load_setting,
+    read_scenario,
+)
 from controller.scenarios.world import NodeWorldSection, WorldSection
 from envs.observed import ObservedLanes, mean_reward
-from experiments.arguments import count, count_or_none
+from experiments.arguments import add_price_options, count, count_or_none, prices_given
 from experiments.evaluation.digests import code_digest
 from experiments.evaluation.statistics import paired
 from experiments.learning.training import TrainArgs, train_policy
@@ -107,11 +114,13 @@ class Result(msgspec.Struct, frozen=True):
     rewards: tuple[tuple[float, ...], ...]
 
 
-def ablated(name: str, variant: Variant) -> tuple[Setting, Setting]:
+def ablated(name: str, variant: Variant, prices: Prices = NO_PRICES) -> tuple[Setting, Setting]:
     """The scenario with the variant's plans; and the one that is trained in, with its world."""
-    scenario = read_scenario(name)
+    own = read_scenario(name)
+    scenario = prices.scenario(own)
     plans: PlanSection = msgspec.structs.replace(scenario.plans, **variant.plans)
     setting = load_setting(msgspec.structs.replace(scenario, plans=plans))
+    setting = setting.at_prices(*prices.over(own.reward))
     if not variant.world:
         return setting, setting
     return setting, setting.in_world(_with(scenario.world, variant.world))
@@ -151,6 +160,7 @@ def run(
     out: Path,
     say: Callable[[str], None],
     titles: Sequence[str] = (),
+    prices: Prices = NO_PRICES,
 ) -> dict[str, Result]:
     """Results of the variants of these titles (all) after the whole, kept or run now.
 
@@ -159,14 +169,15 @@ def run(
 
     `name` is the scenario's, `args` are the whole policy's. Every variant is trained with each of
     `seeds` and judged on `frames` of each log; `out` keeps results, `say` hears of the progress.
-    `titles` choose (none: all).
+    `titles` choose (none: all). `prices` are those that were given.
     """
     found: dict[str, Result] = {}
-    own, world = read_scenario(name).plans, read_scenario(name).world
+    scenario = prices.scenario(read_scenario(name))
+    own, world = scenario.plans, scenario.world
     for title, variant in VARIANTS.items():
         if titles and title not in (WHOLE, *titles):
             continue
-        setting, trained_in = ablated(name, variant)
+        setting, trained_in = ablated(name, variant, prices)
         if variant.plans and setting.scenario.plans == own:
             continue
         if variant.world and trained_in.scenario.world == world:
@@ -180,7 +191,7 @@ def run(
             str(frames),
         )  # fmt: skip
         key = digest_bytes("\n".join(parts).encode())
-        path = out / f"{name}-{title.replace(' ', '-')}.json"
+        path = out / f"{scenario.name}-{title.replace(' ', '-')}.json"
         kept = read_json(path, Result, version=FORMAT_VERSION) if path.exists() else None
         if kept is None or kept.key != key:
             trained = replace(args, **variant.training)
@@ -236,6 +247,7 @@ def main() -> None:
     """Print a Markdown table a scenario."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", nargs="+", default=["3g-mobilenet", "lte-mobilenet"])
+    add_price_options(parser, "every scenario at this price, too: ")
     parser.add_argument("--variants", nargs="+", default=[], choices=list(VARIANTS), metavar="NAME")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--matrix", type=Path, help="the differences as NAME.matrix.json")
@@ -245,13 +257,17 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        found = {}
-        for name in args.scenario:
+        found, given = {}, prices_given(args)
+        turns = [(named, NO_PRICES) for named in args.scenario]
+        if given.given:  # one matrix has both
+            turns += [(named, given) for named in args.scenario]
+        for named, prices in turns:
+            name = prices.scenario(read_scenario(named)).name
             print(f"\n| {name} | reward | points | 95 % | p |\n|---|---|---|---|---|", flush=True)
             training = TrainArgs(frames=args.train_frames, validation_frames=1500, blind_s=BLIND_S)
             found[name] = run(
-                name, training, args.seeds, args.frames, args.out,
-                lambda line: print(line, flush=True), args.variants,
+                named, training, args.seeds, args.frames, args.out,
+                lambda line: print(line, flush=True), args.variants, prices,
             )  # fmt: skip
         if args.matrix:
             title = args.matrix.name.removesuffix(MATRIX)

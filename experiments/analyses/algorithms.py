@@ -23,11 +23,11 @@ from artefacts import CoinferError
 from controller.planners.queue_values import solve_prices
 from controller.policies.network import as_written
 from controller.policies.probing import BLIND_S
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Setting, load_priced
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import mean_reward
 from envs.stable_baselines import ObservedVecEnv
-from experiments.arguments import count
+from experiments.arguments import add_price_options, count, prices_given
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, TrainingTasks, for_prices
@@ -49,7 +49,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def measured(setting: Setting, args: TrainArgs, seeds: list[int]) -> list[Row]:
     """Every algorithm with every seed; the first row is planning alone."""
-    data, own = Data.of(setting), setting.scenario.reward
+    data, own = Data.of(setting), setting.prices
     belief = BandwidthBelief.from_traces(data.train.traces)
     grids = np.array([own.device_second]), np.array([own.megabyte])
     belief, advantages = as_written(belief, solve_prices(setting, belief, *grids))
@@ -118,12 +118,13 @@ def main() -> None:
     """Print a row a training."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
+    add_price_options(parser)
     parser.add_argument("--frames", type=count, default=400_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        setting = load_setting(read_scenario(args.scenario))
+        setting = load_priced(args.scenario, prices_given(args))
         measured(setting, TrainArgs(frames=args.frames, blind_s=BLIND_S), args.seeds)
     except CoinferError as error:
         parser.error(str(error))

@@ -24,10 +24,10 @@ from controller.physics import TraceBank
 from controller.planners.bandit import BanditController
 from controller.planners.rate_rule import MARGINS, RateRule
 from controller.planners.robust import RobustPlanner
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Setting, load_priced
 from controller.sensing.belief import BandwidthBelief, Counting
 from controller.sensing.estimators import HarmonicMean
-from experiments.arguments import count
+from experiments.arguments import add_price_options, count, prices_given
 from experiments.evaluation.evaluator import mean_rewards
 
 TRANSFERS = (1, 2, 3, 5)
@@ -103,11 +103,12 @@ def main() -> None:
     """A line of JSON a combination, then the best of each controller."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
+    add_price_options(parser)
     parser.add_argument("--frames", type=count, default=1500)
     args = parser.parse_args()
     try:
         best: dict[str, Row] = {}
-        for found in rows(load_setting(read_scenario(args.scenario)), args.frames):
+        for found in rows(load_priced(args.scenario, prices_given(args)), args.frames):
             print(msgspec.json.encode(found).decode(), flush=True)
             if found.controller not in best or found.reward > best[found.controller].reward:
                 best[found.controller] = found

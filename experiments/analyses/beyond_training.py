@@ -19,13 +19,13 @@ from artefacts import CoinferError
 from controller.interface import Controller
 from controller.physics import TraceBank
 from controller.planners.robust import RobustPlanner
-from controller.policies import SHIPPED_POLICIES
 from controller.policies.learned import LearnedController
-from controller.policies.network import Policy, load_policy
-from controller.scenarios import Setting, load_setting, read_scenario, scale_trace
+from controller.policies.network import Policy
+from controller.scenarios import Setting, load_priced, scale_trace
 from envs.observed import ObservedLanes, mean_reward
-from experiments.arguments import count
+from experiments.arguments import add_price_options, count, prices_given
 from experiments.evaluation.evaluator import mean_rewards
+from experiments.evaluation.learned_policies import shipped_policy
 from traces.trace import BandwidthTrace
 
 SCALES = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0)
@@ -76,14 +76,15 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
+    add_price_options(parser)
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--frames", type=count, default=600)
     args = parser.parse_args()
     try:
-        setting = load_setting(read_scenario(args.scenario))
+        setting = load_priced(args.scenario, prices_given(args))
         if setting.closed_loop:
             raise CoinferError("--scenario: found a closed loop, expected a frame stream")
-        policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
+        policy = shipped_policy(setting, args.policy)
         traces = setting.traces("test").traces
         print("| rates x | policy | without its guard | robust | frames the guard took |")
         print("|---|---|---|---|---|", flush=True)

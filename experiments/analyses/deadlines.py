@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError
-from controller.scenarios import Scenario, load_setting
+from controller.scenarios import NO_PRICES, Prices, Scenario
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.single_plans import single_plan_rewards
 
@@ -31,13 +31,14 @@ def scan_deadlines(
     deadlines_s: Sequence[float],
     max_frames: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    prices: Prices = NO_PRICES,
 ) -> list[DeadlineRow]:
     """The best single plan's share of the clairvoyant bound at every deadline.
 
     On the training traces and the policy half of the outcomes: nothing that is reported is seen.
 
     `deadlines_s` replace that of `scenario`, in seconds. `max_frames` of each trace are run;
-    `progress(done, total)` counts deadlines.
+    `progress(done, total)` counts deadlines. `prices` are those that were given.
     """
     if scenario.kind != "frame-stream":
         raise UsageError(
@@ -48,7 +49,7 @@ def scan_deadlines(
     for done, deadline_s in enumerate(deadlines_s):
         progress(done, len(deadlines_s))
         frames = msgspec.structs.replace(scenario.frames, deadline_s=deadline_s)
-        setting = load_setting(msgspec.structs.replace(scenario, frames=frames))
+        setting = prices.applied(msgspec.structs.replace(scenario, frames=frames))
         traces = setting.traces("train").traces
         rewards = single_plan_rewards(setting, traces, "policy", max_frames=max_frames)
         arrival_s = np.arange(max_frames, dtype=np.float64) * setting.interval_s

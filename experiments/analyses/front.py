@@ -18,6 +18,7 @@ import numpy as np
 
 from artefacts import CoinferError, UsageError
 from controller.registry import SHIPPED
+from controller.scenarios import PRICED
 from experiments.reporting.report import read_results
 from experiments.studies.results import Evaluation
 
@@ -109,11 +110,12 @@ def main() -> None:
     args = parser.parse_args()
     try:
         every = read_results(args.results).evaluations
-        mine = [e for e in every if e.scenario == args.scenario and "learned" in e.controllers
-                and e.name.startswith(f"{args.scenario}-at-")]  # fmt: skip
+        name = args.scenario.removesuffix(PRICED) + PRICED
+        mine = [e for e in every if e.scenario == name and "learned" in e.controllers
+                and e.name.startswith(f"{name}-at-")]  # fmt: skip
         if not mine:
             raise UsageError(
-                f"--scenario: found no evaluation '{args.scenario}-at-...' in {args.results}, "
+                f"--scenario: found no evaluation '{name}-at-...' in {args.results}, "
                 "expected those at several prices (experiments/studies/breadth.toml)"
             )
         print("| rival | evaluation | accuracy | energy | learned | bytes | learned |")

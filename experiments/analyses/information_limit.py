@@ -26,17 +26,17 @@ import numpy as np
 from artefacts import CoinferError, UsageError
 from artefacts.arrays import Floats, Ints
 from controller.physics import TraceBank
-from controller.policies import SHIPPED_POLICIES
 from controller.policies.features import Observer
 from controller.policies.in_flight import InFlight
-from controller.policies.network import Policy, load_policy
+from controller.policies.network import Policy
 from controller.policies.observation import ObservationEncoder
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Setting, load_priced
 from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
-from experiments.arguments import count
+from experiments.arguments import add_price_options, count, prices_given
 from experiments.evaluation.bound import clairvoyant_values
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import mean_rewards
+from experiments.evaluation.learned_policies import shipped_policy
 from traces.trace import BandwidthTrace
 
 PRESENT_S = 0.02
@@ -236,13 +236,14 @@ def main() -> None:
     """Print the limits of a scenario as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
+    add_price_options(parser)
     parser.add_argument("--policy", type=Path)
     parser.add_argument("--part", default="test", choices=("validation", "test"))
     parser.add_argument("--frames", type=count, default=1_000_000)
     args = parser.parse_args()
     try:
-        setting = load_setting(read_scenario(args.scenario))
-        policy = load_policy(args.policy or SHIPPED_POLICIES / setting.scenario.name, setting)
+        setting = load_priced(args.scenario, prices_given(args))
+        policy = shipped_policy(setting, args.policy)
         found = limits(setting, policy, setting.traces(args.part).traces, args.frames)
     except CoinferError as error:
         parser.error(str(error))

@@ -31,7 +31,8 @@ from experiments.learning.tasks import Data, TrainingTask, TrainingTasks
 from experiments.learning.training import TrainArgs, TrainReport, learn
 from traces.library import load_split
 
-STREAMS = ("lte-mobilenet", "lte-mobilenet-priced", "3g-alexnet")
+STREAMS = ("lte-mobilenet", "lte-mobilenet", "3g-alexnet")
+"""Their turns; the first one's second was that of the same scenario at prices, which are drawn."""
 CLOSED = "edgent"
 LEVELS = 44
 """Of the belief: it spans the rates of every scale."""

@@ -110,7 +110,7 @@ def price_grids(
             f"prices: found up to {most[0]:g} and {most[1]:g} for '{setting.scenario.name}', a "
             "closed loop, expected none (its reward is the paper's)"
         )
-    own = setting.scenario.reward
+    own = setting.prices
     return (
         _price_grid("a device second", own.device_second, most[0], MOST_DEVICE_SECOND),
         _price_grid("a megabyte", own.megabyte, most[1], MOST_MEGABYTE),
@@ -153,7 +153,7 @@ def for_prices(
         return TrainingTasks(
             (task(setting, bank, lanes),), (task(setting, judging, len(judging.names)),)
         )
-    own = setting.scenario.reward
+    own = setting.prices
     corners = [(float(d), float(m)) for d in grids[0][[0, -1]] for m in grids[1][[0, -1]]]
     ends = list(dict.fromkeys([(own.device_second, own.megabyte), *corners]))
 

@@ -23,7 +23,7 @@ from controller.device.frame_loops import DeviceConfig, DeviceLoop, connect_loop
 from controller.device.warming import warm
 from controller.interface import Controller
 from controller.registry import SHIPPED, find_controller
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import NO_PRICES, Prices, Setting, load_priced
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.replay.answers import answers_quality
 from experiments.replay.pictures import run_pictures
@@ -62,6 +62,8 @@ class DeviceRun:
     """Folder for records of the run, as a daemon keeps them."""
     needs_edge: bool = False
     """Whether a run is of no use where the edge cannot be asked when it begins."""
+    prices: Prices = NO_PRICES
+    """Those that were given."""
 
 
 class RunRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,7 +121,7 @@ def check_deployable(controller: str) -> None:
 def run_device(run: DeviceRun, say: Callable[[str], None]) -> RunRecord:
     """Run the frame loop to its end; an absent edge is said and survived (answers stay local)."""
     check_deployable(run.controller)
-    setting = load_setting(read_scenario(run.scenario))
+    setting = load_priced(run.scenario, run.prices)
     # a daemon's planners believe what its policy believes
     own = run.as_daemon and run.policy is not None
     factory = ControllerFactory(setting, policy_folder=run.policy, policy_tells=own)

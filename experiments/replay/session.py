@@ -14,7 +14,7 @@ import numpy as np
 
 from artefacts.owners import temporary_folder
 from artefacts.processes import Children, module_command
-from controller.scenarios import Setting
+from controller.scenarios import NO_PRICES, Prices, Setting
 from controller.scenarios.rewards import edgent_reward
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import TraceFigures, figures_of
@@ -49,6 +49,8 @@ class ReplayArgs:
     """The device takes so many times what its profile says; the prediction knows nothing of it."""
     keep: Path | None = None
     """Folder for records of the run, as a daemon keeps them."""
+    prices: Prices = NO_PRICES
+    """Those that were given."""
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -186,7 +188,7 @@ def _run(
             *link.device_prefix, *coinfer, "device", "--scenario", args.scenario,
             "--edge", f"{host}:{target}", "--controller", args.controller,
             "--duration-s", repr(trace.duration_s), "--ready-file", str(ready_file),
-            "--records", str(records), "--seed", str(args.seed), "--json",
+            "--records", str(records), "--seed", str(args.seed), "--json", *args.prices.options(),
         ]  # fmt: skip
         if args.as_daemon:
             command.append("--as-daemon")

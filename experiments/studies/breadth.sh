@@ -9,9 +9,14 @@ data="${COINFER_DATA:-../shared/data}/traces"
 there() { [ -f "$1/policy.json" ]; }
 
 # the shipped generalist is `coinfer train-generalist --out controller/policies/shipped/generalist`
-for scenario in lte-mobilenet 3g-mobilenet lte-mobilenet-priced 3g-mobilenet-priced 3g-alexnet edgent; do
+prices=(--device-second 0.5 --megabyte 3)
+for scenario in lte-mobilenet 3g-mobilenet 3g-alexnet edgent; do
   there "runs/policies/generalist-$scenario" ||
     coinfer adapt --scenario "$scenario" --out "runs/policies/generalist-$scenario"
+done
+for scenario in lte-mobilenet 3g-mobilenet; do
+  there "runs/policies/generalist-$scenario-priced" ||
+    coinfer adapt --scenario "$scenario" "${prices[@]}" --out "runs/policies/generalist-$scenario-priced"
 done
 there runs/policies/generalist-unseen ||
   coinfer adapt --scenario experiments/studies/scenarios/unseen.toml --out runs/policies/generalist-unseen
@@ -57,7 +62,7 @@ print(*(f.file.removesuffix(".log") for f in read_split("belgium").test))'); do
 done
 # of planning, and of what the scorer is shown
 python -m experiments.analyses.ablations --out runs/ablations --train-frames 0 --seeds 0 \
-  --scenario 3g-mobilenet lte-mobilenet 3g-mobilenet-priced lte-mobilenet-priced \
+  --scenario 3g-mobilenet lte-mobilenet "${prices[@]}" \
   --matrix runs/breadth/ablations.matrix.json
 # of what is shown to the scorer: where it learns something
 python -m experiments.analyses.ablations --out runs/ablations-of-learning --scenario 3g-alexnet \
@@ -70,9 +75,9 @@ for scenario in 3g-mobilenet lte-mobilenet; do
   python -m experiments.analyses.algorithms --scenario "$scenario" --frames 200000
   python -m experiments.analyses.beyond_training --scenario "$scenario"
   coinfer compare --scenario "$scenario" --sub-second --frames 2000
-  for priced in "$scenario" "$scenario-priced"; do
-    python -m experiments.analyses.information_limit --scenario "$priced" --frames 4000
-  done
+  python -m experiments.analyses.information_limit --scenario "$scenario" --frames 4000
+  python -m experiments.analyses.information_limit --scenario "$scenario" "${prices[@]}" \
+    --policy "runs/policies/$scenario-priced-0" --frames 4000
 done
 python -m experiments.analyses.information_limit --scenario 3g-alexnet --frames 4000
 coinfer sweep experiments/studies/sweeps/curriculum.toml --out runs/curriculum --jobs 2

@@ -12,7 +12,7 @@ import numpy as np
 
 from artefacts import ArtefactError, UsageError, read_json, write_json
 from controller.registry import find_controller
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Prices, Setting, load_priced
 from experiments.evaluation.digests import code_digest, policy_digest
 from experiments.evaluation.statistics import Interval, bootstrap_mean
 from experiments.studies.extras import deadline_points, map_figure, place_of, series_of
@@ -140,8 +140,7 @@ def _checked(spec: EvaluationSpec) -> None:
 
 
 def _setting_of(spec: EvaluationSpec) -> Setting:
-    setting = load_setting(read_scenario(spec.scenario))
-    return setting if spec.prices is None else setting.at_prices(*spec.prices)
+    return load_priced(spec.scenario, Prices() if spec.prices is None else Prices(*spec.prices))
 
 
 def _frames(runs: Runs) -> int:

@@ -71,11 +71,10 @@ def use_one_thread() -> None:
 def _run(cell: Cell) -> Answer:
     use_one_thread()
     from controller.policies.network import save_policy
-    from controller.scenarios import load_setting
     from experiments.learning.training import TrainArgs, train_policy
-    from experiments.sweeps.grid import basis, cell_id
+    from experiments.sweeps.grid import at_prices, basis, cell_id
 
-    setting = load_setting(cell.scenario)
+    setting = at_prices(cell.scenario, cell.prices)
     found = cell_id(cell, basis(setting, cell.evaluation))
     if found != cell.id:
         raise UsageError(

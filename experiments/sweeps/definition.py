@@ -55,6 +55,8 @@ class SweepFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Lists of values, by the name of an argument of training."""
     evaluation: EvaluationSection = EvaluationSection()
     """How a cell is judged."""
+    prices: tuple[float, float] | None = None
+    """Of a device second and of a megabyte, in the place of the scenarios'."""
 
 
 class Sweep(msgspec.Struct, frozen=True):
@@ -66,6 +68,7 @@ class Sweep(msgspec.Struct, frozen=True):
     grid: dict[str, tuple[Any, ...]]
     """Values by field, `frames` among them where the file fixes it."""
     evaluation: EvaluationSection
+    prices: tuple[float, float] | None = None
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -86,12 +89,16 @@ def read_sweep(path: str | Path, kind: type[Any] = TrainArgs) -> Sweep:
     for number, seed in enumerate(found.seeds):
         _at_least(path, f"seeds[{number}]", seed, 0)
     _check_evaluation(path, found.evaluation)
+    for number, price in enumerate(found.prices or ()):
+        if not 0 <= price < math.inf:
+            _refuse(path, f"prices[{number}]", f"{price:g}", "a number of 0 or more")
     return Sweep(
         scenarios=tuple(_scenario(path, name) for name in found.scenarios),
         seeds=found.seeds,
         algorithms=_algorithms(path, found.algorithms, kind),
         grid=_grid(path, found, kind),
         evaluation=found.evaluation,
+        prices=found.prices,
     )
 
 

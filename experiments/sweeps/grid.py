@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from artefacts import UsageError, digest_bytes
-from controller.scenarios import Scenario, Setting, load_setting
+from controller.scenarios import NO_PRICES, Prices, Scenario, Setting
 from experiments.evaluation.digests import code_digest
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, Sweep
@@ -37,6 +37,8 @@ class Cell(msgspec.Struct, frozen=True):
     args: dict[str, Any]
     """Every field of the training's arguments, as plain data."""
     evaluation: EvaluationSection
+    prices: tuple[float, float] | None = None
+    """In the place of the scenario's."""
 
     @property
     def algorithm(self) -> str:
@@ -62,9 +64,9 @@ def combinations(sweep: Sweep, kind: type[Any] = TrainArgs) -> Iterator[tuple[Sc
 
 def expand(sweep: Sweep) -> tuple[Cell, ...]:
     """Every cell of a sweep; loads what the scenarios name."""
-    known = {s: basis(load_setting(s), sweep.evaluation) for s in sweep.scenarios}
+    known = {s: basis(at_prices(s, sweep.prices), sweep.evaluation) for s in sweep.scenarios}
     cells = tuple(
-        make_cell(scenario, args, sweep.evaluation, known[scenario])
+        make_cell(scenario, args, sweep.evaluation, known[scenario], sweep.prices)
         for scenario, args in combinations(sweep)
     )
     seen: dict[str, Cell] = {}
@@ -77,15 +79,24 @@ def expand(sweep: Sweep) -> tuple[Cell, ...]:
     return cells
 
 
+def at_prices(scenario: Scenario, prices: tuple[float, float] | None) -> Setting:
+    """The scenario loaded, at its own prices or at those given."""
+    return NO_PRICES.applied(scenario) if prices is None else Prices(*prices).applied(scenario)
+
+
 def make_cell(
-    scenario: Scenario, args: Any, evaluation: EvaluationSection, known: dict[str, Any]
+    scenario: Scenario,
+    args: Any,
+    evaluation: EvaluationSection,
+    known: dict[str, Any],
+    prices: tuple[float, float] | None = None,
 ) -> Cell:
     """A cell with its id; `known` is the `basis` of its scenario.
 
-    `scenario` is trained for by `args`, and judged as `evaluation` says.
+    `scenario` is trained for by `args` at `prices`, and judged as `evaluation` says.
     """
     plain = msgspec.json.decode(msgspec.json.encode(asdict(args)))
-    cell = Cell("", scenario, plain, evaluation)
+    cell = Cell("", scenario, plain, evaluation, prices)
     return msgspec.structs.replace(cell, id=cell_id(cell, known))
 
 
@@ -103,7 +114,9 @@ def basis(setting: Setting, evaluation: EvaluationSection) -> dict[str, Any]:
     """Digests of what a scenario names, as found here."""
     parts = dict.fromkeys((*TRAINING_PARTS, *evaluation.parts))
     family = setting.scenario.traces.family
-    return {
+    given = setting.given_prices
+    priced = {} if given is None else {"prices": msgspec.to_builtins(given)}
+    return priced | {
         "scenario": setting.scenario.digest,
         "model": setting.model.digest,
         "inputs": setting.inputs_digest,

@@ -79,7 +79,15 @@ def test_what_the_parser_refuses_is_one_line_too(coinfer, argv, tmp_path):
     [
         (
             ("compare", "--scenario", "mars"),
-            "expected one of 3g-alexnet, 3g-mobilenet, 3g-mobilenet-priced, edgent",
+            "expected one of 3g-alexnet, 3g-mobilenet, edgent, lte-mobilenet",
+        ),
+        (
+            ("compare", "--scenario", "lte-mobilenet-priced"),
+            "expected 'lte-mobilenet' with prices: --device-second 0.5 --megabyte 3",
+        ),
+        (
+            ("evaluate", "study.toml", "--out", "results", "--megabyte", "3"),
+            "prices: found some beside a study",
         ),
         (("compare", "--scenario", "edgent", "--controllers", "magic"), "found 'magic'"),
         (("compare", "--scenario", "edgent", "--controllers", ","), "controllers: found ','"),

@@ -10,7 +10,7 @@ import pytest
 
 from artefacts import ArtefactError, UsageError
 from controller.daemon.building import build_engine, build_link, load_served
-from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings
+from controller.daemon.configuration.settings import FORMAT_VERSION, DeviceSettings, PriceSettings
 from controller.daemon.service import FrameService
 from controller.link.interface import NoLink
 from controller.link.secure import TlsFiles
@@ -28,6 +28,15 @@ def settings(**more):
 
 def test_a_frame_stream_is_served():
     assert load_served(settings()).scenario.name == "3g-alexnet"
+
+
+def test_prices_at_the_start_decide_which_plans_there_are():
+    """They change while it runs: what was begun with is at the file's own, which names none."""
+    named = settings(scenario="lte-mobilenet", prices=PriceSettings(megabyte=3.0))
+    found = load_served(named)
+    assert found.scenario.name == "lte-mobilenet-priced"
+    assert any(plan.hedge for plan in found.table.plans)
+    assert (found.prices.device_second, found.prices.megabyte) == (0.0, 0.0)
 
 
 def test_a_closed_loop_is_refused_in_one_line():

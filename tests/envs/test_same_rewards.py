@@ -4,10 +4,11 @@ import hashlib
 
 import numpy as np
 import pytest
+from priced import taken
 from tidy import tidy
 
 from controller.physics import TraceBank
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from envs.simulator import Simulator
 from traces.trace import BandwidthTrace
 
@@ -65,7 +66,7 @@ def digest(scenario):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_seed_gives_the_rewards_it_gave(name):
-    assert digest(read_scenario(name)) == EXPECTED[name]
+    assert digest(taken(name)) == EXPECTED[name]
 
 
 @pytest.mark.parametrize("name", WITHOUT_WORLD)

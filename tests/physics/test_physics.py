@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from priced import taken
 from tidy import tidy
 
 from controller.physics import ConstantLink, LinkModel, Resources, Timing, TraceBank, run_frames
 from controller.plans import device_only
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting
 from traces.trace import BandwidthTrace
 
 INF = float("inf")
@@ -19,7 +20,7 @@ INF = float("inf")
 @functools.cache
 def loaded(name):
     """A setting; not a fixture, because hypothesis would print all of it at a failure."""
-    return load_setting(read_scenario(name))
+    return load_setting(taken(name))
 
 
 def scalar_frame(table, p, arrival, state, trace, model, deadline, margin):

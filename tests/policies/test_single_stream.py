@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from priced import taken
 
 from controller.interface import FrameResult, Measurement, Noticed, Situation
 from controller.planners.due_fallbacks import ALONE, NONE, SPARE
@@ -14,13 +15,14 @@ from controller.planners.queue_values import LEAST_BPS
 from controller.planners.robust import RobustPlanner
 from controller.policies.in_flight import InFlight, UploadCosts
 from controller.policies.learned import LearnedController
+from controller.policies.network import policy_folder
 from controller.policies.observation import CANDIDATES, CONTEXT, WIDTH
 from controller.policies.single_stream import SingleInFlight
 from controller.policies.stream_state import StreamState
 from controller.policies.weights import MlpWeights
 from controller.scenarios import load_setting, read_scenario
 from controller.sensing.pace import CLEARLY_SLOW
-from experiments.evaluation.learned_policies import shipped_policy
+from experiments.evaluation.learned_policies import adapted_generalist, shipped_policy
 
 ALL = np.ones(1, dtype=bool)
 CLOSE = 2e-4
@@ -169,8 +171,9 @@ def apart(single, lanes, setting, rng, frames):
     params=["3g-alexnet", "3g-mobilenet-priced", "edgent", "lte-mobilenet"],
 )
 def shipped(request):
-    setting = load_setting(read_scenario(request.param))
-    return setting, shipped_policy(setting)
+    setting = load_setting(taken(request.param))
+    brought = policy_folder(request.param, setting.scenario.name) is not None
+    return setting, shipped_policy(setting) if brought else adapted_generalist(setting)
 
 
 def test_a_device_decides_as_the_batched_environment_does(shipped):

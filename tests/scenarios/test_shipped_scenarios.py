@@ -135,7 +135,6 @@ def test_a_scenario_that_cannot_be_meant_is_refused(tmp_path, was, now, said):
 
 
 def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
-    import msgspec
 
     from artefacts import ArtefactError
     from models.facts.profiles import write_profile
@@ -146,18 +145,6 @@ def test_a_profile_without_times_of_a_heavy_codec_is_refused(tmp_path):
     named = scenario.with_node(0, profile=str(tmp_path / "bare.json"))
     with pytest.raises(ArtefactError, match="field 'codecs': found no time for 'jpeg20'"):
         load_setting(named)
-
-
-@pytest.mark.parametrize("name", ["lte-mobilenet-priced", "3g-mobilenet-priced"])
-def test_the_priced_scenarios_differ_by_prices_and_hedging_alone(name):
-    priced, plain = read_scenario(name), read_scenario(name.removesuffix("-priced"))
-    assert (priced.reward.device_second, priced.reward.megabyte) == (0.5, 3.0)
-    assert (plain.reward.device_second, plain.reward.megabyte) == (0.0, 0.0)
-    assert priced.plans == msgspec.structs.replace(plain.plans, hedge=True)
-    for part in ("network", "device_profile", "edge_profile", "traces", "frames", "link"):
-        assert getattr(priced, part) == getattr(plain, part)
-    table = load_setting(priced).table
-    assert any(plan.hedge for plan in table.plans)
 
 
 def test_energy_is_of_computing_and_of_sending():

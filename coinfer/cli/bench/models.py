@@ -12,7 +12,8 @@ import typer
 
 from artefacts import UsageError, ready_file
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
+from coinfer.cli.scenario import prices_of, setting_of
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a folder.")]
 ExitOption = Annotated[int, typer.Option("--exit", min=0, help="1-based; 0: the last.")]
@@ -154,6 +155,8 @@ def deadlines(
     scenario: ScenarioOption,
     at_ms: Annotated[str, typer.Option("--ms", help="Deadlines, separated by commas.")],
     frames: Annotated[int, typer.Option(min=1, help="Frames of every training log.")] = 1500,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """The best single plan against the bound at each deadline, on the training logs alone."""
@@ -173,6 +176,7 @@ def deadlines(
             wanted,
             frames,
             lambda done, total: bar.update(task, completed=done, total=total),
+            prices_of(device_second, megabyte),
         )
     if json:
         emit_json(rows)
@@ -199,14 +203,15 @@ def optimum(
     scenario: ScenarioOption,
     frames: Annotated[int, typer.Option(min=1, help="Of every test log.")] = 600,
     refine: Annotated[bool, typer.Option(help="Tell the grid's error (8 times the time).")] = False,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """The clairvoyant optimum over the coupled queue, its error, and what its policy earns."""
-    from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.optimum_play import optimum_row
     from experiments.evaluation.optimum_queue import CoupledQueue
 
-    setting = load_setting(read_scenario(scenario))
+    setting = setting_of(scenario, device_second, megabyte)
     queue, traces = CoupledQueue(setting), setting.traces("test")
     rows = []
     with progress_bar() as bar:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coinfer.cli.console import emit_json, print_table
-from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
 from coinfer.cli.scenario import say_source, setting_of
 
 
@@ -16,6 +16,8 @@ def make_map(
     scenario: ScenarioOption,
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
     states: Annotated[Path | None, typer.Option(help="States file (Oboe's or learnt).")] = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """Build the configuration map (Algorithm 2) and write it."""
@@ -24,7 +26,7 @@ def make_map(
     from experiments.evaluation.maps import map_states
     from traces.states import read_states
 
-    setting = setting_of(scenario)
+    setting = setting_of(scenario, device_second, megabyte)
     ready_file(out)
     if states is None:
         train = setting.traces("train")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar
-from coinfer.cli.options import JsonOption, ScenarioOption
+from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
+from coinfer.cli.scenario import setting_of
 
 if TYPE_CHECKING:
     from controller.registry import ControllerEntry
@@ -73,6 +74,8 @@ def tune(
     again: Annotated[
         bool, typer.Option("--again", help="Make values anew that are known already.")
     ] = False,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """Tune the baselines of a scenario on its training traces, and keep the values.
@@ -83,10 +86,9 @@ def tune(
     """
     from artefacts import ready_folder, write_json
     from controller.registry.tuned import shipped_file
-    from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.tuning import RUNS, Tuning
 
-    setting = load_setting(read_scenario(scenario))
+    setting = setting_of(scenario, device_second, megabyte)
     if out is not None:
         ready_folder(out)
     training = setting.traces("train")

@@ -10,7 +10,7 @@ import typer
 from coinfer.cli.console import console, emit_json, print_table
 from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption, ScenarioOption
 from coinfer.cli.quantities import LATENCY_UNITS, MEMORY_UNITS, bandwidth_mbps, quantity
-from coinfer.cli.scenario import policy_of, setting_of
+from coinfer.cli.scenario import policy_of, prices_of, setting_of
 
 if TYPE_CHECKING:
     from controller.scenarios import Setting
@@ -58,13 +58,14 @@ def plan(
     from experiments.learning.explanation import explain_plan
 
     setting = setting_of(scenario, device_second, megabyte)
+    prices = prices_of(device_second, megabyte)
     if policy is not None or explain:
         _refuse("with a policy, which was planned without, expected it for Algorithm 1 alone", {
             "--max-latency": max_latency, "--max-device-memory": max_device_memory,
             "--order": "" if order == "any" else order,
         })  # fmt: skip
         moment = _moment(bandwidth, age, device_backlog, uplink_backlog)
-        _explain_policy(setting, policy_of(scenario, policy), moment, json)
+        _explain_policy(setting, policy_of(scenario, policy, prices), moment, json)
         return
     _refuse("for Algorithm 1, expected --policy or --explain with it", {
         "--age": age, "--device-backlog": device_backlog, "--uplink-backlog": uplink_backlog,

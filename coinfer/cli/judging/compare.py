@@ -17,7 +17,14 @@ from coinfer.cli.options import (
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import policy_of, say_no_policy, say_samples, say_source, setting_of
+from coinfer.cli.scenario import (
+    policy_of,
+    prices_of,
+    say_no_policy,
+    say_samples,
+    say_source,
+    setting_of,
+)
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -86,16 +93,17 @@ def compare(
     With --sub-second every second of a trace keeps its bytes but passes them as unevenly as a real
     link, in place of the variation that the scenario's world has; the training traces that
     controllers learn from stay as they are. Prices given here count for everybody; a policy must
-    have been trained for them ('coinfer train --most-megabyte').
+    have been trained for them ('coinfer train' takes the same options, and --most-megabyte).
     """
     from experiments.evaluation.controllers import chosen_names
 
     setting = setting_of(scenario, device_second, megabyte)
+    prices = prices_of(device_second, megabyte)
     if ":" in controllers:
         look_here()
-    policy = policy_of(scenario, policy)
+    policy = policy_of(scenario, policy, prices)
     if policy is None and not controllers.strip():
-        say_no_policy(scenario, "compared without 'learned'")
+        say_no_policy(scenario, "compared without 'learned'", prices)
     names = chosen_names(controllers, setting, policy=policy is not None)
     left_out = LeftOut()
     # steps that vary already have nothing within them to vary

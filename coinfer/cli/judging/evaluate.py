@@ -9,8 +9,11 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 from coinfer.cli.deciding.controllers import look_here
+from coinfer.cli.options import DeviceSecondOption, MegabyteOption
+from coinfer.cli.scenario import prices_of
 
 if TYPE_CHECKING:
+    from controller.scenarios import Prices
     from experiments.studies.results import Evaluation
     from experiments.studies.study import Study
 
@@ -29,6 +32,8 @@ def evaluate(
     frames: Annotated[
         int | None, typer.Option(min=1, help="At most so many a trace, in every evaluation.")
     ] = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: Annotated[bool, typer.Option("--json", help="Evaluations as JSON.")] = False,
 ) -> None:
     """Evaluate policies (a folder a seed) against every baseline, resumably, with statistics."""
@@ -39,14 +44,14 @@ def evaluate(
     from artefacts import ready_folder
     from experiments.studies.run import KEPT_RUNS, run_study
 
-    planned = _study(study, scenario, policy)
+    prices = prices_of(device_second, megabyte)
+    planned = _study(study, scenario, policy, prices)
     if any(
         ":" in n for e in planned.evaluations for n in (*e.controllers, *e.deadline_controllers)
     ):
         look_here()
     ready_folder(out, make=False)
-    command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
-    command += [part for folder in policy or () for part in ("--policy", str(folder))]
+    command = _command(study, scenario, policy, prices)
     if frames is not None:
         limited = [msgspec.structs.replace(e, frames=frames) for e in planned.evaluations]
         planned = msgspec.structs.replace(planned, evaluations=tuple(limited))
@@ -75,7 +80,16 @@ def evaluate(
     )
 
 
-def _study(path: Path | None, scenario: str, policies: list[Path] | None) -> Study:
+def _command(
+    study: Path | None, scenario: str, policies: list[Path] | None, prices: Prices
+) -> list[str]:
+    """What was asked for, but for how much of it and where to."""
+    command = ["coinfer", "evaluate", *([str(study)] if study else ["--scenario", scenario])]
+    command += [part for folder in policies or () for part in ("--policy", str(folder))]
+    return command + prices.options()
+
+
+def _study(path: Path | None, scenario: str, policies: list[Path] | None, prices: Prices) -> Study:
     from artefacts import UsageError
     from controller.scenarios import read_scenario
     from experiments.studies.study import FORMAT_VERSION, EvaluationSpec, Study, read_study
@@ -88,10 +102,15 @@ def _study(path: Path | None, scenario: str, policies: list[Path] | None) -> Stu
     if path is not None:
         if policies:
             raise UsageError("--policy: found it beside a study, expected it in the study's file")
+        if prices.given:
+            raise UsageError("prices: found some beside a study, expected them in the study's file")
         return read_study(path)
-    name = read_scenario(scenario).name
+    own = read_scenario(scenario)
+    name = prices.scenario(own).name
     named = tuple(str(folder) for folder in policies or ())
-    return Study(FORMAT_VERSION, (EvaluationSpec(name, scenario, policies=named),), name)
+    given = prices.over(own.reward) if prices.given else None
+    spec = EvaluationSpec(name, scenario, policies=named, prices=given)
+    return Study(FORMAT_VERSION, (spec,), name)
 
 
 def _print(evaluation: Evaluation) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from coinfer.cli.console import console, print_table
 from coinfer.cli.learning.exit_remarks import out_of_reach, weak_exits
 from coinfer.cli.learning.profile_heads import beyond_limit, exit_accuracies, reasons
+from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from models.facts.cards import Model
@@ -73,3 +74,4 @@ def print_brought(
             for i, e in enumerate(spec.exits)
         ],
     )
+    say_samples(outcomes, least_error=0.0)

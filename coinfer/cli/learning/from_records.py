@@ -12,6 +12,7 @@ from coinfer.cli.trace_files import say_lines
 
 if TYPE_CHECKING:
     from controller.policies.network import Policy
+    from controller.scenarios import Prices, Setting
     from experiments.learning.continued import Mixed
     from experiments.learning.verdict import Verdict
 
@@ -43,12 +44,12 @@ def train_on_records(
     frames: int,
     seed: int | None,
     validation_frames: int,
+    prices: Prices,
     json: bool,
 ) -> None:
     """Read, go on, judge on what was held back, and write the policy."""
     from artefacts import ready_folder
     from controller.policies.network import save_policy
-    from controller.scenarios import load_setting, read_scenario
     from experiments.evaluation.learned_policies import shipped_policy
     from experiments.learning.continued import LEARNING_RATE
     from experiments.learning.from_records import learnt, read_material, verdict_on
@@ -56,7 +57,7 @@ def train_on_records(
     from experiments.learning.training import TrainArgs
 
     streams = read_streams(folder)
-    setting = load_setting(read_scenario(scenario or _named(streams[0].header.scenario)))
+    setting = _setting_of(scenario, streams[0].header.scenario, prices)
     check_streams(folder, streams, setting)
     before = shipped_policy(setting, start)
     found = read_material(setting, folder, streams)
@@ -75,16 +76,30 @@ def train_on_records(
     _say(out, made, found.material, verdict_on(found, before, made), json)
 
 
-def _named(name: str) -> str:
-    """The scenario that records name, where it is a shipped one."""
-    from artefacts import UsageError
-    from controller.scenarios import shipped_scenarios
+def _setting_of(scenario: str, recorded: str, prices: Prices) -> Setting:
+    """The scenario that is asked for, or the shipped one that records name.
 
-    if name not in shipped_scenarios():
+    At `prices`, or at the usual ones where the records are of a device that knew some.
+    """
+    from artefacts import UsageError
+    from controller.scenarios import (
+        PRICED,
+        load_setting,
+        priced_copy,
+        read_scenario,
+        shipped_scenarios,
+    )
+
+    plain = recorded.removesuffix(PRICED)
+    if not scenario and plain not in shipped_scenarios():
         raise UsageError(
-            f"--scenario: found none, and records of '{name}', expected the file of that scenario"
+            f"--scenario: found none, and records of '{recorded}', expected the file of that "
+            "scenario"
         )
-    return name
+    own = read_scenario(scenario or plain)
+    if not prices.given and recorded == own.name + PRICED:
+        return load_setting(priced_copy(own))
+    return prices.applied(own)
 
 
 def _say(out: Path, made: Policy, material: Mixed, verdict: Verdict, json: bool) -> None:

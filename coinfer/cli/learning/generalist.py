@@ -16,8 +16,13 @@ from coinfer.cli.learning.options import (
     ThreadsOption,
 )
 from coinfer.cli.learning.progress import bars, interruptible, say
-from coinfer.cli.options import JsonOption, ScenarioOption
-from coinfer.cli.scenario import usual_out
+from coinfer.cli.options import (
+    DeviceSecondOption,
+    JsonOption,
+    MegabyteOption,
+    ScenarioOption,
+)
+from coinfer.cli.scenario import prices_of, trained_setting, usual_out
 
 
 def train_generalist(
@@ -57,6 +62,8 @@ def adapt(
     scenario: ScenarioOption,
     out: OutOption = None,
     generalist: Annotated[Path | None, typer.Option(help="Its folder (the shipped one).")] = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     most_device_second: MostDeviceOption = 0.0,
     most_megabyte: MostMegabyteOption = 0.0,
     json: JsonOption = False,
@@ -66,13 +73,13 @@ def adapt(
     from controller.policies import SHIPPED_GENERALIST
     from controller.policies.generalist import load_generalist
     from controller.policies.network import save_policy
-    from controller.scenarios import load_setting, read_scenario
     from experiments.learning.tasks import price_grids
 
     made = load_generalist(generalist or SHIPPED_GENERALIST)
-    setting = load_setting(read_scenario(scenario))
+    prices = prices_of(device_second, megabyte)
+    setting = trained_setting(scenario, prices, most_device_second, most_megabyte)
     grids = price_grids(setting, most_device_second, most_megabyte)
-    out = ready_folder(out or usual_out(scenario, setting.scenario.name))
+    out = ready_folder(out or usual_out(scenario, setting))
     with progress_bar() as bar:
         task = bar.add_task(f"planning for {setting.scenario.name}", total=100, note="")
         policy = made.adapted(

@@ -100,7 +100,7 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
 
 def commands(kept: Kept) -> tuple[str, ...]:
     """The next three commands, as a shell takes them."""
-    from coinfer.cli.learning.first_scenario import LINKS
+    from coinfer.cli.learning.scenario_file import LINKS
 
     out, link = kept.out, kept.begun.world.link
     compare = [

@@ -94,7 +94,7 @@ def _check_data(network: ModelAnswers) -> None:
 
 
 def _ask_world(ask: Questions, given: dict[str, Any]) -> dict[str, Any]:
-    from coinfer.cli.learning.first_scenario import LINKS
+    from coinfer.cli.learning.scenario_file import LINKS
     from models.facts.machines import NAMES
 
     usual = WorldAnswers()
@@ -130,7 +130,8 @@ def _device(text: str) -> str:
 
 
 def _link(text: str) -> str:
-    from coinfer.cli.learning.first_scenario import LINKS, link_of
+    from coinfer.cli.learning.first_scenario import link_of
+    from coinfer.cli.learning.scenario_file import LINKS
     from traces.library import read_set
 
     link_of(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable
@@ -18,8 +17,14 @@ from coinfer.cli.learning.profile_heads import (
     exit_accuracies,
     exits_wanted,
 )
+from coinfer.cli.learning.scenario_file import (
+    LINKS,
+    Frames,
+    first_exit_s,
+    scenario_file,
+    suggested_frames,
+)
 from coinfer.cli.learning.signature import SignatureOptions
-from coinfer.cli.scenario import say_samples
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -27,41 +32,8 @@ if TYPE_CHECKING:
     from models.facts.profiles import Profile
     from models.networks.brought.brought_module import ProfileArgs
 
-SCENARIO = """format_version = 1
-name = {name}
-kind = "frame-stream"
-description = {description}
-network = "."
-device_profile = "device"
-edge_profile = "edge"
-
-[traces]
-family = "belgium"
-scale = 0.1
-
-[frames]
-# a camera's rate: the fastest usual one that the device keeps up with by its first exit. The
-# deadline leaves {factor:g} times that exit's latency, and what a small picture needs over the link
-rate_fps = {rate}
-deadline_s = {deadline:.4g}
-
-[link]
-rtt_s = 0.030
-message_bytes = 256.0
-packet_bytes = 66.0
-
-[plans]
-codecs = [{codecs}]
-edge_first = false
-no_rescue = true
-# how sure an exit must be to answer by itself ("exit i unless confident before")
-confidence = [0.5, 0.7, 0.9]
-"""
-DEADLINE_FACTOR = 1.25
-LEAST_DEADLINE_S = 0.1
 BEGUN = "init.json"
 """Kept by `coinfer init`, which writes a scenario of its own and says what comes next."""
-CAMERA_FPS = (30.0, 25.0, 20.0, 15.0, 12.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +111,6 @@ def bring(given: ModuleOptions, timing: TimingOptions) -> dict[str, Any]:
     print_brought(
         brought, out, given.exits, given.exit_accuracy, given.more.max_latency_s, given.placement
     )
-    say_samples(brought.outcomes, least_error=0.0)
     if not begun:
         limits = given.more.for_plan
         console.print(f"go on with: coinfer plan --scenario {scenario} --bandwidth 2{limits}")
@@ -212,31 +183,18 @@ def _timed(bar: Progress, task: TaskID, name: str) -> Callable[[str, int, int], 
     return step
 
 
-def suggested_frames(first_s: float) -> tuple[float, float]:
-    """Frames a second and deadline (s) for a device whose first exit takes `first_s`."""
-    # rounded down: at a rate rounded up the device would fall behind
-    slow = math.floor(100.0 / first_s) / 100.0
-    rate = next((rate for rate in CAMERA_FPS if rate * first_s <= 1.0), slow)
-    return rate, max(math.ceil(100.0 * DEADLINE_FACTOR * first_s) / 100.0, LEAST_DEADLINE_S)
-
-
 def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> None:
     """A scenario that fits the profile, to go on with."""
     from artefacts import atomic_write
 
     name = _name(path.parent)
-    rate, deadline = suggested_frames(device.interval_s(0, 0, len(device.branches[0])))
-    text = SCENARIO.format(
-        # a JSON string is a TOML string too, whatever is in it
-        name=json.dumps(name),
-        description=json.dumps(
-            f"{name}, a model that was brought: device and edge are this machine "
-            f"({device.emulation or 'as it is'})"
-        ),
-        rate=rate,
-        deadline=deadline,
-        factor=DEADLINE_FACTOR,
-        codecs=", ".join(f'"{c}"' for c in codecs),
+    made = device.emulation or "as it is"
+    text = scenario_file(
+        (name, f"{name}, a model that was brought: device and edge are this machine ({made})"),
+        (f"measured on this machine, {made}",),
+        LINKS["lte"],
+        Frames(*suggested_frames(first_exit_s(device))),
+        codecs,
     )
     with atomic_write(path) as stream:
         stream.write(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,8 +21,8 @@ from coinfer.cli.learning.options import (
     ThreadsOption,
 )
 from coinfer.cli.learning.progress import bars, interruptible, say
-from coinfer.cli.options import JsonOption
-from coinfer.cli.scenario import say_samples, usual_out
+from coinfer.cli.options import DeviceSecondOption, JsonOption, MegabyteOption
+from coinfer.cli.scenario import prices_of, say_samples, trained_setting, usual_out
 from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's.")] = None,
     threads: ThreadsOption = 1,
     algorithm: Annotated[str, typer.Option(help="ppo or dqn.")] = "ppo",
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     most_device_second: MostDeviceOption = 0.0,
     most_megabyte: MostMegabyteOption = 0.0,
     validation_frames: ValidationFramesOption = 4000,
@@ -88,17 +90,16 @@ def train(
     policy: StartOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there."""
+    """Plan, then train by PPO or DQN; Ctrl-C keeps the best policy so far, and ends it there.
+
+    A policy serves the prices that it was made for, or all up to the greatest that are named.
+    """
     import torch
 
-    from artefacts import UsageError
-    from controller.scenarios import load_setting, read_scenario
-    from experiments.learning.tasks import price_grids
     from experiments.learning.training import TrainArgs
 
-    if algorithm not in ("ppo", "dqn"):
-        raise UsageError(f"--algorithm: found '{algorithm}', expected ppo or dqn")
     torch.set_num_threads(threads)
+    prices = prices_of(device_second, megabyte)
     if records is not None:
         others = {
             "--traces": traces, "--scale": scale, "--leave-out": leave_out,
@@ -107,25 +108,33 @@ def train(
             "--algorithm dqn": algorithm != "ppo",
         }  # fmt: skip
         refuse_beside_records(others)
-        train_on_records(records, scenario, policy, out, frames, seed, validation_frames, json)
+        train_on_records(
+            records, scenario, policy, out, frames, seed, validation_frames, prices, json
+        )
         return
     check_alone(scenario, policy)
-    setting = load_setting(read_scenario(scenario))
+    setting = trained_setting(scenario, prices, most_device_second, most_megabyte)
     args = TrainArgs(
         frames=frames, seed=setting.scenario.seeds.train if seed is None else seed,
-        algorithm="dqn" if algorithm == "dqn" else "ppo", most_device_second=most_device_second,
+        algorithm=_algorithm(algorithm), most_device_second=most_device_second,
         most_megabyte=most_megabyte, generated=generated, curriculum=curriculum,
         validation_frames=validation_frames,
     )  # fmt: skip
-    # refused before there is a folder
-    price_grids(setting, most_device_second, most_megabyte)
     _check_tensorboard(tensorboard)
     say_samples(setting.outcomes)
     left_out = LeftOut()
     data = _data(setting, traces, scale, leave_out, left_out)
-    out = out or usual_out(scenario, setting.scenario.name)
+    out = out or usual_out(scenario, setting)
     say(f"policy of {setting.scenario.name}", _trained(setting, args, data, out, tensorboard), json)
     left_out.end()
+
+
+def _algorithm(text: str) -> Literal["ppo", "dqn"]:
+    from artefacts import UsageError
+
+    if text not in ("ppo", "dqn"):
+        raise UsageError(f"--algorithm: found '{text}', expected ppo or dqn")
+    return "dqn" if text == "dqn" else "ppo"
 
 
 def _check_tensorboard(folder: Path | None) -> None:

@@ -13,11 +13,13 @@ from coinfer.cli.options import (
     AsDaemonOption,
     ControllerOption,
     DataOption,
+    DeviceSecondOption,
     JsonOption,
+    MegabyteOption,
     PolicyOption,
     ScenarioOption,
 )
-from coinfer.cli.scenario import controller_of, policy_of, setting_of
+from coinfer.cli.scenario import controller_of, policy_of, prices_of, setting_of
 from coinfer.cli.trace_files import OwnScaleOption, one_trace, scale_of
 
 if TYPE_CHECKING:
@@ -48,21 +50,26 @@ def replay(
         Path | None, typer.Option(metavar="FILE", help="Write the audit as a picture (SVG).")
     ] = None,
     data: DataOption = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a trace on a real link between two real processes, beside the prediction."""
     from experiments.replay.session import ReplayArgs, run_replay
 
-    setting = setting_of(scenario)
-    policy = policy_of(scenario, policy)
-    controller = controller_of(controller, scenario, policy)
+    setting = setting_of(scenario, device_second, megabyte)
+    prices = prices_of(device_second, megabyte)
+    policy = policy_of(scenario, policy, prices)
+    controller = controller_of(controller, scenario, policy, prices)
     part, back = _parts(setting, scale, trace, down, start_s, seconds)
     with progress_bar() as bar:
         task = bar.add_task(f"replay {part.name}", total=round(part.duration_s), note=controller)
         replayed = run_replay(
             setting,
             part,
-            ReplayArgs(scenario, controller, policy, method, seed, as_daemon, back, data),
+            ReplayArgs(
+                scenario, controller, policy, method, seed, as_daemon, back, data, prices=prices
+            ),
             console.print,
             lambda share: bar.update(task, completed=round(share * part.duration_s)),
         )

@@ -15,17 +15,19 @@ from coinfer.cli.options import (
     AsDaemonOption,
     ControllerOption,
     DataOption,
+    DeviceSecondOption,
     EdgeAddressOption,
     ExecutorOption,
     JsonOption,
     KeepOption,
+    MegabyteOption,
     PaceOption,
     PolicyOption,
     RecordsOption,
     ScenarioOption,
     SlowdownOption,
 )
-from coinfer.cli.scenario import controller_of, policy_of
+from coinfer.cli.scenario import controller_of, policy_of, prices_of
 
 
 def edge(
@@ -144,6 +146,8 @@ def device(
     data: DataOption = None,
     records: RecordsOption = None,
     keep: KeepOption = None,
+    device_second: DeviceSecondOption = None,
+    megabyte: MegabyteOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the frame loop over pictures, or with --config the daemon that answers over HTTP."""
@@ -160,14 +164,15 @@ def device(
         raise UsageError("device: found neither --config nor --scenario, expected one of them")
     from experiments.replay.device_run import DeviceRun, run_device, run_figures
 
-    policy = policy_of(scenario, policy)
-    controller = controller_of(controller, scenario, policy)
+    prices = prices_of(device_second, megabyte)
+    policy = policy_of(scenario, policy, prices)
+    controller = controller_of(controller, scenario, policy, prices)
     frames = 100 if frames is None and duration_s is None else frames
     outcome = run_device(
         DeviceRun(
             scenario, edge_address_of(edge_address), controller, policy, executor, pace, frames,
             duration_s, None if ready_file is None else lambda: _agreed_start(ready_file), seed,
-            as_daemon, data=data, slowdown=slowdown, keep=keep,
+            as_daemon, data=data, slowdown=slowdown, keep=keep, prices=prices,
         ),
         console.print,
     )  # fmt: skip

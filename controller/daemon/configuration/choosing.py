@@ -33,7 +33,7 @@ class DaemonInputs:
 
     settings: DeviceSettings
     own: Setting
-    """The scenario at its own prices."""
+    """The scenario at the prices that its file names."""
     setting: Setting
     """The scenario at the prices of now."""
     live: bool = True
@@ -68,7 +68,7 @@ class DaemonInputs:
         if self._own_folder is None:
             return f"coinfer brings no policy of scenario '{name}'"
         try:
-            return load_policy(self._own_folder, self.own)
+            return load_policy(self._own_folder, self.own, any_prices=True)
         except ArtefactError as error:
             what = f"file '{error.path.name}'" if error.field is None else f"'{error.field}'"
             brought = self._own_folder.parent == SHIPPED_POLICIES
@@ -109,7 +109,7 @@ class DaemonInputs:
     def _given_policy(self) -> Policy | None:
         """The policy that `device.toml` names, whatever the prices are."""
         named = self.settings.policy
-        return load_policy(named, self.own) if named else None
+        return load_policy(named, self.own, any_prices=True) if named else None
 
     @cached_property
     def configuration_map(self) -> ConfigurationMap:

@@ -128,7 +128,8 @@ class DeviceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map: str = ""
     """File of the configuration map, for the controller 'map'."""
     prices: PriceSettings = PriceSettings()
-    """In the place of the scenario's."""
+    """In the place of the scenario's. Where the scenario's file names no prices and this one does
+    at the start, hedged plans are among those decided on, and policies are those of such prices."""
     executor: Literal["onnx", "onnx-int8"] = "onnx"
     """What computes layers: float32, or int8."""
     state: str = ""

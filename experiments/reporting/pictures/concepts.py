@@ -12,7 +12,7 @@ import numpy as np
 
 from controller.policies import SHIPPED_POLICIES
 from controller.policies.network import load_policy
-from controller.scenarios import Setting, load_setting, read_scenario
+from controller.scenarios import Setting, load_setting, priced_copy, read_scenario
 from experiments.reporting.pictures.svg import DEVICE, EDGE, GRID, INK, LINK, PALE, Drawing
 from experiments.reporting.pictures.timeline import (
     Frame,
@@ -154,7 +154,7 @@ def gate() -> Drawing:
 
 def hedge() -> Drawing:
     """A hedged plan on a link too slow for it."""
-    setting = _setting("lte-mobilenet-priced")
+    setting = load_setting(priced_copy(read_scenario(CAMERA)))
     name, deadline_s = WHOLE_TO_EDGE + ", hedged", _deadline_s(setting)
     late = _cancelled(setting, name, deadline_s)
     jobs = tuple(job for job in local_jobs(setting, name, late[0].end_s) if job.end_s <= deadline_s)

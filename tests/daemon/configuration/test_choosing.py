@@ -17,8 +17,9 @@ from controller.daemon.live_controllers import AnyDeadline
 from controller.interface import Measurement, Situation
 from controller.planners.configuration_map import build_map, write_map
 from controller.policies import SHIPPED_POLICIES
-from controller.policies.network import load_policy
+from controller.policies.network import load_policy, save_policy
 from controller.registry import SHIPPED
+from controller.scenarios import Prices, load_priced
 from controller.sensing.belief import BandwidthBelief
 from traces.states import BandwidthState
 
@@ -70,6 +71,18 @@ def test_what_is_tuned_nowhere_says_what_to_run(stream):
     other = replace(stream, scenario=stream.scenario).at_prices(0.123, 0.456)
     with pytest.raises(UsageError, match="coinfer tune --scenario 3g-alexnet"):
         make_controller(settings("rate-rule"), other)
+
+
+def test_a_belief_is_taken_from_a_policy_for_other_prices(random_policy, tmp_path):
+    dear = load_priced("lte-mobilenet", Prices(0.5, 3.0))
+    policy = random_policy(dear)
+    save_policy(tmp_path, policy)
+    begun = dear.at_prices(0.0, 0.0)
+    asked = settings("robust", policy=str(tmp_path), prices=PriceSettings(0.25, 1.0))
+    found = DaemonInputs(asked, begun, begun.at_prices(0.25, 1.0))
+    assert np.array_equal(found.belief.rates_bps, policy.belief.rates_bps)
+    with pytest.raises(ArtefactError, match="'prices': found those of 0.5 and 3"):
+        _ = found.learned
 
 
 def test_prices_that_a_controller_does_not_know_are_said(stream, caplog):

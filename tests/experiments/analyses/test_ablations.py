@@ -9,7 +9,7 @@ from msgspec.structs import replace as replaced
 from artefacts import write_json
 from controller.policies.features import WORLD
 from controller.policies.observation import CONTEXT, DESCRIBED
-from controller.scenarios import read_scenario
+from controller.scenarios import Prices, read_scenario
 from experiments.analyses.ablations import (
     CHANGE,
     HISTORY,
@@ -39,9 +39,9 @@ def test_every_variant_is_what_its_name_says():
     assert not table["no stopping on confidence"].gated.any()
     assert whole.table.gated.any()
     assert any(plan.hedge for plan in table["with hedging"].plans)
-    priced = ablated("3g-mobilenet-priced", VARIANTS["everything"])[0].table.plans
+    priced = ablated("3g-mobilenet", VARIANTS["everything"], Prices(0.5, 3.0))[0].table.plans
     assert any(plan.hedge for plan in priced)
-    without = ablated("3g-mobilenet-priced", VARIANTS["without hedging"])[0].table.plans
+    without = ablated("3g-mobilenet", VARIANTS["without hedging"], Prices(0.5, 3.0))[0].table.plans
     assert not any(plan.hedge for plan in without)
     codecs = {hop.codec for plan in table["one codec a kind"].plans for hop in plan.hops}
     assert codecs == {"int8c", "jpeg75"}

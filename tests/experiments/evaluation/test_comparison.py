@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from artefacts import UsageError
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting, priced_copy, read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
 from traces.library import TraceSet
@@ -58,7 +58,7 @@ def test_every_controller_is_compared_and_none_beats_the_bound(stream, short_tra
 
 def test_hedging_is_a_baseline_of_its_own_and_energy_is_reported(short_traces, monkeypatch):
     monkeypatch.setattr("controller.registry.tuned.CHOICE_FRAMES", 100)
-    setting = load_setting(read_scenario("lte-mobilenet-priced"))
+    setting = load_setting(priced_copy(read_scenario("lte-mobilenet")))
     names = ["device-only", "fixed", "fixed-hedged"]
     traces = TraceSet(short_traces, True, "made")
     found = compare(setting, traces, names, ControllerFactory(setting), max_frames=200)

@@ -1,5 +1,7 @@
 """Figures of `coinfer compare` on every shipped scenario, kept: moving code changes none of them.
 
+Those of `NAME-priced` are at `--device-second 0.5 --megabyte 3`.
+
 Each file of `golden/` holds what
 `coinfer compare --scenario NAME --frames 300 --json` gave without real data (generated stand-ins),
 a figure a controller and a reward a trace, for the controllers that the file names. A change that
@@ -13,13 +15,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from priced import taken
 
-from controller.scenarios import load_setting, read_scenario, shipped_scenarios
+from controller.scenarios import load_setting, shipped_scenarios
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
 
 GOLDEN = Path(__file__).with_name("golden")
 FRAMES = 300
+AT_PRICES = ("lte-mobilenet-priced", "3g-mobilenet-priced")
 FIGURES = (
     "goodput_accuracy", "late_share", "mean_latency_s", "p95_latency_s", "bytes_per_frame",
     "device_compute_s_per_frame", "reward", "share_of_bound",
@@ -33,7 +37,7 @@ def kept_figures(scenario):
 
 def figures(scenario, names):
     """{name: figures} of named controllers on a scenario's generated test traces."""
-    setting = load_setting(read_scenario(scenario))
+    setting = load_setting(taken(scenario))
     traces = setting.traces("test")
     factory = ControllerFactory(setting, max_frames=FRAMES)
     found = compare(setting, traces, names, factory, max_frames=FRAMES)
@@ -57,7 +61,7 @@ def flat(value, path=""):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", shipped_scenarios())
+@pytest.mark.parametrize("scenario", [*shipped_scenarios(), *AT_PRICES])
 def test_figures_are_what_they_were(scenario, tmp_path, monkeypatch):
     monkeypatch.setenv("COINFER_DATA", str(tmp_path))  # no real data: the stand-ins everybody has
     golden = kept_figures(scenario)
@@ -70,7 +74,7 @@ def test_figures_are_what_they_were(scenario, tmp_path, monkeypatch):
 
 
 def test_every_shipped_scenario_has_golden_figures():
-    assert {file.stem for file in GOLDEN.glob("*.json")} == set(shipped_scenarios())
+    assert {file.stem for file in GOLDEN.glob("*.json")} == {*shipped_scenarios(), *AT_PRICES}
 
 
 if __name__ == "__main__":
@@ -79,7 +83,7 @@ if __name__ == "__main__":
         asked = (
             list(kept_figures(named)["controllers"])
             if own.exists()
-            else chosen_names("", load_setting(read_scenario(named)))
+            else chosen_names("", load_setting(taken(named)))
         )
         anew = figures(named, asked)
         own.write_text(json.dumps(anew, indent=1) + "\n")

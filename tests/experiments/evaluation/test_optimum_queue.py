@@ -9,7 +9,7 @@ from tidy import tidy
 from artefacts import UsageError
 from controller.physics import Resources, TraceBank, run_frames
 from controller.planners.fixed import FixedController
-from controller.scenarios import load_setting
+from controller.scenarios import load_setting, priced_copy
 from experiments.evaluation import optimum as optimum_module
 from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import compare, comparison_rows
@@ -120,7 +120,7 @@ def test_gated_plans_lead_wherever_their_gates_send_them(camera, seed):
 
 def test_prices_count_and_dropping_is_allowed():
     """With a device second at 30 answers no plan is worth its price: nothing is done."""
-    setting = load_setting(tidy("3g-mobilenet-priced"))
+    setting = load_setting(priced_copy(tidy("3g-mobilenet")))
     local = calm(setting, np.flatnonzero(setting.table.local)[:2])
     dear = replace(
         local,

@@ -10,7 +10,7 @@ from artefacts import UsageError, data_directory, write_json
 from controller.planners.rate_rule import MARGINS
 from controller.registry import tuned
 from controller.registry.tuned import tuned_key, tuned_values, values_file
-from controller.scenarios import load_setting, read_scenario, shipped_scenarios
+from controller.scenarios import load_setting, priced_copy, read_scenario, shipped_scenarios
 from experiments.evaluation import tuning
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.tuning import Tuning, check_rewards, margin_rewards
@@ -157,7 +157,7 @@ def test_a_place_that_cannot_be_written_is_done_without(stream, short, monkeypat
 
 
 def test_of_plans_that_hedge_the_best_is_another_choice():
-    setting = load_setting(read_scenario("lte-mobilenet-priced"))
+    setting = load_setting(priced_copy(read_scenario("lte-mobilenet")))
     hedges = [plan.hedge for plan in setting.table.plans]
     rewards = tuple(np.linspace(0.0, 1.0, len(setting.table)).tolist())
     found = tuned.Tuned(tuned.FORMAT_VERSION, "", "", "", (), rewards)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+from priced import taken
 from typer.testing import CliRunner
 
 from artefacts import ArtefactError, data_directory, digest_file
@@ -140,7 +141,7 @@ def test_the_shipped_one_has_seen_belgium_alone():
 def test_a_device_unlike_those_it_was_trained_for_is_said():
     shipped = load_generalist(SHIPPED_GENERALIST)
     for name in ("lte-mobilenet", "3g-mobilenet-priced", "3g-alexnet", "edgent"):
-        assert shipped.beyond(load_setting(read_scenario(name))) == ()
+        assert shipped.beyond(load_setting(taken(name))) == ()
     scenario = read_scenario("3g-mobilenet").with_node(0, slowdown=20.0)
     (reported,) = shipped.beyond(load_setting(scenario))
     assert reported.startswith("device_slowdown, found 20, drawn from 0.")

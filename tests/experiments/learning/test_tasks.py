@@ -14,7 +14,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import load_policy, save_policy
 from controller.policies.observation import CONTEXT, DESCRIBED, WIDTH
 from controller.policies.probing import BLIND_S
-from controller.scenarios import load_setting, read_scenario
+from controller.scenarios import load_setting, priced_copy, read_scenario
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import ObservedLanes, PlanningAlone, mean_reward
 from envs.stable_baselines import ObservedVecEnv
@@ -94,7 +94,7 @@ def test_prices_belong_to_streams_and_grids_hold_the_scenario_s_own(closed):
         closed.at_prices(1.0, 0.0)
     with pytest.raises(UsageError, match=r"up to 2 and 0 for 'edgent', a closed loop"):
         price_grids(closed, 2.0, 0.0)
-    setting = load_setting(read_scenario("lte-mobilenet-priced"))
+    setting = load_setting(priced_copy(read_scenario("lte-mobilenet")))
     assert [grid.tolist() for grid in price_grids(setting, 0.0, 0.0)] == [[0.5], [3.0]]
     assert [grid.tolist() for grid in price_grids(setting, 2.0, 12.0)] == [
         [0.0, 0.5, 2.0],
@@ -122,7 +122,7 @@ def test_tasks_of_a_price_range_reach_its_corners(stream, random_policy):
 
 
 def test_one_price_may_be_a_range_and_the_other_fixed():
-    setting = load_setting(read_scenario("3g-mobilenet-priced"))
+    setting = load_setting(priced_copy(read_scenario("3g-mobilenet")))
     policy = train_policy(setting, replace(SMALL, most_device_second=2.0, planning_backlogs=3))
     rng = np.random.default_rng(0)
     data = Data.of(setting)

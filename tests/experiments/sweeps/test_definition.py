@@ -16,7 +16,7 @@ from artefacts import ArtefactError
 from controller.scenarios import load_setting, read_scenario
 from experiments.learning.training import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, argument_types, read_sweep
-from experiments.sweeps.grid import basis, cell_id, combinations, expand, make_cell
+from experiments.sweeps.grid import at_prices, basis, cell_id, combinations, expand, make_cell
 
 names = st.sampled_from(["learning_rate", "gamma", "entropy", "critic_share"])
 values = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=3, unique=True)
@@ -29,6 +29,22 @@ def ids(sweep):
     return [
         make_cell(scenario, args, sweep.evaluation, {}).id for scenario, args in combinations(sweep)
     ]
+
+
+def test_prices_are_of_all_cells(tmp_path):
+    text = 'format_version = 1\nscenarios = ["lte-mobilenet"]\nseeds = [0]\nframes = 0\n'
+    path = tmp_path / "sweep.toml"
+    path.write_text(text)
+    (plain,) = expand(read_sweep(path))
+    path.write_text(text + "prices = [1.0, 2.0]\n")
+    (priced,) = expand(read_sweep(path))
+    assert priced.id != plain.id
+    setting = at_prices(priced.scenario, priced.prices)
+    assert setting.scenario.name == "lte-mobilenet-priced"
+    assert (setting.prices.device_second, setting.prices.megabyte) == (1.0, 2.0)
+    path.write_text(text + "prices = [1.0, -2.0]\n")
+    with pytest.raises(ArtefactError, match=r"'prices\[1\]': found -2, expected a number of 0"):
+        read_sweep(path)
 
 
 @given(grids, seeds, algorithms, st.randoms(use_true_random=False))
@@ -126,7 +142,7 @@ KNOWN = ", ".join(n for n in argument_types(TrainArgs) if n not in ("seed", "alg
          "field 'seeds': found an empty list, expected one value or more"),
         (HEAD + "lanes = 5\n",
          "found an unknown field 'lanes', expected one of format_version, scenarios, "
-         "seeds, algorithms, frames, grid, evaluation"),
+         "seeds, algorithms, frames, grid, evaluation, prices"),
         (HEAD.replace("= 1", "= 2"), "field 'format_version': found 2, expected 1"),
     ],
 )  # fmt: skip

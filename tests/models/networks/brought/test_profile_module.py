@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from artefacts import ArtefactError, UsageError
 from coinfer.cli.learning.exit_remarks import weak_exits
-from coinfer.cli.learning.profile_module import suggested_frames
+from coinfer.cli.learning.scenario_file import suggested_frames
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
 from models.data.own_pictures import read_pictures
