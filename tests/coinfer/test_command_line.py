@@ -13,6 +13,7 @@ from typer.main import get_command
 from coinfer import __version__
 from coinfer.cli.main import app
 from controller.registry import controller_names
+from controller.scenarios import shipped_scenarios
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_what_the_parser_refuses_is_one_line_too(coinfer, argv, tmp_path):
     [
         (
             ("compare", "--scenario", "mars"),
-            "expected one of 3g-alexnet, 3g-mobilenet, edgent, lte-mobilenet",
+            "expected one of " + ", ".join(shipped_scenarios()),
         ),
         (
             ("compare", "--scenario", "lte-mobilenet-priced"),
