@@ -1,7 +1,7 @@
 """A torch model of any signature becomes one that coinfer plans over.
 
 Token ids, recordings or tensors in; one class, labels, boxes, a vector or tensors out; with exits
-of its own, or with exits put into it where its answers are classes. Pictures of which a model gives
+of its own, or with exits put into it. Pictures of which a model gives
 one class are `profile_module`'s.
 """
 
@@ -15,15 +15,18 @@ import torch
 from torch import nn
 
 from artefacts import UsageError
+from models.capture.confident import confident
 from models.capture.lower import lower_verified
 from models.capture.modules import unwrapped
 from models.capture.rows import RowModule
 from models.capture.verification import allowed, verify_answers
 from models.data.datasets import Samples
 from models.data.generated import generated_samples
-from models.facts.answers import Answers
+from models.facts.answers import Answers, with_confidence
+from models.facts.judges import Judge, default_judge
 from models.facts.outcomes import Outcomes
 from models.networks.brought.brought_module import Listener, PictureUses, ProfileArgs
+from models.networks.brought.class_names import class_names
 from models.networks.brought.exit_placement import read_reasons
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.signatures import (
@@ -67,32 +70,42 @@ def convert_signed(
         if samples is None
         else samples.x
     )
-    rows = RowModule(module, taken.preprocessing, taken.outputs)
+    bare = RowModule(module, taken.preprocessing, taken.outputs)
     first = torch.from_numpy(taken.preprocessing.apply(x[:SAMPLES]))
-    check_answers(rows, first, name)
+    check_answers(bare, first, name)
+    rows = confident(bare, taken.confidence, first)
     spec, state, found = lower_verified(rows, first[:2], name, samples=first, made_up=False)
-    answers = taken.answers or usual_answers(module, first, taken, spec.classes)
-    answers.check(spec.classes)
+    values = spec.classes - (taken.confidence is not None)
+    answers = taken.answers or usual_answers(module, first, taken, values)
+    answers.check(values)
+    given = answers if taken.confidence is None else with_confidence(answers)
     spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
-    samples, labelled = with_labels(samples, x, rows, taken, answers, spec.classes)
+    samples, labelled = with_labels(samples, x, bare, taken, answers, values)
     lesson = PictureUses.of(samples, args.seed, labelled)
     verify_answers(spec, state, rows, input_batches(lesson.judged.x, taken), allowed(found))
-    names = args.classes or samples.classes
-    args = exits_that_fit(args, rows, name, answers)
+    own = class_names(module)
+    names = args.classes or samples.classes or (own if len(own) == answers.named(values) else ())
+    args = exits_that_fit(args, bare, name, answers)
     places: tuple[str, ...] = ()
     if args.with_exits:
         spec, state, places = with_exits_put_in(
-            folder, rows, name, first, lesson, taken, args, listener, head
+            folder, bare, name, first, lesson, taken, args, listener, head, answers
         )
+        spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
     listener.stage("outcomes")
-    origin = _origin(
-        lesson, args, places, read_reasons(folder), _names(spec.classes, answers, names)
-    )
-    signature = Signature(taken.preprocessing, answers, taken.judge, taken.judge_name)
+    origin = _origin(lesson, args, places, read_reasons(folder), _names(values, answers, names))
+    judge_by = taken.judge if taken.confidence is None else _of_values(taken, answers)
+    signature = Signature(taken.preprocessing, given, judge_by, taken.judge_name)
     return publish(
         folder, spec, state, origin, signature, lesson.held, lesson.judged,
         codecs=codecs or taken.codecs, progress=listener.step,
     )  # fmt: skip
+
+
+def _of_values(taken: Taken, answers: Answers) -> Judge:
+    """The judge of rows that end with a confidence: it is no part of what is right."""
+    judge_by = taken.judge or default_judge(answers)
+    return lambda rows, labels: judge_by(rows[:, :-1], labels)
 
 
 def _names(values: int, answers: Answers, names: tuple[str, ...]) -> tuple[str, ...]:
