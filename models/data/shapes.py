@@ -123,4 +123,5 @@ def _texture(side: int, rng: np.random.Generator) -> Bytes:
     grain = rng.normal(0.0, 1.0, (coarse, coarse, 3)).clip(-2, 2)
     stretched = np.kron(grain, np.ones((-(-side // coarse), -(-side // coarse), 1)))[:side, :side]
     canvas = canvas + stretched * rng.uniform(0.0, 15.0)
-    return np.clip(canvas, 0, 255).astype(np.uint8)
+    texture: Bytes = np.clip(canvas, 0, 255).astype(np.uint8)
+    return texture
