@@ -20,6 +20,8 @@ from models.networks.training import EpochReport
 
 SAMPLES = 1600
 """Pictures that are left for `coinfer profile`: half of them train exits, half judge."""
+TEST = 500
+"""Pictures that judge the detector at the end, at most."""
 MODULE = '''"""The trained detector, as `coinfer profile --model detector:detector` takes it."""
 
 from pathlib import Path
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = DetectorArgs(
             epochs=given.epochs, pictures=given.pictures, width=given.width, depth=given.depth,
-            seed=given.seed,
+            seed=given.seed, held=min(args.held, given.pictures),
         )  # fmt: skip
         ready_folder(given.out)
         network = train_detector(args, given.out, said)
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     except KeyboardInterrupt:
         parser.exit(130, f"interrupted: the same command goes on from {given.out}\n")
-    test = drawn_shapes(500, np.random.default_rng([given.seed, 5]), SIDE)
+    test = drawn_shapes(min(TEST, given.samples), np.random.default_rng([given.seed, 5]), SIDE)
     found = precision(network, test)
     made = {
         "weights": sum(p.numel() for p in network.parameters()),
