@@ -182,9 +182,12 @@ def turned(x: Bytes, y: Float32s, rng: np.random.Generator) -> tuple[Bytes, Floa
     if rng.random() < 0.5:
         x, boxes = x.transpose(0, 2, 1, 3), boxes[..., [1, 0, 3, 2]]
     if rng.random() < 0.5:
-        x, boxes = x[:, :, ::-1], np.abs(boxes[..., [2, 1, 0, 3]] - np.float32([1, 0, 1, 0]))
+        x, boxes = (
+            x[:, :, ::-1],
+            np.abs(boxes[..., [2, 1, 0, 3]] - np.array([1, 0, 1, 0], np.float32)),
+        )
     if rng.random() < 0.5:
-        x, boxes = x[:, ::-1], np.abs(boxes[..., [0, 3, 2, 1]] - np.float32([0, 1, 0, 1]))
+        x, boxes = x[:, ::-1], np.abs(boxes[..., [0, 3, 2, 1]] - np.array([0, 1, 0, 1], np.float32))
     labels = np.where(there, np.concatenate([y[..., :1], boxes], -1), np.float32(NO_BOX))
     return np.ascontiguousarray(x), labels.astype(np.float32)
 

@@ -54,6 +54,8 @@ class ShapeDetector(nn.Module):
     logits that a cell holds a thing of a class.
     """
 
+    centres: Tensor
+
     def __init__(self, classes: tuple[str, ...] = SHAPES, width: int = 16, depth: int = 6) -> None:
         """`width` are the channels of the first maps, `depth` the blocks at the grid's size."""
         super().__init__()

@@ -132,7 +132,9 @@ def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
         if kind == "vector" and not more:
             return answers.VectorAnswer(), outputs
         if kind == "labels" and len(more) < 2:
-            return answers.LabelsAnswer(*map(float, more)), outputs
+            return (
+                answers.LabelsAnswer(float(more[0])) if more else answers.LabelsAnswer()
+            ), outputs
         if kind == "boxes" and more:
             return _boxes(more[0], more[1:]), outputs
     except ValueError:

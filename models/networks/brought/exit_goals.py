@@ -101,6 +101,9 @@ class ClassGoal:
 class RowScale(nn.Module):
     """Brings what a head gives to where the network's own values lie, value by value."""
 
+    mean: Tensor
+    spread: Tensor
+
     def __init__(self, mean: Tensor, spread: Tensor) -> None:
         """Mean and standard deviation of the network's own rows, (V,) each."""
         super().__init__()
