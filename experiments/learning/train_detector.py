@@ -18,7 +18,7 @@ from models.networks.detector_training import DetectorArgs, precision, train_det
 from models.networks.shape_detector import SIDE
 from models.networks.training import EpochReport
 
-SAMPLES = 1600
+SAMPLES = 1000
 """Pictures that are left for `coinfer profile`: half of them train exits, half judge."""
 TEST = 500
 """Pictures that judge the detector at the end, at most."""
