@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from artefacts import CoinferError, atomic_write, ready_folder, write_json
 from experiments.arguments import count
@@ -20,6 +22,8 @@ from models.networks.training import EpochReport
 
 SAMPLES = 1000
 """Pictures that are left for `coinfer profile`: half of them train exits, half judge."""
+FRAME_SIDE = 288
+"""Of a picture to ask a daemon with, in pixels."""
 TEST = 500
 """Pictures that judge the detector at the end, at most."""
 MODULE = '''"""The trained detector, as `coinfer profile --model detector:detector` takes it."""
@@ -35,7 +39,8 @@ def detector():
 
 
 def write_for_profile(folder: Path, args: DetectorArgs, samples: int = SAMPLES) -> None:
-    """Leave what `coinfer profile` takes in a folder: a module, pictures with boxes, class names.
+    """Leave what `coinfer profile` takes in a folder (a module, pictures with boxes, class names),
+    and a picture to ask a daemon with.
 
     `args` are those of the training; `samples` pictures are drawn that nothing was trained on.
     """
@@ -46,6 +51,11 @@ def write_for_profile(folder: Path, args: DetectorArgs, samples: int = SAMPLES) 
     drawn = drawn_shapes(samples, np.random.default_rng([args.seed, 4]), SIDE)
     with atomic_write(folder / "shapes.npz", "wb") as stream:
         np.savez_compressed(stream, x=drawn.x, y=drawn.y)
+    frame = drawn_shapes(1, np.random.default_rng([args.seed, 6]), FRAME_SIDE).x[0]
+    written = io.BytesIO()
+    Image.fromarray(frame).save(written, "JPEG", quality=92)
+    with atomic_write(folder / "frame.jpg", "wb") as stream:
+        stream.write(written.getvalue())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,7 +23,7 @@ def draw_boxes(
     scores: Sequence[float] = (),
     names: Sequence[str] = (),
 ) -> Image.Image:
-    """A copy of a picture with boxes (K, 4) on it: left, top, right, bottom within 0 and 1.
+    """A copy of `picture` with `boxes` (K, 4) on it: left, top, right, bottom within 0 and 1.
 
     `labels` are their classes, a colour each; `names` and `scores` (0 to 1) stand beside each box
     where they are given, one a box.

@@ -62,7 +62,10 @@ class ExitGoal(Protocol):
         held_back: Iterable[Batch],
         cost: Callable[[Cut], float],
     ) -> list[Probe]:
-        """What linear probes at `points` of `model` are right of; see `probe_points`."""
+        """What linear probes at `points` of `model` are right of; see `probe_points`.
+
+        `train` and `held_back` give batches, `cost` prices a point.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,10 @@ class ClassGoal:
         held_back: Iterable[Batch],
         cost: Callable[[Cut], float],
     ) -> list[Probe]:
-        """Probes of class scores at `points` of `model`; see `probe_points`."""
+        """Probes of class scores at `points` of `model`; see `probe_points`.
+
+        `train` and `held_back` give batches, `cost` prices a point.
+        """
         return probe_points(model, points, train, held_back, cost)
 
 
@@ -164,6 +170,9 @@ class RowGoal:
         held_back: Iterable[Batch],
         cost: Callable[[Cut], float],
     ) -> list[Probe]:
-        """Probes of whole rows at `points` of `model`; see `probe_rows`."""
+        """Probes of whole rows at `points` of `model`; see `probe_rows`.
+
+        `train` and `held_back` give batches, `cost` prices a point.
+        """
         view = RowView(self._answers, self._mean, self._spread)
         return probe_rows(model, points, train, held_back, cost, view, self._quality)

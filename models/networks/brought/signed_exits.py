@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from artefacts import UsageError
 from models.capture.confident import confident
 from models.capture.export import capture
 from models.capture.lower import State, lower_verified
-from models.capture.modules import answers as given_answers
 from models.capture.rows import RowModule
 from models.capture.verification import allowed, verify_answers
 from models.facts.answers import Answers, ClassAnswer
 from models.facts.branchy import BranchySpec
-from models.facts.judges import default_judge
 from models.networks.brought.brought_module import (
     BroughtModule,
     Listener,
@@ -25,14 +22,11 @@ from models.networks.brought.brought_module import (
     ProfileArgs,
     check_classes,
 )
-from models.networks.brought.exit_goals import RowGoal
 from models.networks.brought.exit_placement import with_exits
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.signatures import Taken, input_batches
+from models.networks.brought.row_goals import row_goal
+from models.networks.brought.signatures import Taken
 from models.networks.training_data import Prepared
-
-GOAL_SAMPLES = 500
-"""Whose own answers say how far the values of a row spread."""
 
 
 def exits_that_fit(args: ProfileArgs, rows: RowModule, name: str, answers: Answers) -> ProfileArgs:
@@ -57,15 +51,6 @@ def exits_that_fit(args: ProfileArgs, rows: RowModule, name: str, answers: Answe
     return args
 
 
-def _goal(rows: RowModule, lesson: PictureUses, taken: Taken, answers: Answers) -> RowGoal | None:
-    """What exits are to answer where that is no class, by some rows of the module's own."""
-    if isinstance(answers, ClassAnswer):
-        return None
-    few = lesson.known.x[:GOAL_SAMPLES]
-    own = torch.cat([given_answers(rows, x)[-1] for x in input_batches(few, taken)])
-    return RowGoal(answers, taken.judge or default_judge(answers), own)
-
-
 def with_exits_put_in(
     folder: Path,
     rows: RowModule,
@@ -87,7 +72,7 @@ def with_exits_put_in(
     `answers` is what an exit gives.
     """
     captured = capture(rows, first[:2], name)
-    goal = _goal(rows, lesson, taken, answers)
+    goal = row_goal(rows, lesson, taken, answers)
     brought = BroughtModule(name, rows, captured, Prepared(taken.preprocessing), goal)
     if goal is None:
         check_classes(captured, lesson.judged, ())
