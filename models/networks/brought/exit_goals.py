@@ -22,7 +22,7 @@ from models.capture.heads import head_of_kind, kinds_for
 from models.facts.answers import Answers, BoxesAnswer
 from models.facts.judges import Judge, judged
 from models.networks.brought.row_losses import RowLoss
-from models.networks.brought.row_probes import RowView, probe_rows
+from models.networks.brought.row_probes import RowTargets, probe_rows
 from models.networks.losses import CLASS_MARKING, Marking
 
 Batch = tuple[Tensor, Tensor]
@@ -174,5 +174,5 @@ class RowGoal:
 
         `train` and `held_back` give batches, `cost` prices a point.
         """
-        view = RowView(self._answers, self._mean, self._spread)
-        return probe_rows(model, points, train, held_back, cost, view, self._quality)
+        targets_of = RowTargets(self._answers, self._mean, self._spread)
+        return probe_rows(model, points, train, held_back, cost, targets_of, self._quality)

@@ -1,7 +1,7 @@
-"""Linear probes of places in a network whose answer is no class: which rows can be told there.
+"""Linear probes of places in a network whose answer is no class: which rows can be predicted there.
 
 Ridge regression from pooled features to the network's own rows, held back samples judged as any
-answer is. Where the queries of boxes lie as the cells of a map, each cell is told from its own
+answer is. Where the queries of boxes lie as the cells of a map, each cell is predicted from its own
 features, by the same weights everywhere.
 """
 
@@ -23,8 +23,8 @@ RIDGE = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
-class RowView:
-    """How rows are told from features: as a whole, or query by query of a grid."""
+class RowTargets:
+    """How rows are predicted from features: as a whole, or query by query of a grid."""
 
     answers: Answers
     mean: Tensor
@@ -45,7 +45,7 @@ class RowView:
         return torch.cat([found, torch.ones(*found.shape[:2], 1)], dim=2)
 
     def targets(self, own: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """What is to be told of the network's own rows (N, V): (N, P, K), and weights (N, P).
+        """What is to be predicted of the network's own rows (N, V): (N, P, K), and weights (N, P).
 
         A cell that holds something weighs as much as all those that hold nothing.
         """
@@ -57,11 +57,13 @@ class RowView:
         share = held.mean().clamp(1e-3, 0.5)
         return cells, torch.where(held > 0.5, 1.0 / share, torch.ones(()))
 
-    def rows(self, told: Tensor) -> Tensor:
-        """Rows (N, V) of what was told, (N, P, K)."""
-        if told.shape[1] > 1:
-            told = torch.cat([told[..., :BOX].flatten(1), told[..., BOX:].flatten(1)], 1)
-        return told.reshape(len(told), -1) * self.spread + self.mean
+    def rows(self, predicted: Tensor) -> Tensor:
+        """Rows (N, V) of what was predicted, (N, P, K)."""
+        if predicted.shape[1] > 1:
+            predicted = torch.cat(
+                [predicted[..., :BOX].flatten(1), predicted[..., BOX:].flatten(1)], 1
+            )
+        return predicted.reshape(len(predicted), -1) * self.spread + self.mean
 
     def _grid(self, value: Tensor) -> tuple[int, int] | None:
         if not isinstance(self.answers, BoxesAnswer) or self.answers.queries < 2:
@@ -89,13 +91,13 @@ def probe_rows(
     train: Iterable[Batch],
     held_back: Iterable[Batch],
     cost: Callable[[Cut], float],
-    view: RowView,
+    targets_of: RowTargets,
     quality: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Probe]:
     """Mean quality of a linear probe's rows at every point, on held-back samples.
 
     `points` are cuts of `model`. `train` and `held_back` give batches of inputs (N, ...) and what
-    is right of them; `cost` prices a point. `view` says how rows are told, `quality` how good they
+    is right of them; `cost` prices a point. `targets_of` says how rows are predicted, `quality` how good they
     are.
     """
     gram: dict[int, Tensor] = {}
@@ -103,12 +105,12 @@ def probe_rows(
     for x, _ in train:
         values, own = _through(model, points, x)
         for at, value in values:
-            f = view.features(value).double()
-            told, weight = view.targets(own, value)
+            f = targets_of.features(value).double()
+            predicted, weight = targets_of.targets(own, value)
             weighted = f * weight.double()[..., None]
             left = weighted.flatten(0, 1).T
             gram[at] = gram.get(at, 0.0) + left @ f.flatten(0, 1)
-            moment[at] = moment.get(at, 0.0) + left @ told.double().flatten(0, 1)
+            moment[at] = moment.get(at, 0.0) + left @ predicted.double().flatten(0, 1)
     weights = {}
     for at, g in gram.items():
         # each feature is penalised by its own power, so that their scales do not matter
@@ -118,8 +120,8 @@ def probe_rows(
     for x, y in held_back:
         total += len(y)
         for at, value in _through(model, points, x)[0]:
-            told = (view.features(value).double() @ weights[at]).float()
-            good[at] += float(quality(view.rows(told), y).sum())
+            predicted = (targets_of.features(value).double() @ weights[at]).float()
+            good[at] += float(quality(targets_of.rows(predicted), y).sum())
     return [Probe(p, good[p.at] / max(total, 1), cost(p)) for p in points]
 
 
