@@ -174,5 +174,5 @@ class RowGoal:
 
         `train` and `held_back` give batches, `cost` prices a point.
         """
-        targets_of = RowTargets(self._answers, self._mean, self._spread)
-        return probe_rows(model, points, train, held_back, cost, targets_of, self._quality)
+        targets = RowTargets(self._answers, self._mean, self._spread)
+        return probe_rows(model, points, train, held_back, cost, targets, self._quality)

@@ -91,22 +91,22 @@ def probe_rows(
     train: Iterable[Batch],
     held_back: Iterable[Batch],
     cost: Callable[[Cut], float],
-    targets_of: RowTargets,
+    goals: RowTargets,
     quality: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Probe]:
     """Mean quality of a linear probe's rows at every point, on held-back samples.
 
     `points` are cuts of `model`. `train` and `held_back` give batches of inputs (N, ...) and what
-    is right of them; `cost` prices a point. `targets_of` says how rows are predicted, `quality` how good they
-    are.
+    is right of them; `cost` prices a point. `goals` says how rows are predicted,
+    `quality` how good they are.
     """
     gram: dict[int, Tensor] = {}
     moment: dict[int, Tensor] = {}
     for x, _ in train:
         values, own = _through(model, points, x)
         for at, value in values:
-            f = targets_of.features(value).double()
-            predicted, weight = targets_of.targets(own, value)
+            f = goals.features(value).double()
+            predicted, weight = goals.targets(own, value)
             weighted = f * weight.double()[..., None]
             left = weighted.flatten(0, 1).T
             gram[at] = gram.get(at, 0.0) + left @ f.flatten(0, 1)
@@ -120,8 +120,8 @@ def probe_rows(
     for x, y in held_back:
         total += len(y)
         for at, value in _through(model, points, x)[0]:
-            predicted = (targets_of.features(value).double() @ weights[at]).float()
-            good[at] += float(quality(targets_of.rows(predicted), y).sum())
+            predicted = (goals.features(value).double() @ weights[at]).float()
+            good[at] += float(quality(goals.rows(predicted), y).sum())
     return [Probe(p, good[p.at] / max(total, 1), cost(p)) for p in points]
 
 
