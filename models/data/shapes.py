@@ -85,7 +85,7 @@ def _outline(label: int, rng: np.random.Generator) -> Floats:
 def _fill(
     draw: ImageDraw.ImageDraw, corners: Floats, texture: Bytes, rng: np.random.Generator
 ) -> None:
-    """Fill a shape with a colour that can be told from what is around it, not always easily."""
+    """Fill a shape with a colour that differs from what is around it, not always much."""
     around = texture.reshape(-1, 3).mean(axis=0)
     colour = rng.integers(0, 256, 3)
     while np.abs(colour - around).max() < 50:

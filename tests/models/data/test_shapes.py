@@ -1,4 +1,4 @@
-"""Drawn shapes: seeded, labelled where they are, told from their ground."""
+"""Drawn shapes: seeded, labelled where they are, unlike their ground."""
 
 import numpy as np
 import pytest
