@@ -22,6 +22,7 @@ from artefacts import CoinferError
 from artefacts.owners import temporary_folder
 from experiments.robustness.fuzz_files import REFUSED_WHOLE, file_targets
 from experiments.robustness.fuzz_messages import Target, message_targets
+from experiments.robustness.fuzz_samples import sample_targets
 from experiments.robustness.structures import mutated_jpeg, mutated_json
 
 SLOWEST_S = 5.0
@@ -41,7 +42,7 @@ def targets() -> Iterator[dict[str, tuple[Target, list[bytes]]]]:
     """By name: what is fed, and good inputs to begin from."""
     memory = Path("/dev/shm")
     with temporary_folder("fuzz", memory if memory.is_dir() else None) as folder:
-        yield message_targets() | file_targets(folder)
+        yield message_targets() | sample_targets() | file_targets(folder)
 
 
 def checked(name: str, target: Target, data: bytes) -> None:

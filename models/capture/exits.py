@@ -163,11 +163,11 @@ def _features(
             tensors = model.run(at, point.at, tensors)
             at = point.at
             value = tensors[point.crossings[0].name]
-            pooled = _pooled(value)
-            yield at, torch.cat([pooled, torch.ones(len(pooled), 1)], dim=1)
+            found = pooled(value)
+            yield at, torch.cat([found, torch.ones(len(found), 1)], dim=1)
 
 
-def _pooled(value: Tensor) -> Tensor:
+def pooled(value: Tensor) -> Tensor:
     """(N, C): mean over the picture of (N, C, H, W), over the tokens of (N, T, D)."""
     if value.dim() == 4:
         return value.mean(dim=(2, 3))

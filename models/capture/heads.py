@@ -74,7 +74,11 @@ class TokenPool(nn.Module):
         return torch.cat([x[:, 0], x.mean(dim=1)], dim=1)
 
 
-def _convolution(ins: int, outs: int, stride: int) -> list[nn.Module]:
+def convolution(ins: int, outs: int, stride: int) -> list[nn.Module]:
+    """A depthwise convolution of 3 x 3 and a pointwise one, each normalised: parts in order.
+
+    `ins` and `outs` are channels; a `stride` of 2 halves a map.
+    """
     return [
         nn.Conv2d(ins, ins, 3, stride, 1, groups=ins, bias=False),
         nn.BatchNorm2d(ins),
@@ -99,7 +103,7 @@ def _linear(shape: Shape, classes: int) -> nn.Module:
 def _conv(shape: Shape, classes: int) -> nn.Module:
     hidden = max(32, min(2 * shape[0], MOST_CHANNELS))
     return nn.Sequential(
-        *_convolution(shape[0], hidden, _stride(shape)),
+        *convolution(shape[0], hidden, _stride(shape)),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(hidden, classes),
@@ -113,7 +117,7 @@ def _deep(shape: Shape, classes: int) -> nn.Module:
         stride = _stride((channels, height, width))
         # a narrow map is widened, a wide one is not narrowed
         outs = max(channels, min(max(2 * channels, 64), MOST_CHANNELS))
-        layers += _convolution(channels, outs, stride)
+        layers += convolution(channels, outs, stride)
         channels, height, width = outs, -(-height // stride), -(-width // stride)
     return nn.Sequential(
         *layers,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from artefacts import ArtefactError, read_bytes
 from artefacts.arrays import read_npz
@@ -23,6 +24,7 @@ from models.data.listed_pictures import LIST_SUFFIXES, read_list
 from models.data.picture_files import SUFFIXES, picture_array
 from models.facts.outcomes import class_type
 
+UNLABELLED: npt.NDArray[np.uint8] = np.zeros((0, 0), dtype=np.uint8)
 MOST_NAMES_BYTES = 4 * 1024 * 1024
 
 
@@ -31,10 +33,12 @@ def read_pictures(
     side: tuple[int, int] | None = None,
     classes: Sequence[str] = (),
     likely: Sequence[str] = (),
+    one_class: bool = True,
 ) -> Pictures:
     """Labelled pictures of `path`: a file, a folder, or a data set that a function makes.
 
-    - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,).
+    - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,). Where an answer is not
+      `one_class`, `y` are labels (N, ...) as its judge takes them, or none.
     - A folder holds one of pictures for each class, called as the class.
     - A CSV has paths and labels (`models.data.listed_pictures`).
     - A folder that the package datasets has saved, and MODULE:FUNCTION of a
@@ -52,7 +56,7 @@ def read_pictures(
         return read_object(str(path), side, names, own)
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, side, names, own)
-    return _of_npz(path, names)
+    return _of_npz(path, names, one_class)
 
 
 def has_own_size(path: Path) -> bool:
@@ -61,9 +65,11 @@ def has_own_size(path: Path) -> bool:
     return not others and (path.exists() or not is_named(str(path)))
 
 
-def _of_npz(path: Path, classes: tuple[str, ...]) -> Pictures:
+def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool) -> Pictures:
     expected = "an npz with arrays x and y, or a folder of pictures by class"
     arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
+    if not one_class:
+        arrays.setdefault("y", UNLABELLED)
     if len(arrays) < 2:
         raise ArtefactError(path, found=f"{', '.join(arrays) or 'neither'}", expected=expected)
     x, y = arrays["x"], arrays["y"]
@@ -71,6 +77,13 @@ def _of_npz(path: Path, classes: tuple[str, ...]) -> Pictures:
         raise ArtefactError(
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
         )
+    if not one_class:
+        if y is not UNLABELLED and (y.ndim < 2 or len(y) != len(x) or y.dtype.kind not in "iufb"):
+            raise ArtefactError(
+                path, field="y", found=f"{y.dtype} {y.shape}",
+                expected=f"labels of {len(x)} pictures as the judge of its answers takes them",
+            )  # fmt: skip
+        return Pictures(x, y, classes)
     whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
     if not whole or y.max(initial=0) >= MOST_CLASSES:
         raise ArtefactError(

@@ -59,37 +59,41 @@ class LabelsAnswer(
 
     threshold: float = 0.5
     """Of a label's probability."""
+    own_confidence: bool = False
+    """Whether a row ends with how sure the exit is, by a function of the author's."""
 
     one_class: ClassVar[bool] = False
 
     def check(self, values: int) -> None:
-        """Refuse a threshold that is none, and a row without values."""
-        if not 0.0 < self.threshold < 1.0 or values < 1:
+        """Refuse a threshold that is none, and a row of `values` that holds no label."""
+        if not 0.0 < self.threshold < 1.0 or self.named(values) < 1:
             raise UsageError(
-                f"answers: found {values} labels at threshold {self.threshold:g}, expected one or "
-                "more, at a threshold within 0 and 1"
+                f"answers: found {self.named(values)} labels at threshold {self.threshold:g}, "
+                "expected one or more, at a threshold within 0 and 1"
             )
 
     def probabilities(self, rows: Float32s, temperature: float = 1.0) -> Floats:
-        """Of every label, (N, V)."""
-        return sigmoid(rows / temperature)
+        """Of every label, (N, labels)."""
+        return sigmoid(own_values(self, rows) / temperature)
 
     def named(self, values: int) -> int:
         """How many classes a row of `values` tells apart, which names may be given for."""
-        return values
+        return values - self.own_confidence
 
     def confidence(self, rows: Float32s, temperature: float = 1.0) -> Floats:
-        """Mean over labels of how sure it is of each, (N,)."""
+        """Mean over labels of how sure it is of each, (N,), or the author's."""
+        if self.own_confidence:
+            return last_value(rows)
         p = self.probabilities(rows, temperature)
         return np.asarray(np.maximum(p, 1.0 - p).mean(axis=-1))
 
     def chosen(self, rows: Float32s) -> npt.NDArray[np.bool_]:
-        """Which labels are given, (N, V)."""
+        """Which labels are given, (N, labels)."""
         return np.asarray(self.probabilities(rows) > self.threshold)
 
     def tensors(self, values: int) -> tuple[NamedTensor, ...]:
         """The row: a score for every label."""
-        return (NamedTensor("scores", "FP32", (values,)),)
+        return (NamedTensor("scores", "FP32", (self.named(values),)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +125,15 @@ class BoxesAnswer(
     """Of a score, above which a box is given."""
     overlap: float = 1.0
     """Of two boxes of one class that overlap more (IoU), the surer is given (1: both)."""
+    own_confidence: bool = False
+    """Whether a row ends with how sure the exit is, by a function of the author's."""
 
     one_class: ClassVar[bool] = False
 
     def check(self, values: int) -> None:
         """Refuse figures that do not fit a row of `values`."""
-        if self.queries < 1 or values % max(self.queries, 1) or self.classes(values) < 1:
+        count = values - self.own_confidence
+        if self.queries < 1 or count % max(self.queries, 1) or self.classes(values) < 1:
             raise UsageError(
                 f"answers: found {values} values of {self.queries} boxes, expected four "
                 "coordinates and one or more scores for each"
@@ -139,10 +146,11 @@ class BoxesAnswer(
 
     def classes(self, values: int) -> int:
         """How many classes of things a row of `values` tells apart."""
-        return values // self.queries - 4 - (self.scores == "softmax")
+        return (values - self.own_confidence) // self.queries - 4 - (self.scores == "softmax")
 
     def parts(self, rows: Float32s, temperature: float = 1.0) -> tuple[Float32s, Floats]:
         """Coordinates (N, Q, 4) and probabilities of things (N, Q, C) of rows (N, V)."""
+        rows = own_values(self, rows)
         corners = rows[:, : 4 * self.queries].reshape(len(rows), self.queries, 4)
         logits = rows[:, 4 * self.queries :].reshape(len(rows), self.queries, -1)
         if self.scores == "softmax":
@@ -154,7 +162,11 @@ class BoxesAnswer(
         return self.classes(values)
 
     def confidence(self, rows: Float32s, temperature: float = 1.0) -> Floats:
-        """Mean of how sure it is of every box that is in question, (N,); 1 where there is none."""
+        """Mean of how sure it is of every box that is in question, (N,); 1 where there is none.
+        Or the author's.
+        """
+        if self.own_confidence:
+            return last_value(rows)
         _, things = self.parts(rows, temperature)
         best = things.max(axis=-1)
         asked = best > IN_QUESTION
@@ -180,7 +192,7 @@ class BoxesAnswer(
 
     def tensors(self, values: int) -> tuple[NamedTensor, ...]:
         """The row's two parts."""
-        width = values // self.queries - 4
+        width = (values - self.own_confidence) // self.queries - 4
         return (
             NamedTensor("boxes", "FP32", (self.queries, 4)),
             NamedTensor("scores", "FP32", (self.queries, width)),
@@ -192,11 +204,14 @@ class VectorAnswer(
 ):
     """A vector, as of an embedding: its direction is what it says."""
 
+    own_confidence: bool = False
+    """Whether a row ends with how sure the exit is, by a function of the author's."""
+
     one_class: ClassVar[bool] = False
 
     def check(self, values: int) -> None:
-        """Refuse a row without values."""
-        if values < 1:
+        """Refuse a row of `values` that holds no vector."""
+        if values - self.own_confidence < 1:
             raise UsageError("answers: found a vector of no values, expected one or more")
 
     def named(self, values: int) -> int:
@@ -204,12 +219,14 @@ class VectorAnswer(
         return 0
 
     def confidence(self, rows: Float32s, temperature: float = 1.0) -> Floats:
-        """0 of every row, (N,): a vector does not say how sure it is, and no gate ends on it."""
-        return np.zeros(len(rows))
+        """0 of every row, (N,): a vector does not say how sure it is, and no gate ends on it. Or
+        the author's.
+        """
+        return last_value(rows) if self.own_confidence else np.zeros(len(rows))
 
     def tensors(self, values: int) -> tuple[NamedTensor, ...]:
         """The row."""
-        return (NamedTensor("vector", "FP32", (values,)),)
+        return (NamedTensor("vector", "FP32", (values - self.own_confidence,)),)
 
 
 class TensorsAnswer(
@@ -240,7 +257,7 @@ class TensorsAnswer(
         at = 0
         for tensor in self.outputs:
             if tensor.name == CONFIDENCE and tensor.values == 1:
-                return np.clip(np.nan_to_num(rows[:, at].astype(np.float64)), 0.0, 1.0)
+                return last_value(rows[:, : at + 1])
             at += tensor.values
         return np.zeros(len(rows))
 
@@ -251,6 +268,30 @@ class TensorsAnswer(
 
 CLASSES = ClassAnswer()
 Answers = ClassAnswer | LabelsAnswer | BoxesAnswer | VectorAnswer | TensorsAnswer
+
+
+def own_values(kind: Answers, rows: Float32s) -> Float32s:
+    """Rows (N, V) without the author's confidence, where they end with one."""
+    return rows[:, :-1] if getattr(kind, "own_confidence", False) else rows
+
+
+def last_value(rows: Float32s) -> Floats:
+    """The last value of rows (N, V) as a confidence, (N,)."""
+    return np.clip(np.nan_to_num(rows[:, -1].astype(np.float64)), 0.0, 1.0)
+
+
+def with_confidence(kind: Answers) -> Answers:
+    """The answers of a network whose rows got one more value, an author's confidence."""
+    if isinstance(kind, TensorsAnswer):
+        if CONFIDENCE in [t.name for t in kind.outputs]:
+            raise UsageError("--confidence: found an output called 'confidence', expected one word")
+        return TensorsAnswer((*kind.outputs, NamedTensor(CONFIDENCE, "FP32", (1,))))
+    if isinstance(kind, ClassAnswer):
+        raise UsageError(
+            "--confidence: found it for one class, expected answers of another kind (of a class it "
+            "is the greatest score's probability)"
+        )
+    return msgspec.structs.replace(kind, own_confidence=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

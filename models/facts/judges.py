@@ -26,6 +26,7 @@ from models.facts.answers import (
     TensorsAnswer,
     VectorAnswer,
     overlaps,
+    own_values,
 )
 
 Labels = npt.NDArray[Any]
@@ -116,7 +117,20 @@ def default_judge(kind: Answers) -> Judge:
         return functools.partial(f1, kind)
     if isinstance(kind, BoxesAnswer):
         return functools.partial(mean_average_precision, kind)
-    return cosine if isinstance(kind, VectorAnswer) else relative_closeness
+    return _of_values(kind, cosine if isinstance(kind, VectorAnswer) else relative_closeness)
+
+
+def _of_values(kind: Answers, judge_by: Judge) -> Judge:
+    """A judge of rows as they are, for rows that may end with a confidence."""
+    return functools.partial(_judged_values, kind, judge_by) if _confident(kind) else judge_by
+
+
+def _judged_values(kind: Answers, judge_by: Judge, rows: Float32s, labels: Labels) -> Floats:
+    return judge_by(own_values(kind, rows), labels)
+
+
+def _confident(kind: Answers) -> bool:
+    return bool(getattr(kind, "own_confidence", False))
 
 
 def judge_named(name: str, kind: Answers) -> Judge:
@@ -133,7 +147,7 @@ def judge_named(name: str, kind: Answers) -> Judge:
     elif name == "map" and isinstance(kind, BoxesAnswer):
         return functools.partial(mean_average_precision, kind)
     elif name in built_in and isinstance(kind, built_in[name][0]):
-        return built_in[name][1]
+        return _of_values(kind, built_in[name][1])
     raise UsageError(
         f"judge: found '{name}', expected top-K, f1, map, cosine or closeness, fit for the "
         "network's answers, or MODULE:FUNCTION"
@@ -156,7 +170,7 @@ def own_labels(kind: Answers, rows: Float32s) -> Labels:
         return kind.chosen(rows).astype(np.uint8)
     if isinstance(kind, BoxesAnswer):
         return box_labels([kind.detections(row) for row in rows])
-    return np.asarray(rows, dtype=np.float32)
+    return np.asarray(own_values(kind, rows), dtype=np.float32)
 
 
 def box_labels(found: list[Detections]) -> Float32s:

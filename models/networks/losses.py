@@ -7,7 +7,9 @@ likely it is, beside the labels, which name one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,3 +44,35 @@ def exit_loss(
             apart = nn.functional.cross_entropy(logits.float() / temperature, soft)
             loss = loss + weight * mixed * temperature**2 * apart
     return loss
+
+
+class ExitLoss(Protocol):
+    """What training minimises: as `exit_loss`, of rows of any kind and what is right of them."""
+
+    def __call__(
+        self,
+        outputs: Sequence[Tensor],
+        y: Tensor,
+        exit_weights: Sequence[float],
+        label_smoothing: float = 0.0,
+        distillation: float = 0.0,
+        temperature: float = 2.0,
+    ) -> Tensor:
+        """The weighted sum of the exits' losses; parameters are those of `exit_loss`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marking:
+    """What is right of an exit's rows: what training minimises, and what chooses the best epoch."""
+
+    loss: ExitLoss
+    quality: Callable[[Tensor, Tensor], Tensor]
+    """0 to 1 for each of N rows (N, V), by what is right of them (N, ...)."""
+
+
+def _top_one(rows: Tensor, y: Tensor) -> Tensor:
+    return (rows.argmax(1) == y).float()
+
+
+CLASS_MARKING = Marking(exit_loss, _top_one)
+"""Of networks that give one class."""

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from artefacts import UsageError
 from models.networks.best_epoch import BestEpoch
 from models.networks.checkpoints import resume, save_checkpoint
-from models.networks.losses import exit_loss
+from models.networks.losses import CLASS_MARKING, Marking
 from models.networks.training_data import TrainingData
 
 
@@ -80,6 +80,7 @@ def train(
     checkpoint: Path,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
+    marking: Marking = CLASS_MARKING,
 ) -> None:
     """Train `network` jointly; continue from `checkpoint` if it is this run's.
 
@@ -88,7 +89,8 @@ def train(
     checkpoint is rewritten after every epoch, so an interrupted run loses at most one. `network`
     ends with the weights of its best epoch (`BestEpoch`).
 
-    `args` say how long, how fast and from which seed; `data` gives batches and what is held back.
+    `args` say how long, how fast and from which seed; `data` gives batches and what is held back;
+    `marking` says what is right.
     """
     exits = int(network.exit_count)  # type: ignore[arg-type]
     if len(args.exit_weights) != exits:
@@ -113,16 +115,17 @@ def train(
         schedule,
         {"args": repr(asdict(args)), "network": network.identity},
         BestEpoch(args.exit_weights),
+        marking,
     )
     done = resume(checkpoint, run.identity, run.parts)
     if args.keep_start and not done:
-        run.best.see(0, network, exit_accuracies(network, data.held_back()), math.inf)
+        run.best.see(0, network, exit_accuracies(network, data.held_back(), marking), math.inf)
     for epoch in range(done, args.epochs):
         # the first half of the schedule is the fast one: what is learned shows in the second
         if args.patience and epoch - max(run.best.epoch, args.epochs // 2) >= args.patience:
             break
         loss = _epoch(run, args, data, epoch, step)
-        accuracies = exit_accuracies(network, data.held_back())
+        accuracies = exit_accuracies(network, data.held_back(), marking)
         run.best.see(epoch + 1, network, accuracies, loss)
         save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
@@ -130,15 +133,19 @@ def train(
 
 
 def exit_accuracies(
-    network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
+    network: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    marking: Marking = CLASS_MARKING,
 ) -> tuple[float, ...]:
-    """Share of the pictures in `batches` that every exit answers correctly (float32)."""
+    """Mean quality of every exit of `network` over `batches`, in float32: of classes the share of
+    the pictures that it answers correctly, of anything else what `marking` says.
+    """
     network.eval()
     correct: npt.NDArray[np.float64] | None = None
     count = 0
     with torch.inference_mode():
         for x, y in batches:
-            found = np.array([float((o.argmax(1) == y).sum()) for o in network(x)])
+            found = np.array([float(marking.quality(o, y).sum()) for o in network(x)])
             correct = found if correct is None else correct + found
             count += len(y)
     return () if correct is None else tuple(float(c) for c in correct / count)
@@ -180,7 +187,7 @@ def _epoch(
         run.optimiser.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bfloat16):
             outputs = network(x)
-        loss = exit_loss(
+        loss = run.marking.loss(
             outputs, y, args.exit_weights, args.label_smoothing, args.distillation, args.temperature
         )
         loss.backward()  # type: ignore[no-untyped-call]
@@ -207,6 +214,7 @@ class _Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     identity: dict[str, Any]
     best: BestEpoch
+    marking: Marking
 
     @property
     def parts(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -103,8 +103,7 @@ class PlainSamples:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.pictures))
         for step in range(self.steps):
             index = order[step * self.batch : (step + 1) * self.batch]
-            y = self.pictures.y[index].astype(np.int64)
-            yield self.given.apply(self.pictures.x[index]), torch.from_numpy(y)
+            yield self.given.apply(self.pictures.x[index]), _targets(self.pictures.y[index])
 
     def held_back(self) -> Iterator[Batch]:
         """The held-back samples."""
@@ -221,8 +220,13 @@ def plain_batches(
     """All pictures in order, normalised and not augmented; large ones in smaller batches."""
     batch = max(1, min(batch, MOST_PIXELS // math.prod(pictures.x.shape[1:3])))
     for start in range(0, len(pictures), batch):
-        y = torch.from_numpy(pictures.y[start : start + batch].astype(np.int64))
+        y = _targets(pictures.y[start : start + batch])
         yield normalisation.apply(pictures.x[start : start + batch]), y
+
+
+def _targets(y: npt.NDArray[Any]) -> Tensor:
+    """Labels as torch takes them: classes and labels as whole numbers, all else as float32."""
+    return torch.from_numpy(y.astype(np.float32 if y.dtype.kind == "f" else np.int64))
 
 
 def augment(

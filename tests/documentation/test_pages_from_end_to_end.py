@@ -21,6 +21,7 @@ from typer.exceptions import TyperException
 from artefacts.processes import Children
 from coinfer.documentation.shown import ROOT, blocks, commands, files
 from controller.policies import SHIPPED_POLICIES
+from experiments.learning import train_detector
 
 PAGES = sorted([*(ROOT / "docs/how-to").glob("*.md"), *(ROOT / "docs/tutorials").glob("*.md")])
 LESS = {
@@ -34,6 +35,7 @@ LESS = {
 }
 """Options of a command that are set here, whatever the page says; nothing else differs."""
 ELSEWHERE = {
+    "ask": "tests/coinfer/test_ask.py",
     "top": "tests/daemon/test_daemon.py",
     "calibrate": "tests/experiments/learning/test_calibration.py",
     "train --from": "tests/experiments/learning/test_continued.py",
@@ -176,6 +178,9 @@ def test_a_page_runs_from_its_first_command_to_its_last(
     page, tmp_path, serving, coinfer, belongings
 ):
     prepare(page, tmp_path, belongings)
+    if page.stem == "detector":
+        little = ["--epochs", "1", "--pictures", "32", "--samples", "60"]
+        assert train_detector.main(["--out", str(tmp_path), *little]) == 0
     if page.stem in ("observe", "deploy"):  # pages on the daemons of the first link
         pytest.skip("its daemons are those of tutorials/first-link, which runs them")
     if page.stem == "camera":  # goes on where the first link ends

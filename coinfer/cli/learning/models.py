@@ -125,6 +125,7 @@ def profile(
     train_data: options.TrainData = None,
     answers: options.Answers = "",
     judge: options.Judge = "",
+    confidence: options.Confidence = "",
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -171,7 +172,7 @@ def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
         given.model, given.out, given.data, given.side, given.classes, given.exits,
         tuple(given.exit_after or ()), given.exit_accuracy, given.placement, given.heads,
         given.epochs, given.joint_epochs, given.mean, given.std, given.seed,
-        _heads(given), SignatureOptions(given.side, given.answers, given.judge),
+        _heads(given), SignatureOptions(given.side, given.answers, given.judge, given.confidence),
     )  # fmt: skip
     brought = bring(
         module,
@@ -189,6 +190,7 @@ def _profile_ours(given: Namespace, codecs: tuple[str, ...]) -> None:
         "--joint-epochs": given.joint_epochs > 0, "--classes": given.classes is not None,
         "--exit-after": bool(given.exit_after), "--exit-accuracy": bool(given.exit_accuracy),
         "--answers": bool(given.answers), "--judge": bool(given.judge),
+        "--confidence": bool(given.confidence),
     } | _heads(given).given)  # fmt: skip
     timing = OursTiming(
         given.executor, given.threads, given.repeats, given.slowdown, given.grid, given.seed,

@@ -145,7 +145,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
         side = _side(given.side)
     source = Source(
         given.data, side, given.more.train_data, signature.of_pictures,
-        lambda size: signature.taken(module, size, args),
+        lambda size: signature.taken(module, size, args), signature.one_class,
     )  # fmt: skip
     ready_folder(out, make=False)
     with progress_bar() as bar:

@@ -96,8 +96,8 @@ TrainData = Annotated[
 HeadKind = Annotated[
     str,
     typer.Option(
-        help="Kind of the exits' heads: linear, conv, deep, attention, token, or auto: the kinds "
-        "that fit are measured at every exit."
+        help="Kind of the exits' heads: linear, conv, deep, attention, token; of boxes grid, "
+        "queries, linear; or auto: the kinds that fit are measured at every exit."
     ),
 ]
 Distillation = Annotated[
@@ -144,7 +144,8 @@ Answers = Annotated[
     str,
     typer.Option(
         help="A model brought: class, labels, labels:THRESHOLD, boxes:QUERIES (with :softmax, "
-        ":corners behind it), vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
+        ":corners, :overlap0.5 behind it), vector or tensors; =NAME,NAME behind it: what is "
+        "taken of a mapping."
     ),
 ]
 Judge = Annotated[
@@ -152,5 +153,12 @@ Judge = Annotated[
     typer.Option(
         help="A model brought: how good an answer is: top-K, f1, map, cosine, closeness, or "
         "MODULE:FUNCTION of rows and labels."
+    ),
+]
+Confidence = Annotated[
+    str,
+    typer.Option(
+        help="A model brought: how sure an exit is: MODULE:FUNCTION of rows (N, V), a torch "
+        "tensor, that gives (N,) within 0 and 1; it becomes part of the network. Not for one class."
     ),
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from torch import nn
 
+    from models.capture.confident import Confidence
     from models.codecs.tensors import Datatype, NamedTensor
     from models.facts.answers import Answers, Scores
     from models.facts.judges import Judge
@@ -20,24 +21,31 @@ INPUTS = (
     "tensors:NAME=FP32[3x4],NAME=INT64[5]"
 )
 ANSWERS = (
-    "class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners], vector or tensors, each also "
-    "with =NAME,NAME of what is taken of a mapping"
+    "class, labels[:THRESHOLD], boxes:QUERIES[:softmax][:corners][:overlap0.5], vector or tensors, "
+    "each also with =NAME,NAME of what is taken of a mapping"
 )
 _TENSOR = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=([A-Z]+[0-9]*)\[([0-9x]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureOptions:
-    """The options `--input`, `--answers` and `--judge`, as they were given."""
+    """The options `--input`, `--answers`, `--judge` and `--confidence`, as they were given."""
 
     side: str = ""
     answers: str = ""
     judge: str = ""
+    confidence: str = ""
 
     @property
     def of_pictures(self) -> bool:
         """Whether the input is a picture: what no other kind is said of."""
         return not self.side or self.side[0].isdigit()
+
+    @property
+    def one_class(self) -> bool:
+        """Whether one class is answered, as far as the options say."""
+        kind = parse_answers(self.answers)[0]
+        return kind is None or kind.one_class
 
     def taken(self, module: nn.Module, size: tuple[int, int] | None, args: object) -> Taken | None:
         """What `module` takes and gives; None for a picture in and one class out.
@@ -53,7 +61,7 @@ class SignatureOptions:
 
         assert isinstance(args, ProfileArgs)
         if self.of_pictures:
-            if not (self.answers or self.judge or own_exits(module)):
+            if not (self.answers or self.judge or self.confidence or own_exits(module)):
                 return None
             if size is None:
                 raise UsageError("--input: found none, expected HEIGHTxWIDTH, or --data")
@@ -63,7 +71,8 @@ class SignatureOptions:
             picture, shape = parse_input(self.side)
         answers, outputs = parse_answers(self.answers)
         judge = load_judge(self.judge, answers)
-        return Taken(picture, shape, answers, outputs, judge, self.judge)
+        sure = load_confidence(self.confidence)
+        return Taken(picture, shape, answers, outputs, judge, self.judge, sure)
 
 
 def parse_input(text: str) -> tuple[Preprocessing, tuple[int, ...]]:
@@ -123,13 +132,28 @@ def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
         if kind == "vector" and not more:
             return answers.VectorAnswer(), outputs
         if kind == "labels" and len(more) < 2:
-            return answers.LabelsAnswer(*map(float, more)), outputs
-        if kind == "boxes" and more and set(more[1:]) <= {"softmax", "sigmoid", "corners"}:
-            scores: Scores = "softmax" if "softmax" in more else "sigmoid"
-            return answers.BoxesAnswer(int(more[0]), scores, "corners" in more), outputs
+            return (
+                answers.LabelsAnswer(float(more[0])) if more else answers.LabelsAnswer()
+            ), outputs
+        if kind == "boxes" and more:
+            return _boxes(more[0], more[1:]), outputs
     except ValueError:
         pass
     raise UsageError(f"--answers: found '{text}', expected {ANSWERS}")
+
+
+def _boxes(queries: str, more: list[str]) -> Answers:
+    """Boxes of so many queries, as the words behind them say; `ValueError` for others."""
+    from models.facts.answers import BoxesAnswer
+
+    overlap = 1.0
+    for word in more:
+        if word.startswith("overlap"):
+            overlap = float(word.removeprefix("overlap"))
+        elif word not in ("softmax", "sigmoid", "corners"):
+            raise ValueError(word)
+    scores: Scores = "softmax" if "softmax" in more else "sigmoid"
+    return BoxesAnswer(int(queries), scores, "corners" in more, overlap=overlap)
 
 
 def load_judge(text: str, answers: Answers | None) -> Judge | None:
@@ -152,3 +176,19 @@ def load_judge(text: str, answers: Answers | None) -> Judge | None:
             "labels (N, ...) that gives N numbers of 0 to 1"
         )
     return cast("Judge", found)
+
+
+def load_confidence(text: str) -> Confidence | None:
+    """What `--confidence` names: MODULE:FUNCTION of rows (N, V), a torch tensor."""
+    if not text:
+        return None
+    from artefacts import UsageError
+    from artefacts.imported import imported
+
+    found = imported("confidence", text)
+    if not callable(found):
+        raise UsageError(
+            f"--confidence: found a {type(found).__name__}, expected a function of rows (N, V), a "
+            "torch tensor, that gives (N,) within 0 and 1"
+        )
+    return cast("Confidence", found)

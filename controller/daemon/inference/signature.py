@@ -118,7 +118,8 @@ class Signature:
         if isinstance(kind, ClassAnswer):
             return [("label", Output("INT64"))]
         if isinstance(kind, LabelsAnswer):
-            flags, scores = (Output(d, (self.values,)) for d in ("UINT8", "FP32"))
+            labels = kind.named(self.values)
+            flags, scores = (Output(d, (labels,)) for d in ("UINT8", "FP32"))
             return [("labels", flags), ("scores", scores), *names]
         if isinstance(kind, BoxesAnswer):
             return [
@@ -129,7 +130,7 @@ class Signature:
                 *names,
             ]
         if isinstance(kind, VectorAnswer):
-            return [("vector", Output("FP32", (self.values,)))]
+            return [("vector", Output("FP32", kind.tensors(self.values)[0].shape))]
         return [
             (output_name(t.name), Output(t.datatype, t.shape))
             for t in kind.outputs

@@ -12,6 +12,7 @@ from torch import nn
 
 from artefacts import UsageError
 from artefacts.printing import first_of
+from models.capture.box_heads import BOX_HEAD_KINDS
 from models.capture.graph import CapturedModel
 from models.capture.heads import AUTO, HEAD_KINDS
 from models.capture.modules import answers
@@ -19,6 +20,7 @@ from models.capture.placement import PLACEMENTS, RENAMED
 from models.data.datasets import Pictures, hold_back, judging_half
 from models.data.labels import MOST_CLASSES
 from models.networks.brought.class_names import class_names
+from models.networks.brought.exit_goals import ClassGoal, ExitGoal, RowGoal
 from models.networks.training import EpochReport
 from models.networks.training_data import (
     Normalisation,
@@ -71,10 +73,9 @@ class ProfileArgs:
     def __post_init__(self) -> None:
         """Refuse what means nothing."""
         object.__setattr__(self, "placement", RENAMED.get(self.placement, self.placement))
-        if self.head_kind not in (AUTO, *HEAD_KINDS):
-            raise UsageError(
-                f"--head-kind: found '{self.head_kind}', expected {', '.join((AUTO, *HEAD_KINDS))}"
-            )
+        kinds = tuple(dict.fromkeys((AUTO, *HEAD_KINDS, *BOX_HEAD_KINDS)))
+        if self.head_kind not in kinds:
+            raise UsageError(f"--head-kind: found '{self.head_kind}', expected {', '.join(kinds)}")
         if not 0.0 <= self.distillation <= 1.0:
             raise UsageError(f"--distillation: found {self.distillation}, expected 0 to 1")
         if self.placement not in PLACEMENTS:
@@ -120,6 +121,13 @@ class BroughtModule:
     module: nn.Module
     captured: CapturedModel
     normalisation: Normalisation | Prepared
+    rows: RowGoal | None = None
+    """What exits are to answer where that is no class."""
+
+    @property
+    def goal(self) -> ExitGoal:
+        """What exits that are put in are to answer."""
+        return self.rows or ClassGoal(int(self.captured.output.shape[-1]))
 
     @property
     def example(self) -> torch.Tensor:

@@ -14,15 +14,14 @@ from models.capture.exits import (
     Probe,
     WithExits,
     candidate_points,
-    default_head,
     first_reaching,
     named_points,
     pareto_points,
-    probe_points,
 )
 from models.capture.graph import Crossing, Cut
 from models.capture.placement import MARKS, Placed, marked_points, probed, within
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.brought.exit_goals import ExitGoal
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.head_choice import head_seconds
 from models.networks.brought.head_training import ChosenHeads, HeadRun, trained
@@ -68,7 +67,7 @@ def with_exits(
     """
     captured, known = brought.captured, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
-    given = f", pictures {seen}, mean {args.mean}, std {args.std}"
+    given = f", pictures {seen}, mean {args.mean}, std {args.std}{brought.goal.identity}"
     wanted = f"{args.placed} {args.exits}, {WithExits(captured, ()).identity}{given}"
     path, places = folder / CHOSEN, _Places(brought, lesson, args, listener)
     chosen = _kept(path, wanted)
@@ -91,7 +90,7 @@ def with_exits(
 
     kept = ChosenHeads(chosen.heads, chosen.heads_why) if chosen.heads else None
     data = brought.lessons(known, lesson.held, 64, args.seed)
-    run = HeadRun(captured, points, given, head, data, folder, args, places.network_s)
+    run = HeadRun(captured, points, given, head, data, folder, args, places.network_s, brought.goal)
     return points, trained(run, listener, kept, keep)
 
 
@@ -143,7 +142,7 @@ class _Places:
     def _head(self, crossing: Crossing) -> tuple[float, int]:
         known = self._head_prices
         if crossing.name not in known:
-            known[crossing.name] = _head_price(crossing, int(self._model.output.shape[0]))
+            known[crossing.name] = _head_price(self._brought.goal, crossing)
         return known[crossing.name]
 
     def _allowed(self) -> tuple[Cut, ...] | None:
@@ -192,7 +191,7 @@ class _Places:
         count = min(PROBE_POINTS, len(every))
         some = [every[k] for k in np.unique(np.linspace(0, len(every) - 1, count).astype(int))]
         few = lesson.known.take(np.arange(min(PROBE_PICTURES, len(lesson.known))))
-        return probe_points(
+        return self._brought.goal.probes(
             self._model,
             some,
             plain_batches(few, normalisation, PROBE_BATCH),
@@ -242,7 +241,7 @@ def read_reasons(folder: Path) -> tuple[str, ...]:
     return tuple("; ".join(filter(None, both)) for both in zip(kept.why, heads, strict=True))
 
 
-def _head_price(crossing: Crossing, classes: int) -> tuple[float, int]:
-    """(seconds, parameter bytes) of the default head of a tensor, one sample."""
-    head = default_head(crossing, classes).eval()
+def _head_price(goal: ExitGoal, crossing: Crossing) -> tuple[float, int]:
+    """(seconds, parameter bytes) of the usual head of a tensor, one sample."""
+    head = goal.usual_head(crossing).eval()
     return head_seconds(head, crossing.shape), sum(4 * p.numel() for p in head.parameters())

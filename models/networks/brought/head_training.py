@@ -11,11 +11,12 @@ from torch import nn
 
 from artefacts import digest_bytes, ready_folder
 from artefacts.owners import temporary_folder
-from models.capture.exits import WithExits, default_head
+from models.capture.exits import WithExits
 from models.capture.graph import CapturedModel, Cut
-from models.capture.heads import AUTO, head_of_kind, kinds_for
+from models.capture.heads import AUTO
 from models.capture.own_blocks import OwnBlocks, blocks_before
 from models.networks.brought.brought_module import Listener, ProfileArgs
+from models.networks.brought.exit_goals import ExitGoal
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.head_choice import choose, measured, said
 from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
@@ -41,6 +42,8 @@ class HeadRun:
     args: ProfileArgs
     network_s: Callable[[], float]
     """Seconds of the whole network, one sample, on this machine; measured when it is asked for."""
+    goal: ExitGoal
+    """What the exits are to answer."""
 
     @property
     def leaves(self) -> tuple[Cut, ...]:
@@ -56,9 +59,9 @@ class HeadRun:
             if self.head is not None:
                 head = self.head(crossing.shape, classes)
             elif kind == DEFAULT:
-                head = default_head(crossing, classes)
+                head = self.goal.usual_head(crossing)
             else:
-                head = head_of_kind(kind, crossing, classes)
+                head = self.goal.head(kind, crossing)
             if leave.at < point.at:
                 head = nn.Sequential(OwnBlocks(self.captured, leave, point), head)
             heads.append(head)
@@ -71,7 +74,7 @@ class HeadRun:
         if self.head is not None:
             return [("own",)] * len(self.points)
         if kind == AUTO:
-            return [kinds_for(p.crossings[0]) for p in self.points]
+            return [self.goal.kinds(p.crossings[0]) for p in self.points]
         return [(kind,)] * len(self.points)
 
     @property
@@ -79,9 +82,10 @@ class HeadRun:
         """How the heads are trained."""
         epochs = self.args.epochs
         return TrainingArgs(
-            epochs=epochs, batch=64, learning_rate=0.1, weight_decay=1e-4, cutout=0,
-            exit_weights=(1.0,) * (len(self.points) + 1), bfloat16=False, seed=self.args.seed,
-            distillation=self.args.distillation, patience=max(LEAST_PATIENCE, epochs // 4),
+            epochs=epochs, batch=64, learning_rate=self.goal.learning_rate, weight_decay=1e-4,
+            cutout=0, exit_weights=(1.0,) * (len(self.points) + 1), bfloat16=False,
+            seed=self.args.seed, distillation=self.args.distillation,
+            patience=max(LEAST_PATIENCE, epochs // 4),
         )  # fmt: skip
 
 
@@ -175,8 +179,9 @@ def _chosen(
     heads = [[made[k][i] for k in range(len(of_exit))] for i, of_exit in enumerate(kinds)]
 
     found = measured(
-        bare, kinds, heads, features, run.training, place, _heard(listener, "kinds of heads")
-    )
+        bare, kinds, heads, features, run.training, place, _heard(listener, "kinds of heads"),
+        run.goal.marking,
+    )  # fmt: skip
     network_s = run.network_s()
     best = [choose(candidates, network_s) for candidates in found]
     return ChosenHeads(
@@ -193,6 +198,7 @@ def _train_heads(
 
     step = _heard(listener, "exits")
     if features is None:
-        train(whole, run.training, run.data, checkpoint, listener.epoch, step)
+        train(whole, run.training, run.data, checkpoint, listener.epoch, step, run.goal.marking)
     else:
-        train(HeadsAlone(whole), run.training, features, checkpoint, listener.epoch, step)
+        alone = HeadsAlone(whole)
+        train(alone, run.training, features, checkpoint, listener.epoch, step, run.goal.marking)

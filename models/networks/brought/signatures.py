@@ -13,11 +13,19 @@ from torch import Tensor, nn
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
+from models.capture.confident import Confidence
 from models.capture.modules import answers as given_answers
 from models.capture.rows import RowModule, output_tensors
 from models.data.datasets import Samples
-from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
-from models.facts.judges import Judge, own_labels
+from models.facts.answers import (
+    Answers,
+    BoxesAnswer,
+    ClassAnswer,
+    LabelsAnswer,
+    TensorsAnswer,
+    VectorAnswer,
+)
+from models.facts.judges import NO_BOX, Judge, own_labels
 from models.facts.layers import Shape
 from models.facts.outcomes import Classes, class_type
 from models.facts.preprocessing import PictureInput, Preprocessing, Raw, SoundInput, TokenInput
@@ -40,6 +48,8 @@ class Taken:
     judge: Judge | None = None
     """None: the usual one of the answers."""
     judge_name: str = ""
+    confidence: Confidence | None = None
+    """How sure an exit is, of its rows; None: by the kind of answers."""
 
     @property
     def codecs(self) -> tuple[str, ...]:
@@ -110,7 +120,22 @@ def with_labels(
         return Samples(x, own_labels(answers, _all_rows(rows, x, taken)), classes), False
     if isinstance(answers, ClassAnswer):
         return replace(samples, y=_classes(samples.y, values)), True
+    _check_labels(samples.y, answers, values)
     return samples, True
+
+
+def _check_labels(y: npt.NDArray[Any], answers: Answers, values: int) -> None:
+    """Refuse labels that a judge of such answers, of so many `values`, could not take."""
+    if isinstance(answers, BoxesAnswer):
+        numbers = y[..., 0] if y.ndim == 3 and y.shape[2] == 5 else None
+        classes = answers.classes(values)
+        if numbers is None or not np.isin(numbers, np.arange(NO_BOX, classes)).all():
+            raise UsageError(
+                f"labels: found {y.dtype} {y.shape}, expected boxes (N, boxes, 5) of a class (0 to "
+                f"{classes - 1}, {NO_BOX}: none), left, top, right and bottom"
+            )
+    elif isinstance(answers, LabelsAnswer | VectorAnswer) and y.shape[1:] != (values,):
+        raise UsageError(f"labels: found {y.dtype} {y.shape}, expected (N, {values})")
 
 
 def _classes(y: npt.NDArray[Any], count: int) -> Classes:

@@ -1,4 +1,4 @@
-"""Exits put into a module of any input whose answer is one class."""
+"""Exits put into a module of any input, whatever it answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from artefacts import UsageError
+from models.capture.confident import confident
 from models.capture.export import capture
 from models.capture.lower import State, lower_verified
 from models.capture.rows import RowModule
@@ -23,6 +24,7 @@ from models.networks.brought.brought_module import (
 )
 from models.networks.brought.exit_placement import with_exits
 from models.networks.brought.factories import HeadFactory
+from models.networks.brought.row_goals import row_goal
 from models.networks.brought.signatures import Taken
 from models.networks.training_data import Prepared
 
@@ -34,13 +36,17 @@ def exits_that_fit(args: ProfileArgs, rows: RowModule, name: str, answers: Answe
     """
     if not args.with_exits:
         return args
-    if rows.exit_count or not isinstance(answers, ClassAnswer):
+    if rows.exit_count:
         if args.fewer:
             return replace(args, exits=0)
-        why = f"{rows.exit_count} exits of its own" if rows.exit_count else "no one class"
         raise UsageError(
-            f"--exits: found model '{name}' with {why}, expected a model without exits that gives "
-            "class scores (exits of others: a module with exit_count)"
+            f"--exits: found model '{name}' with {rows.exit_count} exits of its own, expected a "
+            "model without exits"
+        )
+    if args.joint_epochs and not isinstance(answers, ClassAnswer):
+        raise UsageError(
+            f"--joint-epochs: found {args.joint_epochs}, expected 0: exits of answers that are no "
+            "class learn from the network's own, which stay"
         )
     return args
 
@@ -55,20 +61,25 @@ def with_exits_put_in(
     args: ProfileArgs,
     listener: Listener,
     head: HeadFactory | None,
+    answers: Answers,
 ) -> tuple[BranchySpec, State, tuple[str, ...]]:
     """The network with exits put in and trained, verified as `profile_module` does, and where the
     exits hang.
 
     `rows` is the module called `name` and `first` a batch (N, ...) of its inputs; `lesson` are the
     samples to learn from, `taken` says what they are, `args` how it is done. `folder` keeps
-    checkpoints, `listener` hears of the progress, `head` makes heads (None: the usual ones).
+    checkpoints, `listener` hears of the progress, `head` makes heads (None: the usual ones);
+    `answers` is what an exit gives.
     """
     captured = capture(rows, first[:2], name)
-    brought = BroughtModule(name, rows, captured, Prepared(taken.preprocessing))
-    check_classes(captured, lesson.judged, ())
+    goal = row_goal(rows, lesson, taken, answers)
+    brought = BroughtModule(name, rows, captured, Prepared(taken.preprocessing), goal)
+    if goal is None:
+        check_classes(captured, lesson.judged, ())
     points, whole = with_exits(folder, brought, lesson, args, listener, head)
     listener.stage("lowering")
-    spec, state, found = lower_verified(whole, first[:2], name, samples=first, made_up=False)
-    right = whole if args.joint_epochs else rows
+    answering = confident(whole, taken.confidence, first)
+    spec, state, found = lower_verified(answering, first[:2], name, samples=first, made_up=False)
+    right = answering if args.joint_epochs else confident(rows, taken.confidence, first)
     verify_answers(spec, state, right, brought.batches(lesson.judged), allowed(found))
     return spec, state, tuple(point.crossings[0].name for point in points)

@@ -1,7 +1,7 @@
 """A torch model of any signature becomes one that coinfer plans over.
 
 Token ids, recordings or tensors in; one class, labels, boxes, a vector or tensors out; with exits
-of its own, or with exits put into it where its answers are classes. Pictures of which a model gives
+of its own, or with exits put into it. Pictures of which a model gives
 one class are `profile_module`'s.
 """
 
@@ -10,21 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import torch
 from torch import nn
 
-from artefacts import UsageError
+from models.capture.confident import confident
 from models.capture.lower import lower_verified
 from models.capture.modules import unwrapped
 from models.capture.rows import RowModule
 from models.capture.verification import allowed, verify_answers
 from models.data.datasets import Samples
-from models.data.generated import generated_samples
-from models.facts.answers import Answers
+from models.facts.answers import with_confidence
 from models.facts.outcomes import Outcomes
 from models.networks.brought.brought_module import Listener, PictureUses, ProfileArgs
-from models.networks.brought.exit_placement import read_reasons
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.signatures import (
     Taken,
@@ -33,10 +30,16 @@ from models.networks.brought.signatures import (
     usual_answers,
     with_labels,
 )
+from models.networks.brought.signed_card import (
+    given_names,
+    judge_of_values,
+    names_in_order,
+    origin_of,
+    raw_samples,
+)
 from models.networks.brought.signed_exits import exits_that_fit, with_exits_put_in
-from models.networks.publishing import Origin, Signature, publish
+from models.networks.publishing import Signature, publish
 
-GENERATED = 400
 SAMPLES = 4
 
 
@@ -61,69 +64,33 @@ def convert_signed(
     """
     listener.stage("capture")
     module = unwrapped(module, name)
-    rng = np.random.default_rng(args.seed)
-    x = (
-        generated_samples(taken.preprocessing, taken.shape, GENERATED, rng)
-        if samples is None
-        else samples.x
-    )
-    rows = RowModule(module, taken.preprocessing, taken.outputs)
+    x = raw_samples(samples, taken, args.seed)
+    bare = RowModule(module, taken.preprocessing, taken.outputs)
     first = torch.from_numpy(taken.preprocessing.apply(x[:SAMPLES]))
-    check_answers(rows, first, name)
+    check_answers(bare, first, name)
+    rows = confident(bare, taken.confidence, first)
     spec, state, found = lower_verified(rows, first[:2], name, samples=first, made_up=False)
-    answers = taken.answers or usual_answers(module, first, taken, spec.classes)
-    answers.check(spec.classes)
+    values = spec.classes - (taken.confidence is not None)
+    answers = taken.answers or usual_answers(module, first, taken, values)
+    answers.check(values)
+    given = answers if taken.confidence is None else with_confidence(answers)
     spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
-    samples, labelled = with_labels(samples, x, rows, taken, answers, spec.classes)
+    samples, labelled = with_labels(samples, x, bare, taken, answers, values)
     lesson = PictureUses.of(samples, args.seed, labelled)
     verify_answers(spec, state, rows, input_batches(lesson.judged.x, taken), allowed(found))
-    names = args.classes or samples.classes
-    args = exits_that_fit(args, rows, name, answers)
+    names = given_names(args.classes or samples.classes, module, answers.named(values))
+    args = exits_that_fit(args, bare, name, answers)
     places: tuple[str, ...] = ()
     if args.with_exits:
         spec, state, places = with_exits_put_in(
-            folder, rows, name, first, lesson, taken, args, listener, head
+            folder, bare, name, first, lesson, taken, args, listener, head, answers
         )
+        spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
     listener.stage("outcomes")
-    origin = _origin(
-        lesson, args, places, read_reasons(folder), _names(spec.classes, answers, names)
-    )
-    signature = Signature(taken.preprocessing, answers, taken.judge, taken.judge_name)
+    origin = origin_of(folder, lesson, args, places, names_in_order(values, answers, names))
+    judge_by = taken.judge if taken.confidence is None else judge_of_values(taken, answers)
+    signature = Signature(taken.preprocessing, given, judge_by, taken.judge_name)
     return publish(
         folder, spec, state, origin, signature, lesson.held, lesson.judged,
         codecs=codecs or taken.codecs, progress=listener.step,
-    )  # fmt: skip
-
-
-def _names(values: int, answers: Answers, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of classes: those that were given, else numbers where the answer is one class."""
-    count = answers.named(values)
-    if len(names) not in (0, count):
-        raise UsageError(f"classes: found {len(names)} names, expected {count}")
-    usual = tuple(f"class {k}" for k in range(count)) if answers.one_class else ()
-    return names or usual
-
-
-def _origin(
-    lesson: PictureUses,
-    args: ProfileArgs,
-    places: tuple[str, ...],
-    why: tuple[str, ...],
-    names: tuple[str, ...],
-) -> Origin:
-    what = lesson.described.replace("pictures", "samples")
-    return Origin(
-        names,
-        "a model that was brought" + (f"; exits trained on {len(lesson.known)} of {what}"
-                                      if args.with_exits else ""),
-        f"{len(lesson.judged)} of {what}",
-        {
-            "exits_at": list(places),
-            "exits_why": list(why[: len(places)]),
-            "placement": args.placed if args.with_exits else None,
-            "epochs": args.epochs if args.with_exits else 0,
-            "joint_epochs": args.joint_epochs if args.with_exits else 0,
-            "labelled": lesson.labelled,
-            "seed": args.seed,
-        },
     )  # fmt: skip

@@ -36,6 +36,8 @@ class Source:
     of_pictures: bool
     taken: Callable[[Size | None], Taken | None]
     """What the module takes and gives, by the size of pictures; None: a picture in, a class out."""
+    one_class: bool = True
+    """Whether pictures are labelled with a class, or with what else the answers' judge takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ def take_in(
                 "--input: found it given for a model that is brought, expected none (an npz's "
                 "pictures have their size; those of other forms are squashed to --input)"
             )
-        samples = read_pictures(source.data, source.side, args.classes, brought.classes)
+        samples = read_pictures(
+            source.data, source.side, args.classes, brought.classes, source.one_class
+        )
     size = source.side if samples is None else (samples.x.shape[1], samples.x.shape[2])
     taken = source.taken(size if source.of_pictures else None)
     if taken is None:

@@ -173,7 +173,7 @@ def augmentations_that_fit(
     row = 4 * row_values(whole)
     count = max(len(data.pictures), 1)
     return min(
-        AUGMENTATIONS,
+        1 if isinstance(data, PlainSamples) else AUGMENTATIONS,  # they are what they are
         epochs,
         max(1, MOST_PASSES // count),
         (room - row * len(data.kept)) // (row * count),
