@@ -49,7 +49,7 @@ def write_profiles(
     """Time the model in `folder` on this machine, and write what others should take.
 
     `machines` are names of `models.facts.machines`: their profiles are published factors, which say
-    so. `repeats`: timed runs of every layer; `lines` hear how far it is.
+    so. `codecs` are timed too. `repeats`: timed runs of every layer; `lines` hear how far it is.
     """
     lines.stage("profile")
     model = load_model(folder)
