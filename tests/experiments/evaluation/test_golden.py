@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from controller.policies import SHIPPED_POLICIES
 from controller.scenarios import load_setting, read_scenario, shipped_scenarios
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory, chosen_names
@@ -76,11 +75,11 @@ def test_every_shipped_scenario_has_golden_figures():
 
 if __name__ == "__main__":
     for named in sys.argv[1:]:
-        own, policy = GOLDEN / f"{named}.json", (SHIPPED_POLICIES / named).is_dir()
+        own = GOLDEN / f"{named}.json"
         asked = (
             list(kept_figures(named)["controllers"])
             if own.exists()
-            else chosen_names("", load_setting(read_scenario(named)), policy=policy)
+            else chosen_names("", load_setting(read_scenario(named)))
         )
         anew = figures(named, asked)
         own.write_text(json.dumps(anew, indent=1) + "\n")
