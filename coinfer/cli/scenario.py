@@ -94,11 +94,11 @@ def say_no_policy(scenario: str, consequence: str, prices: Prices | None = None)
 
 
 def say_samples(outcomes: Outcomes, least_error: float = FEW_SAMPLES_ERROR) -> None:
-    """How many pictures the accuracies rest on, where their standard error is `least_error`."""
+    """How many samples the accuracies rest on, where their standard error is `least_error`."""
     error = outcomes.standard_error()
     if error >= least_error:
         console.print(
-            f"plans are chosen by accuracies on {len(outcomes.half('policy'))} pictures: "
+            f"plans are chosen by accuracies on {len(outcomes.half('policy'))} samples: "
             f"+-{100 * error:.1f} points (standard error); closer ones may be equal",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip

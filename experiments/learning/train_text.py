@@ -23,7 +23,7 @@ from models.networks.training import EpochReport
 SHOWN_EVERY_S = 30.0
 
 
-class _Lines:
+class Lines:
     """How far training is, as lines on standard error."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=count, default=1, help="of torch (1)")
     given = parser.parse_args(argv)
     torch.set_num_threads(given.threads)
-    lines = _Lines()
+    lines = Lines()
     try:
         args = arguments(given.task, given.epochs, given.seed)
         if given.distilled is not None:

@@ -1,5 +1,5 @@
-"""Which pictures a device process runs on: where they can be had, those that the network was
-judged on. The prediction beside the run is of their recorded answers.
+"""Which samples (pictures, sentences) a device process runs on: where they can be had, those that
+the network was judged on. The prediction beside the run is of their recorded answers.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import numpy.typing as npt
 from artefacts import UsageError
 from controller.scenarios import Setting
 from models.data.datasets import Pictures, judged_pictures, judging_half
+from models.data.generated import generated_samples
+from models.data.judged_sentences import judged_sentences
 from models.data.own_pictures import read_pictures
-from models.data.pictures import generated_pictures, unlabelled_pictures
+from models.data.pictures import unlabelled_pictures
 from models.executors import Executor
 from models.facts.judges import Labels, own_labels
+from models.facts.preprocessing import PictureInput, Raw
 
 GENERATED = 500
 BATCH = 100
@@ -25,9 +28,11 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class RunPictures:
-    """Pictures `x` (N, H, W, 3) with what is right of each (N, ...), and what they are."""
+    """Samples `x` (N, ...), as pictures (N, H, W, 3) are, with what is right of each (N, ...), and
+    what they are.
+    """
 
-    x: npt.NDArray[np.uint8]
+    x: Raw
     labels: Labels
     what: str
     judged: bool
@@ -58,11 +63,16 @@ def picture_order(setting: Setting, seed: int) -> npt.NDArray[np.int64]:
 def _known(setting: Setting, executor: Executor) -> Pictures | None:
     """Those of a public set that is here, or those that were generated for judging."""
     outcomes, training = setting.outcomes, setting.model.card.training
-    public = judged_pictures(outcomes.dataset)
+    vocabulary = setting.model.folder / "vocab.txt"
+    public = judged_pictures(outcomes.dataset) or judged_sentences(
+        outcomes.dataset, vocabulary, setting.spec.input_shape[0]
+    )
     if public is not None:
         return public
     seed = training.get("seed")
     if training.get("labelled") is not False or not isinstance(seed, int) or seed < 0:
+        return None
+    if not isinstance(setting.model.preprocessing, PictureInput):
         return None
     height, width = setting.spec.input_shape[1:]
     x = unlabelled_pictures((height, width), seed)
@@ -81,6 +91,11 @@ def _known(setting: Setting, executor: Executor) -> Pictures | None:
 def _given(setting: Setting, data: Path) -> Pictures:
     """A user's pictures: all of them, or the half that judged; refused where they are others."""
     outcomes, card = setting.outcomes, setting.model.card
+    if not isinstance(card.preprocessing, PictureInput):
+        raise UsageError(
+            f"--data: found '{data}', expected none: network '{card.name}' takes "
+            f"{card.preprocessing.name}, no pictures"
+        )
     height, width = setting.spec.input_shape[1:]
     found = read_pictures(data, (height, width), likely=card.classes)
     if found.x.shape[1:3] != (height, width):
@@ -102,14 +117,14 @@ def _given(setting: Setting, data: Path) -> Pictures:
 
 
 def _generated(setting: Setting, executor: Executor, seed: int) -> RunPictures:
-    height, width = setting.spec.input_shape[1:]
-    made = generated_pictures(GENERATED, np.random.default_rng(seed), max(height, width))
-    made = np.ascontiguousarray(made[:, :height, :width])
-    what = "generated pictures, right = agrees with the whole network"
+    takes, shape = setting.model.preprocessing, setting.spec.input_shape
+    made = generated_samples(takes, shape, GENERATED, np.random.default_rng(seed))
+    of = "pictures" if isinstance(takes, PictureInput) else "samples"
+    what = f"generated {of}, right = agrees with the whole network"
     return RunPictures(made, _own_labels(setting, executor, made), what, False)
 
 
-def _own_labels(setting: Setting, executor: Executor, x: npt.NDArray[np.uint8]) -> Labels:
+def _own_labels(setting: Setting, executor: Executor, x: Raw) -> Labels:
     """What is right of samples (N, ...) if the whole network's own answers are."""
     last, model = len(setting.spec.exits) - 1, setting.model
     stop = len(setting.spec.branches[last])

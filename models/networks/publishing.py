@@ -64,13 +64,16 @@ def publish(
     codecs: Sequence[str] = LOSSY_CODECS,
     more_ranges: Mapping[str, Ranges] | None = None,
     progress: Progress = lambda done, total: None,
+    int8: bool = False,
+    quantised: bool = True,
 ) -> Outcomes:
     """Write weights, card and outcomes to `folder`; the `test` samples are run here, once.
 
     `held_back` samples judge nothing but choices: ranges, temperatures, thresholds and gates.
     `more_ranges`: of learned codecs' latents. `spec` and `state` are architecture and weights from
     `origin`, which take and give what `signature` says; `codecs` are judged too.
-    `progress(done, total)`: samples.
+    `progress(done, total)`: samples. `int8`: matrices are stored so; `state` is `stored.rounded`
+    then. `quantised`: whole branches are judged on a device's int8 executor, too.
     """
     _fits(spec, signature, test)
     calibrated = any(codec_named(c).needs_ranges for c in codecs)
@@ -79,7 +82,7 @@ def publish(
     )
     ranges |= dict(more_ranges or {})
     card = _card(spec, model_digest(spec, state, ranges), origin, signature)
-    save_model(folder, state, card, ranges)
+    save_model(folder, state, card, ranges, int8=int8)
     model = load_model(folder)
     threads = torch.get_num_threads()
     judge_by = signature.judge
@@ -91,8 +94,9 @@ def publish(
     card = msgspec.structs.replace(
         card, held_back_accuracies=_accuracies(known), temperatures=fitted_temperatures(known)
     )
-    seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES])
-    save_activations(folder, seen)
+    seen = observe_activations(model, held_back.x[:CALIBRATION_PICTURES]) if quantised else None
+    if seen is not None:
+        save_activations(folder, seen)
     outcomes = judge(
         model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen,
         judge_by=judge_by,
@@ -101,7 +105,7 @@ def publish(
     if (sizes := record_sizes(model, outcomes, test)).keys:
         save_sizes(folder, sizes)
     card = msgspec.structs.replace(card, test_accuracies=_accuracies(outcomes))
-    save_model(folder, state, card, ranges)
+    save_model(folder, state, card, ranges, int8=int8)
     return outcomes
 
 

@@ -15,7 +15,7 @@ def outcomes(samples):
 def test_few_pictures_are_said_with_their_standard_error(capsys):
     say_samples(outcomes(300))
     said = " ".join(capsys.readouterr().err.split())
-    assert said.startswith("plans are chosen by accuracies on 150 pictures: +-4.")
+    assert said.startswith("plans are chosen by accuracies on 150 samples: +-4.")
     assert "points (standard error)" in said
 
 
@@ -23,7 +23,7 @@ def test_many_are_not_but_where_it_is_asked_for(capsys):
     say_samples(outcomes(20_000))
     assert capsys.readouterr().err == ""
     say_samples(outcomes(20_000), least_error=0.0)
-    assert "on 10000 pictures: +-0.5 points" in capsys.readouterr().err
+    assert "on 10000 samples: +-0.5 points" in capsys.readouterr().err
 
 
 def test_the_shipped_scenarios_have_enough(capsys):

@@ -23,7 +23,7 @@ from controller.physics.stages import Decode, Encode, Layers, Reply, last_resort
 from controller.planners.fixed import FixedController
 from controller.plans import passed_exits
 from controller.scenarios import load_setting, read_scenario, shipped_scenarios
-from models.data.pictures import generated_pictures
+from models.data.generated import generated_samples
 from models.graphs.coding import decode_at, encode_at
 
 PATIENCE_S = 60.0
@@ -90,7 +90,8 @@ def done(log, pieces):
 
 
 def a_picture(setting):
-    return generated_pictures(1, np.random.default_rng(0), setting.spec.input_shape[1])[0]
+    takes, shape = setting.model.preprocessing, setting.spec.input_shape
+    return generated_samples(takes, shape, 1, np.random.default_rng(0))[0]
 
 
 def args(setting):

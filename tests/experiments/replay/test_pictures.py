@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from artefacts import UsageError
+from artefacts import UsageError, data_directory
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
-from experiments.replay.pictures import run_pictures
+from experiments.replay.pictures import RunPictures, run_pictures
 from experiments.replay.session import ReplayArgs, replay, replay_rows
 from models.executors import make_executor
 from traces.trace import BandwidthTrace
@@ -112,3 +112,24 @@ def test_the_table_says_whether_both_are_of_the_same_pictures(brought):
 def test_names_of_classes_are_the_card_s(brought):
     assert loaded(brought, "mine")[0].model.card.classes == ("cat", "dog", "sea lion")
     assert loaded(brought, "plain")[0].model.card.classes[0] == "class 0"
+
+
+def test_a_network_of_texts_runs_on_texts(tmp_path, monkeypatch):
+    """The judged sentences where they are here, else made-up ids of the network's own length."""
+    setting = load_setting(read_scenario("3g-minilm"))
+    executor = make_executor("onnx", setting.model, 1)
+    with pytest.raises(UsageError, match="expected none: network 'minilm-sst2' takes tokens"):
+        run_pictures(setting, executor, 1, tmp_path)
+    root = data_directory()
+    if root is not None and (root / "glue" / "SST-2").is_dir():
+        known = run_pictures(setting, executor, 1, None)
+        assert known.judged
+        assert known.x.shape == (len(setting.outcomes.half("report")), 64)
+        found = right(setting, executor, RunPictures(known.x[:20], known.labels[:20], "", True))
+        assert found.mean() > 0.7
+    monkeypatch.setenv("COINFER_DATA", str(tmp_path))
+    monkeypatch.setattr("experiments.replay.pictures.GENERATED", 8)
+    made = run_pictures(setting, executor, 1, None)
+    assert not made.judged
+    assert made.x.shape == (8, 64)
+    assert made.what == "generated samples, right = agrees with the whole network"
