@@ -123,7 +123,8 @@ def test_boxes_of_several_tensors_are_judged_by_the_modules_own(folder):
     )
     found = profile(
         "--model", "signed_modules:finder", "--input", "tensors:image=FP32[2x12],kind=INT64[1]",
-        "--answers", "boxes:4=boxes,scores", "--data", "things.npz", "--out", "finder",
+        "--answers", "boxes:4=boxes,scores", "--data", "things.npz", "--exits", "0",
+        "--out", "finder",
     )  # fmt: skip
     model, outcomes = load_model("finder"), read_outcomes("finder/outcomes.npz")
     assert isinstance(model.preprocessing, TensorInput)
@@ -144,7 +145,7 @@ def test_a_judge_of_ones_own_and_tensors_without_a_name(folder):
     )  # fmt: skip
     found = profile(
         "--model", "signed_modules:finder", "--input", "tensors:image=FP32[2x12],kind=INT64[1]",
-        "--judge", "signed_modules:halves", "--data", "things.npz", "--out", "own",
+        "--judge", "signed_modules:halves", "--data", "things.npz", "--exits", "0", "--out", "own",
     )  # fmt: skip
     assert found["accuracies"] == [pytest.approx(0.5)]
     answers = load_model("own").answers
