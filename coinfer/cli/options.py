@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+DAEMON, DAEMON_HELP = "http://127.0.0.1:8700", "http://HOST:PORT or unix:PATH of the daemon."
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="A shipped name or a .toml file.")]
 PolicyOption = Annotated[
     Path | None,

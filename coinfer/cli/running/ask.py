@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coinfer.cli.console import console, emit_json
+from coinfer.cli.options import DAEMON, DAEMON_HELP
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -30,9 +31,7 @@ def ask(
             "itself."
         ),
     ],
-    device: Annotated[
-        str, typer.Option(help="http://HOST:PORT or unix:PATH of the daemon.")
-    ] = "http://127.0.0.1:8700",
+    device: Annotated[str, typer.Option(help=DAEMON_HELP)] = DAEMON,
     text: Annotated[bool, typer.Option("--text", help="The sample is the text itself.")] = False,
     deadline_ms: Annotated[
         float | None, typer.Option(help="By when (the daemon's own deadline).")

@@ -8,15 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
+from coinfer.cli.options import DAEMON, DAEMON_HELP
+
 BARS = " ▁▂▃▄▅▆▇█"
 SHOWN_S = 60
 MOST_PLANS = 5
 
 
 def top(
-    device: Annotated[
-        str, typer.Argument(help="http://HOST:PORT or unix:PATH of the daemon.")
-    ] = "http://127.0.0.1:8700",
+    device: Annotated[str, typer.Argument(help=DAEMON_HELP)] = DAEMON,
     every_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 1.0,
     once: Annotated[bool, typer.Option(help="One look, and no more.")] = False,
 ) -> None:
