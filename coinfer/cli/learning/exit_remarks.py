@@ -24,7 +24,7 @@ def weak_exits(
         places_behind = order[order.index(name) :] if name in probes else order
         better = next((place for place in places_behind if probes[place] >= enough), None)
         if better is None:
-            advice = "Deeper exits (--exit-after), more --epochs or --joint-epochs may do better"
+            advice = "Deeper exits (--exit-after), more --epochs or --train-data may do better"
         elif better == name:
             advice = f"A linear probe reaches {100 * probes[name]:.1f} % there: more --epochs"
         else:
