@@ -208,8 +208,9 @@ class FrameStreamEnv(CoInferenceEnv):
       observations, in the place of the shipped policy's. Where neither is there, both are made
       of the training traces, which takes seconds to a minute.
     - `render_mode` (`None`): `"rgb_array"` or `"human"` (in the terminal) draws the last seconds.
-    - `device_second`, `megabyte` (`None`): prices in correct answers, in the place of the
-      scenario's. A scenario without prices then has hedged plans, too.
+    - `device_second` (`None`): price of a second of the device in correct answers, in the place of
+      the scenario's. A scenario without prices then has hedged plans, too.
+    - `megabyte` (`None`): the same of a megabyte that crosses the link.
 
     ```python
     >>> import gymnasium
@@ -261,7 +262,7 @@ class ClosedLoopEnv(CoInferenceEnv):
 
     ## Arguments
     `scenario` (`"edgent"`), `part`, `half`, `episode_frames`, `policy` and `render_mode` as in
-    `FrameStreamEnv`.
+    `FrameStreamEnv`. `device_second` and `megabyte` stay `None`: a closed loop has no prices.
 
     ```python
     >>> import gymnasium
