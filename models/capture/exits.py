@@ -140,17 +140,29 @@ def probe_points(
             f = features.double()
             gram[at] = gram.get(at, 0.0) + f.T @ f
             moment[at] = moment.get(at, 0.0) + f.T @ target
-    weights = {}
-    for at, g in gram.items():
-        # each feature is penalised by its own power, so that their scales do not matter
-        power = g.diagonal().clamp_min(1e-12)
-        weights[at] = torch.linalg.solve(g + torch.diag(ridge * power), moment[at])
+    weights = ridge_weights(gram, moment, ridge)
     right, total = dict.fromkeys(weights, 0), 0
     for x, y in held_back:
         total += len(y)
         for at, features in _features(model, points, x):
             right[at] += int(((features.double() @ weights[at]).argmax(1) == y).sum())
     return [Probe(p, right[p.at] / max(total, 1), cost(p)) for p in points]
+
+
+def ridge_weights(
+    gram: dict[int, Tensor], moment: dict[int, Tensor], ridge: float
+) -> dict[int, Tensor]:
+    """Weights (F, V) of a ridge regression at every point.
+
+    By the features' products `gram` (F, F), those with what is predicted `moment` (F, V), and the
+    penalty's weight `ridge`.
+    """
+    weights = {}
+    for at, g in gram.items():
+        # each feature is penalised by its own power, so that their scales do not matter
+        power = g.diagonal().clamp_min(1e-12)
+        weights[at] = torch.linalg.solve(g + torch.diag(ridge * power), moment[at])
+    return weights
 
 
 def _features(

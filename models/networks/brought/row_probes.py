@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.capture.box_heads import BOX, grid_of
-from models.capture.exits import Probe, pooled
+from models.capture.exits import Probe, pooled, ridge_weights
 from models.capture.graph import CapturedModel, Cut
 from models.facts.answers import Answers, BoxesAnswer
 
@@ -111,11 +111,7 @@ def probe_rows(
             left = weighted.flatten(0, 1).T
             gram[at] = gram.get(at, 0.0) + left @ f.flatten(0, 1)
             moment[at] = moment.get(at, 0.0) + left @ predicted.double().flatten(0, 1)
-    weights = {}
-    for at, g in gram.items():
-        # each feature is penalised by its own power, so that their scales do not matter
-        power = g.diagonal().clamp_min(1e-12)
-        weights[at] = torch.linalg.solve(g + torch.diag(RIDGE * power), moment[at])
+    weights = ridge_weights(gram, moment, RIDGE)
     good, total = dict.fromkeys(weights, 0.0), 0
     for x, y in held_back:
         total += len(y)
