@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import onnx
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from artefacts import without_package
 from models.capture.export import attempted, exported
 from models.capture.modules import (
     check_parameters,
@@ -39,7 +41,12 @@ class Exported:
 
 
 def to_onnx(module: nn.Module, example: Tensor, name: str) -> Exported:
-    """The module in evaluation mode as one ONNX model with a free batch size, not yet verified."""
+    """The module in evaluation mode as one ONNX model with a free batch size, not yet verified.
+
+    Raises `DependencyError` where torch is there without what its exporter needs.
+    """
+    if find_spec("onnxscript") is None:
+        raise without_package(f"model '{name}'", "onnxscript", "torch")
     module = unwrapped(module, name)
     check_parameters(module, name)
     # weights that lie channels last (training does that) are exported as other operations

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from artefacts import UsageError
+from artefacts import DependencyError, UsageError
 from models.capture.export import capture
 from models.capture.lower import lower
 from models.facts.alexnet import alexnet
@@ -144,3 +144,13 @@ def test_what_cannot_be_lowered_is_named():
         lower(Bessel(), torch.zeros(2, 3, 4), "odd")
     assert "\x1b" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_torch_without_its_exporter_s_package_is_one_line(monkeypatch):
+    """torch installs without onnxscript: the extra that brings it is named, not the construct."""
+    monkeypatch.setattr("models.capture.onnx_export.find_spec", lambda name: None)
+    with pytest.raises(DependencyError) as refused:
+        lower(nn.Linear(4, 3), torch.zeros(2, 4), "mine")
+    said = str(refused.value)
+    assert said.startswith("model 'mine': found no package 'onnxscript', expected pip install")
+    assert "[torch]" in said
