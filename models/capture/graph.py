@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, fx
 
 from artefacts import UsageError
+from models.capture.dataflow import LEAST_RATIO
 
 Shape = tuple[int, ...]
-LEAST_RATIO = 8
-"""An exit hangs at a tensor that is so many times greater than all that lives beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +156,14 @@ class CapturedModel:
         return tuple(cut for cut in self.cuts if self._is_carried(cut))
 
     def _is_carried(self, cut: Cut) -> bool:
+        if len(cut.crossings) == 1:
+            return True
+        # lowering folds a padding into the convolution behind it: what then crosses is the tensor
+        # that was padded, and it is that one which must be the greater
+        carried = self._source(self._node(cut.crossings[0].name))
         others = {self._source(self._node(c.name)) for c in cut.crossings[1:]}
         beside = sum(_crossing(node).sample_bytes for node in others)
-        return beside * LEAST_RATIO <= cut.crossings[0].sample_bytes
+        return beside * LEAST_RATIO <= _crossing(carried).sample_bytes
 
     def _source(self, node: fx.Node) -> fx.Node:
         """The smallest value that this one is made of, and of nothing else of the input."""

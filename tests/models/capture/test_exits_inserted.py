@@ -18,6 +18,8 @@ from models.capture.exits import (
 )
 from models.capture.export import capture
 from models.capture.graph import Crossing
+from models.capture.heads import head_of_kind
+from models.capture.lower import lower
 from models.data.datasets import Pictures
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.training import TrainingArgs, train
@@ -175,3 +177,31 @@ def test_heads_and_points_must_agree(model, costs):
         WithExits(model, points[::-1])
     with pytest.raises(UsageError, match=r"found a tensor of shape \(\)"):
         default_head(Crossing("x", (), torch.float32), 5)
+
+
+class PaddedResidual(nn.Module):
+    """A block that widens by six, pads apart from its convolution, and adds what it began with."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.widen, self.back = nn.Conv2d(8, 48, 1), nn.Conv2d(48, 8, 1)
+        self.pad, self.deep = nn.ZeroPad2d(1), nn.Conv2d(48, 48, 3, groups=48)
+        self.end = nn.Linear(8, 4)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        inside = self.pad(self.widen(x).relu())
+        return self.end((x + self.back(self.deep(inside).relu())).mean((2, 3)))
+
+
+def test_every_place_for_an_exit_is_one_where_the_lowered_network_is_cut():
+    """Padded, the wide tensor is ten times what is added to it; the padding goes when lowered."""
+    module, example = PaddedResidual().eval(), torch.zeros(2, 3, 12, 12)
+    model = capture(module, example)
+    points = candidate_points(model)
+    assert "pad" not in {point.crossings[0].name for point in points}
+    heads = [head_of_kind("linear", point.crossings[0], 4) for point in points]
+    spec, _ = lower(WithExits(model, points, heads).eval(), example, "padded")
+    assert len(spec.exits) == len(points) + 1 >= 4
