@@ -7,6 +7,7 @@ clear line and exit code 2.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from artefacts.printing import shortened
@@ -38,6 +39,29 @@ def installing(extra: str, root: Path = ROOT) -> str:
         f"pip install 'WHEEL[{extra}]', WHEEL being the file coinfer was installed from "
         "(docs/reference/installation.md)"
     )
+
+
+def extra_of(package: str | None) -> str:
+    """The extra of coinfer's that brings a package, by what coinfer's own metadata says.
+
+    `all` where it says nothing: a package of another name than its module's, or one that an extra
+    brings through another package.
+    """
+    from importlib import metadata  # takes what a daemon's start need not
+
+    wanted = (package or "").partition(".")[0].replace("_", "-").lower()
+    try:
+        asked = metadata.requires("coinfer") or []
+    except metadata.PackageNotFoundError:
+        asked = []
+    for line in asked:
+        found = _REQUIREMENT.match(line)
+        if found and found[1].lower() == wanted:
+            return found[2]
+    return "all"
+
+
+_REQUIREMENT = re.compile(r"""([\w.-]+)[^;]*;.*\bextra == ['"]([\w-]+)['"]""")
 
 
 def without_package(what: str, package: str | None, extra: str) -> DependencyError:

@@ -142,9 +142,9 @@ def _mistake(error: Exception) -> str:
         hidden = clash(error.name or "")
         if hidden is not None:
             return hidden
-        from artefacts import without_package
+        from artefacts.errors import extra_of, without_package
 
-        return str(without_package("this command", error.name, "all"))
+        return str(without_package("this command", error.name, extra_of(error.name)))
     return str(error)
 
 

@@ -10,7 +10,7 @@ train() {
   [ -f "$out/policy.json" ] || coinfer train --scenario "$1" --seed "$2" --out "$out" "${@:3}"
 }
 for seed in 0 1 2 3 4; do
-  for scenario in lte-mobilenet 3g-mobilenet 3g-alexnet edgent; do train "$scenario" "$seed"; done
+  for scenario in camera lte-mobilenet 3g-mobilenet 3g-alexnet edgent; do train "$scenario" "$seed"; done
   # one policy for all prices up to four times those of the headline
   for scenario in lte-mobilenet 3g-mobilenet; do
     name="$scenario-priced" train "$scenario" "$seed" --device-second 0.5 --megabyte 3 \

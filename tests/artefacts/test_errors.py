@@ -1,7 +1,9 @@
 """What is missing is named with a command that can be followed where coinfer lies."""
 
+import pytest
+
 from artefacts import installing, without_package
-from artefacts.errors import ROOT
+from artefacts.errors import ROOT, extra_of
 
 
 def test_a_checkout_names_its_folder(tmp_path):
@@ -24,3 +26,12 @@ def test_what_is_missing_is_one_line():
     said = str(without_package("plot", "matplotlib", "train"))
     assert said.startswith("plot: found no package 'matplotlib', expected pip install")
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("stable_baselines3", "train"), ("gymnasium.spaces", "train"), ("torch", "torch"),
+     ("onnxscript", "torch"), ("ray", "ray"), ("no_package_of_ours", "all"), (None, "all")],
+)  # fmt: skip
+def test_the_extra_is_the_one_that_brings_the_package(module, extra):
+    assert extra_of(module) == extra
