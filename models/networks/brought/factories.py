@@ -9,6 +9,7 @@ from torch import nn
 
 from artefacts import UsageError
 from artefacts.imported import imported
+from models.capture.lower import lower_stretch
 from models.networks.brought.class_names import class_names
 
 HeadFactory = Callable[[tuple[int, ...], int], nn.Module]
@@ -46,6 +47,8 @@ def load_head(named: str) -> HeadFactory:
             "(shape of one sample's tensor, classes)"
         )
 
+    lowered = set[tuple[int, ...]]()
+
     def checked(shape: tuple[int, ...], classes: int) -> nn.Module:
         try:
             head = factory(shape, classes)
@@ -68,6 +71,10 @@ def load_head(named: str) -> HeadFactory:
                 "numbers, expected class scores"
             )
         made: nn.Module = head
+        if shape not in lowered:
+            # a head that cannot be run without torch is refused before it is trained
+            lower_stretch(made, torch.zeros(2, *shape), f"heads {named}")
+            lowered.add(shape)
         return made
 
     return checked
