@@ -76,7 +76,7 @@ def emit_json(value: Any) -> None:
 class _Progress(Progress):
     """rich's bars; where nobody watches (a log, CI) a line at every tenth of a task instead.
 
-    A task that is given another description is another stage: it begins anew.
+    A task that is given another description is another stage: it begins anew, and is a line.
     """
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
@@ -87,6 +87,8 @@ class _Progress(Progress):
             self.reset(task_id)
             task.total = None
             task.fields.update(shown=-1, begun=None)
+            if not self.console.is_terminal:
+                self.console.print(stage)
         super().update(task_id, **changes)
         if self.console.is_terminal or not task.total:
             return

@@ -67,7 +67,7 @@ def test_where_nobody_watches_a_task_is_a_line_a_tenth(capsys):
     assert exits[9] == "exits: 90 %, 70 s left"
     assert exits[10] == "exits: 100 %"
     outcomes = lines[11:]
-    assert outcomes == [f"outcomes: {10 * k} %, codecs" for k in range(11)]
+    assert outcomes == ["outcomes", *(f"outcomes: {10 * k} %, codecs" for k in range(11))]
 
 
 def test_json_holds_names_that_are_no_text(capsys):

@@ -35,6 +35,14 @@ def test_a_share_of_the_networks_time_must_buy_as_much_accuracy():
     )
 
 
+def test_a_kind_that_is_hardly_ever_right_is_not_chosen_for_its_speed():
+    """As of boxes: one kind finds none so soon, the other takes longer than the network."""
+    none, some = Candidate("queries", 0.0, 0.013), Candidate("grid", 0.216, 0.171)
+    assert choose([some, none], 0.1) == 0
+    assert choose([none, some], 0.1) == 1
+    assert choose([none, Candidate("grid", 0.0, 0.171)], 0.1) == 0
+
+
 @pytest.fixture(scope="module")
 def brought():
     torch.manual_seed(0)
