@@ -2,7 +2,7 @@
 
 A head turns one tensor of the trunk into class scores. Which kind does best depends on the place:
 an early feature map has been seen by few convolutions and asks for more of them, a late one is
-nearly linear. `models.networks.brought.head_choice` measures the kinds that fit.
+nearly linear. `models.networks.brought.exits.head_choice` measures the kinds that fit.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from models.capture.placement import PLACEMENTS, RENAMED
 from models.data.datasets import Pictures, hold_back, judging_half
 from models.data.labels import MOST_CLASSES
 from models.networks.brought.class_names import class_names
-from models.networks.brought.exit_goals import ClassGoal, ExitGoal, RowGoal
+from models.networks.brought.exits.exit_goals import ClassGoal, ExitGoal, RowGoal
 from models.networks.training import EpochReport
 from models.networks.training_data import (
     Normalisation,

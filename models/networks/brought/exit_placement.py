@@ -21,9 +21,9 @@ from models.capture.exits import (
 from models.capture.graph import Crossing, Cut
 from models.capture.placement import MARKS, Placed, marked_points, probed, within
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
-from models.networks.brought.exit_goals import ExitGoal
+from models.networks.brought.exits.exit_goals import ExitGoal
+from models.networks.brought.exits.head_choice import head_seconds
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.head_choice import head_seconds
 from models.networks.brought.head_training import ChosenHeads, HeadRun, trained
 from models.networks.training_data import plain_batches
 

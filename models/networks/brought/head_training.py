@@ -16,10 +16,14 @@ from models.capture.graph import CapturedModel, Cut
 from models.capture.heads import AUTO
 from models.capture.own_blocks import OwnBlocks, blocks_before
 from models.networks.brought.brought_module import Listener, ProfileArgs
-from models.networks.brought.exit_goals import ExitGoal
+from models.networks.brought.exits.exit_goals import ExitGoal
+from models.networks.brought.exits.head_choice import choose, measured, said
+from models.networks.brought.exits.trunk_features import (
+    HeadsAlone,
+    KeptFeatures,
+    augmentations_that_fit,
+)
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.head_choice import choose, measured, said
-from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
 from models.networks.training import TrainingArgs, train
 from models.networks.training_data import PlainSamples, SmallPictures
 

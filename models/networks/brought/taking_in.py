@@ -18,7 +18,7 @@ from models.networks.brought.exit_placement import CHOSEN
 from models.networks.brought.factories import HeadFactory
 from models.networks.brought.profile_module import CODECS, convert_module
 from models.networks.brought.signatures import Taken
-from models.networks.brought.signed_module import convert_signed
+from models.networks.brought.signed.signed_module import convert_signed
 
 Size = tuple[int, int]
 

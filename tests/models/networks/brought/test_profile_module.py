@@ -284,7 +284,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         patched.setattr("models.networks.brought.profile_module.publish", interrupted)
         assert run(*args).exit_code == 130
     with monkeypatch.context() as patched:
-        patched.setattr("models.networks.brought.exit_goals.probe_points", interrupted)
+        patched.setattr("models.networks.brought.exits.exit_goals.probe_points", interrupted)
         result = run(*args)
     assert result.exit_code == 0, (result.output, result.exception)
     assert "epoch 1/" not in result.output  # the heads were trained already

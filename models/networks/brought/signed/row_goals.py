@@ -9,7 +9,7 @@ from models.capture.rows import RowModule
 from models.facts.answers import Answers, ClassAnswer
 from models.facts.judges import default_judge
 from models.networks.brought.brought_module import PictureUses
-from models.networks.brought.exit_goals import RowGoal
+from models.networks.brought.exits.exit_goals import RowGoal
 from models.networks.brought.signatures import Taken, input_batches
 
 GOAL_SAMPLES = 500

@@ -21,8 +21,8 @@ from models.capture.graph import CapturedModel, Crossing, Cut
 from models.capture.heads import head_of_kind, kinds_for
 from models.facts.answers import Answers, BoxesAnswer
 from models.facts.judges import Judge, judged
-from models.networks.brought.row_losses import RowLoss
-from models.networks.brought.row_probes import RowTargets, probe_rows
+from models.networks.brought.exits.row_losses import RowLoss
+from models.networks.brought.exits.row_probes import RowTargets, probe_rows
 from models.networks.losses import CLASS_MARKING, Marking
 
 Batch = tuple[Tensor, Tensor]

@@ -10,9 +10,14 @@ from torch import nn
 from models.capture.exits import WithExits, candidate_points
 from models.capture.export import capture
 from models.data.datasets import Pictures
-from models.networks.brought import exit_placement, trunk_features
+from models.networks.brought import exit_placement
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
-from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures, augmentations_that_fit
+from models.networks.brought.exits import trunk_features
+from models.networks.brought.exits.trunk_features import (
+    HeadsAlone,
+    KeptFeatures,
+    augmentations_that_fit,
+)
 from models.networks.training_data import Normalisation, SmallPictures
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

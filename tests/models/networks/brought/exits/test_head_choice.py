@@ -12,7 +12,7 @@ from models.capture.heads import head_of_kind
 from models.data.datasets import Pictures
 from models.networks.brought import exit_placement
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
-from models.networks.brought.head_choice import Candidate, choose, said
+from models.networks.brought.exits.head_choice import Candidate, choose, said
 from models.networks.training_data import Normalisation
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -73,7 +73,7 @@ def test_the_head_that_does_best_is_found_and_kept(brought, lesson, tmp_path, mo
     stages, epochs = [], []
     args = ProfileArgs(exit_after=("relu",), epochs=12)
     # the price of a head is a matter of the machine: here of accuracy alone
-    monkeypatch.setattr("models.networks.brought.head_choice.head_seconds", lambda *args: 0.0)
+    monkeypatch.setattr("models.networks.brought.exits.head_choice.head_seconds", lambda *args: 0.0)
     heard = listener(stages, epochs)
     _, whole = exit_placement.with_exits(tmp_path, brought, lesson, args, heard, None)
     assert "kinds of heads" in stages

@@ -30,14 +30,14 @@ from models.networks.brought.signatures import (
     usual_answers,
     with_labels,
 )
-from models.networks.brought.signed_card import (
+from models.networks.brought.signed.signed_card import (
     given_names,
     judge_of_values,
     names_in_order,
     origin_of,
     raw_samples,
 )
-from models.networks.brought.signed_exits import exits_that_fit, with_exits_put_in
+from models.networks.brought.signed.signed_exits import exits_that_fit, with_exits_put_in
 from models.networks.publishing import Signature, publish
 
 SAMPLES = 4

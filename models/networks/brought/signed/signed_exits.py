@@ -24,8 +24,8 @@ from models.networks.brought.brought_module import (
 )
 from models.networks.brought.exit_placement import with_exits
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.row_goals import row_goal
 from models.networks.brought.signatures import Taken
+from models.networks.brought.signed.row_goals import row_goal
 from models.networks.training_data import Prepared
 
 

@@ -10,8 +10,8 @@ from models.capture.export import capture
 from models.capture.graph import Crossing
 from models.facts.answers import BoxesAnswer, LabelsAnswer, TensorsAnswer, VectorAnswer
 from models.facts.judges import default_judge, own_labels
-from models.networks.brought.exit_goals import ClassGoal, RowGoal
-from models.networks.brought.row_losses import RowLoss, own_loss
+from models.networks.brought.exits.exit_goals import ClassGoal, RowGoal
+from models.networks.brought.exits.row_losses import RowLoss, own_loss
 
 BOXES = BoxesAnswer(16)
 KINDS = [LabelsAnswer(), VectorAnswer(), TensorsAnswer(()), BOXES, BoxesAnswer(16, "softmax")]

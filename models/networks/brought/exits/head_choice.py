@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from models.capture.exits import WithExits
-from models.networks.brought.trunk_features import HeadsAlone, KeptFeatures
+from models.networks.brought.exits.trunk_features import HeadsAlone, KeptFeatures
 from models.networks.losses import CLASS_MARKING, Marking
 from models.networks.training import TrainingArgs, exit_accuracies, train
 from models.networks.training_data import Batch

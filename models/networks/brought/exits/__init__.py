@@ -1,0 +1,1 @@
+"""What exits put into a module learn: their goals, losses, probes, features and kinds of heads."""

@@ -1,0 +1,1 @@
+"""Modules that come with a signature: other inputs than pictures, other answers than classes."""
