@@ -1,6 +1,7 @@
 """`coinfer init`: a module and pictures become a folder in which everything else starts."""
 
 import json
+import re
 import os
 import pty
 import shlex
@@ -82,6 +83,8 @@ def test_a_folder_with_everything_whose_commands_work(here):
     weights = (folder / "weights.safetensors").stat().st_mtime_ns
     result = run("--device", "pi3", "--link", "3g", "--fps", "1000", "--deadline", "1ms")
     assert result.exit_code == 0, (result.output, result.exception)
+    # the profile's table had this machine's times
+    assert re.search(r"On pi3 the exits take [\d., ]+ ms, by a published factor\.", result.stdout)
     assert (folder / "weights.safetensors").stat().st_mtime_ns == weights
     scenario = read_scenario(folder / "scenario.toml")
     assert (scenario.frames.rate_fps, scenario.frames.deadline_s) == (1000.0, 0.001)

@@ -119,6 +119,15 @@ def commands(kept: Kept) -> tuple[str, ...]:
     )
 
 
+def _times(named: str, device: Profile) -> list[str]:
+    """What exits take on a device that is not this machine: the table above has this one's."""
+    if device.transcribed is None:
+        return []
+    every = (device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches))
+    took_ms = ", ".join(f"{1e3 * seconds:.1f}" for seconds in every)
+    return [f"On {named} the exits take {took_ms} ms, by a published factor."]
+
+
 def _say(kept: Kept, model: Model, device: Profile, *, json: bool) -> None:
     from coinfer.cli.learning.first_scenario import frames_of
     from models.facts.outcomes import read_outcomes
@@ -140,6 +149,7 @@ def _say(kept: Kept, model: Model, device: Profile, *, json: bool) -> None:
         return
     rate, deadline_s = frames_of(kept.begun.world, device)
     lines = [
+        *_times(kept.begun.world.device, device),
         f"{kept.out}: {rate:g} frames/s, each to be answered within {1e3 * deadline_s:g} ms. The "
         "folder has the network, its exits' accuracies, profiles, scenario.toml, edge.toml and "
         "device.toml.",

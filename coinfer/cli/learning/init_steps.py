@@ -31,7 +31,7 @@ def profile_network(kept: Kept, repeats: int) -> None:
         kept.out, given.model, repeats=repeats, seed=given.seed,
         data=Path(given.data) if given.data else None, side=given.input,
         classes=Path(given.classes) if given.classes else None, exits=given.exits,
-        placement="pareto", epochs=given.epochs, mean=given.mean, std=given.std,
+        placement="front", epochs=given.epochs, mean=given.mean, std=given.std,
     )  # fmt: skip
     kept.note(profiled=True)
 
