@@ -59,6 +59,12 @@ def read_npz(
         return unpack_npz(path, stream, expected, names, most_bytes)
 
 
+def npz_names(path: str | Path) -> tuple[str, ...]:
+    """Names of the arrays of an npz that `read_npz` reads, for messages: ten of them at most."""
+    with open_file(path) as stream, zipfile.ZipFile(stream) as archive:
+        return tuple(_name(member) for member in archive.infolist()[:10])
+
+
 def unpack_npz(
     path: str | Path,
     stream: IO[bytes],

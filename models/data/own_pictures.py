@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, read_bytes
-from artefacts.arrays import read_npz
+from artefacts.arrays import npz_names, read_npz
 from artefacts.imported import is_named
 from artefacts.printing import first_of
 from models.data.brought_sets import is_saved_set, read_object, read_saved_set
@@ -71,7 +71,9 @@ def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool) -> Pictures:
     if not one_class:
         arrays.setdefault("y", UNLABELLED)
     if len(arrays) < 2:
-        raise ArtefactError(path, found=f"{', '.join(arrays) or 'neither'}", expected=expected)
+        raise ArtefactError(
+            path, found=f"arrays {', '.join(npz_names(path)) or '(none)'}", expected=expected
+        )
     x, y = arrays["x"], arrays["y"]
     if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
         raise ArtefactError(

@@ -148,6 +148,10 @@ def test_what_the_parser_refuses_is_one_line_too(coinfer, argv, tmp_path):
         (("traces", "generate", "--mode", "x", "--out", "a.csv"), "found mode 'x'"),
         (("edge", "--host", "8.8.8.8"), "found 8.8.8.8"),
         (("edge", "--model", "vgg"), "found 'vgg'"),
+        (
+            ("profile", "--model", "mine", "--data", "x.npz", "--out", "o"),
+            "or MODULE:FUNCTION of a model of your own",
+        ),
         (("device", "--scenario", "edgent", "--edge", "here"), "expected HOST:PORT"),
         (("device", "--scenario", "edgent", "--controller", "oracle"), "simulation only"),
         (("replay", "--scenario", "edgent", "--trace", "nowhere.log"), "no such file"),

@@ -1,9 +1,9 @@
 """`coinfer init`: a module and pictures become a folder in which everything else starts."""
 
 import json
-import re
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -141,6 +141,13 @@ def test_what_cannot_be_meant_is_one_line_before_any_work(here, args, said):
     assert isinstance(result.exception, UsageError), result.output
     assert said in str(result.exception)
     assert not (here / "my_net").exists()
+
+
+def test_a_name_that_is_no_module_s_leaves_nothing_and_can_be_corrected(here):
+    wrong = CliRunner().invoke(app, ["init", "my_net:absent", "--input", "24x32", "--out", "first"])
+    assert isinstance(wrong.exception, UsageError), wrong.output
+    assert "my_net:absent" in str(wrong.exception)
+    assert not (here / "first").exists()
 
 
 def test_questions_are_asked_again_until_they_can_be_meant(here):

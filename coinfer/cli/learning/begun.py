@@ -104,6 +104,12 @@ class Kept:
     def __init__(self, out: Path, begun: Begun) -> None:
         self.out, self.begun = out, begun
 
+    def forget_nothing_made(self) -> None:
+        """Remove the folder where answers are all that it has: they could not be meant."""
+        if [path.name for path in self.out.iterdir()] == [FILE]:
+            (self.out / FILE).unlink()
+            self.out.rmdir()
+
     def note(self, **changes: object) -> None:
         """Remember that something is done."""
         self.begun = msgspec.structs.replace(self.begun, **changes)

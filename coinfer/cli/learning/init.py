@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from artefacts import CoinferError
 from coinfer.cli.console import emit_json
 from coinfer.cli.learning import begun as keeping
 from coinfer.cli.learning import profile_options as options
@@ -88,7 +89,11 @@ def init(
     kept = keeping.Kept(folder, begun)
     # figures alone stand on standard output
     with contextlib.redirect_stdout(sys.stderr):
-        profile_network(kept, repeats)
+        try:
+            profile_network(kept, repeats)
+        except CoinferError:
+            kept.forget_nothing_made()
+            raise
         loaded, profile = write_profiles(kept)
         write_files(kept, loaded, profile)
     _say(kept, loaded, profile, json=json)

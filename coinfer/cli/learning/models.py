@@ -184,6 +184,13 @@ def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
 
 def _profile_ours(given: Namespace, codecs: tuple[str, ...]) -> None:
     """Time a network of ours; refuse what only a model that is brought has."""
+    from artefacts import UsageError
+    from models.facts.cards import model_folder
+
+    try:
+        model_folder(given.model)
+    except UsageError as error:
+        raise UsageError(f"{error}, or MODULE:FUNCTION of a model of your own") from None
     _refuse("a network of ours", "only a model that is brought is changed and judged", {
         "--data": given.data is not None, "--input": bool(given.side),
         "--exits": bool(given.exits), "--heads": bool(given.heads),

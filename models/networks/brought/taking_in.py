@@ -66,7 +66,8 @@ def take_in(
     """
     samples: Samples | None = None
     if source.of_pictures and source.data is not None:
-        if source.side is not None and has_own_size(source.data):
+        # what is not there is said by who reads it
+        if source.side is not None and source.data.exists() and has_own_size(source.data):
             raise UsageError(
                 "--input: found it given for a model that is brought, expected none (an npz's "
                 "pictures have their size; those of other forms are squashed to --input)"

@@ -125,3 +125,9 @@ def test_pictures_of_other_answers_have_labels_of_any_form_or_none(tmp_path):
     for name in ("boxes.npz", "bare.npz"):  # a class each, where nothing else is said
         with pytest.raises(ArtefactError):
             read_pictures(tmp_path / name)
+
+
+def test_an_npz_of_other_arrays_says_which_it_has(tmp_path):
+    np.savez(tmp_path / "odd.npz", images=np.zeros((2, 4, 4, 3), np.uint8), labels=np.zeros(2))
+    with pytest.raises(ArtefactError, match="found arrays images, labels, expected an npz with"):
+        read_pictures(tmp_path / "odd.npz")
