@@ -1,10 +1,21 @@
-"""Numbers on the command lines of the scripts here: refused where they make no sense."""
+"""Command lines of the scripts here: a mistake is one line, and numbers that make no sense are
+refused.
+"""
 
 from __future__ import annotations
 
 import argparse
+from typing import NoReturn
 
 from controller.scenarios import Prices
+
+
+class LineParser(argparse.ArgumentParser):
+    """argparse's parser, whose errors are one line: not the usage of some twenty options before."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2 and `message`."""
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def count(text: str) -> int:

@@ -10,7 +10,6 @@ same command goes on where it was ended.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from controller.scenarios import (
 )
 from controller.scenarios.world import NodeWorldSection, WorldSection
 from envs.observed import ObservedLanes, mean_reward
-from experiments.arguments import add_price_options, count, count_or_none, prices_given
+from experiments.arguments import LineParser, add_price_options, count, count_or_none, prices_given
 from experiments.evaluation.digests import code_digest
 from experiments.evaluation.statistics import paired
 from experiments.learning.training import TrainArgs, train_policy
@@ -245,7 +244,7 @@ def matrix_of(name: str, found: dict[str, dict[str, Result]], seeds: int) -> Mat
 
 def main() -> None:
     """Print a Markdown table a scenario."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--scenario", nargs="+", default=["3g-mobilenet", "lte-mobilenet"])
     add_price_options(parser, "every scenario at this price, too: ")
     parser.add_argument("--variants", nargs="+", default=[], choices=list(VARIANTS), metavar="NAME")

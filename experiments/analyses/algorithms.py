@@ -8,7 +8,6 @@ answers' accuracies; several seeds.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import replace
 from typing import Any
@@ -27,7 +26,7 @@ from controller.scenarios import Setting, load_priced
 from controller.sensing.belief import BandwidthBelief
 from envs.observed import mean_reward
 from envs.stable_baselines import ObservedVecEnv
-from experiments.arguments import add_price_options, count, prices_given
+from experiments.arguments import LineParser, add_price_options, count, prices_given
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, TrainingTasks, for_prices
@@ -116,7 +115,7 @@ def _recurrent(env: ObservedVecEnv, args: TrainArgs) -> Any:
 
 def main() -> None:
     """Print a row a training."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
     add_price_options(parser)
     parser.add_argument("--frames", type=count, default=400_000)

@@ -10,7 +10,6 @@ found; the best are what the controllers take where nothing else is said.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -27,7 +26,7 @@ from controller.planners.robust import RobustPlanner
 from controller.scenarios import Setting, load_priced
 from controller.sensing.belief import BandwidthBelief, Counting
 from controller.sensing.estimators import HarmonicMean
-from experiments.arguments import add_price_options, count, prices_given
+from experiments.arguments import LineParser, add_price_options, count, prices_given
 from experiments.evaluation.evaluator import mean_rewards
 
 TRANSFERS = (1, 2, 3, 5)
@@ -101,7 +100,7 @@ def rows(setting: Setting, frames: int) -> Iterator[Row]:
 
 def main() -> None:
     """A line of JSON a combination, then the best of each controller."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
     add_price_options(parser)
     parser.add_argument("--frames", type=count, default=1500)

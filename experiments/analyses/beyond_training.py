@@ -9,7 +9,6 @@ the share of frames that the guard took.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import msgspec
@@ -23,7 +22,7 @@ from controller.policies.learned import LearnedController
 from controller.policies.network import Policy
 from controller.scenarios import Setting, load_priced, scale_trace
 from envs.observed import ObservedLanes, mean_reward
-from experiments.arguments import add_price_options, count, prices_given
+from experiments.arguments import LineParser, add_price_options, count, prices_given
 from experiments.evaluation.evaluator import mean_rewards
 from experiments.evaluation.learned_policies import shipped_policy
 from traces.trace import BandwidthTrace
@@ -74,7 +73,7 @@ def measured(
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
     add_price_options(parser)
     parser.add_argument("--policy", type=Path)

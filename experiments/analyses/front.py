@@ -9,7 +9,6 @@ at the rival's accuracy.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 from artefacts import CoinferError, UsageError
 from controller.registry import SHIPPED
 from controller.scenarios import PRICED
+from experiments.arguments import LineParser
 from experiments.reporting.report import read_results
 from experiments.studies.results import Evaluation
 
@@ -104,7 +104,7 @@ def line(row: Row) -> str:
 
 def main() -> None:
     """Print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--results", type=Path, required=True, help="a folder of coinfer evaluate")
     parser.add_argument("--scenario", required=True)
     args = parser.parse_args()

@@ -16,7 +16,6 @@ luck is in them. No controller here falls back to the robust planner.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from controller.policies.network import Policy
 from controller.policies.observation import ObservationEncoder
 from controller.scenarios import Setting, load_priced
 from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
-from experiments.arguments import add_price_options, count, prices_given
+from experiments.arguments import LineParser, add_price_options, count, prices_given
 from experiments.evaluation.bound import clairvoyant_values
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import mean_rewards
@@ -234,7 +233,7 @@ def _earned(
 
 def main() -> None:
     """Print the limits of a scenario as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--scenario", required=True)
     add_price_options(parser)
     parser.add_argument("--policy", type=Path)

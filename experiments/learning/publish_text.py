@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import torch
 
 from artefacts import CoinferError, ready_folder
-from experiments.arguments import count
+from experiments.arguments import LineParser, count
 from experiments.learning.train_text import Lines
 from models.codecs import codec_named
 from models.facts.cards import load_model
@@ -70,7 +69,7 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; prints the accuracies by exit, and what each takes by profile, as JSON."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.learning.publish_text",
         description="Makes a model's folder of what train_text has written: the network lowered, "
         "its weights in int8, outcomes on the task's published test sentences, profiles.",

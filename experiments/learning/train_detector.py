@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -14,7 +13,7 @@ import torch
 from PIL import Image
 
 from artefacts import CoinferError, atomic_write, ready_folder, write_json
-from experiments.arguments import count
+from experiments.arguments import LineParser, count
 from models.data.shapes import SHAPES, drawn_shapes
 from models.networks.detector_training import DetectorArgs, precision, train_detector
 from models.networks.shape_detector import SIDE
@@ -61,7 +60,7 @@ def write_for_profile(folder: Path, args: DetectorArgs, samples: int = SAMPLES) 
 def main(argv: list[str] | None = None) -> int:
     """The command; prints what was trained and its precision as JSON."""
     args = DetectorArgs()
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.learning.train_detector",
         description="Trains a small one-stage detector on drawn circles, squares and triangles; "
         "continues from OUT/checkpoint.pt.",

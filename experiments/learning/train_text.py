@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -13,7 +12,7 @@ import msgspec
 import torch
 
 from artefacts import CoinferError, ready_folder
-from experiments.arguments import above_0, count
+from experiments.arguments import LineParser, above_0, count
 from models.data.sentences import TASKS
 from models.networks.text import POOLS
 from models.networks.text_recipe import TextListener, arguments, train_task
@@ -60,7 +59,7 @@ class Lines:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; prints the accuracies by exit as JSON."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.learning.train_text",
         description="Fine-tunes all-MiniLM-L6-v2 with an exit after every layer on a GLUE task; "
         "continues from OUT/checkpoint.pt.",

@@ -10,7 +10,6 @@ Markdown.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from controller.policies.network import policy_folder, read_card
 from controller.registry import find_controller
 from controller.scenarios import Setting, load_setting, read_scenario
 from controller.scenarios.world import read_world
-from experiments.arguments import above_0, count
+from experiments.arguments import LineParser, above_0, count
 from experiments.replay.audit import Audit, audit, bar_rows, stage_rows
 from experiments.replay.device_run import read_run
 from experiments.replay.session import ReplayArgs, run_replay
@@ -158,7 +157,7 @@ def _order(scenario: str, found: Sequence[Audit]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.replay.audits", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--out", type=Path, default=Path("runs/audits"), help="folder of the runs")

@@ -10,7 +10,6 @@ share is lower by more than `--tolerance` or the goodput accuracy by more than a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import Any
@@ -20,7 +19,7 @@ import msgspec
 from artefacts import CoinferError, UsageError
 from controller.daemon.configuration.settings import DEFAULT_CONTROLLER
 from controller.scenarios import Setting, load_setting, read_scenario
-from experiments.arguments import above_0, count
+from experiments.arguments import LineParser, above_0, count
 from experiments.evaluation.comparison import TraceFigures
 from experiments.evaluation.controllers import chosen_names
 from experiments.replay.device_run import check_deployable
@@ -94,7 +93,7 @@ def _measured(
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = LineParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scenario", default="lte-mobilenet", help="a shipped name or a file")
     parser.add_argument("--controller", default=DEFAULT_CONTROLLER, help="the daemon's own")
     parser.add_argument("--seconds", type=above_0, default=30.0, help="of every log")

@@ -7,7 +7,6 @@ replays a test trace between real processes (`experiments.replay`) and draws tha
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from artefacts import atomic_write
 from controller.plans import Plan
 from controller.scenarios import load_setting, read_scenario
 from envs.records import GOOD_QUALITY, drawn_words
-from experiments.arguments import count
+from experiments.arguments import LineParser, count
 from experiments.evaluation.evaluator import TraceRun
 from experiments.replay.choosing import liveliest
 from experiments.replay.session import ReplayArgs, run_replay
@@ -159,7 +158,7 @@ def _legend(figure: Figure, axes: Any, groups: Sequence[Group]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Replay and draw."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = LineParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--scenario", default="3g-mobilenet")
     parser.add_argument("--controllers", default="learned")
     parser.add_argument("--seconds", type=count, default=40)

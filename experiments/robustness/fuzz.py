@@ -9,7 +9,6 @@ run ends with 1 at the first input that does anything else, and names the file t
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import random
 import resource
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from artefacts import CoinferError
 from artefacts.owners import temporary_folder
+from experiments.arguments import LineParser
 from experiments.robustness.fuzz_files import REFUSED_WHOLE, file_targets
 from experiments.robustness.fuzz_messages import Target, message_targets
 from experiments.robustness.fuzz_samples import sample_targets
@@ -122,7 +122,7 @@ def _peak_mib() -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = LineParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--target", default="all", help="one of them (all)")
     parser.add_argument("--inputs", type=int, default=10_000, help="of every target")
     parser.add_argument("--seed", type=int, default=0)

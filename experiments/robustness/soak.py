@@ -10,7 +10,6 @@ fitted behind the first fifth.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -27,7 +26,7 @@ import numpy as np
 from artefacts import CoinferError
 from artefacts.endings import run_async
 from artefacts.owners import temporary_folder
-from experiments.arguments import above_0
+from experiments.arguments import LineParser, above_0
 from experiments.replay.testbed.relay import Relay as TraceRelay
 from experiments.robustness.chaos.faults import KINDS as ALL_KINDS
 from experiments.robustness.chaos.faults import trouble
@@ -173,7 +172,7 @@ async def _again(shaped: list[TraceRelay], duration_s: float) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 where no frame was lost, doubled or answered with another's result."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = LineParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=above_0, default=60.0)
     parser.add_argument("--trace", type=Path, help="a file of any known format")
     parser.add_argument("--seed", type=int, default=0)

@@ -41,8 +41,12 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
     kept = state.get("identity")
     if kept != identity:
         kept = kept if isinstance(kept, dict) else {}
-        key = next(k for k in [*identity, *kept] if kept.get(k) != identity.get(k))
-        found, expected = _apart(str(kept.get(key)), str(identity.get(key)))
+        key = _differing(kept, identity)
+        now, then = identity.get(key), kept.get(key)
+        if isinstance(now, Mapping) and isinstance(then, Mapping):
+            key = _differing(then, now)
+            now, then = now.get(key), then.get(key)
+        found, expected = _apart(str(then), str(now))
         raise ArtefactError(
             path,
             field="identity",
@@ -52,6 +56,11 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return int(state["epoch"])
+
+
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The first key, in the order of `other`, that both do not have alike."""
+    return next(k for k in [*other, *one] if one.get(k) != other.get(k))
 
 
 def _apart(found: str, expected: str, around: int = 24) -> tuple[str, str]:

@@ -4,18 +4,16 @@ docs/results/architectures.md`.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from artefacts import CoinferError, UsageError
 from experiments.analyses.architectures.table import names, rows, write_table
+from experiments.arguments import LineParser
 
 
 def main() -> None:
     """Write the page, or print the rows of some."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.analyses.architectures", description=__doc__
-    )
+    parser = LineParser(prog="python -m experiments.analyses.architectures", description=__doc__)
     parser.add_argument("--out", type=Path, help="Markdown file to write (all architectures)")
     parser.add_argument("--only", action="append", default=[], help="one by name (repeatable)")
     args = parser.parse_args()

@@ -17,14 +17,14 @@ from experiments.analyses.edgelesspart.choosing import Bounds
 from experiments.analyses.edgelesspart.networks import network_names
 from experiments.analyses.edgelesspart.report import Report, report_of, table_lines
 from experiments.analyses.edgelesspart.tables import Question
-from experiments.arguments import above_0, count
+from experiments.arguments import LineParser, above_0, count
 
 PLAIN = Question()
 SHORT = Question(thresholds=(0.7,), bandwidths_bps=(1e6,))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.analyses.edgelesspart",
         description=(__doc__ or "").partition("\n\n")[2],
     )

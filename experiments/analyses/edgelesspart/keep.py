@@ -11,7 +11,6 @@ MobileNetV2 takes there what its shipped profiles say. So the machine may be ano
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from experiments.analyses.edgelesspart.networks import (
     KEPT,
     read_network,
 )
+from experiments.arguments import LineParser
 from models.facts.cards import read_card
 from models.facts.outcomes import Outcomes, save_outcomes
 from models.facts.profiles import Profile, check_profile, read_profile, write_profile
@@ -102,7 +102,7 @@ def keep(folder: Path, kept: Path = KEPT, beside: Path | None = None) -> Path:
 
 def main() -> None:
     """Keep networks from folders, and say where."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.analyses.edgelesspart.keep",
         description="Keep what the tables need of networks that were profiled, without weights.",
     )

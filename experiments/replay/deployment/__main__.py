@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from artefacts import CoinferError, atomic_write, write_json
-from experiments.arguments import above_0, count, count_or_none
+from experiments.arguments import LineParser, above_0, count, count_or_none
 from experiments.replay.deployment.loop import RUNS, Deployment, Figures, Plan
 from experiments.replay.deployment.page import page
 
@@ -66,7 +66,7 @@ def _found(deployment: Deployment) -> Figures:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.replay.deployment",
         description=(__doc__ or "").splitlines()[0],
     )

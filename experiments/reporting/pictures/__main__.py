@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from artefacts import atomic_write
+from experiments.arguments import LineParser
 from experiments.reporting.pictures import concepts, rooms
 
 PICTURES = concepts.PICTURES | rooms.PICTURES
@@ -13,7 +13,7 @@ PICTURES = concepts.PICTURES | rooms.PICTURES
 
 def main() -> None:
     """Draw every picture into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = LineParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
     folder: Path = parser.parse_args().out
     for name, draw in PICTURES.items():

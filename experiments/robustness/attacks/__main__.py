@@ -8,7 +8,6 @@ for all of them, as `.ci/run` makes them; `--list` says what each does.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import msgspec
 
 from artefacts import CoinferError
-from experiments.arguments import above_0
+from experiments.arguments import LineParser, above_0
 from experiments.robustness.attacks import cases
 from experiments.robustness.attacks.case import Case
 from experiments.robustness.attacks.judging import Outcome
@@ -30,7 +29,7 @@ LEAST_S, MOST_SHORT_S = 1.0, 2.5
 
 def main(argv: list[str] | None = None) -> int:
     """The command; 0 where every bound held."""
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.robustness.attacks", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="attacks (all of them)")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import Any
@@ -11,7 +10,7 @@ import msgspec
 
 from artefacts import CoinferError
 from artefacts.endings import run_async
-from experiments.arguments import count
+from experiments.arguments import LineParser, count
 from experiments.robustness import chaos
 from experiments.robustness.chaos.run import run_chaos
 
@@ -24,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command; 0 where no frame was lost, doubled or answered with another's result, and most
     were answered, some of them by the edge.
     """
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="python -m experiments.robustness.chaos",
         description=(chaos.__doc__ or "").splitlines()[0],
     )

@@ -75,9 +75,9 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tiny_spec, pictures, tmp_path):
 def test_a_checkpoint_of_another_run_is_refused(tiny_spec, pictures, tmp_path):
     path = tmp_path / "c.pt"
     train(tiny_spec, replace(ARGS, epochs=1), pictures, path, lambda r: None)
-    with pytest.raises(ArtefactError, match=r"c\.pt, field 'identity': found .*'epochs': 1") as e:
+    with pytest.raises(ArtefactError, match=r"c\.pt, field 'identity': found epochs 1,") as e:
         train(tiny_spec, ARGS, pictures, path, lambda r: None)
-    assert "'epochs': 3" in e.value.expected
+    assert e.value.expected.startswith("epochs 3 (")
 
 
 def test_a_broken_checkpoint_is_refused(tiny_spec, pictures, tmp_path):
