@@ -35,10 +35,31 @@ def installing(extra: str, root: Path = ROOT) -> str:
     """How one of coinfer's extras is installed where coinfer lies in `root`, as a command."""
     if (root / "pyproject.toml").exists():
         return f"pip install -e '.[{extra}]' in {root}"
+    source = _installed_from() if root == ROOT else None
+    if source is not None:
+        return f"pip install '{source}[{extra}]'"
     return (
         f"pip install 'WHEEL[{extra}]', WHEEL being the file coinfer was installed from "
         "(docs/reference/installation.md)"
     )
+
+
+def _installed_from() -> Path | None:
+    """The wheel or the checkout that coinfer was installed from, if pip noted it and it is there.
+
+    PEP 610: `direct_url.json` beside the distribution's metadata.
+    """
+    import json
+    from importlib import metadata
+    from urllib.parse import unquote, urlsplit
+
+    try:
+        noted = metadata.distribution("coinfer").read_text("direct_url.json") or "{}"
+        url = urlsplit(json.loads(noted).get("url", ""))
+    except (metadata.PackageNotFoundError, ValueError, AttributeError):
+        return None
+    path = Path(unquote(url.path))
+    return path if url.scheme == "file" and path.exists() else None
 
 
 def extra_of(package: str | None) -> str:

@@ -1,8 +1,10 @@
 """What is missing is named with a command that can be followed where coinfer lies."""
 
+import json
+
 import pytest
 
-from artefacts import installing, without_package
+from artefacts import errors, installing, without_package
 from artefacts.errors import ROOT, extra_of
 
 
@@ -15,6 +17,26 @@ def test_an_installed_wheel_names_the_wheel(tmp_path):
     said = installing("train", tmp_path)
     assert "pip install 'WHEEL[train]'" in said
     assert "-e" not in said.split()
+
+
+def test_what_pip_noted_is_named_where_it_is_still_there(tmp_path, monkeypatch):
+    """As `pip install ./a` leaves it, of a folder whose name has a space."""
+    checkout = tmp_path / "a b"
+    checkout.mkdir()
+
+    class Installed:
+        noted: str | None = json.dumps({"url": f"{tmp_path.as_uri()}/a%20b", "dir_info": {}})
+
+        def read_text(self, name):
+            return self.noted if name == "direct_url.json" else None
+
+    root = tmp_path / "site-packages"
+    monkeypatch.setattr(errors, "ROOT", root)
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Installed())
+    assert installing("train", root) == f"pip install '{checkout}[train]'"
+    for noted in (None, "no json", "[]", json.dumps({"url": f"{tmp_path.as_uri()}/gone.whl"})):
+        Installed.noted = noted
+        assert "WHEEL[train]" in installing("train", root)
 
 
 def test_the_page_that_is_named_says_so_too():
