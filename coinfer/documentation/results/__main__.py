@@ -46,7 +46,9 @@ def made_anew(page: str, kept: KeptTable, commit: str, date: str) -> KeptTable:
     """
     key = (page, kept.name)
     if key in MADE:
-        found = msgspec.structs.replace(kept, rows=tuple(MADE[key](output_of)), source="output")
+        # rows of shipped outcomes ask no command for anything
+        source = "outcomes" if kept.source == "outcomes" else "output"
+        found = msgspec.structs.replace(kept, rows=tuple(MADE[key](output_of)), source=source)
     elif key in REPORTED:
         found = msgspec.structs.replace(kept, rows=tuple(REPORTED[key]()), source="report")
     else:

@@ -25,6 +25,7 @@ HOW = {
     "output": "written from its output",
     "report": "taken from its report",
     "printed": "copied from what it printed",
+    "outcomes": "read from the outcomes that it wrote, which are shipped",
 }
 
 
@@ -38,8 +39,10 @@ class KeptTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Since when the figures stand, as 2026-11-30."""
     commit: str
     """With which commit they came."""
-    source: Literal["output", "report", "printed"]
-    """Whether rows were made of the command's JSON, of a report's page, or copied by hand."""
+    source: Literal["output", "report", "printed", "outcomes"]
+    """Whether rows were made of the command's JSON, of a report's page, copied by hand, or made of
+    the outcomes that the command left in a shipped network.
+    """
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
