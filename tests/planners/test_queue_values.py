@@ -157,7 +157,7 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(
     """
     # the baselines' tuning is no part of this: on few frames it takes seconds
     monkeypatch.setattr(tuned, "FIRST_FRAMES", 50)
-    monkeypatch.setattr(tuned, "CHOICE_FRAMES", 200)
+    monkeypatch.setattr(tuned, "CHOICE_FRAMES", 50)
     belief, traces, _ = planned
     stream = load_setting(read_scenario("3g-alexnet"))
     advantages, zero = solve(stream, belief, COARSE), np.zeros(1)
@@ -165,7 +165,7 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(
         zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
     )
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
-    found = limits(stream, policy, tuple(traces), 600, (0.0, 0.2, 2.0))
+    found = limits(stream, policy, tuple(traces), 200, (0.0, 0.2, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
     anywhere, sent = found.informed_late[:3], found.informed_late[3:]
     assert [one.delay_s for one in sent] == [0.0, 0.2, 2.0]
