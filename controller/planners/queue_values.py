@@ -356,7 +356,7 @@ def _distinct(landings: list[Landing]) -> Leading:
     a state and a row few lead anywhere else than another does, and every sweep asks where.
     """
     shape = landings[0][1].shape
-    parts = [part.ravel() for _, *three in landings for part in three]
+    parts = [part.ravel() for _, at, dw, uw in landings for part in (at, dw, uw)]
     mark = np.zeros(parts[0].size, dtype=np.uint64)
     for part in parts:
         # the bits count, not what they say; the last shift carries the upper ones to the lower
