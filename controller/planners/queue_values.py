@@ -51,6 +51,8 @@ BATCH = 2**16
 """Pairs of a state and a plan that are worked on together."""
 Landing = tuple[float, Ints, Float32s, Float32s]
 """A share of what may happen, and where it leads: index and weights in the next state."""
+Leading = tuple[list[Landing], Ints]
+"""Landings (N,) each of what differs, and for every state and row which of the N is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,7 @@ class _Queue:
         step = max(BATCH // (states * len(self._rows.gate_rows.table)), 1)
         return [slice(k, k + step) for k in range(0, len(self._rates), step)]
 
-    def _run(self, levels: slice) -> tuple[Float32s, list[Landing]]:
+    def _run(self, levels: slice) -> tuple[Float32s, Leading]:
         """Rewards (K, D, U, F, P) of K levels, and where rows lead.
 
         Compute times of the device by three nodes of their distribution, the edge's at their
@@ -283,7 +285,7 @@ class _Queue:
             u, uw = _between(self._uplink_s, (after.uplink_s - interval_s) / slower)
             at = ((level + d) * shape[2] + u) * shape[3] + due_next(setting, after)
             landings.append((weight, at, dw, uw))
-        return rows.gate_rows.mixed(reward, rows.share).astype(np.float32), landings
+        return rows.gate_rows.mixed(reward, rows.share).astype(np.float32), _distinct(landings)
 
     def _level_moves(self, belief: BandwidthBelief) -> Floats:
         """P(level at the next frame | level now), (K, K)."""
@@ -320,15 +322,16 @@ class _Queue:
             action[levels] = self._reward[levels] + self._how.discount * mixed
         return action
 
-    def _later(self, after: Float32s, landings: list[Landing]) -> Floats:
+    def _later(self, after: Float32s, leading: Leading) -> Floats:
         """What the next frame's states are worth on average, of the levels of one batch."""
+        landings, which = leading
         one, width = self._flags, self._flags * len(self._uplink_s)
         later: Float32s | float = 0.0
         for weight, at, dw, uw in landings:
             near = (1 - uw) * after.take(at) + uw * after.take(at + one)
             far = (1 - uw) * after.take(at + width) + uw * after.take(at + width + one)
             later = later + np.float32(weight) * ((1 - dw) * near + dw * far)
-        return np.asarray(later)
+        return np.asarray(later).take(which)
 
     def advantages(self) -> QueueAdvantages:
         """Sweep until values move together."""
@@ -344,6 +347,30 @@ class _Queue:
         below = np.maximum(action - action.max(axis=-1, keepdims=True), WORST)
         table = np.ascontiguousarray(below.transpose(1, 2, 3, 0, 4), dtype=np.float32)
         return QueueAdvantages(self._device_s, self._uplink_s, table)
+
+
+def _distinct(landings: list[Landing]) -> Leading:
+    """Landings without what is there again.
+
+    Whatever plan a device follows, a queue that it does not touch runs down alike: of all pairs of
+    a state and a row few lead anywhere else than another does, and every sweep asks where.
+    """
+    shape = landings[0][1].shape
+    parts = [part.ravel() for _, at, dw, uw in landings for part in (at, dw, uw)]
+    mark = np.zeros(parts[0].size, dtype=np.uint64)
+    for part in parts:
+        # the bits count, not what they say; the last shift carries the upper ones to the lower
+        mark += part.view(f"u{part.itemsize}")
+        mark *= np.uint64(0x9E3779B97F4A7C15)
+        mark ^= mark >> np.uint64(29)
+    _, first, which = np.unique(mark, return_index=True, return_inverse=True)
+    if not all(np.array_equal(part[first][which], part) for part in parts):
+        first = which = np.arange(mark.size)  # two that differ have one mark
+    kept = [
+        (weight, at.ravel()[first], dw.ravel()[first], uw.ravel()[first])
+        for weight, at, dw, uw in landings
+    ]
+    return kept, which.reshape(shape)
 
 
 def _compute_nodes(setting: Setting, sigma: float) -> list[tuple[float, float]]:

@@ -17,6 +17,7 @@ from controller.planners.queue_values import (
     PricedAdvantages,
     QueueAdvantages,
     Solving,
+    _distinct,
     _Queue,
     solve,
     solve_prices,
@@ -157,7 +158,7 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(
     """
     # the baselines' tuning is no part of this: on few frames it takes seconds
     monkeypatch.setattr(tuned, "FIRST_FRAMES", 50)
-    monkeypatch.setattr(tuned, "CHOICE_FRAMES", 200)
+    monkeypatch.setattr(tuned, "CHOICE_FRAMES", 50)
     belief, traces, _ = planned
     stream = load_setting(read_scenario("3g-alexnet"))
     advantages, zero = solve(stream, belief, COARSE), np.zeros(1)
@@ -165,7 +166,7 @@ def test_knowing_the_present_is_worth_something_and_the_future_more(
         zero, zero, advantages.device_s, advantages.uplink_s, advantages.table[None, None]
     )
     policy = dataclasses.replace(random_policy(stream), belief=belief, advantages=priced)
-    found = limits(stream, policy, tuple(traces), 600, (0.0, 0.2, 2.0))
+    found = limits(stream, policy, tuple(traces), 200, (0.0, 0.2, 2.0))
     assert found.bound >= found.chosen > found.informed > found.planning > found.learned
     anywhere, sent = found.informed_late[:3], found.informed_late[3:]
     assert [one.delay_s for one in sent] == [0.0, 0.2, 2.0]
@@ -229,6 +230,35 @@ def test_who_pays_for_bytes_sends_fewer(stream, planned, priced):
         best = found.table[0, 0].argmax(axis=-1)
         sent.append(float(stream.table.up_bytes[best].sum()))
     assert sent[1] < sent[0]
+
+
+def test_what_many_pairs_lead_to_is_worked_out_once_and_nothing_else_changes(stream, planned):
+    """A sweep over all pairs by the definition, against that over what differs."""
+    queue = _Queue(stream, planned[0], COARSE)
+    after = np.random.default_rng(0).random(queue._reward[..., 0].size).astype(np.float32)
+    one, width = queue._flags, queue._flags * len(queue._uplink_s)
+    for landings, which in queue._landings:
+        wanted = np.zeros(which.shape, dtype=np.float32)
+        for weight, *there in landings:
+            at, dw, uw = (part[which] for part in there)
+            near = (1 - uw) * after[at] + uw * after[at + one]
+            far = (1 - uw) * after[at + width] + uw * after[at + width + one]
+            wanted += np.float32(weight) * ((1 - dw) * near + dw * far)
+        assert np.array_equal(queue._later(after, (landings, which)), wanted)
+        assert len(landings[0][1]) < which.size / 3
+
+
+def test_landings_that_differ_in_any_part_stay_apart():
+    rng = np.random.default_rng(0)
+    at = rng.integers(0, 2, (2, 3, 400))
+    weights = rng.choice(np.array([0.0, 0.25, 0.5], dtype=np.float32), (2, 2, 3, 400))
+    made = [(0.5, at[k], weights[0, k], weights[1, k]) for k in range(2)]
+    kept, which = _distinct(made)
+    assert which.shape == (3, 400)
+    for (_, *parts), (_, *own) in zip(made, kept, strict=True):
+        assert all(np.array_equal(o[which], part) for part, o in zip(parts, own, strict=True))
+    rows = np.stack([part.ravel().astype(float) for _, *three in made for part in three])
+    assert len(kept[0][1]) == len(np.unique(rows, axis=1).T)
 
 
 @given(st.floats(1e3, 1e8), st.floats(0.0, 40.0))

@@ -70,7 +70,7 @@ def test_learning_beats_planning_that_knows_too_little(stream, monkeypatch):
         return replace(found, table=np.zeros_like(found.table))
 
     monkeypatch.setattr("experiments.learning.training.solve_prices", poor)
-    args = replace(SMALL, frames=400_000, lanes=128, validations=3, hidden=16, batch=1024, epochs=4)
+    args = replace(SMALL, frames=200_000, lanes=128, validations=3, hidden=16, batch=1024, epochs=4)
     torch.set_num_threads(1)
     record = train_policy(stream, args).card.training
     assert record["validation_reward"] > record["validation_reward_of_planning"] + 0.02

@@ -26,6 +26,19 @@ MODEL = """
             nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3),
         )
 """
+LITTLE = (
+    "--exits",
+    "1",
+    "--head-kind",
+    "linear",
+    "--epochs",
+    "1",
+    "--codecs",
+    "int8",
+    "--repeats",
+    "2",
+)
+"""How good the network's exits are is no part of this."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def brought(tmp_path_factory):
         ):
             done = CliRunner().invoke(
                 app,
-                ["profile", "--model", "replayed:make", *source, "--repeats", "2", "--out", name],
+                ["profile", "--model", "replayed:make", *source, *LITTLE, "--out", name],
             )
             assert done.exit_code == 0, (done.output, done.exception)
     return folder
