@@ -77,7 +77,7 @@ def train(
     network: nn.Module,
     args: TrainingArgs,
     data: TrainingData,
-    checkpoint: Path,
+    checkpoint: Path | None,
     report: Callable[[EpochReport], None],
     step: Callable[[int, int], None] = lambda done, total: None,
     marking: Marking = CLASS_MARKING,
@@ -86,8 +86,8 @@ def train(
 
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
     `report` is called after every epoch, `step` after every batch, of those of all epochs. The
-    checkpoint is rewritten after every epoch, so an interrupted run loses at most one. `network`
-    ends with the weights of its best epoch (`BestEpoch`).
+    checkpoint is rewritten after every epoch, so an interrupted run loses at most one; without one
+    nothing is kept. `network` ends with the weights of its best epoch (`BestEpoch`).
 
     `args` say how long, how fast and from which seed; `data` gives batches and what is held back;
     `marking` says what is right.
@@ -117,7 +117,7 @@ def train(
         BestEpoch(args.exit_weights),
         marking,
     )
-    done = resume(checkpoint, run.identity, run.parts)
+    done = 0 if checkpoint is None else resume(checkpoint, run.identity, run.parts)
     if args.keep_start and not done:
         run.best.see(0, network, exit_accuracies(network, data.held_back(), marking), math.inf)
     for epoch in range(done, args.epochs):
@@ -127,7 +127,8 @@ def train(
         loss = _epoch(run, args, data, epoch, step)
         accuracies = exit_accuracies(network, data.held_back(), marking)
         run.best.see(epoch + 1, network, accuracies, loss)
-        save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, run.identity, run.parts, epoch + 1)
         report(EpochReport(epoch + 1, args.epochs, loss, accuracies))
     run.best.restore(network)
 

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -95,23 +94,21 @@ def measured(
     heads: Sequence[Sequence[nn.Module]],
     kept: KeptFeatures,
     args: TrainingArgs,
-    folder: Path,
     step: Callable[[int, int], None],
     marking: Marking = CLASS_MARKING,
 ) -> list[list[Candidate]]:
     """What every kind of head is worth at every exit of `whole`.
 
     `heads` are untrained ones of the `kinds`, a list for each exit; they are trained here. `kept`
-    has the trunk's features. `args` train them, but for other epochs; `folder` is for
-    files that nobody needs afterwards; `step` hears of the batches done, of all. `marking` says
-    what is right.
+    has the trunk's features. `args` train them, but for other epochs; `step` hears of the batches
+    done, of all. `marking` says what is right.
     """
     tried = HeadsAlone(whole, heads)
     count = tried.exit_count
     part = _Part(kept, args.batch, args.seed)
     epochs = max(CHOICE_EPOCHS, math.ceil(CHOICE_STEPS / max(part.steps, 1)))
     few = replace(args, epochs=epochs, exit_weights=(1.0,) * count, patience=0)
-    train(tried, few, part, folder / "choice.pt", lambda now: None, step, marking)
+    train(tried, few, part, None, lambda now: None, step, marking)  # too short to be gone on with
     accuracies = iter(exit_accuracies(tried, part.held_back(), marking))
     shapes = [p.crossings[0].shape for p in whole.points]
     trained = iter(tried.heads)

@@ -119,7 +119,7 @@ def trained(
         if features is not None:
             features.progress = _heard(listener, "features of the trunk")
         if kept is None:
-            kept = _chosen(run, bare, features, listener, place)
+            kept = _chosen(run, bare, features, listener)
             keep(kept)
         torch.manual_seed(run.args.seed)
         whole = _whole(run, run.made(kept.kinds), repr(kept.kinds))
@@ -163,7 +163,6 @@ def _chosen(
     bare: WithExits,
     features: KeptFeatures | None,
     listener: Listener,
-    place: Path,
 ) -> ChosenHeads:
     """The kinds of the heads: measured where several come into question and features are kept."""
     kinds = run.kinds
@@ -179,7 +178,7 @@ def _chosen(
     heads = [[made[k][i] for k in range(len(of_exit))] for i, of_exit in enumerate(kinds)]
 
     found = measured(
-        bare, kinds, heads, features, run.training, place, _heard(listener, "kinds of heads"),
+        bare, kinds, heads, features, run.training, _heard(listener, "kinds of heads"),
         run.goal.marking,
     )  # fmt: skip
     network_s = run.network_s()
