@@ -14,7 +14,7 @@ from sweep_processes import ROOT
 
 from artefacts import ArtefactError
 from controller.scenarios import load_setting, read_scenario
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, argument_types, read_sweep
 from experiments.sweeps.grid import at_prices, basis, cell_id, combinations, expand, make_cell
 

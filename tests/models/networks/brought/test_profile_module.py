@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from coinfer.cli.learning.exit_remarks import weak_exits
 from coinfer.cli.learning.scenario_file import suggested_frames
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
+from experiments.learning import training_args
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
@@ -179,6 +181,8 @@ def test_scores_that_are_no_numbers_and_options_that_do_not_fit_are_one_line(her
 def test_heads_of_ones_own_then_everything(here, monkeypatch):
     for name, value in (("LANES", 16), ("FRAMES", 16), ("JUDGED_FRAMES", 50)):
         monkeypatch.setattr(f"experiments.learning.distillation.{name}", value)
+    small = {"lanes": 16, "batch": 512, "planning_backlogs": 4, "planning_sweeps": 20}
+    monkeypatch.setattr(training_args, "TrainArgs", partial(training_args.TrainArgs, **small))
     result = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
         "--heads", "brought:head", "--epochs", "2", "--joint-epochs", "2", "--repeats", "2",
