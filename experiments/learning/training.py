@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,7 @@ from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
 from experiments.learning.tasks import Data, TrainingTask, TrainingTasks, for_prices, price_grids
-from experiments.learning.training_args import TrainArgs
-
-
-@dataclass(frozen=True, slots=True)
-class TrainReport:
-    """How far training is: frames, mean training reward, best validation reward so far."""
-
-    frames: int
-    total: int
-    reward: float
-    validation: float | None
-    frames_per_s: float
+from experiments.learning.training_args import TrainArgs, TrainReport
 
 
 def train_policy(

@@ -1,4 +1,4 @@
-"""What decides a training run, checked where it is made.
+"""What decides a training run, checked where it is made, and how far one is.
 
 A module of its own, as the driver of a sweep and the command line need no torch for it.
 """
@@ -91,3 +91,14 @@ class TrainArgs:
     def _check(self, name: str, right: bool, expected: str) -> None:
         if not right:
             raise UsageError(f"training, {name}: found {getattr(self, name)}, expected {expected}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """How far training is: frames, mean training reward, best validation reward so far."""
+
+    frames: int
+    total: int
+    reward: float
+    validation: float | None
+    frames_per_s: float
