@@ -17,7 +17,8 @@ from controller.policies.network import Policy, save_policy
 from controller.scenarios import Setting, load_setting, read_scenario
 from experiments.evaluation.comparison import Comparison, compare
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.learning.training import TrainArgs, TrainReport, train_policy
+from experiments.learning.training import train_policy
+from experiments.learning.training_args import TrainArgs, TrainReport
 from experiments.replay.choosing import liveliest
 from experiments.replay.session import ReplayArgs, Replayed, ReplayResult, run_replay
 from experiments.reporting.demo_page import SPOKEN, demo_page

@@ -102,6 +102,16 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _operators_are_read_once():
+    """At every export onnxscript parses the source of each operator that it knows: here once."""
+    apis = sys.modules.get("onnxscript._framework_apis")
+    for api in list(vars(apis).values()) if apis is not None else ():
+        read = getattr(api, "get_torchlib_ops", None)
+        if read is not None and not hasattr(read, "cache_info"):
+            api.get_torchlib_ops = functools.cache(read)
+
+
 _cache = tempfile.mkdtemp(prefix="coinfer-tests-")
 os.environ["COINFER_CACHE"] = _cache
 atexit.register(shutil.rmtree, _cache, ignore_errors=True)

@@ -35,7 +35,8 @@ from envs.observed import ObservedLanes, mean_reward
 from experiments.arguments import LineParser, add_price_options, count, count_or_none, prices_given
 from experiments.evaluation.digests import code_digest
 from experiments.evaluation.statistics import paired
-from experiments.learning.training import TrainArgs, train_policy
+from experiments.learning.training import train_policy
+from experiments.learning.training_args import TrainArgs
 from experiments.studies.results import FORMAT_VERSION as RESULTS_VERSION
 from experiments.studies.results import MATRIX, Cell, Matrix
 from traces.trace import traces_digest

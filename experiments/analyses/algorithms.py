@@ -30,7 +30,8 @@ from experiments.arguments import LineParser, add_price_options, count, prices_g
 from experiments.learning.recurrent import RecurrentScorerPolicy, recurrent_reward
 from experiments.learning.scorer import Scorer
 from experiments.learning.tasks import Data, TrainingTasks, for_prices
-from experiments.learning.training import TrainArgs, critic_first, make_model, scorer_of
+from experiments.learning.training import critic_first, make_model, scorer_of
+from experiments.learning.training_args import TrainArgs
 
 MEMORY = 16
 """Units of the LSTM."""

@@ -27,7 +27,8 @@ from experiments.learning.records import (
     frames_between,
 )
 from experiments.learning.tasks import Data
-from experiments.learning.training import TrainArgs, TrainReport, train_policy
+from experiments.learning.training import train_policy
+from experiments.learning.training_args import TrainArgs, TrainReport
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
 

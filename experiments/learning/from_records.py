@@ -12,7 +12,7 @@ from controller.policies.network import Policy
 from controller.scenarios import Setting
 from experiments.learning.continued import Mixed, continued, mixed
 from experiments.learning.records import RecordedLink, Stream, measured_traces, split_by_time
-from experiments.learning.training import TrainArgs, TrainReport
+from experiments.learning.training_args import TrainArgs, TrainReport
 from experiments.learning.verdict import Verdict, judge
 
 

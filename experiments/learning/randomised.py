@@ -28,7 +28,8 @@ from controller.scenarios import (
 from controller.sensing.belief import BandwidthBelief, Counting
 from experiments.learning.curriculum import generated, with_generated
 from experiments.learning.tasks import Data, TrainingTask, TrainingTasks
-from experiments.learning.training import TrainArgs, TrainReport, learn
+from experiments.learning.training import learn
+from experiments.learning.training_args import TrainArgs, TrainReport
 from traces.library import load_split
 
 STREAMS = ("lte-mobilenet", "lte-mobilenet", "3g-alexnet")

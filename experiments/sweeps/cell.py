@@ -71,7 +71,8 @@ def use_one_thread() -> None:
 def _run(cell: Cell) -> Answer:
     use_one_thread()
     from controller.policies.network import save_policy
-    from experiments.learning.training import TrainArgs, train_policy
+    from experiments.learning.training import train_policy
+    from experiments.learning.training_args import TrainArgs
     from experiments.sweeps.grid import at_prices, basis, cell_id
 
     setting = at_prices(cell.scenario, cell.prices)

@@ -17,7 +17,7 @@ import msgspec
 
 from artefacts import ArtefactError, UsageError, read_toml
 from controller.scenarios import Scenario, read_scenario
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 
 FORMAT_VERSION = 1
 PARTS = ("validation", "test")

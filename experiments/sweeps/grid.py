@@ -19,7 +19,7 @@ import numpy as np
 from artefacts import UsageError, digest_bytes
 from controller.scenarios import NO_PRICES, Prices, Scenario, Setting
 from experiments.evaluation.digests import code_digest
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, Sweep
 from traces.generator import read_fit
 from traces.library import TraceSet

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from artefacts import ArtefactError, UsageError, atomic_write, read_json, write_json
 from experiments.evaluation.comparison import TraceFigures
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 from experiments.sweeps.cell import Measured
 from experiments.sweeps.definition import argument_types
 from experiments.sweeps.grid import Cell

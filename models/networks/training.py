@@ -86,8 +86,8 @@ def train(
 
     A network gives a list of logits, says how many (`exit_count`) and what it is (`identity`).
     `report` is called after every epoch, `step` after every batch, of those of all epochs. The
-    checkpoint is rewritten after every epoch, so an interrupted run loses at most one (None: nobody
-    goes on from this run). `network` ends with the weights of its best epoch (`BestEpoch`).
+    checkpoint is rewritten after every epoch, so an interrupted run loses at most one; without one
+    nothing is kept. `network` ends with the weights of its best epoch (`BestEpoch`).
 
     `args` say how long, how fast and from which seed; `data` gives batches and what is held back;
     `marking` says what is right.
@@ -117,7 +117,7 @@ def train(
         BestEpoch(args.exit_weights),
         marking,
     )
-    done = resume(checkpoint, run.identity, run.parts) if checkpoint else 0
+    done = 0 if checkpoint is None else resume(checkpoint, run.identity, run.parts)
     if args.keep_start and not done:
         run.best.see(0, network, exit_accuracies(network, data.held_back(), marking), math.inf)
     for epoch in range(done, args.epochs):

@@ -14,7 +14,7 @@ from coinfer import Client, DeviceError
 from models.data.pictures import generated_pictures
 
 pytestmark = pytest.mark.system
-REQUESTS, RATE = 200, 20.0
+REQUESTS, RATE = 100, 20.0
 DEADLINE_S = 2.0
 """Far more than a local answer takes, so that a busy machine fails no frame by itself."""
 
@@ -64,7 +64,7 @@ def test_no_frame_fails_where_its_edge_is_killed_and_comes_back(edge, running):
 
     def kill():
         for _ in range(2):
-            time.sleep(rng.uniform(1.0, 3.0))
+            time.sleep(rng.uniform(0.5, 1.5))
             edge.kill()
             edge.start()
 

@@ -29,7 +29,7 @@ def demo(
     from artefacts.endings import orderly
     from experiments.demo import DemoArgs, DemoProgress, run_demo
     from experiments.evaluation.comparison import comparison_rows
-    from experiments.learning.training import TrainReport
+    from experiments.learning.training_args import TrainReport
     from experiments.reporting.demo_page import sentence
 
     # the policy is small: a second thread waits longer for the first than it saves

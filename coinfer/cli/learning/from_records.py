@@ -54,7 +54,7 @@ def train_on_records(
     from experiments.learning.continued import LEARNING_RATE
     from experiments.learning.from_records import learnt, read_material, verdict_on
     from experiments.learning.records import check_streams, read_streams
-    from experiments.learning.training import TrainArgs
+    from experiments.learning.training_args import TrainArgs
 
     streams = read_streams(folder)
     setting = _setting_of(scenario, streams[0].header.scenario, prices)

@@ -12,7 +12,7 @@ from coinfer.cli.console import console, emit_json, print_table
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from experiments.learning.training import TrainReport
+    from experiments.learning.training_args import TrainReport
 
 
 def say(title: str, figures: dict[str, Any], json: bool) -> None:

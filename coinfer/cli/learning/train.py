@@ -28,7 +28,7 @@ from coinfer.cli.trace_files import LeftOut, OwnScaleOption, own_traces
 if TYPE_CHECKING:
     from controller.scenarios import Setting
     from experiments.learning.tasks import Data
-    from experiments.learning.training import TrainArgs
+    from experiments.learning.training_args import TrainArgs
 
 TracesOption = Annotated[
     list[Path] | None,
@@ -96,7 +96,7 @@ def train(
     """
     import torch
 
-    from experiments.learning.training import TrainArgs
+    from experiments.learning.training_args import TrainArgs
 
     torch.set_num_threads(threads)
     prices = prices_of(device_second, megabyte)

@@ -23,7 +23,7 @@ from experiments.evaluation.learned_policies import shipped_policy
 from experiments.learning.continued import LEARNING_RATE
 from experiments.learning.from_records import learnt, read_material, verdict_on
 from experiments.learning.records import check_streams, read_streams
-from experiments.learning.training import TrainArgs, TrainReport
+from experiments.learning.training_args import TrainArgs, TrainReport
 from experiments.learning.verdict import NEW, Verdict
 from experiments.replay.deployment.places import Place, place_of, slower_device
 from experiments.replay.deployment.simulated import simulated_records

@@ -9,7 +9,14 @@ import socket
 import pytest
 from http_listener import GET, Listener, run
 
+from controller.daemon.http import connections
 from controller.daemon.http.connections import HttpConnection
+
+
+@pytest.fixture(autouse=True)
+def _short_linger(monkeypatch):
+    """What is refused is read for this long, here: every connection is waited for to its end."""
+    monkeypatch.setattr(connections, "LINGER_S", 0.1)
 
 
 async def sent(writer, data):

@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +16,7 @@ from sweep_processes import ROOT
 
 from artefacts import ArtefactError
 from controller.scenarios import load_setting, read_scenario
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 from experiments.sweeps.definition import EvaluationSection, argument_types, read_sweep
 from experiments.sweeps.grid import at_prices, basis, cell_id, combinations, expand, make_cell
 
@@ -180,6 +182,18 @@ def test_fields_that_training_may_get_are_taken_by_their_type(tmp_path):
     path.write_text(HEAD + 'algorithms = ["dqn"]\n')
     with pytest.raises(ArtefactError, match=r"'algorithms\[0\]': found 'dqn', expected 'ppo' or"):
         read_sweep(path, Other)
+
+
+def test_who_only_hands_cells_out_needs_no_torch():
+    """Its import takes longer than all else that a driver does before its first cell."""
+    code = (
+        "import sys; from experiments.sweeps import definition, driver, local, on_ray;"
+        "print(*{'torch', 'stable_baselines3', 'gymnasium'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
 
 
 def test_the_shipped_sweeps_are_sweeps():

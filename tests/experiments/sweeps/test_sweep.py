@@ -30,7 +30,7 @@ from controller.policies.network import load_policy
 from controller.scenarios import SHIPPED, load_setting, read_scenario
 from experiments.evaluation.comparison import compare
 from experiments.evaluation.controllers import ControllerFactory
-from experiments.learning.training import TrainArgs
+from experiments.learning.training_args import TrainArgs
 from experiments.sweeps import local
 from experiments.sweeps.bundle import pack, unpacked
 from experiments.sweeps.definition import argument_types, read_sweep

@@ -189,7 +189,7 @@ def test_an_answer_that_the_capture_does_not_give_is_refused():
 def windows():
     transformers = pytest.importorskip("transformers")
     config = transformers.SwinConfig(
-        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=4,
+        image_size=32, patch_size=4, embed_dim=8, depths=[2], num_heads=[2], window_size=4,
         num_labels=5,
     )  # fmt: skip
     return transformers.SwinForImageClassification(config)

@@ -109,15 +109,15 @@ def measured(
     """What every kind of head is worth at every exit of `whole`.
 
     `heads` are untrained ones of the `kinds`, a list for each exit; they are trained here. `kept`
-    has the trunk's features. `args` train them, but for other epochs; `step` hears of
-    the batches done, of all. `marking` says what is right.
+    has the trunk's features. `args` train them, but for other epochs; `step` hears of the batches
+    done, of all. `marking` says what is right.
     """
     tried = HeadsAlone(whole, heads)
     count = tried.exit_count
     part = _Part(kept, args.batch, args.seed)
     epochs = max(CHOICE_EPOCHS, math.ceil(CHOICE_STEPS / max(part.steps, 1)))
     few = replace(args, epochs=epochs, exit_weights=(1.0,) * count, patience=0)
-    train(tried, few, part, None, lambda now: None, step, marking)
+    train(tried, few, part, None, lambda now: None, step, marking)  # too short to be gone on with
     accuracies = iter(exit_accuracies(tried, part.held_back(), marking))
     shapes = [p.crossings[0].shape for p in whole.points]
     trained = iter(tried.heads)

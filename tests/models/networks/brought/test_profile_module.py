@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from coinfer.cli.learning.exit_remarks import weak_exits
 from coinfer.cli.learning.scenario_file import suggested_frames
 from coinfer.cli.main import app
 from controller.scenarios import load_setting, read_scenario
+from experiments.learning import training_args
+from experiments.learning.explanation import explain_plan
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
@@ -97,6 +100,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "brought", raising=False)
+    monkeypatch.setattr(
+        "models.networks.brought.exits.head_choice.CHOICE_STEPS", 8
+    )  # any head will do
     return tmp_path
 
 
@@ -177,6 +183,8 @@ def test_scores_that_are_no_numbers_and_options_that_do_not_fit_are_one_line(her
 def test_heads_of_ones_own_then_everything(here, monkeypatch):
     for name, value in (("LANES", 16), ("FRAMES", 16), ("JUDGED_FRAMES", 50)):
         monkeypatch.setattr(f"experiments.learning.distillation.{name}", value)
+    small = partial(training_args.TrainArgs, lanes=16, batch=512, planning_backlogs=4)
+    monkeypatch.setattr(training_args, "TrainArgs", small)
     result = run(
         "profile", "--model", "brought:make", "--data", "pictures.npz", "--exits", "1",
         "--heads", "brought:head", "--epochs", "2", "--joint-epochs", "2", "--repeats", "2",
@@ -195,7 +203,7 @@ def test_heads_of_ones_own_then_everything(here, monkeypatch):
     assert result.exit_code == 0, (result.output, result.exception)
     result = run(
         "compare", "--scenario", "own/scenario.toml", "--policy", "own/policy",
-        "--controllers", "learned,fixed", "--frames", "20",
+        "--controllers", "learned,device-only", "--frames", "20",
     )  # fmt: skip
     assert result.exit_code == 0, (result.output, result.exception)
 
@@ -383,8 +391,6 @@ def test_limits_of_a_plan(option, said):
 
 
 def test_memory_limits_exits_on_a_dead_link():
-    from experiments.learning.explanation import explain_plan
-
     setting = load_setting(read_scenario("edgent"))
     free = explain_plan(setting, 0.0, None, "any", None)
     tight = explain_plan(setting, 0.0, None, "any", free.device_bytes - 1)

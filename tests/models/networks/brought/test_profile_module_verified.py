@@ -79,6 +79,8 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "handed", raising=False)
+    # which kind of head does best is no matter here: test_head_choice.py
+    monkeypatch.setattr("models.networks.brought.exits.head_choice.CHOICE_STEPS", 8)
     return tmp_path
 
 

@@ -10,9 +10,11 @@ from torch import nn
 from models.capture.export import capture
 from models.capture.heads import head_of_kind
 from models.data.datasets import Pictures
+from models.networks import training
 from models.networks.brought import exit_placement
 from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
 from models.networks.brought.exits.head_choice import Candidate, choose, said
+from models.networks.checkpoints import save_checkpoint
 from models.networks.training_data import Normalisation
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -74,7 +76,13 @@ def test_the_head_that_does_best_is_found_and_kept(brought, lesson, tmp_path, mo
     args = ProfileArgs(exit_after=("relu",), epochs=12)
     # the price of a head is a matter of the machine: here of accuracy alone
     monkeypatch.setattr("models.networks.brought.exits.head_choice.head_seconds", lambda *args: 0.0)
-    heard = listener(stages, epochs)
+    heard, saved = listener(stages, epochs), []
+
+    def noted(path, *rest):
+        saved.append(path.name)
+        save_checkpoint(path, *rest)
+
+    monkeypatch.setattr(training, "save_checkpoint", noted)
     _, whole = exit_placement.with_exits(tmp_path, brought, lesson, args, heard, None)
     assert "kinds of heads" in stages
     [why] = exit_placement.read_reasons(tmp_path)
@@ -84,6 +92,8 @@ def test_the_head_that_does_best_is_found_and_kept(brought, lesson, tmp_path, mo
     assert measured[chosen] == max(measured.values()) > 80.0
     crossing = whole.points[0].crossings[0]
     assert repr(whole.heads[0]) == repr(head_of_kind(chosen, crossing, 2))
+    # what is only compared is not gone on with: checkpoints are of the 12 epochs that train
+    assert saved == ["checkpoint.pt"] * 12
     # a run that was interrupted does not choose again
     again: list[str] = []
     exit_placement.with_exits(tmp_path, brought, lesson, args, listener(again, epochs), None)
