@@ -10,12 +10,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.capture.cost import Costs
 from models.capture.graph import CapturedModel, Crossing, Cut
 from models.capture.heads import head_of_kind, kinds_for
 
@@ -34,19 +32,6 @@ def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
         if inside and crossing.dtype is torch.float32 and crossing.shape:
             found.setdefault(crossing.name, cut)
     return tuple(found.values())
-
-
-def linear_points(model: CapturedModel, costs: Costs, count: int) -> tuple[Cut, ...]:
-    """`count` points evenly spaced in compute: nearest to shares 1/(count+1), 2/(count+1), ..."""
-    points = _enough(model, candidate_points(model), count)
-    shares = np.array([costs.share_before(p.at) for p in points])
-    chosen: list[int] = []
-    for k in range(count):
-        distance = np.abs(shares - (k + 1) / (count + 1))
-        distance[chosen] = np.inf
-        # the deeper points of equal compute: an activation costs nothing and helps a head
-        chosen.append(int(len(points) - 1 - np.argmin(distance[::-1])))
-    return tuple(points[k] for k in sorted(chosen))
 
 
 def named_points(model: CapturedModel, names: Sequence[str]) -> tuple[Cut, ...]:
@@ -128,8 +113,8 @@ def probe_points(
     One pass over each set, whatever the number of points; no seed, no steps to choose.
 
     `points` are cuts of `model`. `train` and `held_back` give batches of pictures (N, C, H, W) and
-    classes (N,); `cost` is the share of the compute up to a point, 0 to 1. `ridge` is the weight of
-    the penalty.
+    classes (N,); `cost` gives what an exit at a point takes, in seconds or bytes. `ridge` is the
+    weight of the penalty.
     """
     gram: dict[int, Tensor] = {}
     moment: dict[int, Tensor] = {}
@@ -259,17 +244,3 @@ def _digest(model: CapturedModel) -> str:
         digest.update(name.encode())
         digest.update(model.constants[name].detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _enough(model: CapturedModel, points: tuple[Cut, ...], count: int) -> tuple[Cut, ...]:
-    if not points:
-        raise UsageError(
-            f"exits of '{model.name}': found {count}, expected none: there is no place inside "
-            "where one float32 tensor crosses"
-        )
-    if not 1 <= count <= len(points):
-        raise UsageError(
-            f"exits of '{model.name}': found {count}, expected 1 to {len(points)} (places where "
-            "one tensor crosses)"
-        )
-    return points

@@ -144,11 +144,6 @@ class CapturedModel:
         return tuple(found)
 
     @cached_property
-    def single_cuts(self) -> tuple[Cut, ...]:
-        """Cuts that one tensor crosses: the ends of the segments a plan may split at."""
-        return tuple(cut for cut in self.cuts if len(cut.crossings) == 1)
-
-    @cached_property
     def carried_cuts(self) -> tuple[Cut, ...]:
         """Cuts that one tensor crosses, or one and such as are made of small ones alone (a mask):
         the first of a cut's crossings is what exits hang at.

@@ -55,6 +55,11 @@ def marked_points(
     than `model` has places.
     """
     points = candidate_points(model) if allowed is None else tuple(allowed)
+    if not points:
+        raise UsageError(
+            f"exits of '{model.name}': found {len(marks)}, expected none: there is no place inside "
+            "where one float32 tensor crosses"
+        )
     if not 1 <= len(marks) <= len(points):
         raise UsageError(
             f"exits of '{model.name}': found {len(marks)}, expected 1 to {len(points)} (places "

@@ -18,6 +18,10 @@ from artefacts.arrays import read_npz
 HELD_BACK_SHARE = 0.1
 
 
+UNLABELLED: npt.NDArray[np.uint8] = np.zeros((0, 0), dtype=np.uint8)
+"""In the place of labels: there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Labelled samples: `x` (N, ...) as a network's preprocessing takes them, `y` (N, ...) labels.

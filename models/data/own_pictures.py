@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from artefacts import ArtefactError, read_bytes
 from artefacts.arrays import npz_names, read_npz
 from artefacts.imported import is_named
 from artefacts.printing import first_of
 from models.data.brought_sets import is_saved_set, read_object, read_saved_set
-from models.data.datasets import Pictures
+from models.data.datasets import UNLABELLED, Pictures
 from models.data.labels import MOST_CLASSES
 from models.data.listed_pictures import LIST_SUFFIXES, read_list
 from models.data.picture_files import SUFFIXES, picture_array
 from models.facts.outcomes import class_type
 
-UNLABELLED: npt.NDArray[np.uint8] = np.zeros((0, 0), dtype=np.uint8)
 MOST_NAMES_BYTES = 4 * 1024 * 1024
 
 

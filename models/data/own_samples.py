@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError
 from artefacts.arrays import read_npz
-from models.data.datasets import Samples
+from models.data.datasets import UNLABELLED, Samples
 from models.facts.layers import Shape
 from models.facts.preprocessing import (
     Preprocessing,
@@ -21,7 +21,6 @@ from models.facts.preprocessing import (
 )
 
 MOST_BYTES = 2**33
-UNLABELLED: npt.NDArray[np.uint8] = np.zeros((0, 0), dtype=np.uint8)
 
 
 def read_samples(path: Path, preprocessing: Preprocessing, shape: Shape) -> Samples:

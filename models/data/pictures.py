@@ -16,7 +16,7 @@ from artefacts.arrays import Floats
 
 Bytes = npt.NDArray[np.uint8]
 
-UNLABELLED = 600
+MADE_PICTURES = 600
 """Pictures that a model is judged on where nobody gives any."""
 _WAVES = 4
 _BLOBS = 3
@@ -35,7 +35,7 @@ def generated_pictures(count: int, rng: np.random.Generator, side: int = 32) -> 
 
 def unlabelled_pictures(side: tuple[int, int], seed: int) -> Bytes:
     """Generated pictures (N, *`side`, 3) where nobody gave any: the same ones for a seed."""
-    made = generated_pictures(UNLABELLED, np.random.default_rng(seed), max(side))
+    made = generated_pictures(MADE_PICTURES, np.random.default_rng(seed), max(side))
     return np.ascontiguousarray(made[:, : side[0], : side[1]])
 
 

@@ -217,15 +217,6 @@ def raw_type(preprocessing: Preprocessing) -> np.dtype[Any]:
     return NUMPY_TYPES[preprocessing.datatype]
 
 
-def check_raw(preprocessing: Preprocessing, shape: Shape, raw: Raw) -> None:
-    """Refuse a raw sample that a network of input `shape` does not take."""
-    wanted, kind = preprocessing.raw_shape(shape), raw_type(preprocessing)
-    if tuple(raw.shape) != wanted or raw.dtype != kind:
-        raise UsageError(
-            f"{preprocessing.name}: found {raw.dtype} {tuple(raw.shape)}, expected {kind} {wanted}"
-        )
-
-
 @lru_cache(maxsize=8)
 def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
     """What each of the 256 levels of a channel becomes: (channels, 256)."""

@@ -33,7 +33,7 @@ ELSEWHERE = {
     "controller/policies/weights.py": ("tests/policies/test_single_stream.py", "MlpWeights"),
     "controller/physics/frames.py": ("tests/physics/test_batched_physics.py", "run_frames"),
     "experiments/studies/run.py": ("tests/experiments/studies/test_kept_runs.py", "run_evaluation"),
-    "models/capture/graph.py": ("tests/models/capture/test_capture.py", "single_cuts"),
+    "models/capture/graph.py": ("tests/models/capture/test_capture.py", "cuts"),
     "models/networks/segments.py": ("tests/models/capture/test_capture.py", "operations"),
     "traces/formats/tables.py": ("tests/traces/formats/test_reading.py", "time_column"),
 }  # fmt: skip

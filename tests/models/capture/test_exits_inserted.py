@@ -12,7 +12,6 @@ from models.capture.exits import (
     WithExits,
     candidate_points,
     default_head,
-    linear_points,
     pareto_points,
     probe_points,
 )
@@ -20,6 +19,7 @@ from models.capture.export import capture
 from models.capture.graph import Crossing
 from models.capture.heads import head_of_kind
 from models.capture.lower import lower
+from models.capture.placement import linear_marks, marked_points
 from models.data.datasets import Pictures
 from models.networks.mobilenet import BranchyMobileNetV2
 from models.networks.training import TrainingArgs, train
@@ -76,7 +76,11 @@ def test_costs_are_those_of_the_layers(module, model, costs):
     assert (costs.seconds > 0).all()
 
 
-def test_linear_points_are_evenly_spaced_in_compute(model, costs):
+def linear_points(model, costs, count):
+    return tuple(placed.cut for placed in marked_points(model, costs, linear_marks(count)))
+
+
+def test_linear_marks_take_the_nearest_places(model, costs):
     points = linear_points(model, costs, 3)
     shares = [costs.share_before(p.at) for p in points]
     candidates = [costs.share_before(p.at) for p in candidate_points(model)]
