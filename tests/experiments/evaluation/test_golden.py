@@ -6,8 +6,10 @@ Each file of `golden/` holds what
 `coinfer compare --scenario NAME --frames 300 --json` gave without real data (generated stand-ins),
 a figure a controller and a reward a trace, for the controllers that the file names. A change that
 is meant to change figures writes them anew with
-`OPENBLAS_CORETYPE=Haswell python tests/experiments/evaluation/test_golden.py NAME...` and says so
-(the tests compute with the same kernels on every x86 machine: `conftest.py`).
+`PYTHONPATH=tests/helpers OPENBLAS_CORETYPE=Haswell python
+tests/experiments/evaluation/test_golden.py NAME...`, in the repository's folder and with
+COINFER_DATA an empty one, and says so (the tests compute with the same kernels on every x86
+machine: `conftest.py`).
 """
 
 import json
