@@ -19,6 +19,7 @@ from experiments.learning.explanation import explain_plan
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
+from models.networks.brought.exits import head_choice
 from models.networks.brought.factories import load_factory
 
 FACTORY = """
@@ -100,9 +101,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.delitem(sys.modules, "brought", raising=False)
-    monkeypatch.setattr(
-        "models.networks.brought.exits.head_choice.CHOICE_STEPS", 8
-    )  # any head will do
+    monkeypatch.setattr(head_choice, "CHOICE_STEPS", 8)  # any head will do
     return tmp_path
 
 
