@@ -141,7 +141,7 @@ def train_bottleneck(
         optimiser, lambda done: 0.5 * (1.0 + math.cos(math.pi * min(done / total, 1.0)))
     )
     parts = {"network": bottleneck, "optimiser": optimiser, "schedule": schedule}
-    identity = {"args": repr(asdict(args)), "model": model_digest(spec, weights)}
+    identity = {"args": asdict(args), "model": model_digest(spec, weights)}
     for epoch in range(resume(checkpoint, identity, parts), args.epochs):
         bottleneck.train()
         torch.manual_seed(args.seed * 100_003 + epoch)

@@ -78,7 +78,7 @@ def train_detector(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda done: _one_cycle(done / total))
     best = BestEpoch((1.0,))
     parts = {"network": network, "optimiser": optimiser, "schedule": schedule, "best": best}
-    identity = {"args": repr(asdict(args)), "network": repr(network)}
+    identity = {"args": asdict(args), "network": repr(network)}
     held = drawn_shapes(args.held, np.random.default_rng([args.seed, 1]), SIDE)
     done = resume(folder / "checkpoint.pt", identity, parts)
     drawn = drawn_shapes(args.pictures, np.random.default_rng([args.seed, 2]), SIDE)

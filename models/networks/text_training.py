@@ -194,7 +194,7 @@ def train_text(
     )
     run = _Run(network, optimiser, schedule, _Best())
     identity = {
-        "args": repr(asdict(args)), "network": network.identity, "sentences": len(sentences),
+        "args": asdict(args), "network": network.identity, "sentences": len(sentences),
     }  # fmt: skip
     begun = done = resume(checkpoint, identity, run.parts)
     saved_s = time.monotonic()

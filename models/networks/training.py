@@ -113,7 +113,7 @@ def train(
         network,
         optimiser,
         schedule,
-        {"args": repr(asdict(args)), "network": network.identity},
+        {"args": asdict(args), "network": network.identity},
         BestEpoch(args.exit_weights),
         marking,
     )

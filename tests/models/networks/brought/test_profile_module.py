@@ -1,5 +1,6 @@
 """A model that is brought: captured, given exits, judged, profiled, planned over."""
 
+import re
 import sys
 import textwrap
 from functools import partial
@@ -393,9 +394,7 @@ def test_memory_limits_exits_on_a_dead_link():
     setting = load_setting(read_scenario("edgent"))
     free = explain_plan(setting, 0.0, None, "any", None)
     tight = explain_plan(setting, 0.0, None, "any", free.device_bytes - 1)
-    assert tight.exit < free.exit
-    assert tight.device_bytes < free.device_bytes
-    assert "exit 5 on the device needs" in tight.reason
-    assert "MiB of the device" in tight.reason
+    assert tight.exit < free.exit and tight.device_bytes < free.device_bytes  # noqa: PT018
+    assert re.search("exit 5 on the device needs .* MiB of the device", tight.reason)
     with pytest.raises(UsageError, match="latency: found 0 ms"):
         explain_plan(setting, 1e6, 0.0)
