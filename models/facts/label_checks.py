@@ -18,13 +18,15 @@ from models.facts.answers import (
 )
 from models.facts.judges import NO_BOX, Labels
 
+ROUNDING = 1e-5
+"""That a corner may lie beyond the picture: centres and sizes were added up in float32."""
 Fits = npt.NDArray[np.bool_]
 
 
 def check_labels(
     y: Labels, answers: Answers, values: int, path: Path | None = None, own_judge: bool = False
 ) -> None:
-    """Refuse labels (N, ...) that say nothing of `answers` of so many `values`.
+    """Refuse labels `y` (N, ...) that say nothing of `answers` of so many `values`.
 
     Classes and labels that hold are numbers within range, boxes lie within the picture, vectors and
     tensors are finite. The line names the file (`path`, where there is one) and the first row that
@@ -63,7 +65,7 @@ def _check_boxes(y: Labels, classes: int, path: Path | None) -> None:
         f"a class of 0 to {classes - 1}, or {NO_BOX}: no box",
     )  # fmt: skip
     corners = y[..., 1:]
-    within = ((corners >= 0) & (corners <= 1)).all(axis=-1)  # NaN is not
+    within = ((corners >= -ROUNDING) & (corners <= 1 + ROUNDING)).all(axis=-1)  # NaN is not
     ordered = (corners[..., :2] <= corners[..., 2:]).all(axis=-1)
     fits = (within & ordered) | (y[..., 0] == NO_BOX)
     _check_each(

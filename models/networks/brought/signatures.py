@@ -132,7 +132,7 @@ def with_labels(
 def check_judge(
     samples: Samples, rows: RowModule, taken: Taken, answers: Answers, values: int
 ) -> None:
-    """Try the judge on what the network answers to the first few samples, and to one alone.
+    """Try the judge on what the network answers to the first few `samples`, and to one alone.
 
     A judge that fails, that does not fit the answers, or that any answer of so many `values`
     satisfies, is refused before anything is trained. `rows` is the module, which takes what `taken`

@@ -35,7 +35,7 @@ CORNERS = "expected left, top, right and bottom of 0 to 1, left <= right and top
         (LabelsAnswer(), 2, np.array([[False, True]])),
         (VectorAnswer(), 2, np.array([[0.5, -7.0]])),
         (TENSORS, 2, np.array([[0.5, -7.0]])),
-        (BOXES, 18, np.array([[GOOD, NONE], [[0.0, 0.3, 0.3, 0.3, 1.0], GOOD]])),
+        (BOXES, 18, np.array([[GOOD, NONE], [[0.0, 0.3, 0.3, 0.3, 1.000001], GOOD]])),
     ],
 )
 def test_what_fits_is_taken(answers, values, y):
