@@ -20,6 +20,7 @@ from experiments.evaluation.bound import bound_per_frame
 from experiments.evaluation.comparison import TraceFigures, figures_of
 from experiments.evaluation.controllers import ControllerFactory
 from experiments.evaluation.evaluator import TraceRun, evaluate
+from experiments.replay.answers import another_judge
 from experiments.replay.device_run import RunRecord, check_deployable, read_run
 from experiments.replay.testbed.link import LinkReport, ShapedLink, open_link, wait_for_file
 from experiments.replay.testbed.namespaces import TestbedError
@@ -73,6 +74,13 @@ class ReplayResult(msgspec.Struct, frozen=True):
     reconnects: int
     edge_error: str | None
     """Why the connection was last lost, if it was."""
+    another_judge: str = ""
+    """Why measured answers are held to another judge than predicted ones (empty: they are not)."""
+
+    @property
+    def same_bound(self) -> bool:
+        """Whether the prediction's bound is one for what was measured, too."""
+        return self.same_pictures and not self.another_judge
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,7 @@ def run_replay(
         record.late_replies,
         record.reconnects,
         record.edge_error,
+        another_judge(setting.model.answers, setting.model.card.judge),
     )
     return Replayed(result, measured, predicted[0], record)
 
@@ -325,8 +334,8 @@ def replay_rows(result: ReplayResult) -> list[tuple[str, str, str]]:
         ("device compute per frame", f"{1e3 * m.device_compute_s_per_frame:.1f} ms",
          f"{1e3 * p.device_compute_s_per_frame:.1f} ms"),
         ("reward per frame", f"{m.reward:.4f}", f"{p.reward:.4f}"),
-        # the bound is of the pictures that the network was judged on
-        ("share of the bound", f"{m.share_of_bound:.4f}" if result.same_pictures else "-",
+        # the bound is of the pictures that the network was judged on, by the judge of then
+        ("share of the bound", f"{m.share_of_bound:.4f}" if result.same_bound else "-",
          f"{p.share_of_bound:.4f}"),
     ]  # fmt: skip
     if m.throughput_fps is not None and p.throughput_fps is not None:

@@ -56,7 +56,7 @@ def check_confidence(confidence: Confidence, rows: Tensor) -> None:
     try:
         with torch.inference_mode():
             found: Any = confidence(rows)
-    except Exception as error:  # whatever the user's function raises
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
         said = str(error).splitlines()[0][:200] if str(error) else ""
         raise UsageError(
             f"--confidence: failed on rows {tuple(rows.shape)}: {type(error).__name__}: {said}"

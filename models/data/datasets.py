@@ -27,12 +27,13 @@ class Samples:
     """Labelled samples: `x` (N, ...) as a network's preprocessing takes them, `y` (N, ...) labels.
 
     Pictures are uint8 (N, H, W, 3); classes are uint8 (uint16 above 256 of them), (N,). `classes`:
-    names of the classes, where they are known.
+    names of the classes, where they are known. `path`: the file that labels were read from.
     """
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
     classes: tuple[str, ...] = ()
+    path: Path | None = None
 
     def __len__(self) -> int:
         return len(self.y)

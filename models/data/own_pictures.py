@@ -83,7 +83,7 @@ def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool) -> Pictures:
                 path, field="y", found=f"{y.dtype} {y.shape}",
                 expected=f"labels of {len(x)} pictures as the judge of its answers takes them",
             )  # fmt: skip
-        return Pictures(x, y, classes)
+        return Pictures(x, y, classes, path)
     whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
     if not whole or y.max(initial=0) >= MOST_CLASSES:
         raise ArtefactError(

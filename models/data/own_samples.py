@@ -50,7 +50,7 @@ def read_samples(path: Path, preprocessing: Preprocessing, shape: Shape) -> Samp
         raise ArtefactError(
             path, field="y", found=f"{y.dtype} {y.shape}", expected=f"labels of {count} samples"
         )
-    return Samples(x, y)
+    return Samples(x, y, path=path)
 
 
 def _one(path: Path, kind: Preprocessing, shape: Shape, x: npt.NDArray[Any]) -> Raw:

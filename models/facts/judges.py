@@ -38,11 +38,14 @@ NO_BOX = -1
 
 
 def top_k(k: int, rows: Float32s, labels: Labels) -> Floats:
-    """1 where the class (N,) is among the `k` greatest scores (N, C), else 0."""
-    wanted = np.take_along_axis(rows, labels.astype(np.int64)[:, None], axis=1)
-    if k == 1:  # of equal scores the first is the answer
-        return np.asarray(rows.argmax(axis=1) == labels, dtype=np.float64)
-    return np.asarray((rows > wanted).sum(axis=1) < k, dtype=np.float64)
+    """1 where the class (N,) is among the `k` greatest scores (N, C), else 0.
+
+    Of equal scores the first counts as the greater: constant scores are no answer to everything.
+    """
+    right = labels.astype(np.int64)[:, None]
+    wanted = np.take_along_axis(rows, right, axis=1)
+    first = (rows == wanted) & (np.arange(rows.shape[1]) < right)
+    return np.asarray(((rows > wanted) | first).sum(axis=1) < k, dtype=np.float64)
 
 
 def f1(kind: LabelsAnswer, rows: Float32s, labels: Labels) -> Floats:
@@ -154,6 +157,23 @@ def judge_named(name: str, kind: Answers) -> Judge:
     )
 
 
+def check_choice(name: str, kind: Answers, values: int) -> None:
+    """Refuse a judge `top-K` that any answer of so many `values` satisfies."""
+    count = name.removeprefix("top-")
+    if isinstance(kind, ClassAnswer) and count.isdecimal() and int(count) >= values:
+        most = "top-1" if values == 2 else f"top-1 to top-{values - 1}"
+        raise UsageError(f"judge: found '{name}' of {values} classes, expected {most}")
+
+
+def usual_judge_name(kind: Answers) -> str:
+    """What the usual judge of a kind of answers is called (`default_judge`)."""
+    if isinstance(kind, BoxesAnswer | VectorAnswer):
+        return "map" if isinstance(kind, BoxesAnswer) else "cosine"
+    if isinstance(kind, TensorsAnswer):
+        return "closeness"
+    return "top-1" if isinstance(kind, ClassAnswer) else "f1"
+
+
 def judge_of(name: str, kind: Answers) -> Judge:
     """The judge that a card names; the usual one for none, and for a function that is not ours:
     what a folder from elsewhere names is not imported.
@@ -182,14 +202,39 @@ def box_labels(found: list[Detections]) -> Float32s:
     return labels
 
 
+def checked_judge(name: str, judge: Judge) -> Judge:
+    """An author's judge, called `name` (MODULE:FUNCTION), whose failures are a `UsageError` each.
+
+    What it raises, and what it gives that is no quality, is said in a line that names it.
+    """
+    return functools.partial(_judged_by, name, judge)
+
+
+def _judged_by(name: str, judge: Judge, rows: Float32s, labels: Labels) -> Floats:
+    try:
+        found: npt.NDArray[Any] = np.asarray(judge(rows, labels))
+    except (Exception, SystemExit) as error:  # whatever the user's function raises
+        said = str(error).splitlines()[0][:200] if str(error) else ""
+        raise UsageError(
+            f"judge '{name}': failed on rows {rows.shape} and labels {labels.dtype} "
+            f"{labels.shape}: {type(error).__name__}: {said}"
+        ) from None
+    return _qualities(f"judge '{name}'", found, len(rows)).astype(np.float64)
+
+
 def judged(judge: Judge, rows: Float32s, labels: Labels) -> npt.NDArray[np.float32]:
     """What a judge gives, checked: N finite numbers of 0 to 1."""
-    found: npt.NDArray[Any] = np.asarray(judge(rows, labels))
-    if found.shape != (len(rows),) or found.dtype.kind not in "fiub":
+    return _qualities("judge", np.asarray(judge(rows, labels)), len(rows))
+
+
+def _qualities(who: str, found: npt.NDArray[Any], count: int) -> npt.NDArray[np.float32]:
+    if found.shape != (count,) or found.dtype.kind not in "fiub":
+        raise UsageError(f"{who}: found {found.dtype} {found.shape}, expected numbers ({count},)")
+    fit = (found >= 0) & (found <= 1)  # no comparison holds of NaN
+    if not fit.all():
+        row = int(np.argmin(fit))
         raise UsageError(
-            f"judge: found {found.dtype} {found.shape}, expected numbers ({len(rows)},)"
+            f"{who}: found {float(found[row])} for row {row} of {count}, expected a quality of 0 "
+            "to 1 for each sample"
         )
-    found = found.astype(np.float32)
-    if not (np.isfinite(found).all() and ((found >= 0.0) & (found <= 1.0)).all()):
-        raise UsageError("judge: found numbers outside 0 to 1, expected a quality for each sample")
-    return found
+    return found.astype(np.float32)

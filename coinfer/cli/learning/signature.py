@@ -122,7 +122,9 @@ def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
     from models.facts import answers
 
     said, _, names = text.partition("=")
-    outputs = tuple(part for part in _parts(names) if part)
+    outputs = tuple(_parts(names)) if "=" in text else ()
+    if not all(outputs) or len(set(outputs)) != len(outputs):
+        raise UsageError(f"--answers: found '{text}', expected names of outputs, each given once")
     kind, *more = said.split(":")
     try:
         if kind in ("", "tensors") and not more:
@@ -161,7 +163,7 @@ def load_judge(text: str, answers: Answers | None) -> Judge | None:
     from artefacts import UsageError
     from artefacts.imported import is_named
     from models.facts.answers import CLASSES
-    from models.facts.judges import judge_named
+    from models.facts.judges import checked_judge, judge_named
 
     if not text:
         return None
@@ -175,7 +177,7 @@ def load_judge(text: str, answers: Answers | None) -> Judge | None:
             f"--judge: found a {type(found).__name__}, expected a function of rows (N, V) and "
             "labels (N, ...) that gives N numbers of 0 to 1"
         )
-    return cast("Judge", found)
+    return checked_judge(text, cast("Judge", found))
 
 
 def load_confidence(text: str) -> Confidence | None:

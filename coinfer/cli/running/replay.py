@@ -97,6 +97,11 @@ def _say_pictures(result: ReplayResult) -> None:
             f"was judged on ({result.predicted_pictures}). The bound is of those, so there is no "
             "measured share of it"
         )
+    if result.another_judge:
+        console.print(
+            f"{result.another_judge}. Their accuracies are not to be compared, and there is no "
+            "measured share of the bound"
+        )
 
 
 def _print_replay(title: str, result: ReplayResult) -> None:

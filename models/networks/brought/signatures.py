@@ -7,30 +7,33 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
 from artefacts.arrays import Float32s
+from artefacts.imported import is_named
 from models.capture.confident import Confidence
 from models.capture.modules import answers as given_answers
 from models.capture.rows import RowModule, output_tensors
 from models.data.datasets import Samples
-from models.facts.answers import (
-    Answers,
-    BoxesAnswer,
-    ClassAnswer,
-    LabelsAnswer,
-    TensorsAnswer,
-    VectorAnswer,
+from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
+from models.facts.judges import (
+    Judge,
+    check_choice,
+    default_judge,
+    judge_named,
+    judged,
+    own_labels,
 )
-from models.facts.judges import NO_BOX, Judge, own_labels
+from models.facts.label_checks import check_labels
 from models.facts.layers import Shape
-from models.facts.outcomes import Classes, class_type
+from models.facts.outcomes import class_type
 from models.facts.preprocessing import PictureInput, Preprocessing, Raw, SoundInput, TokenInput
 
 BATCH = 25
+TRIED = 4
+"""Samples that a judge is tried on before anything is trained."""
 TENSOR_CODECS = ("int8", "int8c", "int4c", "int4c+zstd")
 
 
@@ -118,32 +121,26 @@ def with_labels(
     if samples is None or not samples.y.size:
         classes = () if samples is None else samples.classes
         return Samples(x, own_labels(answers, _all_rows(rows, x, taken)), classes), False
+    own_judge = taken.judge is not None and is_named(taken.judge_name)
+    check_labels(samples.y, answers, values, samples.path, own_judge)
     if isinstance(answers, ClassAnswer):
-        return replace(samples, y=_classes(samples.y, values)), True
-    _check_labels(samples.y, answers, values)
+        kept: Any = samples.y.astype(class_type(values))
+        return replace(samples, y=kept), True
     return samples, True
 
 
-def _check_labels(y: npt.NDArray[Any], answers: Answers, values: int) -> None:
-    """Refuse labels that a judge of such answers, of so many `values`, could not take."""
-    if isinstance(answers, BoxesAnswer):
-        numbers = y[..., 0] if y.ndim == 3 and y.shape[2] == 5 else None
-        classes = answers.classes(values)
-        if numbers is None or not np.isin(numbers, np.arange(NO_BOX, classes)).all():
-            raise UsageError(
-                f"labels: found {y.dtype} {y.shape}, expected boxes (N, boxes, 5) of a class (0 to "
-                f"{classes - 1}, {NO_BOX}: none), left, top, right and bottom"
-            )
-    elif isinstance(answers, LabelsAnswer | VectorAnswer) and y.shape[1:] != (values,):
-        raise UsageError(f"labels: found {y.dtype} {y.shape}, expected (N, {values})")
+def check_judge(
+    samples: Samples, rows: RowModule, taken: Taken, answers: Answers, values: int
+) -> None:
+    """Try the judge on what the network answers to the first few `samples`, and to one alone.
 
-
-def _classes(y: npt.NDArray[Any], count: int) -> Classes:
-    """Labels as classes of `count`, in as few bytes as outcomes keep; refuses what are none."""
-    if y.ndim != 1 or y.dtype.kind not in "iu" or not 0 <= int(y.min()) <= int(y.max()) < count:
-        raise UsageError(
-            f"labels: found {y.dtype} {y.shape}, expected classes 0 to {count - 1}, (N,)"
-        )
-    kept: Any = y.astype(class_type(count))
-    found: Classes = kept
-    return found
+    A judge that fails, that does not fit the answers, or that any answer of so many `values`
+    satisfies, is refused before anything is trained. `rows` is the module, which takes what `taken`
+    says and gives `answers`.
+    """
+    if taken.judge_name and not is_named(taken.judge_name):
+        judge_named(taken.judge_name, answers)  # where nobody said what is answered
+    check_choice(taken.judge_name, answers, values)
+    found = _all_rows(rows, samples.x[:TRIED], taken)
+    for count in (len(found), 1):
+        judged(taken.judge or default_judge(answers), found[:count], samples.y[:count])

@@ -5,7 +5,7 @@ import pytest
 
 from artefacts import UsageError
 from controller.device.frame import FrameRecord
-from experiments.replay.answers import answers_quality
+from experiments.replay.answers import another_judge, answers_quality, run_judge
 from models.facts.answers import BoxesAnswer, ClassAnswer, LabelsAnswer, VectorAnswer
 from models.facts.judges import own_labels
 
@@ -65,3 +65,21 @@ def test_the_judge_that_a_card_names_counts_and_no_function_of_a_folder_does():
         for name in ("", "cosine", "closeness", "os:system")
     }
     assert by == {"": 1.0, "cosine": 1.0, "closeness": 0.5, "os:system": 1.0}
+
+
+def test_a_run_that_is_held_to_another_judge_than_its_outcomes_says_so():
+    for kind, name in (
+        (ClassAnswer(), ""), (ClassAnswer(), "top-1"), (VectorAnswer(), "closeness"),
+        (VectorAnswer(), ""), (LabelsAnswer(), "f1"), (BoxesAnswer(2), "map"),
+    ):  # fmt: skip
+        assert another_judge(kind, name) == "", name
+    assert run_judge(VectorAnswer(), "closeness") == "closeness"
+    assert another_judge(ClassAnswer(), "top-5") == (
+        "measured answers are judged by top-1, predicted ones by top-5 (an edge answers a class, "
+        "not its scores)"
+    )
+    for kind, usual in ((ClassAnswer(), "top-1"), (BoxesAnswer(2), "map")):
+        assert another_judge(kind, "mine:own") == (
+            f"measured answers are judged by {usual}, predicted ones by mine:own (a run does not "
+            "import it)"
+        )

@@ -1,5 +1,8 @@
 """A device process runs on the pictures on which its network was judged, where they can be had."""
 
+import json
+import re
+import shutil
 import sys
 import textwrap
 
@@ -120,6 +123,25 @@ def test_the_table_says_whether_both_are_of_the_same_pictures(brought):
         assert float(share[2]) > 0
         if data is not None:
             assert row[1] == "40 of 80 labelled pictures"
+
+
+def test_a_replay_says_that_it_is_judged_otherwise_than_its_outcomes(brought, tmp_path):
+    folder = tmp_path / "two"
+    shutil.copytree(brought / "mine", folder)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | {"judge": "top-2"}))
+    (tmp_path / "steady.csv").write_text("time_s,rate_bps\n0,9e6\n2,9e6\n")
+    given = [
+        "replay", "--scenario", str(folder / "scenario.toml"), "--trace",
+        str(tmp_path / "steady.csv"), "--controller", "device-only", "--method", "relay",
+        "--data", str(brought / "pictures.npz"),
+    ]  # fmt: skip
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, (done.output, done.exception)
+    said = " ".join(done.output.split())
+    line = "measured answers are judged by top-1, predicted ones by top-2 (an edge answers a class"
+    assert line in said
+    assert re.search(r"share of the bound\W+-\W+\d", said)
 
 
 def test_names_of_classes_are_the_card_s(brought):

@@ -20,6 +20,8 @@ from models.facts.answers import (
 from models.facts.judges import (
     NO_BOX,
     box_labels,
+    check_choice,
+    checked_judge,
     cosine,
     default_judge,
     f1,
@@ -29,6 +31,7 @@ from models.facts.judges import (
     own_labels,
     relative_closeness,
     top_k,
+    usual_judge_name,
 )
 
 KINDS = {
@@ -78,6 +81,33 @@ def test_top_k_by_hand():
     assert top_k(2, rows, labels).tolist() == [1.0, 1.0, 1.0]
     assert top_k(1, rows, np.array([2, 2, 2])).tolist() == [0.0, 0.0, 0.0]
     assert top_k(3, rows, np.array([2, 2, 2])).tolist() == [1.0, 1.0, 1.0]
+
+
+def test_of_equal_scores_the_first_ones_are_the_answer():
+    rows = np.zeros((4, 4), dtype=np.float32)
+    labels = np.arange(4)
+    for k in range(1, 5):
+        assert top_k(k, rows, labels).tolist() == [1.0] * k + [0.0] * (4 - k)
+
+
+def test_a_choice_that_any_answer_satisfies_is_refused():
+    check_choice("top-9", ClassAnswer(), 10)
+    check_choice("top-1", ClassAnswer(), 2)
+    check_choice("f1", KINDS["labels"], 7)
+    for name, values, most in (("top-50", 10, "top-1 to top-9"), ("top-10", 10, "top-1 to top-9"),
+                               ("top-2", 2, "top-1")):  # fmt: skip
+        line = f"^judge: found '{name}' of {values} classes, expected {most}$"
+        with pytest.raises(UsageError, match=line):
+            check_choice(name, ClassAnswer(), values)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_usual_judge_has_a_name(name):
+    kind = KINDS[name]
+    rows = np.random.default_rng(0).normal(size=(3, WIDTHS[name])).astype(np.float32)
+    right = own_labels(kind, rows[::-1])
+    named = judge_named(usual_judge_name(kind), kind)
+    assert named(rows, right).tolist() == default_judge(kind)(rows, right).tolist()
 
 
 def test_f1_by_hand():
@@ -209,11 +239,37 @@ def test_judges_are_named_and_fit_their_answers():
     [
         (lambda rows, labels: np.ones(len(rows) + 1), r"float64 \(3,\), expected numbers"),
         (lambda rows, labels: np.array(["a", "b"]), r"<U1 \(2,\)"),
-        (lambda rows, labels: np.array([0.5, 1.5]), "outside 0 to 1"),
-        (lambda rows, labels: np.array([0.5, np.nan]), "outside 0 to 1"),
+        (
+            lambda rows, labels: np.array([0.5, 1.5]),
+            "1.5 for row 1 of 2, expected a quality",
+        ),
+        (lambda rows, labels: np.array([np.nan, 0.5]), "nan for row 0 of 2"),
     ],
 )
 def test_what_a_judge_of_ones_own_gives_is_checked(judge, said):
     with pytest.raises(UsageError, match=f"^judge: found .*{said}"):
         judged(judge, np.zeros((2, 3), np.float32), np.zeros(2))
     assert judged(lambda rows, labels: [True, 0], np.zeros((2, 3)), np.zeros(2)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("error", [ValueError("no\nmore"), SystemExit("gone"), KeyError()])
+def test_what_a_judge_of_ones_own_raises_is_a_line_that_names_it(error):
+    def fails(rows, labels):
+        raise error
+
+    judge, rows = checked_judge("mine:fails", fails), np.zeros((2, 3), np.float32)
+    line = r"^judge 'mine:fails': failed on rows \(2, 3\) and labels float64 \(2,\): "
+    with pytest.raises(UsageError, match=line + type(error).__name__) as said:
+        judge(rows, np.zeros(2))
+    assert "\n" not in str(said.value)
+
+
+def test_what_a_named_judge_gives_is_checked_whoever_calls_it():
+    rows = np.zeros((2, 3), np.float32)
+    judge = checked_judge("mine:odd", lambda rows, labels: [0.25, np.nan])
+    with pytest.raises(UsageError, match="^judge 'mine:odd': found nan for row 1 of 2, expected"):
+        judge(rows, np.zeros(2))
+    assert checked_judge("mine:right", lambda rows, labels: [0.25, 1])(rows, rows).tolist() == [
+        0.25,
+        1.0,
+    ]

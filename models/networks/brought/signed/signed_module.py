@@ -26,6 +26,7 @@ from models.networks.brought.factories import HeadFactory
 from models.networks.brought.signatures import (
     Taken,
     check_answers,
+    check_judge,
     input_batches,
     usual_answers,
     with_labels,
@@ -76,6 +77,7 @@ def convert_signed(
     given = answers if taken.confidence is None else with_confidence(answers)
     spec = msgspec.structs.replace(spec, returns_row=not answers.one_class)
     samples, labelled = with_labels(samples, x, bare, taken, answers, values)
+    check_judge(samples, bare, taken, answers, values)
     lesson = PictureUses.of(samples, args.seed, labelled)
     verify_answers(spec, state, rows, input_batches(lesson.judged.x, taken), allowed(found))
     names = given_names(args.classes or samples.classes, module, answers.named(values))

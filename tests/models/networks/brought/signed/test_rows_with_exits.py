@@ -168,4 +168,5 @@ def test_labels_that_are_no_boxes_are_refused(folder):
          "boxes:16=boxes,scores", "--out", "d"],
     )  # fmt: skip
     said = " ".join((done.output + str(done.exception)).split())
-    assert "labels: found float32 (60, 4, 4), expected boxes (N, boxes, 5) of a class" in said
+    wanted = "field 'y': found float32 (60, 4, 4), expected boxes (N, boxes, 5) of a class"
+    assert wanted in said
