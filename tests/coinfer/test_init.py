@@ -21,6 +21,7 @@ from coinfer.cli.app import app
 from coinfer.cli.learning.begun import Begun, ModelAnswers, WorldAnswers
 from coinfer.cli.learning.first_scenario import frames_of, remarks
 from coinfer.cli.learning.init_questions import Questions, answered
+from coinfer.cli.running.ask import read_sample
 from controller.scenarios import load_setting, read_scenario
 from models.facts.profiles import read_profile, write_profile
 
@@ -106,6 +107,47 @@ def test_a_folder_with_everything_whose_commands_work(here):
     assert "--exits: found '3', expected '1', with which 'my_net' was begun" in str(
         result.exception
     )
+
+
+TOKENS = """
+    import torch
+    from torch import nn
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.inner = nn.Embedding(50, 16), nn.Linear(16, 16)
+            self.end = nn.Linear(16, 3)
+
+        def forward(self, ids):
+            return self.end(torch.relu(self.inner(self.table(ids))).mean(1))
+
+    def make():
+        return Words()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_of_tokens_gets_a_sample_to_ask_with_and_commands_that_work(here):
+    (here / "my_net.py").write_text(textwrap.dedent(TOKENS))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 50, (60, 12))
+    np.savez(here / "ids.npz", x=ids, y=ids.sum(1) % 3)
+    of_tokens = ("--data", "ids.npz", "--input", "tokens:12:50", "--exits", "0", "--repeats", "2")
+    wrong = run(*of_tokens, "--judge", "top-9", "--out", "words")
+    assert isinstance(wrong.exception, UsageError), wrong.output
+    assert not (here / "words").exists()
+
+    result = run(*of_tokens, "--out", "words", "--json")
+    assert result.exit_code == 0, (result.output, result.exception)
+    found = json.loads(result.stdout)
+    assert found["ask"] == "coinfer ask words/sample.npz --deadline-ms 1000"
+    given, picture = read_sample(here / "words" / "sample.npz")
+    assert picture is None
+    assert given["tokens"].tolist() == ids[0].tolist()
+    compare = CliRunner().invoke(app, [*shlex.split(found["commands"][0])[1:], "--frames", "20"])
+    assert compare.exit_code == 0, (compare.output, compare.exception)
 
 
 @pytest.mark.slow

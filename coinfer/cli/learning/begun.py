@@ -9,8 +9,11 @@ import msgspec
 
 from artefacts import UsageError, digest_file, read_json, ready_folder, write_json
 from coinfer.cli.learning.profile_module import BEGUN as FILE
+from coinfer.cli.learning.signature import SignatureOptions
 
 FORMAT_VERSION = 1
+CHOSEN = "exits.json"
+"""Where exits were placed (`models.networks.brought.exit_placement`, which imports torch)."""
 
 
 class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,9 +22,9 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     """MODULE:FACTORY."""
     data: str = ""
-    """Labelled pictures, as `--data` names them ('': generated ones)."""
+    """Labelled samples, as `--data` names them ('': generated ones)."""
     input: str = ""
-    """HEIGHTxWIDTH that pictures are squashed to ('': they have a size)."""
+    """HEIGHTxWIDTH that pictures are squashed to ('': they have a size), or another input."""
     classes: str = ""
     """File of the classes' names."""
     exits: int = 5
@@ -33,7 +36,22 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     std: str = "1,1,1"
     """R,G,B divided by after that."""
     seed: int = 0
-    """Of the split of the pictures, and of the heads."""
+    """Of the split of the samples, and of the heads."""
+    answers: str = ""
+    """What is answered, as `--answers` says it ('': found out)."""
+    judge: str = ""
+    """How good an answer is ('': the usual one of its kind)."""
+    confidence: str = ""
+    """How sure an exit is ('': the usual one)."""
+    head_kind: str = "auto"
+    """Kind of the exits' heads."""
+    train_data: str = ""
+    """More labelled pictures, which train the heads alone ('': none)."""
+
+    @property
+    def of_pictures(self) -> bool:
+        """Whether the input is a picture."""
+        return SignatureOptions(self.input).of_pictures
 
 
 class WorldAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,9 +110,10 @@ def _check_same(out: Path, before: ModelAnswers, now: ModelAnswers) -> None:
     for field in before.__struct_fields__:
         old, new = getattr(before, field), getattr(now, field)
         if old != new:
+            named = field if field == "model" else f"--{field.replace('_', '-')}"
             raise UsageError(
-                f"{field if field == 'model' else '--' + field}: found '{new}', expected '{old}', "
-                f"with which '{out}' was begun (another --out begins anew)"
+                f"{named}: found '{new}', expected '{old}', with which '{out}' was begun (another "
+                "--out begins anew)"
             )
 
 
@@ -105,9 +124,11 @@ class Kept:
         self.out, self.begun = out, begun
 
     def forget_nothing_made(self) -> None:
-        """Remove the folder where answers are all that it has: they could not be meant."""
-        if [path.name for path in self.out.iterdir()] == [FILE]:
-            (self.out / FILE).unlink()
+        """Remove the folder where nothing in it was trained yet: its answers could not be meant."""
+        found = {path.name for path in self.out.iterdir()}
+        if found <= {FILE, CHOSEN}:
+            for name in found:
+                (self.out / name).unlink()
             self.out.rmdir()
 
     def note(self, **changes: object) -> None:

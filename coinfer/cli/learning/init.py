@@ -15,7 +15,13 @@ from coinfer.cli.console import emit_json
 from coinfer.cli.learning import begun as keeping
 from coinfer.cli.learning import profile_options as options
 from coinfer.cli.learning.init_questions import Questions, answered, seconds
-from coinfer.cli.learning.init_steps import FRAME, profile_network, write_files, write_profiles
+from coinfer.cli.learning.init_steps import (
+    FRAME,
+    profile_network,
+    sample_name,
+    write_files,
+    write_profiles,
+)
 from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -29,6 +35,11 @@ OutOption = Annotated[
     Path | None, typer.Option(help="Folder for everything (the module's own name).")
 ]
 DataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --data'.")]
+AnswersOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --answers'.")]
+JudgeOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --judge'.")]
+ConfidenceOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --confidence'.")]
+HeadKindOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --head-kind'.")]
+TrainDataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --train-data'.")]
 SideOption = Annotated[str | None, typer.Option("--input", help="Of pictures, HEIGHTxWIDTH.")]
 ClassesOption = Annotated[Path | None, typer.Option(help="File of the classes' names.")]
 ExitsOption = Annotated[int | None, typer.Option(min=0, max=16, help="To put into it (5).")]
@@ -62,6 +73,11 @@ def init(
     link: LinkOption = None,
     fps: FpsOption = None,
     deadline: DeadlineOption = None,
+    answers: AnswersOption = None,
+    judge: JudgeOption = None,
+    confidence: ConfidenceOption = None,
+    head_kind: HeadKindOption = None,
+    train_data: TrainDataOption = None,
     repeats: options.Repeats = 100,
     json: JsonOption = False,
 ) -> None:
@@ -75,6 +91,8 @@ def init(
     of_model = {
         "data": data, "input": side, "classes": None if classes is None else str(classes),
         "exits": exits, "epochs": epochs, "mean": mean, "std": std, "seed": seed,
+        "answers": answers, "judge": judge, "confidence": confidence, "head_kind": head_kind,
+        "train_data": train_data,
     }  # fmt: skip
     of_world = {
         "device": device, "link": link, "rate_fps": fps,
@@ -133,16 +151,24 @@ def _times(named: str, device: Profile) -> list[str]:
     return [f"On {named} the exits take {took_ms} ms, by a published factor."]
 
 
+def _asking(out: Path, model: Model) -> str:
+    """The command that asks the daemon with the folder's own sample."""
+    name = sample_name(model)
+    if name != FRAME:
+        return shlex.join(["coinfer", "ask", str(out / name), "--deadline-ms", "1000"])
+    frame = shlex.quote(f"@{out / FRAME}")
+    return (
+        f"curl -H 'Content-Type: image/jpeg' --data-binary {frame} "
+        "'localhost:8700/infer?deadline_ms=1000'"
+    )
+
+
 def _say(kept: Kept, model: Model, device: Profile, *, json: bool) -> None:
     from coinfer.cli.learning.first_scenario import frames_of
     from models.facts.outcomes import read_outcomes
 
     outcomes = read_outcomes(kept.out / "outcomes.npz")
-    frame = shlex.quote(f"@{kept.out / FRAME}")
-    asking = (
-        f"curl -H 'Content-Type: image/jpeg' --data-binary {frame} "
-        "'localhost:8700/infer?deadline_ms=1000'"
-    )
+    asking = _asking(kept.out, model)
     if json:
         emit_json({
             "folder": str(kept.out), "scenario": str(kept.out / "scenario.toml"),

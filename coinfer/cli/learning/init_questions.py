@@ -68,25 +68,31 @@ def answered(
 
 
 def _ask_data(ask: Questions) -> dict[str, str]:
-    data = ask("Labelled pictures: npz, CSV, folder by class, MODULE:FUNCTION", "", str)
-    side = ask("Height x width that the model takes (of an npz: none)", "", str)
+    data = ask("Labelled samples: npz, CSV, folder by class, MODULE:FUNCTION", "", str)
+    side = ask(
+        "Height x width of pictures that the model takes (of an npz: none), or what else", "", str
+    )
     return {"data": data, "input": side}
 
 
 def _check_data(network: ModelAnswers) -> None:
     from artefacts.imported import is_named
     from coinfer.cli.learning.profile_module import _side
+    from coinfer.cli.learning.signature import parse_answers, parse_input
     from models.data.own_pictures import has_own_size
 
-    if not network.data or network.input:
+    if not network.of_pictures:
+        parse_input(network.input)
+    elif not network.data or network.input:
         _side(network.input)
+    parse_answers(network.answers)
     if not network.data:
         return
     if not Path(network.data).exists() and not is_named(network.data):
         raise UsageError(
             f"--data: found no '{network.data}', expected a file, a folder or MODULE:FUNCTION"
         )
-    if network.input and has_own_size(Path(network.data)):
+    if network.of_pictures and network.input and has_own_size(Path(network.data)):
         raise UsageError(
             f"--input: found '{network.input}' beside '{network.data}', expected none: an npz's "
             "pictures have their size"
