@@ -1,6 +1,6 @@
 """A replay as one picture: the link's rate, every frame's plan, its latency and what came of it.
 
-    python -m experiments.reporting.replay_picture --scenario 3g-mobilenet --out replay.svg
+    python -m experiments.reporting.replay_picture --scenario camera --out replay.svg
 
 replays a test trace between real processes (`experiments.replay`) and draws that.
 """
