@@ -15,13 +15,8 @@ from coinfer.cli.console import emit_json
 from coinfer.cli.learning import begun as keeping
 from coinfer.cli.learning import profile_options as options
 from coinfer.cli.learning.init_questions import Questions, answered, seconds
-from coinfer.cli.learning.init_steps import (
-    FRAME,
-    profile_network,
-    sample_name,
-    write_files,
-    write_profiles,
-)
+from coinfer.cli.learning.init_sample import FRAME, sample_name
+from coinfer.cli.learning.init_steps import profile_network, write_files, write_profiles
 from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
