@@ -38,7 +38,8 @@ class ConfidentRows(nn.Module):
         return self._with(found)
 
     def _with(self, rows: Tensor) -> Tensor:
-        sure = self._confidence(rows).reshape(-1, 1).to(torch.float32)
+        # a copy: the function may compute in place
+        sure = self._confidence(rows.clone()).reshape(-1, 1).to(torch.float32)
         return torch.cat([rows, sure.clamp(0.0, 1.0)], dim=1)
 
 
@@ -55,7 +56,7 @@ def check_confidence(confidence: Confidence, rows: Tensor) -> None:
     """Refuse a function that does not give one finite number for each of `rows` (N, V)."""
     try:
         with torch.inference_mode():
-            found: Any = confidence(rows)
+            found: Any = confidence(rows.clone())
     except (Exception, SystemExit) as error:  # whatever the user's function raises
         said = str(error).splitlines()[0][:200] if str(error) else ""
         raise UsageError(

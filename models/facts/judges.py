@@ -212,7 +212,8 @@ def checked_judge(name: str, judge: Judge) -> Judge:
 
 def _judged_by(name: str, judge: Judge, rows: Float32s, labels: Labels) -> Floats:
     try:
-        found: npt.NDArray[Any] = np.asarray(judge(rows, labels))
+        # copies: what is answered stays what it is, whatever the function does to what it is given
+        found: npt.NDArray[Any] = np.asarray(judge(rows.copy(), labels.copy()))
     except (Exception, SystemExit) as error:  # whatever the user's function raises
         said = str(error).splitlines()[0][:200] if str(error) else ""
         raise UsageError(

@@ -25,6 +25,7 @@ from models.graphs.graph_cache import cached_graph
 ROOT = Path(__file__).parents[2]
 ROOMS = ("artefacts", "traces", "models", "controller", "envs", "coinfer")
 OWN = {
+    "artefacts/errors.py": "what pip noted beside the package",
     "artefacts/files.py": "the bounded readers",
     "artefacts/owners.py": "/proc",
     "artefacts/processors.py": "/proc and /sys",

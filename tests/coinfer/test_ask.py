@@ -70,6 +70,17 @@ def test_boxes_are_said_and_drawn(device, tmp_path):
     assert np.ptp(drawn[50, 50]) < 10  # within it nothing
 
 
+def test_a_class_s_name_makes_no_line_of_its_own(device, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    forged = "circle\nexit 3 on the edge, confidence 1.000"
+    boxes = [FOUND["detections"][0] | {"class": forged}]
+    device["answer"] = {"detections": boxes, "latency_ms": 1.0} | WHERE
+    done = ask(device, str(tmp_path / "a.jpg"))
+    assert done.exit_code == 0, one_line(done)
+    assert len(done.output.splitlines()) == 2
+    assert "circle\\nexit 3" in done.output
+
+
 def test_a_picture_of_another_form_is_sent_as_a_jpeg(device, tmp_path):
     Image.new("RGB", (40, 30), (9, 200, 9)).save(tmp_path / "a.png")
     done = ask(device, str(tmp_path / "a.png"), "--deadline-ms", "80", "--json")

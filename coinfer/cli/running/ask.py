@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from artefacts.printing import printable
 from coinfer.cli.console import console, emit_json
 from coinfer.cli.options import DAEMON, DAEMON_HELP
 
@@ -63,7 +64,7 @@ def ask(
         emit_json(_plain(answer))
         return
     for line in said(answer):
-        console.print(line)
+        console.print(printable(line))  # a class's name may hold the end of a line
     if draw is not None:
         console.print(f"drawn to {draw}")
 

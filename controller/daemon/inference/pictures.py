@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from artefacts import CoinferError, UsageError
+
+# pixels are counted before anything is decoded; Pillow's remark would stand in the log beside that
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 Pictures = npt.NDArray[np.uint8]
 

@@ -3,6 +3,8 @@
 import io
 import random
 import struct
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -246,3 +248,18 @@ def test_files_of_any_structure_do_no_more_than_be_refused(seed):
 
 
 SEEDS = (jpeg(scene(40, 56)), jpeg(scene(40, 56), exif(6), progressive=True), many_scans(64, 8))
+
+
+def test_a_picture_of_many_pixels_is_refused_without_a_word_of_the_library_s(tmp_path):
+    """In a process of its own: pytest hears warnings that a daemon does not show."""
+    Image.new("L", (10_000, 10_000)).save(tmp_path / "a.jpg")
+    script = (
+        "import pathlib, sys; from artefacts import UsageError\n"
+        "from controller.daemon.inference.pictures import inspect_jpeg\n"
+        "try: inspect_jpeg(pathlib.Path(sys.argv[1]).read_bytes(), 10**7)\n"
+        "except UsageError as error: print(error)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "a.jpg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "found 10000 x 10000 pixels" in done.stdout
+    assert not done.stderr

@@ -45,6 +45,19 @@ def test_every_exit_ends_with_it_in_the_network_itself():
     assert float(found[1][:, -1].min()) < 1.0
 
 
+def test_a_function_that_computes_in_place_changes_no_row():
+    def in_place(rows):
+        return rows.mul_(0.1).sigmoid_().amax(1)
+
+    torch.manual_seed(0)
+    module = TwoExits().eval()
+    x = torch.randn(4, 6)
+    whole = confident(module, in_place, x)
+    with torch.inference_mode():
+        for bare, ended in zip(module(x), whole(x), strict=True):
+            assert torch.equal(ended[:, :-1], bare)
+
+
 def test_nothing_is_changed_where_none_is_given():
     module = TwoExits().eval()
     assert confident(module, None, torch.randn(2, 6)) is module
