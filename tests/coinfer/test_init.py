@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from artefacts import UsageError
+from artefacts import ArtefactError, UsageError
 from coinfer import Client
 from coinfer.cli.app import app
 from coinfer.cli.learning.begun import Begun, ModelAnswers, WorldAnswers
@@ -165,6 +165,21 @@ def test_an_interrupted_command_goes_on_where_it_was(here, monkeypatch):
     assert "it goes on from them" in result.stderr
     assert (here / "my_net" / "weights.safetensors").stat().st_mtime_ns == weights
     assert (here / "my_net" / "device.toml").exists()
+
+
+def test_what_an_earlier_call_kept_outlives_a_refusal(here, monkeypatch):
+    def interrupted(*args, **more):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as until:
+        until.setattr("coinfer.cli.learning.models.profile", interrupted)
+        assert run(*QUICK).exit_code != 0
+    kept = here / "my_net" / "init.json"
+    before = kept.read_bytes()
+    (here / "pictures.npz").rename(here / "elsewhere.npz")
+    refused = run()
+    assert isinstance(refused.exception, UsageError | ArtefactError), refused.output
+    assert kept.read_bytes() == before
 
 
 @pytest.mark.parametrize(

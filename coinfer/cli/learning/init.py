@@ -35,7 +35,12 @@ JudgeOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --
 ConfidenceOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --confidence'.")]
 HeadKindOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --head-kind'.")]
 TrainDataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --train-data'.")]
-SideOption = Annotated[str | None, typer.Option("--input", help="Of pictures, HEIGHTxWIDTH.")]
+SideOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input", help="Of pictures, HEIGHTxWIDTH; else as of 'coinfer profile --input'."
+    ),
+]
 ClassesOption = Annotated[Path | None, typer.Option(help="File of the classes' names.")]
 ExitsOption = Annotated[int | None, typer.Option(min=0, max=16, help="To put into it (5).")]
 EpochsOption = Annotated[int | None, typer.Option(min=1, help="That train the exits (15).")]
@@ -78,7 +83,8 @@ def init(
 ) -> None:
     """Begin with a torch model of your own: exits, profiles, a scenario, two daemons' files.
 
-    The folder then holds everything, and the next three commands are printed. An interrupted
+    It may take pictures, texts, sound or tensors, and answer anything that --answers names. The
+    folder then holds everything, and the next three commands are printed. An interrupted
     command goes on where it was when it is given again; other answers about device, link, frames
     and deadline write the scenario anew.
     """
@@ -98,6 +104,7 @@ def init(
     def make(found: Begun | None) -> Begun:
         return answered(model, _given(of_model), _given(of_world), found, ask)
 
+    new = not folder.exists()
     begun = keeping.opened(folder, make)
     kept = keeping.Kept(folder, begun)
     # figures alone stand on standard output
@@ -105,7 +112,8 @@ def init(
         try:
             profile_network(kept, repeats)
         except CoinferError:
-            kept.forget_nothing_made()
+            if new:
+                kept.forget_nothing_made()
             raise
         loaded, profile = write_profiles(kept)
         write_files(kept, loaded, profile)

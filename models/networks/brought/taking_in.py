@@ -87,8 +87,8 @@ def take_in(
         return outcomes, usual
     if source.train_data is not None:
         raise UsageError(
-            "--train-data: found it given, expected none (it is for pictures of one class, without "
-            "--answers, --judge and --confidence)"
+            "--train-data: found it given, expected none (it is for pictures of one class and a "
+            "model without exits of its own, without --answers, --judge and --confidence)"
         )
     if not source.of_pictures and source.data is not None:
         samples = read_samples(source.data, taken.preprocessing, taken.shape)
