@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.capture.modules import tensors_in
+from models.capture.modules import evaluated, tensors_in
 from models.codecs.tensors import NamedTensor
 from models.facts.preprocessing import NUMPY_TYPES, Preprocessing, TensorInput, TokenInput
 
@@ -78,6 +78,29 @@ class RowModule(nn.Module):
         if not parts:
             raise UsageError("model: found no tensor in its output, expected one or more")
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def as_rows(
+    module: nn.Module, preprocessing: Preprocessing, x: Tensor, outputs: Sequence[str] = ()
+) -> nn.Module:
+    """`module` as one that gives rows (N, V) float32 for a batch `x` (N, ...), itself if it does.
+
+    A module that gives a row for one array already keeps the names of its parts. `preprocessing`
+    says what it takes, `outputs` what is taken of a mapping (empty: everything).
+    """
+    made = RowModule(module, preprocessing, outputs)
+    apart = isinstance(preprocessing, TokenInput) or (
+        isinstance(preprocessing, TensorInput) and not preprocessing.alone
+    )
+    if outputs or apart or made.exit_count:
+        return made
+    try:
+        with evaluated(module), torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+            found = module(x)
+    except Exception:  # whatever the user's module raises: who asks it next says so
+        return made
+    plain = isinstance(found, Tensor) and found.dim() == 2 and found.dtype == torch.float32
+    return module if plain else made
 
 
 def own_exits(module: nn.Module) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from artefacts import UsageError
-from models.data.pictures import generated_pictures
+from models.data.pictures import MADE_PICTURES, generated_pictures
 from models.facts.layers import Shape
 from models.facts.made_up import made_up_sample
 from models.facts.preprocessing import (
@@ -17,6 +17,8 @@ from models.facts.preprocessing import (
     TokenInput,
 )
 
+MADE_SAMPLES = MADE_PICTURES
+"""Samples that a network is judged on where nobody gives any."""
 LOUDNESS = 3000.0
 """Of made-up recordings, root mean square: speech at arm's length has about so much."""
 

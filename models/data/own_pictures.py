@@ -32,11 +32,13 @@ def read_pictures(
     classes: Sequence[str] = (),
     likely: Sequence[str] = (),
     one_class: bool = True,
+    labelled: bool = True,
 ) -> Pictures:
     """Labelled pictures of `path`: a file, a folder, or a data set that a function makes.
 
     - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,). Where an answer is not
-      `one_class`, `y` are labels (N, ...) as its judge takes them, or none.
+      `one_class`, `y` are labels (N, ...) as its judge takes them. It may have none, unless
+      pictures must be `labelled`.
     - A folder holds one of pictures for each class, called as the class.
     - A CSV has paths and labels (`models.data.listed_pictures`).
     - A folder that the package datasets has saved, and MODULE:FUNCTION of a
@@ -54,7 +56,7 @@ def read_pictures(
         return read_object(str(path), side, names, own)
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, side, names, own)
-    return _of_npz(path, names, one_class)
+    return _of_npz(path, names, one_class, labelled)
 
 
 def has_own_size(path: Path) -> bool:
@@ -63,10 +65,10 @@ def has_own_size(path: Path) -> bool:
     return not others and (path.exists() or not is_named(str(path)))
 
 
-def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool) -> Pictures:
+def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool, labelled: bool) -> Pictures:
     expected = "an npz with arrays x and y, or a folder of pictures by class"
     arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
-    if not one_class:
+    if not labelled:
         arrays.setdefault("y", UNLABELLED)
     if len(arrays) < 2:
         raise ArtefactError(
@@ -77,8 +79,10 @@ def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool) -> Pictures:
         raise ArtefactError(
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
         )
+    if y is UNLABELLED:
+        return Pictures(x, y, classes, path)
     if not one_class:
-        if y is not UNLABELLED and (y.ndim < 2 or len(y) != len(x) or y.dtype.kind not in "iufb"):
+        if y.ndim < 2 or len(y) != len(x) or y.dtype.kind not in "iufb":
             raise ArtefactError(
                 path, field="y", found=f"{y.dtype} {y.shape}",
                 expected=f"labels of {len(x)} pictures as the judge of its answers takes them",

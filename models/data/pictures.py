@@ -1,13 +1,11 @@
 """Pictures made up for machines without a data set: smooth textures with soft blobs, unlabelled.
 
-A bare clone holds no labelled pictures, so what is right is unknown there; `agreement_labels` names
-what the whole network says instead, and whoever reports shares of it must call them agreement. This
-module knows no executor: the network comes in as a function from pictures to logits.
+A bare clone holds no labelled pictures, so what is right is unknown there: what the whole network
+says stands in for it (`models.facts.judges.own_labels`), and whoever reports shares of it must call
+them agreement.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -60,20 +58,3 @@ def _picture(y: Floats, x: Floats, rng: np.random.Generator) -> Bytes:
         canvas = canvas * (1.0 - cover) + rng.uniform(0.0, 1.0, 3) * cover
     picture: Bytes = np.rint(np.clip(canvas, 0.0, 1.0) * 255.0).astype(np.uint8)
     return picture
-
-
-def agreement_labels(
-    pictures: Bytes,
-    logits: Callable[[Bytes], npt.NDArray[np.floating]],
-    batch: int = 250,
-) -> npt.NDArray[np.uint16]:
-    """The class the whole network gives each picture (N,), to stand where labels are missing.
-
-    `logits` maps pictures (n, H, W, 3) uint8 to the deepest exit's (n, classes). Judged against
-    these, the deepest exit in float32 is always right and every other figure is an agreement.
-    """
-    parts = [
-        np.argmax(logits(pictures[start : start + batch]), axis=1).astype(np.uint16)
-        for start in range(0, len(pictures), batch)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint16)

@@ -22,7 +22,7 @@ from models.data.own_pictures import read_pictures
 from models.facts.cards import RANGES, load_model
 from models.facts.outcomes import Outcomes
 from models.facts.packaged import FORMAT_VERSION, HEADS, SOURCE, Source
-from models.networks.brought.brought_module import PictureUses
+from models.networks.brought.brought_module import SampleUses
 from models.networks.published import PUBLISHED, published_state
 from models.networks.publishing import Origin, Signature, publish
 
@@ -39,7 +39,7 @@ def judged_on_validation(model: Path, pictures: Path, seed: int, out: Path) -> O
     """
     loaded = load_model(model)
     card, test = loaded.card, imagenette("val")
-    lesson = PictureUses.of(read_pictures(pictures), seed, labelled=True)
+    lesson = SampleUses.of(read_pictures(pictures), seed, labelled=True)
     origin = Origin(
         card.classes, card.dataset, f"Imagenette validation ({len(test)} pictures)",
         {k: v for k, v in card.training.items() if k not in ("torch", "machine")},

@@ -119,11 +119,11 @@ class SmallPictures:
     batch: int
     seed: int
     cutout: int
-    given: Normalisation | None = None
+    given: Prepared | Normalisation | None = None
     """What the network expects, where it is not measured on the pictures trained on."""
 
     @cached_property
-    def normalisation(self) -> Normalisation:
+    def normalisation(self) -> Prepared | Normalisation:
         """What was given, else of the pictures trained on."""
         return self.given or Normalisation.of(self.pictures)
 

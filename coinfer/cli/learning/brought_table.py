@@ -39,6 +39,7 @@ def print_brought(
     `brought` is what was made in the folder `out`. `exits`, `accuracies`, `limit_s` (seconds) and
     `placement` are what was asked for.
     """
+    from models.facts.judges import usual_judge_name
     from models.networks.brought.exit_placement import read_probes
 
     spec, device, edge = brought.model.spec, brought.device, brought.edge
@@ -58,6 +59,11 @@ def print_brought(
             f"{len(spec.exits) - 1} of {exits} exits were put in: the front of placement "
             f"'{placement}' has no more"
         )
+    answers = brought.model.answers
+    if not answers.one_class:
+        card = brought.model.card
+        kind, judged = answers.__struct_config__.tag, card.judge or usual_judge_name(answers)
+        console.print(f"an answer is taken as {kind}, and judged by {judged}")
     print_table(
         f"{brought.model.card.name}: {len(spec.trunk)} stretches, {len(spec.exits)} exits; "
         f"accuracy on {brought.outcomes.dataset}",

@@ -43,7 +43,11 @@ def _write_frame(kept: Kept, model: Model) -> None:
     if data:
         one_class = model.card.answers.one_class
         x = read_pictures(
-            Path(data), (height, width), likely=model.card.classes, one_class=one_class
+            Path(data),
+            (height, width),
+            likely=model.card.classes,
+            one_class=one_class,
+            labelled=False,
         ).x
     else:
         x = unlabelled_pictures((height, width), kept.begun.network.seed)

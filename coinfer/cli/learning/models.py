@@ -171,8 +171,10 @@ def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
     module = ModuleOptions(
         given.model, given.out, given.data, given.side, given.classes, given.exits,
         tuple(given.exit_after or ()), given.exit_accuracy, given.placement, given.heads,
-        given.epochs, given.joint_epochs, given.mean, given.std, given.seed,
-        _heads(given), SignatureOptions(given.side, given.answers, given.judge, given.confidence),
+        given.epochs, given.joint_epochs, given.seed, _heads(given),
+        SignatureOptions(
+            given.side, given.answers, given.judge, given.confidence, given.mean, given.std
+        ),
     )  # fmt: skip
     brought = bring(
         module,

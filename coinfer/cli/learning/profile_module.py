@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -52,8 +51,6 @@ class ModuleOptions:
     heads: str
     epochs: int
     joint_epochs: int
-    mean: str
-    std: str
     seed: int
     more: HeadOptions = field(default_factory=HeadOptions)
     signature: SignatureOptions = field(default_factory=SignatureOptions)
@@ -65,8 +62,7 @@ class ModuleOptions:
 
         exits, fewer = exits_wanted(self.exits, bool(self.exit_after or self.exit_accuracy))
         return ProfileArgs(
-            exits, self.placement, self.epochs, self.joint_epochs,
-            _three("mean", self.mean), _three("std", self.std), self.exit_after,
+            exits, self.placement, self.epochs, self.joint_epochs, self.exit_after,
             exit_accuracies(self.exit_accuracy), self.seed,
             () if self.classes is None else read_class_names(self.classes),
             fewer=fewer, **self.more.arguments(slowdown),
@@ -134,18 +130,18 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
     from models.networks.measuring.profiling import profile_model
     from models.networks.measuring.timing import ProfilingArgs
 
-    args, out = given.arguments(timing.slowdown), given.out
+    args, out, signature = given.arguments(timing.slowdown), given.out, given.signature
+    signature.picture()
     head = load_head(given.heads) if given.heads else None
     plain = ProfilingArgs("onnxruntime", timing.threads, timing.repeats, grid=0)
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
     module, likely = load_named(given.named)
-    signature = given.signature
     side = None
     if signature.of_pictures and (given.side or given.data is None):
         side = _side(given.side)
     source = Source(
         given.data, side, given.more.train_data, signature.of_pictures,
-        lambda size: signature.taken(module, size, args), signature.one_class,
+        signature.taken, signature.one_class,
     )  # fmt: skip
     ready_folder(out, make=False)
     with progress_bar() as bar:
@@ -198,18 +194,6 @@ def _write_scenario(path: Path, device: Profile, codecs: tuple[str, ...]) -> Non
     )
     with atomic_write(path) as stream:
         stream.write(text)
-
-
-def _three(name: str, text: str) -> tuple[float, float, float]:
-    from artefacts import UsageError
-
-    try:
-        r, g, b = (float(part) for part in text.split(","))
-    except ValueError:
-        r = g = b = math.nan
-    if not all(map(math.isfinite, (r, g, b))):
-        raise UsageError(f"--{name}: found '{text}', expected three numbers R,G,B")
-    return r, g, b
 
 
 def _side(text: str) -> tuple[int, int]:

@@ -89,8 +89,7 @@ MaxDeviceMemory = Annotated[
 TrainData = Annotated[
     Path | None,
     typer.Option(
-        help="A model brought: more labelled pictures, as for --data, that train the heads and "
-        "judge nothing."
+        help="A model brought: more samples, as for --data, that train the heads and judge nothing."
     ),
 ]
 HeadKind = Annotated[

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from models.capture.confident import Confidence
     from models.codecs.tensors import Datatype, NamedTensor
     from models.facts.answers import Answers, Scores
     from models.facts.judges import Judge
-    from models.facts.preprocessing import Preprocessing
+    from models.facts.preprocessing import PictureInput, Preprocessing
     from models.networks.brought.signatures import Taken
 
+PLAIN_MEAN, PLAIN_STD = "0,0,0", "1,1,1"
+"""Of pictures as levels of 0 to 1."""
 INPUTS = (
     "HEIGHTxWIDTH, tokens:LENGTH:VOCABULARY[:PADDING], sound:SAMPLES:RATE_HZ or "
     "tensors:NAME=FP32[3x4],NAME=INT64[5]"
@@ -29,12 +30,14 @@ _TENSOR = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=([A-Z]+[0-9]*)\[([0-9x]*)\]")
 
 @dataclass(frozen=True, slots=True)
 class SignatureOptions:
-    """The options `--input`, `--answers`, `--judge` and `--confidence`, as they were given."""
+    """The options that say what a model takes and gives, as they were given."""
 
     side: str = ""
     answers: str = ""
     judge: str = ""
     confidence: str = ""
+    mean: str = PLAIN_MEAN
+    std: str = PLAIN_STD
 
     @property
     def of_pictures(self) -> bool:
@@ -47,32 +50,59 @@ class SignatureOptions:
         kind = parse_answers(self.answers)[0]
         return kind is None or kind.one_class
 
-    def taken(self, module: nn.Module, size: tuple[int, int] | None, args: object) -> Taken | None:
-        """What `module` takes and gives; None for a picture in and one class out.
+    def picture(self) -> PictureInput:
+        """How pictures are taken; raises `UsageError` for figures that mean nothing.
 
-        `size` (height, width) is that of pictures, `args` (`ProfileArgs`) has what they are scaled
-        by. Raises `UsageError` for what means nothing.
+        Also where they are given beside an input of another kind.
         """
         from artefacts import UsageError
-        from models.capture.rows import own_exits
         from models.facts.preprocessing import PictureInput
-        from models.networks.brought.brought_module import ProfileArgs
+
+        if not self.of_pictures:
+            for option, given in (
+                ("--mean", self.mean != PLAIN_MEAN),
+                ("--std", self.std != PLAIN_STD),
+            ):
+                if given:
+                    raise UsageError(
+                        f"{option}: found it given for --input {self.side.partition(':')[0]}, "
+                        "expected none (it is of pictures)"
+                    )
+        made = PictureInput(_three("mean", self.mean), _three("std", self.std))
+        made.check((3, 1, 1))
+        return made
+
+    def taken(self, size: tuple[int, int] | None) -> Taken:
+        """What a module takes and gives; `size` (height, width) is that of pictures.
+
+        Raises `UsageError` for what means nothing.
+        """
+        from artefacts import UsageError
         from models.networks.brought.signatures import Taken
 
-        assert isinstance(args, ProfileArgs)
-        if self.of_pictures:
-            if not (self.answers or self.judge or self.confidence or own_exits(module)):
-                return None
-            if size is None:
-                raise UsageError("--input: found none, expected HEIGHTxWIDTH, or --data")
-            picture: Preprocessing = PictureInput(args.mean, args.std)
-            shape: tuple[int, ...] = (3, *size)
+        preprocessing: Preprocessing = self.picture()
+        if not self.of_pictures:
+            preprocessing, shape = parse_input(self.side)
+        elif size is None:
+            raise UsageError("--input: found none, expected HEIGHTxWIDTH, or --data")
         else:
-            picture, shape = parse_input(self.side)
+            shape = (3, *size)
         answers, outputs = parse_answers(self.answers)
         judge = load_judge(self.judge, answers)
         sure = load_confidence(self.confidence)
-        return Taken(picture, shape, answers, outputs, judge, self.judge, sure)
+        return Taken(preprocessing, shape, answers, outputs, judge, self.judge, sure)
+
+
+def _three(name: str, text: str) -> tuple[float, float, float]:
+    from artefacts import UsageError
+
+    try:
+        r, g, b = (float(part) for part in text.split(","))
+    except ValueError:
+        r = g = b = math.nan
+    if not all(map(math.isfinite, (r, g, b))):
+        raise UsageError(f"--{name}: found '{text}', expected three numbers R,G,B")
+    return r, g, b
 
 
 def parse_input(text: str) -> tuple[Preprocessing, tuple[int, ...]]:

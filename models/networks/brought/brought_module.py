@@ -1,9 +1,10 @@
-"""A torch module that is not ours, the pictures it is judged on, and how it is taken in."""
+"""A torch module that is not ours, the samples it is judged on, and how it is taken in."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,24 +12,16 @@ import torch
 from torch import nn
 
 from artefacts import UsageError
-from artefacts.printing import first_of
 from models.capture.box_heads import BOX_HEAD_KINDS
 from models.capture.graph import CapturedModel
 from models.capture.heads import AUTO, HEAD_KINDS
-from models.capture.modules import answers
 from models.capture.placement import PLACEMENTS, RENAMED
-from models.data.datasets import Pictures, hold_back, judging_half
-from models.data.labels import MOST_CLASSES
-from models.networks.brought.class_names import class_names
-from models.networks.brought.exits.exit_goals import ClassGoal, ExitGoal, RowGoal
+from models.data.datasets import Samples, hold_back, judging_half
+from models.facts.judges import NO_BOX
+from models.facts.preprocessing import PictureInput
+from models.networks.brought.exits.exit_goals import ClassGoal, ExitGoal
 from models.networks.training import EpochReport
-from models.networks.training_data import (
-    Normalisation,
-    PlainSamples,
-    Prepared,
-    SmallPictures,
-    plain_batches,
-)
+from models.networks.training_data import PlainSamples, Prepared, SmallPictures, plain_batches
 
 Progress = Callable[[int, int], None]
 
@@ -45,10 +38,6 @@ class ProfileArgs:
     """Passes over the training pictures for the exits' heads."""
     joint_epochs: int = 0
     """Passes over them afterwards in which everything is trained, the model itself too."""
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """What the model expects subtracted from pictures in [0, 1]."""
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """What it expects them divided by."""
     exit_after: tuple[str, ...] = ()
     """Names of the tensors that exits hang at, in the place of `exits` and `placement`."""
     exit_accuracies: tuple[float, ...] = ()
@@ -88,8 +77,6 @@ class ProfileArgs:
         }  # fmt: skip
         if len(given := [name for name, value in ways.items() if value]) > 1:
             raise UsageError(f"{given[0]}: found it beside {given[1]}, expected one of them")
-        if not all(s > 0 for s in self.std):
-            raise UsageError(f"std: found {self.std}, expected three numbers above zero")
 
     @property
     def with_exits(self) -> bool:
@@ -120,129 +107,80 @@ class BroughtModule:
     name: str
     module: nn.Module
     captured: CapturedModel
-    normalisation: Normalisation | Prepared
-    rows: RowGoal | None = None
-    """What exits are to answer where that is no class."""
+    given: Prepared
+    """How raw samples become its input."""
+    goal: ExitGoal
+    """What exits that are put in are to answer."""
 
-    @property
-    def goal(self) -> ExitGoal:
-        """What exits that are put in are to answer."""
-        return self.rows or ClassGoal(int(self.captured.output.shape[-1]))
-
-    @property
-    def example(self) -> torch.Tensor:
-        """A batch of two empty pictures."""
-        return torch.zeros(2, *self.captured.input.shape)
-
-    def batches(self, pictures: Pictures) -> Iterator[torch.Tensor]:
-        """All pictures in order, as the model takes them."""
-        return (x for x, _ in plain_batches(pictures, self.normalisation, 50))
+    def batches(self, samples: Samples) -> Iterator[torch.Tensor]:
+        """All samples in order, as the model takes them."""
+        return (x for x, _ in plain_batches(samples, self.given, 50))
 
     def lessons(
-        self, known: Pictures, held: Pictures, batch: int, seed: int
+        self, known: Samples, held: Samples, batch: int, seed: int
     ) -> SmallPictures | PlainSamples:
         """Batches of `batch` samples to train exits on, in an order by `seed`.
 
-        `known` are trained on (pictures are varied), `held` are for choices.
+        `known` are trained on, `held` are for choices. Pictures of one class are varied: it stays
+        the same where they are shifted and mirrored, which boxes do not.
         """
-        given = self.normalisation
-        if isinstance(given, Prepared):
-            return PlainSamples(known, held, batch, seed, given)
-        return SmallPictures(known, held, batch, seed, 0, given)
-
-    def scores(self, x: npt.NDArray[np.uint8]) -> npt.NDArray[np.floating]:
-        """The module's own scores of pictures (N, H, W, 3): nothing exported, nothing captured."""
-        found: npt.NDArray[np.floating] = answers(self.module, self.normalisation.apply(x))[
-            0
-        ].numpy()
-        return found
+        if isinstance(self.given.preprocessing, PictureInput) and isinstance(self.goal, ClassGoal):
+            return SmallPictures(known, held, batch, seed, 0, self.given)
+        return PlainSamples(known, held, batch, seed, self.given)
 
 
 @dataclass(frozen=True, eq=False)
-class PictureUses:
-    """Pictures by use: trained on, held back for choices, judged; and what their labels are."""
+class SampleUses:
+    """Samples by use: trained on, held back for choices, judged; and what their labels are."""
 
-    known: Pictures
-    held: Pictures
-    judged: Pictures
+    known: Samples
+    held: Samples
+    judged: Samples
     labelled: bool
+    noun: str = "pictures"
+    """What the samples are called."""
 
     @classmethod
     def of(
-        cls, pictures: Pictures, seed: int, labelled: bool, more: Pictures | None = None
-    ) -> PictureUses:
-        """Half of the `pictures`, drawn by `seed`, train and choose; the other half judge.
+        cls,
+        samples: Samples,
+        seed: int,
+        labelled: bool,
+        more: Samples | None = None,
+        noun: str = "pictures",
+    ) -> SampleUses:
+        """Half of the `samples`, drawn by `seed`, train and choose; the other half judge.
 
-        `more` pictures of the same size train and choose, too, and never judge. `labelled` says
-        whether the labels are more than the network's own answers.
+        `more` samples of the same shape train and choose, too, and never judge. `labelled` says
+        whether the labels are more than the network's own answers, `noun` what samples are called.
         """
-        mine, judged = (pictures.take(half) for half in judging_half(pictures, seed))
+        mine, judged = (samples.take(half) for half in judging_half(samples, seed))
         if more is not None:
-            if more.x.shape[1:] != pictures.x.shape[1:]:
-                raise UsageError(
-                    f"--train-data: found pictures of {more.x.shape[2]} x {more.x.shape[1]}, "
-                    f"expected {pictures.x.shape[2]} x {pictures.x.shape[1]}, the size of --data"
-                )
-            labels = np.concatenate([mine.y, more.y])
-            mine = Pictures(np.concatenate([mine.x, more.x]), labels, mine.classes)
+            x, y = (_together(*both) for both in ((mine.x, more.x), (mine.y, more.y)))
+            mine = Samples(x, y, mine.classes)
         known, held = hold_back(mine, seed)
         if min(len(known), len(held), len(judged)) < 2:
-            raise UsageError(f"pictures: found {len(pictures)}, expected 40 or more")
-        return cls(known, held, judged, labelled)
+            raise UsageError(f"{noun}: found {len(samples)}, expected 40 or more")
+        return cls(known, held, judged, labelled, noun)
 
     @property
     def described(self) -> str:
-        """How many pictures there are, and what is right."""
+        """How many samples there are, and what is right."""
         count = len(self.known) + len(self.held) + len(self.judged)
         if self.labelled:
-            return f"{count} labelled pictures"
-        return f"{count} generated pictures; right = agrees with the model as it was brought"
+            return f"{count} labelled {self.noun}"
+        return f"{count} {self.noun}; right = agrees with the model as it was brought"
 
 
-def names_of_classes(
-    brought: BroughtModule, pictures: Pictures | None, args: ProfileArgs
-) -> tuple[str, ...]:
-    """Names in the order of the scores: those that were given, the pictures', the module's own.
-
-    () where nobody has any.
-    """
-    names = args.classes or (pictures.classes if pictures is not None else ())
-    own = class_names(brought.module)
-    return own if not names and len(own) == brought.captured.output.shape[-1] else names
+def _together(mine: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Both, one behind the other; labels may have other numbers of boxes."""
+    if mine.ndim == 3 and mine.shape[1] != more.shape[1]:
+        most = max(mine.shape[1], more.shape[1])
+        mine, more = (_filled(one, most) for one in (mine, more))
+    return np.concatenate([mine, more])
 
 
-def check_classes(
-    captured: CapturedModel, pictures: Pictures | None, names: tuple[str, ...]
-) -> None:
-    """Refuse a module that gives no class scores, and labels and `names` that do not fit them."""
-    if len(captured.output.shape) != 1 or captured.output.dtype != torch.float32:
-        shape = ", ".join(map(str, ("N", *captured.output.shape)))
-        raise UsageError(
-            f"model '{captured.name}': found an output of shape ({shape}) in "
-            f"{captured.output.dtype}, expected class scores (N, classes) in float32"
-        )
-    classes = int(captured.output.shape[0])
-    if not 1 < classes <= MOST_CLASSES:
-        raise UsageError(
-            f"model '{captured.name}': found {classes} classes, expected 2 to {MOST_CLASSES} "
-            "(outcomes keep a class in two bytes at most)"
-        )
-    if names and len(names) != classes:
-        raise UsageError(
-            f"classes: found {len(names)} names ({first_of(names, 3)}), expected {classes}, "
-            f"what model '{captured.name}' tells apart (--classes FILE names them all)"
-        )
-    if pictures is not None and int(pictures.y.max(initial=0)) >= classes:
-        raise UsageError(
-            f"pictures: found class {int(pictures.y.max())}, expected 0 to {classes - 1} (what "
-            f"model '{captured.name}' tells apart)"
-        )
-
-
-def check_scores(brought: BroughtModule, x: npt.NDArray[np.uint8]) -> None:
-    """Refuse a module whose scores of pictures (N, H, W, 3) are not finite numbers."""
-    if not np.isfinite(brought.scores(x)).all():
-        raise UsageError(
-            f"model '{brought.name}': found scores that are not finite numbers, expected class "
-            "scores for pictures scaled by --mean and --std"
-        )
+def _filled(labels: npt.NDArray[Any], count: int) -> npt.NDArray[Any]:
+    """Labels (N, M, 5) of `count` boxes each: what a sample has fewer of is none."""
+    wide = ((0, 0), (0, count - labels.shape[1]), (0, 0))
+    return np.pad(labels, wide, constant_values=NO_BOX)

@@ -20,7 +20,7 @@ from models.capture.exits import (
 )
 from models.capture.graph import Crossing, Cut
 from models.capture.placement import MARKS, Placed, marked_points, probed, within
-from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.brought.brought_module import BroughtModule, Listener, ProfileArgs, SampleUses
 from models.networks.brought.exits.exit_goals import ExitGoal
 from models.networks.brought.exits.head_choice import head_seconds
 from models.networks.brought.factories import HeadFactory
@@ -54,7 +54,7 @@ class ChosenPoints(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def with_exits(
     folder: Path,
     brought: BroughtModule,
-    lesson: PictureUses,
+    lesson: SampleUses,
     args: ProfileArgs,
     listener: Listener,
     head: HeadFactory | None,
@@ -67,7 +67,7 @@ def with_exits(
     """
     captured, known = brought.captured, lesson.known
     seen = digest_bytes(known.x.tobytes() + known.y.tobytes())[:16]
-    given = f", pictures {seen}, mean {args.mean}, std {args.std}{brought.goal.identity}"
+    given = f", samples {seen}, {brought.given.preprocessing!r}{brought.goal.identity}"
     wanted = f"{args.placed} {args.exits}, {WithExits(captured, ()).identity}{given}"
     path, places = folder / CHOSEN, _Places(brought, lesson, args, listener)
     chosen = _kept(path, wanted)
@@ -114,7 +114,7 @@ class _Places:
     """Finds the places of a module's exits by the rule that was asked for."""
 
     def __init__(
-        self, brought: BroughtModule, lesson: PictureUses, args: ProfileArgs, listener: Listener
+        self, brought: BroughtModule, lesson: SampleUses, args: ProfileArgs, listener: Listener
     ) -> None:
         self._brought, self._lesson, self._args, self._listener = brought, lesson, args, listener
         self._model = brought.captured
@@ -123,7 +123,7 @@ class _Places:
     @cached_property
     def _costs(self) -> Costs:
         self._listener.stage("costs")
-        sample = self._brought.normalisation.apply(self._lesson.known.x[:1])
+        sample = self._brought.given.apply(self._lesson.known.x[:1])
         return measure_costs(self._model, sample)
 
     def network_s(self) -> float:
@@ -183,7 +183,7 @@ class _Places:
         return self._on_front(probes, count), probes
 
     def _probes(self, every: tuple[Cut, ...]) -> list[Probe]:
-        lesson, normalisation = self._lesson, self._brought.normalisation
+        lesson, given = self._lesson, self._brought.given
         price = self._bytes if self._args.placement == "front-memory" else self._seconds
         for cut in every[:1]:
             price(cut)  # costs are a stage of their own
@@ -194,8 +194,8 @@ class _Places:
         return self._brought.goal.probes(
             self._model,
             some,
-            plain_batches(few, normalisation, PROBE_BATCH),
-            plain_batches(lesson.held, normalisation, PROBE_BATCH),
+            plain_batches(few, given, PROBE_BATCH),
+            plain_batches(lesson.held, given, PROBE_BATCH),
             price,
         )
 

@@ -15,7 +15,7 @@ from artefacts.arrays import Float32s
 from artefacts.imported import is_named
 from models.capture.confident import Confidence
 from models.capture.modules import answers as given_answers
-from models.capture.rows import RowModule, output_tensors
+from models.capture.rows import output_tensors
 from models.data.datasets import Samples
 from models.facts.answers import Answers, ClassAnswer, TensorsAnswer
 from models.facts.judges import (
@@ -64,8 +64,18 @@ class Taken:
             return (*TENSOR_CODECS, "ids16" if kind.vocabulary <= 2**16 else "ids32")
         return (*TENSOR_CODECS, "pcm16", "mulaw") if isinstance(kind, SoundInput) else TENSOR_CODECS
 
+    @property
+    def any_value(self) -> bool:
+        """Whether the network takes made-up values: of tensors it is not known which are valid."""
+        return isinstance(self.preprocessing, PictureInput)
 
-def check_answers(rows: RowModule, x: Tensor, name: str) -> None:
+    @property
+    def noun(self) -> str:
+        """What its samples are called."""
+        return "pictures" if isinstance(self.preprocessing, PictureInput) else "samples"
+
+
+def check_answers(rows: nn.Module, x: Tensor, name: str) -> None:
     """Refuse a module that cannot take a batch `x` (N, ...), or gives what are no finite numbers.
 
     `rows` is the module called `name`.
@@ -80,10 +90,15 @@ def check_answers(rows: RowModule, x: Tensor, name: str) -> None:
             f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
         ) from None
     for one in found:
-        if len(one) != len(x) or not bool(torch.isfinite(one).all()):
+        if len(one) != len(x):
             raise UsageError(
-                f"model '{name}': found an answer of shape {tuple(one.shape)} that is not one row "
-                f"of finite numbers for each of {len(x)} samples"
+                f"model '{name}': found an answer of shape {tuple(one.shape)} to {len(x)} samples, "
+                "expected a row for each"
+            )
+        if not bool(torch.isfinite(one).all()):
+            raise UsageError(
+                f"model '{name}': found scores that are not finite numbers, expected finite ones "
+                "(is its input what it was trained on?)"
             )
 
 
@@ -104,13 +119,13 @@ def input_batches(x: Raw, taken: Taken) -> Iterator[Tensor]:
         yield torch.from_numpy(taken.preprocessing.apply(x[k : k + BATCH]))
 
 
-def _all_rows(rows: RowModule, x: Raw, taken: Taken) -> Float32s:
+def _all_rows(rows: nn.Module, x: Raw, taken: Taken) -> Float32s:
     """What the last exit gives of every sample (N, V)."""
     return np.concatenate([given_answers(rows, one)[-1].numpy() for one in input_batches(x, taken)])
 
 
 def with_labels(
-    samples: Samples | None, x: Raw, rows: RowModule, taken: Taken, answers: Answers, values: int
+    samples: Samples | None, x: Raw, rows: nn.Module, taken: Taken, answers: Answers, values: int
 ) -> tuple[Samples, bool]:
     """Samples with what is right of them, and whether somebody has said it.
 
@@ -121,6 +136,11 @@ def with_labels(
     if samples is None or not samples.y.size:
         classes = () if samples is None else samples.classes
         return Samples(x, own_labels(answers, _all_rows(rows, x, taken)), classes), False
+    if taken.answers is None and not answers.one_class and samples.y.shape == (len(x),):
+        raise UsageError(
+            f"model: found an output of {values} values for each sample, and classes as labels; "
+            "expected class scores (--answers says what else it gives)"
+        )
     own_judge = taken.judge is not None and is_named(taken.judge_name)
     check_labels(samples.y, answers, values, samples.path, own_judge)
     if isinstance(answers, ClassAnswer):
@@ -130,7 +150,7 @@ def with_labels(
 
 
 def check_judge(
-    samples: Samples, rows: RowModule, taken: Taken, answers: Answers, values: int
+    samples: Samples, rows: nn.Module, taken: Taken, answers: Answers, values: int
 ) -> None:
     """Try the judge on what the network answers to the first few `samples`, and to one alone.
 

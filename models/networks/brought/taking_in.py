@@ -14,11 +14,10 @@ from models.data.own_pictures import has_own_size, read_pictures
 from models.data.own_samples import read_samples
 from models.facts.outcomes import Outcomes
 from models.networks.brought.brought_module import Listener, ProfileArgs
+from models.networks.brought.converting import convert
 from models.networks.brought.exit_placement import CHOSEN
 from models.networks.brought.factories import HeadFactory
-from models.networks.brought.profile_module import CODECS, convert_module
 from models.networks.brought.signatures import Taken
-from models.networks.brought.signed.signed_module import convert_signed
 
 Size = tuple[int, int]
 
@@ -32,10 +31,10 @@ class Source:
     side: Size | None
     """(height, width) that pictures are squashed to, or made in; None: they have their own."""
     train_data: Path | None
-    """Pictures that train exits and never judge."""
+    """Samples that train exits and never judge."""
     of_pictures: bool
-    taken: Callable[[Size | None], Taken | None]
-    """What the module takes and gives, by the size of pictures; None: a picture in, a class out."""
+    taken: Callable[[Size | None], Taken]
+    """What the module takes and gives, by the size of pictures."""
     one_class: bool = True
     """Whether pictures are labelled with a class, or with what else the answers' judge takes."""
 
@@ -64,50 +63,67 @@ def take_in(
     `listener` hears of it, `head` makes exits' heads (None: the usual ones). `codecs` are those
     that were asked for (none: the usual ones).
     """
-    samples: Samples | None = None
-    if source.of_pictures and source.data is not None:
-        # what is not there is said by who reads it
-        if source.side is not None and source.data.exists() and has_own_size(source.data):
-            raise UsageError(
-                "--input: found it given for a model that is brought, expected none (an npz's "
-                "pictures have their size; those of other forms are squashed to --input)"
-            )
-        samples = read_pictures(
-            source.data, source.side, args.classes, brought.classes, source.one_class
-        )
-    size = source.side if samples is None else (samples.x.shape[1], samples.x.shape[2])
-    taken = source.taken(size if source.of_pictures else None)
-    if taken is None:
-        assert size is not None
-        more = _more(source, samples, size, args)
-        usual = codecs or CODECS
-        outcomes = convert_module(
-            folder, brought.module, brought.name, samples, size, args, listener, head, usual, more
-        )
-        return outcomes, usual
-    if source.train_data is not None:
-        raise UsageError(
-            "--train-data: found it given, expected none (it is for pictures of one class and a "
-            "model without exits of its own, without --answers, --judge and --confidence)"
-        )
-    if not source.of_pictures and source.data is not None:
-        samples = read_samples(source.data, taken.preprocessing, taken.shape)
+    if source.train_data is not None and source.data is None:
+        raise UsageError("--train-data: found it without --data, expected both")
+    if source.of_pictures:
+        samples = _pictures(source, args, brought)
+        size = source.side if samples is None else (samples.x.shape[1], samples.x.shape[2])
+        taken = source.taken(size)
+    else:
+        taken = source.taken(None)
+        samples = None if source.data is None else _others(source.data, taken)
+    more = None if source.train_data is None else _more(source, samples, taken, args)
     usual = codecs or taken.codecs
-    outcomes = convert_signed(
-        folder, brought.module, brought.name, samples, taken, args, listener, head, usual
+    outcomes = convert(
+        folder, brought.module, brought.name, samples, taken, args, listener, head, usual, more
     )
     return outcomes, usual
+
+
+def _pictures(source: Source, args: ProfileArgs, brought: NamedModule) -> Samples | None:
+    if source.data is None:
+        return None
+    # what is not there is said by who reads it
+    if source.side is not None and source.data.exists() and has_own_size(source.data):
+        raise UsageError(
+            "--input: found it given for a model that is brought, expected none (an npz's "
+            "pictures have their size; those of other forms are squashed to --input)"
+        )
+    return read_pictures(
+        source.data, source.side, args.classes, brought.classes, source.one_class, labelled=False
+    )
+
+
+def _others(path: Path, taken: Taken) -> Samples:
+    return read_samples(path, taken.preprocessing, taken.shape)
+
+
+def _more(source: Source, samples: Samples | None, taken: Taken, args: ProfileArgs) -> Samples:
+    """Samples that train and never judge, of the shape of those that do."""
+    assert source.train_data is not None
+    assert samples is not None
+    if not source.of_pictures:
+        more = _others(source.train_data, taken)
+    else:
+        names, (height, width) = args.classes or samples.classes, samples.x.shape[1:3]
+        more = read_pictures(
+            source.train_data, (height, width), names, one_class=source.one_class, labelled=False
+        )
+        if more.x.shape[1:] != samples.x.shape[1:]:
+            raise UsageError(
+                f"--train-data: found pictures of {more.x.shape[2]} x {more.x.shape[1]}, "
+                f"expected {width} x {height}, the size of --data"
+            )
+    if bool(more.y.size) != bool(samples.y.size):
+        with_or = ("without", "with") if samples.y.size else ("with", "without")
+        raise UsageError(
+            f"--train-data: found samples {with_or[0]} labels, expected them {with_or[1]} labels, "
+            "as those of --data are"
+        )
+    return more
 
 
 def interrupted_at(folder: Path) -> Path:
     """What an interrupted run has left to go on from."""
     left = [p for p in (folder / "checkpoint.pt", folder / CHOSEN) if p.exists()]
     return left[0] if left else folder / "checkpoint.pt"
-
-
-def _more(source: Source, samples: Samples | None, size: Size, args: ProfileArgs) -> Samples | None:
-    if source.train_data is None:
-        return None
-    if samples is None:
-        raise UsageError("--train-data: found it without --data, expected both")
-    return read_pictures(source.train_data, size, args.classes or samples.classes)

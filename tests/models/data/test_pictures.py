@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from models.data.datasets import Pictures
-from models.data.pictures import agreement_labels, generated_pictures
+from models.data.pictures import generated_pictures
+from models.facts.answers import ClassAnswer
 from models.facts.cards import load_model
+from models.facts.judges import own_labels
 from models.networks.training import exit_accuracies
 from models.networks.training_data import Normalisation, plain_batches
 
@@ -26,17 +28,6 @@ def test_pictures_are_smooth_and_differ():
     assert x.std(axis=(1, 2)).mean() > 10
 
 
-def test_agreement_is_with_the_whole_network():
-    def logits(x):
-        return np.stack([x.mean(axis=(1, 2, 3)) < 128, x.mean(axis=(1, 2, 3)) >= 128], axis=1)
-
-    x = generated_pictures(9, np.random.default_rng(3))
-    expected = (x.mean(axis=(1, 2, 3)) >= 128).astype(np.uint8)
-    assert np.array_equal(agreement_labels(x, logits, batch=4), expected)
-    assert 0 < expected.sum() < 9
-    assert agreement_labels(x[:0], logits).shape == (0,)
-
-
 def test_the_shipped_network_tells_generated_pictures_apart():
     import torch
 
@@ -52,7 +43,7 @@ def test_the_shipped_network_tells_generated_pictures_apart():
             return network.run_interval(torch.from_numpy(model.normalise(x)), 4, 0, 22).numpy()
 
     x = generated_pictures(60, np.random.default_rng(11))
-    labels = agreement_labels(x, logits)
+    labels = own_labels(ClassAnswer(), logits(x))
     assert len(np.unique(labels)) >= 4
     normalisation = Normalisation(model.preprocessing.mean, model.preprocessing.std)
     agreement = exit_accuracies(network, plain_batches(Pictures(x, labels), normalisation))

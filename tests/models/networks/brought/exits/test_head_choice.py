@@ -10,14 +10,16 @@ from torch import nn
 from models.capture.export import capture
 from models.capture.heads import head_of_kind
 from models.data.datasets import Pictures
+from models.facts.preprocessing import PictureInput
 from models.networks import training
 from models.networks.brought import exit_placement
-from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.brought.brought_module import BroughtModule, Listener, ProfileArgs, SampleUses
+from models.networks.brought.exits.exit_goals import ClassGoal
 from models.networks.brought.exits.head_choice import Candidate, choose, said
 from models.networks.checkpoints import save_checkpoint
-from models.networks.training_data import Normalisation
+from models.networks.training_data import Prepared
 
-PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+PLAIN = Prepared(PictureInput())
 
 
 def test_a_share_of_the_networks_time_must_buy_as_much_accuracy():
@@ -53,7 +55,7 @@ def brought():
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
     ).eval()  # fmt: skip
     captured = capture(module, torch.zeros(2, 3, 16, 16), "small")
-    return BroughtModule("small", module, captured, PLAIN)
+    return BroughtModule("small", module, captured, PLAIN, ClassGoal(2))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def lesson():
     lying = (np.arange(16)[:, None, None] % 2) * np.ones((16, 16, 3), dtype=int)
     stripes = np.where(y[:, None, None, None] == 0, lying, lying.transpose(1, 0, 2))
     x = 60 + 120 * stripes + rng.integers(0, 30, (400, 16, 16, 3))
-    return PictureUses.of(Pictures(x.astype(np.uint8), y.astype(np.uint8)), 0, True)
+    return SampleUses.of(Pictures(x.astype(np.uint8), y.astype(np.uint8)), 0, True)
 
 
 def listener(stages, epochs):
@@ -128,6 +130,6 @@ def test_five_exits_or_as_many_as_there_are_places(brought, lesson, tmp_path):
 def test_pictures_that_only_train(lesson):
     pictures = Pictures(lesson.judged.x, lesson.judged.y)
     more = Pictures(lesson.known.x, lesson.known.y)
-    used = PictureUses.of(pictures, 0, True, more)
+    used = SampleUses.of(pictures, 0, True, more)
     assert len(used.judged) == len(pictures) // 2
     assert len(used.known) + len(used.held) == len(pictures) - len(pictures) // 2 + len(more)

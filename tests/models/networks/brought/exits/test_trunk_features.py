@@ -10,17 +10,19 @@ from torch import nn
 from models.capture.exits import WithExits, candidate_points
 from models.capture.export import capture
 from models.data.datasets import Pictures
+from models.facts.preprocessing import PictureInput
 from models.networks.brought import exit_placement
-from models.networks.brought.brought_module import BroughtModule, Listener, PictureUses, ProfileArgs
+from models.networks.brought.brought_module import BroughtModule, Listener, ProfileArgs, SampleUses
 from models.networks.brought.exits import trunk_features
+from models.networks.brought.exits.exit_goals import ClassGoal
 from models.networks.brought.exits.trunk_features import (
     HeadsAlone,
     KeptFeatures,
     augmentations_that_fit,
 )
-from models.networks.training_data import Normalisation, SmallPictures
+from models.networks.training_data import Prepared, SmallPictures
 
-PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+PLAIN = Prepared(PictureInput())
 
 
 @pytest.fixture(scope="module")
@@ -100,10 +102,10 @@ def test_heads_are_trained_with_and_without_the_file(captured, tmp_path, monkeyp
     rng = np.random.default_rng(1)
     y = rng.integers(0, 3, 240)
     x = rng.integers(0, 80, (240, 16, 16, 3)) + 60 * y[:, None, None, None]
-    lesson = PictureUses.of(Pictures(x.astype(np.uint8), y.astype(np.uint8)), 0, True)
+    lesson = SampleUses.of(Pictures(x.astype(np.uint8), y.astype(np.uint8)), 0, True)
     reports = []
     listener = Listener(lambda stage: None, lambda done, total: None, reports.append)
-    brought = BroughtModule("small", module, model, PLAIN)
+    brought = BroughtModule("small", module, model, PLAIN, ClassGoal(3))
     args = ProfileArgs(exit_after=("relu",), epochs=40)
     _, whole = exit_placement.with_exits(tmp_path, brought, lesson, args, listener, None)
     assert 10 < len(reports) <= 40

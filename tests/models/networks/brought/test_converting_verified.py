@@ -15,9 +15,11 @@ from models.data.datasets import Pictures
 from models.data.own_pictures import read_pictures
 from models.facts.cards import load_model
 from models.facts.outcomes import read_outcomes
+from models.facts.preprocessing import PictureInput
 from models.networks.brought.brought_module import Listener, ProfileArgs
+from models.networks.brought.converting import convert
 from models.networks.brought.factories import load_factory
-from models.networks.brought.profile_module import convert_module
+from models.networks.brought.signatures import Taken
 
 FACTORY = """
     import torch
@@ -144,8 +146,9 @@ QUIET = Listener(lambda stage: None, lambda done, total: None, lambda report: No
 
 
 def taken(folder, module, pictures, **args):
-    return convert_module(
-        folder, module, "mine", pictures, (24, 32), ProfileArgs(**args), QUIET, codecs=("int8",)
+    given = Taken(PictureInput(), (3, 24, 32))
+    return convert(
+        folder, module, "mine", pictures, given, ProfileArgs(**args), QUIET, codecs=("int8",)
     )
 
 

@@ -8,19 +8,18 @@ import numpy as np
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.printing import first_of
 from models.data.datasets import Samples
-from models.data.generated import generated_samples
+from models.data.generated import MADE_SAMPLES, generated_samples
+from models.data.labels import MOST_CLASSES
 from models.facts.answers import Answers
 from models.facts.judges import Judge, default_judge
 from models.facts.preprocessing import Raw
-from models.networks.brought.brought_module import PictureUses, ProfileArgs
+from models.networks.brought.brought_module import ProfileArgs, SampleUses
 from models.networks.brought.class_names import class_names
 from models.networks.brought.exit_placement import read_reasons
 from models.networks.brought.signatures import Taken
 from models.networks.publishing import Origin
-
-GENERATED = 400
-"""Samples that are made up where nobody gave any."""
 
 
 def raw_samples(samples: Samples | None, taken: Taken, seed: int) -> Raw:
@@ -28,39 +27,57 @@ def raw_samples(samples: Samples | None, taken: Taken, seed: int) -> Raw:
     if samples is not None:
         return samples.x
     rng = np.random.default_rng(seed)
-    return generated_samples(taken.preprocessing, taken.shape, GENERATED, rng)
+    return generated_samples(taken.preprocessing, taken.shape, MADE_SAMPLES, rng)
 
 
-def given_names(names: tuple[str, ...], module: nn.Module, count: int) -> tuple[str, ...]:
-    """`names` of classes that somebody gave; else those of `module`, where it has `count`."""
-    own = class_names(module)
-    return names or (own if len(own) == count else ())
+def given_names(
+    names: tuple[str, ...], module: nn.Module, values: int, answers: Answers
+) -> tuple[str, ...]:
+    """`names` of classes that somebody gave; else those of `module`, where it has as many.
 
-
-def judge_of_values(taken: Taken, answers: Answers) -> Judge:
-    """The judge of rows that end with a confidence: it is no part of what is right.
-
-    `taken` says who judges, `answers` what stands before the confidence.
+    A row of so many `values` of `answers` says how many classes there are.
     """
+    own = class_names(module)
+    return names or (own if len(own) == answers.named(values) else ())
+
+
+def judge_of_values(taken: Taken, answers: Answers) -> Judge | None:
+    """Who judges (None: the usual judge); of rows that end with a confidence what stands before it.
+
+    `taken` says who judges, and whether there is a confidence; `answers` are without it.
+    """
+    if taken.confidence is None:
+        return taken.judge
     judge_by = taken.judge or default_judge(answers)
     return lambda rows, labels: judge_by(rows[:, :-1], labels)
 
 
-def names_in_order(values: int, answers: Answers, names: tuple[str, ...]) -> tuple[str, ...]:
+def names_in_order(
+    values: int, answers: Answers, names: tuple[str, ...], model: str
+) -> tuple[str, ...]:
     """Names of classes: those that were given, else numbers where the answer is one class.
 
-    Refuses as many `names` as a row of so many `values` of `answers` does not tell apart.
+    Refuses as many `names` as a row of so many `values` of `answers` does not tell apart, which is
+    what the network called `model` gives; and more classes than outcomes can keep.
     """
     count = answers.named(values)
+    if answers.one_class and count > MOST_CLASSES:
+        raise UsageError(
+            f"model '{model}': found {count} classes, expected 2 to {MOST_CLASSES} (outcomes keep "
+            "a class in two bytes at most)"
+        )
     if len(names) not in (0, count):
-        raise UsageError(f"classes: found {len(names)} names, expected {count}")
+        raise UsageError(
+            f"classes: found {len(names)} names ({first_of(names, 3)}), expected {count}, what "
+            f"model '{model}' tells apart (--classes FILE names them all)"
+        )
     usual = tuple(f"class {k}" for k in range(count)) if answers.one_class else ()
     return names or usual
 
 
 def origin_of(
     folder: Path,
-    lesson: PictureUses,
+    lesson: SampleUses,
     args: ProfileArgs,
     places: tuple[str, ...],
     names: tuple[str, ...],
@@ -70,20 +87,21 @@ def origin_of(
     `folder` holds what exits were chosen by, `lesson` the samples, `args` how it was done; `places`
     are those of exits that were put in, `names` those of classes.
     """
-    why = read_reasons(folder)
-    what = lesson.described.replace("pictures", "samples")
+    why, what = read_reasons(folder), lesson.described
+    trained = f"; its exits were trained on {len(lesson.known)} of {what}"
     return Origin(
         names,
-        "a model that was brought" + (f"; exits trained on {len(lesson.known)} of {what}"
-                                      if args.with_exits else ""),
+        f"a model that was brought{trained if args.with_exits else ''}",
         f"{len(lesson.judged)} of {what}",
         {
             "exits_at": list(places),
             "exits_why": list(why[: len(places)]),
             "placement": args.placed if args.with_exits else None,
+            "distillation": args.distillation if args.with_exits else 0.0,
+            "own_blocks": args.own_blocks if args.with_exits else 0,
             "epochs": args.epochs if args.with_exits else 0,
             "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,
             "seed": args.seed,
         },
-    )  # fmt: skip
+    )

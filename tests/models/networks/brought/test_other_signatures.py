@@ -87,6 +87,24 @@ def profile(*more: str) -> dict[str, object]:
     return found
 
 
+def test_more_samples_only_train_whatever_they_are(folder):
+    rng = np.random.default_rng(1)
+    for name, count in (("mine", 60), ("more", 40)):
+        np.savez(
+            folder / f"{name}.npz", image=rng.normal(size=(count, 2, 12)).astype(np.float32),
+            kind=rng.integers(0, 3, (count, 1)),
+            y=np.tile(np.float32([[0, 0.1, 0.1, 0.5, 0.5]]), (count, 1 + (name == "more"), 1)),
+        )  # fmt: skip
+    profile(
+        "--model", "signed_modules:finder", "--input", "tensors:image=FP32[2x12],kind=INT64[1]",
+        "--answers", "boxes:4=boxes,scores", "--judge", "signed_modules:halves", "--data",
+        "mine.npz", "--train-data", "more.npz", "--exits", "1", "--epochs", "1", "--out", "d",
+    )  # fmt: skip
+    card = load_model("d").card
+    assert card.dataset.endswith("trained on 63 of 100 labelled samples")
+    assert read_outcomes("d/outcomes.npz").samples == 30
+
+
 def test_texts_with_exits_of_their_own(folder):
     rng = np.random.default_rng(1)
     ids = rng.integers(1, 50, (80, 9))

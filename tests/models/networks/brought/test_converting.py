@@ -2,15 +2,15 @@
 
 import re
 import sys
-import textwrap
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from brought_modules import bring
 from typer.testing import CliRunner
 
-from artefacts import ArtefactError, UsageError
+from artefacts import UsageError
 from coinfer.cli.learning.exit_remarks import weak_exits
 from coinfer.cli.learning.scenario_file import suggested_frames
 from coinfer.cli.main import app
@@ -23,85 +23,10 @@ from models.facts.outcomes import read_outcomes
 from models.networks.brought.exits import head_choice
 from models.networks.brought.factories import load_factory
 
-FACTORY = """
-    import torch
-    from torch import nn
-
-    class Small(nn.Module):
-        def __init__(self):
-            super().__init__()
-            torch.manual_seed(0)
-            self.a = nn.Conv2d(3, 8, 3, 2, 1)
-            self.b = nn.Conv2d(8, 8, 3, 1, 1)
-            self.c = nn.Conv2d(8, 12, 3, 2, 1)
-            self.end = nn.Linear(12, 2)
-
-        def forward(self, x):
-            x = torch.relu(self.a(x))
-            x = x + torch.relu(self.b(x))
-            x = torch.relu(self.c(x)).mean(dim=(2, 3))
-            return self.end(x)
-
-    def make():
-        return Small()
-
-    def nothing():
-        return 3
-
-    def fails():
-        return 1 // 0
-
-    class Flat(nn.Module):
-        # flattens a map, as AlexNet does, and has what the torch executor does not know
-        def __init__(self, classes):
-            super().__init__()
-            torch.manual_seed(0)
-            self.a, self.b = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(4, 4, 3, 2, 1)
-            self.end = nn.Linear(4 * 3 * 4, classes)
-
-        def forward(self, x):
-            x = nn.functional.leaky_relu(self.a(x))
-            return self.end(nn.functional.leaky_relu(self.b(x)).flatten(1))
-
-    def wide():
-        return Flat(300)
-
-    def single():
-        return Flat(1)
-
-    def flat():
-        return Flat(2)
-
-    class Maps(nn.Module):
-        def forward(self, x):
-            return x.mean(dim=3)
-
-    class Double(nn.Module):
-        def forward(self, x):
-            return x.mean(dim=(2, 3)).double()
-
-    def head(shape, classes):
-        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[0], classes))
-
-    def flat_head(shape, classes):
-        return nn.Flatten()
-
-    class Branches(nn.Module):
-        def forward(self, x):
-            return x.mean(dim=(1, 2)) if x.sum() > 0 else -x.mean(dim=(1, 2))
-"""
-
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    (tmp_path / "brought.py").write_text(textwrap.dedent(FACTORY))
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 160)
-    x = rng.integers(0, 100, (160, 24, 32, 3)) + 120 * y[:, None, None, None]
-    np.savez(tmp_path / "pictures.npz", x=x.astype(np.uint8), y=y)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.delitem(sys.modules, "brought", raising=False)
+    bring(tmp_path, monkeypatch)
     monkeypatch.setattr(head_choice, "CHOICE_STEPS", 8)  # any head will do
     return tmp_path
 
@@ -289,7 +214,7 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("models.networks.brought.profile_module.publish", interrupted)
+        patched.setattr("models.networks.brought.converting.publish", interrupted)
         assert run(*args).exit_code == 130
     with monkeypatch.context() as patched:
         patched.setattr("models.networks.brought.exits.exit_goals.probe_points", interrupted)
@@ -298,78 +223,37 @@ def test_an_interrupted_run_keeps_the_points_it_chose(here, monkeypatch):
     assert "epoch 1/" not in result.output  # the heads were trained already
 
 
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (("--model", ":make", "--input", "24x32"), "expected PACKAGE.MODULE:FACTORY"),
-        (("--model", "brought:fails", "--input", "24x32"), "'fails()' failed: ZeroDivisionError"),
-        (("--model", "brought:make", "--data", "pictures.npz", "--repeats", "0"), "repeats = 0"),
-        (("--model", "brought:single", "--data", "pictures.npz"), "found 1 classes"),
-        (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),
-        (("--model", "brought:Maps", "--input", "24x32"), "found an output of shape (N, 3, 24)"),
-        (("--model", "brought:Double", "--input", "24x32"), "(N, 3) in torch.float64, expected"),
-        (
-            ("--model", "brought:make", "--input", "24x32", "--heads", "brought:none"),
-            "heads 'brought:none': found no 'none'",
-        ),
-        (
-            (
-                "--model",
-                "brought:make",
-                "--data",
-                "pictures.npz",
-                "--exits",
-                "1",
-                "--heads",
-                "brought:flat_head",
-            ),
-            "expected (2, 2) for a batch of two",
-        ),
-        (("--model", "models.mine:make", "--input", "24x32"), "expected a module of another name"),
-        (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
-        (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
-        (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),
-        (("--model", "brought:make", "--input", "24"), "expected HEIGHTxWIDTH"),
-        (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
-        (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
-        (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1"), "three numbers"),
-        (
-            ("--model", "brought:make", "--data", "pictures.npz", "--input", "64x64"),
-            "--input: found it given for a model that is brought, expected none (an npz's pictures "
-            "have their size",
-        ),
-        (
-            ("--model", "brought:make", "--input", "24x32", "--grid", "3"),
-            "expected none (its layers are of no kind that a regression knows)",
-        ),
-        (("--model", "brought:make", "--data", "pictures.npz", "--mean", "nan,1,1"), "'nan,1,1'"),
-        (
-            ("--model", "brought:make", "--input", "24x32", "--placement", "best"),
-            "expected linear, pareto-marks",
-        ),
-    ],
-)
-def test_what_cannot_be_brought_is_named(here, args, said):
-    result = run("profile", *args, "--out", "mine")
-    assert isinstance(result.exception, UsageError | ArtefactError), result.output
-    assert said in str(result.exception)
-    assert not (here / "mine" / "card.json").exists()
+@pytest.mark.parametrize(("factory", "kind"), [("Maps", "tensors"), ("Double", "")])
+def test_what_is_given_is_found_out_and_said(here, factory, kind):
+    result = run(
+        "profile", "--model", f"brought:{factory}", "--input", "24x32", "--repeats", "2",
+        "--exits", "0", "--out", "mine",
+    )  # fmt: skip
+    assert result.exit_code == 0, (result.output, result.exception)
+    said = f"an answer is taken as {kind}, and judged by closeness"
+    assert (said in result.output) is bool(kind)
+    assert load_model(here / "mine").spec.classes == (72 if kind else 3)
+    assert read_outcomes(here / "mine" / "outcomes.npz").accuracy(0) == 1.0
 
 
-@pytest.mark.parametrize(
-    ("arrays", "said"),
-    [
-        ({"x": np.zeros((4, 8, 8), np.uint8), "y": np.zeros(4, int)}, "field 'x'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.float32), "y": np.zeros(4, int)}, "field 'x'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.zeros(3, int)}, "field 'y'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.full(4, -1)}, "field 'y'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.uint8)}, "arrays x and y"),
-    ],
-)
-def test_pictures_that_are_none(tmp_path, arrays, said):
-    np.savez(tmp_path / "p.npz", **arrays)
-    with pytest.raises(ArtefactError, match=said):
-        read_pictures(tmp_path / "p.npz")
+def test_pictures_need_no_labels_and_more_of_them_only_train(here):
+    with np.load("pictures.npz") as kept:
+        np.savez("bare.npz", x=kept["x"][:100])
+        np.savez("more.npz", x=kept["x"][100:])
+    args = (
+        "profile", "--model", "brought:make", "--data", "bare.npz", "--exits", "1", "--epochs", "1",
+        "--repeats", "2", "--out", "mine",
+    )  # fmt: skip
+    mixed = run(*args, "--train-data", "pictures.npz")
+    assert "--train-data: found samples with labels, expected them without" in str(mixed.exception)
+    result = run(*args, "--train-data", "more.npz")
+    assert result.exit_code == 0, (result.output, result.exception)
+    outcomes = read_outcomes(here / "mine" / "outcomes.npz")
+    assert outcomes.samples == 50
+    assert outcomes.accuracy(1) == 1.0
+    assert load_model(here / "mine").card.dataset.startswith(
+        "a model that was brought; its exits were trained on 99 of 160 pictures; right = agrees"
+    )
 
 
 @pytest.mark.parametrize(

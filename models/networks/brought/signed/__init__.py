@@ -1,1 +1,0 @@
-"""Modules that come with a signature: other inputs than pictures, other answers than classes."""
