@@ -15,9 +15,8 @@ from experiments.robustness.chaos import __main__ as chaos
     ("script", "argv", "said"),
     [
         (promise, ["--scenario", "mars"], "scenario: found 'mars'"),
-        (promise, ["--controller", "magic"], "controller: found 'magic'"),
-        (promise, ["--controller", "robust,learned"], "'robust,learned', expected one name"),
-        (promise, ["--controller", "oracle"], "controller: found 'oracle'"),
+        (promise, ["--controllers", "magic"], "controller: found 'magic'"),
+        (promise, ["--controllers", "robust,oracle"], "controller: found 'oracle'"),
         (promise, ["--seconds", "0"], "found '0', expected a number above 0"),
         (promise, ["--logs", "0"], "found '0', expected a whole number of 1 or more"),
         (promise, ["--method", "wire"], "wire"),
@@ -50,13 +49,41 @@ def test_the_worst_log_decides(accuracies, late, code, monkeypatch, capsys):
         asked.append((trace.name, trace.duration_s, controller))
         if controller == "device-only":
             return Reported(0.8, 0.0)
-        log = len(asked) // 2
-        return Reported(accuracies[log], late[log])
+        log = len(asked) // 3
+        return Reported(accuracies[log] + 0.1 * (controller == "rate-rule"), late[log])
 
     monkeypatch.setattr(promise, "_measured", measured)
-    assert promise.main(["--logs", "2", "--seconds", "12"]) == code
+    controllers = [DEFAULT_CONTROLLER, "rate-rule"]
+    given = ["--logs", "2", "--seconds", "12", "--controllers", ",".join(controllers)]
+    assert promise.main(given) == code
     found = json.loads(capsys.readouterr().out)
+    assert found["means"]["device-only"] == {"goodput_accuracy": 0.8, "late_share": 0.0}
+    over = found["over"][DEFAULT_CONTROLLER]
+    assert over["rate-rule"]["mean"] == pytest.approx(-0.1)
+    assert over["device-only"]["mean"] == pytest.approx(sum(accuracies) / 2 - 0.8)
+    assert len(found["rows"]) == 2
     names = [t.name for t in load_setting(read_scenario("lte-mobilenet")).traces("test").traces[:2]]
-    assert asked == [(name, 12.0, c) for name in names for c in (DEFAULT_CONTROLLER, "device-only")]
+    assert asked == [(name, 12.0, c) for name in names for c in (*controllers, "device-only")]
     assert found["worst_goodput_difference"] == pytest.approx(min(accuracies) - 0.8)
     assert found["worst_late_difference"] == pytest.approx(max(late))
+
+
+def test_an_interrupted_run_prints_the_logs_that_it_has_measured(monkeypatch, capsys):
+    class Reported:
+        goodput_accuracy, late_share = 0.9, 0.0
+
+    asked = []
+
+    def measured(setting, trace, scenario, controller, method):
+        asked.append(controller)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return Reported()
+
+    monkeypatch.setattr(promise, "_measured", measured)
+    with pytest.raises(SystemExit) as ended:
+        promise.main(["--logs", "3", "--seconds", "12"])
+    assert ended.value.code == 130
+    found = capsys.readouterr()
+    assert len(json.loads(found.out)["rows"]) == 1
+    assert "interrupted after 1 of 3 logs" in found.err
