@@ -1,0 +1,1 @@
+"""A third party's measurements of three tiers, and plans by that party's own cost model."""
