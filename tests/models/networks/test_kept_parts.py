@@ -240,6 +240,7 @@ judge(load_model(folder / "tiny"), Samples(kept["x"], kept["y"]), "made up", die
 
 
 @pytest.mark.slow
+@pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_s_pass_goes_on_in_another(tiny_model, samples, tmp_path, number):
     np.savez(tmp_path / "samples.npz", x=samples.x, y=samples.y)
