@@ -78,10 +78,11 @@ def pareto_points(probes: Sequence[Probe], count: int, whole_cost: float = 0.0) 
     The front first; where it has more points than asked for, those that together dominate the
     greatest area are taken one by one: the area up to `whole_cost` (of the model itself, which is
     what an exit saves), or to the dearest point's where that is more. Points as dear as the model
-    (`NEAR_END` of `whole_cost`, where that is given) are left out; there may be none left.
+    (`NEAR_END` of `whole_cost`, where that is given) are left out, unless all are: a network so
+    small takes what single operations take, and only its profile can say what an exit saves.
     """
     if whole_cost > 0.0:
-        probes = [p for p in probes if p.cost < NEAR_END * whole_cost]
+        probes = [p for p in probes if p.cost < NEAR_END * whole_cost] or probes
     front = [
         p for p in probes
         if not any(
@@ -90,7 +91,7 @@ def pareto_points(probes: Sequence[Probe], count: int, whole_cost: float = 0.0) 
             for q in probes
         )
     ]  # fmt: skip
-    worst = max([whole_cost, *(p.cost for p in probes)])
+    worst = max(whole_cost, *(p.cost for p in probes))
     chosen: list[Probe] = []
     while len(chosen) < min(count, len(front)):
         left = [p for p in front if p not in chosen]
