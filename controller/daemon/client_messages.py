@@ -59,6 +59,8 @@ class Inference:
     latency_s: float
     class_name: str | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict)
+    best_score: float | None = None
+    """Of boxes, asked for with a file: the most likely one's, whether it is given or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +171,7 @@ def read_inference(status: int, body: bytes) -> Inference:
             found = own | found["parameters"]
         else:
             outputs = _of_file(found)
-        label, name = found.get("label"), found.get("class")
+        label, name, best = found.get("label"), found.get("class"), found.get("best_score")
         if label is None and not outputs:
             raise KeyError("label")
         return Inference(
@@ -181,6 +183,7 @@ def read_inference(status: int, body: bytes) -> Inference:
             number(found["latency_ms"]) / 1e3,
             None if name is None else _typed(str, name),
             outputs,
+            _measured(best),
         )
     except (TypeError, KeyError, IndexError, ValueError, AttributeError, OverflowError):
         expected = "label, confidence, exit, plan, where and latency_ms"

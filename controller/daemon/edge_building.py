@@ -7,6 +7,7 @@ from controller.daemon.configuration.settings import EdgeSettings
 from controller.edge.server import EdgeServer
 from controller.link.addresses import join_address
 from controller.link.secure import Security
+from models.codecs.first_use import codecs_for, use_once
 from models.executors import make_executor
 from models.facts.cards import Model, load_model
 
@@ -14,6 +15,7 @@ from models.facts.cards import Model, load_model
 def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeServer, list[Model]]:
     """A server that listens and is not started, and what it serves."""
     models = [load_model(name) for name in settings.models]
+    use_once(sorted({c for m in models for c in codecs_for(m.preprocessing.carried)}))
     most, threads = settings.limits.intervals, settings.threads or None
     executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
     try:

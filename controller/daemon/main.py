@@ -67,6 +67,7 @@ class Daemon:
         self.service = FrameService(self.engine, settings.limits.live_frames)
         classes = self._setting.model.card.classes
         self.served = ServedModel(self.service, settings.limits, version, classes)
+        self.served.warm()
         self._local = LocalService(
             self.served, self._observer.metrics, settings.http, settings.grpc
         )

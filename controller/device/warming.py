@@ -7,6 +7,7 @@ import numpy as np
 from artefacts.arrays import Float32s
 from controller.physics.stages import Encode, Layers, last_resort, on_node
 from controller.scenarios import Setting
+from models.codecs.first_use import use_once
 from models.executors import Executor
 from models.facts.made_up import made_up_input
 from models.graphs.coding import networks_of
@@ -18,6 +19,7 @@ def warm(setting: Setting, executor: Executor) -> None:
     work = on_node(
         spec, setting.table.plans, topology.device, topology, anytime=not setting.closed_loop
     )
+    use_once(sorted({piece.codec for piece in work if isinstance(piece, Encode)}))
     for piece in (*work, *last_resort(spec, topology).work):
         if isinstance(piece, Layers) and piece.start < piece.stop:
             executor.run(piece.branch, piece.start, piece.stop, _given(setting, piece))

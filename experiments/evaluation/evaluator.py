@@ -8,6 +8,7 @@ bound they are held against is: the answers' accuracies stand in the place of si
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -340,6 +341,7 @@ def mean_rewards(
     controllers: Sequence[Controller],
     half: str,
     frames: int,
+    heard: Callable[[float], None] = lambda share: None,
 ) -> Floats:
     """Mean reward per frame (T,) of controller k on trace k, each run once from its start.
 
@@ -347,14 +349,16 @@ def mean_rewards(
     observers, on the same phases and compute times.
 
     `controllers` are of `setting`, `bank` holds the traces. `half` is that of the outcomes,
-    `frames` the most of a trace.
+    `frames` the most of a trace; `heard` is told at every frame which share of them is done.
     """
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     simulator = Simulator(setting, bank, len(controllers), half, rng)
     for controller in controllers:
         controller.reset()
+    stepped = itertools.count()
 
     def step(alive: npt.NDArray[np.bool_]) -> StepResult:
+        heard(next(stepped) / frames)
         backlogs = tell(simulator, controllers, alive)
         return simulator.step(decide(simulator, controllers, alive, *backlogs))
 

@@ -29,6 +29,7 @@ from experiments.learning.records import (
 from experiments.learning.tasks import Data
 from experiments.learning.training import train_policy
 from experiments.learning.training_args import TrainArgs, TrainReport
+from experiments.learning.validation import Judging, unheard
 from traces.library import TraceSet
 from traces.trace import BandwidthTrace
 
@@ -102,14 +103,15 @@ def continued(
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
+    judging: Judging = unheard,
 ) -> Policy:
     """Belief and planning anew from `material`, then training goes on from the weights of `start`.
 
     Frames are simulated in the material's world, on a device of the material's pace, of which the
     policy's card tells; the policy stays one of the scenario. It serves
     the prices of `start` and asks the link as that does. What either training has met counts as
-    met. `setting` is the scenario loaded, `args` say how is learnt; `report`, `stopped` and
-    `planning` are those of `train_policy`.
+    met. `setting` is the scenario loaded, `args` say how is learnt; `report`, `stopped`,
+    `planning` and `judging` are those of `train_policy`.
     """
     if not isinstance(start.weights, ScorerWeights):
         raise UsageError(
@@ -124,7 +126,8 @@ def continued(
     )  # fmt: skip
     there = at_pace(setting, material.pace).in_world(over_pace(material.world, material.pace))
     made = train_policy(
-        there, args, report, stopped, planning, material.data, start=start.weights
+        there, args, report, stopped, planning, material.data, start=start.weights,
+        judging=judging,
     )  # fmt: skip
     assert isinstance(made.weights, ScorerWeights)
     met = np.minimum(made.lowest, start.lowest), np.maximum(made.highest, start.highest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,8 @@ LANES, FRAMES = 128, 256
 JUDGED_FRAMES = 4000
 """Of every validation trace."""
 USED = 0.1
+MAKING = 0.2
+"""Share of the time that making a map takes; judging it takes the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,12 @@ class Distillation:
 
 
 def distil(
-    setting: Setting, policy: Policy, data: Data | None = None, frames: int | None = None
+    setting: Setting,
+    policy: Policy,
+    data: Data | None = None,
+    frames: int | None = None,
+    heard: Callable[[float], None] = lambda share: None,
+    policy_reward: float | None = None,
 ) -> tuple[ConfigurationMap, Distillation]:
     """Run the policy on training traces; each state takes a plan that was chosen near it.
 
@@ -49,7 +57,8 @@ def distil(
     `data`: what the policy was trained and chosen on, where that is not the scenario's own. Policy
     and map are judged on `frames` of every validation trace.
 
-    `policy` was trained for `setting`.
+    `policy` was trained for `setting`. `heard` is told the share that is done. `policy_reward`: its
+    mean reward on the same frames, where they were judged already.
     """
     data = Data.of(setting) if data is None else data
     frames = JUDGED_FRAMES if frames is None else frames
@@ -63,7 +72,8 @@ def distil(
     lanes.simulator.place_randomly(everyone, FRAMES)
     lanes.forget(everyone)
     fast = policy.card.context.index("fast_log_rate")
-    for _ in range(FRAMES):
+    for frame in range(FRAMES):
+        heard(MAKING * frame / FRAMES)
         observation = lanes.observe()
         chosen = policy.decide(observation.flat)
         nearest = np.abs(observation.context[:, [fast]] - means).argmin(axis=1)
@@ -81,15 +91,20 @@ def distil(
     # both on the same frames, with the answers' accuracies: single samples' luck is as large as
     # what is lost
     judging = TraceBank(data.validation.traces)
-    judged = ObservedLanes(
-        setting, judging, len(judging.names), policy.encoder(setting), "policy",
-        np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
-    )  # fmt: skip
+    if policy_reward is None:
+        judged = ObservedLanes(
+            setting, judging, len(judging.names), policy.encoder(setting), "policy",
+            np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
+        )  # fmt: skip
+        policy_reward = float(mean_reward(judged, policy, frames).mean())
     maps = [
         MapController(setting, made, StateTracker(made.states, make_detector("bayes")))
         for _ in judging.names
     ]
-    return made, Distillation(
-        float(mean_reward(judged, policy, frames).mean()),
-        float(mean_rewards(setting, judging, maps, "policy", frames).mean()),
-    )
+
+    def of_map(share: float) -> None:
+        heard(MAKING + (1.0 - MAKING) * share)
+
+    map_reward = float(mean_rewards(setting, judging, maps, "policy", frames, of_map).mean())
+    heard(1.0)
+    return made, Distillation(policy_reward, map_reward)

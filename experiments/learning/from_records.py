@@ -13,6 +13,7 @@ from controller.scenarios import Setting
 from experiments.learning.continued import Mixed, continued, mixed
 from experiments.learning.records import RecordedLink, Stream, measured_traces, split_by_time
 from experiments.learning.training_args import TrainArgs, TrainReport
+from experiments.learning.validation import Judging, unheard
 from experiments.learning.verdict import Verdict, judge
 
 
@@ -50,12 +51,15 @@ def learnt(
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
+    judging: Judging = unheard,
 ) -> Policy:
     """The policy that goes on from `start` by what was `found`, and is trained as `args` say.
 
-    `report`, `stopped` and `planning` are those of `train_policy`.
+    `report`, `stopped`, `planning` and `judging` are those of `train_policy`.
     """
-    return continued(found.setting, start, found.material, args, report, stopped, planning)
+    return continued(
+        found.setting, start, found.material, args, report, stopped, planning, judging
+    )  # fmt: skip
 
 
 def verdict_on(found: FromRecords, before: Policy, made: Policy) -> Verdict:

@@ -30,6 +30,7 @@ from experiments.learning.curriculum import generated, with_generated
 from experiments.learning.tasks import Data, TrainingTask, TrainingTasks
 from experiments.learning.training import learn
 from experiments.learning.training_args import TrainArgs, TrainReport
+from experiments.learning.validation import Judging, unheard
 from traces.library import load_split
 
 STREAMS = ("lte-mobilenet", "lte-mobilenet", "3g-alexnet")
@@ -88,12 +89,13 @@ def train_generalist(
     report: Callable[[TrainReport], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
     planning: Callable[[float], None] = lambda share: None,
+    judging: Judging = unheard,
 ) -> Generalist:
     """Plan for every drawn scenario by one belief, then learn over all of them at once.
 
     `settings` scenarios are drawn from the seed of `args`, which say how is learnt. `report` is
     called after every rollout, `planning` with the share of the planning that is done; `stopped` is
-    asked after every rollout.
+    asked after every rollout, `judging` told what is judged, and how far.
     """
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())
@@ -115,7 +117,7 @@ def train_generalist(
             judged.append(TrainingTask(setting, task.encoder, bank, len(bank.names)))
     planning(1.0)
     both = TrainingTasks(tuple(tasks), tuple(judged))
-    weights, contexts, record = learn(both, args, belief, report, stopped)
+    weights, contexts, record = learn(both, args, belief, report, stopped, judging=judging)
     settings_in_short = [_in_short(setting) for setting in drawn]
     training = asdict(args) | {"traces": "; ".join(sorted(set(sources)))}
     training |= {"settings": settings_in_short} | record

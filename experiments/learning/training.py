@@ -20,17 +20,22 @@ from stable_baselines3.common.callbacks import BaseCallback
 from artefacts.arrays import Float32s, Floats
 from controller.planners.queue_values import Solving, solve_prices
 from controller.policies.network import Policy, as_written, make_policy
-from controller.policies.probing import BLIND_S
 from controller.policies.weights import ScorerWeights
 from controller.scenarios import Setting
-from controller.scenarios.rewards import reward_scale
 from controller.sensing.belief import BandwidthBelief
-from envs.observed import Decider, ObservedLanes, PlanningAlone, mean_reward
+from envs.observed import ObservedLanes
 from envs.stable_baselines import ObservedVecEnv
 from experiments.learning.curriculum import WhereItTrails, generated, with_generated
 from experiments.learning.scorer import Scorer, ScorerPolicy, ScorerQPolicy
-from experiments.learning.tasks import Data, TrainingTask, TrainingTasks, for_prices, price_grids
+from experiments.learning.tasks import Data, TrainingTasks, for_prices, price_grids
 from experiments.learning.training_args import TrainArgs, TrainReport
+from experiments.learning.validation import (
+    Judging,
+    Validation,
+    learnt_blind_s,
+    same_weights,
+    unheard,
+)
 
 
 def train_policy(
@@ -42,6 +47,7 @@ def train_policy(
     data: Data | None = None,
     tensorboard: Path | None = None,
     start: ScorerWeights | None = None,
+    judging: Judging = unheard,
 ) -> Policy:
     """Plan over the queue, then learn what to add to it; gives what did best on validation traces.
 
@@ -49,7 +55,8 @@ def train_policy(
     `stopped` is asked after every rollout; an interrupted run gives the best policy so far. `data`
     stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
     TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
-    `start`: what an earlier training has learnt to add, to go on from (None: nothing).
+    `start`: what an earlier training has learnt to add, to go on from (None: nothing). `judging` is
+    told what is judged, and how far.
 
     `setting` is the scenario loaded, `args` say how is learnt.
     """
@@ -68,41 +75,15 @@ def train_policy(
         data = replace(data, train=with_generated(data.train, more))
     tasks = for_prices(setting, belief, advantages, data, args.lanes, rng)
     asked: dict[str, Any] = {}
+    planned: list[Floats] | None = None
     if not args.blind_s:
-        blind_s, asked = learnt_blind_s(tasks.judged, args.validation_frames)
+        blind_s, asked, planned = learnt_blind_s(tasks.judged, args.validation_frames, judging)
         args = replace(args, blind_s=blind_s)
-    weights, contexts, record = learn(tasks, args, belief, report, stopped, tensorboard, start)
+    weights, contexts, record = learn(
+        tasks, args, belief, report, stopped, tensorboard, start, judging, planned
+    )
     training = asdict(args) | data.record | asked | record | {"interrupted": stopped()}
     return make_policy(setting, weights, belief, advantages, contexts, training, args.blind_s)
-
-
-OTHER_BLIND_S = (0.25, 1.0, 2.0, 4.0)
-SURE = 3.0
-"""Four other times are tried, on few traces."""
-
-
-def learnt_blind_s(
-    judged: Sequence[TrainingTask], frames: int
-) -> tuple[float, dict[str, dict[str, float]]]:
-    """After how long without a measurement to ask the link, and the mean reward of every choice.
-
-    Planning alone is judged with each on the same frames, tasks averaged within a trace. Another
-    time than `BLIND_S` takes its place where it is ahead by more than `SURE` standard errors of the
-    paired differences over traces: who asks later saves bytes, who asks sooner is back sooner, and
-    both are small beside the luck of single outages.
-    """
-    earned = {}
-    for blind_s in (BLIND_S, *OTHER_BLIND_S):
-        of = Validation(judged, blind_s, frames)
-        earned[blind_s] = np.mean([of.rewards(c, PlanningAlone()) for c in judged], axis=0)
-    chosen, most = BLIND_S, 0.0
-    for blind_s in OTHER_BLIND_S:
-        ahead = earned[blind_s] - earned[BLIND_S]
-        error = ahead.std(ddof=1) / np.sqrt(len(ahead)) if len(ahead) > 1 else np.inf
-        if ahead.mean() > max(most, SURE * error):
-            chosen, most = blind_s, float(ahead.mean())
-    earned_by = {f"{blind_s:g}": float(found.mean()) for blind_s, found in earned.items()}
-    return chosen, {"validation_reward_asking_after_s": earned_by}
 
 
 def learn(
@@ -113,6 +94,8 @@ def learn(
     stopped: Callable[[], bool] = lambda: False,
     tensorboard: Path | None = None,
     start: ScorerWeights | None = None,
+    judging: Judging = unheard,
+    planned: Sequence[Floats] | None = None,
 ) -> tuple[ScorerWeights, tuple[Float32s, Float32s], dict[str, Any]]:
     """Weights of the scorer that did best where it is judged, the contexts met, the record.
 
@@ -120,7 +103,9 @@ def learn(
 
     `tasks` are what is learnt and judged on, `belief` is how the bandwidth moves. `report` is
     called after every rollout, `stopped` asked; `tensorboard` is a folder for TensorBoard's files.
-    `start`: weights to go on from, where they do better than planning alone (None: that).
+    `start`: weights to go on from, where they do better than planning alone (None: that). `judging`
+    is told what is judged, and how far. `planned`: what planning alone earns on every trace, by
+    task, where that is known.
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
@@ -131,11 +116,14 @@ def learn(
     model = make_model(env, args, tensorboard)
     first, known = "planning", {}
     if start is not None:
-        known = judged_starts(tasks, args, start)
+        known = judged_starts(tasks, args, start, judging)
         if known["validation_reward_of_start"] >= known["validation_reward_of_planning"]:
             scorer_of(model).take(start)
             first = "start"
-    keeper = _Keeper(tasks, env.groups, belief, args, scorer_of(model), report, stopped, first)
+    keeper = _Keeper(
+        tasks, env.groups, belief, args, scorer_of(model), report, stopped, first, judging,
+        planned if first == "planning" else None,
+    )  # fmt: skip
     if args.frames > 0:
         model.learn(args.frames, callback=keeper)
     else:
@@ -144,13 +132,18 @@ def learn(
     return weights, env.contexts, known | keeper.record
 
 
-def judged_starts(tasks: TrainingTasks, args: TrainArgs, start: ScorerWeights) -> dict[str, float]:
+def judged_starts(
+    tasks: TrainingTasks, args: TrainArgs, start: ScorerWeights, judging: Judging = unheard
+) -> dict[str, float]:
     """Validation rewards of weights to go on from, and of planning alone.
 
     What was learnt elsewhere may be worth less than nothing where `tasks` are judged, at the
-    `blind_s` and `validation_frames` of `args`.
+    `blind_s` and `validation_frames` of `args`; `judging` is told how far judging is.
     """
-    validation = Validation(tasks.judged, args.blind_s, args.validation_frames)
+    validation = Validation(
+        tasks.judged, args.blind_s, args.validation_frames,
+        lambda share: judging("validation of what it goes on from", share),
+    )  # fmt: skip
     planning = replace(start, out=np.zeros_like(start.out))
     return {
         "validation_reward_of_start": validation.reward(start),
@@ -210,10 +203,17 @@ class _Keeper(BaseCallback):
         report: Callable[[TrainReport], None],
         stopped: Callable[[], bool],
         first: str,
+        judging: Judging,
+        planned: Sequence[Floats] | None,
     ) -> None:
         super().__init__()
         self._args, self._scorer = args, scorer
-        self._validation = Validation(tasks.judged, args.blind_s, args.validation_frames)
+        self._validation = Validation(
+            tasks.judged, args.blind_s, args.validation_frames,
+            lambda share: judging("validation", share),
+        )  # fmt: skip
+        self._planned = planned
+        self._last: tuple[ScorerWeights, float] | None = None
         self._trained, self._groups = tasks.trained, groups
         self._trailing = [
             WhereItTrails(c.setting, c.bank, belief, args.validation_frames // 4, args.curriculum)
@@ -257,7 +257,7 @@ class _Keeper(BaseCallback):
 
     def _judge(self, seen: int) -> float:
         weights = self._scorer.exported()
-        reward = self._validation.reward(weights)
+        reward = self._reward(weights)
         if self._best is None:
             self.record[f"validation_reward_of_{self._first}"] = reward
         if self._best is None or reward > self.record["validation_reward"]:
@@ -267,35 +267,24 @@ class _Keeper(BaseCallback):
             group.simulator.shares = trailing.shares(task.encoder, weights, self._args.blind_s)
         return reward
 
+    def _reward(self, weights: ScorerWeights) -> float:
+        """Of these weights; what was judged is not judged again.
+
+        A scorer that has learnt nothing yet decides as planning alone, and while the value estimate
+        has its share of the frames nothing else is learnt.
+        """
+        planned, self._planned = self._planned, None
+        if self._last is not None and same_weights(self._last[0], weights):
+            return self._last[1]
+        if planned is not None:
+            reward = self._validation.weighed(planned)
+        else:
+            reward = self._validation.reward(weights)
+        self._last = weights, reward
+        return reward
+
     def result(self, seen: int) -> ScorerWeights:
         """The best weights, the final ones included."""
         self._judge(seen)
         assert self._best is not None
         return self._best
-
-
-class Validation:
-    """Mean reward where tasks are judged, each trace run once from its start (policy half)."""
-
-    def __init__(self, judged: Sequence[TrainingTask], blind_s: float, frames: int = 4000) -> None:
-        self._judged, self._blind_s, self._frames = judged, blind_s, frames
-        self._first: Floats | None = None
-
-    def reward(self, weights: ScorerWeights) -> float:
-        """Mean over the tasks of the mean over their traces, each counted equally.
-
-        Of several tasks, the greatest loss against what was judged first (planning) counts once
-        more: what gains on one scenario what it loses on another is no gain for who has that other.
-        """
-        found = np.array([self.rewards(task, weights).mean() for task in self._judged])
-        if len(found) == 1:
-            return float(found[0])
-        # a closed loop's rewards are of another size than a stream's
-        found *= [reward_scale(task.setting) for task in self._judged]
-        self._first = found if self._first is None else self._first
-        return float(found.mean() + min((found - self._first).min(), 0.0))
-
-    def rewards(self, task: TrainingTask, decider: Decider) -> Floats:
-        """Mean reward per frame of every trace of the task."""
-        rng = np.random.default_rng(task.setting.scenario.seeds.evaluate)
-        return mean_reward(task.started(rng, self._blind_s), decider, self._frames)

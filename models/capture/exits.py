@@ -18,6 +18,11 @@ from models.capture.graph import CapturedModel, Crossing, Cut
 from models.capture.heads import head_of_kind, kinds_for
 
 Batch = tuple[Tensor, Tensor]
+NEAR_END = 0.95
+"""Share of a network's compute, time or memory from which on a place is as dear as the end, and no
+exit is put there unasked: what it could save is within what one machine's timings differ by from
+run to run, while the end answers better.
+"""
 
 
 def candidate_points(model: CapturedModel) -> tuple[Cut, ...]:
@@ -72,8 +77,12 @@ def pareto_points(probes: Sequence[Probe], count: int, whole_cost: float = 0.0) 
 
     The front first; where it has more points than asked for, those that together dominate the
     greatest area are taken one by one: the area up to `whole_cost` (of the model itself, which is
-    what an exit saves), or to the dearest point's where that is more.
+    what an exit saves), or to the dearest point's where that is more. Points as dear as the model
+    (`NEAR_END` of `whole_cost`, where that is given) are left out, unless all are: a network so
+    small takes what single operations take, and only its profile can say what an exit saves.
     """
+    if whole_cost > 0.0:
+        probes = [p for p in probes if p.cost < NEAR_END * whole_cost] or probes
     front = [
         p for p in probes
         if not any(

@@ -9,7 +9,7 @@ import numpy as np
 
 from artefacts import UsageError
 from models.capture.cost import Costs
-from models.capture.exits import Probe, candidate_points
+from models.capture.exits import NEAR_END, Probe, candidate_points
 from models.capture.graph import CapturedModel, Cut
 
 RENAMED = {"pareto": "front", "pareto-memory": "front-memory"}
@@ -52,7 +52,8 @@ def marked_points(
 
     `marks` are shares from 0 to 1 of the multiply-adds in `costs`. Where only some places are
     `allowed`, the marks are shares of what is computed up to the last of them. Refuses more marks
-    than `model` has places.
+    than `model` has places. A place as dear as the end (`NEAR_END`) is left out: there may be fewer
+    places than marks then, and none at all.
     """
     points = candidate_points(model) if allowed is None else tuple(allowed)
     if not points:
@@ -68,9 +69,10 @@ def marked_points(
     shares = np.array([costs.share_before(p.at) for p in points])
     whole = 1.0 if allowed is None else float(shares[-1])
     chosen: dict[int, float] = {}
-    for mark in marks:
+    near_end = np.flatnonzero(shares >= NEAR_END)
+    for mark in marks[: len(points) - len(near_end)]:
         distance = np.abs(shares - whole * mark)
-        distance[list(chosen)] = np.inf
+        distance[[*chosen, *near_end]] = np.inf
         # the deeper points of equal compute: an activation costs nothing and helps a head
         chosen[int(len(points) - 1 - np.argmin(distance[::-1]))] = whole * mark
     return tuple(

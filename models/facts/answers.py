@@ -174,6 +174,14 @@ class BoxesAnswer(
         count = asked.sum(axis=-1)
         return np.asarray(np.where(count > 0, sure / np.maximum(count, 1), 1.0))
 
+    def best_score(self, row: Float32s) -> float:
+        """The greatest score of any box of a row (V,), 0 to 1, whether the box is given or not.
+
+        It says of an answer without boxes what its confidence does not: that is 1 where no box is
+        in question, so that a gate ends on it.
+        """
+        return float(self.parts(row[None])[1].max())
+
     def detections(self, row: Float32s, least: float | None = None) -> Detections:
         """What one row (V,) says is there, with scores above `least` (the threshold)."""
         corners, things = (part[0] for part in self.parts(row[None]))

@@ -112,15 +112,16 @@ def relative_closeness(rows: Float32s, labels: Labels) -> Floats:
     return found
 
 
+USUAL: Mapping[type[Answers], str] = {
+    ClassAnswer: "top-1", LabelsAnswer: "f1", BoxesAnswer: "map", VectorAnswer: "cosine",
+    TensorsAnswer: "closeness",
+}  # fmt: skip
+"""What the usual judge of a kind of answers is called."""
+
+
 def default_judge(kind: Answers) -> Judge:
     """The judge of a kind of answers: top-1, F1, mean average precision, cosine or closeness."""
-    if isinstance(kind, ClassAnswer):
-        return functools.partial(top_k, 1)
-    if isinstance(kind, LabelsAnswer):
-        return functools.partial(f1, kind)
-    if isinstance(kind, BoxesAnswer):
-        return functools.partial(mean_average_precision, kind)
-    return _of_values(kind, cosine if isinstance(kind, VectorAnswer) else relative_closeness)
+    return judge_named(usual_judge_name(kind), kind)
 
 
 def _of_values(kind: Answers, judge_by: Judge) -> Judge:
@@ -167,11 +168,7 @@ def check_choice(name: str, kind: Answers, values: int) -> None:
 
 def usual_judge_name(kind: Answers) -> str:
     """What the usual judge of a kind of answers is called (`default_judge`)."""
-    if isinstance(kind, BoxesAnswer | VectorAnswer):
-        return "map" if isinstance(kind, BoxesAnswer) else "cosine"
-    if isinstance(kind, TensorsAnswer):
-        return "closeness"
-    return "top-1" if isinstance(kind, ClassAnswer) else "f1"
+    return USUAL[type(kind)]
 
 
 def judge_of(name: str, kind: Answers) -> Judge:

@@ -1,38 +1,30 @@
-"""Outcomes of a model: every sample at every exit, under every codec at every device-first cut."""
+"""Outcomes of a model: every sample at every exit, under every codec at every device-first cut.
+
+A pass over samples that was cut goes on where it was, where somebody says in which folder.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from artefacts import UsageError, usable_cpus
+from artefacts import UsageError
 from artefacts.arrays import Float32s
-from models.codecs import Codec, Shared, codec_named, crossing
 from models.data.datasets import Samples
-from models.facts.branchy import BottleneckSpec
 from models.facts.cards import Model
-from models.facts.judges import Judge, Labels, default_judge, judged
-from models.facts.layers import LayerSpec
-from models.facts.outcomes import QUANTISED, Classes, Key, Outcomes, class_type
-from models.facts.preprocessing import Raw
-from models.graphs.coding import latent_bytes, latent_networks
-from models.graphs.onnx_graph import chain_model
-from models.graphs.onnx_runtime import onnxruntime
-from models.graphs.quantisation import Activations, quantised_interval
+from models.facts.judges import Judge, default_judge
+from models.facts.outcomes import Key, Outcomes
+from models.graphs.quantisation import Activations
+from models.networks.judged_rows import JudgedRows
+from models.networks.kept_parts import Keep, KeptParts, arrays_digest, function_digest, packages
+from models.networks.tried_answers import TriedAnswers
 
 LOSSY_CODECS = ("int8", "float16")
 MOST_BYTES = 2**27
 MOST_TOGETHER = 25
 """Samples that are run at once, at most: more of them leave the processor's caches."""
-PACKED_SAMPLES = 256
-"""Samples (the first) whose packed bytes are averaged: packing one by one takes its time."""
 
 
 def judge(
@@ -45,6 +37,7 @@ def judge(
     threads: int = 1,
     activations: Activations | None = None,
     judge_by: Judge | None = None,
+    keep: Keep | None = None,
 ) -> Outcomes:
     """Run all samples once; what crosses is encoded, decoded and carried on to the exit.
 
@@ -57,216 +50,90 @@ def judge(
     kind of answers). `batch` samples are run at once (`MOST_TOGETHER`, or as many as
     `MOST_BYTES` of the trunk's tensors allow), on `threads`; `codecs` are names.
     `progress(done, total)` counts samples. Cuts are computed side by side, on as many processors as
-    there are.
+    there are. Where `keep` is given a pass that was cut goes on, to the same outcomes bit by bit.
     """
     if batch is None:
         one = 4 * sum(math.prod(shape) for shape in model.spec.shapes[-1])
         batch = max(1, min(MOST_TOGETHER, MOST_BYTES // one))
-    tried = _Tried(model, codecs, threads, activations)
-    rows = _Rows(model, judge_by or default_judge(model.answers))
-    for start in range(0, len(samples), batch):
-        found = tried.answers(samples.x[start : start + batch])
-        for (exit_, _, _), scores in found.items():
-            if not np.isfinite(scores).all():
-                raise UsageError(
-                    f"network '{model.spec.name}', exit {exit_ + 1}: found scores that are not "
-                    f"finite numbers for some of samples {start} to {start + batch - 1}, expected "
-                    "answers"
-                )
-        rows.add(found, samples.y[start : start + batch])
-        progress(min(start + batch, len(samples)), len(samples))
+    judge_by = judge_by or default_judge(model.answers)
+    tried, rows = TriedAnswers(model, codecs, threads, activations), JudgedRows(model, judge_by)
+    parts, kept = None, 0
+    if keep is not None:
+        parts = keep(_identity(model, samples, codecs, (batch, threads), activations, judge_by))
+        kept = _taken_up(parts, tried, rows, samples, batch)
+        if kept:
+            progress(kept, len(samples))
+    for start in range(kept, len(samples), batch):
+        stop = min(start + batch, len(samples))
+        found = tried.answers(samples.x[start:stop])
+        _check_finite(model, found, start, stop)
+        rows.add(found, samples.y[start:stop])
+        if parts is not None and (parts.due or (kept and stop == len(samples))):
+            parts.keep(kept, stop, rows.part() | tried.part())
+            kept = stop
+        progress(stop, len(samples))
     return rows.outcomes(dataset, samples, tried.mean_bytes())
 
 
-class _Rows:
-    """Judged answers, batch by batch."""
-
-    def __init__(self, model: Model, judge_by: Judge) -> None:
-        self._model, self._judge, self._class = model, judge_by, model.answers.one_class
-        self._keys: tuple[Key, ...] = ()
-        self._quality: list[Float32s] = []
-        self._sure: list[npt.NDArray[np.uint8]] = []
-        self._chosen: list[Classes] = []
-        self._logits: list[npt.NDArray[np.float16]] = []
-
-    def add(self, found: dict[Key, Float32s], labels: Labels) -> None:
-        """One batch's rows (N, V) of every key, and what is right of it."""
-        self._keys = tuple(sorted(found))
-        rows = [found[key] for key in self._keys]
-        kind = self._model.answers
-        self._quality.append(np.stack([judged(self._judge, row, labels) for row in rows]))
-        sure = np.stack([kind.confidence(row) for row in rows])
-        self._sure.append(np.rint(sure * 255.0).astype(np.uint8))
-        if self._class:
-            exits = [found[(i, "float32", 0)] for i in range(len(self._model.spec.exits))]
-            self._logits.append(np.stack(exits).astype(np.float16))
-            kept = class_type(rows[0].shape[1])
-            self._chosen.append(np.stack([row.argmax(axis=1).astype(kept) for row in rows]))
-
-    def outcomes(self, dataset: str, samples: Samples, sent: dict[Key, float]) -> Outcomes:
-        """All of them; classes, scores and labels are kept where answers are classes."""
-        quality: Any = np.concatenate(self._quality, axis=1)
-        right = quality > 0.5
-        quality = right if np.array_equal(right, quality) else quality.astype(np.float16)
-        sure = np.concatenate(self._sure, axis=1)
-        model = self._model.digest
-        if not self._class:
-            return Outcomes(model, dataset, self._keys, quality, sure, wire=sent)
-        chosen: Any = np.concatenate(self._chosen, axis=1)
-        logits = np.concatenate(self._logits, axis=1)
-        return Outcomes(
-            model, dataset, self._keys, quality, sure, chosen, sent, logits, samples.y
-        )  # fmt: skip
+def _identity(
+    model: Model,
+    samples: Samples,
+    codecs: Sequence[str],
+    sizes: tuple[int, int],
+    activations: Activations | None,
+    judge_by: Judge,
+) -> dict[str, str]:
+    """Everything that decides outcomes, bit by bit; `sizes` of batches and pools of threads."""
+    return {
+        "model": model.digest,
+        "input": repr((model.card.preprocessing, model.answers)),
+        "samples": arrays_digest(samples.x, samples.y),
+        "codecs": ", ".join(codecs),
+        "batch and threads": repr(sizes),
+        "activations": "" if activations is None else activations.digest,
+        "judge": function_digest(judge_by),
+        "packages": packages(),
+    }
 
 
-class _Tried:
-    """A model's answers to batches of samples under every codec, and the bytes those took."""
+def _taken_up(
+    parts: KeptParts, tried: TriedAnswers, rows: JudgedRows, samples: Samples, batch: int
+) -> int:
+    """Take up the parts of a pass that was cut; gives the samples that are behind it.
 
-    def __init__(
-        self, model: Model, codecs: Sequence[str], threads: int, activations: Activations | None
-    ) -> None:
-        self._model, self._activations = model, activations
-        self._options = onnxruntime.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        # every layer is a session: what each would keep for its next run is more than all need
-        self._options.enable_cpu_mem_arena = False
-        # every layer is a session with threads of its own: waiting in a loop they starve each other
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
-        self._making = threading.Lock()
-        self._side_by_side = max(1, usable_cpus() // threads)
-        named = [codec_named(name) for name in codecs]
-        tensors = [c for c in named if c.carries == "tensor"]
-        # of an exact one only the bytes are to be learnt, where they depend on the sample
-        self._raw = [c for c in named if c.raw and not (c.exact and c.size((1,)) is not None)]
-        self._learned = [c for c in named if c.carries == "latent"]
-        self._varying = [c for c in tensors if c.size((1,)) is None]
-        answering = dict.fromkeys(c.answers_as for c in tensors if not c.exact)
-        self._lossy = [codec_named(name) for name in answering]
-        self._sent: dict[Key, list[int]] = {}
+    The first batch is run again: what is kept stands only where that gives the same, whatever has
+    changed that no digest knows of (a module that the author's judge imports, another processor).
+    """
+    found = parts.read()
+    if not found:
+        return 0
+    again = rows.empty()
+    count = min(batch, len(samples))
+    first = tried.answers(samples.x[:count])
+    _check_finite(rows.model, first, 0, count)
+    again.add(first, samples.y[:count])
+    tried.forget()
+    reached = found[-1][1]
+    whole = reached == len(samples) or (reached < len(samples) and reached % batch == 0)
+    try:
+        for start, stop, arrays in found:
+            rows.take(arrays, stop - start)
+            tried.take(arrays)
+        same = whole and rows.begins_as(again, count)
+    except (KeyError, ValueError, IndexError):  # somebody else has written there
+        same = False
+    if same:
+        return reached
+    parts.drop()
+    rows.clear()
+    tried.forget()
+    return 0
 
-    def mean_bytes(self) -> dict[Key, float]:
-        """Mean bytes of every codec whose bytes depend on what it carries."""
-        return {key: float(np.mean(sent)) for key, sent in sorted(self._sent.items())}
 
-    def answers(self, samples: Raw) -> dict[Key, Float32s]:
-        """Rows (N, V) by exit, codec and cut."""
-        spec = self._model.spec
-        found: dict[Key, Float32s] = {}
-        trunk = [self._model.normalise(samples)]
-        for k in range(len(spec.trunk)):
-            trunk.append(self._layer(-1, k, trunk[-1]))
-        for i, exit_spec in enumerate(spec.exits):
-            heads = [trunk[exit_spec.after]]
-            for k in range(len(exit_spec.head)):
-                heads.append(self._layer(i, exit_spec.after + k, heads[-1]))
-            found[(i, "float32", 0)] = heads[-1]
-            for k in range(1, len(exit_spec.head)):
-                self._cross_head(i, exit_spec.after + k, heads[k], found)
-        # a cut's answers and bytes are its own: nothing is shared but sessions, which are made once
-        with ThreadPoolExecutor(self._side_by_side) as pool:
-            cuts = [
-                pool.submit(self._cross_trunk, cut, trunk[cut], found)
-                for cut in range(len(spec.trunk))
-            ]
-            for cut_done in cuts:
-                cut_done.result()
-        for i in range(len(spec.exits)) if self._activations is not None else ():
-            found[(i, QUANTISED, 0)] = self._quantised(i, trunk[0])
-        for codec, own in itertools.product(self._learned, spec.bottlenecks):
-            self._continue(self._squeezed(codec, own, trunk[own.cut]), codec.name, own.cut, found)
-        for codec in self._raw:
-            seen = self._sent_raw(codec, samples)
-            if not codec.exact:
-                self._continue(self._model.normalise(seen), codec.name, 0, found)
-        return found
-
-    def _quantised(self, branch: int, x: Float32s) -> Float32s:
-        """A whole branch in int8."""
-        name, model = f"{QUANTISED} {branch}", self._model
-        if name not in self._sessions:
-            assert self._activations is not None
-            stop = len(model.spec.branches[branch])
-            graph = quantised_interval(model, self._activations, branch, 0, stop)
-            self._sessions[name] = onnxruntime.InferenceSession(graph, self._options)
-        result: Float32s = self._sessions[name].run(None, {"x": np.ascontiguousarray(x)})[0]
-        return result
-
-    def _squeezed(self, codec: Codec, own: BottleneckSpec, x: Float32s) -> Float32s:
-        """What the edge sees of a trunk tensor behind a learned codec."""
-        for i, exit_spec in enumerate(self._model.spec.exits):
-            if exit_spec.after >= own.cut:
-                self._sent[(i, codec.name, own.cut)] = [latent_bytes(own)]
-        networks = latent_networks(self._model, self._alone, own.cut)
-        seen: Float32s = codec.round_trip(x, Shared(networks=networks))
-        return seen
-
-    def _alone(self, layer: LayerSpec, x: Float32s) -> Float32s:
-        with self._making:
-            if layer.name not in self._sessions:
-                shapes = (x.shape[1:], layer.output_shape(x.shape[1:]))
-                graph = chain_model(layer.name, [layer], shapes, self._model.state)
-                self._sessions[layer.name] = onnxruntime.InferenceSession(graph, self._options)
-        result: Float32s = self._sessions[layer.name].run(None, {"x": np.ascontiguousarray(x)})[0]
-        return result
-
-    def _layer(self, branch: int, at: int, x: Float32s) -> Float32s:
-        """Layer `at` of a branch (-1: the trunk), computed alone."""
-        return self._alone(self._model.spec.branches[branch][at], x)
-
-    def _cross_trunk(self, cut: int, x: Float32s, found: dict[Key, Float32s]) -> None:
-        spec = self._model.spec
-        for codec in self._lossy:
-            if cut > 0 or not codec.needs_ranges:
-                self._continue(self._through(codec, x, -1, cut), codec.name, cut, found)
-        behind = [i for i, e in enumerate(spec.exits) if e.after >= cut]
-        self._pack(x, cut, [i for i in behind if cut < len(spec.branches[i])])
-
-    def _cross_head(self, exit_: int, cut: int, x: Float32s, found: dict[Key, Float32s]) -> None:
-        for codec in self._lossy:
-            there = self._through(codec, x, exit_, cut)
-            for at in range(cut, len(self._model.spec.branches[exit_])):
-                there = self._layer(exit_, at, there)
-            found[(exit_, codec.name, cut)] = there
-        self._pack(x, cut, [exit_])
-
-    def _continue(self, x: Float32s, codec: str, cut: int, found: dict[Key, Float32s]) -> None:
-        """Carry a decoded trunk tensor to every exit at or behind the cut."""
-        spec, reached = self._model.spec, cut
-        for i, exit_spec in enumerate(spec.exits):
-            if exit_spec.after < cut:
-                continue
-            for at in range(reached, exit_spec.after):
-                x = self._layer(-1, at, x)
-            reached = exit_spec.after
-            head = x
-            for at in range(exit_spec.after, len(spec.branches[i])):
-                head = self._layer(i, at, head)
-            if cut < len(spec.branches[i]):
-                found[(i, codec, cut)] = head
-
-    def _through(self, codec: Codec, x: Float32s, branch: int, cut: int) -> Float32s:
-        shared = Shared(self._model.ranges_at(branch, cut))
-        return crossing.round_trip(codec, self._model.spec.parts(branch, cut), x, shared)
-
-    def _pack(self, x: Float32s, cut: int, exits: Sequence[int]) -> None:
-        """Note the bytes of codecs whose bytes depend on the tensor, where it may cross by them."""
-        varying = [c for c in self._varying if cut > 0 or c.serves_at_input(False)]
-        for codec in varying if exits else ():
-            known = self._sent.setdefault((exits[0], codec.name, cut), [])
-            shared = Shared(self._model.ranges_at(exits[0], cut))
-            parts = self._model.spec.parts(exits[0], cut)
-            for one in x[: max(PACKED_SAMPLES - len(known), 0)]:
-                known.append(len(crossing.encode(codec, parts, one, shared).data))
-            for i in exits[1:]:
-                self._sent[(i, codec.name, cut)] = known
-
-    def _sent_raw(self, codec: Codec, samples: Raw) -> Raw:
-        """What the edge sees of raw samples; notes their bytes, where those vary."""
-        seen = []
-        for sample in samples:
-            encoded = codec.encode(sample)
-            for i in range(len(self._model.spec.exits)) if codec.size((1,)) is None else ():
-                self._sent.setdefault((i, codec.name, 0), []).append(len(encoded.data))
-            seen.append(codec.decode(encoded.meta, encoded.data, sample.shape))
-        return np.stack(seen)
+def _check_finite(model: Model, found: dict[Key, Float32s], start: int, stop: int) -> None:
+    for (exit_, _, _), scores in found.items():
+        if not np.isfinite(scores).all():
+            raise UsageError(
+                f"network '{model.spec.name}', exit {exit_ + 1}: found scores that are not finite "
+                f"numbers for some of samples {start} to {stop - 1}, expected answers"
+            )

@@ -22,11 +22,11 @@ from models.facts.confidence import fit_temperature
 from models.facts.judges import Judge
 from models.facts.outcomes import Outcomes, save_outcomes
 from models.facts.preprocessing import Preprocessing
-from models.facts.sizes import save_sizes
 from models.graphs.quantisation import observe_activations, save_activations
 from models.networks.calibration import CALIBRATION_PICTURES, calibrate_network
 from models.networks.judging import LOSSY_CODECS, judge
-from models.networks.sizes import record_sizes
+from models.networks.kept_parts import kept_in, remove_parts
+from models.networks.sizes import write_sizes
 
 Progress = Callable[[int, int], None]
 
@@ -72,7 +72,8 @@ def publish(
     `held_back` samples judge nothing but choices: ranges, temperatures, thresholds and gates.
     `more_ranges`: of learned codecs' latents. `spec` and `state` are architecture and weights from
     `origin`, which take and give what `signature` says; `codecs` are judged too.
-    `progress(done, total)`: samples. `int8`: matrices are stored so; `state` is `stored.rounded`
+    `progress(done, total)`: samples. What is judged is kept in `folder` meanwhile: where it was cut
+    the same goes on. `int8`: matrices are stored so; `state` is `stored.rounded`
     then. `quantised`: whole branches are judged on a device's int8 executor, too.
     """
     _fits(spec, signature, test)
@@ -88,7 +89,7 @@ def publish(
     judge_by = signature.judge
     known = judge(
         model, held_back, "held-back training samples", codecs=(), threads=threads,
-        judge_by=judge_by,
+        judge_by=judge_by, keep=kept_in(folder, "held-back"),
     )  # fmt: skip
     save_outcomes(folder / "held_back.npz", known)
     card = msgspec.structs.replace(
@@ -99,13 +100,13 @@ def publish(
         save_activations(folder, seen)
     outcomes = judge(
         model, test, origin.judged_on, progress, codecs=codecs, threads=threads, activations=seen,
-        judge_by=judge_by,
+        judge_by=judge_by, keep=kept_in(folder, "outcomes"),
     )  # fmt: skip
     save_outcomes(folder / "outcomes.npz", outcomes)
-    if (sizes := record_sizes(model, outcomes, test)).keys:
-        save_sizes(folder, sizes)
+    write_sizes(folder, model, outcomes, test, kept_in(folder, "sizes"))
     card = msgspec.structs.replace(card, test_accuracies=_accuracies(outcomes))
     save_model(folder, state, card, ranges, int8=int8)
+    remove_parts(folder)
     return outcomes
 
 

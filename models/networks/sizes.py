@@ -23,6 +23,7 @@ from models.facts.cards import Model, load_model
 from models.facts.outcomes import Key, Outcomes, read_outcomes
 from models.facts.preprocessing import Raw
 from models.facts.sizes import FILE, SampleSizes, save_sizes
+from models.networks.kept_parts import Keep, KeptParts, arrays_digest, packages
 
 BATCH = 100
 HELD_BYTES = 2**27
@@ -35,11 +36,13 @@ def record_sizes(
     outcomes: Outcomes,
     pictures: Pictures,
     progress: Progress = lambda done, total: None,
+    keep: Keep | None = None,
 ) -> SampleSizes:
     """Bytes of every picture by every codec and cut whose mean `outcomes` know.
 
     `model` is the network that `outcomes` are of, `pictures` those that they were recorded on, in
-    their order; `progress` is given how many are done, of how many.
+    their order; `progress` is given how many are done, of how many. Where `keep` is given a pass
+    that was cut goes on.
     """
     if outcomes.samples != len(pictures):
         raise UsageError(
@@ -53,18 +56,59 @@ def record_sizes(
     sent: dict[Key, list[int]] = {_shared(model, key): [] for key in wanted}
     executor = make_executor("onnx", model)
     batch = batch_of(model, {(k[0], k[2]) for k in sent})
-    for start in range(0, len(pictures), batch):
-        part = pictures.x[start : start + batch]
+    parts = None if keep is None else keep(_identity(model, pictures, list(sent), batch))
+    kept = _taken_up(parts, sent)
+    for start in range(kept, len(pictures), batch):
+        stop = min(start + batch, len(pictures))
+        part = pictures.x[start:stop]
         tensors = dict(_tensors(model, executor, part, {(k[0], k[2]) for k in sent}))
         for exit_, name, cut in sent:
             codec, shared = codec_named(name), Shared(model.ranges_at(exit_, cut))
-            parts = () if codec.raw else model.spec.parts(exit_, cut)
+            pieces = () if codec.raw else model.spec.parts(exit_, cut)
             for one in part if codec.raw else tensors[exit_, cut]:
-                encoded = crossing.encode(codec, parts, one, shared)
+                encoded = crossing.encode(codec, pieces, one, shared)
                 sent[exit_, name, cut].append(len(encoded.data))
-        progress(min(start + batch, len(pictures)), len(pictures))
+        if parts is not None and (parts.due or (kept and stop == len(pictures))):
+            parts.keep(kept, stop, {"sizes": np.array([s[kept:] for s in sent.values()])})
+            kept = stop
+        progress(stop, len(pictures))
     found = {key: np.array(sent[_shared(model, key)], dtype=np.uint32) for key in wanted}
     return SampleSizes.of(model.digest, found)
+
+
+def write_sizes(
+    folder: Path, model: Model, outcomes: Outcomes, pictures: Pictures, keep: Keep
+) -> None:
+    """Write `sizes.npz` of `record_sizes` into `folder`, where any codec's bytes vary."""
+    sizes = record_sizes(model, outcomes, pictures, keep=keep)
+    if sizes.keys:
+        save_sizes(folder, sizes)
+
+
+def _identity(model: Model, pictures: Pictures, keys: list[Key], batch: int) -> dict[str, str]:
+    """Everything that decides sizes."""
+    return {
+        "model": model.digest,
+        "input": repr(model.card.preprocessing),
+        "samples": arrays_digest(pictures.x),
+        "keys": repr(keys),
+        "batch": str(batch),
+        "packages": packages(),
+    }
+
+
+def _taken_up(parts: KeptParts | None, sent: dict[Key, list[int]]) -> int:
+    """Take up the parts of a pass that was cut; gives the pictures that are behind it."""
+    found = [] if parts is None else parts.read()
+    reached = 0
+    for start, stop, arrays in found:
+        sizes = arrays.get("sizes")
+        if sizes is None or sizes.shape != (len(sent), stop - start):
+            break  # somebody else has written there
+        for known, more in zip(sent.values(), sizes.tolist(), strict=True):
+            known.extend(more)
+        reached = stop
+    return reached
 
 
 def batch_of(model: Model, cuts: Iterable[tuple[int, int]]) -> int:

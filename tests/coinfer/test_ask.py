@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from artefacts import ArtefactError, UsageError
 from coinfer.cli.app import app
 from coinfer.cli.running.ask import said
 from controller.daemon.client_messages import Inference
@@ -31,8 +32,10 @@ def device():
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             kept["sent"].append((self.path, self.headers["Content-Type"], body))
-            given = json.dumps(kept["answer"]).encode()
-            self.send_response(kept.get("status", 200))
+            refusal = kept["statuses"].pop(0) if kept.get("statuses") else 200
+            answer = kept["answer"] if refusal == 200 else {"error": f"status {refusal}"}
+            given = json.dumps(answer).encode()
+            self.send_response(kept.get("status", refusal))
             self.send_header("Content-Length", str(len(given)))
             self.end_headers()
             self.wfile.write(given)
@@ -154,3 +157,97 @@ def test_labels_vectors_and_nothing_are_said():
     assert lines({"vector": np.arange(9.0)})[0].endswith(
         "(9,): 0.0 1.0 2.0 3.0 4.0 5.0 6.0 7.0 ..."
     )
+
+
+def pictures(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for k, name in enumerate(names):
+        Image.new("RGB", (40, 30), (60 * k, 9, 9)).save(folder / name)
+    return [str(folder / name) for name in names]
+
+
+def test_of_several_files_each_is_a_line(device, tmp_path):
+    done = ask(device, *pictures(tmp_path / "p", "b.png", "a.jpg"))
+    assert done.exit_code == 0, one_line(done)
+    lines = done.stdout.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        str(tmp_path / "p" / name) for name in ("b.png", "a.jpg")
+    ]
+    assert all("square, 90.0 %" in line and "exit 2 on the device" in line for line in lines)
+    assert len(device["sent"]) == 2
+
+
+def test_a_bad_file_says_so_on_its_line_and_the_others_are_answered(device, tmp_path):
+    good = pictures(tmp_path / "p", "a.jpg", "c.jpg")
+    (tmp_path / "p" / "b.jpg").write_bytes(b"nothing")
+    device["statuses"] = [200, 504]  # the daemon has no answer in time to the last
+    done = ask(device, good[0], str(tmp_path / "p" / "b.jpg"), "none.jpg", good[1])
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert "square" in lines[0]
+    assert lines[1].startswith(f"{tmp_path / 'p' / 'b.jpg'}: found what is no picture")
+    assert lines[2].startswith("none.jpg: ")
+    assert lines[3] == f"{good[1]}: {device['address']}: status 504"
+    assert len(lines) == 4
+
+
+def test_a_folder_is_its_samples_by_name(device, tmp_path):
+    pictures(tmp_path / "p", "b.jpg", "a.png")
+    np.savez(tmp_path / "p" / "c.npz", features=np.zeros(3, np.float32))
+    (tmp_path / "p" / "notes.txt").write_text("no sample")
+    done = ask(device, str(tmp_path / "p"), "--json")
+    assert done.exit_code == 0, one_line(done)
+    found = json.loads(done.stdout)
+    assert [one["sample"].rpartition("/")[2] for one in found] == ["a.png", "b.jpg", "c.npz"]
+    assert found[0]["outputs"]["names"] == ["square", "circle"]
+    (tmp_path / "empty").mkdir()
+    done = ask(device, str(tmp_path / "empty"))
+    assert isinstance(done.exception, ArtefactError)
+    assert "found a folder without samples" in one_line(done)
+
+
+def test_a_folder_of_one_is_a_line_and_an_error_is_in_the_json(device, tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.jpg").write_bytes(b"nothing")
+    done = ask(device, str(tmp_path / "p"), "--json")
+    assert done.exit_code == 1
+    assert "no picture" in json.loads(done.stdout)[0]["error"]
+
+
+def test_several_are_drawn_into_a_folder(device, tmp_path):
+    files = pictures(tmp_path / "p", "a.jpg", "b.png")
+    done = ask(device, *files, "--draw", str(tmp_path / "drawn"))
+    assert done.exit_code == 0, one_line(done)
+    assert {p.name for p in (tmp_path / "drawn").iterdir()} == {"a.jpg", "b.png"}
+    assert (tmp_path / "drawn" / "b.png").read_bytes()[:4] == b"\x89PNG"
+    again = ask(device, *files, "--draw", str(tmp_path / "p" / "a.jpg"))
+    assert "expected a folder for several samples" in one_line(again)
+    twice = ask(device, files[0], *pictures(tmp_path / "q", "a.jpg"), "--draw", str(tmp_path / "d"))
+    assert "--draw: found two samples called 'a.jpg'" in one_line(twice)
+    assert len(device["sent"]) == 2
+
+
+def test_several_texts_are_asked_one_by_one(device):
+    device["answer"] = WHERE | {"label": 1, "class": "good", "latency_ms": 1}
+    done = ask(device, "a fine day", "a bad day", "--text")
+    assert done.stdout.splitlines()[1].startswith("a bad day: class 1 (good); exit 2")
+    assert b"a bad day" in device["sent"][1][2]
+
+
+def test_nobody_there_ends_it_at_once(device, tmp_path):
+    files = pictures(tmp_path / "p", "a.jpg", "b.jpg")
+    device["address"] = "http://127.0.0.1:9"
+    done = ask(device, *files)
+    assert isinstance(done.exception, UsageError)
+    assert one_line(done).count("http://127.0.0.1:9: ") == 1
+
+
+def test_an_answer_without_a_box_is_sure_of_nothing(device, tmp_path):
+    device["answer"] = {"detections": [], "best_score": 0.034, "latency_ms": 1.0} | WHERE
+    file = pictures(tmp_path / "p", "a.jpg")[0]
+    done = ask(device, file)
+    assert "nothing found (the most likely box has 3.4 %)" in done.stdout
+    assert "confidence" not in done.stdout
+    assert json.loads(ask(device, file, "--json").stdout)["best_score"] == pytest.approx(0.034)
+    del device["answer"]["best_score"]  # an older daemon does not say it
+    assert "nothing found\n" in ask(device, file).stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coinfer.cli.console import console, print_table
-from coinfer.cli.learning.exit_remarks import out_of_reach, weak_exits
+from coinfer.cli.learning.exit_remarks import dear_exits, fewer_exits, out_of_reach, weak_exits
 from coinfer.cli.learning.profile_heads import beyond_limit, exit_accuracies, reasons
 from coinfer.cli.scenario import say_samples
 
@@ -52,13 +52,13 @@ def print_brought(
     device_s = [device.interval_s(i, 0, len(b)) for i, b in enumerate(device.branches)]
     for line in beyond_limit(limit_s, device_s):
         console.print(line)
+    for line in dear_exits(brought.places, device_s):
+        console.print(line)
     for line in out_of_reach(exit_accuracies(accuracies), read_probes(out)):
         console.print(line)
-    if len(spec.exits) <= (exits or 0):
-        console.print(
-            f"{len(spec.exits) - 1} of {exits} exits were put in: the front of placement "
-            f"'{placement}' has no more"
-        )
+    asked = brought.model.card.training.get("placement") is not None  # no exits of its own
+    for line in fewer_exits(len(spec.exits) - 1, exits, placement) if asked else ():
+        console.print(line)
     answers = brought.model.answers
     if not answers.one_class:
         card = brought.model.card

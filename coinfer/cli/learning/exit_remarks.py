@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+NEAR_END = 0.95
+"""As `models.capture.exits` has it (which imports torch)."""
 WEAK = 0.1
 """An exit that is right so much less often than the network is worth a word."""
 
@@ -48,3 +50,37 @@ def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[s
         for share in wished
         if probes and share > probes[best]
     ]
+
+
+def dear_exits(places: Sequence[str], device_s: Sequence[float]) -> list[str]:
+    """A line for each exit that takes about as long as the whole network.
+
+    `places` are where the exits hang, `device_s` seconds of the exits on the device, and last the
+    network's.
+    """
+    return [
+        f"exit {i + 1}, after {name}, takes {1e3 * took:.2f} ms on the device, the network "
+        f"{1e3 * device_s[-1]:.2f} ms: it saves next to nothing (an earlier place: --exit-after; a "
+        "lighter head: --head-kind)"
+        for i, (name, took) in enumerate(zip(places, device_s[:-1], strict=False))
+        if took >= NEAR_END * device_s[-1]
+    ]
+
+
+def fewer_exits(found: int, wanted: int | None, placement: str) -> list[str]:
+    """A line where fewer exits were put in than were wanted, or none.
+
+    `found` were put in, `wanted` were asked for (None: as many as it has places for) by the rule
+    `placement`.
+    """
+    if found == 0 and wanted != 0:
+        return [
+            "no exit was put in: the network has no place inside that costs less than "
+            f"{100 * NEAR_END:.0f} % of it"
+        ]
+    if found < (wanted or 0):
+        return [
+            f"{found} of {wanted} exits were put in: placement '{placement}' has no more places "
+            f"that cost less than {100 * NEAR_END:.0f} % of the network"
+        ]
+    return []

@@ -68,8 +68,10 @@ def train_on_records(
         learning_rate=LEARNING_RATE, validation_frames=validation_frames,
     )  # fmt: skip
     with interruptible() as stopped, progress_bar() as bar:
-        report, planning = bars(bar, f"train {setting.scenario.name}", frames)
-        made = learnt(found, before, args, report, stopped, planning)
+        shown = bars(bar, f"train {setting.scenario.name}", frames)
+        made = learnt(
+            found, before, args, shown.report, stopped, shown.planning, shown.judging
+        )  # fmt: skip
     (out / "map.json").unlink(missing_ok=True)  # of an older policy
     save_policy(out, made)
     console.print(f"kept in {out}; it is judged on what was held back", markup=False)

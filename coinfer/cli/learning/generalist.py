@@ -44,8 +44,10 @@ def train_generalist(
     torch.set_num_threads(threads)
     args = replace(GENERALIST, frames=frames, seed=seed)
     with interruptible() as stopped, progress_bar() as bar:
-        report, planning = bars(bar, f"train over {settings} scenarios", frames)
-        made = train_generalist(args, settings, report, stopped, planning)
+        shown = bars(bar, f"train over {settings} scenarios", frames)
+        made = train_generalist(
+            args, settings, shown.report, stopped, shown.planning, shown.judging
+        )  # fmt: skip
         interrupted = stopped()
     save_generalist(out, made)
     record = made.card.training

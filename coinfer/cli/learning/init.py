@@ -29,22 +29,23 @@ NamedModule = Annotated[str, typer.Argument(metavar="MODULE:FACTORY", help="Of a
 OutOption = Annotated[
     Path | None, typer.Option(help="Folder for everything (the module's own name).")
 ]
-DataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --data'.")]
-AnswersOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --answers'.")]
-JudgeOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --judge'.")]
-ConfidenceOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --confidence'.")]
-HeadKindOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --head-kind'.")]
-TrainDataOption = Annotated[str | None, typer.Option(help="As of 'coinfer profile --train-data'.")]
+DataOption = Annotated[str | None, typer.Option(help=options.DATA_HELP)]
+AnswersOption = Annotated[str | None, typer.Option(help=options.ANSWERS_HELP)]
+JudgeOption = Annotated[str | None, typer.Option(help=options.JUDGE_HELP)]
+ConfidenceOption = Annotated[str | None, typer.Option(help=options.CONFIDENCE_HELP)]
+HeadKindOption = Annotated[str | None, typer.Option(help=options.HEAD_KIND_HELP)]
+TrainDataOption = Annotated[str | None, typer.Option(help=options.TRAIN_DATA_HELP)]
 SideOption = Annotated[
     str | None,
     typer.Option(
         "--input", help="Of pictures, HEIGHTxWIDTH; else as of 'coinfer profile --input'."
     ),
 ]
-ClassesOption = Annotated[Path | None, typer.Option(help="File of the classes' names.")]
+ClassesOption = Annotated[Path | None, typer.Option(help=options.CLASSES_HELP)]
 ExitsOption = Annotated[int | None, typer.Option(min=0, max=16, help="To put into it (5).")]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="That train the exits (15).")]
-ScaleOption = Annotated[str | None, typer.Option(help="R,G,B, as of coinfer profile.")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help=f"{options.EPOCHS_HELP} (15)")]
+MeanOption = Annotated[str | None, typer.Option(help=options.MEAN_HELP)]
+StdOption = Annotated[str | None, typer.Option(help=options.STD_HELP)]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Of pictures and heads (0).")]
 DeviceOption = Annotated[
     str | None, typer.Option(help=f"A name of 'coinfer machines', or this {HELP}.")
@@ -66,8 +67,8 @@ def init(
     classes: ClassesOption = None,
     exits: ExitsOption = None,
     epochs: EpochsOption = None,
-    mean: ScaleOption = None,
-    std: ScaleOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
     link: LinkOption = None,

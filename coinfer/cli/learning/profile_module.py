@@ -124,6 +124,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
     """Take the module in, and profile it as device and as edge."""
     from artefacts import ready_folder
     from models.facts.cards import load_model
+    from models.networks import kept_parts
     from models.networks.brought.factories import load_head, load_named
     from models.networks.brought.taking_in import NamedModule, Source, interrupted_at, take_in
     from models.networks.measuring.memory import measured_activations
@@ -159,7 +160,9 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
                 for name, timed in (("edge", plain), ("device", slow))
             )
         except KeyboardInterrupt:
-            say_interrupted(interrupted_at(out))
+            say_interrupted(
+                out / kept_parts.FOLDER if kept_parts.is_begun(out) else interrupted_at(out)
+            )
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
     return Brought(model, places, outcomes, device, edge, codecs)

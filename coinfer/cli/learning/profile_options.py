@@ -5,6 +5,40 @@ from typing import Annotated
 
 import typer
 
+DATA_HELP = (
+    "Labelled pictures: an npz (x uint8 NxHxWx3, y), a folder that holds a folder of pictures for "
+    "each class, a CSV of paths and labels, MODULE:FUNCTION of a torch.utils.data.Dataset, or a "
+    "folder of datasets' save_to_disk."
+)
+CLASSES_HELP = "File of its classes' names, one a line, in scores' order."
+TRAIN_DATA_HELP = "More samples, as for --data, that train the heads and judge nothing."
+HEAD_KIND_HELP = (
+    "Kind of the exits' heads: linear, conv, deep, attention, token; of boxes grid, queries, "
+    "linear; or auto: the kinds that fit are measured at every exit."
+)
+EPOCHS_HELP = "Passes that train their heads."
+MEAN_HELP = "R,G,B subtracted from pixels of 0 to 1 (uint8 / 255)."
+STD_HELP = "R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
+ANSWERS_HELP = (
+    "What it answers: class, labels, labels:THRESHOLD, boxes:QUERIES (with :softmax, :corners, "
+    ":overlap0.5 behind it), vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
+)
+JUDGE_HELP = (
+    "How good an answer is: top-K, f1, map, cosine, closeness, or MODULE:FUNCTION of rows and "
+    "labels."
+)
+CONFIDENCE_HELP = (
+    "How sure an exit is: MODULE:FUNCTION of rows (N, V), a torch tensor, that gives (N,) within 0 "
+    "and 1; it becomes part of the network. Not for one class."
+)
+"""What `coinfer init` takes, too."""
+
+
+def _brought(said: str) -> str:
+    """The same where only a model that is brought has the option."""
+    return f"A model brought: {said[0].lower()}{said[1:]}"
+
+
 Out = Annotated[Path, typer.Option(help="File to write to (JSON); a folder for a model brought.")]
 Model = Annotated[
     str, typer.Option(help="A shipped name, a folder, or MODULE:FACTORY of a torch model.")
@@ -30,14 +64,7 @@ Codecs = Annotated[
     typer.Option(help="Wire codecs, by commas (none; of a model brought: seven)."),
 ]
 CodecSlowdown = Annotated[float | None, typer.Option(help="The same for codecs (as --slowdown).")]
-Data = Annotated[
-    Path | None,
-    typer.Option(
-        help="A model brought: labelled pictures. An npz (x uint8 NxHxWx3, y), a folder that holds "
-        "a folder of pictures for each class, a CSV of paths and labels, MODULE:FUNCTION of a "
-        "torch.utils.data.Dataset, or a folder of datasets' save_to_disk."
-    ),
-]
+Data = Annotated[Path | None, typer.Option(help=_brought(DATA_HELP))]
 Side = Annotated[
     str,
     typer.Option(
@@ -47,10 +74,7 @@ Side = Annotated[
         "sound:SAMPLES:RATE_HZ, tensors:NAME=FP32[3x4],NAME=INT64[5].",
     ),
 ]
-Classes = Annotated[
-    Path | None,
-    typer.Option(help="A model brought: file of its classes' names, one a line, in scores' order."),
-]
+Classes = Annotated[Path | None, typer.Option(help=_brought(CLASSES_HELP))]
 Exits = Annotated[
     int | None,
     typer.Option(
@@ -86,19 +110,8 @@ MaxLatency = Annotated[
 MaxDeviceMemory = Annotated[
     str, typer.Option(help="A model brought: what it may take of the device's memory, as 4MiB.")
 ]
-TrainData = Annotated[
-    Path | None,
-    typer.Option(
-        help="A model brought: more samples, as for --data, that train the heads and judge nothing."
-    ),
-]
-HeadKind = Annotated[
-    str,
-    typer.Option(
-        help="Kind of the exits' heads: linear, conv, deep, attention, token; of boxes grid, "
-        "queries, linear; or auto: the kinds that fit are measured at every exit."
-    ),
-]
+TrainData = Annotated[Path | None, typer.Option(help=_brought(TRAIN_DATA_HELP))]
+HeadKind = Annotated[str, typer.Option(help=HEAD_KIND_HELP)]
 Distillation = Annotated[
     float,
     typer.Option(
@@ -119,17 +132,10 @@ OwnBlocks = Annotated[
 Heads = Annotated[
     str, typer.Option(help="MODULE:FUNCTION of (shape, classes) that makes their heads.")
 ]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes that train their heads.")]
+Epochs = Annotated[int, typer.Option(min=1, help=EPOCHS_HELP)]
 JointEpochs = Annotated[int, typer.Option(min=0, help="Passes after those that train everything.")]
-Mean = Annotated[
-    str, typer.Option(help="A model brought: R,G,B subtracted from pixels of 0 to 1 (uint8 / 255).")
-]
-Std = Annotated[
-    str,
-    typer.Option(
-        help="A model brought: R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
-    ),
-]
+Mean = Annotated[str, typer.Option(help=f"A model brought: {MEAN_HELP}")]
+Std = Annotated[str, typer.Option(help=f"A model brought: {STD_HELP}")]
 OnDevice = Annotated[
     bool,
     typer.Option(
@@ -139,25 +145,6 @@ OnDevice = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The profile as JSON.")]
-Answers = Annotated[
-    str,
-    typer.Option(
-        help="A model brought: class, labels, labels:THRESHOLD, boxes:QUERIES (with :softmax, "
-        ":corners, :overlap0.5 behind it), vector or tensors; =NAME,NAME behind it: what is "
-        "taken of a mapping."
-    ),
-]
-Judge = Annotated[
-    str,
-    typer.Option(
-        help="A model brought: how good an answer is: top-K, f1, map, cosine, closeness, or "
-        "MODULE:FUNCTION of rows and labels."
-    ),
-]
-Confidence = Annotated[
-    str,
-    typer.Option(
-        help="A model brought: how sure an exit is: MODULE:FUNCTION of rows (N, V), a torch "
-        "tensor, that gives (N,) within 0 and 1; it becomes part of the network. Not for one class."
-    ),
-]
+Answers = Annotated[str, typer.Option(help=_brought(ANSWERS_HELP))]
+Judge = Annotated[str, typer.Option(help=_brought(JUDGE_HELP))]
+Confidence = Annotated[str, typer.Option(help=_brought(CONFIDENCE_HELP))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, emit_json, print_table
@@ -44,10 +45,17 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def bars(
-    bar: Progress, name: str, frames: int
-) -> tuple[Callable[[TrainReport], None], Callable[[float], None]]:
-    """What reports of training and of planning move."""
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What reports of training, of planning and of judging move."""
+
+    report: Callable[[TrainReport], None]
+    planning: Callable[[float], None]
+    judging: Callable[[str, float], None]
+
+
+def bars(bar: Progress, name: str, frames: int) -> Bars:
+    """A bar for the frames of a training called `name`, and one for what is done between them."""
     task: TaskID = bar.add_task(name, total=max(frames, 1), note="")
     warm: TaskID = bar.add_task("planning", total=100, note="values of the queue's states")
 
@@ -56,4 +64,7 @@ def bars(
         note = f"reward {now.reward:.4f}{best}, {now.frames_per_s:,.0f} frames/s"
         bar.update(task, completed=min(now.frames, frames), note=note)
 
-    return report, lambda share: bar.update(warm, completed=round(100 * share))
+    def judging(what: str, share: float) -> None:
+        bar.update(warm, description=what, total=100, completed=round(100 * share), note="")
+
+    return Bars(report, lambda share: bar.update(warm, completed=round(100 * share)), judging)

@@ -161,16 +161,27 @@ def _trained(
     out = ready_folder(out)
     console.print(f"traces: {data.train.source}")
     with interruptible() as stopped, progress_bar() as bar:
-        report, planning = bars(bar, f"train {setting.scenario.name}", args.frames)
-        policy = train_policy(setting, args, report, stopped, planning, data, tensorboard)
+        shown = bars(bar, f"train {setting.scenario.name}", args.frames)
+        policy = train_policy(
+            setting, args, shown.report, stopped, shown.planning, data, tensorboard,
+            judging=shown.judging,
+        )  # fmt: skip
         interrupted = stopped()
     # no map of an older policy beside a new one
     (out / "map.json").unlink(missing_ok=True)
     save_policy(out, policy)
     console.print(f"kept in {out}; its configuration map is made and judged")
-    made, loss = distil(setting, policy, data, args.validation_frames)
-    write_map(out / "map.json", made)
     record = policy.card.training
+    # at several prices it was judged by more than what the map is judged by
+    one_price = not (args.most_device_second or args.most_megabyte)
+    with progress_bar() as bar:
+        task = bar.add_task("configuration map", total=100, note="")
+        made, loss = distil(
+            setting, policy, data, args.validation_frames,
+            lambda share: bar.update(task, completed=round(100 * share)),
+            record["validation_reward"] if one_price else None,
+        )  # fmt: skip
+    write_map(out / "map.json", made)
     seen = record["frames_seen"]
     return {
         "policy": str(out),

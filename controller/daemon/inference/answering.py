@@ -118,7 +118,8 @@ def _short(answer: Answer, given: Signature) -> dict[str, Any]:
         seen = kind.detections(row)
         boxes, labels, scores = seen.boxes.tolist(), seen.labels.tolist(), seen.scores.tolist()
         whole = zip(boxes, labels, scores, strict=True)
-        return {"detections": [{"box": b} | _named(k, s, given) for b, k, s in whole]}
+        found = [{"box": b} | _named(k, s, given) for b, k, s in whole]
+        return {"detections": found, "best_score": kind.best_score(row)}
     values = {name: column.values for name, column in _columns([answer], given).items()}
     own = {n: np.asarray(v)[0].tolist() for n, v in values.items() if n not in (CONFIDENCE, EXIT)}
     return {"outputs": own}

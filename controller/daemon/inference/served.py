@@ -29,6 +29,7 @@ from controller.daemon.inference.pictures import (
     JpegFiles,
     Pictures,
     decode_jpeg,
+    decode_once,
     inspect_jpeg,
 )
 from controller.daemon.inference.refusals import TooLateError, UnknownModelError
@@ -150,6 +151,11 @@ class ServedModel:
         self.stopping = False
         self._server_version = version
         self._margin = ReplyMargin()
+
+    def warm(self) -> None:
+        """Read something as a request's is read, so that no frame pays for what is loaded."""
+        if self.signature.takes_pictures:
+            decode_once(self.signature.size)
 
     @property
     def ready(self) -> bool:

@@ -93,7 +93,7 @@ def test_every_output_is_of_the_datatype_and_shape_that_metadata_say(folder, kin
 
 def test_a_short_answer_of_every_kind_says_what_is_there(folder):
     for kind, names in (
-        ("tokens", {"labels"}), ("detector", {"detections"}), ("sound", {"outputs"}),
+        ("tokens", {"labels"}), ("detector", {"detections", "best_score"}), ("sound", {"outputs"}),
         ("own", {"outputs"}), ("words", {"label", "class"}),
     ):  # fmt: skip
         model = made_model(kind, folder)
@@ -106,4 +106,7 @@ def test_a_short_answer_of_every_kind_says_what_is_there(folder):
         own = set(short) - {"confidence", "exit", "plan", "where", "latency_ms"}
         assert own == names
         if kind == "detector":
-            assert all(set(one) == {"box", "label", "class", "score"} for one in short[own.pop()])
+            assert all(
+                set(one) == {"box", "label", "class", "score"} for one in short["detections"]
+            )
+            assert 0.0 <= short["best_score"] <= 1.0

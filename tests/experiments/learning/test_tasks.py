@@ -304,7 +304,8 @@ def test_another_time_to_ask_is_taken_where_the_traces_agree(monkeypatch, of_oth
         return 0.8 + np.array(of_others.get(self._blind_s, [0.0] * traces))
 
     monkeypatch.setattr(Validation, "rewards", rewards)
-    found, means = learnt_blind_s([None], 60)
+    found, means, planned = learnt_blind_s([None], 60)
+    assert np.mean(planned) == pytest.approx(0.8 + np.mean(of_others.get(chosen, [0.0])))
     assert found == chosen
     (means,) = means.values()
     assert means["0.5"] == pytest.approx(0.8)
@@ -316,7 +317,7 @@ def test_when_to_ask_is_learnt_and_what_is_trained_asks_so(stream, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "experiments.learning.training.learnt_blind_s",
-        lambda judged, frames: asked.append((judged, frames)) or (2.0, {"why": {}}),
+        lambda judged, frames, heard: asked.append((judged, frames)) or (2.0, {"why": {}}, None),
     )
     policy = train_policy(stream, replace(SMALL, blind_s=0.0))
     assert policy.card.blind_s == policy.card.training["blind_s"] == 2.0

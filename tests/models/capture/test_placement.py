@@ -7,7 +7,7 @@ from torch import nn
 
 from artefacts import UsageError
 from models.capture.cost import Costs
-from models.capture.exits import Probe, candidate_points
+from models.capture.exits import Probe, candidate_points, pareto_points
 from models.capture.export import capture
 from models.capture.placement import linear_marks, marked_points, pareto_marks, probed, within
 
@@ -58,3 +58,33 @@ def test_a_probed_place_says_what_its_probe_found(model):
     cut = candidate_points(model)[0]
     [placed] = probed((cut,), [Probe(cut, 0.625, 0.02)], "on the front", "{:g} s")
     assert placed.why == "on the front: a linear probe is right 62.5 % for 0.02 s"
+
+
+@pytest.fixture(scope="module")
+def top_heavy(model):
+    """The first layer has nearly all of the compute: every later place is as dear as the end."""
+    adds = np.zeros(len(model))
+    linear = [k for k, o in enumerate(model.operations) if "linear" in o.operator]
+    adds[linear] = 1.0
+    adds[linear[1]] = 100.0
+    return Costs(adds, np.ones(len(model)), np.ones(len(model)), np.ones(len(model)))
+
+
+def test_a_place_as_dear_as_the_end_is_no_exit_of_ours(model, top_heavy):
+    points = candidate_points(model)
+    placed = marked_points(model, top_heavy, linear_marks(5))
+    assert placed
+    assert all(top_heavy.share_before(p.cut.at) < 0.95 for p in placed)
+    cheap = [p for p in points if top_heavy.share_before(p.at) < 0.95]
+    assert len(placed) == min(5, len(cheap))
+    dear = tuple(p for p in points if top_heavy.share_before(p.at) >= 0.95)
+    assert marked_points(model, top_heavy, linear_marks(2), dear) == ()
+
+
+def test_a_front_leaves_out_what_costs_as_much_as_the_network(model):
+    points = candidate_points(model)[:4]
+    found = [(0.5, 1.0), (0.6, 5.0), (0.9, 9.49), (0.95, 9.5)]
+    probes = [Probe(cut, a, c) for cut, (a, c) in zip(points, found, strict=True)]
+    assert pareto_points(probes, 9, 10.0) == points[:3]
+    assert pareto_points(probes, 9) == points  # nobody has said what the network costs
+    assert pareto_points(probes, 9, 1.0) == points  # all are as dear: the profile says more
