@@ -11,6 +11,7 @@ makes it read its files again, and one that comes while it starts is remembered.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -22,6 +23,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 OURS_TO_TAKE = (signal.SIG_DFL, signal.default_int_handler)
 """Handlers that may be replaced. Others are the caller's own; an ignored signal stays ignored, as
 `nohup` and a shell's background jobs want it."""
+MOST_SIGNALS = 5
+"""After so many that code of somebody's swallowed the process ends at once."""
 T = TypeVar("T")
 
 
@@ -36,6 +39,8 @@ class _State:
     """What came while shielded."""
     came: int | None = None
     """The newest of any of them."""
+    count = 0
+    """How many came."""
     hangups: ClassVar[list[int]] = []
     """SIGHUPs that came to a daemon before it could read its files again."""
 
@@ -56,6 +61,12 @@ def _raise(number: int) -> None:
 
 def _received(number: int, frame: FrameType | None) -> None:
     _State.came = number
+    _State.count += 1
+    if _State.count >= MOST_SIGNALS and not _State.shields:
+        # a network's own code may catch whatever is raised in it, over and over
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
     if number != signal.SIGINT:
         if _State.ended_by is not None:
             return

@@ -19,6 +19,8 @@ from typing import NoReturn
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """As shells say it of a process that SIGINT, or SIGPIPE, has ended."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREADS_S = 5.0
+"""That threads of other code may still take at the end."""
 REFUSALS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
@@ -62,9 +64,34 @@ def run() -> NoReturn:
     except SystemExit as asked:
         code = asked.code if isinstance(asked.code, int) else int(asked.code is not None)
         _Ended.code = code
+        _bound_last_threads()
         raise
     _Ended.code = code
+    _bound_last_threads()
     raise SystemExit(code)
+
+
+def _bound_last_threads() -> None:
+    """Let threads that the interpreter waits for at its end have their time, and no longer.
+
+    What a user's module begins may never end, and the command would not either.
+    """
+    threads = sys.modules.get("threading")
+    if threads is None:
+        return
+    main = threads.main_thread()
+    if all(one is main or one.daemon for one in threads.enumerate()):
+        return
+
+    def end() -> None:
+        left = [one.name for one in threads.enumerate() if not (one is main or one.daemon)]
+        if left:
+            _say(f"found thread '{left[0]}' still running, expected none: it is not waited for")
+        _exit_at_once()
+
+    timer = threads.Timer(THREADS_S, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _leave_threads_behind() -> None:
@@ -78,6 +105,10 @@ def _leave_threads_behind() -> None:
         one is threads.main_thread() or not one.daemon for one in threads.enumerate()
     ):
         return
+    _exit_at_once()
+
+
+def _exit_at_once() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

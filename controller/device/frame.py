@@ -164,14 +164,16 @@ class Frame:
     def record(self, at_s: float | None, begin_s: float) -> FrameRecord:
         """What is left of a frame that ended at `at_s` (None: at its limit).
 
-        It has its plan's answer, else the deepest local one, else none. `begin_s` is the stream's
-        begin; both times are of the engine's clock.
+        It has its plan's answer, else the deepest local one, else none: what are no numbers is no
+        answer. `begin_s` is the stream's begin; both times are of the engine's clock.
         """
         ended_s = self.limit_s if at_s is None else min(at_s, self.limit_s)
-        answer, exit_ = self.local_answer, self.local_exit
-        if self.answer is not None:
+        answer, exit_, error = self.local_answer, self.local_exit, self.error
+        if self.answer is not None and (answer is None or self.answer.of_numbers):
             assert self.answered_s is not None
             answer, exit_, ended_s = self.answer, self.answer_exit, self.answered_s
+        if answer is not None and not answer.of_numbers:
+            answer, error = None, error or f"found values of exit {exit_ + 1} that are no numbers"
         none = answer is None
         return FrameRecord(
             self.number,
@@ -179,13 +181,13 @@ class Frame:
             self.arrival_s - begin_s,
             None if none else ended_s - self.arrival_s,
             None if none else exit_,
-            self.answer is not None,
+            not none and answer is self.answer,
             None if none else "edge" if self.answered_by_edge else "device",
             None if answer is None else answer.label,
             None if answer is None else answer.confidence,
             self.bytes_sent,
             self.device_s,
-            self.error,
+            error,
             self.stages_s,
             self.moments_s,
             self.reserved,

@@ -165,24 +165,34 @@ class Computing:
     def _compute(self, interval: Interval, jobs: Sequence[Job]) -> None:
         began, served = self._clock(), self._models[interval[0]]
         taken, tensors = self._decoded(served, interval, jobs)
-        if not taken:
-            return
+        if taken:
+            self._answer(began, interval, taken, tensors)
+
+    def _answer(
+        self, began: float, interval: Interval, taken: Sequence[Job], tensors: Sequence[Float32s]
+    ) -> None:
+        """Run a batch and report what it gives."""
+        served = self._models[interval[0]]
         try:
             whole = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
             y = served.executor.run(*interval[1:], whole)
+            done = self._clock()
+            replies = [served.answer(interval, y[k : k + 1]) for k in range(len(taken))]
         except Exception as error:  # the one worker must outlive any single request
-            for job in taken:
-                self._outcomes.failed(job, error)
+            if len(taken) == 1:
+                self._outcomes.failed(taken[0], error)
+                return
+            # a value of one device's (an id that the network has not) is no fault of the others
+            for job, tensor in zip(taken, tensors, strict=True):
+                self._answer(self._clock(), interval, [job], [tensor])
             return
-        done = self._clock()
         with self._changed:
             self._scheduler.done(interval, len(taken), done - began, done)
         self.batches += 1
         self.computed_s += done - began
         self.on_batch(len(taken), done - began)
         answers = []
-        for k, job in enumerate(taken):
-            meta, data = served.answer(interval, y[k : k + 1])
+        for job, (meta, data) in zip(taken, replies, strict=True):
             timing = job.arrival.timing
             meta |= timing.meta() | {"queue_s": began - timing.last_s, "compute_s": done - began}
             answers.append(Answer(job, meta, data))

@@ -25,6 +25,7 @@ from models.capture.modules import (
     evaluated,
     input_shapes,
     refuse_types,
+    staying,
     unwrapped,
 )
 
@@ -56,10 +57,10 @@ def attempted(export_it: Callable[[], Made], label: str) -> Made:
     Fused attention gives tensors of a memory layout that some models (windows, biases) cannot be
     taken apart with. Raises `UsageError` with the construct that stays in the way.
     """
-    with contextlib.suppress(Exception), quiet_exporters():  # the exporters raise some thirty kinds
-        return export_it()
+    with contextlib.suppress(Exception), quiet_exporters(), staying(label):
+        return export_it()  # the exporters raise some thirty kinds
     try:
-        with quiet_exporters(), sdpa_kernel(SDPBackend.MATH):
+        with quiet_exporters(), sdpa_kernel(SDPBackend.MATH), staying(label):
             return export_it()
     except UsageError:
         raise
@@ -92,6 +93,8 @@ def capture(module: nn.Module, example: Tensor, name: str | None = None) -> Capt
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answers(module, example)
+    except UsageError:
+        raise
     except Exception as error:  # whatever the user's module raises
         raise UsageError(
             f"model '{label}': cannot take an input of shape {('N', *example.shape[1:])}: "

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from artefacts import UsageError
+from artefacts.endings import is_ending
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _QUANTISED = "torch.ao.nn.quantized"
@@ -71,12 +72,30 @@ def evaluated(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
+@contextlib.contextmanager
+def staying(label: str = "") -> Iterator[None]:
+    """Refuse a module that ends the process (`SystemExit`): the command would end as if all were
+    well. `label` is the module's name.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        if is_ending(error):  # a signal, and nothing of the module's
+            raise
+        named = f"model '{label}'" if label else "model"
+        raise UsageError(
+            f"{named}: found a forward that ends the process (SystemExit: {error}), expected an "
+            "answer"
+        ) from None
+
+
 def answers(module: nn.Module, x: Tensor) -> list[Tensor]:
     """What the module itself gives for a batch, tensor by tensor: nothing exported or compiled.
 
-    In evaluation mode.
+    In evaluation mode. Raises `UsageError` where it ends the process.
     """
-    with evaluated(module), torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+    eager = torch.compiler.set_stance("force_eager")
+    with evaluated(module), torch.inference_mode(), eager, staying():
         return list(tensors_in(module(x)))
 
 

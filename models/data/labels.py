@@ -12,6 +12,7 @@ from artefacts.printing import first_of
 from models.facts.outcomes import class_type
 
 MOST_CLASSES = 65_536
+MOST_DIGITS = 20
 Refuse = Callable[[int, str, str], CoinferError]
 """Makes the error of a row (counted from 0): what was found there, what was expected."""
 
@@ -36,7 +37,7 @@ def numbered(
     if not classes and known and known <= set(likely):
         classes = likely
     names = tuple(classes) or tuple(own)
-    if texts and not texts <= set(names) and all(label.isdecimal() for label in texts):
+    if texts and not texts <= set(names) and all(map(_is_number, texts)):
         labels = [int(label) for label in labels]
     if any(isinstance(label, str) for label in labels):
         return _by_name(list(map(str, labels)), names, refuse)
@@ -45,6 +46,11 @@ def numbered(
         _check_numbers(labels, len(own), refuse)
         return _by_name([own[int(label)] for label in labels], names, refuse)
     return _by_number([int(label) for label in labels], names, refuse)
+
+
+def _is_number(label: str) -> bool:
+    """In digits, of which the number of no class has so many that Python would not read them."""
+    return label.isdecimal() and len(label) <= MOST_DIGITS
 
 
 def _by_name(labels: list[str], names: tuple[str, ...], refuse: Refuse) -> tuple[Any, Any]:

@@ -6,8 +6,10 @@ Torch-free, as `models.data.own_pictures` is.
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from artefacts import ArtefactError, read_text
 from models.data.datasets import Pictures
@@ -73,7 +75,7 @@ def _rows(path: Path) -> list[_Row]:
     reader = csv.reader(lines, delimiter=delimiter)
     at: tuple[int, int] | None = None
     found: list[_Row] = []
-    for cells in reader:
+    for cells in _cells(path, reader):
         row = [cell.strip() for cell in cells]
         if not any(row):
             continue
@@ -91,6 +93,16 @@ def _rows(path: Path) -> list[_Row]:
     if not found:
         raise ArtefactError(path, found="no rows", expected="a path and a label a row")
     return found
+
+
+def _cells(path: Path, reader: Any) -> Iterator[list[str]]:
+    """A reader's rows; a field that is longer than any path or label is refused."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ArtefactError(
+            path, line=reader.line_num, found=str(error), expected="a path and a label a row"
+        ) from None
 
 
 def _header(row: list[str]) -> tuple[int, int] | None:

@@ -80,7 +80,7 @@ def _one(path: Path, kind: Preprocessing, shape: Shape, x: npt.NDArray[Any]) -> 
 def _tensors(path: Path, kind: TensorInput, arrays: dict[str, npt.NDArray[Any]], count: int) -> Raw:
     given = [arrays[t.name] for t in kind.tensors]
     for tensor, array in zip(kind.tensors, given, strict=True):
-        if array.shape != (count, *tensor.shape):
+        if array.shape != (count, *tensor.shape) or array.dtype.kind not in "biuf":
             raise ArtefactError(
                 path, field=tensor.name, found=f"{array.dtype} {array.shape}",
                 expected=f"{tensor.datatype} ({count}, {', '.join(map(str, tensor.shape))})",

@@ -51,7 +51,7 @@ class OnnxExecutor(CodingExecutor):
         self._options = onnxruntime.SessionOptions()
         self._options.intra_op_num_threads = threads
         self._options.inter_op_num_threads = 1
-        self._options.log_severity_level = 3
+        self._options.log_severity_level = 4
         # sessions stand side by side: threads that wait in a loop would take each other's cores,
         # and an arena of its own for each takes more memory than the weights
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -81,7 +81,12 @@ class OnnxExecutor(CodingExecutor):
         after = self.model.spec.exits[branch].after
         inside = [s for s in self._seams if start < s < stop and s <= after]
         for a, b in itertools.pairwise([start, *inside, stop]):
-            (x,) = self._session(branch, a, b).run(None, {"x": np.ascontiguousarray(x)})
+            session = self._session(branch, a, b)
+            try:
+                (x,) = session.run(None, {"x": np.ascontiguousarray(x)})
+            except Exception as error:  # ONNX Runtime's own, of which it has a dozen kinds
+                where = f"exit {branch + 1}, layers [{a}, {b})"
+                raise UsageError(f"{where}: cannot be run on this input ({_said(error)})") from None
         return np.asarray(x, dtype=np.float32)
 
     def layer(self, layer: LayerSpec, x: Float32s) -> Float32s:
@@ -120,13 +125,27 @@ class OnnxExecutor(CodingExecutor):
     def _made(self, key: Any, graph: Callable[[], bytes]) -> Any:
         with self._lock:
             if key not in self._sessions:
-                self._sessions[key] = self._runtime.InferenceSession(
-                    graph(), self._options, providers=["CPUExecutionProvider"]
-                )
+                self._sessions[key] = self._session_of(graph())
                 if len(self._sessions) > self._most:
                     self._sessions.popitem(last=False)
             self._sessions.move_to_end(key)
             return self._sessions[key]
+
+    def _session_of(self, graph: bytes) -> Any:
+        """A session, or a `UsageError` where the card's operations make none."""
+        try:
+            return self._runtime.InferenceSession(
+                graph, self._options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own, of which it has a dozen kinds
+            raise UsageError(
+                f"network '{self.model.spec.name}': found operations that cannot be run "
+                f"({_said(error)}), expected those of a capture"
+            ) from None
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 @lru_cache(maxsize=1)

@@ -252,6 +252,9 @@ class TensorsAnswer(
         names = [t.name for t in self.outputs]
         if not names or len(set(names)) != len(names) or not all(names):
             raise UsageError(f"answers: found names {names}, expected one or more, all different")
+        shapes = [t.shape for t in self.outputs]
+        if not all(size > 0 for shape in shapes for size in shape):
+            raise UsageError(f"answers: found tensors of shapes {shapes}, expected sizes above 0")
         given = sum(t.values for t in self.outputs)
         if given != values:
             raise UsageError(f"answers: found {given} values of tensors, expected {values}")
@@ -310,14 +313,20 @@ class ExitAnswer:
     label: int | None = None
     values: Float32s | None = None
 
+    @property
+    def of_numbers(self) -> bool:
+        """Whether what the exit gave are numbers: of anything else it is no answer."""
+        return math.isfinite(self.confidence)
+
 
 def read_answer(kind: Answers, row: Float32s, temperature: float = 1.0) -> ExitAnswer:
     """What an exit's row (1, V) says, at the exit's temperature."""
     if isinstance(kind, ClassAnswer):
-        shifted = (row[0] - row[0].max()) / temperature
-        weights = np.exp(shifted)
-        best = int(np.argmax(shifted))
-        return ExitAnswer(float(weights[best] / weights.sum()), best)
+        with np.errstate(all="ignore"):  # of what is no number the confidence says it
+            shifted = (row[0] - row[0].max()) / temperature
+            weights = np.exp(shifted)
+            best = int(np.argmax(shifted))
+            return ExitAnswer(float(weights[best] / weights.sum()), best)
     with np.errstate(all="ignore"):
         sure = float(kind.confidence(row, temperature)[0])
     if not np.isfinite(row).all():

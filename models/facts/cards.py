@@ -48,6 +48,8 @@ FLOAT_BYTES = 4
 NAMES_BYTES, WEIGHTS_BYTES = 2**24, 2**32
 """What the names of weights may take, and everything in their file."""
 RANGES_BYTES = 2**26
+MOST_VALUES = 2**28
+"""Of one sample at any place of a network: a GiB."""
 SHIPPED = Path(__file__).parents[1] / "shipped"
 RANGES = "calibration.safetensors"
 State = dict[str, npt.NDArray[np.float32]]
@@ -281,6 +283,7 @@ def _read_card(path: Path) -> Card:
         exits = len(card.network.shapes)
         card.preprocessing.check(card.network.input_shape)
         card.answers.check(card.network.classes)
+        _check_shapes(card.network)
         judge_of(card.judge, card.answers)  # a name that fits nothing would cost a run at its end
     except ArtefactError:
         raise
@@ -304,6 +307,24 @@ def _read_card(path: Path) -> Card:
         found = str(card.temperatures)
         raise ArtefactError(path, field="temperatures", found=found, expected="numbers above zero")
     return card
+
+
+def _check_shapes(spec: BranchySpec) -> None:
+    """Refuse tensors that are none, that no machine holds, or rows of other values than exits give.
+
+    Room is made for what a card says of sizes before anything is computed.
+    """
+    for exit_, shapes in enumerate(spec.shapes, 1):
+        for shape in shapes:
+            if not all(size > 0 for size in shape) or math.prod(shape) > MOST_VALUES:
+                raise UsageError(
+                    f"exit {exit_}: found a tensor of shape {shape}, expected sizes above 0 and at "
+                    f"most {MOST_VALUES:,} values"
+                )
+        if math.prod(shapes[-1]) != spec.classes:
+            raise UsageError(
+                f"exit {exit_}: found an end of shape {shapes[-1]}, expected {spec.classes} values"
+            )
 
 
 def _read_tensors(path: Path, most_bytes: int) -> State:

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 from models.facts.branchy import BranchySpec
 from models.facts.layers import LayerSpec, SegmentSpec, Shape
+from models.graphs.segment_graph import read_segment
 
 OPSET = 20
 IR_VERSION = 10
@@ -88,7 +89,7 @@ def output_name(layer: LayerSpec) -> str:
     """What a layer's output, the first of several, is called inside every graph with it."""
     if layer.segment is None:
         return layer.name
-    graph = onnx.GraphProto.FromString(layer.segment.graph)
+    graph = read_segment(layer.name, layer.segment)
     return f"{layer.name}/{graph.output[0].name}"
 
 
@@ -103,7 +104,7 @@ def _segment(
     """A captured stretch's operations, its names made its own; gives the name of its output, or of
     its several ones.
     """
-    graph = onnx.GraphProto.FromString(segment.graph)
+    graph = read_segment(layer, segment)
     given = [x] if isinstance(x, str) else x
     named = {"": ""} | dict(zip((i.name for i in graph.input), given, strict=True))
 

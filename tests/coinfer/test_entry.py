@@ -1,6 +1,8 @@
 """What holds for every command: streams that are full, closed or ASCII; names that are no text."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -231,3 +233,62 @@ def test_a_name_that_holds_line_ends_and_colours_is_one_line(tmp_path):
     said = done.stderr.decode()
     assert said.startswith(r"coinfer: a\nb\r\x1b[2Jc\u2028d: found no such file")
     assert said.count("\n") == len(said.splitlines()) == 1
+
+
+# -- code of a user's that does not end ------------------------------------------------------------
+
+STUBBORN = """
+import threading, time
+from coinfer.cli import entry
+
+def thread():
+    threading.Thread(target=time.sleep, args=(1e6,), name="theirs").start()
+    return 3
+
+def swallowing():
+    begun = False
+    while True:
+        try:
+            if not begun:
+                begun = True
+                print("begun", flush=True)
+            time.sleep(0.05)
+        except BaseException:
+            pass
+
+entry.THREADS_S = 0.2
+entry._command = {what}
+entry.run()
+"""
+
+
+def stubborn(what):
+    return subprocess.Popen(
+        [sys.executable, "-c", STUBBORN.format(what=what)], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_thread_that_never_ends_is_not_waited_for():
+    process = stubborn("thread")
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 3, said
+    assert said == (
+        "coinfer: found thread 'theirs' still running, expected none: it is not waited for\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_code_that_swallows_every_signal_is_ended_by_the_fifth(number):
+    process = stubborn("swallowing")
+    assert process.stdout.readline() == "begun\n"
+    sent = 0
+    while process.poll() is None and sent < 200:
+        process.send_signal(number)
+        sent += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.3)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -number
+    assert sent >= 5

@@ -1,13 +1,19 @@
 """An edge that serves tokens and sound: what crosses by their codecs, and hostile bytes in them."""
 
+import math
+import time
+
 import numpy as np
 import pytest
 from made_networks import made_model
 
 from artefacts import CoinferError, UsageError
-from controller.edge.arrivals import Arrival
+from controller.edge.arrivals import Arrival, Timing
+from controller.edge.computing import Computing, Job
+from controller.edge.scheduler import Scheduler, SchedulerArgs
 from controller.edge.served import ServedModels
 from models.executors import OnnxExecutor
+from models.facts.cards import load_model
 
 TOKENS, SOUND = (12,), (400,)
 
@@ -95,3 +101,49 @@ def test_answers_that_are_no_class_are_rows_and_their_confidence(served):
         assert meta["confidence"] == pytest.approx(model.answer(1, row).confidence)
         assert "class" not in meta
         one.prepare((model.digest, 1, 0, stop))
+
+
+class Heard:
+    """What became of each request, by its number; the computing ends with the last of them."""
+
+    def __init__(self, awaited):
+        self.answered, self.failed_ones, self._awaited, self.computing = {}, {}, awaited, None
+
+    def _count(self, count):
+        self._awaited -= count
+        if not self._awaited:
+            self.computing.close()
+
+    def computed(self, answers):
+        self.answered |= {a.job.arrival.request_id: a.meta for a in answers}
+        self._count(len(answers))
+
+    def failed(self, job, error):
+        self.failed_ones[job.arrival.request_id] = str(error)
+        self._count(1)
+
+
+def test_ids_that_a_network_lacks_cost_no_other_device_its_answer():
+    """Ids may cross as the tensor that the network takes: nobody knows then what they are."""
+    model = load_model("minilm-sst2")
+    models, (length,) = ServedModels(), model.spec.input_shape
+    models.add(model, OnnxExecutor(model))
+    heard = Heard(3)
+    computing = Computing(
+        models, Scheduler(SchedulerArgs()), heard, time.monotonic, lambda: False, 8
+    )
+    heard.computing = computing
+    good = ("ids16", np.array([101, 2023, 102, 0], "<u2").tobytes())
+    bad = ("float32", np.full(length, math.nan, "<f4").tobytes())
+    for number, (codec, data) in enumerate((good, bad, good)):
+        meta = {
+            "model": model.digest, "exit": 0, "start": 0, "stop": len(model.spec.branches[0]),
+            "codec": codec, "shape": [length], "bytes": len(data),
+        }  # fmt: skip
+        arrival = Arrival(number, meta, data, Timing(0.0, 0.0))
+        interval, name = models.asked(arrival)
+        assert computing.offer(interval, Job(f"device {number}", arrival, name)) is None
+    computing.run()
+    assert sorted(heard.answered) == [0, 2]
+    assert heard.answered[0]["class"] == heard.answered[2]["class"]
+    assert list(heard.failed_ones) == [1]

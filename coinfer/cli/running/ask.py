@@ -195,7 +195,7 @@ def read_sample(path: Path) -> tuple[Sample, Image.Image | None]:
     """
     import io
 
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     from artefacts import ArtefactError, read_bytes
     from artefacts.arrays import read_npz
@@ -209,14 +209,14 @@ def read_sample(path: Path) -> tuple[Sample, Image.Image | None]:
         with Image.open(io.BytesIO(data)) as opened:
             jpeg = opened.format == "JPEG"
             picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError, ValueError):
+        if jpeg:
+            return data, picture
+        written = io.BytesIO()
+        picture.save(written, "JPEG", quality=QUALITY, subsampling=0)
+    except Exception:  # Pillow's readers raise a dozen kinds for a damaged file
         raise ArtefactError(
             path, found="what is no picture", expected="a picture, a .wav or an .npz"
         ) from None
-    if jpeg:
-        return data, picture
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=QUALITY, subsampling=0)
     return written.getvalue(), picture
 
 

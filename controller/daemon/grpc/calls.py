@@ -96,9 +96,11 @@ class Calls:
                 read, len(sent), left_s=served.limits.longest_deadline_s
             )
             answers = await served.answers(request, arrival_s, call.until_s)
-        made = messages.build_answer(
-            served.name, served.version, request, answers, served.signature
-        )
+        build = partial(
+            messages.build_answer,
+            served.name, served.version, request, answers, served.signature,
+        )  # fmt: skip
+        made = await served.written(build, len(answers))
         if len(made) > ANSWER_BYTES:
             raise TooLargeError(
                 f"answer: found {len(made):,} bytes, expected at most {ANSWER_BYTES:,}: ask for "

@@ -174,12 +174,8 @@ def parse_infer(sent: Any, expected: Expected) -> InferRequest:
     """A `ModelInferRequest`; refuses what is malformed, unknown or not served by `UsageError`."""
     check_count(len(sent.inputs), expected.signature)
     raw = sent.raw_input_contents
-    if (
-        raw
-        and len(raw) != len(sent.inputs)
-        and not any(g.HasField("contents") for g in sent.inputs)
-    ):
-        raise UsageError(f"raw_input_contents: found {len(raw)}, expected one an input")
+    if raw:
+        _check_raw(sent.inputs, len(raw))
     request = SentRequest(
         inputs=[_tensor(g, raw, k) for k, g in enumerate(sent.inputs)],
         id=sent.id or None,
@@ -193,15 +189,22 @@ def parse_infer(sent: Any, expected: Expected) -> InferRequest:
     return asked
 
 
+def _check_raw(inputs: Sequence[Any], count: int) -> None:
+    """Refuse `count` raw contents that are not one an input, or that stand beside typed ones."""
+    for number, given in enumerate(inputs):
+        if given.HasField("contents"):
+            raise UsageError(
+                f"inputs[{number}]: found contents and raw_input_contents, expected one of them"
+            )
+    if count != len(inputs):
+        raise UsageError(f"raw_input_contents: found {count}, expected one an input")
+
+
 def _tensor(given: Any, raws: Sequence[bytes], number: int) -> SentTensor:
     where, parameters = f"inputs[{number}]", _parameters(given.parameters)
     known(f"{where}.parameters", parameters, (BINARY_SIZE,))
-    data: TensorData
-    if not raws:
-        data = TypedData(given.contents, where)
-    elif given.HasField("contents"):
-        raise UsageError(f"{where}: found contents and raw_input_contents, expected one of them")
-    else:
+    data: TensorData = TypedData(given.contents, where)
+    if raws:
         data = RawData(raws[number], where)
     size = parameters.get(BINARY_SIZE)
     if size is not None and (not raws or size != len(raws[number])):
@@ -258,6 +261,6 @@ def _parameters(found: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in found.items():
         kind = parameter.WhichOneof("parameter_choice")
         if kind is None:
-            raise UsageError(f"parameters.{name[:40]}: found no value, expected one")
+            raise UsageError(f"parameters.{name[:40]!r}: found no value, expected one")
         values[name] = getattr(parameter, kind)
     return values

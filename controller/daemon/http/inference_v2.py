@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from artefacts import UsageError
+from controller.daemon.http.answer_json import json_object, written
 from controller.daemon.http.browsers import JPEG
 from controller.daemon.http.json_data import VALUE_BYTES, JsonData
 from controller.daemon.inference.answering import Answer, answer_parameters, outputs_of
@@ -34,7 +35,7 @@ from controller.daemon.inference.open_inference import (
 from controller.daemon.inference.pictures import file_kind
 from controller.daemon.inference.samples import SentTensor, check_count
 from controller.daemon.inference.signature import MOST_SAMPLES, Signature
-from controller.daemon.inference.tensor_data import BYTES, RawData, TensorData, short
+from controller.daemon.inference.tensor_data import RawData, TensorData, short
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 REQUEST = ("id", "parameters", "inputs", "outputs", "model_name", "model_version")
@@ -141,7 +142,8 @@ def build_answer(
 
     `model` and `version` are repeated, `given` says what the answers are.
     """
-    outputs, tails = [], []
+    outputs: list[str] = []
+    tails: list[bytes] = []
     tensors = outputs_of(asked.outputs, answers, given)
     for wanted, tensor in zip(asked.outputs, tensors, strict=True):
         output: dict[str, Any] = {
@@ -153,16 +155,15 @@ def build_answer(
             raw = tensor.raw()
             output["parameters"] = {BINARY_SIZE: len(raw)}
             tails.append(raw)
+            outputs.append(json.dumps(output))
         else:
-            text, flat = tensor.datatype == BYTES, tensor.flat()
-            output["data"] = [v.decode() for v in flat] if text else flat
-        outputs.append(output)
-    header: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": outputs}
+            outputs.append(json_object(output, "data", written(tensor)))
+    header: dict[str, Any] = {"model_name": model, "model_version": version}
     if asked.id is not None:
         header["id"] = asked.id
     header["parameters"] = answer_parameters(answers, given)
-    head = json.dumps(header).encode()
-    return head + b"".join(tails), len(head) if tails else None
+    head = json_object(header, "outputs", [", ".join(outputs)]).encode()
+    return b"".join([head, *tails]), len(head) if tails else None
 
 
 def _tensors(inputs: Sequence[msgspec.Raw], tail: bytes) -> list[SentTensor]:

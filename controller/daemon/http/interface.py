@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from artefacts import CoinferError, UsageError
+from controller.daemon.http.answer_json import short_json
 from controller.daemon.http.bodies import CODINGS, check_coding, read_body
 from controller.daemon.http.browsers import JPEG, JSON, UNNAMED, check_sender, media_type
 from controller.daemon.http.connections import HttpConnection
@@ -223,7 +224,8 @@ class LocalInterface:
         read = partial(parse_infer, body, length, served.expected, model, query)
         asked = await served.work.run(read, len(body), left_s=served.limits.longest_deadline_s)
         answers = await served.answers(asked, arrival_s)
-        made, header_length = build_answer(*model, asked, answers, served.signature)
+        write = partial(build_answer, *model, asked, answers, served.signature)
+        made, header_length = await served.written(write, len(answers))
         if header_length is None:
             return web.Response(body=made, content_type="application/json")
         headers = {HEADER_LENGTH: str(header_length)}
@@ -235,7 +237,8 @@ class LocalInterface:
         served = self._served
         asked = with_query(InferRequest(JpegFiles((body,))), query, served.expected)
         (answer,) = await served.answers(asked, arrival_s)
-        return _json(short_answer(answer, served.signature))
+        made = await served.written(lambda: short_json(short_answer(answer, served.signature)), 1)
+        return web.Response(body=made, content_type="application/json")
 
     # -- what is seen ----------------------------------------------------------------------------
 

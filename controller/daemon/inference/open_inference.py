@@ -134,7 +134,7 @@ def known(where: str, found: Iterable[str], names: Sequence[str]) -> None:
     for name in found:
         if name not in names:
             listed = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else "".join(names)
-            raise UsageError(f"{where}: found '{name[:40]}', expected {listed or 'none'}")
+            raise UsageError(f"{where}: found {name[:40]!r}, expected {listed or 'none'}")
 
 
 def flag(found: Mapping[str, Any], name: str, where: str) -> bool | None:

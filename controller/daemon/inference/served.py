@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -53,6 +53,11 @@ REPLIES, REPLY_SHARE = 32, 0.08
 too, up to this share of the deadline: with much less time a frame would be planned as another."""
 AT_ONCE = 250_000
 """A picture of so little work (pixels times scans) is decoded as soon as it is looked at."""
+WRITTEN_AT_ONCE = 4096
+"""Values of answers that take no longer to write than the event loop may be held up."""
+WRITING = 16
+"""What a value that is written costs beside a byte that is only read."""
+T = TypeVar("T")
 
 
 class HeldBytes:
@@ -222,6 +227,15 @@ class ServedModel:
             raise
         records = await asyncio.gather(*under_way)
         return [self._answer(record) for record in records]
+
+    async def written(self, write: Callable[[], T], samples: int) -> T:
+        """What `write` makes of the answers to so many samples: beside the event loop where that
+        may take long. Raises `BusyError`.
+        """
+        values = samples * self.signature.values
+        if values <= WRITTEN_AT_ONCE:
+            return write()
+        return await self.work.run(write, WRITING * values, left_s=self.limits.longest_deadline_s)
 
     async def _decoded(self, sent: JpegFiles, until_s: float) -> Pictures:
         """Every file's picture, one after the other: a request has one place among the work."""

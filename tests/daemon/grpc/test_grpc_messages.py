@@ -114,6 +114,25 @@ def test_every_datatype_has_its_field_but_the_two_short_floats():
             messages.parse_infer(tensor("INT8", int_contents=values), Expected(TENSOR))
 
 
+THREE = Signature(TensorInput(tuple(NamedTensor(n, "INT64", (2,)) for n in "abc")), (6,), values=2)
+
+
+@pytest.mark.parametrize("typed", [(), (0,), (1,), (2,), (0, 1, 2)])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4])
+def test_raw_contents_are_one_an_input_and_stand_beside_no_typed_ones(count, typed):
+    asked = new("ModelInferRequest", raw_input_contents=[bytes(16)] * count)
+    for number, name in enumerate("abc"):
+        given = asked.inputs.add(name=name, datatype="INT64", shape=[1, 2])
+        if number in typed or not count:
+            given.contents.int64_contents.extend([0, 0])
+    if count == 0 or (count == 3 and not typed):
+        assert messages.parse_infer(asked, Expected(THREE)).samples.tolist() == [[0.0] * 6]
+        return
+    said = "contents and raw_input_contents" if typed else f"raw_input_contents: found {count}"
+    with pytest.raises(UsageError, match=said):
+        messages.parse_infer(asked, Expected(THREE))
+
+
 def test_no_more_values_are_taken_than_the_largest_request_has():
     """A byte of packed values becomes eight: more than may be meant are refused before."""
     most = messages.most_values(Expected(TENSOR))
@@ -145,7 +164,7 @@ def test_no_more_values_are_taken_than_the_largest_request_has():
         (lambda: sent({"parameters": {"x": {"bool_param": True}}}, bytes(72)), "found 'x'"),
         (lambda: sent(raw=bytes(72), parameters={"dedline_ms": {"int64_param": 1}}),
          "parameters: found 'dedline_ms'"),
-        (lambda: sent(raw=bytes(72), parameters={"threshold": {}}), "threshold: found no value"),
+        (lambda: sent(raw=bytes(72), parameters={"threshold": {}}), "'threshold': found no value"),
         (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"string_param": "1"}}),
          "deadline_ms: found '1', expected a number above 0"),
         (lambda: sent(raw=bytes(72), parameters={"deadline_ms": {"double_param": 1e6}}),

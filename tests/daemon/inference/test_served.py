@@ -1,6 +1,7 @@
 """The one model that a daemon serves: its samples, its answers, and what it does not answer."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from controller.daemon.inference.answering import (
 from controller.daemon.inference.open_inference import InferRequest
 from controller.daemon.inference.pictures import JpegFiles
 from controller.daemon.inference.refusals import TooLateError
+from controller.daemon.inference.served import WRITTEN_AT_ONCE
 from controller.daemon.inference.texts import VOCABULARY, Texts
 from models.executors import OnnxExecutor
 
@@ -27,8 +29,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def answers(served, samples, **more):
-    asked = InferRequest(samples, deadline_s=20.0, **more)
+def answers(served, samples, patient=True, **more):
+    asked = InferRequest(samples, deadline_s=20.0 if patient else 1.0, **more)
     return asyncio.run(served.answers(asked, served.now_s()))
 
 
@@ -65,6 +67,27 @@ def test_values_that_are_no_numbers_are_no_answer(folder):
     with made_service(model) as served, pytest.raises(TooLateError) as error:
         answers(served, loud)
     assert "found values of exit 2 that are no numbers" in str(error.value)
+
+
+@pytest.mark.parametrize("plan", [0, 1, 2, 3])
+def test_scores_that_are_no_numbers_are_no_class(folder, plan):
+    """An exponent of what is infinite is no number, and the first class is none that was meant."""
+    model = made_model("words", folder, weight=1e30)
+    with made_service(model, plan) as served:
+        with pytest.raises(TooLateError, match="no answer in time by plan"):
+            answers(served, np.full((1, TOKENS), 49, np.int32), patient=False)
+        assert served.service.counts.answered == 0
+
+
+def test_long_answers_are_written_beside_the_event_loop(folder):
+    def where():
+        return threading.current_thread().name
+
+    with made_service(made_model("sound", folder)) as served:
+        loops = asyncio.run(served.written(where, 1))
+        assert loops == threading.current_thread().name
+        many = WRITTEN_AT_ONCE // served.signature.values + 1
+        assert asyncio.run(served.written(where, many)).endswith("work")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,7 +8,7 @@ from torch import nn
 from artefacts import UsageError
 from models.capture.export import capture
 from models.capture.lower import lower
-from models.capture.modules import evaluated, unwrapped
+from models.capture.modules import answers, evaluated, unwrapped
 from models.facts.cards import model_digest
 
 EXAMPLE = torch.zeros(2, 3, 16, 16)
@@ -225,3 +225,16 @@ def test_attention_with_a_bias_is_captured_and_lowered_in_its_plain_form(make):
         )
     spec, _ = lower(module, example, "attention")
     assert len(spec.trunk) > 4
+
+
+class Ends(Net):
+    def forward(self, x):
+        raise SystemExit(0)
+
+
+def test_a_forward_that_ends_the_process_is_no_success():
+    """`SystemExit(0)` would end the command without a word, and with the code of success."""
+    for use in (lambda: capture(Ends(), EXAMPLE), lambda: answers(Ends(), EXAMPLE)):
+        with pytest.raises(UsageError, match="found a forward that ends the process") as error:
+            use()
+        assert "\n" not in str(error.value)

@@ -220,3 +220,20 @@ def test_names_of_the_model_count_where_the_pictures_are_among_them(listed):
     folder = listed.parent / "by_class"
     assert read_pictures(folder, likely=("dog", "owl", "cat")).y.tolist() == [2, 0]
     assert read_pictures(folder, likely=("n01",)).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("text", ['shots/a.png,"' + "x" * 140_000, "shots/a.png," + "x" * 140_000])
+def test_a_field_that_is_no_label_is_one_line(listed, text):
+    listed.write_text(text + "\n")
+    with pytest.raises(ArtefactError) as error:
+        read_pictures(listed)
+    assert "field larger than field limit" in str(error.value)
+    assert "list.csv" in str(error.value)
+
+
+def test_more_digits_than_python_reads_are_a_name(listed):
+    long = "9" * 5000
+    listed.write_text(f"shots/a.png,{long}\nshots/b.png,{long}\n")
+    assert read_pictures(listed).classes == (long,)
+    with pytest.raises(ArtefactError, match="expected the name of a class"):
+        read_pictures(listed, classes=("cat", "dog"))

@@ -165,3 +165,30 @@ def test_a_judge_that_does_not_fit_the_answers_is_found_when_the_card_is_read(ti
     (tiny_folder / "card.json").write_text(json.dumps(card | {"judge": "map"}))
     with pytest.raises(ArtefactError, match="judge: found 'map', expected top-K"):
         load_model(tiny_folder)
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes", "said"),
+    [
+        ((3, 60_000, 60_000), 10, "found a tensor of shape (3, 60000, 60000), expected sizes abo"),
+        ((3, 0, 32), 10, "found a tensor of shape (3, 0, 32)"),
+        ((3, 32, -32), 10, "found a tensor of shape (3, 32, -32)"),
+        ((3, 32, 32), 11, "found an end of shape (10,), expected 11 values"),
+    ],
+)
+def test_sizes_that_no_machine_holds_are_refused_before_room_is_made(
+    tiny_folder, shape, classes, said
+):
+    layers = [{"name": "fc", "kind": "fc", "channels": 10}]
+
+    def planted(card):
+        network = {"name": "planted", "input_shape": shape, "classes": classes, "trunk": layers}
+        card["network"] = network | {"exits": [{"after": 1}]}
+        for figures in ("held_back_accuracies", "test_accuracies", "temperatures"):
+            card[figures] = []
+
+    _change_card(tiny_folder, planted)
+    with pytest.raises(ArtefactError) as error:
+        load_model(tiny_folder)
+    assert said in str(error.value)
+    assert "card.json" in str(error.value)
