@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from coinfer.documentation.results import edgelesspart
+from coinfer.documentation.results import edgelesspart, portend
 
 Run = Callable[..., Any]
 """The JSON of a command of coinfer, by its arguments."""
@@ -139,5 +139,6 @@ MADE: dict[tuple[str, str], Callable[[Run], Rows]] = {
     ("traces", "change-points"): change_point_rows,
     ("traces", "as-the-sensor-of-the-configuration-map"): detector_rows,
     **edgelesspart.MADE,
+    **portend.MADE,
 }
 """By (page, table): its rows."""

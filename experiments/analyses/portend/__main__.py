@@ -51,25 +51,26 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     planner_s: float = 0.0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = LineParser(
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
+    made = LineParser(
         prog="python -m experiments.analyses.portend",
         description=(__doc__ or "").partition("\n\n")[2],
     )
-    parser.add_argument("--data", type=Path, help="folder of the four tables (the data folder's)")
-    parser.add_argument("--networks", default=",".join(NETWORKS), help="by commas (%(default)s)")
-    parser.add_argument(
+    made.add_argument("--data", type=Path, help="folder of the four tables (the data folder's)")
+    made.add_argument("--networks", default=",".join(NETWORKS), help="by commas (%(default)s)")
+    made.add_argument(
         "--points", type=float, default=2.0,
         help="of accuracy that may be lost against the whole network (%(default)s; paper: 2 to 4)",
     )  # fmt: skip
-    parser.add_argument(
+    made.add_argument(
         "--composition", choices=COMPOSITIONS, default=COMPOSITIONS[0],
         help="what the last exit makes of samples that others have left (%(default)s)",
     )  # fmt: skip
-    parser.add_argument("--part", default="validation", help="exits' samples (%(default)s)")
-    parser.add_argument("--time", action="store_true", help="search exhaustively, too, and time it")
-    parser.add_argument("--json", action="store_true", help="plans as JSON, by network")
-    return parser
+    made.add_argument("--part", default="validation", help="exits' samples (%(default)s)")
+    made.add_argument("--time", action="store_true", help="search exhaustively, too, and time it")
+    made.add_argument("--json", action="store_true", help="plans as JSON, by network")
+    return made
 
 
 def rows(args: argparse.Namespace) -> list[Row]:
@@ -161,12 +162,12 @@ def line(row: Row) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """The command."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    made = parser()
+    args = made.parse_args(argv)
     try:
         found = rows(args)
     except CoinferError as error:
-        parser.error(str(error))
+        made.error(str(error))
     if args.json:
         print(json.dumps({row.network: as_json(row) for row in found}, indent=1))
     else:
