@@ -349,7 +349,7 @@ def mean_rewards(
     observers, on the same phases and compute times.
 
     `controllers` are of `setting`, `bank` holds the traces. `half` is that of the outcomes,
-    `frames` the most of a trace; `heard` is told at every frame which share of them is done.
+    `frames` the most of a trace; `heard` is called at every frame with the share that is done.
     """
     rng = np.random.default_rng(setting.scenario.seeds.evaluate)
     simulator = Simulator(setting, bank, len(controllers), half, rng)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from artefacts.arrays import Floats
 from controller.physics import TraceBank
 from controller.planners.configuration_map import (
     ConfigurationMap,
@@ -24,6 +25,7 @@ from envs.observed import ObservedLanes, mean_reward
 from experiments.evaluation.evaluator import mean_rewards
 from experiments.evaluation.maps import map_states
 from experiments.learning.tasks import Data
+from traces.states import BandwidthState
 
 LANES, FRAMES = 128, 256
 JUDGED_FRAMES = 4000
@@ -57,31 +59,13 @@ def distil(
     `data`: what the policy was trained and chosen on, where that is not the scenario's own. Policy
     and map are judged on `frames` of every validation trace.
 
-    `policy` was trained for `setting`. `heard` is told the share that is done. `policy_reward`: its
-    mean reward on the same frames, where they were judged already.
+    `policy` was trained for `setting`. `heard` is called with the share that is done.
+    `policy_reward`: its mean reward on the same frames, where they were judged already.
     """
     data = Data.of(setting) if data is None else data
     frames = JUDGED_FRAMES if frames is None else frames
     states, source = map_states(setting, data.train.traces)
-    means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
-    votes = np.zeros((len(states), len(setting.table)))
-    rng = np.random.default_rng(setting.scenario.seeds.train)
-    bank, blind_s = TraceBank(data.train.traces), policy.card.blind_s
-    lanes = ObservedLanes(setting, bank, LANES, policy.encoder(setting), "policy", rng, blind_s)
-    everyone = np.ones(LANES, dtype=np.bool_)
-    lanes.simulator.place_randomly(everyone, FRAMES)
-    lanes.forget(everyone)
-    fast = policy.card.context.index("fast_log_rate")
-    for frame in range(FRAMES):
-        heard(MAKING * frame / FRAMES)
-        observation = lanes.observe()
-        chosen = policy.decide(observation.flat)
-        nearest = np.abs(observation.context[:, [fast]] - means).argmin(axis=1)
-        np.add.at(votes, (nearest, observation.plans[np.arange(LANES), chosen]), 1.0)
-        over = lanes.step(observation, chosen).ended
-        if over.any():
-            lanes.simulator.place_randomly(over, FRAMES)
-            lanes.forget(over)
+    votes = _votes(setting, policy, data, states, lambda share: heard(MAKING * share))
     rewards = [expected_rewards(setting, state_bandwidths(s)).mean(axis=0) for s in states]
     plans = [
         int(np.argmax(np.where(vote >= USED * vote.sum(), reward, -np.inf)))
@@ -94,7 +78,7 @@ def distil(
     if policy_reward is None:
         judged = ObservedLanes(
             setting, judging, len(judging.names), policy.encoder(setting), "policy",
-            np.random.default_rng(setting.scenario.seeds.evaluate), blind_s,
+            np.random.default_rng(setting.scenario.seeds.evaluate), policy.card.blind_s,
         )  # fmt: skip
         policy_reward = float(mean_reward(judged, policy, frames).mean())
     maps = [
@@ -108,3 +92,33 @@ def distil(
     map_reward = float(mean_rewards(setting, judging, maps, "policy", frames, of_map).mean())
     heard(1.0)
     return made, Distillation(policy_reward, map_reward)
+
+
+def _votes(
+    setting: Setting,
+    policy: Policy,
+    data: Data,
+    states: Sequence[BandwidthState],
+    heard: Callable[[float], None],
+) -> Floats:
+    """How often the policy chose each plan near each state, (states, plans)."""
+    means = np.array([float(log_rate(np.array(s.mean_bps))) for s in states])
+    votes = np.zeros((len(states), len(setting.table)))
+    rng = np.random.default_rng(setting.scenario.seeds.train)
+    bank, blind_s = TraceBank(data.train.traces), policy.card.blind_s
+    lanes = ObservedLanes(setting, bank, LANES, policy.encoder(setting), "policy", rng, blind_s)
+    everyone = np.ones(LANES, dtype=np.bool_)
+    lanes.simulator.place_randomly(everyone, FRAMES)
+    lanes.forget(everyone)
+    fast = policy.card.context.index("fast_log_rate")
+    for frame in range(FRAMES):
+        heard(frame / FRAMES)
+        observation = lanes.observe()
+        chosen = policy.decide(observation.flat)
+        nearest = np.abs(observation.context[:, [fast]] - means).argmin(axis=1)
+        np.add.at(votes, (nearest, observation.plans[np.arange(LANES), chosen]), 1.0)
+        over = lanes.step(observation, chosen).ended
+        if over.any():
+            lanes.simulator.place_randomly(over, FRAMES)
+            lanes.forget(over)
+    return votes

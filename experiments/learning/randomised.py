@@ -95,7 +95,7 @@ def train_generalist(
 
     `settings` scenarios are drawn from the seed of `args`, which say how is learnt. `report` is
     called after every rollout, `planning` with the share of the planning that is done; `stopped` is
-    asked after every rollout, `judging` told what is judged, and how far.
+    asked after every rollout, `judging` is called with what is judged, and how far.
     """
     rng = np.random.default_rng(args.seed)
     belief = written_belief(pooled_belief())

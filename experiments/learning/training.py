@@ -56,7 +56,7 @@ def train_policy(
     stands in for the scenario's own training and validation traces. `tensorboard` is a folder for
     TensorBoard's files: stable-baselines3's figures, rewards per frame, and validation rewards.
     `start`: what an earlier training has learnt to add, to go on from (None: nothing). `judging` is
-    told what is judged, and how far.
+    called with what is judged, and how far.
 
     `setting` is the scenario loaded, `args` say how is learnt.
     """
@@ -104,8 +104,8 @@ def learn(
     `tasks` are what is learnt and judged on, `belief` is how the bandwidth moves. `report` is
     called after every rollout, `stopped` asked; `tensorboard` is a folder for TensorBoard's files.
     `start`: weights to go on from, where they do better than planning alone (None: that). `judging`
-    is told what is judged, and how far. `planned`: what planning alone earns on every trace, by
-    task, where that is known.
+    is called with what is judged, and how far. `planned`: what planning alone earns on
+    every trace, by task, where that is known.
     """
     torch.manual_seed(args.seed)
     rngs = np.random.default_rng(args.seed).spawn(len(tasks.trained))
@@ -138,7 +138,8 @@ def judged_starts(
     """Validation rewards of weights to go on from, and of planning alone.
 
     What was learnt elsewhere may be worth less than nothing where `tasks` are judged, at the
-    `blind_s` and `validation_frames` of `args`; `judging` is told how far judging is.
+    `blind_s` and `validation_frames` of `args`; `start` are weights to go on from. `judging`
+    hears how far it is.
     """
     validation = Validation(
         tasks.judged, args.blind_s, args.validation_frames,

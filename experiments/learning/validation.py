@@ -21,7 +21,7 @@ Judging = Callable[[str, float], None]
 """What is judged, and the share of it that is done: judging takes minutes where training is short.
 """
 HEARD_FRAMES = 50
-"""Of every trace, after which the share is told again."""
+"""Of every trace, after which the share is said again."""
 
 
 def unheard(what: str, share: float) -> None:
@@ -39,7 +39,8 @@ class Validation:
         heard: Callable[[float], None] = lambda share: None,
     ) -> None:
         """Tasks are `judged` with policies that ask the link after `blind_s` seconds without a
-        measurement, on so many `frames` of every trace; `heard` is told the share that is done.
+        measurement, on so many `frames` of every trace; `heard` is called with the
+        share that is done.
         """
         self._judged, self._blind_s, self._frames = judged, blind_s, frames
         self._heard = heard
@@ -71,19 +72,21 @@ class Validation:
     def rewards(self, task: TrainingTask, decider: Decider) -> Floats:
         """Mean reward per frame of every trace of the task."""
         rng = np.random.default_rng(task.setting.scenario.seeds.evaluate)
-        counted = Counted(decider, self._frames, lambda share: self._heard_of(task, share))
-        return mean_reward(task.started(rng, self._blind_s), counted, self._frames)
+        progress = ProgressDecider(decider, self._frames, lambda share: self._heard_of(task, share))
+        return mean_reward(task.started(rng, self._blind_s), progress, self._frames)
 
     def _heard_of(self, task: TrainingTask, share: float) -> None:
         at = next(k for k, one in enumerate(self._judged) if one is task)
         self._heard((at + share) / len(self._judged))
 
 
-class Counted:
+class ProgressDecider:
     """Decides as another does, and says which share of so many frames it has decided."""
 
     def __init__(self, decider: Decider, frames: int, heard: Callable[[float], None]) -> None:
-        """`decider` decides `frames` times at most; `heard` is told the share now and then."""
+        """`decider` decides `frames` times at most; `heard` is called with the share now and
+        then.
+        """
         self._decider, self._frames, self._heard = decider, frames, heard
         self._count = 0
 
@@ -106,7 +109,8 @@ def learnt_blind_s(
     paired differences over traces: who asks later saves bytes, who asks sooner is back sooner, and
     both are small beside the luck of single outages.
 
-    `judged` are the tasks, judged on so many `frames` of every trace; `judging` is told how far.
+    `judged` are the tasks, judged on so many `frames` of every trace; `judging` hears how far it
+    is.
     """
     times = (BLIND_S, *OTHER_BLIND_S)
     earned: dict[float, list[Floats]] = {}

@@ -79,7 +79,11 @@ def record_sizes(
 def write_sizes(
     folder: Path, model: Model, outcomes: Outcomes, pictures: Pictures, keep: Keep
 ) -> None:
-    """Write `sizes.npz` of `record_sizes` into `folder`, where any codec's bytes vary."""
+    """Write `sizes.npz` into `folder`, where any codec's bytes vary.
+
+    As `record_sizes`: `model` is the network that `outcomes` are of, `pictures` those that they
+    were recorded on, `keep` says where the pass keeps its parts.
+    """
     sizes = record_sizes(model, outcomes, pictures, keep=keep)
     if sizes.keys:
         save_sizes(folder, sizes)

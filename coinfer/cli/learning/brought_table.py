@@ -30,6 +30,13 @@ class Brought:
     codecs: tuple[str, ...]
 
 
+def goes_on_from(out: Path, trained: Path) -> Path:
+    """Where an interrupted taking in goes on: what it has judged, or before that the `trained`."""
+    from models.networks.kept_parts import FOLDER, is_begun
+
+    return out / FOLDER if is_begun(out) else trained
+
+
 def print_brought(
     brought: Brought, out: Path, exits: int | None, accuracies: str, limit_s: float | None,
     placement: str,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coinfer.cli.console import console, progress_bar, say_interrupted
-from coinfer.cli.learning.brought_table import Brought, print_brought
+from coinfer.cli.learning.brought_table import Brought, goes_on_from, print_brought
 from coinfer.cli.learning.profile_heads import (
     HeadOptions,
     epochs_on,
@@ -124,7 +124,6 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
     """Take the module in, and profile it as device and as edge."""
     from artefacts import ready_folder
     from models.facts.cards import load_model
-    from models.networks import kept_parts
     from models.networks.brought.factories import load_head, load_named
     from models.networks.brought.taking_in import NamedModule, Source, interrupted_at, take_in
     from models.networks.measuring.memory import measured_activations
@@ -160,9 +159,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
                 for name, timed in (("edge", plain), ("device", slow))
             )
         except KeyboardInterrupt:
-            say_interrupted(
-                out / kept_parts.FOLDER if kept_parts.is_begun(out) else interrupted_at(out)
-            )
+            say_interrupted(goes_on_from(out, interrupted_at(out)))
             raise SystemExit(130) from None
     places = tuple(model.card.training["exits_at"])
     return Brought(model, places, outcomes, device, edge, codecs)

@@ -15,7 +15,7 @@ from experiments.learning.training import train_policy
 from experiments.learning.training_args import TrainArgs
 from experiments.learning.validation import (
     OTHER_BLIND_S,
-    Counted,
+    ProgressDecider,
     Validation,
     learnt_blind_s,
     same_weights,
@@ -88,13 +88,13 @@ def test_weights_are_the_same_bit_by_bit():
 
 def test_the_share_is_of_all_frames():
     heard = []
-    counted = Counted(PlanningAlone(), 200, heard.append)
+    decider_heard = ProgressDecider(PlanningAlone(), 200, heard.append)
     for _ in range(120):
-        assert counted.decide(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
+        assert decider_heard.decide(np.zeros((3, 2), np.float32)).tolist() == [0, 0, 0]
     assert heard == [0.25, 0.5]
 
 
-def test_a_map_is_told_what_its_policy_earned(stream):
+def test_a_map_takes_what_is_known_of_its_policy(stream):
     policy = train_policy(stream, replace(SMALL, frames=0, blind_s=0.5))
     heard = []
     data = Data.of(stream)
