@@ -30,7 +30,7 @@ def read_segment(layer: str, segment: SegmentSpec) -> onnx.GraphProto:
     in it.
     """
     try:
-        graph = onnx.GraphProto.FromString(segment.graph)
+        graph: onnx.GraphProto = onnx.GraphProto.FromString(segment.graph)
     except DecodeError:
         raise UsageError(
             f"layer '{layer}': found {len(segment.graph)} bytes that are no operations, expected "
