@@ -34,8 +34,9 @@ def configuration_page() -> str:
         "run, on SIGHUP or when the file changes. Everything else needs a restart.",
         section(EdgeSettings, "edge.toml", 2, defaults=True),
         f"Read by `coinfer edge --config edge.toml`. {taken} are taken over while requests are "
-        "served, on SIGHUP or when the file changes. `limits.intervals`, and whether TLS is spoken "
-        "at all, need a restart, as everything else does.",
+        "served, on SIGHUP or when the file changes. `limits.intervals`, "
+        "`limits.intervals_bytes`, and whether TLS is spoken at all, need a restart, as everything "
+        "else does.",
         "## Sections",
         *(section(kind, kind.__name__, 3, defaults=True) for kind in shared),
     )

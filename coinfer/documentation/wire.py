@@ -27,7 +27,8 @@ MEANINGS = {
     "REPLY": "The answer: `class` and `confidence` where the edge reached the exit, else `shape` "
     "and `bytes` of the tensor that follows in chunks. With times: `first_read_bytes`, "
     "`received_bytes`, `receive_s`, `gaps_s`, `queue_s`, `compute_s`.",
-    "REFUSE": "`reason`: of one request, or (request 0) of the connection.",
+    "REFUSE": "`reason`: of one request, or (request 0) of the connection; `failed` (true) where "
+    "computing that one sample did, which says nothing of others.",
     "PING": "A sign of life that asks for one.",
     "PONG": "That sign.",
 }

@@ -16,11 +16,12 @@ def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeS
     """A server that listens and is not started, and what it serves."""
     models = [load_model(name) for name in settings.models]
     use_once(sorted({c for m in models for c in codecs_for(m.preprocessing.carried)}))
-    most, threads = settings.limits.intervals, settings.threads or None
-    executors = [make_executor(settings.executor, m, threads, most=most) for m in models]
+    limits, threads = settings.limits, settings.threads or None
+    held = {"most": limits.intervals, "most_bytes": limits.intervals_bytes}
+    executors = [make_executor(settings.executor, m, threads, **held) for m in models]
     try:
         server = EdgeServer(
-            models[0], executors[0], settings.host, settings.port, limits=settings.limits,
+            models[0], executors[0], settings.host, settings.port, limits=limits,
             schedule=settings.schedule, security=security, insecure=settings.insecure,
         )  # fmt: skip
     except OSError as error:

@@ -121,7 +121,10 @@ class EdgeAnswers:
         awaited = self._silent.pop(reply.request_id, None)
         frame = self.by_request.pop(reply.request_id, None)
         lane = self.link.lane(reply.request_id)
-        if reply.error is not None:
+        if reply.error is not None and reply.meta.get("failed") is True and frame is not None:
+            # the network could not take this sample: the next one may be another program's
+            self.in_vain(frame, reply.at_s, now_s)
+        elif reply.error is not None:
             # the connection went, or the edge has no time: frames need not be sent for that
             self.admission.failed(lane, now_s)
         elif awaited is not None and awaited.in_vain:

@@ -6,6 +6,7 @@ It knows no connection: results and refusals are reported, to be passed on by an
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -60,7 +61,7 @@ class Computing:
     """`run` is the thread's; what is given to it may come from any other.
 
     `company` says whether several devices are connected: a request waits for others only then.
-    `most_intervals` are held ready.
+    `most_intervals` are held ready, and no more than have `most_bytes` of weights.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Computing:
         clock: Callable[[], float],
         company: Callable[[], bool],
         most_intervals: int,
+        most_bytes: float = math.inf,
     ) -> None:
         self._models, self._scheduler, self._outcomes = models, scheduler, outcomes
         self._clock, self._company, self._most_intervals = clock, company, most_intervals
@@ -78,7 +80,9 @@ class Computing:
         self._closing = False
         self._beats: deque[Callable[[], None]] = deque()
         self._to_prepare: deque[Interval] = deque()
-        self._prepared: set[Interval] = set()
+        self._prepared: dict[Interval, int] = {}
+        """And how many bytes of weights each holds."""
+        self._most_bytes = most_bytes
         self.served = self.batches = 0
         self.computed_s = 0.0
         self.on_batch: Callable[[int, float], None] = lambda size, seconds: None
@@ -112,8 +116,10 @@ class Computing:
         with self._changed:
             for interval in intervals:
                 if interval not in self._prepared and len(self._prepared) < self._most_intervals:
-                    self._prepared.add(interval)
-                    self._to_prepare.append(interval)
+                    size = self._models.interval_bytes(interval)
+                    if sum(self._prepared.values()) + size <= self._most_bytes:
+                        self._prepared[interval] = size
+                        self._to_prepare.append(interval)
             self._changed.notify()
 
     def reschedule(self, args: SchedulerArgs) -> None:

@@ -40,6 +40,9 @@ class EdgeLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a device may take nothing of what waits for it."""
     intervals: int = 96
     """Different intervals of a model that are held ready: of more the one used longest ago goes."""
+    intervals_bytes: int = 2**29
+    """Weights of a model's intervals that are held ready: each has its own, and takes up to twice
+    as much memory for them."""
     longest_s: float = 60.0
     """How long a request may be waited for, whatever it says."""
     warm: int = 256

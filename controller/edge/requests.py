@@ -41,6 +41,7 @@ class Requests:
         self.computing = Computing(
             self.models, Scheduler(schedule), self, clock,
             lambda: len(connections.peers) > 1, connections.limits.intervals,
+            connections.limits.intervals_bytes,
         )  # fmt: skip
         self.refusals = self.received_bytes = 0
 
@@ -68,11 +69,16 @@ class Requests:
         else:
             peer.admit(1)
 
-    def _refuse(self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0) -> None:
-        """No answer for a request; what its bytes said of the link still goes back."""
+    def _refuse(
+        self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0, failed: bool = False
+    ) -> None:
+        """No answer for a request; what its bytes said of the link still goes back.
+
+        `failed`: computing it did, which says nothing of others.
+        """
         self.refusals += 1
-        spent = {"queue_s": queue_s, "compute_s": 0.0}
-        peer.write(refusal(arrival.request_id, reason, arrival.timing.meta() | spent))
+        more = {"queue_s": queue_s, "compute_s": 0.0} | ({"failed": True} if failed else {})
+        peer.write(refusal(arrival.request_id, reason, arrival.timing.meta() | more))
 
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
@@ -101,7 +107,7 @@ class Requests:
         """Computing a job failed, through no fault of whoever asked."""
         reason = f"{type(error).__name__}: {error}"
         self._connections.note(job.peer.name, f"request failed ({reason})")
-        self.refused(job, f"the edge failed ({reason})")
+        self._later(self._give_up, job, f"the edge failed ({reason})", 0.0, True)
 
     def unprepared(self, interval: Interval, error: Exception) -> None:
         """An announced interval could not be run."""
@@ -120,7 +126,7 @@ class Requests:
                 messages.append(Message(MessageType.CHUNK, request, at, payload=part))
             peer.write(*messages)
 
-    def _give_up(self, job: Job, reason: str, queue_s: float) -> None:
+    def _give_up(self, job: Job, reason: str, queue_s: float, failed: bool = False) -> None:
         """Refuse what was admitted."""
         job.peer.admit(-1)
-        self._refuse(job.peer, job.arrival, reason, queue_s)
+        self._refuse(job.peer, job.arrival, reason, queue_s, failed)

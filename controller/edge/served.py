@@ -119,6 +119,10 @@ class ServedModels:
             )
         return model.preprocessing.raw_shape(model.spec.input_shape)
 
+    def interval_bytes(self, interval: Interval) -> int:
+        """Bytes of weights that an interval holds once it is ready."""
+        return self._models[interval[0]].model.spec.interval_bytes(*interval[1:])
+
     def intervals(self, digest: str, value: Any, most: int) -> list[Interval]:
         """The intervals in a greeting; those a network lacks, and more than `most`, are passed
         over.

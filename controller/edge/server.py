@@ -112,7 +112,7 @@ class EdgeServer:
     ) -> None:
         """Take over what changes while it serves; connections that are open go on as they began.
 
-        `limits.intervals` counts at the start alone.
+        `limits.intervals` and `limits.intervals_bytes` count at the start alone.
         """
         self._later(self._replace, limits, schedule, security)
 

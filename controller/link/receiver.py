@@ -121,7 +121,7 @@ class Receiver:
         timed = job is not None and "received_bytes" in meta
         seen = self._measured(job, meta, now, False) if job and timed else None
         self._estimate.learn(seen)
-        self._on_reply(Reply(request, now, error=why, measurement=seen))
+        self._on_reply(Reply(request, now, meta, error=why, measurement=seen))
 
     def _ended(
         self, request: int, meta: Mapping[str, Any], data: bytes, *, cancelled: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 from artefacts import UsageError, usable_cpus
@@ -18,17 +19,18 @@ def make_executor(
     threads: int | None = None,
     seams: Collection[int] = (),
     most: int = MOST_SESSIONS,
+    most_bytes: float = math.inf,
 ) -> OnnxExecutor:
     """ONNX Runtime by name: 'onnx' or 'onnx-int8' (`models.networks.torch_executor` has torch too).
 
     It computes on `threads`, or on half of the processors that this process may use.
 
     `name` is one of these, `model` what is computed. At `seams` (trunk layers) intervals are run
-    piece by piece, and it holds `most` sessions. `UsageError` for a name that is not known, and
-    for a network whose weights are not there yet.
+    piece by piece, and it holds `most` sessions, with `most_bytes` of weights in all. `UsageError`
+    for a name that is not known, and for a network whose weights are not there yet.
     """
     if name not in PRECISION_OF:
         raise UsageError(f"executor: found '{name}', expected {' or '.join(PRECISION_OF)}")
     model.require_parameters()  # now, and not when the first frame is computed
     threads = max(1, usable_cpus() // 2) if threads is None else threads
-    return OnnxExecutor(model, threads, PRECISION_OF[name], seams, most)
+    return OnnxExecutor(model, threads, PRECISION_OF[name], seams, most, most_bytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -31,8 +32,8 @@ class OnnxExecutor(CodingExecutor):
 
     `precision` 'int8' needs the model's `activations.json` (see `models.graphs.quantisation`). At
     `seams` (trunk layers) intervals are run piece by piece: the same layers are then held once,
-    however many intervals they are in, for some microseconds a piece. Of more than `most` sessions
-    the one used longest ago goes.
+    however many intervals they are in, for some microseconds a piece. Of more than `most` sessions,
+    or of more than `most_bytes` of weights in them, the one used longest ago goes.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class OnnxExecutor(CodingExecutor):
         precision: str = "float32",
         seams: Collection[int] = (),
         most: int = MOST_SESSIONS,
+        most_bytes: float = math.inf,
     ) -> None:
         from models.graphs.onnx_runtime import onnxruntime
 
@@ -58,7 +60,9 @@ class OnnxExecutor(CodingExecutor):
         self._options.add_session_config_entry("session.use_env_allocators", "1")
         _share_arena(onnxruntime)
         self._sessions: OrderedDict[Any, Any] = OrderedDict()
-        self._most = most
+        self._most, self._most_bytes = most, most_bytes
+        self._bytes: dict[Any, int] = {}
+        """Weights that each session holds."""
         self._lock = threading.Lock()
         if precision not in PRECISIONS:
             raise UsageError(f"precision: found '{precision}', expected {' or '.join(PRECISIONS)}")
@@ -120,16 +124,24 @@ class OnnxExecutor(CodingExecutor):
 
             return quantised_interval(model, seen, *key)
 
-        return self._made(key, lambda: cached_graph(model.digest, name, graph))
+        size = model.spec.interval_bytes(*key)
+        return self._made(key, lambda: cached_graph(model.digest, name, graph), size)
 
-    def _made(self, key: Any, graph: Callable[[], bytes]) -> Any:
+    def _made(self, key: Any, graph: Callable[[], bytes], size: int = 0) -> Any:
         with self._lock:
             if key not in self._sessions:
+                while self._sessions and self._full(size):
+                    gone, _ = self._sessions.popitem(last=False)
+                    del self._bytes[gone]
                 self._sessions[key] = self._session_of(graph())
-                if len(self._sessions) > self._most:
-                    self._sessions.popitem(last=False)
+                self._bytes[key] = size
             self._sessions.move_to_end(key)
             return self._sessions[key]
+
+    def _full(self, more_bytes: int) -> bool:
+        """Whether a further session of so many bytes would be one too many."""
+        held = sum(self._bytes.values())
+        return len(self._sessions) >= self._most or held + more_bytes > self._most_bytes
 
     def _session_of(self, graph: bytes) -> Any:
         """A session, or a `UsageError` where the card's operations make none."""

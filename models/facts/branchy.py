@@ -130,6 +130,11 @@ class BranchySpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
             )
         return self.branches[branch][start:stop]
 
+    def interval_bytes(self, branch: int, start: int, stop: int) -> int:
+        """Bytes of the float32 parameters of layers [start, stop) of a branch."""
+        layers, shapes = self.interval(branch, start, stop), self.shapes[branch][start:stop]
+        return sum(x.parameter_bytes(shape) for x, shape in zip(layers, shapes, strict=True))
+
     def bottleneck(self, cut: int) -> BottleneckSpec | None:
         """The learned codec of what crosses after `cut` trunk layers, if there is one."""
         return next((b for b in self.bottlenecks if b.cut == cut), None)

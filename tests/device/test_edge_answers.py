@@ -160,3 +160,21 @@ def _situation():
     from controller.interface import Situation
 
     return Situation(0.0, 0, DEADLINE_S, 0.0, 0, RTT_S)
+
+
+def test_a_sample_that_no_network_takes_shuts_no_other_program_out(stream, edge):
+    """A program that sends such samples is answered by nobody; the next frame may be a camera's."""
+    lane = (0,)
+    for number in range(1, 10):
+        one = frame(stream)
+        assert edge.admission.breakers.allows(lane, 10.0) == 0
+        edge.send(one, Encoded(b"abc", {}))
+        reply = Reply(number, 10.1, {"failed": True}, error="the edge failed (Gather)")
+        assert edge.heard(reply, 10.1) is one
+        assert not edge.admission.open
+    edge.send(frame(stream), Encoded(b"abc", {}))
+    edge.heard(Reply(10, 10.1, {"failed": True}, error="the edge failed"), 10.1)
+    edge.send(frame(stream), Encoded(b"abc", {}))
+    edge.heard(Reply(11, 10.1, {"failed": True}, error="the edge failed"), 10.1)
+    edge.admission.breakers.allows(lane, 10.1)
+    assert edge.admission.open, "an edge that fails at everything is of no use"

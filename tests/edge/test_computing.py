@@ -67,13 +67,19 @@ class Watched(OnnxExecutor):
 class Edge:
     """`Computing` with real models, a scheduler and a clock that stands still."""
 
-    def __init__(self, stream, most_intervals=8, batch=4):
+    def __init__(self, stream, most_intervals=8, batch=4, most_bytes=math.inf):
         self.model, self.executor = stream.model, Watched(stream.model)
         self.now_s, self.outcomes, models = 10.0, Outcomes(), ServedModels()
         models.add(stream.model, self.executor)
         scheduler = Scheduler(SchedulerArgs(batch=batch))
         self.computing = Computing(
-            models, scheduler, self.outcomes, lambda: self.now_s, lambda: False, most_intervals
+            models,
+            scheduler,
+            self.outcomes,
+            lambda: self.now_s,
+            lambda: False,
+            most_intervals,
+            most_bytes,
         )
         self.outcomes.computing = self.computing
         rng = np.random.default_rng(3)
@@ -204,6 +210,18 @@ def test_announced_intervals_are_made_ready_once_and_only_when_nothing_waits(str
     found = again.run(2)
     assert found.unready == [(first, "no room"), (second, "no room")]
     assert [what for what, _ in again.executor.ran] == [first[1:], second[1:]]
+
+
+def test_no_more_is_made_ready_than_weights_may_be_held(stream):
+    spec = stream.spec
+    size = spec.interval_bytes(EXIT, START, STOP)
+    edge = Edge(stream, most_bytes=2 * size)
+    whole = edge.interval(0, len(spec.branches[EXIT]))
+    assert spec.interval_bytes(*whole[1:]) > 2 * size
+    first = edge.interval(START, STOP)
+    edge.computing.announce([whole, first, whole])
+    edge.executor.broken = 1
+    assert edge.run(1).unready == [(first, "no room")], "of the larger one nothing is begun"
 
 
 def test_a_call_is_made_by_the_thread_before_anything_else(edge):

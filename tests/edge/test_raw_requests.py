@@ -99,6 +99,25 @@ def test_garbage_while_its_request_is_computed_does_not_end_the_worker(stream, e
             assert good.next().type is T.REPLY
 
 
+class Failing(Gated):
+    """Computes nothing."""
+
+    def run(self, *interval):
+        raise ValueError("no such id")
+
+
+def test_a_device_hears_that_its_own_sample_failed(stream, executor, serving):
+    with serving(stream.model, Failing(executor)) as server:
+        with device(server, stream.model.digest) as raw:
+            raw.say(*request(stream.model))
+            said = raw.next()
+            raw.say(*request(stream.model, 2, model="another"))
+            other = raw.next()
+    assert (said.type, said.meta["failed"]) == (T.REFUSE, True)
+    assert "ValueError: no such id" in said.meta["reason"]
+    assert (other.type, "failed" in other.meta) == (T.REFUSE, False)
+
+
 class Clock:
     """Time that a test moves."""
 

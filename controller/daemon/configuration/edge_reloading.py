@@ -17,8 +17,8 @@ from controller.daemon.configuration.settings import (
 )
 from controller.link.secure import Security, TlsFiles, server_security, why_not_believed
 
-FIXED_LIMIT = "intervals"
-"""Of the limits the one that executors are made with."""
+FIXED_LIMITS = ("intervals", "intervals_bytes")
+"""Of the limits those that executors are made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,9 @@ def edge_changes(old: EdgeSettings, new: EdgeSettings, *, renewed: bool = False)
     """
     fixed = changed(old, new, (n for n in EdgeSettings.__struct_fields__ if n not in EDGE_RELOADED))
     holding = {name: getattr(new, name) for name in EDGE_RELOADED}
-    if new.limits.intervals != old.limits.intervals:
-        fixed.append(f"limits.{FIXED_LIMIT}")
-        kept = {FIXED_LIMIT: old.limits.intervals}
-        holding["limits"] = msgspec.structs.replace(new.limits, **kept)
+    kept = {name: getattr(old.limits, name) for name in FIXED_LIMITS}
+    fixed += [f"limits.{n}" for n, value in kept.items() if getattr(new.limits, n) != value]
+    holding["limits"] = msgspec.structs.replace(new.limits, **kept)
     if new.tls.given != old.tls.given:
         fixed.append("tls")
         holding["tls"] = old.tls

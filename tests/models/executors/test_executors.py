@@ -198,3 +198,28 @@ def test_of_many_intervals_the_one_used_longest_ago_goes(stream):
     for stop in (3, 5, 3, last, 5):
         assert np.array_equal(bounded.run(0, 0, stop, x), free.run(0, 0, stop, x))
         assert len(bounded._sessions) <= 2
+
+
+def test_of_much_weight_the_interval_used_longest_ago_goes(stream):
+    spec, last = stream.spec, len(stream.spec.branches[0])
+    parts = [(0, 0, last), (0, 3, last), (0, 0, 3)]
+    sizes = [spec.interval_bytes(*part) for part in parts]
+    assert (
+        sizes[0]
+        == sum(sizes[1:])
+        == 4
+        * sum(
+            int(np.prod(stream.model.parameters[f"{layer.name}.{key}"].shape))
+            for layer, shape in zip(spec.branches[0], spec.shapes[0], strict=False)
+            for key in layer.parameter_shapes(shape)
+        )
+    )
+    bounded, free = OnnxExecutor(stream.model, most_bytes=sizes[0]), OnnxExecutor(stream.model)
+    x = stream.model.normalise(generated_pictures(1, np.random.default_rng(0)))
+    for stop in (last, 3, last):
+        assert np.array_equal(bounded.run(0, 0, stop, x), free.run(0, 0, stop, x))
+        assert len(bounded._sessions) == 1
+    after = free.run(0, 0, 3, x)
+    bounded.run(0, 0, 3, x)
+    bounded.run(0, 3, last, after)
+    assert len(bounded._sessions) == 2, "both together have no more"
