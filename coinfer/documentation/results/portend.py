@@ -51,9 +51,11 @@ def _rivals(_: Callable[..., Any]) -> Rows:
     """The whole network on one tier, and with one cut, without exits."""
     return [
         (
-            row.network, f"{100 * row.whole:.2f} %", f"{row.chosen.predicted.latency_ms:.1f}",
+            row.network,
+            f"{100 * row.whole:.2f} %",
+            f"{row.chosen.predicted.latency_ms:.1f}",
             *(f"{ms:.1f}" for ms in row.rivals_ms.values()),
-        )  # fmt: skip
+        )
         for row in _rows()
     ]
 
