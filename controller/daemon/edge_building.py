@@ -15,8 +15,11 @@ def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeS
     """A server that listens and is not started, and what it serves."""
     models = [load_model(name) for name in settings.models]
     limits, threads = settings.limits, settings.threads or None
-    held = {"most": limits.intervals, "most_bytes": limits.intervals_bytes}
-    executors = [make_executor(settings.executor, m, threads, **held) for m in models]
+    most, most_bytes = limits.intervals, limits.intervals_bytes
+    executors = [
+        make_executor(settings.executor, m, threads, most=most, most_bytes=most_bytes)
+        for m in models
+    ]
     try:
         server = EdgeServer(
             models[0], executors[0], settings.host, settings.port, limits=limits,
