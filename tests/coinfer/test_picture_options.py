@@ -1,8 +1,10 @@
 """`--channels`, `--fit`, `--mean` and `--std`: what they make, and what is refused."""
 
 import pytest
+from typer.testing import CliRunner
 
 from artefacts import UsageError
+from coinfer.cli.app import app
 from coinfer.cli.learning.picture_options import PictureOptions, parse_fit
 from models.facts.picture_fit import SQUASH, PictureFit
 from models.facts.preprocessing import PictureInput
@@ -29,7 +31,7 @@ def test_a_fit_is_read(text, fit):
      "letterbox:256", "letterbox:-1", "letterbox:x", "letterbox:1:2"],
 )  # fmt: skip
 def test_another_is_refused_in_one_line(text):
-    with pytest.raises(UsageError, match=rf"^--fit: found '{text}', expected squash, crop or crop"):
+    with pytest.raises(UsageError, match=rf"^--fit: found '{text}', expected squash, crop, crop:"):
         parse_fit(text)
 
 
@@ -62,8 +64,40 @@ def test_what_means_nothing_is_one_line(options, said):
 
 
 def test_what_is_no_picture_has_no_channels():
-    PictureOptions().refuse_beside("tokens:8:50")
-    with pytest.raises(UsageError, match=r"^--fit: found it given beside --input tokens:8:50"):
-        PictureOptions(fit="crop").refuse_beside("tokens:8:50")
-    with pytest.raises(UsageError, match="^--channels: found it given"):
-        PictureOptions(channels="grey").refuse_beside("sound:80:8000")
+    PictureOptions().refuse_beside("tokens")
+    for options, named in (
+        (PictureOptions(fit="crop"), "fit"), (PictureOptions(channels="grey"), "channels"),
+        (PictureOptions(mean="0.5"), "mean"), (PictureOptions(std="0.5"), "std"),
+    ):  # fmt: skip
+        with pytest.raises(
+            UsageError, match=rf"^--{named}: found it given for --input tokens, exp"
+        ):
+            options.refuse_beside("tokens")
+
+
+@pytest.mark.parametrize("command", ["profile", "init"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--fit", "stretch"), "--fit: found 'stretch', expected squash, crop"),
+        (("--channels", "cmyk"), "--channels: found 'cmyk', expected rgb, bgr, grey"),
+        (("--channels", "grey", "--mean", "1,2,3"), "--mean: found '1,2,3', expected one number"),
+        (("--fit", "crop", "--input", "tokens:8:50"), "--fit: found it given for --input tokens"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_is_read(tmp_path, command, options, said):
+    model = ("none_such:make",) if command == "init" else ("--model", "none_such:make")
+    out = tmp_path / "out"
+    where = () if "--input" in options else ("--input", "24x32")
+    done = CliRunner().invoke(app, [command, *model, *options, *where, "--out", str(out)])
+    assert isinstance(done.exception, UsageError), done.output
+    assert str(done.exception).startswith(said)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("option", [("--fit", "crop"), ("--channels", "bgr"), ("--std", "2")])
+def test_a_network_of_ours_has_them_in_its_card(tmp_path, option):
+    out = tmp_path / "profile.json"
+    done = CliRunner().invoke(app, ["profile", "--model", "alexnet", *option, "--out", str(out)])
+    assert isinstance(done.exception, UsageError), done.output
+    assert f"{option[0]}: found it given for a network of ours, expected" in str(done.exception)

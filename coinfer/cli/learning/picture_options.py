@@ -17,15 +17,22 @@ NO_MEAN, NO_STD = "0,0,0", "1,1,1"
 RGB, SQUASH = "rgb", "squash"
 CHANNELS = (RGB, "bgr", "grey")
 FITS = "squash, crop, crop:SHARE (0.875: 224 of 256), letterbox or letterbox:LEVEL (of the bars)"
-CHANNELS_HELP = "What it is given of pictures: rgb, bgr (blue first) or grey (one channel)."
+CHANNELS_HELP = (
+    "What the network is given of pictures: rgb, bgr (blue first) or grey (one channel)."
+)
 FIT_HELP = (
     "How pictures of another size are made to fit: squash, crop[:SHARE] (0.875: the middle, 224 of "
     "256) or letterbox[:LEVEL] (114: of the bars)."
 )
 ChannelsOption = Annotated[
-    str, typer.Option("--channels", help=f"A model brought: {CHANNELS_HELP}")
+    str,
+    typer.Option(
+        "--channels", help=f"A model brought: {CHANNELS_HELP[0].lower()}{CHANNELS_HELP[1:]}"
+    ),
 ]
-FitOption = Annotated[str, typer.Option("--fit", help=f"A model brought: {FIT_HELP}")]
+FitOption = Annotated[
+    str, typer.Option("--fit", help=f"A model brought: {FIT_HELP[0].lower()}{FIT_HELP[1:]}")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +46,11 @@ class PictureOptions:
 
     @property
     def given(self) -> dict[str, bool]:
-        """Whether `--channels` and `--fit` say anything, by their names."""
-        return {"--channels": self.channels != RGB, "--fit": self.fit != SQUASH}
+        """Which of them say anything, by their names."""
+        return {
+            "--mean": self.mean != NO_MEAN, "--std": self.std != NO_STD,
+            "--channels": self.channels != RGB, "--fit": self.fit != SQUASH,
+        }  # fmt: skip
 
     @property
     def depth(self) -> int:
@@ -62,14 +72,14 @@ class PictureOptions:
         return PictureInput(mean, std, channels, fit.kind, fit.crop_share, fit.fill)
 
     def refuse_beside(self, taken: str) -> None:
-        """Refuse them beside an input that is no picture (`taken`, as `--input` says it)."""
+        """Refuse them beside an input of another kind: `taken`, as `--input` calls it."""
         from artefacts import UsageError
 
         for option, found in self.given.items():
             if found:
                 raise UsageError(
-                    f"{option}: found it given beside --input {taken}, expected none (only "
-                    "pictures have channels and a size to fit)"
+                    f"{option}: found it given for --input {taken}, expected none (it is of "
+                    "pictures)"
                 )
 
     def _scales(self) -> tuple[tuple[str, str], tuple[str, str]]:

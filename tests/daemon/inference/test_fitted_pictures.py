@@ -62,13 +62,13 @@ def test_boxes_are_of_the_picture_that_was_sent(tmp_path, kind, orientation):
     assert np.asarray(boxes.values)[1] == pytest.approx(expected[kept], abs=1e-5)
     assert np.asarray(scores.values)[1] == pytest.approx(seen.scores[kept], abs=1e-5)
     assert list(count.values) == [kept.sum()] * 2
-    told = np.array([one["box"] for one in short["detections"]])
-    assert told == pytest.approx(expected[kept], abs=1e-5)
+    sent = np.array([one["box"] for one in short["detections"]])
+    assert sent == pytest.approx(expected[kept], abs=1e-5)
     # what is sent as the network takes it is answered in that
     there = np.array([one["box"] for one in own["detections"]])
     assert there == pytest.approx(seen.boxes, abs=1e-5)
     if kind != "squash":
-        assert not np.allclose(told, seen.boxes[kept], atol=1e-2)
+        assert not np.allclose(sent, seen.boxes[kept], atol=1e-2)
 
 
 @pytest.mark.parametrize("plan", [0, 1, 3])
