@@ -1,10 +1,12 @@
 """`--channels`, `--fit`, `--mean` and `--std`: what they make, and what is refused."""
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from artefacts import UsageError
 from coinfer.cli.app import app
+from coinfer.cli.learning.begun import ModelAnswers
 from coinfer.cli.learning.picture_options import PictureOptions, parse_fit
 from models.facts.picture_fit import SQUASH, PictureFit
 from models.facts.preprocessing import PictureInput
@@ -93,6 +95,24 @@ def test_a_mistake_is_said_before_anything_is_read(tmp_path, command, options, s
     assert isinstance(done.exception, UsageError), done.output
     assert str(done.exception).startswith(said)
     assert not out.exists()
+
+
+def test_init_keeps_them_and_gives_them_on(tmp_path, monkeypatch):
+    given = {}
+
+    def profiled(*args, **more):
+        given.update(more)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("coinfer.cli.learning.models.profile", profiled)
+    monkeypatch.chdir(tmp_path)
+    options = ("--input", "24x32", "--channels", "bgr", "--fit", "letterbox:0")
+    CliRunner().invoke(app, ["init", "none_such:make", *options, "--out", "out"])
+    assert (given["channels"], given["fit"]) == ("bgr", "letterbox:0")
+    # what an older one kept has neither
+    network = {"model": "none_such:make", "input": "24x32", "mean": "0.5,0.5,0.5"}
+    kept = msgspec.convert(network, ModelAnswers)
+    assert kept.signature.picture() == PictureInput((0.5,) * 3)
 
 
 @pytest.mark.parametrize("option", [("--fit", "crop"), ("--channels", "bgr"), ("--std", "2")])
