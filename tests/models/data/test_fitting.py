@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from controller.daemon.inference.pictures import decode_jpeg, inspect_jpeg
@@ -134,6 +136,25 @@ def test_a_saved_set_is_made_to_fit(tmp_path):
     fit = PictureFit("letterbox", fill=7)
     expected = np.asarray(fitted(picture, fit.placed((90, 150), SIDE)))
     assert np.array_equal(read_pictures(tmp_path / "one", SIDE, fit=fit).x[0], expected)
+
+
+@settings(deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    side=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    fit=st.one_of(
+        st.just(SQUASH),
+        st.just(PictureFit("letterbox")),
+        st.floats(0.02, 1.0).map(lambda share: PictureFit("crop", share)),
+    ),
+    smaller=st.sampled_from([1, 2, 4, 8]),
+)
+def test_a_picture_of_any_size_has_the_network_s_then(size, side, fit, smaller):
+    """Also where it was decoded at a half, a quarter or an eighth."""
+    there = tuple(-(-n // smaller) for n in size[::-1])
+    found = fitted(Image.new("RGB", there, (9, 9, 9)), fit.placed(size, side))
+    assert found.size == side[::-1]
+    assert set(np.unique(np.asarray(found))) <= {9, 114}
 
 
 def test_an_elongated_picture_costs_no_more_than_its_pixels():
