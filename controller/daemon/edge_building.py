@@ -17,8 +17,13 @@ def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeS
     models = [load_model(name) for name in settings.models]
     use_once(sorted({c for m in models for c in codecs_for(m.preprocessing.carried)}))
     limits, threads = settings.limits, settings.threads or None
-    held = {"most": limits.intervals, "most_bytes": limits.intervals_bytes}
-    executors = [make_executor(settings.executor, m, threads, **held) for m in models]
+    executors = [
+        make_executor(
+            settings.executor, m, threads, most=limits.intervals,
+            most_bytes=limits.intervals_bytes,
+        )
+        for m in models
+    ]  # fmt: skip
     try:
         server = EdgeServer(
             models[0], executors[0], settings.host, settings.port, limits=limits,

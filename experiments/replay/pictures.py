@@ -97,7 +97,8 @@ def _given(setting: Setting, data: Path) -> Pictures:
             f"{card.preprocessing.name}, no pictures"
         )
     height, width = setting.spec.input_shape[1:]
-    found = read_pictures(data, (height, width), likely=card.classes)
+    fit = card.preprocessing.fitting
+    found = read_pictures(data, (height, width), likely=card.classes, fit=fit)
     if found.x.shape[1:3] != (height, width):
         raise UsageError(
             f"--data: found pictures of {found.x.shape[2]} x {found.x.shape[1]} in '{data}', "

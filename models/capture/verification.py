@@ -57,8 +57,8 @@ def sample_batches(
 ) -> list[Tensor]:
     """Batches of one and of three: made-up pictures, noise, and of `real` (N, ...) the first few.
 
-    Inputs of three channels and two sides get pictures; others get uniform noise. Without `made_up`
-    there are the `real` ones alone.
+    Inputs of three channels or one, and two sides, get pictures; others get uniform noise. Without
+    `made_up` there are the `real` ones alone.
     """
     if not made_up:
         assert real is not None
@@ -67,9 +67,9 @@ def sample_batches(
     count = max(BATCHES)
     noise = rng.normal(0.0, 1.0, (count, *shape)).astype(np.float32)
     smooth = rng.uniform(0.0, 1.0, (count, *shape)).astype(np.float32)
-    if len(shape) == 3 and shape[0] == 3:
+    if len(shape) == 3 and shape[0] in (1, 3):
         side = max(shape[1:])
-        made = generated_pictures(count, rng, side)[:, : shape[1], : shape[2]]
+        made = generated_pictures(count, rng, side)[:, : shape[1], : shape[2], : shape[0]]
         smooth = made.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255.0)
     found = [torch.from_numpy(np.ascontiguousarray(x)) for x in (smooth, noise)]
     if real is not None and len(real):

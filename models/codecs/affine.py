@@ -60,7 +60,8 @@ class TensorAffine(Codec):
         data = whole(self.name, data, self.size(shape), shape)
         low, scale = self._number(meta, "low"), self._number(meta, "scale")
         levels = np.frombuffer(data, dtype=np.uint8).reshape(shape).astype(np.float32)
-        return np.asarray(levels * scale + low, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a scale that nobody measured
+            return np.asarray(levels * scale + low, dtype=np.float32)
 
     def round_trip(self, batch: Float32s, shared: Shared = NOTHING_SHARED) -> Float32s:
         """Each sample of a batch (N, ...) by its own range, at once."""

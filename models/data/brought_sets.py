@@ -19,6 +19,7 @@ from artefacts.printing import first_of
 from models.data.datasets import Pictures
 from models.data.labels import numbered
 from models.data.picture_files import room_for, several_sizes, upright
+from models.facts.picture_fit import SQUASH, PictureFit
 
 PICTURE_NAMES = ("image", "img", "picture", "pixel_values")
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "fine_label", "y")
@@ -37,11 +38,15 @@ def is_saved_set(path: Path) -> bool:
 
 
 def read_saved_set(
-    path: Path, side: tuple[int, int] | None, classes: tuple[str, ...], likely: tuple[str, ...] = ()
+    path: Path,
+    side: tuple[int, int] | None,
+    classes: tuple[str, ...],
+    likely: tuple[str, ...] = (),
+    fit: PictureFit = SQUASH,
 ) -> Pictures:
     """Pictures of a folder (`path`) of `save_to_disk`; where it holds several splits one is named.
 
-    Pictures are squashed to `side` (height, width), or all have one size. `classes`: names in the
+    Pictures are made to `fit` `side` (height, width), or all have one size. `classes`: names in the
     order of the scores, else the model's (`likely`) where the set's are among them, else the set's.
     """
     if (path / SAVED_SPLITS).is_file():
@@ -72,18 +77,22 @@ def read_saved_set(
     def refuse(row: int, said: str, expected: str) -> CoinferError:
         return ArtefactError(path, field=f"row {row}", found=said, expected=expected)
 
-    return _gathered(path, len(found), rows(), side, (classes, own, likely), refuse)
+    return _gathered(path, len(found), rows(), (side, fit), (classes, own, likely), refuse)
 
 
 def read_object(
-    named: str, side: tuple[int, int] | None, classes: tuple[str, ...], likely: tuple[str, ...] = ()
+    named: str,
+    side: tuple[int, int] | None,
+    classes: tuple[str, ...],
+    likely: tuple[str, ...] = (),
+    fit: PictureFit = SQUASH,
 ) -> Pictures:
     """Pictures of the `torch.utils.data.Dataset` that `named` (MODULE:FUNCTION) gives.
 
     It gives (picture, label) by number. A picture is Pillow's, uint8 (H, W, 3) or (3, H, W), or
     what torchvision's `ToTensor` gives of one: floats (3, H, W) from 0 to 1. `classes` else are the
     model's (`likely`) where the set's are among them, else the set's own (its attribute `classes`).
-    Squashed to `side` (height, width), or of one size.
+    Made to `fit` `side` (height, width), or of one size.
     """
     made = imported("data", named)
     try:
@@ -105,7 +114,7 @@ def read_object(
     def refuse(row: int, said: str, expected: str) -> CoinferError:
         return UsageError(f"data '{named}', item {row}: found {said}, expected {expected}")
 
-    return _gathered(Path(named), count, rows(), side, (classes, own, likely), refuse)
+    return _gathered(Path(named), count, rows(), (side, fit), (classes, own, likely), refuse)
 
 
 def _split(path: Path) -> Path:
@@ -137,11 +146,14 @@ def _gathered(
     source: Path,
     count: int,
     rows: Iterator[Row],
-    side: tuple[int, int] | None,
+    size: tuple[tuple[int, int] | None, PictureFit],
     names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]],
     refuse: Refuse,
 ) -> Pictures:
-    """All rows as pictures; `names`: given, the set's own, likely; `refuse`: a row's error."""
+    """All rows as pictures of a size (None: their own), and how they are made to fit it.
+
+    `names`: given, the set's own, likely; `refuse`: a row's error.
+    """
     if count == 0:
         raise UsageError(f"data '{source}': found no rows, expected labelled pictures")
     x: npt.NDArray[np.uint8] | None = None
@@ -149,7 +161,7 @@ def _gathered(
     for number in range(count):
         try:
             picture, label = next(rows)
-            one = _as_picture(picture, side)
+            one = _as_picture(picture, *size)
         except StopIteration:
             raise refuse(number, "no more rows", f"{count}, its length") from None
         except Exception as error:  # whatever a set of the user's raises, or a damaged picture
@@ -179,12 +191,12 @@ def _as_label(label: Any, row: int, refuse: Refuse) -> str | int:
     return int(value)
 
 
-def _as_picture(given: Any, side: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
-    """One picture of any of the kinds (H, W, 3), squashed to `side` where one is given."""
+def _as_picture(given: Any, side: tuple[int, int] | None, fit: PictureFit) -> npt.NDArray[np.uint8]:
+    """One picture of any of the kinds (H, W, 3), made to `fit` `side` where one is given."""
     from PIL import Image
 
     if isinstance(given, Image.Image):
-        return upright(given, side)
+        return upright(given, side, fit)
     array = np.asarray(given.numpy() if hasattr(given, "numpy") else given)
     if array.ndim != 3:
         raise ValueError(f"a picture of shape {array.shape}, expected (H, W, 3) or (3, H, W)")
@@ -203,4 +215,4 @@ def _as_picture(given: Any, side: tuple[int, int] | None) -> npt.NDArray[np.uint
         raise ValueError(f"a picture as {array.dtype} {array.shape}, expected uint8 (H, W, 3)")
     if side is None or array.shape[:2] == side:
         return np.ascontiguousarray(array)
-    return upright(Image.fromarray(np.ascontiguousarray(array)), side)
+    return upright(Image.fromarray(np.ascontiguousarray(array)), side, fit)

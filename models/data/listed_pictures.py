@@ -15,6 +15,7 @@ from artefacts import ArtefactError, read_text
 from models.data.datasets import Pictures
 from models.data.labels import numbered
 from models.data.picture_files import picture_array
+from models.facts.picture_fit import SQUASH, PictureFit
 
 LIST_SUFFIXES = (".csv", ".tsv")
 MOST_LIST_BYTES = 256 * 1024**2
@@ -40,11 +41,12 @@ def read_list(
     side: tuple[int, int] | None,
     classes: tuple[str, ...],
     likely: tuple[str, ...] = (),
+    fit: PictureFit = SQUASH,
 ) -> Pictures:
     """Pictures of the CSV `path` (commas, semicolons or tabs) of paths and labels.
 
     Paths are seen from the CSV's folder. Labels are names or numbers. Without a header a row is a
-    path and a label. Pictures are squashed to `side` (height, width), or all have one size.
+    path and a label. Pictures are made to `fit` `side` (height, width), or all have one size.
     `classes`: names in the order of the scores (of names: in alphabetical order); `likely`: the
     model's, which count where the list's are among them.
     """
@@ -58,7 +60,7 @@ def read_list(
         if not row.file.is_file():
             raise refuse(number, f"no file '{row.file}'", "the path of a picture")
     try:
-        x = picture_array(path, [row.file for row in rows], side)
+        x = picture_array(path, [row.file for row in rows], side, fit)
     except ArtefactError as error:
         line = next((row.line for row in rows if row.file == error.path), None)
         if line is None:

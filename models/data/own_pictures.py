@@ -22,6 +22,7 @@ from models.data.labels import MOST_CLASSES
 from models.data.listed_pictures import LIST_SUFFIXES, read_list
 from models.data.picture_files import SUFFIXES, picture_array
 from models.facts.outcomes import class_type
+from models.facts.picture_fit import SQUASH, PictureFit
 
 MOST_NAMES_BYTES = 4 * 1024 * 1024
 
@@ -33,6 +34,7 @@ def read_pictures(
     likely: Sequence[str] = (),
     one_class: bool = True,
     labelled: bool = True,
+    fit: PictureFit = SQUASH,
 ) -> Pictures:
     """Labelled pictures of `path`: a file, a folder, or a data set that a function makes.
 
@@ -44,23 +46,23 @@ def read_pictures(
     - A folder that the package datasets has saved, and MODULE:FUNCTION of a
       `torch.utils.data.Dataset`, are of `models.data.brought_sets`.
 
-    All but an npz are squashed to `side` (height, width), as the daemon does, or have one size.
+    All but an npz are made to `fit` `side` (height, width), as the daemon does, or have one size.
     `classes`: their names in the order of the scores. Where they are not given, `likely` ones (a
     model's own) count if the data set's are among them; else its order, or that of the alphabet.
     """
     names, own = tuple(classes), tuple(likely)
     if path.is_dir():
         read = read_saved_set if is_saved_set(path) else _of_folder
-        return read(path, side, names, own)
+        return read(path, side, names, own, fit)
     if not path.exists() and is_named(str(path)):
-        return read_object(str(path), side, names, own)
+        return read_object(str(path), side, names, own, fit)
     if path.suffix.lower() in LIST_SUFFIXES:
-        return read_list(path, side, names, own)
+        return read_list(path, side, names, own, fit)
     return _of_npz(path, names, one_class, labelled)
 
 
 def has_own_size(path: Path) -> bool:
-    """Whether pictures come in the size that they have: those of an npz are never squashed."""
+    """Whether pictures come in the size that they have: those of an npz are never scaled."""
     others = path.is_dir() or path.suffix.lower() in LIST_SUFFIXES
     return not others and (path.exists() or not is_named(str(path)))
 
@@ -120,7 +122,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def _of_folder(
-    path: Path, side: tuple[int, int] | None, classes: tuple[str, ...], likely: tuple[str, ...]
+    path: Path,
+    side: tuple[int, int] | None,
+    classes: tuple[str, ...],
+    likely: tuple[str, ...],
+    fit: PictureFit,
 ) -> Pictures:
     files = _files(path)
     names = classes or (likely if set(files) <= set(likely) else tuple(files))
@@ -133,7 +139,7 @@ def _of_folder(
         )
     number = {name: k for k, name in enumerate(names)}
     listed = [(file, number[name]) for name, found in files.items() for file in found]
-    x = picture_array(path, [file for file, _ in listed], side)
+    x = picture_array(path, [file for file, _ in listed], side, fit)
     labels: Any = np.array([label for _, label in listed])
     return Pictures(x, labels.astype(class_type(len(names))), names)
 

@@ -1,4 +1,4 @@
-"""Pictures of files and of Pillow's kind as arrays: decoded, upright, squashed to one size.
+"""Pictures of files and of Pillow's kind as arrays: decoded, upright, made to fit one size.
 
 Torch-free: a device that replays reads the same pictures.
 """
@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from artefacts import ArtefactError, UsageError
+from models.data.fitting import fitted
+from models.facts.picture_fit import SQUASH, PictureFit
 
 MOST_BYTES = 8 * 1024**3
 """Of all pictures, decoded."""
@@ -21,16 +23,16 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 
 
 def picture_array(
-    source: Path, files: Sequence[Path], side: tuple[int, int] | None
+    source: Path, files: Sequence[Path], side: tuple[int, int] | None, fit: PictureFit = SQUASH
 ) -> npt.NDArray[np.uint8]:
-    """Files as pictures (N, H, W, 3), squashed to `side` (height, width), or all of one size.
+    """The `files` as pictures (N, H, W, 3), made to `fit` `side` (height, width), or of one size.
 
     `source` is what a refusal of too many names.
     """
     height, width = side or common_side(files)
     x = room_for(source, len(files), (height, width))
     for k, file in enumerate(files):
-        x[k] = decoded(file, height, width)
+        x[k] = decoded(file, height, width, fit)
     return x
 
 
@@ -63,7 +65,7 @@ def several_sizes(
     """Two pictures of (height, width) `one` and `other`, and where: `here` and `there`."""
     return UsageError(
         f"pictures: found {one[1]} x {one[0]} in {here} and {other[1]} x {other[0]} in "
-        f"{there}, expected one size, or --input HEIGHTxWIDTH to squash them to"
+        f"{there}, expected one size, or --input HEIGHTxWIDTH that they are made to fit"
     )
 
 
@@ -72,33 +74,46 @@ def _size(file: Path) -> tuple[int, int]:
 
     try:
         with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            turned = image.getexif().get(0x0112) in (5, 6, 7, 8)
+            return _upright_size(image)
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         raise _damaged(file, error) from None
-    return (width, height) if turned else (height, width)
 
 
-def decoded(file: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """A file as an upright picture (height, width, 3), squashed to that size."""
+def _upright_size(image: Any) -> tuple[int, int]:
+    """Height and width of a Pillow image once it is upright."""
+    width, height = image.size
+    return (width, height) if image.getexif().get(0x0112) in (5, 6, 7, 8) else (height, width)
+
+
+def decoded(file: Path, height: int, width: int, fit: PictureFit = SQUASH) -> npt.NDArray[np.uint8]:
+    """A `file` as an upright picture (`height`, `width`, 3), made to `fit` that size."""
     from PIL import Image
 
     try:
         with Image.open(file, formats=FORMATS) as image:
+            size = _upright_size(image)
             # decodes at half, a quarter or an eighth where that is still larger
-            image.draft("RGB", (max(height, width),) * 2)
-            return upright(image, (height, width))
+            image.draft("RGB", (max(fit.placed(size, (height, width)).drawn),) * 2)
+            return upright(image, (height, width), fit, size)
     except Exception as error:  # Pillow's readers raise a dozen kinds for a damaged file
         raise _damaged(file, error) from None
 
 
-def upright(image: Any, side: tuple[int, int] | None = None) -> npt.NDArray[np.uint8]:
-    """A Pillow image as an upright picture (H, W, 3), squashed to `side` where one is given."""
-    from PIL import Image, ImageOps
+def upright(
+    image: Any,
+    side: tuple[int, int] | None = None,
+    fit: PictureFit = SQUASH,
+    size: tuple[int, int] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """A Pillow image as an upright picture (H, W, 3), made to `fit` `side` where one is given.
+
+    `size` is the upright picture's (height, width) where `image` was decoded smaller.
+    """
+    from PIL import ImageOps
 
     made = ImageOps.exif_transpose(image).convert("RGB")
-    if side is not None and made.size != (side[1], side[0]):
-        made = made.resize((side[1], side[0]), Image.Resampling.BILINEAR)
+    if side is not None:
+        made = fitted(made, fit.placed(size or made.size[::-1], side))
     return np.asarray(made, dtype=np.uint8)
 
 

@@ -8,6 +8,7 @@ sure it is, and which named tensors a reader gets of it.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -106,6 +107,10 @@ class Detections:
     labels: npt.NDArray[np.int64]
     scores: Float32s
 
+    def moved(self, move: Callable[[Float32s], Float32s]) -> Detections:
+        """The same in another picture, whose boxes `move` gives: what lies within that picture."""
+        return _within(move(self.boxes), self.labels, self.scores)
+
 
 class BoxesAnswer(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="boxes"
@@ -186,16 +191,10 @@ class BoxesAnswer(
         """What one row (V,) says is there, with scores above `least` (the threshold)."""
         corners, things = (part[0] for part in self.parts(row[None]))
         labels, scores = things.argmax(axis=-1), things.max(axis=-1)
-        boxes = np.clip(corners if self.corners else corners_of(corners), 0.0, 1.0)
-        # what has no area within the picture is nothing that anybody could find
-        there = (boxes[:, 2:] > boxes[:, :2]).all(axis=-1)
-        kept = np.flatnonzero(there & (scores > (self.threshold if least is None else least)))
+        kept = np.flatnonzero(scores > (self.threshold if least is None else least))
         kept = kept[np.argsort(-scores[kept], kind="stable")]
-        found = Detections(
-            boxes[kept].astype(np.float32),
-            labels[kept].astype(np.int64),
-            scores[kept].astype(np.float32),
-        )
+        boxes = (corners if self.corners else corners_of(corners))[kept]
+        found = _within(boxes, labels[kept], scores[kept])
         return found if self.overlap >= 1.0 else _apart(found, self.overlap)
 
     def tensors(self, values: int) -> tuple[NamedTensor, ...]:
@@ -362,6 +361,18 @@ def overlaps(a: Float32s, b: Float32s) -> Floats:
     area_a, area_b = (np.clip(x[:, 2:] - x[:, :2], 0.0, None).prod(axis=-1) for x in (a, b))
     whole = area_a[:, None] + area_b[None] - shared
     return np.asarray(np.where(whole > 0, shared / np.maximum(whole, 1e-12), 0.0), dtype=np.float64)
+
+
+def _within(boxes: Float32s, labels: npt.NDArray[Any], scores: Float32s | Floats) -> Detections:
+    """What is left of boxes (K, 4) within the picture, in their order."""
+    boxes = np.clip(boxes, 0.0, 1.0)
+    # what has no area within the picture is nothing that anybody could find
+    kept = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(axis=-1))
+    return Detections(
+        boxes[kept].astype(np.float32),
+        labels[kept].astype(np.int64),
+        scores[kept].astype(np.float32),
+    )
 
 
 def _apart(found: Detections, overlap: float) -> Detections:

@@ -107,9 +107,16 @@ class Model:
     def parameters(self) -> State:
         """`state`, read anew where it was let go (`release`).
 
-        `UsageError` where the weights come in a package and were not put together yet.
+        `UsageError` where the weights come in a package and were not put together yet;
+        `ArtefactError` where the folder is another model's by now.
         """
-        state = self.state or load_model(self.folder).state
+        state = self.state
+        if not state:
+            now = load_model(self.folder)
+            if now.digest != self.digest:  # its graphs would be kept under this one's digest
+                card = self.folder / "card.json"
+                raise ArtefactError(card, field="digest", found=now.digest, expected=self.digest)
+            state = now.state
         if not state and read_source(self.folder) is not None:
             raise without_weights(self.folder)
         return state

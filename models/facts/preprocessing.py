@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
@@ -23,41 +23,81 @@ from models.codecs.tensors import MOST_WHOLE as MOST_WHOLE
 from models.codecs.tensors import NUMPY_TYPES as NUMPY_TYPES
 from models.codecs.tensors import Datatype as Datatype
 from models.codecs.tensors import NamedTensor as NamedTensor
+from models.facts.picture_fit import CROP_SHARE, FILL, FitKind, PictureFit
 
 Raw = npt.NDArray[Any]
 Shape = tuple[int, ...]
+Channels = Literal["rgb", "bgr", "grey"]
 
 
 class PictureInput(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="picture"
 ):
-    """A picture: uint8 (H, W, 3); levels of 0 to 1, less `mean`, over `std`, channels first."""
+    """A picture: uint8 (H, W, 3) in RGB, of the network's size, whatever the network makes of it.
 
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Of red, green and blue, taken off a picture of 0 to 1."""
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """What a picture is divided by after that."""
+    Levels of 0 to 1, less `mean`, over `std`, channels first.
+    """
+
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Of the network's channels in their order (of bgr: blue first), or one number for all; taken
+    off a picture of 0 to 1."""
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """What a picture is divided by after that, in the same order."""
+    channels: Channels = "rgb"
+    """What the network takes: rgb, bgr (as Caffe and OpenCV have it), or grey: one channel, luma
+    by ITU-R 601."""
+    fit: FitKind = "squash"
+    """How a picture of another size is made to fit: squash (to the size), crop (its short side
+    scaled, the middle cut out) or letterbox (its shape is kept, with bars around it)."""
+    crop_share: float = CROP_SHARE
+    """Of crop: the network's side as a share of what the short side is scaled to."""
+    fill: int = FILL
+    """Of letterbox: the level (0 to 255) of the bars."""
 
     carried: ClassVar[str] = "picture"
     name: ClassVar[str] = "picture"
     datatype: ClassVar[Datatype] = "UINT8"
 
+    @property
+    def fitting(self) -> PictureFit:
+        """How a picture of another size is made to fit."""
+        return PictureFit(self.fit, self.crop_share, self.fill)
+
+    @property
+    def depth(self) -> int:
+        """Channels of the network's input."""
+        return 1 if self.channels == "grey" else 3
+
     def check(self, shape: Shape) -> None:
-        """Refuse figures that mean nothing, and a network whose input is no picture."""
+        """Refuse figures that mean nothing, and a network whose input is no such picture."""
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            one = len(numbers) == 1 or (self.depth == 1 and len(set(numbers)) == 1)
+            if not one and len(numbers) != self.depth:
+                wanted = "one number" if self.depth == 1 else "one number or three"
+                raise UsageError(f"{name}: found {numbers}, expected {wanted} ({self.channels})")
         if not all(s > 0 for s in self.std):
-            raise UsageError(f"std: found {self.std}, expected three above zero")
-        if len(shape) != 3 or shape[0] != 3:
-            raise UsageError(f"input: found shape {shape}, expected (3, height, width)")
+            raise UsageError(f"std: found {self.std}, expected numbers above zero")
+        self.fitting.check()
+        if len(shape) != 3 or shape[0] != self.depth:
+            raise UsageError(
+                f"input: found shape {shape}, expected ({self.depth}, height, width), "
+                f"{self.channels}"
+            )
 
     def raw_shape(self, shape: Shape) -> Shape:
-        """(H, W, 3) of a network's input (3, H, W)."""
-        return (shape[1], shape[2], shape[0])
+        """(H, W, 3) of a network's input (C, H, W)."""
+        return (shape[1], shape[2], 3)
 
     def apply(self, batch: Raw) -> Float32s:
-        """Pictures (N, H, W, 3) uint8 as the network's input (N, 3, H, W) float32."""
-        given = np.empty((len(batch), batch.shape[3], *batch.shape[1:3]), dtype=np.float32)
-        for channel, levels in enumerate(_levels(self.mean, self.std)):
-            given[:, channel] = levels[batch[..., channel]]
+        """Pictures (N, H, W, 3) uint8 as the network's input (N, C, H, W) float32."""
+        given = np.empty((len(batch), self.depth, *batch.shape[1:3]), dtype=np.float32)
+        table = _levels(self.mean, self.std, self.depth)
+        if self.depth == 1:
+            given[:, 0] = table[0][luma(batch)]
+            return given
+        for channel, levels in enumerate(table):
+            source = 2 - channel if self.channels == "bgr" else channel
+            given[:, channel] = levels[batch[..., source]]
         return given
 
 
@@ -217,9 +257,17 @@ def raw_type(preprocessing: Preprocessing) -> np.dtype[Any]:
     return NUMPY_TYPES[preprocessing.datatype]
 
 
+def luma(pictures: Raw) -> Raw:
+    """How bright pictures (..., 3) uint8 in RGB are: (...) uint8, by ITU-R 601 as Pillow's "L"."""
+    red, green, blue = (pictures[..., k].astype(np.uint32) for k in range(3))
+    # 0.299, 0.587 and 0.114 of 65,536, rounded: what is grey stays what it is
+    return ((19595 * red + 38470 * green + 7471 * blue + 32768) >> 16).astype(np.uint8)
+
+
 @lru_cache(maxsize=8)
-def _levels(mean: tuple[float, ...], std: tuple[float, ...]) -> npt.NDArray[np.float32]:
+def _levels(mean: tuple[float, ...], std: tuple[float, ...], depth: int) -> npt.NDArray[np.float32]:
     """What each of the 256 levels of a channel becomes: (channels, 256)."""
-    levels = np.arange(256, dtype=np.float32)[:, None] / np.float32(255.0)
-    scaled = (levels - np.array(mean, dtype=np.float32)) / np.array(std, dtype=np.float32)
-    return np.ascontiguousarray(scaled.T)
+    levels = np.arange(256, dtype=np.float32) / np.float32(255.0)
+    offset, scale = (np.array(x[:depth], dtype=np.float32)[:, None] for x in (mean, std))
+    scaled = np.broadcast_to((levels - offset) / scale, (depth, 256))
+    return np.ascontiguousarray(scaled)

@@ -64,6 +64,9 @@ def crossing_bytes(codec: Codec, spec: BranchySpec, branch: int, cut: int) -> in
 
     It crosses by `codec`, in the branch of exit `branch` (from 0) of the network `spec`.
     """
+    if codec.carries == "picture" and len(spec.input_shape) == 3:
+        # it has three channels, however many the network makes of it
+        return codec.size((3, *spec.input_shape[1:]))
     return crossing.size(codec, spec.parts(branch, cut), spec.shapes[branch][cut])
 
 

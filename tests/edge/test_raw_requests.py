@@ -111,7 +111,7 @@ def test_a_device_hears_that_its_own_sample_failed(stream, executor, serving):
         with device(server, stream.model.digest) as raw:
             raw.say(*request(stream.model))
             said = raw.next()
-            raw.say(*request(stream.model, 2, model="another"))
+            raw.say(*request(stream.model, 2, codec="none"))
             other = raw.next()
     assert (said.type, said.meta["failed"]) == (T.REFUSE, True)
     assert "ValueError: no such id" in said.meta["reason"]

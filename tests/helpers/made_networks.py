@@ -56,9 +56,14 @@ KINDS = {
 """Preprocessing, input's shape, answers, values of a row, classes, the raw sample's codec."""
 
 
-def made_model(kind, folder, weight=0.5):
-    """A model of one of `KINDS`, with two exits and random weights."""
+def made_model(kind, folder, weight=0.5, pictures=None):
+    """A model of one of `KINDS`, with two exits and random weights.
+
+    `pictures`: how it takes them, in the place of what its kind says.
+    """
     takes, shape, answers, values, classes, _ = KINDS[kind]
+    if pictures is not None:
+        takes, shape = pictures, (pictures.depth, *shape[1:])
     trunk = (
         *([LayerSpec("flat", "flatten")] if len(shape) > 1 else []),
         LayerSpec("fc1", "fc", channels=16),

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from artefacts import UsageError, digest_file, read_json, ready_folder, write_json
+from coinfer.cli.learning.picture_options import NO_MEAN, NO_STD, RGB, SQUASH, PictureOptions
 from coinfer.cli.learning.profile_module import BEGUN as FILE
 from coinfer.cli.learning.signature import SignatureOptions
 
@@ -24,17 +25,17 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: str = ""
     """Labelled samples, as `--data` names them ('': generated ones)."""
     input: str = ""
-    """HEIGHTxWIDTH that pictures are squashed to ('': they have a size), or another input."""
+    """HEIGHTxWIDTH that pictures are made to fit ('': they have a size), or another input."""
     classes: str = ""
     """File of the classes' names."""
     exits: int = 5
     """To put into it."""
     epochs: int = 15
     """Passes that train their heads."""
-    mean: str = "0,0,0"
-    """R,G,B subtracted from pixels of 0 to 1."""
-    std: str = "1,1,1"
-    """R,G,B divided by after that."""
+    mean: str = NO_MEAN
+    """R,G,B (of bgr: B,G,R) or one number, subtracted from pixels of 0 to 1."""
+    std: str = NO_STD
+    """What is divided by after that, in the same order."""
     seed: int = 0
     """Of the split of the samples, and of the heads."""
     answers: str = ""
@@ -47,11 +48,21 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Kind of the exits' heads."""
     train_data: str = ""
     """More labelled pictures, which train the heads alone ('': none)."""
+    channels: str = RGB
+    """What the network is given of pictures: rgb, bgr or grey."""
+    fit: str = SQUASH
+    """How pictures of another size are made to fit, as `--fit` says it."""
 
     @property
     def of_pictures(self) -> bool:
         """Whether the input is a picture."""
-        return SignatureOptions(self.input).of_pictures
+        return self.signature.of_pictures
+
+    @property
+    def signature(self) -> SignatureOptions:
+        """What the network takes and gives, as the answers say it."""
+        pictures = PictureOptions(self.mean, self.std, self.channels, self.fit)
+        return SignatureOptions(self.input, self.answers, self.judge, self.confidence, pictures)
 
 
 class WorldAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -17,6 +17,7 @@ from coinfer.cli.learning import profile_options as options
 from coinfer.cli.learning.init_questions import Questions, answered, seconds
 from coinfer.cli.learning.init_sample import FRAME, sample_name
 from coinfer.cli.learning.init_steps import profile_network, write_files, write_profiles
+from coinfer.cli.learning.picture_options import CHANNELS_HELP, FIT_HELP
 from coinfer.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ ExitsOption = Annotated[int | None, typer.Option(min=0, max=16, help="To put int
 EpochsOption = Annotated[int | None, typer.Option(min=1, help=f"{options.EPOCHS_HELP} (15)")]
 MeanOption = Annotated[str | None, typer.Option(help=options.MEAN_HELP)]
 StdOption = Annotated[str | None, typer.Option(help=options.STD_HELP)]
+ChannelsOption = Annotated[str | None, typer.Option(help=CHANNELS_HELP)]
+FitOption = Annotated[str | None, typer.Option(help=FIT_HELP)]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Of pictures and heads (0).")]
 DeviceOption = Annotated[
     str | None, typer.Option(help=f"A name of 'coinfer machines', or this {HELP}.")
@@ -69,6 +72,8 @@ def init(
     epochs: EpochsOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    channels: ChannelsOption = None,
+    fit: FitOption = None,
     seed: SeedOption = None,
     device: DeviceOption = None,
     link: LinkOption = None,
@@ -93,8 +98,8 @@ def init(
     of_model = {
         "data": data, "input": side, "classes": None if classes is None else str(classes),
         "exits": exits, "epochs": epochs, "mean": mean, "std": std, "seed": seed,
-        "answers": answers, "judge": judge, "confidence": confidence, "head_kind": head_kind,
-        "train_data": train_data,
+        "channels": channels, "fit": fit, "answers": answers, "judge": judge,
+        "confidence": confidence, "head_kind": head_kind, "train_data": train_data,
     }  # fmt: skip
     of_world = {
         "device": device, "link": link, "rate_fps": fps,
@@ -110,15 +115,20 @@ def init(
     kept = keeping.Kept(folder, begun)
     # figures alone stand on standard output
     with contextlib.redirect_stdout(sys.stderr):
-        try:
-            profile_network(kept, repeats)
-        except CoinferError:
-            if new:
-                kept.forget_nothing_made()
-            raise
+        _profile_or_forget(kept, repeats, new=new)
         loaded, profile = write_profiles(kept)
         write_files(kept, loaded, profile)
     _say(kept, loaded, profile, json=json)
+
+
+def _profile_or_forget(kept: Kept, repeats: int, *, new: bool) -> None:
+    """Profile the network; a `new` folder goes where the answers could not be meant."""
+    try:
+        profile_network(kept, repeats)
+    except CoinferError:
+        if new:
+            kept.forget_nothing_made()
+        raise
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def _check_data(network: ModelAnswers) -> None:
         parse_input(network.input)
     elif not network.data or network.input:
         _side(network.input)
+    network.signature.picture()
     parse_answers(network.answers)
     if not network.data:
         return

@@ -37,17 +37,22 @@ def _write_frame(kept: Kept, model: Model) -> None:
     from artefacts import atomic_write
     from models.data.own_pictures import read_pictures
     from models.data.pictures import unlabelled_pictures
+    from models.facts.picture_fit import SQUASH
+    from models.facts.preprocessing import PictureInput
 
     height, width = model.spec.input_shape[1:]
     data = kept.begun.network.data
     if data:
         one_class = model.card.answers.one_class
+        takes = model.card.preprocessing
+        fit = takes.fitting if isinstance(takes, PictureInput) else SQUASH
         x = read_pictures(
             Path(data),
             (height, width),
             likely=model.card.classes,
             one_class=one_class,
             labelled=False,
+            fit=fit,
         ).x
     else:
         x = unlabelled_pictures((height, width), kept.begun.network.seed)

@@ -30,6 +30,7 @@ def profile_network(kept: Kept, repeats: int) -> None:
         data=Path(given.data) if given.data else None, side=given.input,
         classes=Path(given.classes) if given.classes else None, exits=given.exits,
         placement="front", epochs=given.epochs, mean=given.mean, std=given.std,
+        channels=given.channels, fit=given.fit,
         answers=given.answers, judge=given.judge, confidence=given.confidence,
         head_kind=given.head_kind,
         train_data=Path(given.train_data) if given.train_data else None,

@@ -11,6 +11,13 @@ import typer
 
 from coinfer.cli.console import console, emit_json, print_table, progress_bar, say_interrupted
 from coinfer.cli.learning import profile_options as options
+from coinfer.cli.learning.picture_options import (
+    RGB,
+    SQUASH,
+    ChannelsOption,
+    FitOption,
+    PictureOptions,
+)
 from coinfer.cli.learning.profile_heads import DISTILLATION, HeadOptions
 from coinfer.cli.learning.profile_ours import OursTiming, profile_ours
 from coinfer.cli.options import JsonOption, TorchThreadsOption
@@ -126,6 +133,8 @@ def profile(
     answers: options.Answers = "",
     judge: options.Judge = "",
     confidence: options.Confidence = "",
+    channels: ChannelsOption = RGB,
+    fit: FitOption = SQUASH,
     json: options.Json = False,
 ) -> None:
     """Profile a model layer by layer on this machine, and fit Edgent's regression predictors.
@@ -158,6 +167,10 @@ def _heads(given: Namespace) -> HeadOptions:
     )  # fmt: skip
 
 
+def _pictures(given: Namespace) -> PictureOptions:
+    return PictureOptions(given.mean, given.std, given.channels, given.fit)
+
+
 def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
     """Take in a model that is brought."""
     from coinfer.cli.learning.profile_module import ModuleOptions, TimingOptions, bring
@@ -173,7 +186,7 @@ def _bring(given: Namespace, codecs: tuple[str, ...]) -> None:
         tuple(given.exit_after or ()), given.exit_accuracy, given.placement, given.heads,
         given.epochs, given.joint_epochs, given.seed, _heads(given),
         SignatureOptions(
-            given.side, given.answers, given.judge, given.confidence, given.mean, given.std
+            given.side, given.answers, given.judge, given.confidence, _pictures(given)
         ),
     )  # fmt: skip
     brought = bring(
@@ -200,7 +213,7 @@ def _profile_ours(given: Namespace, codecs: tuple[str, ...]) -> None:
         "--exit-after": bool(given.exit_after), "--exit-accuracy": bool(given.exit_accuracy),
         "--answers": bool(given.answers), "--judge": bool(given.judge),
         "--confidence": bool(given.confidence),
-    } | _heads(given).given)  # fmt: skip
+    } | _heads(given).given | _pictures(given).given)  # fmt: skip
     timing = OursTiming(
         given.executor, given.threads, given.repeats, given.slowdown, given.grid, given.seed,
         codecs, given.codec_slowdown,
@@ -220,7 +233,7 @@ OF_OURS_ALONE = {
     "--executor": "it is run on ONNX Runtime",
     "--grid": "its layers are of no kind that a regression knows",
     "--reference": "a reference is of the paper's network",
-    "--input": "an npz's pictures have their size; those of other forms are squashed to --input",
+    "--input": "an npz's pictures have their size; those of other forms are made to fit --input",
     "--codecs": "its latent is trained with a network of ours",
 }
 """Why an option is refused beside a model that is brought."""

@@ -131,7 +131,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
     from models.networks.measuring.timing import ProfilingArgs
 
     args, out, signature = given.arguments(timing.slowdown), given.out, given.signature
-    signature.picture()
+    picture = signature.picture()
     head = load_head(given.heads) if given.heads else None
     plain = ProfilingArgs("onnxruntime", timing.threads, timing.repeats, grid=0)
     slow = replace(plain, slowdown=timing.slowdown, codec_slowdown=timing.codec_slowdown)
@@ -141,7 +141,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
         side = _side(given.side)
     source = Source(
         given.data, side, given.more.train_data, signature.of_pictures,
-        signature.taken, signature.one_class,
+        signature.taken, signature.one_class, picture.fitting,
     )  # fmt: skip
     ready_folder(out, make=False)
     with progress_bar() as bar:

@@ -17,8 +17,8 @@ HEAD_KIND_HELP = (
     "linear; or auto: the kinds that fit are measured at every exit."
 )
 EPOCHS_HELP = "Passes that train their heads."
-MEAN_HELP = "R,G,B subtracted from pixels of 0 to 1 (uint8 / 255)."
-STD_HELP = "R,G,B divided by, after that (0.00392157: pixels of 0 to 255)."
+MEAN_HELP = "R,G,B (of bgr B,G,R), or one number, subtracted from pixels of 0 to 1 (uint8 / 255)."
+STD_HELP = "What is divided by after that, likewise (0.00392157: pixels of 0 to 255)."
 ANSWERS_HELP = (
     "What it answers: class, labels, labels:THRESHOLD, boxes:QUERIES (with :softmax, :corners, "
     ":overlap0.5 behind it), vector or tensors; =NAME,NAME behind it: what is taken of a mapping."
@@ -70,7 +70,7 @@ Side = Annotated[
     typer.Option(
         "--input",
         help="A model brought, without an npz, which has its size: HEIGHTxWIDTH that pictures are "
-        "squashed to, or generated in. Of others: tokens:LENGTH:VOCABULARY[:PADDING], "
+        "made to fit, or generated in. Of others: tokens:LENGTH:VOCABULARY[:PADDING], "
         "sound:SAMPLES:RATE_HZ, tensors:NAME=FP32[3x4],NAME=INT64[5].",
     ),
 ]
@@ -135,7 +135,7 @@ Heads = Annotated[
 Epochs = Annotated[int, typer.Option(min=1, help=EPOCHS_HELP)]
 JointEpochs = Annotated[int, typer.Option(min=0, help="Passes after those that train everything.")]
 Mean = Annotated[str, typer.Option(help=f"A model brought: {MEAN_HELP}")]
-Std = Annotated[str, typer.Option(help=f"A model brought: {STD_HELP}")]
+Std = Annotated[str, typer.Option(help=_brought(STD_HELP))]
 OnDevice = Annotated[
     bool,
     typer.Option(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
+
+from coinfer.cli.learning.picture_options import PictureOptions
 
 if TYPE_CHECKING:
     from models.capture.confident import Confidence
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from models.facts.preprocessing import PictureInput, Preprocessing
     from models.networks.brought.signatures import Taken
 
-PLAIN_MEAN, PLAIN_STD = "0,0,0", "1,1,1"
-"""Of pictures as levels of 0 to 1."""
 INPUTS = (
     "HEIGHTxWIDTH, tokens:LENGTH:VOCABULARY[:PADDING], sound:SAMPLES:RATE_HZ or "
     "tensors:NAME=FP32[3x4],NAME=INT64[5]"
@@ -36,8 +35,7 @@ class SignatureOptions:
     answers: str = ""
     judge: str = ""
     confidence: str = ""
-    mean: str = PLAIN_MEAN
-    std: str = PLAIN_STD
+    pictures: PictureOptions = field(default_factory=PictureOptions)
 
     @property
     def of_pictures(self) -> bool:
@@ -51,26 +49,13 @@ class SignatureOptions:
         return kind is None or kind.one_class
 
     def picture(self) -> PictureInput:
-        """How pictures are taken; raises `UsageError` for figures that mean nothing.
+        """How pictures are taken; raises `UsageError` for what means nothing.
 
-        Also where they are given beside an input of another kind.
+        Also where it is given beside an input of another kind.
         """
-        from artefacts import UsageError
-        from models.facts.preprocessing import PictureInput
-
         if not self.of_pictures:
-            for option, given in (
-                ("--mean", self.mean != PLAIN_MEAN),
-                ("--std", self.std != PLAIN_STD),
-            ):
-                if given:
-                    raise UsageError(
-                        f"{option}: found it given for --input {self.side.partition(':')[0]}, "
-                        "expected none (it is of pictures)"
-                    )
-        made = PictureInput(_three("mean", self.mean), _three("std", self.std))
-        made.check((3, 1, 1))
-        return made
+            self.pictures.refuse_beside(self.side.partition(":")[0])
+        return self.pictures.made()
 
     def taken(self, size: tuple[int, int] | None) -> Taken:
         """What a module takes and gives; `size` (height, width) is that of pictures.
@@ -86,23 +71,11 @@ class SignatureOptions:
         elif size is None:
             raise UsageError("--input: found none, expected HEIGHTxWIDTH, or --data")
         else:
-            shape = (3, *size)
+            shape = (self.pictures.depth, *size)
         answers, outputs = parse_answers(self.answers)
         judge = load_judge(self.judge, answers)
         sure = load_confidence(self.confidence)
         return Taken(preprocessing, shape, answers, outputs, judge, self.judge, sure)
-
-
-def _three(name: str, text: str) -> tuple[float, float, float]:
-    from artefacts import UsageError
-
-    try:
-        r, g, b = (float(part) for part in text.split(","))
-    except ValueError:
-        r = g = b = math.nan
-    if not all(map(math.isfinite, (r, g, b))):
-        raise UsageError(f"--{name}: found '{text}', expected three numbers R,G,B")
-    return r, g, b
 
 
 def parse_input(text: str) -> tuple[Preprocessing, tuple[int, ...]]:

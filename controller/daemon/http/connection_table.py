@@ -73,6 +73,24 @@ class ConnectionTable(AcceptRules):
         one.hang_up()
         return True
 
+    def relieve(self) -> None:
+        """Hang up who has taken nothing longest, where answers that nobody takes fill the memory.
+
+        Together they may be as long as all requests. The newest one always has its time.
+        """
+        waiting = [one for one in self.open if one.stalled_s is not None]
+        waiting.sort(key=lambda one: one.stalled_s or 0.0)
+        held, most = sum(one.unread_bytes for one in waiting), self._limits().bodies_bytes
+        for one in waiting[:-1]:
+            if held <= most:
+                return
+            self.log.warning(
+                "%d bytes of answers are not taken, expected at most %d: the one that takes "
+                "nothing longest is hung up", held, most,
+            )  # fmt: skip
+            held -= one.unread_bytes
+            one.hang_up()
+
     def sweep(self) -> None:
         """Hang up who has had its time."""
         now, limits = self.clock(), self._limits()

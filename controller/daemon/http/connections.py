@@ -96,6 +96,12 @@ class HttpConnection(web.RequestHandler):
         """Whether nothing more of what is sent is taken apart."""
         return self._dropped is not None
 
+    @property
+    def unread_bytes(self) -> int:
+        """Of answers, handed over and not taken by the other end."""
+        transport: asyncio.WriteTransport | None = self.transport
+        return 0 if transport is None else transport.get_write_buffer_size()
+
     # -- asyncio's protocol ----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -242,6 +248,7 @@ class HttpConnection(web.RequestHandler):
         """The other end is slower than we are."""
         super().pause_writing()
         self.stalled_s = self._table.clock()
+        self._table.relieve()
 
     def resume_writing(self) -> None:
         """It has taken most of it."""

@@ -19,6 +19,7 @@ from controller.daemon.inference.signature import (
 )
 from controller.daemon.inference.tensor_data import BYTES, DTYPES, Values, packed_elements
 from models.facts.answers import BoxesAnswer, ClassAnswer, Detections, LabelsAnswer, unpacked
+from models.facts.picture_fit import Placement
 
 NO_LABEL = -1
 """Of a box that is not there: a request's samples have as many rows as the one of most boxes."""
@@ -37,7 +38,8 @@ class Wanted:
 class Answer:
     """One sample's answer; `exit` is 0-based.
 
-    Of what is no class `label` is None, and `values` is the exit's row (V,).
+    Of what is no class `label` is None, and `values` is the exit's row (V,). `place` is where the
+    picture that was sent lies in the one that the network saw (None: all of it everywhere).
     """
 
     label: int | None
@@ -47,6 +49,7 @@ class Answer:
     where: str
     latency_s: float
     values: Float32s | None = None
+    place: Placement | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _short(answer: Answer, given: Signature) -> dict[str, Any]:
         chosen = np.flatnonzero(kind.chosen(row[None])[0]).tolist()
         return {"labels": [_named(k, float(scores[k]), given) for k in chosen]}
     if isinstance(kind, BoxesAnswer):
-        seen = kind.detections(row)
+        seen = _seen(kind, answer)
         boxes, labels, scores = seen.boxes.tolist(), seen.labels.tolist(), seen.scores.tolist()
         whole = zip(boxes, labels, scores, strict=True)
         found = [{"box": b} | _named(k, s, given) for b, k, s in whole]
@@ -123,6 +126,12 @@ def _short(answer: Answer, given: Signature) -> dict[str, Any]:
     values = {name: column.values for name, column in _columns([answer], given).items()}
     own = {n: np.asarray(v)[0].tolist() for n, v in values.items() if n not in (CONFIDENCE, EXIT)}
     return {"outputs": own}
+
+
+def _seen(kind: BoxesAnswer, answer: Answer) -> Detections:
+    """The boxes of an answer, in the picture that was sent."""
+    found = kind.detections(_row(answer))
+    return found if answer.place is None else found.moved(answer.place.to_picture)
 
 
 def _named(label: int, score: float, given: Signature) -> dict[str, Any]:
@@ -149,7 +158,7 @@ def _columns(answers: Sequence[Answer], given: Signature) -> dict[str, OutputTen
         if isinstance(kind, LabelsAnswer):
             own = _labels(kind, rows, given)
         elif isinstance(kind, BoxesAnswer):
-            own = _boxes([kind.detections(row) for row in rows], given)
+            own = _boxes([_seen(kind, answer) for answer in answers], given)
         else:
             parts = [unpacked(kind, row) for row in rows]
             own = {

@@ -20,6 +20,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from artefacts import CoinferError, UsageError
+from models.data.fitting import fitted
+from models.facts.picture_fit import SQUASH, PictureFit, Placement
 
 # pixels are counted before anything is decoded; Pillow's remark would stand in the log beside that
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -71,9 +73,15 @@ class Jpeg:
 
     bare: bytes
     orientation: int
-    pixels: int
+    size: tuple[int, int]
+    """(height, width) of the upright picture."""
     scans: int
     """At most so often the decoder goes over all of them."""
+
+    @property
+    def pixels(self) -> int:
+        """Of the picture."""
+        return self.size[0] * self.size[1]
 
     @property
     def work(self) -> int:
@@ -135,29 +143,33 @@ def inspect_jpeg(data: bytes, most_pixels: int) -> Jpeg:
         raise UsageError(
             f"picture: found {width} x {height} pixels, expected at most {most_pixels:,}"
         )
-    return Jpeg(bare, orientation, width * height, max(scans, 1))
+    size = (width, height) if orientation in SIDEWAYS else (height, width)
+    return Jpeg(bare, orientation, size, max(scans, 1))
 
 
 def decode_jpeg(
-    found: Jpeg, size: tuple[int, int], over: Callable[[], bool] = lambda: False
+    found: Jpeg,
+    size: tuple[int, int],
+    over: Callable[[], bool] = lambda: False,
+    fit: PictureFit = SQUASH,
 ) -> Pictures:
-    """The file as an upright picture (H, W, 3) of `size`, squashed to it.
+    """The file as an upright picture (H, W, 3), made to `fit` `size` (height, width).
 
     `over` is asked now and then whether its time is. Raises `UsageError` where it is, and for what
     cannot be decoded.
     """
-    # the decoder sees the picture as it is stored, so a sideways one has the other size
-    stored = size if found.orientation in SIDEWAYS else size[::-1]
+    place, turn = fit.placed(found.size, size), TURNS.get(found.orientation)
+    sideways = found.orientation in SIDEWAYS
     with _readable(), Image.open(_Reader(found.bare, over), formats=("JPEG",)) as image:
         image.decodermaxblock = BLOCK_BYTES
+        # the decoder sees the picture as it is stored, so a sideways one has the other size; it
         # decodes at half, a quarter or an eighth where that is still larger
-        image.draft("RGB", stored)
+        image.draft("RGB", place.drawn[::-1] if sideways else place.drawn)
         whole = image.convert("RGB")
-        if whole.size != stored:
-            whole = whole.resize(stored, Image.Resampling.BILINEAR)
-        if found.orientation in TURNS:
-            whole = whole.transpose(TURNS[found.orientation])
-        return np.asarray(whole, dtype=np.uint8)
+        if place.squashed:  # what is small is turned sooner
+            whole = fitted(whole, Placement(size[::-1] if sideways else size))
+        whole = whole if turn is None else whole.transpose(turn)
+        return np.asarray(fitted(whole, place), dtype=np.uint8)
 
 
 class _Reader(io.BytesIO):

@@ -44,6 +44,7 @@ from controller.daemon.inference.texts import WORK, Texts, tokeniser_beside
 from controller.daemon.inference.working import WorkPool
 from controller.daemon.service import BusyError, FrameService
 from controller.device.frame import FrameRecord, Raw
+from models.facts.picture_fit import Placement
 from models.facts.preprocessing import TokenInput
 
 REPLY_S = LEAST_DEADLINE_S
@@ -210,8 +211,10 @@ class ServedModel:
         """
         deadline_s = self._deadline_s(asked, arrival_s, until_s)
         samples = asked.samples
+        places: list[Placement | None] = [None] * len(samples)
         if isinstance(samples, JpegFiles):
-            samples = await self._decoded(samples, arrival_s + deadline_s)
+            decoded = await self._decoded(samples, arrival_s + deadline_s)
+            samples, places = np.stack([x for x, _ in decoded]), [place for _, place in decoded]
         elif isinstance(samples, Texts):
             samples = await self._tokenised(samples, arrival_s + deadline_s)
         # some of them begun and the others refused would be computed for nobody
@@ -226,7 +229,7 @@ class ServedModel:
                 future.cancel()
             raise
         records = await asyncio.gather(*under_way)
-        return [self._answer(record) for record in records]
+        return [self._answer(*one) for one in zip(records, places, strict=True)]
 
     async def written(self, write: Callable[[], T], samples: int) -> T:
         """What `write` makes of the answers to so many samples: beside the event loop where that
@@ -237,15 +240,21 @@ class ServedModel:
             return write()
         return await self.work.run(write, WRITING * values, left_s=self.limits.longest_deadline_s)
 
-    async def _decoded(self, sent: JpegFiles, until_s: float) -> Pictures:
-        """Every file's picture, one after the other: a request has one place among the work."""
-        return np.stack([await self._picture(file, until_s) for file in sent.files])
+    async def _decoded(
+        self, sent: JpegFiles, until_s: float
+    ) -> list[tuple[Pictures, Placement | None]]:
+        """Every file's picture, one after the other: a request has one place among the work.
 
-    async def _picture(self, file: bytes, until_s: float) -> Pictures:
+        And where the file's picture lies in it (None: all of it everywhere).
+        """
+        return [await self._picture(file, until_s) for file in sent.files]
+
+    async def _picture(self, file: bytes, until_s: float) -> tuple[Pictures, Placement | None]:
         clock, limits, size = self.now_s, self.limits, self.signature.size
+        fit = self.signature.fit
         most_s = limits.decode_s
 
-        def decode(jpeg: Jpeg) -> Pictures:
+        def decode(jpeg: Jpeg) -> tuple[Pictures, Placement | None]:
             end_s = clock() + most_s
 
             def over() -> bool:
@@ -253,9 +262,10 @@ class ServedModel:
                     raise TooLateError("no answer in time: what was sent was not yet read")
                 return clock() > end_s
 
-            return decode_jpeg(jpeg, size, over)
+            place = fit.placed(jpeg.size, size)
+            return decode_jpeg(jpeg, size, over, fit), None if place.squashed else place
 
-        def look() -> Jpeg | Pictures:
+        def look() -> Jpeg | tuple[Pictures, Placement | None]:
             found = inspect_jpeg(file, limits.pixels)
             return decode(found) if found.work <= AT_ONCE else found
 
@@ -312,7 +322,7 @@ class ServedModel:
         )
         return future
 
-    def _answer(self, record: FrameRecord) -> Answer:
+    def _answer(self, record: FrameRecord, place: Placement | None) -> Answer:
         plan = str(self.service.engine.table.plans[record.plan])
         none = record.label is None and record.values is None
         if record.latency_s is None or none or record.exit is None:
@@ -326,5 +336,5 @@ class ServedModel:
             )
         return Answer(
             record.label, record.confidence or 0.0, record.exit, plan, record.where or "",
-            record.latency_s, values,
+            record.latency_s, values, place,
         )  # fmt: skip

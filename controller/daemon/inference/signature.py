@@ -18,6 +18,7 @@ from models.facts.answers import (
 )
 from models.facts.cards import Model
 from models.facts.layers import Shape
+from models.facts.picture_fit import SQUASH, PictureFit
 from models.facts.preprocessing import (
     NamedTensor,
     PictureInput,
@@ -92,6 +93,12 @@ class Signature:
         if not self.takes_pictures:
             raise UsageError(f"picture: found a JPEG file, expected {self.taken}")
         return (self.input_shape[1], self.input_shape[2])
+
+    @property
+    def fit(self) -> PictureFit:
+        """How a picture of another size is made to fit."""
+        takes = self.preprocessing
+        return takes.fitting if isinstance(takes, PictureInput) else SQUASH
 
     @property
     def taken(self) -> str:

@@ -13,6 +13,7 @@ from models.data.datasets import Samples
 from models.data.own_pictures import has_own_size, read_pictures
 from models.data.own_samples import read_samples
 from models.facts.outcomes import Outcomes
+from models.facts.picture_fit import SQUASH, PictureFit
 from models.networks.brought.brought_module import Listener, ProfileArgs
 from models.networks.brought.converting import convert
 from models.networks.brought.exit_placement import CHOSEN
@@ -29,7 +30,7 @@ class Source:
     data: Path | None
     """A file or folder of labelled samples; None: made-up ones."""
     side: Size | None
-    """(height, width) that pictures are squashed to, or made in; None: they have their own."""
+    """(height, width) that pictures are made to fit, or made in; None: they have their own."""
     train_data: Path | None
     """Samples that train exits and never judge."""
     of_pictures: bool
@@ -37,6 +38,8 @@ class Source:
     """What the module takes and gives, by the size of pictures."""
     one_class: bool = True
     """Whether pictures are labelled with a class, or with what else the answers' judge takes."""
+    fit: PictureFit = SQUASH
+    """How pictures of another size are made to fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +90,16 @@ def _pictures(source: Source, args: ProfileArgs, brought: NamedModule) -> Sample
     if source.side is not None and source.data.exists() and has_own_size(source.data):
         raise UsageError(
             "--input: found it given for a model that is brought, expected none (an npz's "
-            "pictures have their size; those of other forms are squashed to --input)"
+            "pictures have their size; those of other forms are made to fit --input)"
         )
     return read_pictures(
-        source.data, source.side, args.classes, brought.classes, source.one_class, labelled=False
+        source.data,
+        source.side,
+        args.classes,
+        brought.classes,
+        source.one_class,
+        labelled=False,
+        fit=source.fit,
     )
 
 
@@ -107,7 +116,12 @@ def _more(source: Source, samples: Samples | None, taken: Taken, args: ProfileAr
     else:
         names, (height, width) = args.classes or samples.classes, samples.x.shape[1:3]
         more = read_pictures(
-            source.train_data, (height, width), names, one_class=source.one_class, labelled=False
+            source.train_data,
+            (height, width),
+            names,
+            one_class=source.one_class,
+            labelled=False,
+            fit=source.fit,
         )
         if more.x.shape[1:] != samples.x.shape[1:]:
             raise UsageError(

@@ -7,6 +7,7 @@ import socket
 import time
 import tracemalloc
 
+import msgspec
 import pytest
 from http_listener import GET, Listener, answered, head_of, hung_up, run
 
@@ -278,6 +279,42 @@ def test_who_takes_nothing_of_an_answer_is_hung_up():
                 await listener.settled(0)
 
     run(scenario)
+
+
+def test_of_long_answers_that_nobody_takes_the_newest_is_kept():
+    """Fifty megabytes each: without a bound a hundred connections hold five gigabytes."""
+
+    async def scenario():
+        async with Listener(bodies_bytes=120_000_000).open() as listener, deaf_ones() as begin:
+            for number in range(1, 6):
+                listener.now_s += 1.0
+                begin(listener)
+                kept = min(number, 2)  # together at most 120 MB, and the newest in any case
+                async with asyncio.timeout(20):
+                    while (
+                        sum(one.stalled_s is not None for one in listener.table.open) != kept
+                        or len(listener.table.open) != kept
+                        or max(one.stalled_s for one in listener.table.open) != listener.now_s
+                    ):
+                        await asyncio.sleep(0.005)
+            listener.limits = msgspec.structs.replace(listener.limits, bodies_bytes=1)
+            listener.table.relieve()
+            await listener.settled(1)
+            assert await answered(await listener.connect()) == 200
+
+    run(scenario)
+
+
+@contextlib.asynccontextmanager
+async def deaf_ones():
+    """Gives what begins one that asks for a long answer and reads nothing."""
+    with contextlib.ExitStack() as held:
+
+        def begin(listener):
+            deaf = held.enter_context(socket.create_connection(listener.address))
+            deaf.sendall(LARGE)
+
+        yield begin
 
 
 BODY = b'{"inputs":[{"name":"picture","shape":[1,32,32,3],"datatype":"UINT8","data":[%s]}]}'

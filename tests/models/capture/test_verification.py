@@ -194,6 +194,10 @@ def test_samples_are_of_one_and_of_three_and_real_ones_where_there_are_any():
     assert [len(b) for b in batches] == [1, 3, 1, 3, 1, 3]
     assert torch.equal(batches[-1], real[:3])
     assert [len(b) for b in sample_batches((7,), torch.rand(1, 7))] == [1, 3, 1, 3, 1]
+    # a grey network's are pictures, too: smooth, neighbours alike
+    grey, noise = (b[0] for b in sample_batches((1, 24, 32))[::2])
+    assert grey.shape == (1, 24, 32)
+    assert (grey.diff(dim=2).abs().mean() < 0.2 * noise.diff(dim=2).abs().mean()).item()
     assert all(b.shape[1:] == SHAPE and b.dtype is torch.float32 for b in batches)
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from artefacts import ArtefactError, UsageError
 from models.data.pictures import generated_pictures
 from models.executors import OnnxExecutor, PacedExecutor, make_executor
 from models.facts.answers import CLASSES, read_answer
-from models.facts.cards import load_model
+from models.facts.cards import load_model, model_digest, save_model
 from models.networks.torch_executor import any_executor
 
 pytestmark = pytest.mark.system
@@ -189,6 +190,24 @@ def test_parameters_let_go_are_read_again_where_they_are_needed(tmp_path, monkey
     assert not model.state
     assert np.array_equal(executor.run(0, 0, 12, x), before)
     assert executor.run(4, 0, 22, x).shape == (1, 10)
+
+
+def test_parameters_of_another_model_are_not_taken_for_those_that_were_let_go(
+    tmp_path, monkeypatch
+):
+    """A folder that is written anew while a daemon runs; its graphs would be kept for ever."""
+    monkeypatch.setenv("COINFER_CACHE", str(tmp_path / "cache"))
+    known = load_model("alexnet")
+    save_model(tmp_path / "net", known.state, known.card)
+    model = load_model(tmp_path / "net")
+    executor = OnnxExecutor(model)
+    model.release()
+    state = {name: 2.0 * values for name, values in known.state.items()}
+    card = msgspec.structs.replace(known.card, digest=model_digest(known.spec, state))
+    save_model(tmp_path / "net", state, card)
+    with pytest.raises(ArtefactError, match="field 'digest'"):
+        executor.run(0, 0, 12, np.zeros((1, 3, 32, 32), np.float32))
+    assert not list((tmp_path / "cache").rglob("*.onnx"))
 
 
 def test_of_many_intervals_the_one_used_longest_ago_goes(stream):

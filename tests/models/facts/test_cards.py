@@ -70,7 +70,19 @@ CARD_CHANGES = {
     "exits": (lambda c: c.update(test_accuracies=[0.5]), "field 'test_accuracies': found 1"),
     "std": (
         lambda c: c["preprocessing"].update(std=[1, 0, 1]),
-        r"field 'network': found std: found \(1\.0, 0\.0, 1\.0\), expected three above zero",
+        r"field 'network': found std: found \(1\.0, 0\.0, 1\.0\), expected numbers above zero",
+    ),
+    "channels": (
+        lambda c: c["preprocessing"].update(channels="grey"),
+        r"field 'network': found mean: found .*, expected one number \(grey\)",
+    ),
+    "colours": (
+        lambda c: c["preprocessing"].update(channels="yuv"),
+        "field 'preprocessing.channels'",
+    ),
+    "fit": (
+        lambda c: c["preprocessing"].update(fit="letterbox", fill=300),
+        "field 'network': found fill: found 300, expected a level of 0 to 255",
     ),
     "answers": (
         lambda c: c.update(answers={"kind": "boxes", "queries": 3}),

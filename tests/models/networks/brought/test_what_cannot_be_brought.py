@@ -69,7 +69,7 @@ def run(*args):
         (("--model", "brought:make", "--input", "24"), "expected HEIGHTxWIDTH"),
         (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
         (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
-        (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1"), "three numbers"),
+        (("--model", "brought:make", "--data", "pictures.npz", "--mean", "1,2"), "three numbers"),
         (
             ("--model", "brought:make", "--data", "pictures.npz", "--input", "64x64"),
             "--input: found it given for a model that is brought, expected none (an npz's pictures "
