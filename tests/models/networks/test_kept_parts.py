@@ -13,6 +13,7 @@ import pytest
 
 from artefacts import UsageError
 from artefacts.processes import child_environment
+from coinfer.cli.learning.brought_table import goes_on_from
 from models.data.datasets import Samples
 from models.data.pictures import generated_pictures
 from models.facts.cards import load_model, model_digest, save_model
@@ -190,6 +191,9 @@ def test_publishing_goes_on_and_leaves_no_parts(tiny_model, samples, tmp_path, m
     with pytest.raises(KeyboardInterrupt):
         published(tiny_model, samples, tmp_path / "cut", Interrupted(after=30))
     assert is_begun(tmp_path / "cut")
+    # what the command says when it is interrupted
+    assert goes_on_from(tmp_path / "cut", tmp_path / "checkpoint.pt") == tmp_path / "cut" / FOLDER
+    assert goes_on_from(tmp_path / "whole", tmp_path / "c.pt") == tmp_path / "c.pt"
     heard = Interrupted()
     published(tiny_model, samples, tmp_path / "cut", heard)
     assert heard.seen[0] == 50  # batches are of 25: the second one was behind it
