@@ -230,9 +230,12 @@ class TensorInput(
                     f"tensor '{wanted.name}': found shape {tuple(given.shape)}, expected "
                     f"{wanted.shape}"
                 )
-            if given.dtype.kind in "iu" and given.size and abs(given).max() >= MOST_WHOLE:
+            # not abs(): of the least int64 that is negative
+            whole = given.dtype.kind in "iu" and given.size
+            most = max(-int(given.min()), int(given.max())) if whole else 0
+            if most >= MOST_WHOLE:
                 raise UsageError(
-                    f"tensor '{wanted.name}': found {abs(given).max()}, expected whole numbers "
+                    f"tensor '{wanted.name}': found {most}, expected whole numbers "
                     f"below {MOST_WHOLE} in magnitude"
                 )
             parts.append(np.asarray(given, dtype=np.float32))

@@ -190,7 +190,7 @@ def load_confidence(text: str) -> Confidence | None:
     from artefacts import UsageError
     from artefacts.imported import imported
 
-    found = imported("confidence", text)
+    found = imported("--confidence", text)
     if not callable(found):
         raise UsageError(
             f"--confidence: found a {type(found).__name__}, expected a function of rows (N, V), a "
