@@ -93,7 +93,9 @@ def test_a_useless_edge_that_is_near_does_not_shut_out_a_good_one(
     ):
         records = sorted(film(engine, 16), key=lambda r: r.frame)
         assert bad.requests >= 1 or behaviour == "mute", "it is the nearer one"
-        assert sum(r.latency_s is None for r in records) <= 2, "what a busy machine may take"
+        # those that are on their way before the first one's deadline has passed
+        unaware = round(DEADLINE_S / APART_S)
+        assert sum(r.latency_s is None for r in records) <= unaware
         assert [r.where for r in records[10:]].count("edge") >= 5, "one trial at most"
         assert engine.link.address == f"127.0.0.1:{good.port}"
 
