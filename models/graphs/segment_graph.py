@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, TensorProto
+from onnx import AttributeProto, SparseTensorProto, TensorProto
 
 from artefacts import UsageError
 from models.facts.layers import SegmentSpec
@@ -44,6 +44,7 @@ def read_segment(layer: str, segment: SegmentSpec) -> onnx.GraphProto:
             f"expected {expected[0]} and {expected[1]}"
         )
     _check_constants(layer, graph.initializer)
+    _check_sparse(layer, graph.sparse_initializer)
     for node in graph.node:
         if node.domain not in DOMAINS or any(a.type in _BRANCHES for a in node.attribute):
             raise UsageError(
@@ -52,7 +53,13 @@ def read_segment(layer: str, segment: SegmentSpec) -> onnx.GraphProto:
             )
         for attribute in node.attribute:
             _check_constants(layer, [attribute.t, *attribute.tensors])
+            _check_sparse(layer, [attribute.sparse_tensor, *attribute.sparse_tensors])
     return graph
+
+
+def _check_sparse(layer: str, constants: Iterable[SparseTensorProto]) -> None:
+    """The same of constants that are written by values and places."""
+    _check_constants(layer, (part for one in constants for part in (one.values, one.indices)))
 
 
 def _check_constants(layer: str, constants: Iterable[TensorProto]) -> None:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from artefacts import UsageError
 from models.codecs.tensors import NUMPY_TYPES, NamedTensor
 from models.facts.layers import SegmentSpec
+from models.graphs.segment_graph import read_segment
 
 Attributes = Mapping[str, Any]
 Operator = Callable[[list[Any], Attributes], Any]
@@ -29,7 +30,7 @@ class Segment(nn.Module):
 
     def __init__(self, name: str, spec: SegmentSpec) -> None:
         super().__init__()
-        graph = onnx.GraphProto.FromString(spec.graph)
+        graph = read_segment(name, spec)
         self._name, self.keys = name, [key for key, _ in spec.weights]
         # a module's parameter may not have a dot in its name
         for key, shape in spec.weights:

@@ -56,6 +56,20 @@ def elsewhere(name="w"):
     return made
 
 
+def sparse(name="w"):
+    """The same, written by values and places."""
+    places = helper.make_tensor("places", TensorProto.INT64, [4], range(4))
+    return onnx.SparseTensorProto(values=elsewhere(name), indices=places, dims=[4])
+
+
+def sparse_graph():
+    """A sparse constant beside the operations, and one inside of one."""
+    beside = onnx.GraphProto.FromString(graph(node("Add", ["x", "w"])))
+    beside.sparse_initializer.append(sparse())
+    inside = helper.make_node("Constant", [], ["w"], sparse_value=sparse())
+    return beside.SerializeToString(), graph(inside, node("Add", ["x", "w"]))
+
+
 def segment(operations):
     return SegmentSpec(operations, (4,), (), 1, 1)
 
@@ -92,6 +106,8 @@ HOSTILE = {
                "found constant 'w' in a file of its own"),
     "a file inside": (graph(helper.make_node("Constant", [], ["w"], value=elsewhere("")),
                             node("Add", ["x", "w"])), "in a file of its own"),
+    "a file of a sparse one": (sparse_graph()[0], "found constant 'w' in a file of its own"),
+    "a file of a sparse one inside": (sparse_graph()[1], "found constant 'w' in a file of its own"),
     "no operations": (b"\xff\xfe nothing", "bytes that are no operations"),
     "nothing": (b"", "found operations of 0 inputs and 0 outputs, expected 1 and 1"),
     "two ends": (graph(node("Neg"), outputs=("y", "x")), "1 inputs and 2 outputs, expected 1 and"),
