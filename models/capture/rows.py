@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from artefacts import UsageError
-from models.capture.modules import evaluated, tensors_in
+from models.capture.modules import evaluated, staying, tensors_in
 from models.codecs.tensors import NamedTensor
 from models.facts.preprocessing import NUMPY_TYPES, Preprocessing, TensorInput, TokenInput
 
@@ -95,7 +95,8 @@ def as_rows(
     if outputs or apart or made.exit_count:
         return made
     try:
-        with evaluated(module), torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        eager = torch.compiler.set_stance("force_eager")
+        with evaluated(module), torch.inference_mode(), eager, staying():
             found = module(x)
     except Exception:  # whatever the user's module raises: who asks it next says so
         return made

@@ -68,6 +68,10 @@ FACTORY = """
     def flat_head(shape, classes):
         return nn.Flatten()
 
+    class Ends(Small):
+        def forward(self, x):
+            raise SystemExit(0)
+
     class Branches(nn.Module):
         def forward(self, x):
             return x.mean(dim=(1, 2)) if x.sum() > 0 else -x.mean(dim=(1, 2))

@@ -66,6 +66,10 @@ def run(*args):
         (("--model", "brought:made", "--input", "24x32"), "found no 'made' in 'brought'"),
         (("--model", "brought:nothing", "--input", "24x32"), "found a int, expected a torch"),
         (("--model", "brought:Branches", "--input", "24x32"), "cannot be captured"),
+        (
+            ("--model", "brought:Ends", "--input", "24x32"),
+            "found a forward that ends the process (SystemExit: 0), expected an answer",
+        ),
         (("--model", "brought:make", "--input", "24"), "expected HEIGHTxWIDTH"),
         (("--model", "brought:make", "--data", "none.npz"), "found no such file"),
         (("--model", "brought:make", "--data", "pictures.npz", "--std", "1,0,1"), "above zero"),
