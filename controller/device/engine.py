@@ -218,7 +218,7 @@ class FrameEngine:
     def _gate_answered(self, frame: Frame, exit_: int, answer: ExitAnswer) -> None:
         if frame.over:
             return
-        frame.local_exit, frame.local_answer = exit_, answer
+        frame.keep(exit_, answer)
         if frame.sure:
             self._end(frame, self.clock())
 
@@ -263,10 +263,10 @@ class FrameEngine:
         self.edge.in_vain(frame, at_s, self.clock())
 
     def _local_done(self, frame: Frame, exit_: int, result: CpuDone) -> None:
-        frame.local_exit = exit_
-        frame.local_answer = self.local.answer(exit_, result.result)
+        answer = self.local.answer(exit_, result.result)
+        frame.keep(exit_, answer)
         if self.args.closed:
-            self._answer(frame, frame.local_answer, result.ended_s)
+            self._answer(frame, answer, result.ended_s)
         elif frame.plan.is_local or frame.remote_failed or frame.sure:
             # of a local plan this is a last resort: nothing better is on its way
             self._end(frame, result.ended_s)

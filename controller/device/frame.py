@@ -157,6 +157,11 @@ class Frame:
             return False
         return self.local_answer.confidence >= self.threshold
 
+    def keep(self, exit_: int, answer: ExitAnswer) -> None:
+        """Take an own answer in the place of an earlier exit's, unless it is of no numbers."""
+        if answer.of_numbers or self.local_answer is None or not self.local_answer.of_numbers:
+            self.local_exit, self.local_answer = exit_, answer
+
     def passes(self, moment: str, at_s: float) -> None:
         """It reaches a moment of its way (`FrameRecord.moments_s`) at `at_s`; the first counts."""
         self.moments_s.setdefault(moment, at_s - self.arrival_s)

@@ -42,3 +42,21 @@ def test_what_are_no_numbers_is_no_answer(plan, own, label, by_plan):
     assert record.confidence is None or math.isfinite(record.confidence)
     if label is None and (plan or own):
         assert "that are no numbers" in record.error
+
+
+@pytest.mark.parametrize(
+    ("own", "label", "exit_"),
+    [
+        ((OTHER, SURE), 3, 1),
+        ((OTHER, NOTHING), 5, 0),
+        ((OTHER, NOTHING, SURE), 3, 2),
+        ((NOTHING, OTHER), 5, 1),
+        ((NOTHING, NOTHING), None, None),
+    ],
+)
+def test_what_a_deeper_exit_gives_that_is_no_number_costs_no_earlier_answer(own, label, exit_):
+    frame = Frame(0, 0, one_hop(2, 0, 9), 10.0, np.zeros(1), 0.3, 10.3)
+    for number, answer in enumerate(own):
+        frame.keep(number, answer)
+    record = frame.record(10.25, 10.0)
+    assert (record.label, record.exit) == (label, exit_)
