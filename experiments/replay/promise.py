@@ -23,7 +23,7 @@ import msgspec
 from artefacts import CoinferError
 from controller.daemon.configuration.settings import DEFAULT_CONTROLLER
 from controller.scenarios import Setting, load_setting, read_scenario
-from experiments.arguments import LineParser, above_0, count
+from experiments.arguments import LineParser, above_0, count, count_or_none
 from experiments.evaluation.comparison import TraceFigures
 from experiments.evaluation.controllers import chosen_names
 from experiments.evaluation.statistics import Paired, paired
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=above_0, default=30.0, help="of every log")
     parser.add_argument("--method", default="auto", help="auto, cell, tc or relay")
     parser.add_argument("--logs", type=count, help="the first so many")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals (0)")
+    parser.add_argument("--seed", type=count_or_none, default=0, help="of the intervals (0)")
     parser.add_argument(
         "--tolerance", type=float, default=TOLERANCE, help="more late than alone, of all frames"
     )

@@ -18,6 +18,7 @@ from experiments.robustness.chaos import __main__ as chaos
         (promise, ["--controllers", "magic"], "controller: found 'magic'"),
         (promise, ["--controllers", "robust,oracle"], "controller: found 'oracle'"),
         (promise, ["--seconds", "0"], "found '0', expected a number above 0"),
+        (promise, ["--seed", "-1"], "found '-1', expected a whole number of 0 or more"),
         (promise, ["--logs", "0"], "found '0', expected a whole number of 1 or more"),
         (promise, ["--method", "wire"], "wire"),
         (chaos, ["--frames", "0"], "found '0', expected a whole number of 1 or more"),
