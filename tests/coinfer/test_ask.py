@@ -227,6 +227,16 @@ def test_several_are_drawn_into_a_folder(device, tmp_path):
     assert len(device["sent"]) == 2
 
 
+def test_no_sample_is_drawn_over(device, tmp_path):
+    files = pictures(tmp_path / "p", "a.jpg", "b.png")
+    before = [(tmp_path / "p" / name).read_bytes() for name in ("a.jpg", "b.png")]
+    for samples, draw in ((files, "p"), ([str(tmp_path / "p")], "p"), (files[:1], "p/a.jpg")):
+        done = ask(device, *samples, "--draw", str(tmp_path / draw))
+        assert "expected another place (the sample would be lost)" in one_line(done)
+    assert [(tmp_path / "p" / name).read_bytes() for name in ("a.jpg", "b.png")] == before
+    assert not device["sent"]
+
+
 def test_several_texts_are_asked_one_by_one(device):
     device["answer"] = WHERE | {"label": 1, "class": "good", "latency_ms": 1}
     done = ask(device, "a fine day", "a bad day", "--text")

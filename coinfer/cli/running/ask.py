@@ -169,12 +169,12 @@ def listed(samples: Sequence[str]) -> list[str]:
 def drawn_files(draw: Path, samples: Sequence[str], *, one: bool) -> list[Path]:
     """The file that each sample is drawn to: `draw`, or one of its name in the folder `draw`.
 
-    `one`: there is but one sample, whose file `draw` may be.
+    `one`: there is but one sample, whose file `draw` may be. Refuses to write over a sample.
     """
     from artefacts import ready_folder
 
     if one and not draw.is_dir():
-        return [draw]
+        return _beside(samples, [draw])
     if draw.is_file():
         raise UsageError(f"--draw: found the file '{draw}', expected a folder for several samples")
     names = [Path(sample).name for sample in samples]
@@ -184,8 +184,19 @@ def drawn_files(draw: Path, samples: Sequence[str], *, one: bool) -> list[Path]:
             f"--draw: found two samples called '{twice[0]}', expected names that differ (each is "
             f"drawn to a file of its name in '{draw}')"
         )
-    folder = ready_folder(draw)
-    return [folder / name for name in names]
+    found = _beside(samples, [draw / name for name in names])
+    ready_folder(draw)
+    return found
+
+
+def _beside(samples: Sequence[str], drawn: list[Path]) -> list[Path]:
+    """What is `drawn`, each to a file; refused where that is the sample itself."""
+    for sample, file in zip(samples, drawn, strict=True):
+        if file.resolve() == Path(sample).resolve():
+            raise UsageError(
+                f"--draw: found '{file}', expected another place (the sample would be lost)"
+            )
+    return drawn
 
 
 def read_sample(path: Path) -> tuple[Sample, Image.Image | None]:
