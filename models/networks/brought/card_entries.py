@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
 from artefacts import UsageError
+from artefacts.arrays import Float32s, Floats
 from artefacts.printing import first_of
 from models.data.datasets import Samples
 from models.data.generated import MADE_SAMPLES, generated_samples
 from models.data.labels import MOST_CLASSES
 from models.facts.answers import Answers
-from models.facts.judges import Judge, default_judge
+from models.facts.judges import Judge, Labels, default_judge
 from models.facts.preprocessing import Raw
 from models.networks.brought.brought_module import ProfileArgs, SampleUses
 from models.networks.brought.class_names import class_names
@@ -48,8 +50,12 @@ def judge_of_values(taken: Taken, answers: Answers) -> Judge | None:
     """
     if taken.confidence is None:
         return taken.judge
-    judge_by = taken.judge or default_judge(answers)
-    return lambda rows, labels: judge_by(rows[:, :-1], labels)
+    # what is bound, and no closure, tells one judge from another where judging goes on
+    return functools.partial(_without_confidence, taken.judge or default_judge(answers))
+
+
+def _without_confidence(judge_by: Judge, rows: Float32s, labels: Labels) -> Floats:
+    return judge_by(rows[:, :-1], labels)
 
 
 def names_in_order(

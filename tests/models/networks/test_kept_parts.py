@@ -16,12 +16,16 @@ from artefacts.processes import child_environment
 from coinfer.cli.learning.brought_table import goes_on_from
 from models.data.datasets import Samples
 from models.data.pictures import generated_pictures
+from models.facts.answers import VectorAnswer
 from models.facts.cards import load_model, model_digest, save_model
 from models.facts.judges import checked_judge, top_k
 from models.facts.outcomes import read_outcomes
+from models.facts.preprocessing import PictureInput
 from models.networks import kept_parts
+from models.networks.brought.card_entries import judge_of_values
+from models.networks.brought.signatures import Taken
 from models.networks.judging import judge
-from models.networks.kept_parts import FOLDER, KeptParts, is_begun, kept_in
+from models.networks.kept_parts import FOLDER, KeptParts, function_digest, is_begun, kept_in
 from models.networks.publishing import Origin, Signature, publish
 from models.networks.sizes import record_sizes
 
@@ -130,6 +134,19 @@ def test_a_judge_that_has_come_to_judge_otherwise_begins_anew(tiny_model, sample
     seen, found = run(tiny_model, samples, tmp_path, judge_by=checked_judge("mine:judge", mine))
     assert seen[0] == BATCH
     assert set(np.unique(found.quality).tolist()) == {0.0, 0.5}
+
+
+def test_judges_of_rows_that_end_with_a_confidence_are_told_apart():
+    made = [
+        judge_of_values(
+            Taken(PictureInput(), (3, 8, 8), judge=judge_by, confidence=lambda rows: rows[:, 0]),
+            VectorAnswer(),
+        )
+        for judge_by in (functools.partial(top_k, 2), functools.partial(top_k, 1), other_judge)
+    ]
+    assert len({function_digest(one) for one in made}) == 3
+    rows, labels = np.float32([[1, 2, 9]]), np.array([1])
+    assert [one(rows, labels).tolist() for one in made] == [[1.0], [1.0], [0.0]]
 
 
 def test_what_is_damaged_counts_as_not_there(tiny_model, samples, tmp_path):
