@@ -70,7 +70,9 @@ def _known(setting: Setting, executor: Executor) -> Pictures | None:
     if public is not None:
         return public
     seed = training.get("seed")
-    if training.get("labelled") is not False or not isinstance(seed, int) or seed < 0:
+    # cards of before do not say it: pictures without labels were generated ones
+    made = training.get("generated", training.get("labelled") is False)
+    if made is not True or not isinstance(seed, int) or seed < 0:
         return None
     if not isinstance(setting.model.preprocessing, PictureInput):
         return None

@@ -139,6 +139,8 @@ class SampleUses:
     labelled: bool
     noun: str = "pictures"
     """What the samples are called."""
+    generated: bool = False
+    """Whether nobody gave any."""
 
     @classmethod
     def of(
@@ -148,11 +150,13 @@ class SampleUses:
         labelled: bool,
         more: Samples | None = None,
         noun: str = "pictures",
+        generated: bool = False,
     ) -> SampleUses:
         """Half of the `samples`, drawn by `seed`, train and choose; the other half judge.
 
         `more` samples of the same shape train and choose, too, and never judge. `labelled` says
-        whether the labels are more than the network's own answers, `noun` what samples are called.
+        whether the labels are more than the network's own answers, `noun` what samples are called,
+        `generated` whether nobody gave any.
         """
         mine, judged = (samples.take(half) for half in judging_half(samples, seed))
         if more is not None:
@@ -161,7 +165,7 @@ class SampleUses:
         known, held = hold_back(mine, seed)
         if min(len(known), len(held), len(judged)) < 2:
             raise UsageError(f"{noun}: found {len(samples)}, expected 40 or more")
-        return cls(known, held, judged, labelled, noun)
+        return cls(known, held, judged, labelled, noun, generated)
 
     @property
     def described(self) -> str:
@@ -169,7 +173,8 @@ class SampleUses:
         count = len(self.known) + len(self.held) + len(self.judged)
         if self.labelled:
             return f"{count} labelled {self.noun}"
-        return f"{count} {self.noun}; right = agrees with the model as it was brought"
+        made = "generated " if self.generated else ""
+        return f"{count} {made}{self.noun}; right = agrees with the model as it was brought"
 
 
 def _together(mine: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -108,6 +108,7 @@ def origin_of(
             "epochs": args.epochs if args.with_exits else 0,
             "joint_epochs": args.joint_epochs if args.with_exits else 0,
             "labelled": lesson.labelled,
+            "generated": lesson.generated,
             "seed": args.seed,
         },
     )

@@ -66,13 +66,12 @@ def convert(
     `folder` is the model's, `name` the network's; `module` takes and gives what `taken` says. Where
     there are no `samples`, made ones stand in; where they have no labels (`y` of no columns), the
     module's own answers are right. `args` say how it is done, `listener` hears of it, `head` makes
-    exits' heads (None: the usual ones), `codecs` may cross a cut (none: the usual ones). `more`
-    labelled samples train and choose, and never judge.
+    exits' heads, `codecs` may cross a cut (none: the usual ones). `more` samples never judge.
     """
     listener.stage("capture")
     module = unwrapped(module, name)
     check_parameters(module, name)
-    x = raw_samples(samples, taken, args.seed)
+    x, made = raw_samples(samples, taken, args.seed), samples is None
     first = torch.from_numpy(taken.preprocessing.apply(x[:SAMPLES]))
     bare = as_rows(module, taken.preprocessing, first, taken.outputs)
     check_answers(bare, first, name)
@@ -90,7 +89,7 @@ def convert(
     samples, labelled = with_labels(samples, x, bare, taken, answers, values)
     more = None if more is None else with_labels(more, more.x, bare, taken, answers, values)[0]
     check_judge(samples, bare, taken, answers, values)
-    lesson = SampleUses.of(samples, args.seed, labelled, more, taken.noun)
+    lesson = SampleUses.of(samples, args.seed, labelled, more, taken.noun, made)
     verify_answers(spec, state, rows, input_batches(lesson.judged.x, taken), allowed(found))
     args = exits_that_fit(args, bare, name, answers)
     places: tuple[str, ...] = ()

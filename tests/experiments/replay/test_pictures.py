@@ -93,6 +93,22 @@ def test_answers_are_those_that_were_recorded(brought, name, data):
     assert 0 < len(order) == outcomes.samples // 2
 
 
+def test_pictures_of_somebody_s_without_labels_are_no_generated_ones(brought, tmp_path):
+    """They may be as many, and what was recorded of them says nothing of the generated ones."""
+    plain = loaded(brought, "plain")[0]
+    assert plain.model.card.training["generated"] is True
+    assert "of 600 generated pictures; right = agrees" in plain.outcomes.dataset
+    assert loaded(brought, "mine")[0].model.card.training["generated"] is False
+    shutil.copytree(brought / "plain", tmp_path / "plain")
+    path = tmp_path / "plain" / "card.json"
+    given = json.loads(path.read_text())
+    given["training"]["generated"] = False
+    path.write_text(json.dumps(given))
+    found = run_pictures(*loaded(tmp_path, "plain"), 5, None)
+    assert not found.judged
+    assert found.what.startswith("generated pictures, right = agrees")
+
+
 def test_pictures_that_are_not_those_judged_on_are_refused(brought, tmp_path):
     setting, executor = loaded(brought, "mine")
     with np.load(brought / "pictures.npz") as kept:
