@@ -24,6 +24,8 @@ from models.networks.training import EpochReport
 from models.networks.training_data import PlainSamples, Prepared, SmallPictures, plain_batches
 
 Progress = Callable[[int, int], None]
+BOX_VALUES = 5
+"""Of a labelled box: class, left, top, right, bottom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +181,14 @@ class SampleUses:
 
 def _together(mine: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Both, one behind the other; labels may have other numbers of boxes."""
-    if mine.ndim == 3 and mine.shape[1] != more.shape[1]:
+    if mine.ndim == more.ndim == 3 and mine.shape[2] == more.shape[2] == BOX_VALUES:
         most = max(mine.shape[1], more.shape[1])
         mine, more = (_filled(one, most) for one in (mine, more))
+    if mine.shape[1:] != more.shape[1:]:
+        raise UsageError(
+            f"--train-data: found samples or labels of shape {more.shape[1:]}, expected "
+            f"{mine.shape[1:]}, as those of --data are"
+        )
     return np.concatenate([mine, more])
 
 

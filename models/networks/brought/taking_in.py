@@ -66,8 +66,14 @@ def take_in(
     `listener` hears of it, `head` makes exits' heads (None: the usual ones). `codecs` are those
     that were asked for (none: the usual ones).
     """
-    if source.train_data is not None and source.data is None:
-        raise UsageError("--train-data: found it without --data, expected both")
+    if source.train_data is not None:
+        if source.data is None:
+            raise UsageError("--train-data: found it without --data, expected both")
+        if source.train_data.resolve() == source.data.resolve():
+            raise UsageError(
+                f"--train-data: found '{source.train_data}', which is --data, expected other "
+                "samples (half of those of --data judge, and must train nothing)"
+            )
     if source.of_pictures:
         samples = _pictures(source, args, brought)
         size = source.side if samples is None else (samples.x.shape[1], samples.x.shape[2])

@@ -7,7 +7,9 @@ from typer.testing import CliRunner
 
 from artefacts import ArtefactError, UsageError
 from coinfer.cli.main import app
+from models.data.datasets import Samples
 from models.data.own_pictures import read_pictures
+from models.networks.brought.brought_module import SampleUses
 from models.networks.brought.exits import head_choice
 
 
@@ -43,6 +45,17 @@ def run(*args):
         (
             ("--model", "brought:make", "--input", "24x32", "--train-data", "pictures.npz"),
             "--train-data: found it without --data",
+        ),
+        (
+            (
+                "--model",
+                "brought:make",
+                "--data",
+                "pictures.npz",
+                "--train-data",
+                "./pictures.npz",
+            ),
+            "--train-data: found 'pictures.npz', which is --data, expected other samples",
         ),
         (("--model", "nowhere:make", "--input", "24x32"), "found no module 'nowhere'"),
         (
@@ -95,6 +108,13 @@ def test_what_cannot_be_brought_is_named(here, args, said):
     assert isinstance(result.exception, UsageError | ArtefactError), result.output
     assert said in str(result.exception)
     assert not (here / "mine" / "card.json").exists()
+
+
+@pytest.mark.parametrize("shapes", [((4,), (2,)), ((2, 3), (3, 3)), ((), (1,))])
+def test_labels_of_more_samples_have_the_shape_of_the_others(shapes):
+    mine, more = (Samples(np.zeros((60, 3)), np.zeros((60, *shape))) for shape in shapes)
+    with pytest.raises(UsageError, match="--train-data: found samples or labels of shape"):
+        SampleUses.of(mine, 0, True, more)
 
 
 @pytest.mark.parametrize(
