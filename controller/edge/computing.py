@@ -61,7 +61,7 @@ class Computing:
     """`run` is the thread's; what is given to it may come from any other.
 
     `company` says whether several devices are connected: a request waits for others only then.
-    `most_intervals` are held ready, and no more than have `most_bytes` of weights.
+    Of each model `most_intervals` are held ready, and no more than have `most_bytes` of weights.
     """
 
     def __init__(
@@ -115,9 +115,10 @@ class Computing:
         """These will be asked for: made ready when nothing else is to be done."""
         with self._changed:
             for interval in intervals:
-                if interval not in self._prepared and len(self._prepared) < self._most_intervals:
+                held = [n for one, n in self._prepared.items() if one[0] == interval[0]]
+                if interval not in self._prepared and len(held) < self._most_intervals:
                     size = self._models.interval_bytes(interval)
-                    if sum(self._prepared.values()) + size <= self._most_bytes:
+                    if sum(held) + size <= self._most_bytes:
                         self._prepared[interval] = size
                         self._to_prepare.append(interval)
             self._changed.notify()

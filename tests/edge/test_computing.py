@@ -224,6 +224,16 @@ def test_no_more_is_made_ready_than_weights_may_be_held(stream):
     assert edge.run(1).unready == [(first, "no room")], "of the larger one nothing is begun"
 
 
+def test_each_model_has_bounds_of_its_own(stream):
+    edge = Edge(stream, most_intervals=1)
+    first, models = edge.interval(START, STOP), edge.computing._models
+    models._models["other"] = models[first[0]]
+    others = [("other", *first[1:]), ("other", EXIT, START, STOP - 1)]
+    edge.computing.announce([first, *others])
+    edge.executor.broken = 2
+    assert edge.run(2).unready == [(first, "no room"), (others[0], "no room")]
+
+
 def test_a_call_is_made_by_the_thread_before_anything_else(edge):
     calls = []
     edge.computing.beat(lambda: calls.append(len(edge.executor.ran)))
