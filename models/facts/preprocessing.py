@@ -31,7 +31,12 @@ Channels = Literal["rgb", "bgr", "grey"]
 
 
 class PictureInput(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="picture"
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,  # who knows no other pictures goes on reading cards of usual ones
+    tag_field="kind",
+    tag="picture",
 ):
     """A picture: uint8 (H, W, 3) in RGB, of the network's size, whatever the network makes of it.
 

@@ -121,3 +121,9 @@ def test_a_network_of_ours_has_them_in_its_card(tmp_path, option):
     done = CliRunner().invoke(app, ["profile", "--model", "alexnet", *option, "--out", str(out)])
     assert isinstance(done.exception, UsageError), done.output
     assert f"{option[0]}: found it given for a network of ours, expected" in str(done.exception)
+
+
+def test_usual_pictures_are_written_without_what_older_versions_do_not_know():
+    assert set(msgspec.to_builtins(PictureOptions("0.4,0.5,0.4", "0.2").made())) == {
+        "kind", "mean", "std",
+    }  # fmt: skip

@@ -107,3 +107,12 @@ def test_cards_from_before_mean_what_they_meant():
     new = PictureInput((0.5,), (0.5,), "grey", "letterbox", fill=0)
     assert msgspec.json.decode(msgspec.json.encode(new), type=PictureInput) == new
     assert new.fitting == PictureFit("letterbox", fill=0)
+
+
+def test_usual_pictures_are_written_as_they_were():
+    """A device of an older version refuses keys that it does not know."""
+    plain = msgspec.to_builtins(PictureInput(MEAN, STD))
+    assert set(plain) == {"kind", "mean", "std"}
+    assert msgspec.convert(plain, PictureInput) == PictureInput(MEAN, STD)
+    other = PictureInput(MEAN, STD, "bgr", "letterbox", fill=3)
+    assert msgspec.convert(msgspec.to_builtins(other), PictureInput) == other
