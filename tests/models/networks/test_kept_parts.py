@@ -136,7 +136,7 @@ def test_a_judge_that_has_come_to_judge_otherwise_begins_anew(tiny_model, sample
     assert set(np.unique(found.quality).tolist()) == {0.0, 0.5}
 
 
-def test_judges_of_rows_that_end_with_a_confidence_are_told_apart():
+def test_judges_of_rows_that_end_with_a_confidence_differ():
     made = [
         judge_of_values(
             Taken(PictureInput(), (3, 8, 8), judge=judge_by, confidence=lambda rows: rows[:, 0]),
