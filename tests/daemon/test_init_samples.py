@@ -16,6 +16,8 @@ from models.executors import OnnxExecutor
 from models.facts.cards import load_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.system, pytest.mark.timeout(400)]
+# large enough that computing takes longer than writing a sample to bytes: where it does not, no
+# plan that asks the edge is worth keeping
 FACTORIES = """
     import torch
     from torch import nn
@@ -23,8 +25,8 @@ FACTORIES = """
     class Words(nn.Module):
         def __init__(self):
             super().__init__()
-            self.table, self.inner = nn.Embedding(50, 16), nn.Linear(16, 16)
-            self.end = nn.Linear(16, 3)
+            self.table, self.inner = nn.Embedding(50, 256), nn.Linear(256, 1024)
+            self.end = nn.Linear(1024, 3)
 
         def forward(self, ids):
             return self.end(torch.relu(self.inner(self.table(ids))).mean(1))
@@ -32,8 +34,8 @@ FACTORIES = """
     class Sound(nn.Module):
         def __init__(self):
             super().__init__()
-            self.first, self.second = nn.Conv1d(1, 8, 16, 8), nn.Conv1d(8, 8, 8, 4)
-            self.end = nn.Linear(8, 4)
+            self.first, self.second = nn.Conv1d(1, 64, 16, 2), nn.Conv1d(64, 128, 8, 2)
+            self.end = nn.Linear(128, 4)
 
         def forward(self, x):
             x = torch.relu(self.first(x[:, None]))
