@@ -16,7 +16,8 @@ HEADER_ROWS = (
 )
 MEANINGS = {
     "HELLO": "The greeting: `model` (digest of the weights), `intervals` (a list of [exit, start, "
-    "stop] that will be asked for), `token` where the edge knows one.",
+    "stop] that will be asked for), `token` where the edge knows one. `meaning`: digest of what "
+    "the card says of inputs and answers; an edge whose card says otherwise turns the device away.",
     "WELCOME": "The edge serves: `models`, a list of the digest.",
     "REQUEST": "A request begins: `model`, `exit`, `start`, `stop`, `codec`, `shape`, what the "
     "codec needs, `bytes` (of the tensor), `remaining_s` (to its deadline), `traceparent` "

@@ -23,6 +23,7 @@ from controller.link.pool import LinkPool
 from controller.link.secure import client_security
 from controller.scenarios import Prices, Setting, load_setting, read_scenario
 from models.executors import make_executor
+from models.facts.meaning import meaning_digest
 
 
 def load_served(settings: DeviceSettings) -> Setting:
@@ -98,6 +99,7 @@ def build_link(
             security=security,
             seed=None,
             reply_bytes=most_reply_bytes(setting.table, setting.model.answers),
+            meaning=meaning_digest(setting.model.card),
         )
 
     return LinkPool([partial(make, address) for address in edges], on_reply)

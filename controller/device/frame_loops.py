@@ -27,6 +27,7 @@ from controller.link.secure import Security
 from controller.physics import RESCUE_MARGIN_S, PlanTable
 from models.executors import Executor
 from models.facts.cards import Model
+from models.facts.meaning import meaning_digest
 from models.facts.profiles import Profile
 
 
@@ -153,6 +154,7 @@ def connect_engine(
     link = EdgeLink(
         edge[0], edge[1], model.digest, on_reply, intervals=asked_intervals(table), clock=clock,
         security=security, reply_bytes=most_reply_bytes(table, model.answers),
+        meaning=meaning_digest(model.card),
     )  # fmt: skip
     made.append(
         FrameEngine(

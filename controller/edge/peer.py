@@ -40,8 +40,8 @@ class RequestTaker(Protocol):
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
 
-    def unknown(self, digest: str) -> str | None:
-        """Why a model is not served; None where it is."""
+    def unknown(self, digest: str, meaning: str = "") -> str | None:
+        """Why a model is not served, or not as a device means it; None where it is."""
 
     def announce(self, digest: str, intervals: Any) -> None:
         """A device of a model that is served says what it will ask for."""
@@ -264,8 +264,9 @@ class Peer(asyncio.Protocol):
         if security is not None and not security.knows(meta.get("token")):
             self._turn_away("token: found another than this edge's")
         wanted = meta_text(meta, "model")
+        meaning = meta_text(meta, "meaning") if "meaning" in meta else ""
         why = (
-            self._context.requests.unknown(wanted)
+            self._context.requests.unknown(wanted, meaning)
             or connections.refusal(self.address)
             or connections.one_of_few(self.account, self._loop.time())
         )

@@ -84,9 +84,9 @@ class Requests:
         """A device is gone: nobody waits for what it asked."""
         peer.admit(-self.computing.remove(peer))
 
-    def unknown(self, digest: str) -> str | None:
-        """Why a model is not served; None where it is."""
-        return self.models.unknown(digest)
+    def unknown(self, digest: str, meaning: str = "") -> str | None:
+        """Why a model is not served, or not as a device means it; None where it is."""
+        return self.models.unknown(digest, meaning)
 
     def announce(self, digest: str, intervals: Any) -> None:
         """A device says what it will ask for: made ready when nothing else is to be done."""

@@ -16,6 +16,7 @@ from models.codecs import LEARNED, Codec, codec_named
 from models.executors import Executor
 from models.facts.cards import Model
 from models.facts.made_up import made_up_input
+from models.facts.meaning import meaning_digest
 from models.graphs.coding import latent_bytes
 
 ENCODED_EXTRA_BYTES = 4096
@@ -31,6 +32,11 @@ class Served:
 
     model: Model
     executor: Executor
+
+    @property
+    def meaning(self) -> str:
+        """Digest of what its card says of inputs and answers."""
+        return meaning_digest(self.model.card)
 
     def answer(self, interval: Interval, y: Float32s) -> tuple[dict[str, Any], bytes]:
         """One sample's reply: the answer where the branch ends on the edge, else the tensor.
@@ -69,16 +75,31 @@ class ServedModels:
         self._models: dict[str, Served] = {}
 
     def add(self, model: Model, executor: Executor) -> None:
-        """Serve one more model."""
+        """Serve one more model; refused where another of the same weights means them otherwise."""
+        known = self._models.get(model.digest)
+        if known is not None and known.meaning != meaning_digest(model.card):
+            raise UsageError(
+                f"models: found '{known.model.folder}' and '{model.folder}', whose weights are the "
+                "same and whose preprocessing or answers are not, expected one of them"
+            )
         self._models[model.digest] = Served(model, executor)
 
     def __getitem__(self, digest: str) -> Served:
         return self._models[digest]
 
-    def unknown(self, digest: str) -> str | None:
-        """Why a model is not served; None where it is."""
-        if digest in self._models:
-            return None
+    def unknown(self, digest: str, meaning: str = "") -> str | None:
+        """Why a model is not served, or not as a device means it; None where it is.
+
+        `meaning` is of the device's card ("": it does not say, as older ones do not).
+        """
+        served = self._models.get(digest)
+        if served is not None:
+            if meaning in ("", served.meaning):
+                return None
+            return (
+                f"card of '{served.model.spec.name}': found other preprocessing or answers on the "
+                "device than the edge's card.json has, expected the same"
+            )
         known = ", ".join(f"{d[:12]}…" for d in self._models)
         return f"model digest: found {shown_text(digest[:12])}…, expected {known}"
 

@@ -65,9 +65,11 @@ class EdgeLink(OneLane):
         reply_bytes: int = MAX_TENSOR_BYTES,
         keepalive_s: float = KEEPALIVE_S,
         greeting_s: float = GREETING_S,
+        meaning: str = "",
     ) -> None:
         """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares;
-        `reply_bytes`: of the longest tensor that comes back of them.
+        `reply_bytes`: of the longest tensor that comes back of them; `meaning`: of the card
+        (`meaning_digest`), which the edge's must share ("": it is not asked).
 
         `wall` is the clock that certificates go by. `seed` of the back-off's jitter; None draws
         from the system, so that no two devices agree. `keepalive_s`: between two pings of a link
@@ -76,7 +78,7 @@ class EdgeLink(OneLane):
         check_address(host, secure=security is not None)
         self._security, self._wall, self._greeting_s = security, wall, greeting_s
         self._hello = greeting(
-            model_digest, intervals, None if security is None else security.token
+            model_digest, intervals, None if security is None else security.token, meaning
         )
         self._address = (host, port)
         self._silent: set[Resolved] = set()
@@ -330,11 +332,13 @@ class EdgeLink(OneLane):
 
 
 def greeting(
-    digest: str, intervals: Sequence[tuple[int, int, int]], token: bytes | None
+    digest: str, intervals: Sequence[tuple[int, int, int]], token: bytes | None, meaning: str = ""
 ) -> dict[str, Any]:
     """What a device's first message says; it fits into one, whatever there is to say."""
     said: dict[str, Any] = {
         "model": digest,
         "intervals": [list(one) for one in intervals[:MOST_INTERVALS]],
     }
+    if meaning:
+        said["meaning"] = meaning
     return said if token is None else said | {"token": token.decode("ascii")}

@@ -47,7 +47,7 @@ def run_pictures(setting: Setting, executor: Executor, seed: int, data: Path | N
     right where it is the whole network's.
     """
     outcomes = setting.outcomes
-    pictures = _given(setting, data) if data is not None else _known(setting, executor)
+    pictures = _given(setting, executor, data) if data is not None else _known(setting, executor)
     if pictures is None:
         return _generated(setting, executor, seed)
     order = picture_order(setting, seed)
@@ -90,8 +90,11 @@ def _known(setting: Setting, executor: Executor) -> Pictures | None:
     return Pictures(judged.x, _own_labels(setting, executor, judged.x))
 
 
-def _given(setting: Setting, data: Path) -> Pictures:
-    """A user's pictures: all of them, or the half that judged; refused where they are others."""
+def _given(setting: Setting, executor: Executor, data: Path) -> Pictures:
+    """A user's pictures: all of them, or the half that judged; refused where they are others.
+
+    Where nobody labelled them, what `executor` answers with the whole network is right.
+    """
     outcomes, card = setting.outcomes, setting.model.card
     if not isinstance(card.preprocessing, PictureInput):
         raise UsageError(
@@ -106,6 +109,8 @@ def _given(setting: Setting, data: Path) -> Pictures:
             f"--data: found pictures of {found.x.shape[2]} x {found.x.shape[1]} in '{data}', "
             f"expected {width} x {height}, which network '{card.name}' takes"
         )
+    if not found.y.size:
+        found = Pictures(found.x, _own_labels(setting, executor, found.x), found.classes)
     seed = card.training.get("seed")
     halves = judging_half(found, seed)[1:] if isinstance(seed, int) and seed >= 0 else ()
     for judged in (found, *(found.take(half) for half in halves)):

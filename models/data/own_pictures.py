@@ -18,7 +18,6 @@ from artefacts.imported import is_named
 from artefacts.printing import first_of
 from models.data.brought_sets import is_saved_set, read_object, read_saved_set
 from models.data.datasets import UNLABELLED, Pictures
-from models.data.labels import MOST_CLASSES
 from models.data.listed_pictures import LIST_SUFFIXES, read_list
 from models.data.picture_files import SUFFIXES, picture_array
 from models.facts.outcomes import class_type
@@ -32,15 +31,12 @@ def read_pictures(
     side: tuple[int, int] | None = None,
     classes: Sequence[str] = (),
     likely: Sequence[str] = (),
-    one_class: bool = True,
-    labelled: bool = True,
     fit: PictureFit = SQUASH,
 ) -> Pictures:
     """Labelled pictures of `path`: a file, a folder, or a data set that a function makes.
 
-    - An npz has `x` uint8 (N, H, W, 3) and whole numbers `y` (N,). Where an answer is not
-      `one_class`, `y` are labels (N, ...) as its judge takes them. It may have none, unless
-      pictures must be `labelled`.
+    - An npz has `x` uint8 (N, H, W, 3) and, unless nobody has labelled them, `y` (N, ...) as the
+      judge of a network's answers takes them (`models.facts.label_checks` looks at that).
     - A folder holds one of pictures for each class, called as the class.
     - A CSV has paths and labels (`models.data.listed_pictures`).
     - A folder that the package datasets has saved, and MODULE:FUNCTION of a
@@ -58,7 +54,7 @@ def read_pictures(
         return read_object(str(path), side, names, own, fit)
     if path.suffix.lower() in LIST_SUFFIXES:
         return read_list(path, side, names, own, fit)
-    return _of_npz(path, names, one_class, labelled)
+    return _of_npz(path, names)
 
 
 def has_own_size(path: Path) -> bool:
@@ -67,38 +63,23 @@ def has_own_size(path: Path) -> bool:
     return not others and (path.exists() or not is_named(str(path)))
 
 
-def _of_npz(path: Path, classes: tuple[str, ...], one_class: bool, labelled: bool) -> Pictures:
+def _of_npz(path: Path, classes: tuple[str, ...]) -> Pictures:
     expected = "an npz with arrays x and y, or a folder of pictures by class"
     arrays: dict[str, Any] = read_npz(path, expected, ("x", "y"))
-    if not labelled:
-        arrays.setdefault("y", UNLABELLED)
-    if len(arrays) < 2:
+    if "x" not in arrays:
         raise ArtefactError(
             path, found=f"arrays {', '.join(npz_names(path)) or '(none)'}", expected=expected
         )
-    x, y = arrays["x"], arrays["y"]
+    x, y = arrays["x"], arrays.get("y", UNLABELLED)
     if x.ndim != 4 or x.shape[3] != 3 or x.dtype != np.uint8:
         raise ArtefactError(
             path, field="x", found=f"{x.dtype} {x.shape}", expected="uint8 (N, H, W, 3)"
         )
-    if y is UNLABELLED:
-        return Pictures(x, y, classes, path)
-    if not one_class:
-        if y.ndim < 2 or len(y) != len(x) or y.dtype.kind not in "iufb":
-            raise ArtefactError(
-                path, field="y", found=f"{y.dtype} {y.shape}",
-                expected=f"labels of {len(x)} pictures as the judge of its answers takes them",
-            )  # fmt: skip
-        return Pictures(x, y, classes, path)
-    whole = y.shape == (len(x),) and y.dtype.kind in "iu" and y.min(initial=0) >= 0
-    if not whole or y.max(initial=0) >= MOST_CLASSES:
+    if y is not UNLABELLED and (y.ndim < 1 or len(y) != len(x) or y.dtype.kind not in "iufb"):
         raise ArtefactError(
-            path,
-            field="y",
-            found=f"{y.dtype} {y.shape}",
-            expected=f"classes 0 to {MOST_CLASSES - 1}, ({len(x)},)",
+            path, field="y", found=f"{y.dtype} {y.shape}", expected=f"labels of {len(x)} pictures"
         )
-    return Pictures(x, y.astype(class_type(int(y.max(initial=0)) + 1)), classes)
+    return Pictures(x, y, classes, path)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

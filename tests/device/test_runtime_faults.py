@@ -7,6 +7,7 @@ import termios
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,6 +20,8 @@ from controller.wire import Connection, Message, MessageType, RemoteProtocolErro
 from controller.wire.messages import meta_number, meta_shape, meta_text
 from models.data.pictures import generated_pictures
 from models.executors import OnnxExecutor
+from models.facts.meaning import meaning_digest
+from models.facts.preprocessing import PictureInput
 
 T = MessageType
 
@@ -207,6 +210,20 @@ def test_cancelling_an_upload_that_is_over_is_distinguished(stream, executor, se
             assert done.error is None
             assert done.request_id == number
             assert link.cancel(number) is None
+
+
+def test_an_edge_that_reads_pictures_otherwise_serves_no_frame(stream, executor, serving):
+    """Both would be sure, and one of them wrong: the device goes on alone and says why."""
+    other = msgspec.structs.replace(stream.model.card, preprocessing=PictureInput(mean=(0.5,)))
+    with serving(stream.model, executor) as server:
+        for card, welcome in ((stream.model.card, True), (other, False)):
+            link = EdgeLink(
+                "127.0.0.1", server.port, stream.model.digest, lambda reply: None,
+                meaning=meaning_digest(card),
+            )  # fmt: skip
+            with contextlib.closing(link):
+                assert link.wait_connected(5.0 if welcome else 0.5) is welcome
+        assert "found other preprocessing or answers on the device" in link.last_error
 
 
 @pytest.mark.skipif(not hasattr(termios, "TIOCOUTQ"), reason="only Linux tells what is on the way")

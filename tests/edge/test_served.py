@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -10,7 +11,10 @@ from controller.edge.arrivals import Arrival, Timing
 from controller.edge.served import ENCODED_EXTRA_BYTES, ServedModels
 from models.codecs import LEARNED
 from models.executors import OnnxExecutor
+from models.facts.answers import BoxesAnswer, LabelsAnswer
 from models.facts.cards import load_model
+from models.facts.meaning import meaning_digest
+from models.facts.preprocessing import PictureInput, TokenInput
 
 pytestmark = pytest.mark.quick
 
@@ -136,3 +140,45 @@ def test_preparing_an_interval_runs_it_and_the_learned_codec_before_it():
     shapes = model.spec.shapes[last]
     assert ran == [(*interval, (1, *shapes[interval[1]]), 0.0) for interval in asked]
     assert decoded == [(LEARNED, last, cut)]
+
+
+def otherwise(model, **change):
+    """The same weights with another card."""
+    return dataclasses.replace(model, card=msgspec.structs.replace(model.card, **change))
+
+
+def test_a_device_whose_card_reads_pictures_otherwise_is_turned_away(stream, models):
+    digest, card = stream.model.digest, stream.model.card
+    blue_first = otherwise(stream.model, preprocessing=PictureInput(channels="bgr")).card
+    assert models.unknown(digest, meaning_digest(card)) is None
+    assert models.unknown(digest) is None  # a device that does not say
+    said = models.unknown(digest, meaning_digest(blue_first))
+    assert said == (
+        f"card of '{stream.spec.name}': found other preprocessing or answers on the device than "
+        "the edge's card.json has, expected the same"
+    )
+
+
+def test_what_a_card_is_called_or_measured_is_no_other_meaning(stream):
+    card = stream.model.card
+    assert meaning_digest(msgspec.structs.replace(card, test_accuracies=())) == meaning_digest(card)
+    meant = {
+        meaning_digest(otherwise(stream.model, **change).card)
+        for change in (
+            {"preprocessing": PictureInput(mean=(0.5,))},
+            {"preprocessing": PictureInput(fit="letterbox")},
+            {"preprocessing": TokenInput(100)},
+            {"preprocessing": TokenInput(101)},
+            {"answers": LabelsAnswer()},
+            {"answers": LabelsAnswer(0.6)},
+            {"answers": BoxesAnswer(5)},
+        )
+    }
+    assert len(meant | {meaning_digest(card)}) == 8
+
+
+def test_the_same_weights_are_not_served_by_two_cards(stream, models, executor):
+    models.add(stream.model, executor)  # the same again is no contradiction
+    other = otherwise(stream.model, preprocessing=PictureInput(channels="bgr"))
+    with pytest.raises(CoinferError, match="whose weights are the same and whose preprocessing"):
+        models.add(other, executor)

@@ -43,15 +43,12 @@ def _write_frame(kept: Kept, model: Model) -> None:
     height, width = model.spec.input_shape[1:]
     data = kept.begun.network.data
     if data:
-        one_class = model.card.answers.one_class
         takes = model.card.preprocessing
         fit = takes.fitting if isinstance(takes, PictureInput) else SQUASH
         x = read_pictures(
             Path(data),
             (height, width),
             likely=model.card.classes,
-            one_class=one_class,
-            labelled=False,
             fit=fit,
         ).x
     else:

@@ -141,7 +141,7 @@ def _converted(given: ModuleOptions, timing: TimingOptions) -> Brought:
         side = _side(given.side)
     source = Source(
         given.data, side, given.more.train_data, signature.of_pictures,
-        signature.taken, signature.one_class, picture.fitting,
+        signature.taken, picture.fitting,
     )  # fmt: skip
     ready_folder(out, make=False)
     with progress_bar() as bar:

@@ -42,12 +42,6 @@ class SignatureOptions:
         """Whether the input is a picture: what no other kind is said of."""
         return not self.side or self.side[0].isdigit()
 
-    @property
-    def one_class(self) -> bool:
-        """Whether one class is answered, as far as the options say."""
-        kind = parse_answers(self.answers)[0]
-        return kind is None or kind.one_class
-
     def picture(self) -> PictureInput:
         """How pictures are taken; raises `UsageError` for what means nothing.
 
@@ -130,8 +124,10 @@ def parse_answers(text: str) -> tuple[Answers | None, tuple[str, ...]]:
         raise UsageError(f"--answers: found '{text}', expected names of outputs, each given once")
     kind, *more = said.split(":")
     try:
-        if kind in ("", "tensors") and not more:
+        if kind == "" and not more:
             return None, outputs
+        if kind == "tensors" and not more:
+            return answers.TensorsAnswer(()), outputs  # which they are shows when it is run
         if kind == "class" and not more:
             return answers.ClassAnswer(), outputs
         if kind == "vector" and not more:

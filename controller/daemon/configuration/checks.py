@@ -29,7 +29,8 @@ from controller.daemon.configuration.settings import (
 from controller.link.addresses import join_address
 from controller.link.secure import PEM_BYTES, TlsFiles, check_pem, read_token
 from controller.wire import Connection, Message, MessageType, RemoteProtocolError, Role
-from models.facts.cards import read_card
+from models.facts.cards import Card, read_card
+from models.facts.meaning import meaning_digest
 
 HEALTH = "health"
 """Name of the device's certificate that a health check shows: `health.pem`, `health.key`."""
@@ -113,7 +114,7 @@ def check_edge(config: Path, credential: Credential | None, wait_s: float) -> st
     host = EVERYWHERE.get(settings.host, settings.host)
     where = join_address(host, settings.port)
     with naming(config):
-        digest = read_card(settings.models[0]).digest
+        card = read_card(settings.models[0])
         security, shown = _client_side(settings, credential)
     token = read_token(settings.tls.token).decode() if settings.tls.token else ""
     greets = security is None or not settings.tls.authority or shown
@@ -121,7 +122,7 @@ def check_edge(config: Path, credential: Credential | None, wait_s: float) -> st
     def asked() -> None:
         with _connected(host, settings.port, security, settings.tls, wait_s) as stream:
             if greets:
-                _greet(stream, digest, token, time.monotonic() + wait_s)
+                _greet(stream, card, token, time.monotonic() + wait_s)
 
     try:
         _within(wait_s, asked)
@@ -214,10 +215,11 @@ def _first_certificate(text: str) -> str:
     return begin + text.partition(begin)[2].partition(end)[0] + end
 
 
-def _greet(stream: Stream, digest: str, token: str, until_s: float) -> None:
+def _greet(stream: Stream, card: Card, token: str, until_s: float) -> None:
     """HELLO and WELCOME, PING and PONG."""
     connection = Connection(Role.DEVICE)
-    meta = {"model": digest} | ({"token": token} if token else {})
+    meta = {"model": card.digest, "meaning": meaning_digest(card)}
+    meta |= {"token": token} if token else {}
     stream.sendall(connection.send(Message(MessageType.HELLO, meta=meta)))
     _expect(stream, connection, MessageType.WELCOME, until_s)
     stream.sendall(connection.send(Message(MessageType.PING, 1)))

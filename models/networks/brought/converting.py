@@ -37,7 +37,7 @@ from models.networks.brought.signatures import (
     check_answers,
     check_judge,
     input_batches,
-    usual_answers,
+    settled_answers,
     with_labels,
 )
 from models.networks.publishing import Signature, publish
@@ -80,7 +80,7 @@ def convert(
     made_up = taken.any_value
     spec, state, found = lower_verified(rows, first[:2], name, samples=first, made_up=made_up)
     values = spec.classes - (taken.confidence is not None)
-    answers = taken.answers or usual_answers(module, first, taken, values)
+    answers = settled_answers(module, first, taken, values)
     answers.check(values)
     given = answers if taken.confidence is None else with_confidence(answers)
     names = names_in_order(

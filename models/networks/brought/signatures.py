@@ -34,6 +34,8 @@ from models.facts.preprocessing import PictureInput, Preprocessing, Raw, SoundIn
 BATCH = 25
 TRIED = 4
 """Samples that a judge is tried on before anything is trained."""
+WHATEVER_TENSORS = TensorsAnswer(())
+"""Tensors, as many and as large as a module gives."""
 TENSOR_CODECS = ("int8", "int8c", "int4c", "int4c+zstd")
 
 
@@ -45,7 +47,8 @@ class Taken:
     shape: Shape
     """Of the network's input for one sample."""
     answers: Answers | None = None
-    """None: one class where it gives one row of scores, else tensors as they are."""
+    """None: one class where it gives one row of scores, else tensors as they are.
+    `WHATEVER_TENSORS`: tensors, whatever else it looks like."""
     outputs: tuple[str, ...] = ()
     """Names of what is taken of a mapping; none: everything."""
     judge: Judge | None = None
@@ -102,13 +105,17 @@ def check_answers(rows: nn.Module, x: Tensor, name: str) -> None:
             )
 
 
-def usual_answers(module: nn.Module, x: Tensor, taken: Taken, values: int) -> Answers:
-    """One class where the answer is one row of two numbers or more, else its tensors.
+def settled_answers(module: nn.Module, x: Tensor, taken: Taken, values: int) -> Answers:
+    """The kind of answers that an author says, or what is found of `module`.
 
-    `module` gives `values` numbers for each sample of a batch `x` (N, ...), as `taken` says.
+    Where nobody says, it is one class where the answer is one row of two numbers or more, else its
+    tensors. `module` gives `values` numbers for each sample of a batch `x` (N, ...), as `taken`
+    says.
     """
+    if taken.answers not in (None, WHATEVER_TENSORS):
+        return taken.answers
     tensors = output_tensors(module, x, taken.preprocessing, taken.outputs)
-    if len(tensors) == 1 and len(tensors[0].shape) == 1 and values > 1:
+    if taken.answers is None and len(tensors) == 1 and len(tensors[0].shape) == 1 and values > 1:
         return ClassAnswer()
     return TensorsAnswer(tensors)
 

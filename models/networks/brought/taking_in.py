@@ -36,8 +36,6 @@ class Source:
     of_pictures: bool
     taken: Callable[[Size | None], Taken]
     """What the module takes and gives, by the size of pictures."""
-    one_class: bool = True
-    """Whether pictures are labelled with a class, or with what else the answers' judge takes."""
     fit: PictureFit = SQUASH
     """How pictures of another size are made to fit."""
 
@@ -103,8 +101,6 @@ def _pictures(source: Source, args: ProfileArgs, brought: NamedModule) -> Sample
         source.side,
         args.classes,
         brought.classes,
-        source.one_class,
-        labelled=False,
         fit=source.fit,
     )
 
@@ -125,8 +121,6 @@ def _more(source: Source, samples: Samples | None, taken: Taken, args: ProfileAr
             source.train_data,
             (height, width),
             names,
-            one_class=source.one_class,
-            labelled=False,
             fit=source.fit,
         )
         if more.x.shape[1:] != samples.x.shape[1:]:

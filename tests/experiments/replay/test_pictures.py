@@ -16,6 +16,7 @@ from controller.scenarios import load_setting, read_scenario
 from experiments.replay.pictures import RunPictures, run_pictures
 from experiments.replay.session import ReplayArgs, replay, replay_rows
 from models.executors import make_executor
+from models.facts.judges import judge_of
 from traces.trace import BandwidthTrace
 
 MODEL = """
@@ -52,6 +53,8 @@ def brought(tmp_path_factory):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (80, 1, 1, 3)) * np.ones((1, 16, 16, 1))
     np.savez(folder / "pictures.npz", x=x.astype(np.uint8), y=rng.integers(0, 3, 80))
+    np.savez(folder / "bare.npz", x=x.astype(np.uint8))
+    np.savez(folder / "rows.npz", x=x.astype(np.uint8), y=rng.normal(size=(80, 3)))
     (folder / "names.txt").write_text("cat\ndog\nsea lion\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -59,6 +62,8 @@ def brought(tmp_path_factory):
         for name, source in (
             ("mine", ["--data", "pictures.npz", "--classes", "names.txt"]),
             ("plain", ["--input", "16x16"]),
+            ("bare", ["--data", "bare.npz"]),
+            ("rows", ["--data", "rows.npz", "--answers", "tensors"]),
         ):
             done = CliRunner().invoke(
                 app,
@@ -91,6 +96,24 @@ def test_answers_are_those_that_were_recorded(brought, name, data):
     recorded = outcomes.quality_of(outcomes.exits - 1)[order]
     assert right(setting, executor, found).tolist() == recorded.tolist()
     assert 0 < len(order) == outcomes.samples // 2
+
+
+@pytest.mark.parametrize("name", ["bare", "rows"])
+def test_pictures_without_a_class_are_known_again(brought, name):
+    """Nobody labelled them, or with rows: the same pictures are judged as they were recorded."""
+    setting, executor = loaded(brought, name)
+    found = run_pictures(setting, executor, 5, brought / f"{name}.npz")
+    assert (found.judged, found.what) == (True, setting.outcomes.dataset)
+    with np.load(brought / f"{name}.npz") as kept:
+        x = kept["x"]
+    assert all((x == one).all(axis=(1, 2, 3)).any() for one in found.x)
+    model, last = setting.model, setting.outcomes.exits - 1
+    rows = executor.run(last, 0, len(setting.spec.branches[last]), model.normalise(found.x))
+    measured = judge_of(model.card.judge, model.answers)(rows, found.labels)
+    order = np.random.default_rng(5).permutation(setting.outcomes.half("report"))
+    recorded = setting.outcomes.quality_of(last)[order]
+    assert np.allclose(measured, recorded, atol=0.003)
+    assert name == "rows" or measured.all()
 
 
 def test_pictures_of_somebody_s_without_labels_are_no_generated_ones(brought, tmp_path):

@@ -116,19 +116,12 @@ def test_pictures_of_other_answers_have_labels_of_any_form_or_none(tmp_path):
     np.savez(tmp_path / "boxes.npz", x=x, y=boxes)
     np.savez(tmp_path / "bare.npz", x=x)
     np.savez(tmp_path / "few.npz", x=x, y=boxes[:3])
-    assert read_pictures(tmp_path / "boxes.npz", one_class=False, labelled=False).y.shape == (
-        4,
-        2,
-        5,
-    )
-    assert not read_pictures(tmp_path / "bare.npz", one_class=False, labelled=False).y.size
+    assert read_pictures(tmp_path / "boxes.npz").y.shape == (4, 2, 5)
+    assert not read_pictures(tmp_path / "bare.npz").y.size
     with pytest.raises(
         ArtefactError, match=r"field 'y': found float32 \(3, 2, 5\), expected labels"
     ):
-        read_pictures(tmp_path / "few.npz", one_class=False, labelled=False)
-    for name in ("boxes.npz", "bare.npz"):  # a class each, where nothing else is said
-        with pytest.raises(ArtefactError):
-            read_pictures(tmp_path / name)
+        read_pictures(tmp_path / "few.npz")
 
 
 def test_an_npz_of_other_arrays_says_which_it_has(tmp_path):

@@ -123,8 +123,8 @@ def test_labels_of_more_samples_have_the_shape_of_the_others(shapes):
         ({"x": np.zeros((4, 8, 8), np.uint8), "y": np.zeros(4, int)}, "field 'x'"),
         ({"x": np.zeros((4, 8, 8, 3), np.float32), "y": np.zeros(4, int)}, "field 'x'"),
         ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.zeros(3, int)}, "field 'y'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.full(4, -1)}, "field 'y'"),
-        ({"x": np.zeros((4, 8, 8, 3), np.uint8)}, "arrays x and y"),
+        ({"x": np.zeros((4, 8, 8, 3), np.uint8), "y": np.array(["cat"] * 4)}, "field 'y'"),
+        ({"y": np.zeros(4, int)}, "found arrays y, expected an npz with arrays x and y"),
     ],
 )
 def test_pictures_that_are_none(tmp_path, arrays, said):
