@@ -11,10 +11,12 @@ makes it read its files again, and one that comes while it starts is remembered.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from types import FrameType
 from typing import Any, ClassVar, TypeVar
@@ -24,7 +26,9 @@ OURS_TO_TAKE = (signal.SIG_DFL, signal.default_int_handler)
 """Handlers that may be replaced. Others are the caller's own; an ignored signal stays ignored, as
 `nohup` and a shell's background jobs want it."""
 MOST_SIGNALS = 5
-"""After so many that code of somebody's swallowed the process ends at once."""
+"""After so many, soon after one another, that code of somebody's swallowed the process ends."""
+SOON_S = 10.0
+"""Between two signals that are counted together."""
 T = TypeVar("T")
 
 
@@ -40,7 +44,9 @@ class _State:
     came: int | None = None
     """The newest of any of them."""
     count = 0
-    """How many came."""
+    """How many came soon after one another."""
+    came_s = -math.inf
+    """When the newest came, on the monotonic clock."""
     hangups: ClassVar[list[int]] = []
     """SIGHUPs that came to a daemon before it could read its files again."""
 
@@ -60,8 +66,9 @@ def _raise(number: int) -> None:
 
 
 def _received(number: int, frame: FrameType | None) -> None:
-    _State.came = number
-    _State.count += 1
+    _State.came, now_s = number, time.monotonic()
+    _State.count = _State.count + 1 if now_s - _State.came_s < SOON_S else 1
+    _State.came_s = now_s
     if _State.count >= MOST_SIGNALS and not _State.shields:
         # a network's own code may catch whatever is raised in it, over and over
         signal.signal(number, signal.SIG_DFL)

@@ -41,3 +41,12 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def apart(found: str, expected: str, around: int = 24) -> tuple[str, str]:
+    """Two long texts from `around` characters before they differ, and twice as many beyond."""
+    differing = (k for k, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b)
+    same = next(differing, min(len(found), len(expected)))
+    begin = max(same - around, 0)
+    cut = ["…" * (begin > 0) + text[begin : same + 2 * around] for text in (found, expected)]
+    return cut[0], cut[1]

@@ -82,7 +82,8 @@ def promise(
     try:
         for trace in traces:
             own = {name: _shares(measure(trace, name)) for name in controllers}
-            rows.append(LogRow(trace.name, own, _shares(measure(trace, ALONE))))
+            alone = own[ALONE] if ALONE in own else _shares(measure(trace, ALONE))
+            rows.append(LogRow(trace.name, own, alone))
             left_s = (time.monotonic() - begun) / len(rows) * (len(traces) - len(rows))
             found = ", ".join(
                 f"{name} {one.goodput_accuracy:.4f} (late {one.late_share:.4f})"

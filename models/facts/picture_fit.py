@@ -19,6 +19,8 @@ from artefacts.arrays import Float32s, Floats
 FitKind = Literal["squash", "crop", "letterbox"]
 CROP_SHARE = 0.875
 """224 of 256 pixels, as ImageNet is judged usually."""
+LEAST_CROP_SHARE = 0.05
+"""A picture is scaled to twenty times the network's size at most: memory is made for all of it."""
 FILL = 114
 """The level of the bars that YOLO networks are trained with."""
 Side = tuple[int, int]
@@ -98,8 +100,10 @@ class PictureFit:
 
     def check(self) -> None:
         """Refuse figures that mean nothing."""
-        if not 0.0 < self.crop_share <= 1.0:
-            raise UsageError(f"crop_share: found {self.crop_share}, expected above 0, at most 1")
+        if not LEAST_CROP_SHARE <= self.crop_share <= 1.0:
+            raise UsageError(
+                f"crop_share: found {self.crop_share}, expected {LEAST_CROP_SHARE} to 1"
+            )
         if not 0 <= self.fill <= 255:
             raise UsageError(f"fill: found {self.fill}, expected a level of 0 to 255")
 

@@ -8,6 +8,7 @@ its kind (`models.codecs`, `Codec.carries`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -25,6 +26,8 @@ from models.codecs.tensors import Datatype as Datatype
 from models.codecs.tensors import NamedTensor as NamedTensor
 from models.facts.picture_fit import CROP_SHARE, FILL, FitKind, PictureFit
 
+LEAST_STD, MOST_MEAN = 1e-4, 1e4
+"""Of a picture of 0 to 1: beyond these a network's input is noise or no number."""
 Raw = npt.NDArray[Any]
 Shape = tuple[int, ...]
 Channels = Literal["rgb", "bgr", "grey"]
@@ -80,8 +83,13 @@ class PictureInput(
             if not one and len(numbers) != self.depth:
                 wanted = "one number" if self.depth == 1 else "one number or three"
                 raise UsageError(f"{name}: found {numbers}, expected {wanted} ({self.channels})")
-        if not all(s > 0 for s in self.std):
-            raise UsageError(f"std: found {self.std}, expected numbers above zero")
+        if not all(LEAST_STD <= s < math.inf for s in self.std):
+            raise UsageError(f"std: found {self.std}, expected finite ones, {LEAST_STD:g} or more")
+        if not all(abs(m) <= MOST_MEAN for m in self.mean):  # no comparison holds of NaN
+            raise UsageError(
+                f"mean: found {self.mean}, expected -{MOST_MEAN:g} to {MOST_MEAN:g} (of a picture "
+                "of 0 to 1)"
+            )
         self.fitting.check()
         if len(shape) != 3 or shape[0] != self.depth:
             raise UsageError(

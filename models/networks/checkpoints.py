@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from artefacts import ArtefactError, atomic_write, open_file
+from artefacts.printing import apart
 
 FORMAT_VERSION = 1
 
@@ -46,7 +47,7 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
         if isinstance(now, Mapping) and isinstance(then, Mapping):
             key = _differing(then, now)
             now, then = now.get(key), then.get(key)
-        found, expected = _apart(str(then), str(now))
+        found, expected = apart(str(then), str(now))
         raise ArtefactError(
             path,
             field="identity",
@@ -61,12 +62,3 @@ def resume(path: Path, identity: Mapping[str, Any], parts: Mapping[str, Any]) ->
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The first key, in the order of `other`, that both do not have alike."""
     return next(k for k in [*other, *one] if one.get(k) != other.get(k))
-
-
-def _apart(found: str, expected: str, around: int = 24) -> tuple[str, str]:
-    """Two long texts, from a little before they differ."""
-    apart = (k for k, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b)
-    same = next(apart, min(len(found), len(expected)))
-    begin = max(same - around, 0)
-    cut = ["…" * (begin > 0) + text[begin : same + 2 * around] for text in (found, expected)]
-    return cut[0], cut[1]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artefacts import ArtefactError
-from artefacts.printing import printable, shortened
+from artefacts.printing import apart, printable, shortened
 
 
 @given(st.text(st.characters(), max_size=60))
@@ -51,3 +51,12 @@ def test_what_a_file_says_is_repeated_shortened():
     assert len(str(error)) < 2_200
     assert "characters ...]" in error.found
     assert str(ArtefactError("a", found="1", expected="2")) == "a: found 1, expected 2"
+
+
+def test_two_long_texts_are_shown_where_they_part():
+    """A line is cut short: what is the same in both would be all that is seen of them."""
+    same = "a run of much that is said alike " * 9
+    found, expected = apart(f"{same}of 3 exits and more", f"{same}of 5 exits and more")
+    assert found == "…h that is said alike of 3 exits and more"
+    assert expected == found.replace("3", "5")
+    assert apart("one", "one and more") == ("one", "one and more")

@@ -239,6 +239,7 @@ def test_a_name_that_holds_line_ends_and_colours_is_one_line(tmp_path):
 
 STUBBORN = """
 import threading, time
+from artefacts import endings
 from coinfer.cli import entry
 
 def thread():
@@ -257,14 +258,15 @@ def swallowing():
             pass
 
 entry.THREADS_S = 0.2
+endings.SOON_S = {soon_s}
 entry._command = {what}
 entry.run()
 """
 
 
-def stubborn(what):
+def stubborn(what, soon_s=10.0):
     return subprocess.Popen(
-        [sys.executable, "-c", STUBBORN.format(what=what)], stdout=subprocess.PIPE,
+        [sys.executable, "-c", STUBBORN.format(what=what, soon_s=soon_s)], stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -292,3 +294,16 @@ def test_code_that_swallows_every_signal_is_ended_by_the_fifth(number):
     process.communicate()
     assert process.returncode == -number
     assert sent >= 5
+
+
+def test_signals_that_come_far_apart_are_not_counted_together():
+    """A process that runs for a year may be asked five times to stop what it is at."""
+    process = stubborn("swallowing", soon_s=0.0)
+    assert process.stdout.readline() == "begun\n"
+    for _ in range(8):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    assert process.poll() is None
+    process.kill()
+    process.communicate()

@@ -31,7 +31,7 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exits: int = 5
     """To put into it."""
     epochs: int = 15
-    """Passes that train their heads."""
+    """Passes over the samples that train the exits' heads."""
     mean: str = NO_MEAN
     """R,G,B (of bgr: B,G,R) or one number, subtracted from pixels of 0 to 1."""
     std: str = NO_STD
@@ -47,7 +47,7 @@ class ModelAnswers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head_kind: str = "auto"
     """Kind of the exits' heads."""
     train_data: str = ""
-    """More labelled pictures, which train the heads alone ('': none)."""
+    """More samples, which train the heads alone ('': none)."""
     channels: str = RGB
     """What the network is given of pictures: rgb, bgr or grey."""
     fit: str = SQUASH

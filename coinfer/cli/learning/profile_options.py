@@ -16,7 +16,7 @@ HEAD_KIND_HELP = (
     "Kind of the exits' heads: linear, conv, deep, attention, token; of boxes grid, queries, "
     "linear; or auto: the kinds that fit are measured at every exit."
 )
-EPOCHS_HELP = "Passes that train their heads."
+EPOCHS_HELP = "Passes over the samples that train the exits' heads."
 MEAN_HELP = "R,G,B (of bgr B,G,R), or one number, subtracted from pixels of 0 to 1 (uint8 / 255)."
 STD_HELP = "What is divided by after that, likewise (0.00392157: pixels of 0 to 255)."
 ANSWERS_HELP = (

@@ -52,7 +52,14 @@ def ask(
             "samples a folder."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The answer as JSON.")] = False,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="The answer as JSON; of several samples a list, each with its `sample`, "
+            "and with `error` where there is no answer.",
+        ),
+    ] = False,
 ) -> None:
     """Ask a device daemon for the answers to samples, one after the other.
 

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from artefacts import ArtefactError, UsageError, digest_bytes, read_json, write_json
+from artefacts.printing import apart
 from models.capture.cost import Costs, measure_costs
 from models.capture.exits import (
     Probe,
@@ -102,10 +103,11 @@ def _kept(path: Path, wanted: str) -> ChosenPoints | None:
     if kept.wanted == wanted:
         return kept
     if (path.parent / "checkpoint.pt").exists():
+        found, expected = apart(kept.wanted, wanted)
         raise ArtefactError(
             path,
-            found=f"a run for '{kept.wanted[:120]}'",
-            expected=f"one for '{wanted[:120]}' (use another --out, or remove the folder)",
+            found=f"a run for '{found}'",
+            expected=f"one for '{expected}' (use another --out, or remove the folder)",
         )
     return None
 

@@ -69,6 +69,20 @@ def test_the_worst_log_decides(accuracies, late, code, monkeypatch, capsys):
     assert found["worst_late_difference"] == pytest.approx(max(late))
 
 
+def test_the_device_alone_is_measured_once(monkeypatch, capsys):
+    asked = []
+
+    def measured(setting, trace, scenario, controller, method):
+        asked.append(controller)
+        return promise.Shares(0.8 + 0.1 * (controller != "device-only"), 0.0)
+
+    monkeypatch.setattr(promise, "_measured", measured)
+    assert promise.main(["--logs", "1", "--controllers", "rate-rule,device-only"]) == 0
+    assert asked == ["rate-rule", "device-only"]
+    found = json.loads(capsys.readouterr().out)
+    assert found["means"]["device-only"]["goodput_accuracy"] == pytest.approx(0.8)
+
+
 def test_an_interrupted_run_prints_the_logs_that_it_has_measured(monkeypatch, capsys):
     class Reported:
         goodput_accuracy, late_share = 0.9, 0.0

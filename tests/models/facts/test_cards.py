@@ -70,7 +70,7 @@ CARD_CHANGES = {
     "exits": (lambda c: c.update(test_accuracies=[0.5]), "field 'test_accuracies': found 1"),
     "std": (
         lambda c: c["preprocessing"].update(std=[1, 0, 1]),
-        r"field 'network': found std: found \(1\.0, 0\.0, 1\.0\), expected numbers above zero",
+        r"field 'network': found std: found \(1\.0, 0\.0, 1\.0\), expected finite ones, 0\.0001 or",
     ),
     "channels": (
         lambda c: c["preprocessing"].update(channels="grey"),

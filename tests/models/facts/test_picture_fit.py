@@ -113,7 +113,8 @@ def test_a_squashed_picture_s_boxes_are_the_network_s():
 @pytest.mark.parametrize(
     ("fit", "said"),
     [
-        (PictureFit("crop", 0.0), r"crop_share: found 0\.0, expected above 0, at most 1"),
+        (PictureFit("crop", 0.0), r"crop_share: found 0\.0, expected 0\.05 to 1"),
+        (PictureFit("crop", 1e-9), "crop_share: found 1e-09"),  # memory of a billion pixels a side
         (PictureFit("crop", float("nan")), "crop_share: found nan"),
         (PictureFit("letterbox", fill=256), "fill: found 256, expected a level of 0 to 255"),
     ],
