@@ -28,3 +28,13 @@ def test_fewer_exits_than_were_wished_for_are_one_line():
 
 def test_both_shares_are_the_same():
     assert exit_remarks.NEAR_END == exits.NEAR_END
+
+
+def test_a_network_worse_than_a_guess_is_worth_a_word():
+    """Classes in another order than the scores look like a network that has learnt nothing."""
+    [line] = exit_remarks.below_chance(0.0, 10, labelled=True)
+    assert "right for 0.0 % of the samples, by chance it would be for 10.0 %" in line
+    assert "--classes" in line
+    assert exit_remarks.below_chance(0.1, 10, labelled=True) == []
+    assert exit_remarks.below_chance(0.0, 10, labelled=False) == []  # it agrees with itself
+    assert exit_remarks.below_chance(0.0, 0, labelled=True) == []  # boxes, vectors

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coinfer.cli.console import console, print_table
-from coinfer.cli.learning.exit_remarks import dear_exits, fewer_exits, out_of_reach, weak_exits
+from coinfer.cli.learning.exit_remarks import (
+    below_chance,
+    dear_exits,
+    fewer_exits,
+    out_of_reach,
+    weak_exits,
+)
 from coinfer.cli.learning.profile_heads import beyond_limit, exit_accuracies, reasons
 from coinfer.cli.scenario import say_samples
 
@@ -52,6 +58,11 @@ def print_brought(
     spec, device, edge = brought.model.spec, brought.device, brought.edge
     outcomes = brought.outcomes
     shares = [outcomes.accuracy(i) for i in range(outcomes.exits)]
+    card = brought.model.card
+    classes = spec.classes if card.answers.one_class else 0
+    labelled = card.training.get("labelled") is True
+    for line in below_chance(shares[-1], classes, labelled):
+        console.print(line)
     for line in weak_exits(brought.places, shares, read_probes(out)):
         console.print(line)
     for line in reasons(brought.places, brought.model.card.training.get("exits_why", ())):
@@ -68,7 +79,6 @@ def print_brought(
         console.print(line)
     answers = brought.model.answers
     if not answers.one_class:
-        card = brought.model.card
         kind, judged = answers.__struct_config__.tag, card.judge or usual_judge_name(answers)
         console.print(f"an answer is taken as {kind}, and judged by {judged}")
     print_table(

@@ -41,6 +41,21 @@ def weak_exits(
     return said
 
 
+def below_chance(accuracy: float, classes: int, labelled: bool) -> list[str]:
+    """A line where a network that somebody has trained answers worse than one that guesses.
+
+    `accuracy` is the network's own, by `labelled` samples of so many `classes` (below 2: it answers
+    something else).
+    """
+    if not labelled or classes < 2 or accuracy >= 1 / classes:
+        return []
+    return [
+        f"the network itself is right for {100 * accuracy:.1f} % of the samples, by chance it "
+        f"would be for {100 / classes:.1f} %: are the classes in the order of its scores "
+        "(--classes), and are --mean, --std and --channels those that it was trained with?"
+    ]
+
+
 def out_of_reach(wished: Sequence[float], probes: Mapping[str, float]) -> list[str]:
     """A line for each wished accuracy that no probe reaches; `probes` by place."""
     best = max(probes, key=lambda place: probes[place], default="")

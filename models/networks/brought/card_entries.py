@@ -43,6 +43,23 @@ def given_names(
     return names or (own if len(own) == answers.named(values) else ())
 
 
+def check_names(
+    names: tuple[str, ...], module: nn.Module, values: int, answers: Answers, name: str
+) -> None:
+    """Refuse classes of the data that have other `names` than those that `module` itself has.
+
+    Which of the scores each of them is could only be guessed. The module is called `name`; a row of
+    so many `values` of `answers` says how many classes it tells apart.
+    """
+    own = class_names(module)
+    others = [one for one in names if one not in own]
+    if others and len(own) == answers.named(values):
+        raise UsageError(
+            f"--data: found classes {first_of(others, 3)}, expected those of model '{name}' "
+            f"({first_of(own, 5)}), or --classes: a file of names in the order of its scores"
+        )
+
+
 def judge_of_values(taken: Taken, answers: Answers) -> Judge | None:
     """Who judges (None: the usual judge); of rows that end with a confidence what stands before it.
 

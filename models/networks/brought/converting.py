@@ -25,6 +25,7 @@ from models.facts.outcomes import Outcomes
 from models.networks.brought.adding_exits import exits_that_fit, with_exits_put_in
 from models.networks.brought.brought_module import Listener, ProfileArgs, SampleUses
 from models.networks.brought.card_entries import (
+    check_names,
     given_names,
     judge_of_values,
     names_in_order,
@@ -83,6 +84,7 @@ def convert(
     answers = settled_answers(module, first, taken, values)
     answers.check(values)
     given = answers if taken.confidence is None else with_confidence(answers)
+    check_names(() if args.classes else _names(samples), module, values, answers, name)
     names = names_in_order(
         values, answers, given_names(args.classes or _names(samples), module, values, answers), name
     )
