@@ -8,7 +8,7 @@ import numpy as np
 
 from artefacts.arrays import Floats, Ints
 from controller.physics.accuracy import gate_shares, plan_accuracy
-from controller.physics.costs import chain_costs, compute_s
+from controller.physics.costs import StageCosts, compute_s
 from controller.physics.stages import PlanStages, Stage, plan_stages
 from controller.physics.table import P95_QUANTILE, PlanTable
 from controller.physics.topology import DEVICE_AND_EDGE, Topology
@@ -40,7 +40,8 @@ def build_table(
     """
     device = profiles[topology.device]
     stages = [plan_stages(spec, check_plan(p, spec), topology, anytime=anytime) for p in plans]
-    costs = [chain_costs(one, topology, spec, profiles, outcomes) for one in stages]
+    priced = StageCosts(topology, spec, profiles, outcomes)
+    costs = [priced.of(one) for one in stages]
     wait_exit, wait_s, wait_pause_s = _waits(device, stages)
     rescues = [one.fallback if anytime and one.plan.rescue else None for one in stages]
     early_exit, early_s = _early(device, stages)

@@ -56,11 +56,24 @@ def candidate_plans(
                 for p in list(plans)
                 if p.exit == i and not p.is_local and not p.hedge
             )
-    if no_rescue:
-        first = spec.exits[0].after
-        early = [p for p in plans if not p.is_local and p.hops[0].start < first and not p.hedge]
-        plans += [replace(p, rescue=False) for p in early]
-    return tuple(plans)
+    return (*plans, *(_without_rescue(spec, plans) if no_rescue else ()))
+
+
+def varied_plans(
+    spec: BranchySpec, plans: Sequence[Plan], *, hedge: bool, no_rescue: bool
+) -> tuple[Plan, ...]:
+    """`plans` that offload, and those of the same hops that hedge, or keep no time for a rescue.
+
+    `spec` is the network; `hedge` and `no_rescue` as in `candidate_plans`.
+    """
+    hedged = [replace(p, hedge=True) for p in plans] if hedge else []
+    return (*plans, *hedged, *(_without_rescue(spec, plans) if no_rescue else ()))
+
+
+def _without_rescue(spec: BranchySpec, plans: Sequence[Plan]) -> list[Plan]:
+    first = spec.exits[0].after
+    early = [p for p in plans if not p.is_local and p.hops[0].start < first and not p.hedge]
+    return [replace(p, rescue=False) for p in early]
 
 
 def gated_plans(

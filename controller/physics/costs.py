@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from controller.physics.stages import Decode, Encode, Layers, PlanStages, Reply, Stage, Work
+from controller.physics.stages import Decode, Encode, Layers, PlanStages, Reply, Work
 from controller.physics.topology import Slot, Topology
 from models.codecs import codec_named
 from models.facts.branchy import BranchySpec
@@ -86,40 +86,44 @@ def device_bytes(
     return math.prod(spec.input_shape) + needed
 
 
-def chain_costs(
-    stages: PlanStages,
-    topology: Topology,
-    spec: BranchySpec,
-    profiles: Mapping[str, Profile],
-    outcomes: Outcomes,
-) -> list[float]:
-    """What a plan asks of each of the topology's slots: seconds or payload bytes, 0 for nothing.
+class StageCosts:
+    """What stages cost on the slots of a topology; what many plans share is worked out once."""
 
-    `stages` are the plan's, `topology` names the slots, `spec` is the network. `profiles` by node
-    name give median seconds, `outcomes` the mean bytes of codecs whose size depends on what they
-    carry. The result has one number a slot of `topology`, in their order.
-    """
-    prefix = [piece for stage in stages.prefix for piece in stage.work]
-    suffix = [] if stages.suffix is None else stages.suffix.work
-    device = profiles[topology.device]
-    between = {stage.resource: stage for stage in stages.chain[len(stages.prefix) :]}
-    middle = [
-        _cost(between.get(slot.resource), slot, topology, spec, profiles, outcomes)
-        for slot in topology.slots[1:-1]
-    ]
-    return [compute_s(device, prefix), *middle, compute_s(device, suffix)]
+    def __init__(
+        self,
+        topology: Topology,
+        spec: BranchySpec,
+        profiles: Mapping[str, Profile],
+        outcomes: Outcomes,
+    ) -> None:
+        """`profiles` by node name give median seconds, `outcomes` the mean bytes of codecs whose
+        size depends on what they carry; `topology` names the slots, `spec` is the network.
+        """
+        self._topology, self._spec, self._profiles = topology, spec, profiles
+        self._outcomes = outcomes
+        self._known: dict[tuple[str, tuple[Work, ...]], float] = {}
 
+    def of(self, stages: PlanStages) -> list[float]:
+        """What a plan of such `stages` asks of each slot: seconds or payload bytes, 0 for nothing.
 
-def _cost(
-    stage: Stage | None,
-    slot: Slot,
-    topology: Topology,
-    spec: BranchySpec,
-    profiles: Mapping[str, Profile],
-    outcomes: Outcomes,
-) -> float:
-    if stage is None:
-        return 0.0
-    if slot.kind == "compute":
-        return compute_s(profiles[topology.nodes[slot.index]], stage.work)
-    return payload_bytes(spec, outcomes, stage.work[0])
+        One number a slot of the topology, in their order.
+        """
+        prefix = tuple(piece for stage in stages.prefix for piece in stage.work)
+        suffix = () if stages.suffix is None else stages.suffix.work
+        between = {stage.resource: stage for stage in stages.chain[len(stages.prefix) :]}
+        first, *slots, last = self._topology.slots
+        found = [self._cost(first, prefix)]
+        for slot in slots:
+            stage = between.get(slot.resource)
+            found.append(0.0 if stage is None else self._cost(slot, stage.work))
+        return [*found, self._cost(last, suffix)]
+
+    def _cost(self, slot: Slot, work: tuple[Work, ...]) -> float:
+        known = self._known.get((slot.resource, work))
+        if known is None:
+            if slot.kind == "compute":
+                known = compute_s(self._profiles[self._topology.nodes[slot.index]], work)
+            else:
+                known = payload_bytes(self._spec, self._outcomes, work[0])
+            self._known[slot.resource, work] = known
+        return known

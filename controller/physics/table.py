@@ -16,6 +16,7 @@ import numpy as np
 
 from artefacts import UsageError
 from artefacts.arrays import Bools, Floats, Ints
+from controller.physics.dominance import undominated_idle, undominated_streamed
 from controller.physics.topology import Slot, Topology
 from controller.plans import Plan
 from models.facts.branchy import BranchySpec
@@ -293,60 +294,8 @@ class PlanTable:
         idle resources) seconds count by their sum and bytes by theirs. Of equals the first stays.
         Gated plans are left out of it: what they cost depends on the sample.
         """
-        keep: list[int] = []
-        gated = self.gated
-        for p in range(len(self)):
-            if gated[p]:
-                keep.append(p)
-                continue
-            rivals = self._no_worse_queued(p, rtt_s) if queues else self._no_worse_idle(p, rtt_s)
-            rivals[p] = False
-            rivals &= ~gated
-            for q in np.flatnonzero(rivals).tolist():
-                # two plans that are no worse than each other: only the later one goes
-                back = self._no_worse_queued(q, rtt_s) if queues else self._no_worse_idle(q, rtt_s)
-                if not back[p] or q < p:
-                    break
-            else:
-                keep.append(p)
-        return self.take(keep)
-
-    def _no_worse_idle(self, p: int, rtt_s: float) -> Bools:
-        seconds = self.idle_s(rtt_s)
-        moved = self.up_bytes + self.down_bytes
-        slack = seconds[p] + 1e-12
-        return np.asarray(
-            (seconds <= slack) & (moved <= moved[p]) & (self.accuracy >= self.accuracy[p])
-        )
-
-    def _no_worse_queued(self, p: int, rtt_s: float) -> Bools:
-        """Which plans need no more of anything than p and answer as well at every moment."""
-        better = self.accuracy >= self.accuracy[p]
-        frugal = (self.costs <= self.costs[[p]] + 1e-12).all(axis=1)
-        shorter = self._no_longer(self.wait_s, self.wait_pause_s, p)
-        same_wait = (self.wait_exit == self.wait_exit[p]).all(axis=1) & shorter.all(axis=1)
-        # a rescue answers late frames but takes device time: neither having nor lacking one is free
-        same_rescue = np.where(
-            np.isfinite(self.rescue_s[p]),
-            self._no_longer(self.rescue_s, self.rescue_pause_s, p),
-            ~np.isfinite(self.rescue_s),
-        )
-        remote = ~self.local & frugal & same_wait & same_rescue
-        if self.local[p]:
-            return np.asarray(better & self.local & frugal)
-        # a local rival must be done when p's first local answer is, and before any edge answer
-        first = self.wait_s[p, 0] if self.wait_exit[p, 0] >= 0 else self.rescue_s[p]
-        soonest = self.prefix_s[p] + min(
-            0.0 if np.isinf(first) else first, rtt_s + self.remote_s[p] + self.suffix_s[p]
-        )
-        local = self.local & (self.prefix_s <= soonest + 1e-12)
-        return np.asarray(better & (remote | local))
-
-    @staticmethod
-    def _no_longer(seconds: Floats, pause_s: Floats, p: int) -> Bools:
-        """Which plans' local jobs take no longer than p's, given up or not."""
-        shortest = np.where(pause_s > 0, pause_s, seconds)
-        return np.asarray((seconds <= seconds[p] + 1e-12) & (shortest <= shortest[p] + 1e-12))
+        rows = undominated_streamed(self, rtt_s) if queues else undominated_idle(self, rtt_s)
+        return self.take(rows)
 
 
 def _answers(seconds: Floats, exits: Ints, pauses: Floats) -> tuple[Answers, ...]:

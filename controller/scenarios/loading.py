@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from artefacts import ArtefactError, UsageError
+from artefacts import ArtefactError
 from controller.physics import Topology
 from controller.physics.building import build_table
-from controller.physics.candidates import candidate_plans, gated_plans
+from controller.physics.candidates import candidate_plans, gated_plans, varied_plans
+from controller.physics.chains import chain_plans
+from controller.physics.dominance import undominated_beyond
+from controller.plans import Plan
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
 from controller.scenarios.sections import Scenario
 from controller.scenarios.setting import Setting
 from models.codecs import codec_named
 from models.facts.cards import Model, load_model
-from models.facts.outcomes import read_outcomes
+from models.facts.outcomes import Outcomes, read_outcomes
 from models.facts.profiles import Profile
 
 
 def load_setting(scenario: Scenario) -> Setting:
     """Load what a scenario names; every artefact is checked against the network."""
     model = load_model(scenario.network)
-    topology = _topology(scenario)
+    topology = scenario.make_topology()
     profiles = _profiles(scenario, model)
     outcomes = read_outcomes(model.folder / "outcomes.npz")
     if outcomes.model_digest != model.digest:
@@ -31,21 +35,15 @@ def load_setting(scenario: Scenario) -> Setting:
             found=outcomes.model_digest,
             expected=model.digest,
         )
-    plans = candidate_plans(
-        model.spec,
-        scenario.plans.codecs,
-        edge_first=scenario.plans.edge_first,
-        device_first=scenario.plans.device_first,
-        hedge=scenario.plans.hedge,
-        no_rescue=scenario.plans.no_rescue,
-        node=topology.nodes[1],
-    )
+    plans = _plans(scenario, model, topology, profiles, outcomes)
     stream = scenario.kind == "frame-stream"
     anytime = stream and scenario.plans.anytime
     every = build_table(
         model.spec, profiles, outcomes, plans, topology=topology, anytime=anytime
     )  # fmt: skip
     table = every.undominated(scenario.link.rtt_s, queues=stream)
+    if len(topology.nodes) > 2:  # of thousands most lose to another wherever plans are compared
+        table = table.take(undominated_beyond(table))
     setting = Setting(scenario, model, profiles, outcomes, table, every)
     setting = replace(setting, table=table.take(shortlist(setting)))
     if not scenario.plans.confidence:
@@ -82,15 +80,27 @@ def _at_pace(setting: Setting, pace: float) -> Setting:
     return replace(setting, profiles=profiles, table=table)
 
 
-def _topology(scenario: Scenario) -> Topology:
-    """The scenario's nodes and links; refuses more nodes than plans reach."""
-    if len(scenario.topology.nodes) > 2:
-        names = ", ".join(node.name for node in scenario.topology.nodes)
-        raise UsageError(
-            f"scenario '{scenario.name}', topology.nodes: found {names}, expected two: plans have "
-            "one hop at most"
-        )
-    return scenario.make_topology()
+def _plans(
+    scenario: Scenario,
+    model: Model,
+    topology: Topology,
+    profiles: Mapping[str, Profile],
+    outcomes: Outcomes,
+) -> tuple[Plan, ...]:
+    """Plans that end on the device, on any other node, or on one beyond another."""
+    allowed, plans = scenario.plans, list[Plan]()
+    for node in topology.nodes[1:]:
+        plans += candidate_plans(
+            model.spec, allowed.codecs, edge_first=allowed.edge_first,
+            device_first=allowed.device_first, hedge=allowed.hedge, no_rescue=allowed.no_rescue,
+            node=node,
+        )  # fmt: skip
+    if allowed.device_first:
+        chains = chain_plans(model.spec, profiles, outcomes, topology, allowed.codecs)
+        plans += varied_plans(
+            model.spec, chains, hedge=allowed.hedge, no_rescue=allowed.no_rescue
+        )  # fmt: skip
+    return tuple(dict.fromkeys(plans))
 
 
 def _profiles(scenario: Scenario, model: Model) -> dict[str, Profile]:

@@ -21,7 +21,7 @@ from controller.physics import (
     Timing,
     Topology,
 )
-from controller.physics.accuracy import answering_gate, outcome_key
+from controller.physics.accuracy import answering_gate, plan_quality
 from controller.physics.gates import GateRows, with_gates
 from controller.scenarios.outcome_rows import OutcomeRows
 from controller.scenarios.sample_bytes import SIZES, SampleSizes, load_sizes, weights_of
@@ -210,8 +210,7 @@ class Setting:
         index, exits = self.outcomes.half(half), len(self.spec.exits)
         rows = [self.outcomes.quality_of(i)[index] for i in range(exits)]
         for plan in self.gate_rows.table.plans:
-            codec, cut = outcome_key(plan)
-            rows.append(self.outcomes.quality_of(plan.exit, codec, cut)[index])
+            rows.append(plan_quality(self.outcomes, plan)[index])
         at = None
         if self.table.gated.any():
             at = np.tile(np.arange(len(self.table), dtype=np.int32)[:, None], (1, len(index)))

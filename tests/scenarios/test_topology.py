@@ -1,12 +1,11 @@
 """`[topology]`: format 2 says what format 1 does, and more; bad ones are refused by field."""
 
-import re
-
 import msgspec
 import numpy as np
 import pytest
 
 from artefacts import CoinferError
+from controller.device.greeting import asked_intervals
 from controller.scenarios import SHIPPED, load_setting, read_scenario, shipped_scenarios
 
 TOPOLOGY = """
@@ -138,13 +137,20 @@ def test_a_topology_that_cannot_be_meant_is_refused_in_one_line(tmp_path, was, n
     assert "own.toml" in str(found.value)
 
 
-def test_a_further_node_can_be_written_and_is_no_part_of_any_plan(tmp_path):
+def test_plans_go_on_to_a_further_node(tmp_path):
+    """Straight to it, or over the one between: what stands on either is the plan's."""
     scenario = read_scenario(written(tmp_path / "own.toml", TOPOLOGY + CLOUD))
     assert scenario.make_topology().resources[-4:] == (
         "uplink to cloud", "cloud CPU", "downlink from cloud", "downlink from edge",
     )  # fmt: skip
-    with pytest.raises(CoinferError, match=re.escape("found device, edge, cloud, expected two")):
-        load_setting(scenario)
+    setting = load_setting(scenario.with_node(1, slowdown=20.0))
+    ways = {tuple(hop.node for hop in plan.hops) for plan in setting.candidates.plans}
+    assert ways == {(), ("edge",), ("cloud",), ("edge", "cloud")}
+    # an edge twenty times slower than the cloud behind it computes next to nothing
+    chosen = {tuple(hop.node for hop in plan.hops) for plan in setting.table.plans}
+    assert ("cloud",) in chosen
+    with pytest.raises(CoinferError, match="are simulated, and not run yet"):
+        asked_intervals(setting.table)
 
 
 def test_a_link_of_constant_rate_and_an_edge_of_another_name(tmp_path):
