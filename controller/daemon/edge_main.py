@@ -82,6 +82,8 @@ class EdgeDaemon:
         )
         self._preparing = Preparing(prepare, self._events.put)
         self._said: tuple[str, ...] = ()
+        self._away: dict[str, str] = {}
+        """Of every node that work is handed to why it is away, as it was written down."""
 
     def run(self, ready: Callable[[str], None]) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -159,6 +161,12 @@ class EdgeDaemon:
                 log.info("%s", line)
         for line in self._troubles.due():
             log.info("%s", line)
+        for name, why in self.server.requests.next.states.items():
+            if self._away.get(name) != why:
+                self._away[name] = why
+                log.warning("'%s' is away: %s", name, why) if why else log.info(
+                    "'%s' serves: work is handed on to it", name
+                )
         self._lines.tell()
 
     # -- reloading -------------------------------------------------------------------------------

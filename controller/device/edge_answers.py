@@ -6,7 +6,9 @@ answer means for the frame is the engine's. Nothing here knows a thread or a clo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,7 @@ from artefacts.arrays import Float32s
 from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.device.frame import Frame
 from controller.link.interface import Link, Reply
+from controller.physics.topology import EDGE
 from controller.plans import suffix_start
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
@@ -22,6 +25,8 @@ from models.facts.answers import ExitAnswer
 from models.facts.cards import Model
 
 STAGES = {"receive": "receive_s", "edge queue": "queue_s", "edge compute": "compute_s"}
+FURTHER_STAGES = {"receive": "receive_s", "queue": "queue_s", "compute": "compute_s"}
+"""Of each further node, behind its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class EdgeAnswers:
     admission: Admission
     deadline_s: float
     closed: bool = False
+    node: str = EDGE
+    """What plans call the edge that is asked."""
 
     def __post_init__(self) -> None:
         """Nothing is under way."""
@@ -67,6 +74,11 @@ class EdgeAnswers:
             "codec": hop.codec,
             "shape": list(shape),
         } | encoded.meta
+        further = frame.plan.hops[1:]
+        if hop.node != self.node:  # the edge has no part of it, and passes it on
+            meta["stop"], further = hop.start, frame.plan.hops
+        if further:
+            meta["hops"] = [[h.node, h.start, h.stop, h.codec] for h in further]
         if frame.traceparent is not None:
             meta["traceparent"] = frame.traceparent
         self.link.serve(frame.lane)
@@ -152,6 +164,11 @@ class EdgeAnswers:
             seconds = meta_number(reply.meta, key, 0.0)
             if 0.0 <= seconds <= longest_s:  # others are no reason to refuse an answer
                 frame.stages_s[stage] = seconds
+        for hop, said in zip(frame.plan.hops[1:], _further(reply.meta), strict=False):
+            for stage, key in FURTHER_STAGES.items():
+                seconds = meta_number(said, key, 0.0)
+                if 0.0 <= seconds <= longest_s:
+                    frame.stages_s[f"{hop.node} {stage}"] = seconds
         shape, whole = spec.shapes[exit_][stop], stop == len(spec.branches[exit_])
         if whole and self.model.answers.one_class:
             label = meta_int(reply.meta, "class", 0, spec.classes - 1)
@@ -163,3 +180,9 @@ class EdgeAnswers:
             sure = meta_within(reply.meta, "confidence", 0.0, 1.0)
             return ExitAnswer(sure, None, tensor[0])
         return tensor
+
+
+def _further(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a reply says of the nodes beyond its own, as far as it can be read."""
+    said = meta.get("hops", [])
+    return [one for one in said if isinstance(one, dict)] if isinstance(said, list) else []

@@ -66,11 +66,13 @@ class FrameEngine:
             self.model, executor, self.profile, self.table, self._cpu, self.admission, self.clock,
             self._loop.post, args.closed,
         )  # fmt: skip
-        self.edge = EdgeAnswers(self.link, self.model, self.admission, args.deadline_s, args.closed)
+        nearest = self.table.topology.links[0].far
+        self.edge = EdgeAnswers(
+            self.link, self.model, self.admission, args.deadline_s, args.closed, nearest
+        )
         self.watch = LinkWatch(self.link, self.model.digest)
         self.live: dict[int, Frame] = {}
-        self.begin_s = self.clock()
-        self.end_s = float("inf")
+        self.begin_s, self.end_s = self.clock(), float("inf")
 
     def on_reply(self, reply: Reply) -> None:
         """The link's callback (its own thread)."""

@@ -37,15 +37,8 @@ def most_reply_bytes(table: PlanTable, answers: Answers = CLASSES) -> int:
 def asked_intervals(table: PlanTable) -> list[tuple[int, int, int]]:
     """(exit, start, stop) of all that the first node beyond the device may be asked to compute.
 
-    It is said in the greeting, so that the node makes them ready. Raises `UsageError` for plans
-    that go further: they are simulated, and no edge hands work on.
+    It is said in the greeting, so that the node makes them ready.
     """
     node = table.topology.links[0].far
-    further = [plan for plan in table.plans if any(hop.node != node for hop in plan.hops)]
-    if further:
-        raise UsageError(
-            f"topology: found the plan '{further[0]}', expected plans of '{table.topology.device}' "
-            f"and '{node}' alone: plans over more nodes are simulated, and not run yet"
-        )
     work = on_node(table.spec, table.plans, node, table.topology)
     return sorted((w.branch, w.start, w.stop) for w in work if isinstance(w, Layers))

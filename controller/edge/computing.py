@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from controller.edge.arrivals import Arrival
 from controller.edge.peer import Peer
 from controller.edge.scheduler import Scheduler, SchedulerArgs, Work
 from controller.edge.served import Interval, Served, ServedModels
+from controller.plans import Hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Job:
     peer: Peer
     arrival: Arrival
     codec: str
+    hops: tuple[Hop, ...] = ()
+    """That are still to come, on other nodes."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """What its reply says beside the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,26 @@ class Answer:
     data: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Onward:
+    """A job that this edge has done its part of: what is handed on, and what was done."""
+
+    job: Job
+    meta: Mapping[str, Any]
+    """Of the codec that `data` is encoded by, and its shape."""
+    data: bytes
+    times: Mapping[str, Any] = field(default_factory=dict)
+    """This edge's own, for whoever asked."""
+
+
 class Outcomes(Protocol):
     """Who hears what became of jobs, on the computing thread."""
 
     def computed(self, answers: Sequence[Answer]) -> None:
         """A batch is done."""
+
+    def partly(self, done: Sequence[Onward]) -> None:
+        """Of these the rest is another node's."""
 
     def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
         """A job gets no answer; it waited for `queue_s`."""
@@ -184,7 +204,12 @@ class Computing:
             whole = np.concatenate(tensors) if len(tensors) > 1 else tensors[0]
             y = served.executor.run(*interval[1:], whole)
             done = self._clock()
-            replies = [served.answer(interval, y[k : k + 1]) for k in range(len(taken))]
+            replies = [
+                served.onward(interval, y[k : k + 1], job.hops[0])
+                if job.hops
+                else served.answer(interval, y[k : k + 1])
+                for k, job in enumerate(taken)
+            ]
         except Exception as error:  # the one worker must outlive any single request
             if len(taken) == 1:
                 self._outcomes.failed(taken[0], error)
@@ -198,13 +223,18 @@ class Computing:
         self.batches += 1
         self.computed_s += done - began
         self.on_batch(len(taken), done - began)
-        answers = []
+        answers, onward = [], []
         for job, (meta, data) in zip(taken, replies, strict=True):
             timing = job.arrival.timing
-            meta |= timing.meta() | {"queue_s": began - timing.last_s, "compute_s": done - began}
-            answers.append(Answer(job, meta, data))
+            times = timing.meta() | {"queue_s": began - timing.last_s, "compute_s": done - began}
+            if job.hops:
+                onward.append(Onward(job, meta, data, times))
+            else:
+                answers.append(Answer(job, meta | times | dict(job.said), data))
         self.served += len(answers)
         self._outcomes.computed(answers)
+        if onward:
+            self._outcomes.partly(onward)
         if self.on_answer is not None:
             for job in taken:
                 self.on_answer(job.arrival, began, done, len(taken))

@@ -40,6 +40,9 @@ class RequestTaker(Protocol):
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
 
+    def cancelled(self, peer: Peer, request: int) -> Message | None:
+        """Nobody waits for a whole request any more; the word for that, None where it is over."""
+
     def unknown(self, digest: str, meaning: str = "") -> str | None:
         """Why a model is not served, or not as a device means it; None where it is."""
 
@@ -251,7 +254,10 @@ class Peer(asyncio.Protocol):
         elif kind is MessageType.CHUNK:
             self._whole(self._incoming.add(message, now))
         elif kind is MessageType.CANCEL:
-            word = self._incoming.cancel(message.request_id)
+            request = message.request_id
+            word = self._incoming.cancel(request)
+            if word is None:
+                word = self._context.requests.cancelled(self, request)
             if word is not None:
                 self.write(word)
 

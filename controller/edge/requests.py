@@ -6,17 +6,22 @@ of jobs is reported by the computing thread, and passed on to the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from artefacts import CoinferError
 from controller.edge.arrivals import Arrival, refusal
-from controller.edge.computing import Answer, Computing, Job
+from controller.edge.computing import Answer, Computing, Job, Onward
 from controller.edge.connections import Connections
+from controller.edge.onward import NextNodes
 from controller.edge.peer import Peer
 from controller.edge.scheduler import Scheduler, SchedulerArgs
 from controller.edge.served import Interval, ServedModels
 from controller.wire import CHUNK_BYTES, Message, MessageType
+
+PLACED = ("model", "exit", "start", "stop", "codec", "hops", "bytes", "remaining_s", "traceparent")
+"""Of a request's metadata what says where it goes, and not what its tensor is."""
 
 
 class Later(Protocol):
@@ -43,6 +48,7 @@ class Requests:
             lambda: len(connections.peers) > 1, connections.limits.intervals,
             connections.limits.intervals_bytes,
         )  # fmt: skip
+        self.next = NextNodes(clock, self._came_back, self._next_failed)
         self.refusals = self.received_bytes = 0
 
     # -- on the communicating thread -------------------------------------------------------------
@@ -56,6 +62,7 @@ class Requests:
             return
         try:
             interval, codec = self.models.asked(arrival)
+            hops = self.models.hops(arrival, interval, self.next.names)
         except CoinferError as error:
             self._refuse(peer, arrival, str(error))
             return
@@ -63,11 +70,29 @@ class Requests:
             # nobody fills the queue alone
             self._refuse(peer, arrival, f"{peer.waiting} requests of this device are waiting")
             return
-        reason = self.computing.offer(interval, Job(peer, arrival, codec))
+        job = Job(peer, arrival, codec, hops)
+        if hops and interval[2] == interval[3]:  # nothing of it is this edge's: it is passed on
+            peer.admit(1)
+            own = {key: value for key, value in arrival.meta.items() if key not in PLACED}
+            times = arrival.timing.meta() | {"queue_s": 0.0, "compute_s": 0.0}
+            self._hand_on([Onward(job, own, arrival.data, times)])
+            return
+        reason = self.computing.offer(interval, job)
         if reason is not None:
             self._refuse(peer, arrival, reason)
         else:
             peer.admit(1)
+
+    def cancelled(self, peer: Peer, request: int) -> Message | None:
+        """Nobody waits for a request that was whole; the word for that, None where it is over."""
+        gone = self.next.cancel(
+            lambda job: job.peer is peer and job.arrival.request_id == request
+        )  # fmt: skip
+        for one in gone:
+            peer.admit(-1)
+            peer.budget.give_back(one.job.arrival.timing.charged)
+            return Message(MessageType.CANCELLED, request, meta=one.job.arrival.timing.meta())
+        return None
 
     def _refuse(
         self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0, failed: bool = False
@@ -82,7 +107,8 @@ class Requests:
 
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
-        peer.admit(-self.computing.remove(peer))
+        handed_on = self.next.cancel(lambda job: job.peer is peer)
+        peer.admit(-self.computing.remove(peer) - len(handed_on))
 
     def unknown(self, digest: str, meaning: str = "") -> str | None:
         """Why a model is not served, or not as a device means it; None where it is."""
@@ -99,6 +125,10 @@ class Requests:
         """A batch is done."""
         self._later(self._deliver, answers)
 
+    def partly(self, done: Sequence[Onward]) -> None:
+        """Of these the rest is another node's."""
+        self._later(self._hand_on, done)
+
     def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
         """A job gets no answer; it waited for `queue_s`."""
         self._later(self._give_up, job, reason, queue_s)
@@ -113,6 +143,30 @@ class Requests:
         """An announced interval could not be run."""
         _, branch, start, stop = interval
         self._connections.errors.append(f"layers [{start}, {stop}) of exit {branch + 1}: {error}")
+
+    # -- what is handed on -----------------------------------------------------------------------
+
+    def _hand_on(self, done: Sequence[Onward]) -> None:
+        """To the next node; where that is of no use, the rest is computed here."""
+        for one in done:
+            if one.job.peer.ended or self.next.send(one):
+                continue
+            job, arrival = one.job, one.job.arrival
+            here, *_, last = (job.hops[0], *job.hops)
+            meta = {**arrival.meta, "codec": here.codec, **one.meta}
+            rest = replace(arrival, meta=meta, data=one.data)
+            digest, exit_ = arrival.meta["model"], arrival.meta["exit"]
+            again = Job(job.peer, rest, here.codec, said={"away": here.node})
+            reason = self.computing.offer((digest, exit_, here.start, last.stop), again)
+            if reason is not None:
+                self._give_up(job, f"'{here.node}' is away, and here {reason}", 0.0)
+
+    def _came_back(self, done: Onward, meta: Mapping[str, Any], data: bytes) -> None:
+        self._deliver([Answer(done.job, {**meta, **done.times}, data)])
+
+    def _next_failed(self, done: Onward, reason: str, failed: bool) -> None:
+        self._connections.note(done.job.peer.name, f"not handed on ({reason})")
+        self._give_up(done.job, reason, 0.0, failed)
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
         for answer in answers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 from artefacts import UsageError
 from artefacts.arrays import Float32s
 from controller.edge.arrivals import Arrival
-from controller.wire.messages import meta_int, meta_shape, meta_text, shown_text
+from controller.plans import Hop, Plan, check_plan
+from controller.wire.messages import meta_int, meta_shape, meta_text, shown, shown_text
 from models.codecs import LEARNED, Codec, codec_named
 from models.executors import Executor
 from models.facts.cards import Model
@@ -21,6 +23,11 @@ from models.graphs.coding import latent_bytes
 
 ENCODED_EXTRA_BYTES = 4096
 """What an encoded tensor or raw sample may have beyond 4 bytes a value (headers)."""
+
+MOST_HOPS = 8
+"""That a request may still have before it: nothing is handed on for ever."""
+MOST_NAME = 64
+"""Characters of a node's name."""
 
 Interval = tuple[str, int, int, int]
 """What can be computed together: model digest, exit, start, stop."""
@@ -52,6 +59,13 @@ class Served:
             sure = {"confidence": answer.confidence}
         out = np.ascontiguousarray(y[0], dtype="<f4").tobytes()
         return {"bytes": len(out), "shape": list(y.shape[1:])} | sure, out
+
+    def onward(self, interval: Interval, y: Float32s, hop: Hop) -> tuple[dict[str, Any], bytes]:
+        """What a further node is given of one sample: what its codec needs, and the bytes."""
+        _, branch, _, stop = interval
+        encoded = self.executor.encode(hop.codec, branch, stop, y)
+        shape = self.model.spec.shapes[branch][stop]
+        return {"shape": list(shape)} | encoded.meta, encoded.data
 
     def prepare(self, interval: Interval) -> None:
         """Run an interval on a made-up sample, or on zeros, so that no frame pays for what is
@@ -130,6 +144,32 @@ class ServedModels:
             )
         return (digest, branch, start, stop), codec.name
 
+    def hops(self, arrival: Arrival, interval: Interval, known: Sequence[str]) -> tuple[Hop, ...]:
+        """The hops that a request has still before it, on nodes of which the first is `known`.
+
+        Its own `interval` may be empty: then it is passed on as it came. A `CoinferError` refuses
+        what cannot be meant.
+        """
+        said, (digest, branch, start, stop) = arrival.meta.get("hops"), interval
+        if said is None:
+            return ()
+        if not isinstance(said, list) or not 0 < len(said) <= MOST_HOPS:
+            found = f"{len(said)}" if isinstance(said, list) else shown(said)
+            raise UsageError(f"hops: found {found}, expected 1 to {MOST_HOPS} of them")
+        hops = tuple(_hop(one) for one in said)
+        if hops[0].node not in known:
+            named = ", ".join(known) or "none: this edge hands nothing on"
+            raise UsageError(f"hops: found node '{hops[0].node}', expected one of {named}")
+        codec = meta_text(arrival.meta, "codec")
+        own = () if start == stop else (Hop("this", start, stop, codec),)
+        if not own and (hops[0].start, hops[0].codec) != (start, codec):
+            raise UsageError(
+                f"hops: found '{hops[0].codec}' before layer {hops[0].start} first, expected what "
+                f"came: '{codec}' before layer {start}"
+            )
+        check_plan(Plan(branch, (*own, *hops)), self._models[digest].model.spec)
+        return hops
+
     def _raw_shape(self, digest: str, codec: Codec) -> tuple[int, ...]:
         """Of a raw sample that a codec carries; refuses one that the model does not take."""
         model = self._models[digest].model
@@ -156,3 +196,11 @@ class ServedModels:
                 if 0 <= start < stop <= len(branches[exit_]):
                     found.append((digest, exit_, start, stop))
         return found
+
+
+def _hop(said: Any) -> Hop:
+    """A hop as a request names it: node, start, stop, codec."""
+    kinds = (str, int, int, str)
+    if not isinstance(said, list) or [type(one) for one in said] != list(kinds):
+        raise UsageError(f"hops: found {shown(said)}, expected [node, start, stop, codec]")
+    return Hop(shown_text(said[0])[:MOST_NAME], *said[1:])

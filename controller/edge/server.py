@@ -21,6 +21,7 @@ from artefacts.heartbeat import Heartbeat
 from controller.edge.connections import Connections
 from controller.edge.handshake import Handshake
 from controller.edge.limits import EdgeLimits
+from controller.edge.onward import Make
 from controller.edge.peer import Peer, PeerContext
 from controller.edge.requests import Requests
 from controller.edge.scheduler import SchedulerArgs
@@ -33,6 +34,8 @@ from models.facts.cards import Model
 
 log = logging.getLogger("coinfer.edge")
 START_TIMEOUT_S = 10.0
+EXPIRE_S = 0.02
+"""Between two looks at what further nodes owe an answer to."""
 
 Clock = Callable[[], float]
 
@@ -80,6 +83,13 @@ class EdgeServer:
     def add(self, model: Model, executor: Executor) -> None:
         """Serve one more model."""
         self.requests.models.add(model, executor)
+
+    def hand_on(self, name: str, digest: str, make: Make) -> None:
+        """Hand work of the model of a `digest` on to a further node, called `name`.
+
+        `make` makes the link to it from the callback that hears of replies. Before `start`.
+        """
+        self.requests.next.add(name, digest, make, self._later)
 
     @property
     def address(self) -> str:
@@ -134,6 +144,7 @@ class EdgeServer:
     def close(self) -> None:
         """Stop listening, drop every connection, end the threads."""
         self.computing.close()
+        self.requests.next.close()
         if self._threads:
             with contextlib.suppress(RuntimeError):  # the loop has ended already
                 self._loop.call_soon_threadsafe(self._stop.set)
@@ -154,11 +165,21 @@ class EdgeServer:
         acceptor = Acceptor(self._accepted, self._connections, log)
         acceptor.listen(self._listeners)
         self._listening.set()
+        if self.requests.next.names:
+            expiring = asyncio.ensure_future(self._expire())
         await self._stop.wait()
+        if self.requests.next.names:
+            expiring.cancel()
         acceptor.close()
         self._connections.abort_all()
         # the transports' last callbacks
         await asyncio.sleep(0)
+
+    async def _expire(self) -> None:
+        """Give up in time what further nodes do not answer."""
+        while True:
+            await asyncio.sleep(EXPIRE_S)
+            self.requests.next.expire()
 
     def _accepted(self) -> asyncio.Protocol:
         security = self._context.security

@@ -162,7 +162,11 @@ class EdgeLink(OneLane):
 
     def cancel(self, request_id: int) -> int | None:
         """Stop an upload between chunks; bytes already handed to the kernel, None where over."""
-        return self.uploads.cancel(request_id)
+        handed = self.uploads.cancel(request_id)
+        if self.uploads.handed_on(request_id):
+            # what is whole at the edge may still be on its way to further nodes
+            self._outgoing.put(Message(MessageType.CANCEL, request_id))
+        return handed
 
     def sent_bytes(self, request_id: int) -> int:
         """Payload bytes of a request handed to the kernel so far (0 where it is over)."""

@@ -66,6 +66,12 @@ class Uploads:
             job.cancelled = True
             return job.sent_bytes
 
+    def handed_on(self, number: int) -> bool:
+        """Whether one that has hops still before it has been sent whole, and is under way."""
+        with self._lock:
+            job = self._under_way.get(number)
+            return job is not None and job.finished and "hops" in job.meta
+
     def sent_bytes(self, number: int) -> int:
         """Bytes of one handed over so far (0 where it is over)."""
         with self._lock:

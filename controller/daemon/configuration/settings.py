@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from artefacts import ArtefactError, UsageError, check_name, read_toml
+from controller.daemon.configuration.next_nodes import NextSettings, check_next
 from controller.daemon.http.browsers import check_hosts
 from controller.daemon.monitoring.tracing import TracingSettings
 from controller.daemon.records.entries import RecordSettings, record_bounds
@@ -320,6 +321,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What devices may take of it."""
     schedule: SchedulerArgs = SchedulerArgs()
     """How requests are put together."""
+    next: tuple[NextSettings, ...] = ()
+    """The nodes that it may hand work to."""
     tracing: TracingSettings = TracingSettings()
     """Where spans of requests go."""
     log: LogSettings = LogSettings()
@@ -341,12 +344,15 @@ def read_edge_settings(path: Path) -> EdgeSettings:
     if found.metrics:
         parse_edge(found.metrics, path, "metrics")
     _check_bounds(path, found)
+    check_next(path, found.next)
+    further = (msgspec.structs.replace(n, tls=absolute_tls(path, n.tls)) for n in found.next)
     folders = tuple(
         str(_from(path, m)) if "/" in m or _from(path, m).is_dir() else m for m in found.models
     )
     return msgspec.structs.replace(
-        found, tls=absolute_tls(path, found.tls), models=folders, limits=_named(path, found.limits)
-    )
+        found, tls=absolute_tls(path, found.tls), models=folders, next=tuple(further),
+        limits=_named(path, found.limits),
+    )  # fmt: skip
 
 
 def _check_bounds(path: Path, found: EdgeSettings) -> None:

@@ -1,0 +1,358 @@
+"""An edge hands work on: three nodes in a row over TCP, and what happens where one is away."""
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from controller.edge.server import EdgeServer
+from controller.link.edge_link import EdgeLink
+from controller.plans import Hop, Plan
+from controller.wire import Connection, Message, MessageType, Role, serialise
+from models.executors import OnnxExecutor
+from models.facts.cards import load_model
+from models.facts.meaning import meaning_digest
+
+T = MessageType
+EXIT = 4
+START, STOP = 3, 6
+PATIENT_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("alexnet")
+
+
+@pytest.fixture(scope="module")
+def executor(model):
+    made = OnnxExecutor(model)
+    length = len(model.spec.branches[EXIT])
+    for start, stop in ((0, START), (START, STOP), (STOP, length), (START, length), (0, length)):
+        made.warm(EXIT, start, stop)
+    return made
+
+
+@pytest.fixture(scope="module")
+def sample(model):
+    shape = (1, *model.spec.input_shape)
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+class Asker:
+    """A device that asks an edge by the product's own link."""
+
+    def __init__(self, model, executor, port):
+        self.model, self.executor, self.replies = model, executor, queue.Queue()
+        self.link = EdgeLink(
+            "127.0.0.1", port, model.digest, self.replies.put, meaning=meaning_digest(model.card)
+        )
+        assert self.link.wait_connected(PATIENT_S)
+
+    def send(self, sample, way, until_s=PATIENT_S, own=START, **change):
+        """Ask for a plan whose prefix has been computed; the first hop is the edge's."""
+        x = self.executor.run(EXIT, 0, own, sample) if own else sample
+        first, *rest = way
+        encoded = self.executor.encode(first.codec, EXIT, first.start, x)
+        if first.node != "edge":
+            first, rest = Hop("edge", first.start, first.start, first.codec), way
+        meta = {
+            "model": self.model.digest, "exit": EXIT, "start": first.start, "stop": first.stop,
+            "codec": first.codec, "shape": list(x.shape[1:]),
+            "hops": [[h.node, h.start, h.stop, h.codec] for h in rest],
+        } | encoded.meta | change  # fmt: skip
+        return self.link.upload(meta, encoded.data, time.monotonic() + until_s)
+
+    def answer(self):
+        return self.replies.get(timeout=PATIENT_S)
+
+    def ask(self, *given, **options):
+        assert self.send(*given, **options) is not None
+        return self.answer()
+
+
+@contextlib.contextmanager
+def edge_before(model, executor, **cloud):
+    """An edge that hands work on to nodes of those names, at ports of this machine."""
+    server = EdgeServer(model, executor)
+
+    def made(port):
+        def make(report):
+            return EdgeLink(
+                "127.0.0.1", port, model.digest, report, meaning=meaning_digest(model.card)
+            )
+
+        return make
+
+    for name, port in cloud.items():
+        server.hand_on(name, model.digest, made(port))
+    server.start()
+    try:
+        until = time.monotonic() + PATIENT_S
+        while any(server.requests.next.states.values()) and time.monotonic() < until:
+            threading.Event().wait(0.005)
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def row(model, executor, serving):
+    """(device, edge, cloud)."""
+    with (
+        serving(model, executor) as cloud,
+        edge_before(model, executor, cloud=cloud.port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            yield asker, edge, cloud
+
+
+def chain(model, one="int8", two="int8"):
+    length = len(model.spec.branches[EXIT])
+    return Hop("edge", START, STOP, one), Hop("cloud", STOP, length, two)
+
+
+def by_hand(model, executor, sample, hops, own=START):
+    """The row that a plan's codecs and layers give, on one machine."""
+    x = executor.run(EXIT, 0, own, sample) if own else sample
+    for hop in hops:
+        crossed = executor.encode(hop.codec, EXIT, hop.start, x)
+        x = executor.decode(hop.codec, EXIT, hop.start, crossed.meta, crossed.data)
+        x = executor.run(EXIT, hop.start, hop.stop, x)
+    return x[0]
+
+
+def test_an_answer_comes_back_over_two_nodes_with_the_times_of_each(row, model, executor, sample):
+    asker, edge, cloud = row
+    hops = chain(model)
+    reply = asker.ask(sample, hops)
+    assert reply.error is None
+    expected = by_hand(model, executor, sample, hops)
+    assert reply.meta["class"] == int(expected.argmax())
+    assert (edge.requests.next.handed_on, cloud.served) == (1, 1)
+    [further] = reply.meta["hops"]
+    assert further["node"] == "cloud"
+    assert 0 < further["compute_s"] < PATIENT_S
+    assert 0 < reply.meta["compute_s"] < PATIENT_S
+    assert reply.meta["received_bytes"] > 0  # what the first link is measured by
+
+
+def test_what_is_for_the_far_node_alone_is_passed_on(row, model, executor, sample):
+    asker, edge, cloud = row
+    hops = (Hop("cloud", START, len(model.spec.branches[EXIT]), "int8"),)
+    reply = asker.ask(sample, hops)
+    assert reply.meta["class"] == int(by_hand(model, executor, sample, hops).argmax())
+    assert (edge.served, cloud.served) == (0, 1)
+
+
+def test_a_tensor_comes_back_where_the_device_has_the_rest(row, model, executor, sample):
+    asker, _, _ = row
+    hops = (Hop("edge", START, 5, "int8"), Hop("cloud", 5, STOP, "int8"))
+    reply = asker.ask(sample, hops)
+    shape = model.spec.shapes[EXIT][STOP]
+    found = np.frombuffer(reply.data, dtype="<f4").reshape(shape)
+    assert tuple(reply.meta["shape"]) == shape
+    assert np.array_equal(found, by_hand(model, executor, sample, hops))
+
+
+def test_four_nodes_in_a_row(model, executor, sample, serving):
+    length = len(model.spec.branches[EXIT])
+    with (
+        serving(model, executor) as last,
+        edge_before(model, executor, far=last.port) as middle,
+        edge_before(model, executor, cloud=middle.port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            hops = (
+                Hop("edge", START, 4, "int8"), Hop("cloud", 4, STOP, "int8"),
+                Hop("far", STOP, length, "int8"),
+            )  # fmt: skip
+            reply = asker.ask(sample, hops)
+    assert reply.meta["class"] == int(by_hand(model, executor, sample, hops).argmax())
+    assert [one["node"] for one in reply.meta["hops"]] == ["cloud", "far"]
+
+
+def test_where_the_next_node_is_gone_the_edge_computes_the_rest(row, model, executor, sample):
+    asker, edge, cloud = row
+    cloud.close()
+    until = time.monotonic() + PATIENT_S
+    while not edge.requests.next.states["cloud"] and time.monotonic() < until:
+        threading.Event().wait(0.005)
+    assert edge.requests.next.states["cloud"]
+    expected = int(by_hand(model, executor, sample, chain(model)).argmax())
+    for hops in (chain(model), (Hop("cloud", START, len(model.spec.branches[EXIT]), "int8"),)):
+        reply = asker.ask(sample, hops)
+        assert reply.error is None
+        assert reply.meta["class"] == expected
+        assert reply.meta["away"] == "cloud"
+    assert not edge.peers or next(iter(edge.peers)).admitted == 0
+
+
+@contextlib.contextmanager
+def scripted_node(model, answers):
+    """A node that greets, and says to each request what `answers` makes of its number, or nothing.
+
+    Gives its port, and the types of all messages that came.
+    """
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENT_S)
+
+        def serve():
+            sock, _ = listener.accept()
+            connection = Connection(Role.EDGE)
+            with sock, contextlib.suppress(OSError):
+                while data := sock.recv(65536):
+                    for message in connection.receive(data):
+                        came.append(message.type)
+                        if message.type is T.HELLO:
+                            said = Message(T.WELCOME, meta={"models": [model.digest]})
+                            sock.sendall(connection.send(said))
+                        elif message.type is T.PING:
+                            sock.sendall(connection.send(Message(T.PONG, message.request_id)))
+                        elif message.type is T.REQUEST and answers is not None:
+                            sock.sendall(serialise(answers(message.request_id)))
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1], came
+
+
+def test_a_node_that_takes_and_never_answers_costs_its_requests_and_no_more(
+    model, executor, sample
+):
+    """After two the edge computes the rest itself, and what was given up holds no place."""
+    with (
+        scripted_node(model, None) as (port, came),
+        edge_before(model, executor, cloud=port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            said = [asker.ask(sample, chain(model), until_s=0.4) for _ in range(3)]
+            assert [one.error for one in said[:2]] == ["'cloud' gave no answer in time"] * 2
+            assert said[2].meta["away"] == "cloud"
+            assert [peer.admitted for peer in edge.peers] == [0]
+    assert came.count(T.REQUEST) == 2
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"class": "cat", "confidence": 0.5, "bytes": 0}, "class: found"),
+        ({"class": 1, "confidence": 0.5, "bytes": 0, "hops": 7}, "hops: found"),
+        ({"class": 1, "confidence": 0.5, "bytes": 0, "hops": [{}] * 90}, "hops: found"),
+        ({"class": 1, "confidence": 0.5, "bytes": 0, "queue_s": "x"}, "queue_s: found"),
+    ],
+)
+def test_what_a_node_lies_is_refused_and_named(model, executor, sample, meta, said):
+    def lie(request):
+        return Message(T.REPLY, request, meta=meta)
+
+    with (
+        scripted_node(model, lie) as (port, _),
+        edge_before(model, executor, cloud=port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            reply = asker.ask(sample, chain(model))
+    assert reply.error.startswith("'cloud': ")
+    assert said in reply.error
+
+
+def test_a_node_with_other_weights_is_no_node(model, executor, sample):
+    other = OnnxExecutor(load_model("mobilenetv2"))
+    server = EdgeServer(other.model, other)
+    server.start()
+    try:
+        edge = EdgeServer(model, executor)
+        edge.hand_on(
+            "cloud", model.digest,
+            lambda report: EdgeLink("127.0.0.1", server.port, model.digest, report),
+        )  # fmt: skip
+        edge.start()
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            assert asker.ask(sample, chain(model)).meta["away"] == "cloud"
+            assert "model digest: found" in edge.requests.next.states["cloud"]
+    finally:
+        edge.close()
+        server.close()
+
+
+def test_cancelled_at_the_device_is_cancelled_everywhere(model, executor, sample):
+    with (
+        scripted_node(model, None) as (port, _),
+        edge_before(model, executor, cloud=port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            number = asker.send(sample, chain(model))
+            until = time.monotonic() + PATIENT_S
+            while not edge.requests.next.handed_on and time.monotonic() < until:
+                threading.Event().wait(0.002)
+            asker.link.cancel(number)
+            reply = asker.answer()
+            assert (reply.request_id, reply.cancelled) == (number, True)
+            assert [peer.admitted for peer in edge.peers] == [0]
+
+
+def test_a_device_that_leaves_takes_back_what_it_asked(model, executor, sample):
+    with (
+        scripted_node(model, None) as (port, _),
+        edge_before(model, executor, cloud=port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        asker.send(sample, chain(model))
+        until = time.monotonic() + PATIENT_S
+        while not edge.requests.next.handed_on and time.monotonic() < until:
+            threading.Event().wait(0.002)
+        asker.link.close()
+        while edge.peers and time.monotonic() < until:
+            threading.Event().wait(0.002)
+        assert edge.requests.next.cancel(lambda job: True) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hops": [["mars", 6, 13, "int8"]]}, "hops: found node 'mars', expected one of cloud"),
+        ({"hops": [["cloud", 6, 13, "int8"]] * 9}, "expected 1 to 8 of them"),
+        ({"hops": []}, "expected 1 to 8 of them"),
+        ({"hops": "cloud"}, "expected 1 to 8 of them"),
+        ({"hops": [["cloud", 6, "13", "int8"]]}, r"expected [node, start, stop, codec]"),
+        ({"hops": [["cloud", 7, 13, "int8"]]}, "expected them to go on from layer 6"),
+        ({"hops": [["cloud", 6, 99, "int8"]]}, "layers"),
+        ({"hops": [["cloud", 6, 13, "zip"]]}, "zip"),
+        ({"hops": [["cloud", 6, 13, "uint8"]]}, "carries the raw sample"),
+        ({"stop": START, "hops": [["cloud", 3, 13, "float32"]]}, "expected what came: 'int8'"),
+    ],
+)
+def test_hops_that_do_not_fit_together_are_refused_in_one_line(row, sample, model, change, said):
+    asker, edge, cloud = row
+    length = len(model.spec.branches[EXIT])
+    for hop in change["hops"] if isinstance(change["hops"], list) else ():
+        hop[2] = length if hop[2] == 13 else hop[2]
+    reply = asker.ask(sample, chain(model), **change)
+    assert said in reply.error
+    assert "\n" not in reply.error
+    assert (edge.requests.next.handed_on, cloud.served) == (0, 0)
+
+
+def test_an_edge_that_hands_nothing_on_says_so(model, executor, sample, serving):
+    with serving(model, executor) as edge:
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            reply = asker.ask(sample, chain(model))
+    assert "expected one of none: this edge hands nothing on" in reply.error
+
+
+def test_a_plan_says_so_by_its_hops():
+    """What a device asks for is what `Plan` has."""
+    plan = Plan(EXIT, (Hop("edge", 1, 2), Hop("cloud", 2, 3, "int8")))
+    assert str(plan) == "exit 5, edge [1, 2), float32, cloud [2, 3), int8"
