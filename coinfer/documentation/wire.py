@@ -21,13 +21,17 @@ MEANINGS = {
     "WELCOME": "The edge serves: `models`, a list of the digest.",
     "REQUEST": "A request begins: `model`, `exit`, `start`, `stop`, `codec`, `shape`, what the "
     "codec needs, `bytes` (of the tensor), `remaining_s` (to its deadline), `traceparent` "
-    "of a traced frame. `probe` true: nothing is computed, the transfer is timed.",
+    "of a traced frame. `hops`: a list of [node, start, stop, codec] that are still to come: the "
+    "edge hands its result to the first of them. `probe` true: nothing is computed, the transfer "
+    "is timed.",
     "CHUNK": "The next bytes of a tensor, at `offset`.",
     "CANCEL": "The rest of a request does not come.",
     "CANCELLED": "The answer to that, or the deadline has passed: how much had arrived.",
     "REPLY": "The answer: `class` and `confidence` where the edge reached the exit, else `shape` "
     "and `bytes` of the tensor that follows in chunks. With times: `first_read_bytes`, "
-    "`received_bytes`, `receive_s`, `gaps_s`, `queue_s`, `compute_s`.",
+    "`received_bytes`, `receive_s`, `gaps_s`, `queue_s`, `compute_s`; `hops`: every further "
+    "node's, with its name; `away`: the node that could not be asked, whose part the edge has "
+    "computed.",
     "REFUSE": "`reason`: of one request, or (request 0) of the connection; `failed` (true) where "
     "computing that one sample did, which says nothing of others.",
     "PING": "A sign of life that asks for one.",

@@ -45,9 +45,9 @@ def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeS
     for model, executor in zip(models[1:], executors[1:], strict=True):
         server.add(model, executor)
     for node in settings.next:
-        trust = client_security(node.tls) if node.tls.given else None
+        credentials = client_security(node.tls) if node.tls.given else None
         for model in models:
-            make = partial(_link_to, split_address(node.address), model, trust)
+            make = partial(_link_to, split_address(node.address), model, credentials)
             server.hand_on(node.name, model.digest, make)
     return server, models
 
@@ -55,13 +55,13 @@ def build_edge(settings: EdgeSettings, security: Security | None) -> tuple[EdgeS
 def _link_to(
     address: tuple[str, int],
     model: Model,
-    trust: Security | None,
+    credentials: Security | None,
     on_reply: Callable[[Reply], None],
 ) -> EdgeLink:
     """The edge's link to a node that it hands work to: that of a device."""
     spec = model.spec
     most = max(math.prod(shape) for shapes in spec.shapes for shape in shapes[1:])
     return EdgeLink(
-        *address, model.digest, on_reply, security=trust, seed=None,
+        *address, model.digest, on_reply, security=credentials, seed=None,
         reply_bytes=min(4 * most, MAX_TENSOR_BYTES), meaning=meaning_digest(model.card),
     )  # fmt: skip
