@@ -54,7 +54,7 @@ def _composed(whole: Float32s, changed: Sequence[Float32s]) -> Float32s:
 def composed_accuracies(
     outcomes: Outcomes, exit_: int, crossings: Sequence[tuple[Codec, int]], half: str
 ) -> Floats:
-    """Accuracy of an exit behind any two of K crossings, (K, K), as `plan_quality` has it.
+    """Accuracy of exit `exit_` behind any two of K crossings, (K, K), as `plan_quality` has it.
 
     `outcomes` are the network's, `half` says of which samples; `crossings` are codecs before
     layers.

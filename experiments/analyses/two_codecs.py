@@ -96,7 +96,10 @@ def drawn_plans(setting: Setting, count: int, rng: np.random.Generator) -> list[
 
 
 def run_plan(executor: Executor, setting: Setting, plan: Plan, x: Any) -> Float32s:
-    """Rows (N, V) of a plan's exit for raw samples `x` (N, ...), by all that crosses on its way."""
+    """Rows (N, V) of the exit of `plan` for raw samples `x` (N, ...), by all that crosses there.
+
+    `executor` computes the network of a `setting`.
+    """
     rows = []
     for sample in x:
         at, tensor = 0, setting.model.normalise(sample[None])

@@ -32,6 +32,10 @@ class Costs:
         """Share of the multiply-adds that stand before operation `at`."""
         return float(self.multiply_adds[:at].sum() / max(self.multiply_adds.sum(), 1.0))
 
+    def learnt_before(self, at: int) -> bool:
+        """Whether anything with parameters stands before operation `at`: else it is padding."""
+        return bool(self.parameter_bytes[:at].sum() > 0)
+
     def peak_bytes(self, start: int, stop: int) -> float:
         """Activation bytes alive at most while [start, stop) runs."""
         return float(self.alive_bytes[start:stop].max(initial=0.0))

@@ -52,8 +52,8 @@ def marked_points(
 
     `marks` are shares from 0 to 1 of the multiply-adds in `costs`. Where only some places are
     `allowed`, the marks are shares of what is computed up to the last of them. Refuses more marks
-    than `model` has places. A place as dear as the end (`NEAR_END`) is left out: there may be fewer
-    places than marks then, and none at all.
+    than `model` has places. A place as dear as the end (`NEAR_END`) is left out, and one behind
+    nothing but padding: there may be fewer places than marks then, and none at all.
     """
     points = candidate_points(model) if allowed is None else tuple(allowed)
     if not points:
@@ -69,10 +69,12 @@ def marked_points(
     shares = np.array([costs.share_before(p.at) for p in points])
     whole = 1.0 if allowed is None else float(shares[-1])
     chosen: dict[int, float] = {}
-    near_end = np.flatnonzero(shares >= NEAR_END)
-    for mark in marks[: len(points) - len(near_end)]:
+    learnt = np.array([costs.learnt_before(p.at) for p in points])
+    # a network without parameters has nothing to tell its places by
+    left_out = np.flatnonzero((shares >= NEAR_END) | (~learnt & learnt.any()))
+    for mark in marks[: len(points) - len(left_out)]:
         distance = np.abs(shares - whole * mark)
-        distance[[*chosen, *near_end]] = np.inf
+        distance[[*chosen, *left_out]] = np.inf
         # the deeper points of equal compute: an activation costs nothing and helps a head
         chosen[int(len(points) - 1 - np.argmin(distance[::-1]))] = whole * mark
     return tuple(

@@ -172,7 +172,7 @@ class _Places:
                         f"expected one up to {allowed[-1].crossings[0].name}"
                     )
             return tuple(Placed(p, "it was named") for p in points), []
-        every = candidate_points(model) if allowed is None else allowed
+        every = self._behind_weights(candidate_points(model) if allowed is None else allowed)
         count = min(args.exits, len(every)) if args.fewer else args.exits
         if args.placement in MARKS and not args.exit_accuracies:
             if not count:
@@ -183,6 +183,13 @@ class _Places:
         if args.exit_accuracies:
             return _reaching(probes, args.exit_accuracies), probes
         return self._on_front(probes, count), probes
+
+    def _behind_weights(self, points: tuple[Cut, ...]) -> tuple[Cut, ...]:
+        """Those of `points` before which something was learnt, if there are any.
+
+        An exit behind nothing but padding answers from the input itself.
+        """
+        return tuple(p for p in points if self._costs.learnt_before(p.at)) or points
 
     def _probes(self, every: tuple[Cut, ...]) -> list[Probe]:
         lesson, given = self._lesson, self._brought.given

@@ -198,16 +198,21 @@ def _scaled(
     alone: dict[str, Floats], stretches: list[tuple[list[str], float]]
 ) -> tuple[tuple[float, ...], dict[str, Floats]]:
     """Every stretch's scale, and the layers' times by it: they add up to what was run at once."""
-    scales = tuple(
-        max(seconds, LEAST_SHARE * _sum(alone, names)) / _sum(alone, names)
-        for names, seconds in stretches
-    )
+    scales = tuple(_scale(seconds, _sum(alone, names)) for names, seconds in stretches)
     scaled = {
         name: alone[name] * scale
         for (names, _), scale in zip(stretches, scales, strict=True)
         for name in names
     }
     return scales, scaled
+
+
+def _scale(together_s: float, alone_s: float) -> float:
+    """Of a stretch, by what its layers take together, and alone; 1 where there are none.
+
+    There are none before an exit that hangs at the input.
+    """
+    return max(together_s, LEAST_SHARE * alone_s) / alone_s if alone_s > 0 else 1.0
 
 
 def _sum(alone: dict[str, Floats], names: list[str]) -> float:
