@@ -15,8 +15,8 @@ import numpy as np
 from artefacts.arrays import Float32s
 from controller.admission import SILENCE_MARGIN_S, Admission
 from controller.device.frame import Frame
+from controller.device.further_nodes import FurtherNodes
 from controller.link.interface import Link, Reply
-from controller.physics.topology import EDGE
 from controller.plans import suffix_start
 from controller.wire import RemoteProtocolError
 from controller.wire.messages import meta_int, meta_number, meta_within
@@ -51,11 +51,12 @@ class EdgeAnswers:
     admission: Admission
     deadline_s: float
     closed: bool = False
-    node: str = EDGE
-    """What plans call the edge that is asked."""
 
     def __post_init__(self) -> None:
         """Nothing is under way."""
+        table = self.admission.table
+        self._node = table.topology.links[0].far
+        self.further = FurtherNodes(table, self.admission.interval_s)
         self.by_request: dict[int, Frame] = {}
         self._silent: dict[int, _Awaited] = {}
 
@@ -75,7 +76,7 @@ class EdgeAnswers:
             "shape": list(shape),
         } | encoded.meta
         further = frame.plan.hops[1:]
-        if hop.node != self.node:  # the edge has no part of it, and passes it on
+        if hop.node != self._node:  # the edge has no part of it, and passes it on
             meta["stop"], further = hop.start, frame.plan.hops
         if further:
             meta["hops"] = [[h.node, h.start, h.stop, h.codec] for h in further]
@@ -133,6 +134,7 @@ class EdgeAnswers:
         awaited = self._silent.pop(reply.request_id, None)
         frame = self.by_request.pop(reply.request_id, None)
         lane = self.link.lane(reply.request_id)
+        self.further.heard(reply.meta, now_s)
         if reply.error is not None and reply.meta.get("failed") is True and frame is not None:
             # the network could not take this sample: the next one may be another program's
             self.in_vain(frame, reply.at_s, now_s)

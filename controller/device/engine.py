@@ -66,10 +66,7 @@ class FrameEngine:
             self.model, executor, self.profile, self.table, self._cpu, self.admission, self.clock,
             self._loop.post, args.closed,
         )  # fmt: skip
-        nearest = self.table.topology.links[0].far
-        self.edge = EdgeAnswers(
-            self.link, self.model, self.admission, args.deadline_s, args.closed, nearest
-        )
+        self.edge = EdgeAnswers(self.link, self.model, self.admission, args.deadline_s, args.closed)
         self.watch = LinkWatch(self.link, self.model.digest)
         self.live: dict[int, Frame] = {}
         self.begin_s, self.end_s = self.clock(), float("inf")
@@ -185,9 +182,10 @@ class FrameEngine:
             self.rtt_s,
             self._cpu.newest_pace,
         )
-        chosen = self.controller.decide(situation)
-        admitted = self.admission.admit(chosen, situation, lanes, self.clock())
-        if admitted.plan != chosen and isinstance(self.controller, Overruled):
+        wanted, now = self.controller.decide(situation), self.clock()
+        chosen = self.edge.further.instead(wanted, situation, self.watch.measured, now)
+        admitted = self.admission.admit(chosen, situation, lanes, now)
+        if admitted.plan != wanted and isinstance(self.controller, Overruled):
             self.controller.overruled(number, admitted.plan)
         return admitted
 
