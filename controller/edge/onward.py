@@ -23,6 +23,9 @@ from controller.wire.messages import meta_int, meta_number, meta_shape, shown_te
 TIMES = ("receive_s", "queue_s", "compute_s")
 """What a further node says of a request: each comes back to whoever asked."""
 
+TRACEPARENT = 55
+"""Characters of a W3C trace context's `traceparent`."""
+
 Make = Callable[[Callable[[Reply], None]], Link]
 
 
@@ -102,8 +105,9 @@ class NextNodes:
         }  # fmt: skip
         if rest:
             meta["hops"] = [[h.node, h.start, h.stop, h.codec] for h in rest]
-        if "traceparent" in job.arrival.meta:
-            meta["traceparent"] = job.arrival.meta["traceparent"]
+        traced = job.arrival.meta.get("traceparent")
+        if isinstance(traced, str) and len(traced) <= TRACEPARENT:
+            meta["traceparent"] = traced
         request = link.upload(meta, onward.data, job.arrival.timing.until_s)
         if request is None:
             self._breakers.failed(lane, now)

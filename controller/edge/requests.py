@@ -6,6 +6,7 @@ of jobs is reported by the computing thread, and passed on to the other.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -22,6 +23,8 @@ from controller.wire import CHUNK_BYTES, Message, MessageType
 
 PLACED = ("model", "exit", "start", "stop", "codec", "hops", "bytes", "remaining_s", "traceparent")
 """Of a request's metadata what says where it goes, and not what its tensor is."""
+MOST_META_BYTES = 2048
+"""Of the rest, where a request is passed on as it came: a message has room for twice as much."""
 
 
 class Later(Protocol):
@@ -41,7 +44,7 @@ class Requests:
         clock: Callable[[], float],
         later: Later,
     ) -> None:
-        self._connections, self._later = connections, later
+        self._connections, self._clock, self._later = connections, clock, later
         self.models = ServedModels()
         self.computing = Computing(
             self.models, Scheduler(schedule), self, clock,
@@ -72,8 +75,12 @@ class Requests:
             return
         job = Job(peer, arrival, codec, hops)
         if hops and interval[2] == interval[3]:  # nothing of it is this edge's: it is passed on
-            peer.admit(1)
             own = {key: value for key, value in arrival.meta.items() if key not in PLACED}
+            if len(json.dumps(own)) > MOST_META_BYTES:  # it would end the link to the next node
+                found = f"more than {MOST_META_BYTES} bytes beside where it goes"
+                self._refuse(peer, arrival, f"metadata: found {found}, expected fewer")
+                return
+            peer.admit(1)
             times = arrival.timing.meta() | {"queue_s": 0.0, "compute_s": 0.0}
             self._hand_on([Onward(job, own, arrival.data, times)])
             return
@@ -149,24 +156,35 @@ class Requests:
     def _hand_on(self, done: Sequence[Onward]) -> None:
         """To the next node; where that is of no use, the rest is computed here."""
         for one in done:
-            if one.job.peer.ended or self.next.send(one):
-                continue
-            job, arrival = one.job, one.job.arrival
-            here, *_, last = (job.hops[0], *job.hops)
-            meta = {**arrival.meta, "codec": here.codec, **one.meta}
-            rest = replace(arrival, meta=meta, data=one.data)
-            digest, exit_ = arrival.meta["model"], arrival.meta["exit"]
-            again = Job(job.peer, rest, here.codec, said={"away": here.node})
-            reason = self.computing.offer((digest, exit_, here.start, last.stop), again)
-            if reason is not None:
-                self._give_up(job, f"'{here.node}' is away, and here {reason}", 0.0)
+            if one.job.peer not in self._connections.peers:
+                one.job.peer.admit(-1)  # who asked is gone
+            elif not self.next.send(one):
+                self._do_the_rest(one, "away")
+
+    def _do_the_rest(self, done: Onward, why: str) -> None:
+        """Compute here what the next node, which is away or failed (`why`), would have."""
+        job, arrival = done.job, done.job.arrival
+        here, *_, last = (job.hops[0], *job.hops)
+        meta = {**arrival.meta, "codec": here.codec, **done.meta}
+        rest = replace(arrival, meta=meta, data=done.data)
+        digest, exit_ = arrival.meta["model"], arrival.meta["exit"]
+        again = Job(job.peer, rest, here.codec, said={"away": here.node})
+        reason = self.computing.offer((digest, exit_, here.start, last.stop), again)
+        if reason is not None:
+            self._give_up(job, f"'{here.node}' is {why}, and here {reason}", 0.0)
 
     def _came_back(self, done: Onward, meta: Mapping[str, Any], data: bytes) -> None:
         self._deliver([Answer(done.job, {**meta, **done.times}, data)])
 
     def _next_failed(self, done: Onward, reason: str, failed: bool) -> None:
-        self._connections.note(done.job.peer.name, f"not handed on ({reason})")
-        self._give_up(done.job, reason, 0.0, failed)
+        """The next node gave no answer: where that is no fault of the sample's, and there is time
+        left, the rest is computed here.
+        """
+        self._connections.note(done.job.peer.name, f"no answer from beyond ({reason})")
+        if failed or done.job.arrival.timing.until_s <= self._clock():
+            self._give_up(done.job, reason, 0.0, failed)
+        else:
+            self._do_the_rest(done, f"of no use ({reason})")
 
     def _deliver(self, answers: Sequence[Answer]) -> None:
         for answer in answers:

@@ -8,6 +8,9 @@ from typing import Any
 
 from controller.link.measuring import Upload
 
+MOST_OWED = 256
+"""Requests under way; of more the oldest that was cancelled is forgotten."""
+
 
 class Uploads:
     """Requests by their numbers. Safe from any thread; none is taken in while it is `shut`."""
@@ -64,6 +67,11 @@ class Uploads:
             if job is None:
                 return None
             job.cancelled = True
+            if len(self._under_way) > MOST_OWED:
+                # an edge that owes so many a word will not say it
+                gone = next((n for n, one in self._under_way.items() if one.cancelled), number)
+                if gone != number:
+                    del self._under_way[gone]
             return job.sent_bytes
 
     def handed_on(self, number: int) -> bool:

@@ -242,15 +242,17 @@ def test_a_node_that_takes_and_never_answers_costs_its_requests_and_no_more(
 
 
 @pytest.mark.parametrize(
-    ("meta", "said"),
+    "meta",
     [
-        ({"class": "cat", "confidence": 0.5, "bytes": 0}, "class: found"),
-        ({"class": 1, "confidence": 0.5, "bytes": 0, "hops": 7}, "hops: found"),
-        ({"class": 1, "confidence": 0.5, "bytes": 0, "hops": [{}] * 90}, "hops: found"),
-        ({"class": 1, "confidence": 0.5, "bytes": 0, "queue_s": "x"}, "queue_s: found"),
+        {"class": "cat", "confidence": 0.5, "bytes": 0},
+        {"class": 1, "confidence": 0.5, "bytes": 0, "hops": 7},
+        {"class": 1, "confidence": 0.5, "bytes": 0, "hops": [{}] * 90},
+        {"class": 1, "confidence": 0.5, "bytes": 0, "queue_s": "x"},
     ],
 )
-def test_what_a_node_lies_is_refused_and_named(model, executor, sample, meta, said):
+def test_what_a_node_lies_is_not_passed_on_and_the_edge_computes_the_rest(
+    model, executor, sample, meta
+):
     def lie(request):
         return Message(T.REPLY, request, meta=meta)
 
@@ -261,8 +263,37 @@ def test_what_a_node_lies_is_refused_and_named(model, executor, sample, meta, sa
         asker = Asker(model, executor, edge.port)
         with contextlib.closing(asker.link):
             reply = asker.ask(sample, chain(model))
-    assert reply.error.startswith("'cloud': ")
-    assert said in reply.error
+            assert reply.meta["class"] == int(
+                by_hand(model, executor, sample, chain(model)).argmax()
+            )
+            assert reply.meta["away"] == "cloud"
+        assert any("no answer from beyond ('cloud': " in error for error in edge.errors)
+
+
+def test_where_the_node_says_that_the_sample_is_at_fault_nobody_computes_it_again(
+    model, executor, sample
+):
+    def refuse(request):
+        return Message(T.REFUSE, request, meta={"reason": "an id beyond", "failed": True})
+
+    with (
+        scripted_node(model, refuse) as (port, _),
+        edge_before(model, executor, cloud=port) as edge,
+    ):
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            reply = asker.ask(sample, chain(model))
+    assert reply.error == "'cloud': an id beyond"
+    assert reply.meta["failed"] is True
+
+
+def test_a_long_request_does_not_end_the_link_to_the_next_node(row, model, sample):
+    asker, edge, _ = row
+    hops = (Hop("cloud", START, len(model.spec.branches[EXIT]), "int8"),)
+    reply = asker.ask(sample, hops, other="x" * 3000)
+    assert "metadata: found more than 2048 bytes" in reply.error
+    assert asker.ask(sample, hops).error is None
+    assert [peer.admitted for peer in edge.peers] == [0]
 
 
 def test_a_node_with_other_weights_is_no_node(model, executor, sample):
