@@ -25,7 +25,7 @@ MEANINGS = {
     "edge hands its result to the first of them. `probe` true: nothing is computed, the transfer "
     "is timed.",
     "CHUNK": "The next bytes of a tensor, at `offset`.",
-    "CANCEL": "The rest of a request does not come, or (of one with `hops`) nobody waits for it any more.",
+    "CANCEL": "The rest of a request does not come, or nobody waits for one with `hops`.",
     "CANCELLED": "The answer to that, or the deadline has passed: how much had arrived.",
     "REPLY": "The answer: `class` and `confidence` where the edge reached the exit, else `shape` "
     "and `bytes` of the tensor that follows in chunks. With times: `first_read_bytes`, "
