@@ -238,7 +238,10 @@ class EdgeLink(OneLane):
         connection = Connection(Role.DEVICE)
         sock.sendall(connection.send(Message(MessageType.HELLO, meta=self._hello)))
         while True:
-            data = sock.recv(65536)
+            try:
+                data = sock.recv(65536)
+            except ConnectionResetError:  # the same, where what we had sent was not read any more
+                data = b""
             if not data:
                 hint = ", as one does that does not believe our certificate"
                 raise ConnectionError(

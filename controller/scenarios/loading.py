@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from artefacts import ArtefactError
-from controller.physics import Topology
+from controller.physics import PlanTable, Topology
 from controller.physics.building import build_table
 from controller.physics.candidates import candidate_plans, gated_plans, varied_plans
 from controller.physics.chains import chain_plans
 from controller.physics.dominance import undominated_beyond
-from controller.plans import Plan
+from controller.plans import Plan, all_remote
 from controller.scenarios.profiles import load_profile
 from controller.scenarios.rewards import shortlist
 from controller.scenarios.sections import Scenario
@@ -41,7 +41,7 @@ def load_setting(scenario: Scenario) -> Setting:
     every = build_table(
         model.spec, profiles, outcomes, plans, topology=topology, anytime=anytime
     )  # fmt: skip
-    table = every.undominated(scenario.link.rtt_s, queues=stream)
+    table = with_edge_only(every, every.undominated(scenario.link.rtt_s, queues=stream))
     if len(topology.nodes) > 2:  # of thousands most lose to another wherever plans are compared
         table = table.take(undominated_beyond(table))
     setting = Setting(scenario, model, profiles, outcomes, table, every)
@@ -59,6 +59,21 @@ def load_setting(scenario: Scenario) -> Setting:
     # who knows no confidence chooses among the same plans as without it
     chosen = set(range(len(plain))) | set(shortlist(setting))
     return replace(setting, table=both.take(sorted(chosen)))
+
+
+def with_edge_only(every: PlanTable, table: PlanTable) -> PlanTable:
+    """`table` with a plan that other nodes compute alone, the most accurate of `every` plan.
+
+    Where the device is as good at everything none is left of them, and there would be no rival to
+    show.
+    """
+    if any(all_remote(every.spec, plan) for plan in table.plans):
+        return table
+    remote = [p for p, plan in enumerate(every.plans) if all_remote(every.spec, plan)]
+    if not remote:
+        return table
+    best = max(remote, key=lambda p: (every.accuracy[p], -every.up_bytes[p]))
+    return table.joined(every.take([best]))
 
 
 def at_pace(setting: Setting, pace: float) -> Setting:

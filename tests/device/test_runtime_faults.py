@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import socket
+import struct
 import threading
 import time
 
@@ -167,6 +168,25 @@ def test_an_edge_that_dribbles_its_greeting_is_given_up(stream):
         finally:
             ended.set()
             link.close()
+
+
+def test_a_connection_that_is_reset_in_the_greeting_is_one_that_was_closed(stream):
+    """An edge that hangs up before it has read everything resets: it means the same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def reset():
+            sock, _ = listener.accept()
+            sock.recv(1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+        thread = threading.Thread(target=reset, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        link = EdgeLink("127.0.0.1", port, stream.model.digest, print)
+        with contextlib.closing(link):
+            said = poll(lambda: link.last_error)
+    assert said.endswith("the edge closed the connection during the greeting")
 
 
 def test_the_round_trip_is_the_least_of_the_last_seconds():

@@ -6,7 +6,9 @@ import pytest
 
 from artefacts import CoinferError
 from controller.device.greeting import asked_intervals
+from controller.plans import all_remote
 from controller.scenarios import SHIPPED, load_setting, read_scenario, shipped_scenarios
+from controller.scenarios.loading import with_edge_only
 
 TOPOLOGY = """
 [[topology.nodes]]
@@ -149,8 +151,11 @@ def test_plans_go_on_to_a_further_node(tmp_path):
     # an edge twenty times slower than the cloud behind it computes next to nothing
     chosen = {tuple(hop.node for hop in plan.hops) for plan in setting.table.plans}
     assert ("cloud",) in chosen
-    with pytest.raises(CoinferError, match="are simulated, and not run yet"):
-        asked_intervals(setting.table)
+    # the edge is told what it will be asked for itself, and nothing of the cloud's part
+    cloud_starts = {h.start for p in setting.table.plans for h in p.hops if h.node == "cloud"}
+    asked = asked_intervals(setting.table)
+    assert cloud_starts
+    assert all(start < stop for _, start, stop in asked)
 
 
 def test_a_link_of_constant_rate_and_an_edge_of_another_name(tmp_path):
@@ -170,3 +175,16 @@ def test_a_link_of_constant_rate_and_an_edge_of_another_name(tmp_path):
     )
     with pytest.raises(CoinferError, match="found a first link of constant rate"):
         _ = slow.traces
+
+
+def test_a_plan_of_the_edge_alone_stays_to_be_shown_where_the_device_is_better_at_everything():
+    setting = load_setting(read_scenario("lte-mobilenet"))
+    every = setting.candidates
+    local = every.take(np.flatnonzero(every.local))
+    found = with_edge_only(every, local)
+    [plan] = found.plans[len(local) :]
+    assert all_remote(every.spec, plan)
+    whole = [k for k, p in enumerate(every.plans) if all_remote(every.spec, p)]
+    assert found.accuracy[-1] == every.accuracy[whole].max()
+    assert with_edge_only(every, found) is found
+    assert with_edge_only(local, local) is local  # a network that no codec takes there whole
