@@ -151,7 +151,7 @@ def test_plans_go_on_to_a_further_node(tmp_path):
     # an edge twenty times slower than the cloud behind it computes next to nothing
     chosen = {tuple(hop.node for hop in plan.hops) for plan in setting.table.plans}
     assert ("cloud",) in chosen
-    # the edge is told what it will be asked for itself, and nothing of the cloud's part
+    # the edge makes ready what it will be asked for itself, and nothing of the cloud's part
     cloud_starts = {h.start for p in setting.table.plans for h in p.hops if h.node == "cloud"}
     asked = asked_intervals(setting.table)
     assert cloud_starts
