@@ -64,4 +64,5 @@ def _link_to(
     return EdgeLink(
         *address, model.digest, on_reply, security=credentials, seed=None,
         reply_bytes=min(4 * most, MAX_TENSOR_BYTES), meaning=meaning_digest(model.card),
+        cancels_whole=True,
     )  # fmt: skip

@@ -24,6 +24,8 @@ class FurtherNodes:
     def __init__(self, table: PlanTable, interval_s: float) -> None:
         """`table` has the plans, of frames that come every `interval_s`."""
         self._table, self._interval_s = table, interval_s
+        nearest = table.topology.links[0].far
+        self._further = frozenset(table.topology.nodes) - {table.topology.device, nearest}
         self._away: dict[str, float] = {}
         """Until when each is left alone, by its name."""
         self._without = lru_cache(maxsize=16)(self._table_without)
@@ -31,7 +33,7 @@ class FurtherNodes:
     def heard(self, meta: Mapping[str, Any], now_s: float) -> None:
         """What a reply says: a node is `away`, or has had its part (`hops`)."""
         away = meta.get("away")
-        if isinstance(away, str) and away in self._table.topology.nodes:
+        if isinstance(away, str) and away in self._further:
             self._away[away] = now_s + AWAY_S
         elif self._away:
             said = meta.get("hops")
@@ -49,6 +51,11 @@ class FurtherNodes:
 
         By the rate that was `measured` last; where nothing was, the edge makes the best of it.
         """
+        needed = {hop.node for hop in self._table.plans[chosen].hops} & set(self._away)
+        for name in needed:
+            if now_s >= self._away[name]:  # this frame asks; the next ones wait for what it finds
+                self._away[name] = now_s + AWAY_S
+                return chosen
         gone = self.away(now_s)
         if not gone or not any(hop.node in gone for hop in self._table.plans[chosen].hops):
             return chosen

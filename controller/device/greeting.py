@@ -37,8 +37,16 @@ def most_reply_bytes(table: PlanTable, answers: Answers = CLASSES) -> int:
 def asked_intervals(table: PlanTable) -> list[tuple[int, int, int]]:
     """(exit, start, stop) of all that the first node beyond the device may be asked to compute.
 
-    It is said in the greeting, so that the node makes them ready.
+    It is said in the greeting, so that the node makes them ready. Raises `UsageError` for plans
+    of a node that does not stand behind that one: a device has one link.
     """
     node = table.topology.links[0].far
+    for plan in table.plans:
+        for hop in plan.hops:
+            if hop.node != node and not table.topology.way(node, hop.node):
+                raise UsageError(
+                    f"topology: found the plan '{plan}', expected nodes behind '{node}': a device "
+                    "has one link of its own"
+                )
     work = on_node(table.spec, table.plans, node, table.topology)
     return sorted((w.branch, w.start, w.stop) for w in work if isinstance(w, Layers))

@@ -67,8 +67,8 @@ class Outcomes(Protocol):
     def partly(self, done: Sequence[Onward]) -> None:
         """Of these the rest is another node's."""
 
-    def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
-        """A job gets no answer; it waited for `queue_s`."""
+    def refused(self, job: Job, reason: str, queue_s: float = 0.0, failed: bool = False) -> None:
+        """A job gets no answer; it waited for `queue_s`. `failed`: it is the sample's fault."""
 
     def failed(self, job: Job, error: Exception) -> None:
         """Computing a job failed, through no fault of whoever asked."""
@@ -126,10 +126,10 @@ class Computing:
                 self._changed.notify()
         return reason
 
-    def remove(self, peer: Peer) -> int:
-        """Take out what a device asked for that waits; how many jobs that were."""
+    def remove(self, gone: Callable[[Job], bool]) -> int:
+        """Take out the jobs that wait and that nobody waits for; how many those were."""
         with self._changed:
-            return self._scheduler.remove(lambda work: work.job.peer is peer)
+            return self._scheduler.remove(lambda work: gone(work.job))
 
     def announce(self, intervals: Sequence[Interval]) -> None:
         """These will be asked for: made ready when nothing else is to be done."""
@@ -251,7 +251,7 @@ class Computing:
                 tensors.append(served.executor.decode(job.codec, branch, start, meta, data))
                 taken.append(job)
             except CoinferError as error:
-                self._outcomes.refused(job, str(error))
+                self._outcomes.refused(job, str(error), failed=True)
             except Exception as error:  # the one worker must outlive any single request
                 self._outcomes.failed(job, error)
         return taken, tensors

@@ -23,6 +23,8 @@ from controller.wire.messages import meta_int, meta_number, meta_shape, shown_te
 TIMES = ("receive_s", "queue_s", "compute_s")
 """What a further node says of a request: each comes back to whoever asked."""
 
+PATIENCE_S = 0.25
+"""Less than so long without an answer says nothing of a node."""
 TRACEPARENT = 55
 """Characters of a W3C trace context's `traceparent`."""
 
@@ -36,6 +38,8 @@ class _Handed:
     onward: Onward
     lane: int
     request: int
+    at_s: float
+    """When it was handed on."""
 
 
 class NextNodes:
@@ -113,7 +117,7 @@ class NextNodes:
             self._breakers.failed(lane, now)
             return False
         self.handed_on += 1
-        self._handed[lane, request] = _Handed(onward, lane, request)
+        self._handed[lane, request] = _Handed(onward, lane, request, now)
         return True
 
     def _allowed(self, lane: int, now_s: float) -> bool:
@@ -141,7 +145,10 @@ class NextNodes:
             del self._handed[one.lane, one.request]
             name, link = self._links[one.lane]
             link.cancel(one.request)
-            self._breakers.failed(one.lane, now)
+            if now - one.at_s >= PATIENCE_S:
+                self._breakers.failed(one.lane, now)
+            else:  # it had next to no time when it was handed on
+                self._breakers.abandoned(one.lane)
             self._on_error(one.onward, f"'{name}' gave no answer in time", False)
 
     def close(self) -> None:
@@ -159,8 +166,10 @@ class NextNodes:
             failed = reply.meta.get("failed") is True
             if failed:
                 self._breakers.heard(lane)
-            else:
+            elif reply.lost:
                 self._breakers.failed(lane, now)
+            else:  # it had no time, or too much to do: that may be who asked
+                self._breakers.carried(lane, now)
             self._on_error(handed.onward, f"'{name}': {reply.error or 'cancelled'}", failed)
             return
         try:

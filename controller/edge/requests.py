@@ -7,6 +7,7 @@ of jobs is reported by the computing thread, and passed on to the other.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -23,6 +24,8 @@ from controller.wire import CHUNK_BYTES, Message, MessageType
 
 PLACED = ("model", "exit", "start", "stop", "codec", "hops", "bytes", "remaining_s", "traceparent")
 """Of a request's metadata what says where it goes, and not what its tensor is."""
+MOST_UNWANTED = 256
+"""Cancelled requests that are remembered while they may still be computed."""
 MOST_META_BYTES = 2048
 """Of the rest, where a request is passed on as it came: a message has room for twice as much."""
 
@@ -52,6 +55,8 @@ class Requests:
             connections.limits.intervals_bytes,
         )  # fmt: skip
         self.next = NextNodes(clock, self._came_back, self._next_failed)
+        self._unwanted: deque[tuple[Peer, int]] = deque(maxlen=MOST_UNWANTED)
+        """Requests that were cancelled while they were computed."""
         self.refusals = self.received_bytes = 0
 
     # -- on the communicating thread -------------------------------------------------------------
@@ -95,27 +100,39 @@ class Requests:
         gone = self.next.cancel(
             lambda job: job.peer is peer and job.arrival.request_id == request
         )  # fmt: skip
+        peer.admit(-len(gone))
         for one in gone:
-            peer.admit(-1)
             peer.budget.give_back(one.job.arrival.timing.charged)
-            return Message(MessageType.CANCELLED, request, meta=one.job.arrival.timing.meta())
+        if gone:
+            return Message(MessageType.CANCELLED, request, meta=gone[0].job.arrival.timing.meta())
+        # what waits has no hand laid on it; what is being computed is not handed on
+        waited = self.computing.remove(
+            lambda job: job.peer is peer and job.arrival.request_id == request and bool(job.hops)
+        )  # fmt: skip
+        peer.admit(-waited)
+        if waited:
+            return Message(MessageType.CANCELLED, request)
+        self._unwanted.append((peer, request))
         return None
 
     def _refuse(
-        self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0, failed: bool = False
-    ) -> None:
+        self, peer: Peer, arrival: Arrival, reason: str, queue_s: float = 0.0,
+        failed: bool = False, said: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         """No answer for a request; what its bytes said of the link still goes back.
 
-        `failed`: computing it did, which says nothing of others.
+        `failed`: computing it did, which says nothing of others; `said` goes back beside.
         """
         self.refusals += 1
         more = {"queue_s": queue_s, "compute_s": 0.0} | ({"failed": True} if failed else {})
+        more |= said or {}
         peer.write(refusal(arrival.request_id, reason, arrival.timing.meta() | more))
 
     def forget(self, peer: Peer) -> None:
         """A device is gone: nobody waits for what it asked."""
         handed_on = self.next.cancel(lambda job: job.peer is peer)
-        peer.admit(-self.computing.remove(peer) - len(handed_on))
+        waited = self.computing.remove(lambda job: job.peer is peer)
+        peer.admit(-waited - len(handed_on))
 
     def unknown(self, digest: str, meaning: str = "") -> str | None:
         """Why a model is not served, or not as a device means it; None where it is."""
@@ -136,9 +153,9 @@ class Requests:
         """Of these the rest is another node's."""
         self._later(self._hand_on, done)
 
-    def refused(self, job: Job, reason: str, queue_s: float = 0.0) -> None:
-        """A job gets no answer; it waited for `queue_s`."""
-        self._later(self._give_up, job, reason, queue_s)
+    def refused(self, job: Job, reason: str, queue_s: float = 0.0, failed: bool = False) -> None:
+        """A job gets no answer; it waited for `queue_s`. `failed`: it is the sample's fault."""
+        self._later(self._give_up, job, reason, queue_s, failed)
 
     def failed(self, job: Job, error: Exception) -> None:
         """Computing a job failed, through no fault of whoever asked."""
@@ -156,8 +173,13 @@ class Requests:
     def _hand_on(self, done: Sequence[Onward]) -> None:
         """To the next node; where that is of no use, the rest is computed here."""
         for one in done:
+            who = (one.job.peer, one.job.arrival.request_id)
             if one.job.peer not in self._connections.peers:
                 one.job.peer.admit(-1)  # who asked is gone
+            elif who in self._unwanted:
+                self._unwanted.remove(who)
+                one.job.peer.admit(-1)
+                one.job.peer.write(Message(MessageType.CANCELLED, who[1]))
             elif not self.next.send(one):
                 self._do_the_rest(one, "away")
 
@@ -171,7 +193,7 @@ class Requests:
         again = Job(job.peer, rest, here.codec, said={"away": here.node})
         reason = self.computing.offer((digest, exit_, here.start, last.stop), again)
         if reason is not None:
-            self._give_up(job, f"'{here.node}' is {why}, and here {reason}", 0.0)
+            self._give_up(again, f"'{here.node}' is {why}, and here {reason}", 0.0)
 
     def _came_back(self, done: Onward, meta: Mapping[str, Any], data: bytes) -> None:
         self._deliver([Answer(done.job, {**meta, **done.times}, data)])
@@ -201,4 +223,4 @@ class Requests:
     def _give_up(self, job: Job, reason: str, queue_s: float, failed: bool = False) -> None:
         """Refuse what was admitted."""
         job.peer.admit(-1)
-        self._refuse(job.peer, job.arrival, reason, queue_s, failed)
+        self._refuse(job.peer, job.arrival, reason, queue_s, failed, job.said)

@@ -179,7 +179,10 @@ class EdgeServer:
         """Give up in time what further nodes do not answer."""
         while True:
             await asyncio.sleep(EXPIRE_S)
-            self.requests.next.expire()
+            try:
+                self.requests.next.expire()
+            except Exception as error:  # the next look may do better
+                self.errors.append(f"further nodes: {type(error).__name__}: {error}")
 
     def _accepted(self) -> asyncio.Protocol:
         security = self._context.security

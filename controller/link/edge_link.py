@@ -66,10 +66,12 @@ class EdgeLink(OneLane):
         keepalive_s: float = KEEPALIVE_S,
         greeting_s: float = GREETING_S,
         meaning: str = "",
+        cancels_whole: bool = False,
     ) -> None:
         """`intervals`: (exit, start, stop) that will be asked for, so that the edge prepares;
         `reply_bytes`: of the longest tensor that comes back of them; `meaning`: of the card
-        (`meaning_digest`), which the edge's must share ("": it is not asked).
+        (`meaning_digest`), which the edge's must share ("": it is not asked); `cancels_whole`:
+        what was sent whole is cancelled, too, and not only what goes on to further nodes.
 
         `wall` is the clock that certificates go by. `seed` of the back-off's jitter; None draws
         from the system, so that no two devices agree. `keepalive_s`: between two pings of a link
@@ -80,7 +82,7 @@ class EdgeLink(OneLane):
         self._hello = greeting(
             model_digest, intervals, None if security is None else security.token, meaning
         )
-        self._address = (host, port)
+        self._address, self._cancels_whole = (host, port), cancels_whole
         self._silent: set[Resolved] = set()
         """Addresses of the host that took a connection and greeted nobody: they are asked last."""
         self._clock, self._jitter = clock, random.Random(seed)
@@ -163,7 +165,7 @@ class EdgeLink(OneLane):
     def cancel(self, request_id: int) -> int | None:
         """Stop an upload between chunks; bytes already handed to the kernel, None where over."""
         handed = self.uploads.cancel(request_id)
-        if self.uploads.handed_on(request_id):
+        if self.uploads.handed_on(request_id, every=self._cancels_whole):
             # what is whole at the edge may still be on its way to further nodes
             self._outgoing.put(Message(MessageType.CANCEL, request_id))
         return handed

@@ -74,11 +74,13 @@ class Uploads:
                     del self._under_way[gone]
             return job.sent_bytes
 
-    def handed_on(self, number: int) -> bool:
-        """Whether one that has hops still before it has been sent whole, and is under way."""
+    def handed_on(self, number: int, *, every: bool = False) -> bool:
+        """Whether one that has hops still before it (or `every` one) was sent whole, and is under
+        way.
+        """
         with self._lock:
             job = self._under_way.get(number)
-            return job is not None and job.finished and "hops" in job.meta
+            return job is not None and job.finished and (every or "hops" in job.meta)
 
     def sent_bytes(self, number: int) -> int:
         """Bytes of one handed over so far (0 where it is over)."""

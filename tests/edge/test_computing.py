@@ -36,7 +36,7 @@ class Outcomes:
         self.answers += answers
         self._heard(len(answers))
 
-    def refused(self, job, reason, queue_s=0.0):
+    def refused(self, job, reason, queue_s=0.0, failed=False):
         self.refusals.append((job.arrival.request_id, reason, queue_s))
         self._heard()
 
@@ -190,8 +190,8 @@ def test_what_a_lost_device_asked_for_is_taken_out(edge):
     edge.offer(edge.job(0, peer="lost"))
     edge.offer(edge.job(1, peer="there"))
     edge.offer(edge.job(2, peer="lost"))
-    assert edge.computing.remove("lost") == 2
-    assert edge.computing.remove("lost") == 0
+    assert edge.computing.remove(lambda job: job.peer == "lost") == 2
+    assert edge.computing.remove(lambda job: job.peer == "lost") == 0
     assert [a.job.arrival.request_id for a in edge.run(1).answers] == [1]
 
 

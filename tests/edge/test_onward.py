@@ -218,21 +218,66 @@ def test_a_node_with_other_weights_is_no_node(model, executor, sample):
         server.close()
 
 
+def until(condition):
+    """Wait until a condition holds."""
+    end = time.monotonic() + PATIENT_S
+    while not condition():
+        assert time.monotonic() < end
+        threading.Event().wait(0.002)
+
+
 def test_cancelled_at_the_device_is_cancelled_everywhere(model, executor, sample):
     with (
-        scripted_node(model, None) as (port, _),
+        scripted_node(model, None) as (port, came),
         edge_before(model, executor, cloud=port) as edge,
     ):
         asker = Asker(model, executor, edge.port)
         with contextlib.closing(asker.link):
             number = asker.send(sample, chain(model))
-            until = time.monotonic() + PATIENT_S
-            while not edge.requests.next.handed_on and time.monotonic() < until:
-                threading.Event().wait(0.002)
+            until(lambda: edge.requests.next.handed_on and T.CHUNK in came)
             asker.link.cancel(number)
             reply = asker.answer()
             assert (reply.request_id, reply.cancelled) == (number, True)
             assert [peer.admitted for peer in edge.peers] == [0]
+            until(lambda: T.CANCEL in came)
+
+
+def test_what_is_cancelled_while_it_is_computed_is_not_handed_on(model, executor, sample, serving):
+    held = Held(executor)
+    with serving(model, executor) as cloud, edge_before(model, held, cloud=cloud.port) as edge:
+        asker = Asker(model, executor, edge.port)
+        with contextlib.closing(asker.link):
+            numbers = [asker.send(sample, chain(model)) for _ in range(2)]
+            assert held.begun.wait(PATIENT_S)
+            until(lambda: sum(peer.admitted for peer in edge.peers) == 2)
+            for number in numbers:  # one is computed, the other may wait
+                asker.link.cancel(number)
+            threading.Event().wait(0.05)
+            held.may.set()
+            replies = [asker.answer() for _ in numbers]
+            assert all(reply.cancelled for reply in replies)
+            assert [peer.admitted for peer in edge.peers] == [0]
+        assert edge.requests.next.handed_on == 0
+
+
+def test_one_device_s_garbage_and_haste_shut_the_next_node_for_nobody(row, model, executor, sample):
+    asker, edge, _ = row
+    other = Asker(model, executor, edge.port)
+    whole = (Hop("cloud", START, len(model.spec.branches[EXIT]), "int8"),)
+    with contextlib.closing(other.link):
+        for _ in range(4):
+            meta = {
+                "model": model.digest, "exit": EXIT, "start": START, "stop": START,
+                "codec": "int8", "shape": list(model.spec.shapes[EXIT][START]),
+                "hops": [["cloud", START, whole[0].stop, "int8"]],
+            }  # fmt: skip
+            other.link.upload(meta, bytes(50), time.monotonic() + PATIENT_S)
+            assert other.answer().error is not None
+            other.send(sample, chain(model), until_s=1e-4)
+            other.answer()
+            reply = asker.ask(sample, chain(model))
+            assert reply.error is None
+            assert "away" not in reply.meta
 
 
 def test_a_device_that_leaves_takes_back_what_it_asked(model, executor, sample):

@@ -58,8 +58,9 @@ def edge_before(model, executor, **cloud):
     def made(port):
         def make(report):
             return EdgeLink(
-                "127.0.0.1", port, model.digest, report, meaning=meaning_digest(model.card)
-            )
+                "127.0.0.1", port, model.digest, report, meaning=meaning_digest(model.card),
+                cancels_whole=True,
+            )  # fmt: skip
 
         return make
 
